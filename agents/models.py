@@ -237,7 +237,7 @@ class Sample(models.Model):
     agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="samples", db_index=False)
     at = models.DateTimeField(db_default=Now())
     step_s = models.PositiveIntegerField(help_text="Length of the step in seconds.")
-    cpu = models.FloatField(help_text="Processors in use; 1.0 is one fully used processor.")
+    cpu = models.FloatField(help_text="CPU cores in use; 1.0 is one fully used core.")
     memory_bytes = models.BigIntegerField(
         help_text="Proportional set size if the kernel reports it, otherwise resident set size."
     )

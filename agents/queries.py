@@ -70,11 +70,11 @@ class Usage:
     """What an agent and its descendants use: the last sample, the peak, and the last hour."""
 
     at: datetime
-    cpu: float  # processors in use
+    cpu: float  # cores in use
     memory_bytes: int
     peak_bytes: int  # the highest of its samples, which may be means
     processes: int
-    hour: list[float | None]  # processors in use per two minutes, oldest first; None: unknown
+    hour: list[float | None]  # cores in use per two minutes, oldest first; None: unknown
 
 
 def usage(agents: Sequence[Agent]) -> dict[UUID, Usage]:

@@ -1,4 +1,4 @@
-"""Measures the processor time and memory of a process and its descendants.
+"""Measures the CPU time and memory of a process and its descendants.
 
 Memory is the proportional set size where the kernel provides it (smaps_rollup, proc(5)): memory that several processes
 share is divided among them. Otherwise it is the resident set size, in which shared memory counts once per process.

@@ -28,7 +28,7 @@ def current() -> Caller:
 
 @contextmanager
 def acting(caller: Caller) -> Iterator[None]:
-    """Make `caller` the current one within the block and whatever the block awaits."""
+    """Make `caller` the current one within the block and everything that it awaits."""
     token = _current.set(caller)
     try:
         yield

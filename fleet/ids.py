@@ -1,7 +1,7 @@
 """Typed, sortable ids: a uuid7 in the database, `srt_01hz…` for people and programs.
 
 The text form is a TypeID (https://github.com/jetify-com/typeid): a prefix that names the type, and the 128 bits of the
-uuid as 26 characters of Crockford's base32. Texts sort like their uuids.
+uuid as 26 characters of Crockford's base32. It sorts like the uuid.
 """
 
 from __future__ import annotations

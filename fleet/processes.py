@@ -24,7 +24,7 @@ _PR_GET_CHILD_SUBREAPER = 37
 
 
 def become_subreaper() -> None:
-    """Adopt descendants whose parent dies, whatever session they are in. Does nothing except on Linux."""
+    """Adopt descendants whose parent dies, in any session. Does nothing except on Linux."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

@@ -80,7 +80,7 @@ FLEET_SCHEDULE_CATCH_UP = env.integer("FLEET_SCHEDULE_CATCH_UP", 10, minimum=1) 
 FLEET_SCHEDULE_ON_TIME_S = env.number("FLEET_SCHEDULE_ON_TIME_S", 60)  # a tick that is later than this was missed
 FLEET_MAX_ADDED = env.integer("FLEET_MAX_ADDED", 1_000)  # by one sortie
 FLEET_PLAN_BYTES = env.integer("FLEET_PLAN_BYTES", 10_000_000)
-FLEET_PLAN_S = env.number("FLEET_PLAN_S", 10)  # of processor time to read a plan
+FLEET_PLAN_S = env.number("FLEET_PLAN_S", 10)  # of CPU time to read a plan
 FLEET_COMMIT_BYTES = env.integer("FLEET_COMMIT_BYTES", 50_000_000, minimum=1)  # the largest file that is committed
 FLEET_REPOSITORY_ROOTS = env.words("FLEET_REPOSITORY_ROOTS")  # an API launch may name repositories below these
 FLEET_GIT_CREDENTIALS = env.text("FLEET_GIT_CREDENTIALS", "")  # a file as git-credential-store(1) reads it
@@ -129,14 +129,14 @@ FLEET_LIMIT_USER = env.parsed("FLEET_LIMIT_USER", "3000/m", rates.parse)  # per 
 FLEET_LIMIT_NEW_KEY = env.parsed("FLEET_LIMIT_NEW_KEY", "60/h", rates.parse)  # per user: new machine keys
 FLEET_LIMIT_DENIED = env.parsed("FLEET_LIMIT_DENIED", "60/h", rates.parse)  # per user: audited denials
 FLEET_LIMIT_AGENT = env.parsed("FLEET_LIMIT_AGENT", "1200/m", rates.parse)  # per agent
-FLEET_LIMIT_COST_S = env.number("FLEET_LIMIT_COST_S", 20)  # per user: processor time of costly requests per minute
+FLEET_LIMIT_COST_S = env.number("FLEET_LIMIT_COST_S", 20)  # per user: CPU time of costly requests per minute
 FLEET_LIMITS = env.parsed("FLEET_LIMITS", "", rates.parse_overrides)  # role:admin=300/m route:missions.create=30/m
 FLEET_LOCKOUT_FAILURES = env.integer("FLEET_LOCKOUT_FAILURES", 10, minimum=1)  # wrong passwords per name and address
 FLEET_LOCKOUT_MINUTES = env.integer("FLEET_LOCKOUT_MINUTES", 15, minimum=1)  # the duration of the lockout
 FLEET_LOG = env.choice("FLEET_LOG", "plain", logs.STYLES)
 FLEET_PROCESS = env.text("FLEET_PROCESS")  # set by fleet_up for its processes
 FLEET_COMMAND = env.text("FLEET_COMMAND")  # set by fleet_up for its commands: the prefix that its user typed
-FLEET_HTTP_TIMEOUT_S = env.number("FLEET_HTTP_TIMEOUT_S", 20, minimum=0.1)  # for a request's head or a stalled reader
+FLEET_HTTP_TIMEOUT_S = env.number("FLEET_HTTP_TIMEOUT_S", 20, minimum=0.1)  # for request headers, or a stalled reader
 FLEET_ADDRESS_CONNECTIONS = env.integer("FLEET_ADDRESS_CONNECTIONS", 800)  # per address, in all processes; 0: no limit
 FLEET_WEB_WORKERS = env.integer("FLEET_WEB_WORKERS", 2, minimum=1)  # processes that serve the site
 FLEET_WEB_POOL = env.integer("FLEET_WEB_POOL", 10)  # connections to Postgres per process; 0: no pool

@@ -2,7 +2,7 @@
 
 Kombu keeps each delivered message in two Redis structures until it is acknowledged, and redelivers it after a
 visibility timeout. In the fleet a message is a hint that may be lost or duplicated: it points at rows in Postgres, and
-rows that nobody claims are hinted again. The bookkeeping costs nearly half of the processor time of a worker's main
+rows that nobody claims are hinted again. The bookkeeping costs nearly half of the CPU time of a worker's main
 process, so it is left out. Prefetch is still counted, in memory.
 
 `SentinelTransport` does the same for servers that Sentinels watch. Kombu's own would treat the Sentinels as alternative

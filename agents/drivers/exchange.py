@@ -21,7 +21,7 @@ from agents.drivers import sandbox
 from agents.drivers.base import Brief, Json, Needs
 from fleet import values
 
-VARIABLE_BYTES = 32 * 1024  # per variable; a longer text goes into a file. Linux allows 128 KiB
+VARIABLE_BYTES = 32 * 1024  # per variable; a longer value goes into a file. Linux allows 128 KiB
 # For all variables from the mission together, names included. Linux allows 2 MiB, arguments included.
 VARIABLES_BYTES = 512 * 1024
 FILE_NAME = 100  # characters of a need's name that its file name keeps
@@ -114,7 +114,7 @@ class Exchange:
     def read(self, name: str, *, label: str, limit: int | None = None, remedy: str = REMEDY) -> tuple[bool, Json]:
         """Return whether the work wrote this file, and the JSON value in it. `label` names the file in errors.
 
-        Raises Unreadable if it is not a plain file with JSON, or contains a value that the fleet does not accept
+        Raises Unreadable if it is not a regular file with JSON, or contains a value that the fleet does not accept
         (fleet/values.py).
         """
         limit = self._brief.limits.result_bytes if limit is None else limit
@@ -131,10 +131,10 @@ class Exchange:
         except FileNotFoundError:
             return None
         except OSError as fault:
-            raise Unreadable(f"{label} cannot be read ({fault.strerror}). Write a plain file to its path.") from fault
+            raise Unreadable(f"{label} cannot be read ({fault.strerror}). Write a regular file to its path.") from fault
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Unreadable(f"{label} is not a plain file. Write JSON to its path.")
+                raise Unreadable(f"{label} is not a regular file. Write JSON to its path.")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return file.read(limit + 1)
         except OSError as fault:

@@ -116,7 +116,7 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
         case "program", errno.EACCES:
             return f"The program {program!r} is not executable. Make it so (chmod +x), or name its interpreter."
         case "program", errno.E2BIG:
-            return "The command and its environment are too long for the system. Pass large texts in files."
+            return "The command and its environment are too long for the system. Pass large text in files."
         case "program", errno.EINVAL:
             return "The command or its environment contains a NUL or an unpaired surrogate. Remove it."
         case (("program" | "start"), _):

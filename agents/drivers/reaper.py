@@ -100,7 +100,7 @@ def reap(marker: str) -> int:
 
 
 def reap_orphans(*, fleet: str, known: Collection[str] = ()) -> int:
-    """Kill the processes of the fleet's attempts that have no shim any more. Returns how many there were.
+    """Kill the processes of the fleet's attempts that no longer have a shim. Returns how many there were.
 
     Workers call this when they start. An attempt with a running shim needs no help: the shim ends it when its worker
     dies. Attempts whose marker is in `known` are spared too.

@@ -163,7 +163,8 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         except OSError as fault:
             kind = "folder" if option == "--bind-fd" else "path"
             raise Refused(
-                f"The {kind} {path} cannot be mounted in the sandbox: {fault.strerror}. Name a real {kind}, not a link."
+                f"The {kind} {path} cannot be mounted in the sandbox: {fault.strerror}. "
+                f"Name a real {kind}, not a symbolic link."
             ) from fault
         descriptors.callback(os.close, descriptor)
         inherited.append(descriptor)
@@ -205,7 +206,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         if not _inside(folder, [CHECKOUT, *code()]):
             arguments += mount(folder, "--bind-fd")
             for path in _between(folder, [*code(), *hidden]):
-                # A mount of its own, or the work could rename it and put something else in its place.
+                # A separate mount, or the work could rename it and put something else in its place.
                 arguments += mount(path, "--bind-fd")
             for path in code():
                 arguments += ["--ro-bind", str(path), str(path)] if path.is_relative_to(folder) else []

@@ -7,8 +7,8 @@
   (Kerberos, fscrypt), and no namespace separates it.
 - io_uring, whose operations no filter sees.
 - Making a file setuid. Outside the sandbox, in the mission's folder, it would give the rights of the fleet's user to
-  anybody who runs it. For root's work also setgid and extended attributes, which hold the capabilities of programs. The
-  kernel clears both bits itself when somebody without CAP_FSETID writes to a file that was created with them.
+  anyone who runs it. For root's work also setgid and extended attributes, which hold the capabilities of programs. The
+  kernel clears both bits itself when a process without CAP_FSETID writes to a file that was created with them.
 - If the work has no network: sockets of families that a network namespace does not confine, such as AF_VSOCK, which
   reaches the hypervisor.
 """

@@ -126,7 +126,7 @@ class Shim:
     def _processes(limits: Limits, view: sandbox.View | None) -> int:
         """The process limit that the kernel can enforce, else 0; then only `Quota` does.
 
-        The kernel counts processes per user and user namespace. Without a namespace of its own, the work would be
+        The kernel counts processes per user and user namespace. Without its own namespace, the work would be
         charged for the user's other processes, and root is exempt from the limit.
         """
         return (limits.processes or 0) if view is not None and os.geteuid() != 0 else 0

@@ -1,6 +1,6 @@
 """Starts agents as forks of their node, in which Django and Celery are loaded already.
 
-Loading Python, Django and Celery takes more than two seconds of processor time per agent. A fork takes a tenth of that,
+Loading Python, Django and Celery takes more than two seconds of CPU time per agent. A fork takes a tenth of that,
 and the agents of a host share the memory that they do not change. It is safe because a node has one thread and its
 children never use the connections that they inherit (https://docs.python.org/3/library/os.html#os.fork).
 """

@@ -59,7 +59,7 @@ class Tail:
         try:
             with open(self.path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                if size < self.offset:  # somebody truncated it
+                if size < self.offset:  # it was truncated
                     self.offset = 0
                     self.end = None if self.end is None else min(self.end, size)
                 until = size if self.end is None else self.end

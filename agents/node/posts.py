@@ -32,7 +32,7 @@ class Post:
     type: AgentType
     place: int
     concurrency: int
-    permanent: bool  # required by its type's settings, not ordered by somebody
+    permanent: bool  # required by its type's settings, not by an order
     proven: bool = True  # False: ordered, and no agent has come up yet; a failed start is not retried
     agent: Agent | None = None
     child: forking.AgentProcess | None = None

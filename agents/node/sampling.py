@@ -30,7 +30,7 @@ class Sampler:
     """Measures agents. It keeps the last measurement of each, to compute what the agent has used since."""
 
     def __init__(self) -> None:
-        self._last: dict[UUID, tuple[float, float]] = {}  # time since boot and processor time, in seconds
+        self._last: dict[UUID, tuple[float, float]] = {}  # time since boot and CPU time, in seconds
 
     def sample(self, agents: Mapping[UUID, int]) -> list[Sample]:
         """Return an unsaved sample of each agent that still runs. `agents` maps agents to pids."""

@@ -1,6 +1,6 @@
 """Opens files below a folder that others can write to, safely: openat2(2) never follows a link out of it.
 
-This holds even if somebody changes the folder at the same time. It uses only the standard library, because the shim
+This holds even if the folder is changed at the same time. It uses only the standard library, because the shim
 imports it.
 """
 
@@ -47,12 +47,12 @@ def open_path(path: str | os.PathLike[str], *, folder: bool) -> int:
 
 
 def open_plain(folder: int, path: str, *, resolve: int = BENEATH | NO_LINKS) -> int:
-    """Open a plain file below `folder` to read. Raises OSError (EINVAL) for devices, files of procfs and the like."""
+    """Open a regular file below `folder` to read. Raises OSError (EINVAL) for devices, files of procfs and the like."""
     descriptor = open_at(folder, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, resolve=resolve)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_dev in _kernel_devices():
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a plain file", path)
+        raise OSError(errno.EINVAL, "not a regular file", path)
     return descriptor
 
 

@@ -31,8 +31,8 @@ def copy(
     `max_total_bytes`: of all outputs together; 0: no limit. Sparse files take no space until they are copied, so the
     limit of the scratch folder does not bound them. `must_stop` is called between two pieces.
 
-    Returns an errno for each output, or 0: ENOENT if no folder has it, EINVAL if it is not a plain file, E2BIG if it is
-    larger than a limit, and ECANCELED if the copying was stopped.
+    Returns an errno for each output, or 0: ENOENT if no folder has it, EINVAL if it is not a regular file, E2BIG if it
+    is larger than a limit, and ECANCELED if the copying was stopped.
     """
     copies = _Copies(folders, outbox, max_bytes, max_total_bytes or math.inf, must_stop)
     return [copies.add(path, str(number)) for number, path in enumerate(outputs)]

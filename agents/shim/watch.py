@@ -81,7 +81,7 @@ class Watch:
             self._lifeline.receive()
 
     def wait_for_child(self, seconds: float) -> None:
-        """Wait at most this long, until a child has ended. The work is being stopped: nothing else matters any more."""
+        """Wait at most this long, until a child has ended. The work is being stopped, so nothing else matters."""
         self._signal_poll.poll(math.ceil(seconds * 1000))
         self._signals.drain()
 

@@ -1,4 +1,4 @@
--- The processors that each of the agents used in the last `span_s` seconds, in steps counted back from now.
+-- The CPU cores that each of the agents used in the last `span_s` seconds, in steps counted back from now.
 SELECT agent_id, floor(extract(epoch FROM statement_timestamp() - at) / %(step_s)s)::int AS steps_ago,
        sum(cpu * step_s) / sum(step_s)
 FROM agents_sample

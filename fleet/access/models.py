@@ -31,7 +31,7 @@ class Account(models.Model):
 
 
 class Session(models.Model):
-    """One sign-in: a chain of refresh tokens, of which only the last is valid (RFC 9700, section 4.14.2).
+    """One sign-in: a chain of refresh tokens. Only the last of them is valid (RFC 9700, section 4.14.2).
 
     Access tokens name their session and are valid as long as it is. Using a refresh token twice ends the session.
     """
@@ -62,7 +62,7 @@ class Key(models.Model):
     prefix = models.CharField(max_length=12, unique=True)
     digest = models.CharField(max_length=64)  # sha256 of the whole key, which is 256 random bits
     scopes = models.JSONField()  # of fleet.access.rules.SCOPES
-    # The key that created this one, and with which it is revoked.
+    # The key that created this one. Revoking that key revokes this one.
     maker = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
     created_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField(null=True)

@@ -202,11 +202,10 @@ class NewKey:
 def create_key(
     *, user: User, name: str, scopes: Collection[str], expires_at: datetime | None = None, maker: UUID | None = None
 ) -> NewKey:
-    """Create a machine key, with which a program acts for the user within these scopes.
+    """Create a machine key, which lets a program act for the user within these scopes.
 
     `name`: what the key is for.
-    `maker`: the key that creates this one, and with which it is revoked. Raises Conflict if that key has been
-    revoked.
+    `maker`: the key that creates this one; revoking it revokes this one. Raises Conflict if it has been revoked.
     """
     if not name.strip() or UNPRINTABLE.search(name) or len(name) > MAX_KEY_NAME:
         raise errors.Invalid(

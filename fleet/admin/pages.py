@@ -133,7 +133,7 @@ class ReadOnlyAdmin(Bounded):
     paginator = BoundedPaginator
     show_full_result_count = False
     list_per_page = 50
-    id_fields: tuple[str, ...] = ("id",)  # fields in which to search a typed id (`msn_…`) or a UUID; empty: none
+    id_fields: tuple[str, ...] = ("id",)  # fields to search for a typed id (`msn_…`) or a UUID; empty: none
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None

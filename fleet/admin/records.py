@@ -206,7 +206,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             return role_of(user)
 
         def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-            """Only superusers may change rights, so nobody else can grant rights to anybody, including themselves."""
+            """Only superusers may change rights, so other staff cannot grant any, not even to themselves."""
             fields = tuple(super().get_readonly_fields(request, obj))
             return fields if is_superuser(request) else (*fields, *RIGHTS)
 

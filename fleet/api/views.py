@@ -130,9 +130,9 @@ class ApiView(APIView):
 
 
 class Costly(ApiView):
-    """A resource with methods that may take seconds of processor time.
+    """A resource with methods that may take seconds of CPU time.
 
-    It has concurrency slots of its own (fleet/web/concurrency_limiter.py). Each user has a budget
+    It has separate concurrency slots (fleet/web/concurrency_limiter.py). Each user has a budget
     (fleet/limits/costs.py), which is checked before the body is validated.
     """
 

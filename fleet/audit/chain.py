@@ -31,7 +31,7 @@ _WIDTH = 8 + 32
 class Position(NamedTuple):
     """A place in the order in which the entries of a cluster are sealed: by transaction, then by id.
 
-    Ids alone would not do: they are drawn before the commit, so a small one may become visible after a larger one.
+    Ids alone would not do: they are assigned before the commit, so a small one may become visible after a larger one.
     """
 
     xid: int = 0

@@ -22,7 +22,7 @@ class Readable(Protocol):
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """The plain files below a folder, in the order of their names. Links and files that disappear are skipped."""
+    """The regular files below a folder, in the order of their names. Links and files that disappear are skipped."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.is_dir(follow_symlinks=False):

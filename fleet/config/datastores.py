@@ -3,7 +3,7 @@
 The fleet's own are child processes (`embedded`) or containers (`podman`, `docker`).
 
 DATABASE_URL and REDIS_URL must both be set, or neither: a forgotten URL must not combine the database of one fleet with
-the broker of another. A URL without a password gets it from a variable of its own, which needs no escaping.
+the broker of another. A URL without a password gets it from a separate variable, which needs no escaping.
 """
 
 from __future__ import annotations

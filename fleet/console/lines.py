@@ -13,7 +13,7 @@ NARROW = 100  # on a terminal with fewer columns, text is not padded into column
 
 
 def one_line(text: object) -> str:
-    """Put a text on one line, without characters that could control the terminal."""
+    """Put text on one line, without characters that could control the terminal."""
     return "".join(c if c.isprintable() else " " for c in " ".join(str(text).split()))
 
 
@@ -57,5 +57,5 @@ def fitted(text: str, *, width: int | None, indent: int = 4) -> str:
 
 
 def padded(text: str, to: int, *, width: int | None) -> str:
-    """Pad a text to a column, unless the terminal is too narrow for columns."""
+    """Pad text to a column, unless the terminal is too narrow for columns."""
     return text if width is not None and width < NARROW else f"{text:<{to}}"

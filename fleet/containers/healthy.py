@@ -1,6 +1,6 @@
 """The health check of the project's containers: `python -IS fleet/containers/healthy.py ROLE`.
 
-It is a program of its own that imports nothing of the fleet, because an engine runs it every few seconds. The tests
+It is a separate program that imports nothing from the fleet, because an engine runs it every few seconds. The tests
 compare its constants with those of the fleet.
 """
 

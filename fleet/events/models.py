@@ -1,4 +1,4 @@
-"""The table of events: everything that happened, in the order in which it happened."""
+"""The table of events: everything that happened, in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EventQuerySet(models.QuerySet["Event"]):
     def of_kind(self, kind: str) -> EventQuerySet:
         """Filter by a kind ("sortie.failed") or by a noun ("mission").
 
-        Rare kinds have an index of their own, which the frequent events of the hot path need not update.
+        Rare kinds have a separate index, which the frequent events of the hot path need not update.
         """
         if "." in kind:
             return self.filter(kind=kind) if kind in FREQUENT else self.filter(_RARE, kind=kind)
@@ -46,7 +46,7 @@ class EventQuerySet(models.QuerySet["Event"]):
 class Event(models.Model):
     """Something that happened, written in the transaction that made it happen.
 
-    Ids are drawn before the commit, so a small one may become visible after a larger one. A reader that follows the
+    Ids are assigned before the commit, so a small one may become visible after a larger one. A reader that follows the
     stream must therefore order by transaction first (`fleet.events.stream`).
     """
 

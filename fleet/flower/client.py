@@ -22,7 +22,7 @@ CHUNK_BYTES = 1 << 16
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over the Unix socket, whatever host a request names."""
+    """HTTP over the Unix socket, regardless of the host."""
 
     def __init__(self, home: Home) -> None:
         super().__init__("localhost", timeout=TIMEOUT_S)

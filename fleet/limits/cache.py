@@ -47,7 +47,7 @@ class Outage:
 
     def begin(self, fault: Exception) -> None:
         if not self._until:
-            log.warning("Redis does not answer (%s); this process counts for itself meanwhile", type(fault).__name__)
+            log.warning("Redis does not answer (%s); this process counts by itself until then", type(fault).__name__)
         self._until = time.monotonic() + RETRY_S
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""The budget of processor time for each user's costly requests: FLEET_LIMIT_COST_S per minute.
+"""The budget of CPU time for each user's costly requests: FLEET_LIMIT_COST_S per minute.
 
 It is counted per user, because a user may have several addresses and keys. The cost is added to Redis, in milliseconds,
 after the request. So the last request of a minute may exceed the budget; the cost of a single request has a limit of
@@ -26,7 +26,7 @@ class BudgetExceeded(errors.RateLimited):
 
     def __init__(self, quota: Quota) -> None:
         super().__init__(
-            f"Your requests have used up the {quota.limit} s of processor time that each user has per minute.",
+            f"Your requests have used up the {quota.limit} s of CPU time that each user has per minute.",
             hint=f"Try again in {quota.reset_s} s.",
         )
         self.quota = quota
@@ -46,7 +46,7 @@ def begin() -> None:
 
 
 def add(seconds: float) -> None:
-    """Add processor time that another process used for this request."""
+    """Add CPU time that another process used for this request."""
     if (costs := _external_costs.get()) is not None:
         costs.append(seconds)
 

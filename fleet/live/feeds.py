@@ -1,4 +1,4 @@
-"""A feed: which events a listener follows, and with which access."""
+"""A feed: the events that a listener follows, and its right to see them."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Hub:
         self._listeners: set[Listener] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
-        self._reader = ThreadPoolExecutor(1, "live-reader")  # keeps a connection of its own while there are listeners
+        self._reader = ThreadPoolExecutor(1, "live-reader")  # keeps its own connection while there are listeners
         self._workers = ThreadPoolExecutor(3, "live")
         self.last = Position()
 

@@ -1,4 +1,4 @@
-"""One-time tickets, with which a browser opens a stream if it cannot set headers."""
+"""One-time tickets, which let a browser open a stream when it cannot set headers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def redeem(*, text: str, path: str) -> Grant:
 
 
 def hide(scope: MutableMapping[str, Any]) -> None:
-    """Move the ticket from the query string to a key of its own, before the server logs the URL from this scope."""
+    """Move the ticket from the query string to a separate key, before the server logs the URL from this scope."""
     pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
     values = [value for name, value in pairs if name == "ticket"]
     if values:

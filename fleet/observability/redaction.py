@@ -17,7 +17,7 @@ from django.conf import settings
 
 from fleet.observability.redactor import HIDDEN, URL_PASSWORD, is_secret_name, may_be_secret_name
 
-TEXT = 2_000  # characters of one text
+TEXT = 2_000  # characters of one string
 ITEMS = 100  # of one list or mapping
 DEPTH = 8
 BYTES = 16_384  # of one JSON document
@@ -48,8 +48,8 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2
 
 
 def text(value: str, *, max_length: int = TEXT) -> str:
-    """Redact a text, escape its control characters, and cut it to `max_length` characters."""
-    if len(value) > 4 * max_length:  # enough that a secret at the cut is still recognised by its shape
+    """Redact a string, escape its control characters, and truncate it to `max_length` characters."""
+    if len(value) > 4 * max_length:  # long enough to recognise a secret that the limit would cut
         value = value[: 4 * max_length]
     for secret in _own_secrets():
         value = value.replace(secret, HIDDEN)

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 HIDDEN = "[redacted]"
-SHORTEST = 8  # characters; shorter values occur in too many harmless texts
+SHORTEST = 8  # characters; shorter values occur in too much harmless text
 LONGEST = 2048  # bytes; a longer secret is split into parts of this length, so that little of a stream is held back
 # Replace group 1 and what follows it. The time is linear in the text: no match begins or ends beyond the next slash.
 URL_PASSWORD = re.compile(r"(://[^\s/@:]*):[^\s/]+@")
@@ -68,7 +68,7 @@ class _Pending:
 
 
 class Redactor:
-    """Replaces the secrets of one attempt by HIDDEN, in complete texts and in streams.
+    """Replaces the secrets of one attempt by HIDDEN, in complete strings and in streams.
 
     It recognises a secret in plain text, in JSON, URL-encoded, and in base64 (both alphabets, all three alignments,
     wrapped at any width). Secrets shorter than SHORTEST characters are not redacted.
@@ -92,7 +92,7 @@ class Redactor:
         return self.redact(data).decode("utf-8", "surrogatepass") if any(self._spans(data)) else text
 
     def value(self, value: Any) -> Any:
-        """Redact every text and name in a JSON value. Its nesting is bounded (fleet/values.py)."""
+        """Redact every string and key in a JSON value. Its nesting is bounded (fleet/values.py)."""
         if not self._secrets:
             return value
         match value:

@@ -1,7 +1,7 @@
 """All advisory locks of Postgres that the fleet uses, in one place so that no two share a key.
 
 Transaction locks last until the end of the current transaction, session locks until the end of the `session` block.
-Through PgBouncer, a block opens a connection of its own, past the pooler.
+Through PgBouncer, a block opens its own connection, bypassing the pooler.
 See https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS.
 """
 

@@ -24,7 +24,7 @@ def table(
     web_port: int,
     say: Callable[[str], None],
 ) -> tuple[Service, ...]:
-    """Return the processes in the order in which they start. `base` is the folder of the code, `web_port` the preferred port."""
+    """Return the processes in starting order. `base` is the folder of the code, `web_port` the preferred port."""
     ports = Ports(home)
     selected_ports: dict[str, int] = {}
 

@@ -14,7 +14,7 @@ ALTER ROLE {role} RESET ALL;
 DO $$ BEGIN
     EXECUTE format('ALTER ROLE {role} IN DATABASE %I RESET ALL', current_database());
 END $$;
--- So that it can name the transaction that blocks the sealing of the audit trail, whatever role it belongs to.
+-- So that it can name the transaction that blocks the sealing of the audit trail, even one of another role.
 GRANT pg_read_all_stats TO {role};
 -- Postgres lets every role connect to every database, and create temporary tables there.
 REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;

@@ -4,8 +4,7 @@ Python runs one thread at a time anyway, so more threads would only make all req
 its whole body has arrived, and frees it when its response is ready to send, so that slow clients hold no slots. A
 request that would wait too long is refused with a 503 and Retry-After, before any work is done.
 
-Requests that may take seconds of processor time have one slot and a queue of their own, so they never occupy the other
-slots.
+Requests that may take seconds of CPU time have a separate slot and queue, so they never occupy the other slots.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ COSTLY = re.compile(
     r"|POST /admin/(missions/(template|schedule)|checkpoints/checkpoint)/.*"
     r"|GET /admin/checkpoints/checkpoint/[^/]+/.*"
 )
-EXEMPT = ("/healthz", "/readyz", "/flower/")  # probes must work in a busy process; Flower is a process of its own
+EXEMPT = ("/healthz", "/readyz", "/flower/")  # probes must work in a busy process; Flower is another process
 
 
 class _Queue:

@@ -1,8 +1,8 @@
 """Connections to the web process: uvicorn's HTTP protocol with timeouts that it lacks.
 
 `fleet/web/__main__.py` passes TimeoutProtocol to uvicorn. uvicorn itself closes an idle connection, but waits for ever
-for a request whose head arrives byte by byte (Slowloris) and for a client that does not read the response. The timeout
-of bodies is in fleet/web/bodies.py.
+for a request whose headers arrive byte by byte (Slowloris) and for a client that does not read the response. The
+timeout for bodies is in fleet/web/bodies.py.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Socket(_CountedConnection, WebSocketsSansIOProtocol):
 class TimeoutProtocol(_CountedConnection, H11Protocol):
     """uvicorn's HTTP/1.1 protocol with timeouts and a limit per address.
 
-    - The head of a request must arrive within FLEET_HTTP_TIMEOUT_S (408).
+    - The headers of a request must arrive within FLEET_HTTP_TIMEOUT_S (408).
     - A client that reads nothing of a response for FLEET_HTTP_TIMEOUT_S is disconnected.
     - An address may have at most FLEET_ADDRESS_CONNECTIONS (429).
     """
@@ -145,7 +145,7 @@ class TimeoutProtocol(_CountedConnection, H11Protocol):
         else:
             seconds = humanise.duration(settings.FLEET_HTTP_TIMEOUT_S)
             self._refuse(
-                HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"The head of the request did not arrive within {seconds}."
+                HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"The request headers did not arrive within {seconds}."
             )
 
     def _refuse(self, status: HTTPStatus, code: str, detail: str) -> None:

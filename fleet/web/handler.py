@@ -1,7 +1,7 @@
 """An ASGI handler in which one thread of a pool handles a whole request, as under WSGI.
 
 Django's own ASGI handler switches threads for each synchronous middleware, for its signals and at the end of the
-response, and starts a new thread with a new database wrapper for each request. Each switch costs processor time, and in
+response, and starts a new thread with a new database wrapper for each request. Each switch costs CPU time, and in
 a busy process up to 5 ms of waiting for the GIL. Our middleware never waits, so the switches gain nothing.
 """
 
@@ -26,7 +26,7 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
 EXEMPT_THREADS = 60  # in addition to FLEET_WEB_AT_ONCE, for requests that need no slot
-LIVENESS_PATH = "/healthz"  # has a thread of its own, for when all others wait for a halted Postgres
+LIVENESS_PATH = "/healthz"  # has its own thread, for when all others wait for a halted Postgres
 
 
 class Handler(ASGIHandler):

@@ -50,7 +50,7 @@ class AttemptAdmin(ReadOnlyAdmin):
     def of_sortie(self, attempt: Attempt) -> SafeString:
         return rendering.link(attempt.sortie, str(attempt.sortie))
 
-    @admin.display(description="processor time")
+    @admin.display(description="CPU time")
     def cpu(self, attempt: Attempt) -> str:
         return "–" if attempt.cpu_s is None else f"{attempt.cpu_s:.2f} s"
 

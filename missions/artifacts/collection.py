@@ -47,7 +47,7 @@ def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
     """Store and record the outputs of an attempt, behind the fence.
 
     `copies` maps each output's path to the errno with which copying it failed (0: success); the copies in `outbox` are
-    numbered in this order. Missing if an output was not produced, is not a plain file or is too large; Unavailable if
+    numbered in this order. Missing if an output was not produced, is not a regular file or is too large; Unavailable if
     the disk is full.
     """
     for path, error in copies.items():
@@ -149,7 +149,7 @@ def _check_copy(path: str, error: int) -> None:
             )
         case errno.EINVAL | errno.EISDIR:
             raise Missing(
-                f"{path!r}, listed under `outputs`, is not a plain file below the folder in which the work ran."
+                f"{path!r}, listed under `outputs`, is not a regular file below the folder in which the work ran."
             )
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             raise _disk_full(path, os.strerror(error))

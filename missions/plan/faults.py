@@ -98,7 +98,7 @@ class PlanError(errors.Invalid):
     """The plan is not valid."""
 
     code = "invalid_plan"
-    cost_s = 0.0  # processor time spent by another process to find the faults
+    cost_s = 0.0  # CPU time spent by another process to find the faults
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)

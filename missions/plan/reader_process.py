@@ -1,6 +1,6 @@
 """Reads plans in a separate process, a child of the process that needs them.
 
-Reading a plan of ten thousand sorties takes seconds of processor time. In the web process, that would stop all its
+Reading a plan of ten thousand sorties takes seconds of CPU time. In the web process, that would stop all its
 other threads, because Python runs one of them at a time, and nothing there could end a reading that hangs. The reader
 process has no secrets, little memory and the lowest priority, and is killed when the time is up.
 
@@ -36,7 +36,7 @@ MAX_MEMORY_BYTES = 3 << 30  # ten times what the largest plan needs
 BATCH = 500  # sorties per message
 MAX_SUMMARY_KEYS = 2_000
 QUEUE_TIMEOUT_S = 5.0  # how long a plan waits for the one before it
-WALL_TIME_FACTOR = 3.0  # the wall time that the allowed processor time may take before the process is killed
+WALL_TIME_FACTOR = 3.0  # the wall time that the allowed CPU time may take before the process is killed
 PROGRAM = "from missions.plan import reader_process; reader_process.main()"  # with -m, its classes would be of __main__
 _LENGTH = struct.Struct("!Q")
 
@@ -63,7 +63,7 @@ class Reader:
         return self._process.pid if self._process else None
 
     def load(self, *, text: str, context: PlanContext) -> tuple[Plan, float]:
-        """The plan, and the processor time that reading it took.
+        """The plan, and the CPU time that reading it took.
 
         PlanError as in `missions.plan.load`; Unavailable if the reader is busy with other plans for too long.
         """
@@ -75,7 +75,7 @@ class Reader:
             return replace(plan["plan"], sorties=tuple(sorties)), cost_s
 
     def summary(self, *, text: str, context: PlanContext) -> tuple[Summary, float]:
-        """The summary of a plan, and the processor time that reading it took; errors as in `load`."""
+        """The summary of a plan, and the CPU time that reading it took; errors as in `load`."""
         with self._request("summary", text, context) as (cost_s, summary):
             return summary, cost_s
 
@@ -88,7 +88,7 @@ class Reader:
 
     @contextlib.contextmanager
     def _request(self, kind: str, text: str, context: PlanContext) -> Iterator[tuple[float, Any]]:
-        """The processor time and the first message of the response. The process serves no other request meanwhile."""
+        """The CPU time and the first message of the response. The process serves no other request meanwhile."""
         if not self._lock.acquire(timeout=QUEUE_TIMEOUT_S):
             raise errors.Unavailable("The reader is busy with other plans.", hint="Try again in a few seconds.")
         try:
@@ -173,7 +173,7 @@ def _read_exactly(pipe: IO[bytes], length: int) -> bytes:
 
 
 def _respond(kind: str, text: str, context: PlanContext) -> Iterator[object]:
-    """The messages of a response. The first is a result, or a tuple of faults, with the processor time."""
+    """The messages of a response. The first is a result, or a tuple of faults, with the CPU time."""
     before = time.process_time()
     try:
         plan = loading.load(text=text, context=context)

@@ -36,7 +36,7 @@ class PlanContext:
     max_bytes: int
     max_added: int
     max_needs: int = 200_000
-    max_s: float = math.inf  # of processor time, to read it
+    max_s: float = math.inf  # of CPU time, to read it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,7 +200,7 @@ def renew_repository(copy: Copy, *, branch: str, commit: str) -> None:
 
 
 def _copy_index(copy: Copy, target: Path) -> None:
-    """Copy the engine's index, with its times, to a new file. Unavailable if it is not a plain file."""
+    """Copy the engine's index, with its times, to a new file. Unavailable if it is not a regular file."""
     top = os.open(copy.engine, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         source = beneath.open_plain(top, "run/index")

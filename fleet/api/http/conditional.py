@@ -25,7 +25,7 @@ class Changed(errors.Conflict):
 
 
 class IfMatchRequired(errors.Invalid):
-    """A change needs the If-Match header, so that nobody overwrites a change they have not seen."""
+    """A change needs the If-Match header, so that no client overwrites a change that it has not seen."""
 
     code = "if_match_required"
     status = 428

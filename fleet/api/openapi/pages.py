@@ -72,7 +72,7 @@ class Schema(_Open, SpectacularAPIView):
 def render_document(renderer: Any) -> bytes:
     """The document in the format of a renderer class.
 
-    It is generated once per process, under a lock: that takes a second of processor time, and the generator is not
+    It is generated once per process, under a lock: that takes a second of CPU time, and the generator is not
     thread-safe.
     """
     with _generating:

@@ -32,7 +32,7 @@ async def postgres(endpoint: Postgres, *, setting: str = "DATABASE_URL", session
         libpq = parameters.for_libpq(endpoint, connect_timeout_s=TIMEOUT_S, application_name="fleet probe")
         async with await psycopg.AsyncConnection.connect(**libpq) as connection:
             (pid,) = await (await connection.execute("SELECT pg_backend_pid()")).fetchone() or (0,)
-            pooled = pid != connection.info.backend_pid  # a pooler shows its clients numbers of its own
+            pooled = pid != connection.info.backend_pid  # a pooler shows its clients made-up pids
     except psycopg.Error as fault:
         raise _postgres_fault(endpoint, _first_line(fault), setting=setting) from fault
     if session and pooled:

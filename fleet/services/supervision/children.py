@@ -37,7 +37,7 @@ class ChildRecord:
 
 
 class Register:
-    """The running children in the order in which they started; on disk before anything relies on them."""
+    """The running children in starting order; on disk before anything relies on them."""
 
     def __init__(self, home: Home) -> None:
         self._file = home.run / "children.json"

@@ -9,7 +9,7 @@ same        run as the current user
 namespace   run in a user namespace that maps root to nobody: Postgres agrees to run, on files that root owns
 nobody      run as the user nobody, for hosts that refuse user namespaces
 
-It is a program of its own that imports nothing of the fleet, so it starts quickly.
+It is a separate program that imports nothing from the fleet, so it starts quickly.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _prepared(row: Schedule, at: datetime, now: datetime) -> tuple[launching.Lau
     """The checked launch, or why it is refused.
 
     Raises one of NOT_NOW while it is less than RETRY late, for example if the server of the repository does not answer
-    or the owner's budget of processor time is used up: the tick stays undecided, and is tried again when the lease has
+    or the owner's budget of CPU time is used up: the tick stays undecided, and is tried again when the lease has
     ended.
     """
     try:
@@ -163,7 +163,7 @@ def _prepared(row: Schedule, at: datetime, now: datetime) -> tuple[launching.Lau
 
 @contextmanager
 def _charged(owner: int | None) -> Iterator[None]:
-    """Charge a user for the processor time of the block, from the budget of the API: nobody can keep the control loop
+    """Charge a user for the CPU time of the block, from the budget of the API: nobody can keep the control loop
     from the schedules of others with large plans. BudgetExceeded if it is used up."""
     if owner is None:
         yield

@@ -1,4 +1,4 @@
-"""The limit on the processor time of reading a plan. It is not wall time, so a busy machine refuses no plan."""
+"""The limit on the CPU time of reading a plan. It is not wall time, so a busy machine refuses no plan."""
 
 from __future__ import annotations
 

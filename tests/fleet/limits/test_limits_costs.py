@@ -1,4 +1,4 @@
-"""The processor time of costly requests is charged to the minute in which the charge began."""
+"""The CPU time of costly requests is charged to the minute in which the charge began."""
 
 from __future__ import annotations
 
