@@ -1,13 +1,8 @@
-"""Measures the CPU time and memory of a process and its descendants.
-
-Memory is the proportional set size where the kernel provides it (smaps_rollup, proc(5)): memory that several processes
-share is divided among them. Otherwise it is the resident set size, in which shared memory counts once per process.
-"""
+"""Measures the CPU time and memory of a process and its descendants."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from agents.shim import tree
+from fleet import processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ def measure(pid: int) -> Use:
             with process.oneshot():
                 times, ended = process.cpu_times(), process.status() == psutil.STATUS_ZOMBIE
             cpu_s += times.user + times.system + times.children_user + times.children_system
-            memory += 0 if ended else proportional(member)
+            memory += 0 if ended else processes.proportional_bytes(member)
             count += not ended
     return Use(cpu_s, memory, count)
 
@@ -48,24 +44,6 @@ def descendants(pid: int) -> list[int]:
     for member in pids:  # the loop appends to it
         pids.extend(_children(member) or ())
     return pids
-
-
-def resident(pids: Iterable[int]) -> int:
-    """Bytes of resident memory, shared memory counted per process: cheap, and never less than `proportional`."""
-    total = 0
-    for pid in pids:
-        with suppress(OSError, IndexError):
-            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return total * os.sysconf("SC_PAGE_SIZE")
-
-
-def proportional(pid: int) -> int:
-    """Bytes of memory of a process, with its share of shared memory."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return resident([pid])
 
 
 def _children(pid: int) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""Identifies and ends processes of this host, and configures their adoption and parent-death signals (prctl(2)).
+"""Identifies, measures and ends processes of this host, and configures adoption and parent-death signals (prctl(2)).
 
 A pid may be reused; a pid together with its start time is unique. The start time is in seconds since boot (proc(5),
 field 22 of /proc/PID/stat), so setting the clock of the host does not change it.
@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,6 +57,25 @@ def started(pid: int) -> float | None:
 def is_alive(*, pid: int | None, start_time: float | None) -> bool:
     """Whether the recorded process still runs. Another process with the same pid does not count."""
     return pid is not None and start_time is not None and started(pid) == start_time
+
+
+def resident_bytes(pids: Iterable[int]) -> int:
+    """The resident memory of processes. Shared memory counts once per process, so it is never less than
+    `proportional_bytes`; but it is cheap to read."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError, IndexError):
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return total * os.sysconf("SC_PAGE_SIZE")
+
+
+def proportional_bytes(pid: int) -> int:
+    """The memory of a process, with its share of shared memory (PSS); its resident memory if the kernel has no PSS."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return resident_bytes([pid])
 
 
 def end(recorded: list[tuple[int, float]], *, within_s: float) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from agents import usage
 from agents.drivers.base import Limits, StopReason
 from agents.shim import beneath
+from fleet import processes
 
 MEMORY_S = 0.25  # between checks
 DISK_S = 1.0
@@ -122,9 +123,9 @@ class Quota:
 
     def _memory_exceeded(self, pids: list[int]) -> bool:
         limit = self._limits.memory_bytes
-        if limit is None or usage.resident(pids) <= limit:
+        if limit is None or processes.resident_bytes(pids) <= limit:
             return False
-        self.used = sum(map(usage.proportional, pids))
+        self.used = sum(map(processes.proportional_bytes, pids))
         return self.used > limit
 
     def _disk_exceeded(self, *, until: float) -> bool:
@@ -210,7 +211,7 @@ def _unlock(top: Path, path: str) -> bool:
     parts = Path(path).relative_to(top).parts
     with ExitStack() as descriptors:
         try:
-            parent = beneath.open_folder(top.resolve())
+            parent = beneath.open_path(top.resolve(), folder=True)
             descriptors.callback(os.close, parent)
             for depth in range(len(parts) + 1):
                 name = os.path.join(".", *parts[:depth])

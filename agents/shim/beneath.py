@@ -32,13 +32,11 @@ def open_at(folder: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
             raise OSError(number, os.strerror(number), path)
 
 
-def open_folder(path: str | os.PathLike[str]) -> int:
-    """Open a folder by its absolute path, as an O_PATH descriptor. Raises OSError (ELOOP) if any part is a link."""
-    return open_path(path, folder=True)
-
-
 def open_path(path: str | os.PathLike[str], *, folder: bool) -> int:
-    """Open a path like `open_folder`. It may be a file too, unless `folder` is set."""
+    """Open an absolute path as an O_PATH descriptor. Raises OSError (ELOOP) if any part of it is a symbolic link.
+
+    `folder`: raise OSError (ENOTDIR) if it is not a folder.
+    """
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return open_at(root, os.fspath(path), os.O_PATH | (os.O_DIRECTORY if folder else 0), resolve=NO_LINKS)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import OutputWrapper
-from django.template.defaultfilters import filesizeformat
 
 from checkpoints.operations import Difference
 from checkpoints.planning import LISTS, RecoveryPlan
@@ -17,11 +16,6 @@ from fleet.console import lines
 
 MAX_KEYS = 12  # in one line
 MAX_VALUE = 60  # characters of a changed value
-
-
-def size(bytes: int) -> str:
-    """`812 bytes`, `1.2 KB`, `3.4 MB`, as in the admin, but with plain spaces."""
-    return filesizeformat(bytes).replace("\xa0", " ")
 
 
 def table(summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
@@ -35,8 +29,8 @@ def table(summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
                 f"{created:%Y-%m-%d %H:%M:%S}",
                 summary["trigger"],
                 f"{summary['sorties']:,}",
-                size(summary["bytes"]),
-                size(summary["new_bytes"]),
+                lines.size(summary["bytes"]),
+                lines.size(summary["new_bytes"]),
                 lines.one_line(summary["name"] or summary["note"]) + (" (kept)" if summary["keep"] else ""),
             )
         )
@@ -54,7 +48,7 @@ def detail(data: dict[str, Any], out: OutputWrapper) -> None:
         out.write(lines.fitted(indent + lines.one_line(line), width=width))
 
     title = f"{data['id']}  {data['name']}".rstrip()
-    write(f"{title}  {data['trigger']}  {data['created_at'][:19]}  {size(data['bytes'])}")
+    write(f"{title}  {data['trigger']}  {data['created_at'][:19]}  {lines.size(data['bytes'])}")
     if data["note"]:
         write(data["note"], indent="  ")
     for content in data["contents"]:
@@ -75,7 +69,7 @@ def recovery_plan(plan: RecoveryPlan, out: OutputWrapper) -> None:
     """Write what a restore would do, and its risks."""
     width = lines.columns(out)
     out.write(
-        f"{plan.checkpoint}, {humanise.duration(plan.age_s)} old, {size(plan.bytes)}: "
+        f"{plan.checkpoint}, {humanise.duration(plan.age_s)} old, {lines.size(plan.bytes)}: "
         f"{plan.mission} would be {plan.state}."
     )
     for name, description in LISTS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from django.contrib.auth import authenticate, user_logged_in
@@ -126,7 +127,7 @@ class Token(Public):
             )
         caller.identify(name=f"user:{user.username}", user=user.id)
         user_logged_in.send(sender=User, request=request._request, user=user)
-        return _pair(tokens.begin(user=user, address=caller.current().address))
+        return asdict(tokens.begin(user=user, address=caller.current().address))
 
 
 class Refresh(Public):
@@ -134,7 +135,7 @@ class Refresh(Public):
     def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
         """Get the next pair of tokens. A refresh token works once; using it a second time ends its session."""
         try:
-            return _pair(tokens.renew(refresh=body["refresh"]))
+            return asdict(tokens.renew(refresh=body["refresh"]))
         except tokens.Reused:
             raise  # recorded already
         except tokens.NotSignedIn:
@@ -291,7 +292,3 @@ def _keys(request: Request, action: str) -> QuerySet[Key]:
     actor = actor_of(request)
     keys = Key.objects.select_related("user")
     return keys if actor.visibility(action) is Visibility.ALL else keys.filter(user=actor.user)
-
-
-def _pair(pair: tokens.Pair) -> dict[str, Any]:
-    return {"access": pair.access, "refresh": pair.refresh, "expires_in": pair.expires_in}

@@ -16,14 +16,14 @@ from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
 from fleet import humanise
-from fleet.audit import chain
+from fleet.audit import anchor, chain
 from fleet.audit.chain import Position
 from fleet.audit.models import Entry, Seal
+from fleet.events.stream import OLDEST_RUNNING
 from fleet.postgres import locks, statements
 from fleet.postgres.locks import Lock
 
 BATCH = 1_000
-SETTLED = RawSQL("(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", [])  # the oldest transaction still running
 NEXT = RawSQL("(pg_snapshot_xmax(pg_current_snapshot())::text::bigint)", [])  # the first transaction not yet assigned
 
 
@@ -87,10 +87,10 @@ def _seal_batch(batch: int) -> int:
     with transaction.atomic():
         if not locks.try_lock(Lock.SEALING):
             return 0
-        head = Seal.objects.order_by("-number").first()
+        head = anchor.head()
         current, now = cluster_and_time()
         for cluster in [*_earlier_clusters(head, current), current]:
-            settled = Q() if cluster != current else Q(xid__lt=SETTLED)
+            settled = Q() if cluster != current else Q(xid__lt=OLDEST_RUNNING)
             entries = Entry.objects.filter(settled, chain.after(_sealed_until(cluster, current)), cluster=cluster)
             if rows := list(chain.rows(entries)[:batch]):
                 _append(head, cluster, now, rows)

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from fleet.audit import chain, sealing
 from fleet.audit.chain import Leaf, Position
 from fleet.audit.models import Entry, Seal
+from fleet.events.stream import OLDEST_RUNNING
 
 UNSEALED_S = 60.0  # the control loop seals within a second; an older entry was missed, or its seal was removed
 PAGE = 2_000
@@ -132,7 +133,7 @@ class _Verifier:
         after_seals = ~Q(cluster__in=list(self._ends))
         for cluster, position in self._ends.items():
             after_seals |= Q(chain.after(position), cluster=cluster)
-        running = Q(cluster=sealing.cluster_and_time()[0], xid__gte=sealing.SETTLED, xid__lt=sealing.NEXT)
+        running = Q(cluster=sealing.cluster_and_time()[0], xid__gte=OLDEST_RUNNING, xid__lt=sealing.NEXT)
         young = Q(at__gte=Now() - timedelta(seconds=unsealed_s))
         unsealed = Entry.objects.filter(after_seals)
         overdue = list(unsealed.exclude(running | young).order_by("id").values_list("id", flat=True)[: SHOWN + 1])

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from django.template.defaultfilters import filesizeformat
-
 from fleet import __version__, audit, errors
 from fleet.backup import clients, copying, dumping, parts
 from fleet.backup import folder as folders
@@ -81,7 +79,7 @@ def _write(name: str, draft: Path, earlier: dict[str, tuple[Path, File]], say: S
             server=server,
             programs=programs,
             folder=draft,
-            progress=lambda size: progress.show(f"database: {filesizeformat(size)}"),
+            progress=lambda size: progress.show(f"database: {lines.size(size)}"),
         )
         required = {part.name: part.required(snapshot.query) for part in parts.registered()}
     _require_same_migrations(snapshot)
@@ -138,7 +136,7 @@ def _require_space(draft: Path, name: str, entries: list[SourceFile], earlier: d
         except FileNotFoundError:
             continue
     if needed > shutil.disk_usage(draft).free:
-        raise OSError(errno.ENOSPC, f"{filesizeformat(needed)} of {name} do not fit", str(draft))
+        raise OSError(errno.ENOSPC, f"{lines.size(needed)} of {name} do not fit", str(draft))
 
 
 def _require_same_migrations(snapshot: dumping.Snapshot) -> None:
@@ -157,4 +155,4 @@ class _Progress:
     def show(self, line: str) -> None:
         if time.monotonic() - self._shown_at >= PROGRESS_S:
             self._shown_at = time.monotonic()
-            self._say(f"  {line.replace(chr(0xA0), ' ')}")
+            self._say(f"  {line}")

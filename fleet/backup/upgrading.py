@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
-from django.template.defaultfilters import filesizeformat
 
 from fleet import errors, invocation
 from fleet.backup import clients, dumping, hooks, loading
@@ -28,6 +27,7 @@ from fleet.config import datastores, ports, programs
 from fleet.config.credentials import Credentials
 from fleet.config.datastores import Postgres
 from fleet.config.home import Home
+from fleet.console import lines
 from fleet.services.providers import embedded, identity
 from fleet.services.supervision import lock
 
@@ -114,7 +114,7 @@ def _convert(
             rows = snapshot.rows
             left = tuple(name for (name,) in snapshot.query(_OTHER_DATABASES))
     with served(draft, new, credentials, home=home) as server:
-        say(f"Loading {filesizeformat(dump.size)} into Postgres {tools.major}".replace("\xa0", " "))
+        say(f"Loading {lines.size(dump.size)} into Postgres {tools.major}")
         owner = replace(server, options={**server.options, "options": f"-c role={datastores.OWNER}"})
         version = tools.major * 10_000
         loading.load(folder / DUMP, server=owner, programs=tools, version=version, clear=False, then=hooks.moved())

@@ -7,6 +7,7 @@ import shutil
 import textwrap
 
 from django.core.management.base import OutputWrapper
+from django.template.defaultfilters import filesizeformat
 
 COLOURS = re.compile("\x1b\\[[0-9;]*m")  # ECMA-48, "select graphic rendition"
 NARROW = 100  # on a terminal with fewer columns, text is not padded into columns
@@ -20,6 +21,11 @@ def one_line(text: object) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 sortie`, `2,000 sorties`"""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size(number: int) -> str:
+    """`812 bytes`, `1.2 KB`, `3.4 MB`, as in the admin, but with plain spaces."""
+    return filesizeformat(number).replace("\xa0", " ")
 
 
 def terminal_safe(text: str) -> str:

@@ -11,6 +11,9 @@ from django.db.models.expressions import RawSQL
 
 from fleet.events.models import Event
 
+# The oldest transaction that is still running. All before it have ended.
+OLDEST_RUNNING = RawSQL("(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", [])
+
 
 class Position(NamedTuple):
     """A reader's position in the stream: the transaction and the id of the last event that it has read."""
@@ -30,9 +33,8 @@ def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
     ids and commit. A transaction that hangs delays the stream but loses nothing. The ids give the order in which events
     happened, so sort events that were read together by id.
     """
-    settled = RawSQL("(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", [])
     after = Q(xid__gt=last.xid) | Q(xid=last.xid, id__gt=last.id)
-    events = Event.objects.filter(after, xid__gte=last.xid, xid__lt=settled).order_by("xid", "id")
+    events = Event.objects.filter(after, xid__gte=last.xid, xid__lt=OLDEST_RUNNING).order_by("xid", "id")
     return events if scope is None else events.filter(scope=scope)
 
 

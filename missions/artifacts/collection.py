@@ -52,7 +52,7 @@ def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
     """
     for path, error in copies.items():
         _check_copy(path, error)
-    folder = beneath.open_folder(outbox.resolve())
+    folder = beneath.open_path(outbox.resolve(), folder=True)
     try:
         stored = [_store(path, folder, str(number)) for number, path in enumerate(copies)]
     finally:

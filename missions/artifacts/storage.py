@@ -28,7 +28,7 @@ class WholeFiles(FileSystemStorage):
 
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
         """Open a file for reading. Links are not followed."""
-        folder = beneath.open_folder(Path(self.location).resolve())
+        folder = beneath.open_path(Path(self.location).resolve(), folder=True)
         try:
             return File(os.fdopen(beneath.open_plain(folder, name), "rb"), name=name)
         finally:

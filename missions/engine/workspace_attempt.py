@@ -282,7 +282,7 @@ class WorkspaceAttempt:
     def _declared_no_change(self) -> str:
         """Why nothing had to be changed, as the work wrote it to FLEET_NO_CHANGE; "" if it wrote nothing."""
         with suppress(OSError, UnicodeDecodeError):
-            folder = beneath.open_folder(self._base.scratch)
+            folder = beneath.open_path(self._base.scratch, folder=True)
             try:
                 with open(beneath.open_plain(folder, NO_CHANGE), "rb") as file:
                     text = file.read(NO_CHANGE_BYTES).decode("utf-8", "replace")

@@ -106,8 +106,8 @@ class Command(OperatorCommand):
             self.stdout.write(checkpoint.ref)
             self.say(
                 f"Captured {lines.counted(checkpoint.sorties, 'sortie')} of "
-                f"{lines.counted(len(checkpoint.missions), 'mission')}: {output.size(checkpoint.bytes)},"
-                f" of which {output.size(checkpoint.new_bytes)} are new."
+                f"{lines.counted(len(checkpoint.missions), 'mission')}: {lines.size(checkpoint.bytes)},"
+                f" of which {lines.size(checkpoint.new_bytes)} are new."
             )
         return 0
 
@@ -250,7 +250,7 @@ class Command(OperatorCommand):
             self.show({"file": str(path), **asdict(exported)})
             return 0
         self.say(
-            f"{path}: {exported.mission}, {lines.counted(exported.sorties, 'sortie')}, {output.size(exported.bytes)}."
+            f"{path}: {exported.mission}, {lines.counted(exported.sorties, 'sortie')}, {lines.size(exported.bytes)}."
         )
         if exported.missing:
             self.say(
@@ -296,10 +296,10 @@ class Command(OperatorCommand):
             return 0
         summary = f"{lines.counted(len(pruned.checkpoints), 'checkpoint')} and {lines.counted(pruned.blobs, 'blob')}"
         if options["yes"]:
-            self.say(f"Deleted {summary}. This freed {output.size(pruned.bytes)}.")
+            self.say(f"Deleted {summary}. This freed {lines.size(pruned.bytes)}.")
         else:
             hint = " Add --yes to delete them." if pruned.checkpoints or pruned.blobs else ""
-            self.say(f"{summary} would be deleted ({output.size(pruned.bytes)}).{hint}")
+            self.say(f"{summary} would be deleted ({lines.size(pruned.bytes)}).{hint}")
         return 0
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.template.defaultfilters import filesizeformat
 
 from fleet import backup, errors, invocation, processes
 from fleet.backup import folder as folders
@@ -97,7 +96,7 @@ class Command(OperatorCommand):
             self.show({**_summary(created.backup), **summary})
             return 0
         manifest = created.backup.manifest
-        new, total = _size(created.new_bytes), _size(manifest.total_bytes)
+        new, total = lines.size(created.new_bytes), lines.size(manifest.total_bytes)
         self.stdout.write(f"{created.backup.path}: {lines.counted(len(manifest.files), 'file')}, {total} ({new} new)")
         if manifest.missing:
             self.say(f"{lines.counted(len(manifest.missing), 'file')} of removed missions are missing from it.")
@@ -119,7 +118,7 @@ class Command(OperatorCommand):
                 self.stdout.write(f"{item.name}  damaged: {fault}")
                 continue
             self.stdout.write(
-                f"{item.name}  {_size(manifest.total_bytes):>9}  {lines.counted(len(manifest.files), 'file')}  "
+                f"{item.name}  {lines.size(manifest.total_bytes):>9}  {lines.counted(len(manifest.files), 'file')}  "
                 f"fleet {manifest.version}, Postgres {manifest.server // 10_000}"
             )
         return 0
@@ -137,7 +136,7 @@ class Command(OperatorCommand):
                     self.stdout.write(f"{report.backup}  {fault.problem.upper():<10} {fault.message}")
                 state = f"{lines.counted(len(report.faults), 'fault')} found" if report.faults else "intact"
                 self.stdout.write(
-                    f"{report.backup}  {state}: {lines.counted(report.files, 'file')}, {_size(report.bytes)} read"
+                    f"{report.backup}  {state}: {lines.counted(report.files, 'file')}, {lines.size(report.bytes)} read"
                 )
         return 1 if any(report.faults for report in reports) else 0
 
@@ -185,7 +184,3 @@ def _summary(item: Backup) -> dict[str, Any]:
         "missing": list(manifest.missing),
         "audit_head": manifest.head,
     }
-
-
-def _size(number: int) -> str:
-    return filesizeformat(number).replace("\xa0", " ")

@@ -12,7 +12,6 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import psutil
 
@@ -22,11 +21,7 @@ KILL_S = 10  # how long to wait for a killed process, and to keep killing a tree
 
 
 def memory(roots: Iterable[int]) -> dict[int, int]:
-    """Return the memory in bytes of each root pid together with its descendants.
-
-    Shared pages are divided among the processes that share them (PSS) where the kernel reports that; elsewhere each
-    process counts them in full (RSS).
-    """
+    """Return the memory in bytes of each root pid together with its descendants."""
     children = defaultdict(list)
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -36,7 +31,7 @@ def memory(roots: Iterable[int]) -> dict[int, int]:
         tree = [root]
         for pid in tree:
             tree.extend(children[pid])
-        totals[root] = sum(_memory_of(pid) for pid in tree)
+        totals[root] = sum(map(processes.proportional_bytes, tree))
     return totals
 
 
@@ -139,16 +134,3 @@ def _name(process: psutil.Process) -> str:
         return f"{process.name()} ({process.pid})"
     except psutil.Error:
         return str(process.pid)
-
-
-def _memory_of(pid: int) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0  # it has just ended

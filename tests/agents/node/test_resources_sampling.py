@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from agents import usage
 from agents.models import Agent, AgentType, Sample
 from agents.node import sampling
-from fleet import ids
+from fleet import ids, processes
 from tests.support import fleet
 
 BUSY = "import time\nend = time.process_time() + {}\nwhile time.process_time() < end: pass\n"
@@ -50,7 +50,7 @@ def test_a_process_is_measured_with_its_descendants(family: subprocess.Popen[str
     assert use.memory_bytes < 200_000_000
     assert use.processes == 2
     assert use.cpu_s >= 0.3
-    assert usage.resident([family.pid, *usage.descendants(family.pid)]) >= use.memory_bytes
+    assert processes.resident_bytes([family.pid, *usage.descendants(family.pid)]) >= use.memory_bytes
     assert {family.pid, *usage.descendants(family.pid)} <= set(usage.descendants(os.getpid()))
     assert usage.measure(2**22 - 1) == usage.Use(0.0, 0, 0)
 
