@@ -21,7 +21,7 @@ from agents.models import Agent, AgentType, Node
 from agents.operations import types
 from fleet import errors
 from fleet.access.actor import EXECUTE
-from fleet.admin.pages import Audited, ReadOnlyAdmin, ago, between, button, do, redirect_to
+from fleet.admin.pages import Audited, ReadOnlyAdmin, ago, apply_to_rows, between, button, redirect_to
 from fleet.console import lines
 from fleet.console.lines import counted
 
@@ -167,7 +167,7 @@ class AgentAdmin(ReadOnlyAdmin):
     def spawn_button(self, request: HttpRequest, form: SpawnForm) -> HttpResponse:
         choices = form.cleaned_data
         node = choices["node"].name if choices["node"] else None
-        do(
+        apply_to_rows(
             request,
             [choices["type"]],
             lambda row: operations.spawn(type=row.name, count=choices["count"], node=node),
@@ -182,7 +182,7 @@ class AgentAdmin(ReadOnlyAdmin):
             if not operations.order(agents=[row.id], order=order, reason=why):
                 raise errors.Conflict("It has already ended, or already has this order or a stronger one.")
 
-        do(request, rows, give_order, done)
+        apply_to_rows(request, rows, give_order, done)
 
     @admin.action(description="Drain: finish running sorties, then exit", permissions=["operate"])
     def drain(self, request: HttpRequest, rows: QuerySet[Agent]) -> None:
@@ -233,9 +233,9 @@ class NodeAdmin(ReadOnlyAdmin):
     @admin.action(description="Cordon: no new agents", permissions=["operate"])
     def cordon(self, request: HttpRequest, rows: QuerySet[Node]) -> None:
         why = f"By {request.user} in the admin."
-        do(request, rows, lambda row: operations.cordon(node=row.name, on=True, reason=why), "Cordoned")
+        apply_to_rows(request, rows, lambda row: operations.cordon(node=row.name, on=True, reason=why), "Cordoned")
 
     @admin.action(description="Uncordon: new agents again", permissions=["operate"])
     def uncordon(self, request: HttpRequest, rows: QuerySet[Node]) -> None:
         why = f"By {request.user} in the admin."
-        do(request, rows, lambda row: operations.cordon(node=row.name, on=False, reason=why), "Uncordoned")
+        apply_to_rows(request, rows, lambda row: operations.cordon(node=row.name, on=False, reason=why), "Uncordoned")

@@ -25,7 +25,7 @@ from checkpoints.admin.forms import ForkForm
 from checkpoints.models import Checkpoint
 from checkpoints.planning import Level, RecoveryPlan
 from fleet import audit, errors, ids, invocation
-from fleet.admin.pages import ReadOnlyAdmin, ago, button, do, parse_id, redirect_to
+from fleet.admin.pages import ReadOnlyAdmin, ago, apply_to_rows, button, parse_id, redirect_to
 from missions import operations as missions
 from missions.admin import rendering as mission_rendering
 from missions.models import Mission
@@ -195,18 +195,18 @@ class CheckpointAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Keep: retention never removes them", permissions=["operate"])
     def keep(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
-        do(request, rows, lambda row: operations.keep(checkpoint=row, on=True), "Kept")
+        apply_to_rows(request, rows, lambda row: operations.keep(checkpoint=row, on=True), "Kept")
 
     @admin.action(description="Do not keep: retention may remove them", permissions=["operate"])
     def unkeep(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
-        do(request, rows, lambda row: operations.keep(checkpoint=row, on=False), "No longer kept")
+        apply_to_rows(request, rows, lambda row: operations.keep(checkpoint=row, on=False), "No longer kept")
 
     @admin.action(description="Delete", permissions=["operate"])
     def remove(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> Any:
         question = "Delete these checkpoints? Other checkpoints that share files with them stay intact."
         if page := self.confirmation_page(request, rows, title="Delete checkpoints", question=question):
             return page
-        return do(request, list(rows), lambda row: operations.delete(checkpoint=row), "Deleted")
+        return apply_to_rows(request, list(rows), lambda row: operations.delete(checkpoint=row), "Deleted")
 
     @action(  # type: ignore[untyped-decorator]  # unfold has no types
         description="Delete",
@@ -221,7 +221,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
     )
     def remove_button(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         rows = list(self.get_queryset(request).filter(pk=object_id))
-        do(request, rows, lambda row: operations.delete(checkpoint=row), "Deleted")
+        apply_to_rows(request, rows, lambda row: operations.delete(checkpoint=row), "Deleted")
         return redirect_to(request, self)
 
     @action(description="Restore", permissions=["start"], icon="settings_backup_restore")  # type: ignore[untyped-decorator]

@@ -243,7 +243,7 @@ def parse_id(text: str) -> UUID | None:
         return None
 
 
-def do(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], done: str) -> None:
+def apply_to_rows(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], done: str) -> None:
     """Apply `act` to each row, and show the user how many succeeded and why others were refused."""
     count = 0
     for row in rows:

@@ -19,7 +19,7 @@ from fleet import audit, errors, ids
 from fleet.access import operations, tokens
 from fleet.access.actor import role_of
 from fleet.access.models import Key, Role, Session
-from fleet.admin.pages import Audited, ReadOnlyAdmin, ago, button, do
+from fleet.admin.pages import Audited, ReadOnlyAdmin, ago, apply_to_rows, button
 from fleet.audit.models import Entry
 from fleet.events import naming
 from fleet.events.models import Event
@@ -140,7 +140,9 @@ class KeyAdmin(ReadOnlyAdmin):
         question = "Revoke these machine keys? They are refused from now on, permanently."
         if page := self.confirmation_page(request, rows, title="Revoke keys", question=question):
             return page
-        return do(request, rows.select_related("user"), lambda key: operations.revoke_key(key=key), "Revoked")
+        return apply_to_rows(
+            request, rows.select_related("user"), lambda key: operations.revoke_key(key=key), "Revoked"
+        )
 
 
 @admin.register(Session)
@@ -171,7 +173,9 @@ class SessionAdmin(ReadOnlyAdmin):
         question = "End these sessions? Their tokens become invalid at once."
         if page := self.confirmation_page(request, rows, title="End sessions", question=question):
             return page
-        return do(request, rows.select_related("user"), lambda row: tokens.end(user=row.user, session=row.id), "Ended")
+        return apply_to_rows(
+            request, rows.select_related("user"), lambda row: tokens.end(user=row.user, session=row.id), "Ended"
+        )
 
 
 if apps.is_installed("unfold"):  # Django's own pages for users and groups, in unfold's style

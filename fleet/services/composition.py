@@ -10,7 +10,7 @@ from fleet.services import process_table
 from fleet.services.providers import base
 from fleet.services.providers.base import Provider
 from fleet.services.providers.containers import Images
-from fleet.services.supervision.service import Limits
+from fleet.services.supervision.service import AlertLimits
 from fleet.services.supervision.supervisor import Supervisor
 
 
@@ -24,8 +24,8 @@ def provider(say: Callable[[str], None]) -> Provider:
     )
 
 
-def limits() -> Limits:
-    return Limits(
+def limits() -> AlertLimits:
+    return AlertLimits(
         response_s=settings.FLEET_ALERT_RESPONSE_S or None,
         memory_bytes=settings.FLEET_ALERT_MEMORY_MB * 1_000_000 or None,
         restarts=settings.FLEET_ALERT_RESTARTS or None,

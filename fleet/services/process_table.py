@@ -13,14 +13,14 @@ from fleet.flower import client as flower
 from fleet.postgres import pool
 from fleet.services.providers import probes
 from fleet.services.supervision import beats
-from fleet.services.supervision.service import JWT_KEY, OWNER, Command, Limits, Service
+from fleet.services.supervision.service import JWT_KEY, OWNER, AlertLimits, Command, Service
 
 
 def table(
     *,
     base: Path,
     home: Home,
-    limits: Limits,
+    limits: AlertLimits,
     web_port: int,
     say: Callable[[str], None],
 ) -> tuple[Service, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet import errors, humanise, invocation
 from fleet.services.providers.base import Provider
-from fleet.services.supervision.service import Limits, Service
+from fleet.services.supervision.service import AlertLimits, Service
 
 
 async def of_external(provider: Provider) -> dict[str, Any]:
@@ -22,7 +22,7 @@ async def of_external(provider: Provider) -> dict[str, Any]:
         "ready": True,
         "stopping": False,
         "uptime_s": None,
-        "services": [await _probe(service) for service in provider.services(limits=Limits())],
+        "services": [await _probe(service) for service in provider.services(limits=AlertLimits())],
         "events": [],
     }
 

@@ -14,7 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from fleet import ids
-from fleet.admin.pages import ReadOnlyAdmin, ago, between, button, do
+from fleet.admin.pages import ReadOnlyAdmin, ago, apply_to_rows, between, button
 from missions import operations
 from missions.admin import rendering, work
 from missions.models import FINAL, Mission, Sortie, Workspace
@@ -229,17 +229,19 @@ class MissionAdmin(ReadOnlyAdmin):
         question = "Cancel these missions? Running sorties are stopped; no more sorties start."
         if page := self.confirmation_page(request, rows, title="Cancel missions", question=question):
             return page
-        return do(
+        return apply_to_rows(
             request, rows, lambda row: operations.cancel(mission=row.id, reason=rendering.by(request)), "Cancelled"
         )
 
     @admin.action(description="Pause", permissions=["operate"])
     def pause(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(request, rows, lambda row: operations.pause(mission=row.id, reason=rendering.by(request)), "Paused")
+        apply_to_rows(
+            request, rows, lambda row: operations.pause(mission=row.id, reason=rendering.by(request)), "Paused"
+        )
 
     @admin.action(description="Resume", permissions=["operate"])
     def resume(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(
+        apply_to_rows(
             request,
             rows,
             lambda row: operations.resume(mission=row.id, executes=rendering.executes(request)),
@@ -248,7 +250,7 @@ class MissionAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Retry failed, cancelled and skipped sorties", permissions=["operate"])
     def retry(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
-        do(
+        apply_to_rows(
             request,
             rows,
             lambda row: operations.retry(mission=row.id, executes=rendering.executes(request)),

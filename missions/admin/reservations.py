@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.decorators import display
 
-from fleet.admin.pages import COLOURS, button, do
+from fleet.admin.pages import COLOURS, apply_to_rows, button
 from missions.admin.workspaces import OfSortie
 from missions.models import Reservation
 from missions.operations import reserving
@@ -71,4 +71,4 @@ class ReservationAdmin(OfSortie):
             question="Release these reservations? Others may then change the files while their sorties still run.",
         ):
             return page
-        return do(request, rows, lambda row: reserving.release(reservation=row.id), "Released")
+        return apply_to_rows(request, rows, lambda row: reserving.release(reservation=row.id), "Released")

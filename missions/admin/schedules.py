@@ -11,7 +11,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from fleet.admin.pages import COLOURS, ReadOnlyAdmin, button, do
+from fleet.admin.pages import COLOURS, ReadOnlyAdmin, apply_to_rows, button
 from fleet.postgres import clock
 from missions import cron
 from missions.admin import rendering
@@ -103,11 +103,13 @@ class ScheduleAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Pause", permissions=["operate"])
     def pause(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        do(request, rows, lambda row: operations.pause(schedule=row.id, reason=rendering.by(request)), "Paused")
+        apply_to_rows(
+            request, rows, lambda row: operations.pause(schedule=row.id, reason=rendering.by(request)), "Paused"
+        )
 
     @admin.action(description="Resume", permissions=["operate"])
     def resume(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        do(
+        apply_to_rows(
             request,
             rows,
             lambda row: operations.resume(schedule=row.id, executes=rendering.executes(request)),
@@ -116,7 +118,7 @@ class ScheduleAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Run now", permissions=["operate"])
     def run(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        do(
+        apply_to_rows(
             request,
             rows,
             lambda row: operations.run_now(schedule=row.id, executes=rendering.executes(request)),

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from fleet.admin.pages import COLOURS, ReadOnlyAdmin, between, button, do
+from fleet.admin.pages import COLOURS, ReadOnlyAdmin, apply_to_rows, between, button
 from missions import operations, plan
 from missions.admin import rendering, work
 from missions.models import FINAL, Need, Sortie, Workspace
@@ -171,7 +171,7 @@ class SortieAdmin(ReadOnlyAdmin):
             request, rows, title="Cancel sorties", question="Cancel these sorties? Running attempts are stopped."
         ):
             return page
-        return do(
+        return apply_to_rows(
             request,
             rows,
             lambda row: operations.cancel_sortie(sortie=row.id, reason=rendering.by(request)),
@@ -180,7 +180,7 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Retry", permissions=["operate"])
     def retry(self, request: HttpRequest, rows: QuerySet[Sortie]) -> None:
-        do(
+        apply_to_rows(
             request,
             rows,
             lambda row: operations.retry_sortie(sortie=row.id, executes=rendering.executes(request)),

@@ -17,7 +17,7 @@ from fleet.config.home import Home
 from fleet.services.providers import base
 from fleet.services.providers.base import Provider
 from fleet.services.providers.containers import Images
-from fleet.services.supervision.service import Limits, Service
+from fleet.services.supervision.service import AlertLimits, Service
 from fleet.services.supervision.supervisor import Supervisor
 from tests.support import containers, engines
 from tests.support.cluster import Cluster, remove, temporary
@@ -25,7 +25,7 @@ from tests.support.engines import ScriptedEngine
 
 pytestmark = pytest.mark.xdist_group("services")
 
-LIMITS = Limits(response_s=1.5, memory_bytes=10, restarts=2)
+LIMITS = AlertLimits(response_s=1.5, memory_bytes=10, restarts=2)
 REAL = pytest.param("real podman", marks=[pytest.mark.containers, pytest.mark.timeout(2400)])
 
 
@@ -129,7 +129,7 @@ def test_a_supervisor_reports_it_healthy_and_does_not_stop_external_servers(
 
     supervisor = Supervisor(
         home=Home(cluster.home.root), kind="services", provider=provider.name,
-        services=provider.services(limits=Limits()), say=lambda line: None,
+        services=provider.services(limits=AlertLimits()), say=lambda line: None,
     )  # fmt: skip
     assert asyncio.run(asyncio.wait_for(supervisor.run(look), 60)) == 0
     if provider.name == "external":

@@ -22,7 +22,7 @@ from fleet.config import credentials, datastores
 from fleet.config.home import Home
 from fleet.services.providers import identity
 from fleet.services.providers.embedded import Embedded
-from fleet.services.supervision.service import Limits, Service
+from fleet.services.supervision.service import AlertLimits, Service
 
 
 class Cluster:
@@ -31,7 +31,7 @@ class Cluster:
     def __init__(self, root: Path, *, durable: bool) -> None:
         self.home = Home(root)
         self.embedded = Embedded(self.home, credentials.ensure(self.home), durable=durable)
-        self._services = {service.name: service for service in self.embedded.services(limits=Limits())}
+        self._services = {service.name: service for service in self.embedded.services(limits=AlertLimits())}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:

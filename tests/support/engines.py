@@ -13,7 +13,7 @@ from fleet.config.home import Home
 from fleet.config.programs import EngineName
 from fleet.services.providers.containers import Containers, Images
 from fleet.services.providers.engine import Engine
-from fleet.services.supervision.service import Limits
+from fleet.services.supervision.service import AlertLimits
 from tests.support.cluster import Cluster
 
 IMAGES = Images(postgres="localhost/postgres:1", valkey="localhost/valkey:1")
@@ -60,7 +60,7 @@ class ContainerCluster(Cluster):
         self.containers = Containers(
             self.home, credentials.ensure(self.home), engine=self.engine, images=images, say=lambda line: None
         )
-        self._services = {service.name: service for service in self.containers.services(limits=Limits())}
+        self._services = {service.name: service for service in self.containers.services(limits=AlertLimits())}
         self._processes = {}
 
     def start(self) -> None:

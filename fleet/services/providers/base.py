@@ -12,14 +12,14 @@ from fleet.services.providers.containers import Containers, Images
 from fleet.services.providers.embedded import Embedded
 from fleet.services.providers.engine import Engine
 from fleet.services.providers.external import External
-from fleet.services.supervision.service import Limits, Service
+from fleet.services.supervision.service import AlertLimits, Service
 
 
 class Provider(Protocol):
     @property
     def name(self) -> str: ...
 
-    def services(self, *, limits: Limits) -> tuple[Service, ...]:
+    def services(self, *, limits: AlertLimits) -> tuple[Service, ...]:
         """Return the services `postgres` and `valkey`, with their probes and, if they are ours, their commands."""
 
     def endpoints(self) -> Endpoints:

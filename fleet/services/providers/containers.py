@@ -18,7 +18,7 @@ from fleet.config.home import Home
 from fleet.config.programs import EngineName
 from fleet.services.providers import probes
 from fleet.services.providers.engine import STOP_S, Engine
-from fleet.services.supervision.service import Command, Limits, Service
+from fleet.services.supervision.service import AlertLimits, Command, Service
 
 STORED = "/var/lib/postgresql"  # where the volume is mounted
 SHM = "256m"
@@ -51,7 +51,7 @@ class Containers:
     def name(self) -> EngineName:
         return self._engine.name
 
-    def services(self, *, limits: Limits) -> tuple[Service, ...]:
+    def services(self, *, limits: AlertLimits) -> tuple[Service, ...]:
         return (
             Service(
                 name="postgres",

@@ -22,7 +22,7 @@ from fleet.config.credentials import Credentials
 from fleet.config.env import Environment
 from fleet.config.home import Home
 from fleet.services.providers import identity, probes
-from fleet.services.supervision.service import Command, Identity, Limits, Service
+from fleet.services.supervision.service import AlertLimits, Command, Identity, Service
 
 DATA = "postgres"  # the folder of the cluster, in the private folder
 CONVERTED = "postgres.converted"  # a complete cluster that will replace it (fleet/backup/upgrading.py)
@@ -42,7 +42,7 @@ class Embedded:
         self.credentials = credentials
         self.durable = durable
 
-    def services(self, *, limits: Limits) -> tuple[Service, ...]:
+    def services(self, *, limits: AlertLimits) -> tuple[Service, ...]:
         return (
             Service(
                 name="postgres",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleet.config.datastores import Endpoints
 from fleet.services.providers import probes
-from fleet.services.supervision.service import Backoff, Limits, Service
+from fleet.services.supervision.service import AlertLimits, Backoff, Service
 
 READY_S = 30  # a server that does not answer within this time at the start has failed
 ONCE = Backoff(attempts=0)  # there is nothing to restart
@@ -16,7 +16,7 @@ class External:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
 
-    def services(self, *, limits: Limits) -> tuple[Service, ...]:
+    def services(self, *, limits: AlertLimits) -> tuple[Service, ...]:
         return (
             Service(
                 name="postgres",

@@ -34,7 +34,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class AlertLimits:
     """The normal ranges; the supervisor records an event when a value exceeds its limit. None means no limit."""
 
     response_s: float | None = None
@@ -78,6 +78,6 @@ class Service:
     silent_s: float = 60  # a process that answers no probe for this long is restarted
     probe_every_s: float = 5
     backoff: Backoff = Backoff()
-    limits: Limits = Limits()
+    limits: AlertLimits = AlertLimits()
     main_pid: Callable[[], int | None] | None = None
     clean_up: Callable[[], None] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fleet import humanise
-from fleet.services.supervision.service import Limits
+from fleet.services.supervision.service import AlertLimits
 
 CONSECUTIVE = 2  # measurements in a row beyond the limit, so that a single slow answer is not reported
 
@@ -22,7 +22,7 @@ class Crossing:
 class Thresholds:
     """Compares the values of one service with its limits. Each method returns a crossing, or None if there is none."""
 
-    limits: Limits
+    limits: AlertLimits
     _exceeded: dict[str, int] = field(default_factory=dict)  # measurements in a row beyond the limit, by kind
 
     def response(self, seconds: float) -> Crossing | None:

@@ -16,7 +16,7 @@ from fleet.config import credentials, datastores
 from fleet.config.env import Environment
 from fleet.config.home import Home
 from fleet.services.providers.external import External
-from fleet.services.supervision.service import Limits
+from fleet.services.supervision.service import AlertLimits
 from fleet.services.supervision.supervisor import Supervisor
 from tests.support.cluster import Cluster, remove, temporary
 from tests.support.supervised import Checkout, checkout
@@ -136,7 +136,7 @@ def test_unreachable_servers_are_reported_at_once() -> None:
 def test_unreachable_servers_fail_the_start_after_half_a_minute(tmp_path: Path, name: str) -> None:
     home = Home(tmp_path)
     urls = Environment({"DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1"})
-    theirs = External(datastores.resolve(urls, home, credentials.ensure(home))).services(limits=Limits())
+    theirs = External(datastores.resolve(urls, home, credentials.ensure(home))).services(limits=AlertLimits())
     (declared,) = [service for service in theirs if service.name == name]
     assert declared.ready_s == 30
     items: list[str] = []

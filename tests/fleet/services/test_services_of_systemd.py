@@ -14,7 +14,7 @@ import pytest
 from fleet.config.home import Home
 from fleet.services import process_table
 from fleet.services.supervision import beats
-from fleet.services.supervision.service import Limits
+from fleet.services.supervision.service import AlertLimits
 
 ROOT = Path(__file__).resolve().parents[3]
 UNITS = ROOT / "deploy" / "systemd"
@@ -52,7 +52,7 @@ def test_systemd_finds_little_exposure(installed: Path, name: str) -> None:
 def test_there_is_a_unit_for_each_process_of_a_fleet_with_the_same_command(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.make()
-    processes = process_table.table(base=ROOT, home=home, limits=Limits(), web_port=8000, say=lambda line: None)
+    processes = process_table.table(base=ROOT, home=home, limits=AlertLimits(), web_port=8000, say=lambda line: None)
     names = {"prepare": "migrate"}
     for process in processes:
         unit = (UNITS / f"fleet-{names.get(process.name, process.name)}.service").read_text()

@@ -19,7 +19,7 @@ from fleet import errors
 from fleet.config.home import Home
 from fleet.services import journal
 from fleet.services.supervision import lock
-from fleet.services.supervision.service import Backoff, Command, Limits, Service
+from fleet.services.supervision.service import AlertLimits, Backoff, Command, Service
 from fleet.services.supervision.supervisor import Supervisor
 from tests.support.supervised import until
 
@@ -130,7 +130,7 @@ def test_a_service_that_is_not_vital_may_fail(tmp_path: Path) -> None:
 
 
 def test_a_killed_service_is_restarted_up_to_a_limit_and_then_on_request(tmp_path: Path) -> None:
-    trial = Trial(tmp_path, kept("base", limits=Limits(restarts=1)))
+    trial = Trial(tmp_path, kept("base", limits=AlertLimits(restarts=1)))
 
     async def kill_it_thrice() -> None:
         for lives in range(3):
@@ -316,7 +316,7 @@ def test_each_crossing_of_a_limit_is_reported_once(tmp_path: Path) -> None:
     async def slow_while_signed() -> None:
         await asyncio.sleep(0.4 if sign.exists() else 0)
 
-    limits = Limits(response_s=0.2, memory_bytes=1_000_000)
+    limits = AlertLimits(response_s=0.2, memory_bytes=1_000_000)
     trial = Trial(tmp_path / "home", kept("base", probe=slow_while_signed, probe_every_s=0.02, limits=limits))
 
     async def let_it_pass() -> None:
