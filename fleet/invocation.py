@@ -13,14 +13,14 @@ from django.conf import settings
 from fleet.config import home
 from fleet.console import spelling
 
-IN_THE_CHECKOUT = "./manage.py"  # it finds .venv by itself
+IN_THE_CHECKOUT = "./manage.py"  # finds .venv
 MODULE = Path(__file__).with_name("__main__.py")
 
 
 def command(*words: str) -> str:
     """Format a command as the user typed the current one: `fleet mission list` or `./manage.py fleet_mission list`.
 
-    If no user typed a command (a service, the site, a stored alert), the prefix is `anywhere()`.
+    If no user typed a command (a service, the site, a stored alert), the prefix is `default_prefix()`.
     """
     typed, (name, *rest) = prefix(), words
     short = spelling.is_program(shlex.split(typed)[-1])
@@ -31,7 +31,7 @@ def prefix() -> str:
     """Return what the user typed before the name of the current command."""
     script = sys.argv[0]
     if not _is_command_line(script):
-        return anywhere()
+        return default_prefix()
     if settings.FLEET_COMMAND:
         return str(settings.FLEET_COMMAND)
     if os.path.basename(script) == MODULE.name:
@@ -42,8 +42,8 @@ def prefix() -> str:
     return shlex.join([_shortened(sys.orig_argv[0]), script])
 
 
-def anywhere() -> str:
-    """Return a prefix for readers who typed nothing. In a checkout, it works in the checkout's folder."""
+def default_prefix() -> str:
+    """Return the prefix for readers who typed no command. In a checkout, it works in the checkout's folder."""
     return IN_THE_CHECKOUT if home.is_checkout(settings.BASE_DIR) else spelling.PROGRAM
 
 
@@ -67,7 +67,7 @@ def _is_command_line(script: str) -> bool:
 
 
 def _shortened(path: str) -> str:
-    """Make a path below the current folder relative."""
+    """Make a path below the current folder relative to it."""
     try:
         relative = os.path.relpath(path)
     except OSError:  # the folder is gone

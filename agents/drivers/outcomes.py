@@ -81,7 +81,7 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
             )
         case StopReason.DISK | None if ended.used >= UNMEASURABLE:
             return (
-                f"{'It' if ended.code == 0 and ended.finished else 'It was stopped: it'} nested folders so deep in its "
+                f"{'It' if ended.code == 0 and ended.finished else 'It was stopped: it'} nested folders so deeply in its "
                 "scratch folder, or made them inaccessible so often, that their size cannot be measured. Keep paths below "
                 "4,096 bytes, and folders accessible to their owner."
             )
@@ -110,7 +110,7 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
             return f"The program {program!r} was not found on this host. Install it, or correct the command."
         case "interpreter", _:
             return (
-                f"The program {program!r} names an interpreter in its first line that was not found on this host. "
+                f"The interpreter in the first line of the program {program!r} was not found on this host. "
                 "Install it, or correct the line."
             )
         case "program", errno.EACCES:
@@ -122,7 +122,10 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
         case (("program" | "start"), _):
             return f"The program {program!r} could not be started ({reason})."
     if ended.survivors:
-        return f"It ended, but {ended.survivors} of its processes could not be killed (another user's?). Kill them on its host."
+        return (
+            f"It ended, but {ended.survivors} of its processes could not be killed (another user's?). "
+            "Kill them on its host."
+        )
     if ended.code < 0:
         return f"It was killed by signal {-ended.code} ({_name(-ended.code)})."
     return f"It ended with exit code {ended.code}."

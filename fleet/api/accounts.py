@@ -73,7 +73,9 @@ class MeResponse(serializers.Serializer[Any]):
     teams = serializers.ListField(child=serializers.CharField(initial="payments"))
     executes = serializers.BooleanField(help_text="whether the caller may launch plans that run code (plan.execute)")
     scopes = serializers.ListField(
-        child=serializers.CharField(), allow_null=True, help_text="of the machine key; null without one"
+        child=serializers.CharField(),
+        allow_null=True,
+        help_text="the scopes of the machine key; null for other callers",
     )
     actions = serializers.ListField(child=serializers.CharField(), initial=["missions.create", "missions.read"])
 
@@ -103,7 +105,9 @@ class NewKey(Strict):
     scopes = serializers.ListField(
         child=serializers.ChoiceField([scope.value for scope in Scope]), min_length=1, max_length=10
     )
-    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="never by default")
+    expires_at = serializers.DateTimeField(
+        required=False, allow_null=True, help_text="by default the key never expires"
+    )
 
 
 class Public(ApiView):
@@ -198,7 +202,7 @@ class AuditFilter(Paged):
         max_length=60,
         required=False,
         initial="role",
-        help_text="includes the kinds below it: `role` finds `role.changed`",
+        help_text="also matches its subkinds: `role` matches `role.changed`",
     )
     actor = Text(max_length=200, required=False, initial="user:ann")
     subject = Text(

@@ -17,7 +17,7 @@ class Environment:
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self.values = os.environ if values is None else values
-        self.names: set[str] = set()  # that were read
+        self.names: set[str] = set()  # read so far
 
     def text(self, name: str, default: str = "") -> str:
         self.names.add(name)

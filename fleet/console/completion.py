@@ -18,7 +18,7 @@ from django.core.management.base import BaseCommand
 
 from fleet.console import spelling
 
-# Django's own options, which every command has: rarely useful, always in the way.
+# Django's own options, which every command has and few users need.
 HIDDEN = (
     *("--version", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color", "--skip-checks"),
     *("-v", "--verbosity", "-h"),

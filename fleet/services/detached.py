@@ -17,13 +17,13 @@ from fleet.services import logfiles
 from fleet.services.supervision import children, control_socket, lock, process_trees
 
 LOG = "supervisor"
-READY_S = 180
-STOPPED_S = 120
-ENDED_S = 10
+READY_S = 180  # until a supervisor must be ready
+STOPPED_S = 120  # until it must have stopped
+ENDED_S = 10  # until its process must have ended
 
 
 def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the command ARGUMENTS, a supervisor, in the background and return its status once it is ready.
+    """Run the command `arguments`, a supervisor, in the background and return its status once it is ready.
 
     Its output goes to its log and, until it is ready, to `say`. Raises Unavailable if it ends before it is ready.
     """

@@ -13,9 +13,9 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def run(arguments: Sequence[str], *, until: Callable[[], Awaitable[object]] | None = None) -> int:
-    """Run the command ARGUMENTS on this terminal and return its exit code; it gets SIGINT as soon as `until` returns.
+    """Run a command on this terminal and return its exit code; it gets SIGINT as soon as `until` returns.
 
-    The command has its own session, so that it gets a Ctrl-C once, forwarded by this process.
+    The command has its own session, so that it gets Ctrl-C only once, forwarded by this process.
     """
     process = await asyncio.create_subprocess_exec(
         *identity.launch_command(invocation.program(*arguments)),

@@ -23,7 +23,7 @@ BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    id: str  # recognises an entry that is drained twice
+    id: str  # identifies an entry that is delivered twice
     at: str  # ISO 8601, UTC
     kind: str  # service.restarted, service.failed, service.slow, service.large, service.restarts, service.normal
     service: str
@@ -32,7 +32,7 @@ class Entry:
 
 
 def append(home: Home, *, kind: str, service: str, message: str, data: Mapping[str, float | int | str | None]) -> Entry:
-    """Append an entry and return it; it is on disk when this returns."""
+    """Append an entry, flushed to disk, and return it."""
     entry = Entry(
         id=str(ids.new()),
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),

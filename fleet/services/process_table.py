@@ -40,7 +40,7 @@ def table(
 
     def manage(command: str, *, entrusted: frozenset[str] = frozenset()) -> Command:
         beats.clear(home, command)
-        hints = {"FLEET_COMMAND": invocation.anywhere()}
+        hints = {"FLEET_COMMAND": invocation.default_prefix()}
         return process(*invocation.program(command), env=hints, entrusted=entrusted)
 
     def prepare() -> Command:

@@ -1,4 +1,4 @@
--- The oldest open transaction of the cluster, if an entry has waited for it for too long; else no row.
+-- The oldest open transaction of the cluster, if an entry has waited for it too long; else no row.
 -- Only a member of pg_read_all_stats sees the transactions of other roles.
 SELECT extract(epoch FROM clock_timestamp() - waiting.since)::float8, oldest.*
 FROM (

@@ -1,4 +1,4 @@
--- Why this session's role could do more to the trail than add entries; no row if it cannot.
+-- How this session's role could do more to the trail than add entries; no row if it cannot.
 SELECT 'it is a superuser' FROM pg_roles WHERE rolname = current_user AND rolsuper
 UNION ALL
 SELECT format('it has %s', attribute)

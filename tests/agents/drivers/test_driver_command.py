@@ -73,7 +73,7 @@ def test_a_link_in_place_of_the_exchange_folder_is_not_followed(tmp_path: Path) 
     [
         ({"argv": ("no-such-program",)}, "'no-such-program' was not found"),
         ({"argv": ("/etc/passwd",)}, "is not executable"),
-        ({"argv": ("./script",)}, "names an interpreter"),
+        ({"argv": ("./script",)}, "The interpreter in the first line"),
         ({"shell": "true", "cwd": Path("/no/such/folder")}, "'/no/such/folder' cannot be entered (No such file"),
         ({"shell": "true", "cwd": Path("/etc/passwd")}, "cannot be entered (Not a directory"),
         ({"argv": ("echo", "a\0b")}, "NUL"),

@@ -91,7 +91,7 @@ def test_postgres_does_not_start_without_the_owners_password_or_with_data_of_ano
     data.chmod(0o755)
     code, text = output(run("postgres.sh", PGDATA=str(data)))
     assert code == 1
-    assert "is of Postgres 9, this image has Postgres" in text
+    assert "was created by Postgres 9, but this image has Postgres" in text
 
 
 def test_postgres_names_a_secret_file_that_it_cannot_read(run: Run, tmp_path: Path) -> None:

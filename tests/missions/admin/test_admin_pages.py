@@ -280,8 +280,8 @@ def test_rows_have_readable_names_and_no_empty_history_page(flown: Mission) -> N
 def test_an_empty_list_offers_to_add_a_row_only_where_rows_can_be_added() -> None:
     boss = web.superuser()
     assert "Create a new item" not in boss.get(address("missions_mission")).content.decode()
-    assert "Rows appear by themselves" in boss.get(address("missions_mission")).content.decode()
-    assert "Rows appear by themselves" not in boss.get(address("missions_template")).content.decode()
+    assert "Rows appear here as the fleet works" in boss.get(address("missions_mission")).content.decode()
+    assert "Rows appear here as the fleet works" not in boss.get(address("missions_template")).content.decode()
 
 
 def test_output_and_logs_contain_no_control_characters(flown: Mission) -> None:

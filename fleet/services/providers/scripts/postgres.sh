@@ -26,7 +26,7 @@ secret() {
     printf %s "$value" | sed "s/'/''/g"
 }
 
-if ! command -v initdb >/dev/null; then # Debian keeps each version in a folder of its own
+if ! command -v initdb >/dev/null; then # Debian keeps each version in its own folder
     for folder in /usr/lib/postgresql/*/bin; do PATH="$folder:$PATH"; done
 fi
 command -v initdb >/dev/null || fail "this image has no initdb."
@@ -42,7 +42,7 @@ if [ ! -s "$data/PG_VERSION" ]; then
     [ -n "$owner" ] || fail "POSTGRES_OWNER_PASSWORD is not set."
     draft="$data.new" # renamed once it is complete
     rm -rf "$draft"
-    mkdir -p "$draft" || fail "$(dirname "$data") is not writable for the user $(id -u). Change the owner of its volume."
+    mkdir -p "$draft" || fail "$(dirname "$data") is not writable by the user $(id -u). Change the owner of its volume."
     # `trust` is safe: nothing listens yet.
     initdb -D "$draft" --username=postgres --auth=trust --encoding=UTF8 --no-locale >"$draft.log" 2>&1 ||
         fail "initdb failed: $(cat "$draft.log")"
@@ -63,7 +63,7 @@ fi
 have=$(cat "$data/PG_VERSION")
 program=$(postgres --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
 [ "$have" = "$program" ] ||
-    fail "the data in $data is of Postgres $have, this image has Postgres $program. Use the image of the data, or dump and restore it (docs/containers.md)."
+    fail "the data in $data was created by Postgres $have, but this image has Postgres $program. Use an image with Postgres $have, or dump and restore the data (docs/containers.md)."
 
 # shellcheck disable=SC2086
 exec postgres -D "$data" -c port="$port" -c listen_addresses='*' -c unix_socket_directories='' \
