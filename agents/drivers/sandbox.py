@@ -105,7 +105,9 @@ class View:
             return True
         if _inside(path, self.hidden):
             return False
-        return _inside(path, [*self.writable, *self.readable, *code(), *map(Path, (*SYSTEM, "/proc", "/dev", TMP))])
+        return _inside(
+            path, [*self.writable, *self.readable, *code_folders(), *map(Path, (*SYSTEM, "/proc", "/dev", TMP))]
+        )
 
 
 @cache
@@ -120,7 +122,7 @@ def program() -> str:
 
 
 @cache
-def code() -> tuple[Path, ...]:
+def code_folders() -> tuple[Path, ...]:
     """The folders of the fleet's code: read-only for every attempt, because the fleet runs it outside the sandbox."""
     candidates: list[str | Path] = [
         CHECKOUT,
@@ -200,15 +202,15 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         arguments += ["--dir", "/run", "--symlink", TMP, VAR_TMP]
     for path in sorted(set(readable) - set(wide)):
         arguments += mount(path, "--ro-bind-fd")
-    for path in code():
+    for path in code_folders():
         arguments += ["--ro-bind", str(path), str(path)]
     for folder in view.writable:
-        if not _inside(folder, [CHECKOUT, *code()]):
+        if not _inside(folder, [CHECKOUT, *code_folders()]):
             arguments += mount(folder, "--bind-fd")
-            for path in _between(folder, [*code(), *hidden]):
+            for path in _between(folder, [*code_folders(), *hidden]):
                 # A separate mount, or the work could rename it and put something else in its place.
                 arguments += mount(path, "--bind-fd")
-            for path in code():
+            for path in code_folders():
                 arguments += ["--ro-bind", str(path), str(path)] if path.is_relative_to(folder) else []
     for path in hidden:
         arguments += (

@@ -76,7 +76,7 @@ class NodeSupervisor:
                 log.warning("Postgres does not answer: %s", str(fault).strip())
                 connection.close()
             except Replaced:
-                log.error("another node called %s has taken this one's place; it ends, with its agents", self.node.name)
+                log.error("another node called %s has taken over; this one stops, with its agents", self.node.name)
                 break
             alive()
         self.stop()

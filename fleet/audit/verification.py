@@ -141,7 +141,7 @@ class _Verifier:
         for id in overdue[:SHOWN]:
             self._report(
                 "entry", id, "unsealed",
-                f"Entry {id} is not in any seal. Either the control loop does not run, or its seal was removed.",
+                f"Entry {id} is not in any seal. Either the control loop is not running, or its seal was removed.",
             )  # fmt: skip
         if len(overdue) > SHOWN:
             self._report("entry", overdue[-1], "unsealed", f"Entry {overdue[-1]} and later ones are not in any seal.")

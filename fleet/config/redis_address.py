@@ -167,7 +167,7 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise InvalidAddress("its database is not a number, as the 0 in redis://:password@host:6379/0")
+        raise InvalidAddress("its database must be a number, such as the 0 in redis://:password@host:6379/0")
     return int(text)
 
 

@@ -11,7 +11,7 @@ from django.core.management.base import OutputWrapper
 from fleet.console import arguments
 
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
-DETACHED = 130
+INTERRUPTED = 130
 ARGUMENT: dict[str, Any] = {  # for add_argument("--watch", …)
     "nargs": "?",
     "type": arguments.interval,
@@ -31,4 +31,4 @@ def repeat(*, show: Callable[[], int], out: OutputWrapper, every_s: float) -> in
             out.flush()
             time.sleep(every_s)
     except KeyboardInterrupt:
-        return DETACHED
+        return INTERRUPTED

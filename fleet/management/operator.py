@@ -96,6 +96,6 @@ class OperatorCommand(BaseCommand):
         """Print one JSON document, for programs, on stdout."""
         self.stdout.write(json.dumps(data, indent=None if one_line else 2))
 
-    def again(self, show: Callable[[], int], *, every_s: float | None) -> int:
+    def show_repeatedly(self, show: Callable[[], int], *, every_s: float | None) -> int:
         """Run `show` once; with `--watch`, every `every_s` seconds until Ctrl-C."""
         return show() if every_s is None else repeating.repeat(show=show, out=self.stdout, every_s=every_s)

@@ -42,7 +42,7 @@ def add_filters(parser: ArgumentParser) -> None:
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
     show = {"list": _list, "status": _status, "health": _health, "types": _types}[options["action"]]
-    return command.again(lambda: show(command, options), every_s=options["watch"])
+    return command.show_repeatedly(lambda: show(command, options), every_s=options["watch"])
 
 
 def select(options: dict[str, Any], *, ended: bool = False) -> list[Agent]:

@@ -27,7 +27,7 @@ def add_arguments(actions: Any) -> None:
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
     show = _history if options["agent"] else _table
-    return command.again(lambda: show(command, options), every_s=options["watch"])
+    return command.show_repeatedly(lambda: show(command, options), every_s=options["watch"])
 
 
 def _table(command: OperatorCommand, options: dict[str, Any]) -> int:

@@ -37,7 +37,7 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
             raise errors.Invalid(f"{switch} needs the agent types to switch.", hint=f"For example: {example}")
         for name in options["types"]:
             types.change(name=name, changes={"autoscale": options["on"]})
-    return command.again(lambda: _show(command, options), every_s=options["watch"])
+    return command.show_repeatedly(lambda: _show(command, options), every_s=options["watch"])
 
 
 def _show(command: OperatorCommand, options: dict[str, Any]) -> int:

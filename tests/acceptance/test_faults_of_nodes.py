@@ -260,7 +260,7 @@ def test_a_node_whose_name_was_taken_over_ends_with_its_agents(host_group: hosts
     Node.objects.filter(name="twice").update(pid=1, start_time=1.0, boot=str(ids.new()))
     assert replaced.process is not None
     assert replaced.process.wait(60) == 0
-    assert "has taken this one's place" in replaced.log()
+    assert "has taken over" in replaced.log()
     assert not hosts.alive(agent)
     assert replaced.node.up, "it is the other's"
     Node.objects.filter(name="twice").update(up=False)

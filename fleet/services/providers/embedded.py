@@ -146,7 +146,7 @@ def create_cluster(data: Path, binaries: Path, credentials: Credentials) -> None
     draft = data.with_name(f"{data.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
-    identity.give(draft, run_as)
+    identity.set_owner(draft, run_as)
     directory = _data_directory(draft, run_as)
     # `trust` is safe: nothing listens yet. The passwords go through standard input, which no process list shows.
     _run(

@@ -51,7 +51,7 @@ def namespaces_work() -> bool:
     )
 
 
-def give(data: Path, identity: Identity) -> None:
+def set_owner(data: Path, identity: Identity) -> None:
     """Make `identity` the owner of an empty folder."""
     if identity == "nobody":
         os.chown(data, launch.NOBODY, launch.NOBODY)

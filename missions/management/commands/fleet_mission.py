@@ -127,7 +127,7 @@ class Command(OperatorCommand):
             case "run" | "create":
                 return self._launch(options)
             case "list":
-                return self.again(lambda: self._list(options), every_s=options["watch"])
+                return self.show_repeatedly(lambda: self._list(options), every_s=options["watch"])
             case "wait":
                 return self._wait(options)
             case "watch":

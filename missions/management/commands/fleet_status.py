@@ -29,7 +29,7 @@ class Command(OperatorCommand):
         parser.add_argument("--watch", **repeating.ARGUMENT)
 
     def act(self, **options: Any) -> int:
-        return self.again(lambda: self._show_status(options), every_s=options["watch"])
+        return self.show_repeatedly(lambda: self._show_status(options), every_s=options["watch"])
 
     def _show_status(self, options: dict[str, Any]) -> int:
         state = detached.state(settings.FLEET_HOME)
