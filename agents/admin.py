@@ -175,14 +175,14 @@ class AgentAdmin(ReadOnlyAdmin):
         )
         return redirect_to(request, self)
 
-    def _order(self, request: HttpRequest, rows: QuerySet[Agent], order: Agent.Order, done: str) -> None:
+    def _order(self, request: HttpRequest, rows: QuerySet[Agent], order: Agent.Order, label: str) -> None:
         why = f"By {request.user} in the admin."
 
         def give_order(row: Agent) -> None:
             if not operations.order(agents=[row.id], order=order, reason=why):
                 raise errors.Conflict("It has already ended, or already has this order or a stronger one.")
 
-        apply_to_rows(request, rows, give_order, done)
+        apply_to_rows(request, rows, give_order, label)
 
     @admin.action(description="Drain: finish running sorties, then exit", permissions=["operate"])
     def drain(self, request: HttpRequest, rows: QuerySet[Agent]) -> None:

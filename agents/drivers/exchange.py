@@ -61,7 +61,9 @@ class Exchange:
         )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self.progress)
         os.close(self._folder)
 

@@ -243,8 +243,8 @@ def parse_id(text: str) -> UUID | None:
         return None
 
 
-def apply_to_rows(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], done: str) -> None:
-    """Apply `act` to each row, and show the user how many succeeded and why others were refused."""
+def apply_to_rows(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any], object], label: str) -> None:
+    """Apply `act` to each row. Show the user how many succeeded (`label`: N) and why others were refused."""
     count = 0
     for row in rows:
         try:
@@ -256,7 +256,7 @@ def apply_to_rows(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any]
                 data = {"action": request.POST.get("action", ""), "why": str(fault)}
                 audit.record(kind="denied", outcome="denied", subject=str(row), data=data)
     if count:
-        messages.success(request, f"{done}: {count}.")
+        messages.success(request, f"{label}: {count}.")
 
 
 def ago(when: datetime | None) -> str:

@@ -45,13 +45,13 @@ def find(*, server: int, at_least: int = 0) -> Clients:
     `at_least`: the version that wrote the dump. Raises Unavailable if none on this host is new enough.
     """
     needed = max(server, at_least)
-    found = [Clients(folder, major) for folder in programs.postgres_clients() if (major := _major(folder)) >= needed]
-    if not found:
+    usable = [Clients(folder, major) for folder in programs.postgres_clients() if (major := _major(folder)) >= needed]
+    if not usable:
         raise errors.Unavailable(
             f"pg_dump, pg_restore and psql of Postgres {needed} or newer were not found on this host.",
             hint=f"Install them (on Debian: postgresql-client-{needed}), or run `make install`.",
         )
-    return min(found, key=lambda clients: clients.major)
+    return min(usable, key=lambda clients: clients.major)
 
 
 def _major(folder: Path) -> int:

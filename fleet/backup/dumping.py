@@ -139,7 +139,7 @@ def fault(path: Path, *, client: int) -> str:
         programs = clients.find(server=client)
     except errors.Unavailable as missing:
         return f"It could not be read: {missing}"
-    done = subprocess.run(
+    completed = subprocess.run(
         [programs.program("pg_restore"), "--file=/dev/null", str(path)], capture_output=True, check=False
     )
-    return "" if done.returncode == 0 else f"pg_restore cannot read it: {clients.failure_reason(done.stderr)}"
+    return "" if completed.returncode == 0 else f"pg_restore cannot read it: {clients.failure_reason(completed.stderr)}"

@@ -48,8 +48,8 @@ class Upgraded:
     left: tuple[str, ...]
 
 
-def upgrade(*, home: Home, credentials: Credentials, named: Path | None = None, say: Say) -> Upgraded | None:
-    """Convert the cluster of a home; None if there is nothing to do. `named`: the bin folder of the old version.
+def upgrade(*, home: Home, credentials: Credentials, bin_folder: Path | None = None, say: Say) -> Upgraded | None:
+    """Convert the cluster of a home; None if there is nothing to do. `bin_folder`: the bin folder of the old version.
 
     Raises Conflict if the fleet or its services run, and Unavailable if the old version is not on this host.
     """
@@ -59,7 +59,7 @@ def upgrade(*, home: Home, credentials: Credentials, named: Path | None = None, 
         if not data.exists() or embedded.version(data) == programs.version(new):
             return None
         before = embedded.version(data)
-        old = _old_programs(before, named)
+        old = _old_programs(before, bin_folder)
         for name in (embedded.CONVERTED, DRAFT, FILES):
             shutil.rmtree(home.private / name, ignore_errors=True)
         draft = home.private / DRAFT
@@ -87,13 +87,15 @@ def data_folder(home: Home) -> Path:
     return home.private / embedded.DATA
 
 
-def _old_programs(major: int, named: Path | None) -> Path:
-    folder = named or programs.postgres_of(major)
+def _old_programs(major: int, bin_folder: Path | None) -> Path:
+    folder = bin_folder or programs.postgres_of(major)
     if folder is not None and (folder / "postgres").is_file() and programs.version(folder) == major:
         return folder
     upgrade = invocation.command("fleet_services", "upgrade", "--programs", "FOLDER")
     raise errors.Unavailable(
-        f"{folder} is not the bin folder of Postgres {major}." if named else f"Postgres {major} is not on this host.",
+        f"{folder} is not the bin folder of Postgres {major}."
+        if bin_folder
+        else f"Postgres {major} is not on this host.",
         hint=f"Install it (on Debian: postgresql-{major}), or name its bin folder: {upgrade}. Or restore a backup into a "
         "new data folder (docs/upgrade.md).",
     )

@@ -39,17 +39,17 @@ def verify(*, backup: Backup, say: Say = lambda _: None) -> Report:
     """Compare each file with its SHA-256, read the dump to its end, and check each part as a whole."""
     report = Report(backup=backup.name)
     try:
-        listed = backup.manifest
+        listing = backup.manifest
     except Damaged as fault:
         report.faults.append(Fault(path=manifest.NAME, problem="changed", message=str(fault)))
         return report
-    say(f"Verifying {backup.name}: {lines.counted(len(listed.files), 'file')}")
-    for file in listed.files:
+    say(f"Verifying {backup.name}: {lines.counted(len(listing.files), 'file')}")
+    for file in listing.files:
         report.files += 1
         report.bytes += file.size
         report.faults += _faults(backup, file)
     bad = {fault.path for fault in report.faults}
-    if DUMP not in bad and (reason := dumping.fault(backup.path / DUMP, client=listed.client)):
+    if DUMP not in bad and (reason := dumping.fault(backup.path / DUMP, client=listing.client)):
         report.faults.append(Fault(path=DUMP, problem="unreadable", message=reason))
     if not bad:
         for part in parts.registered():

@@ -40,8 +40,10 @@ def postgres_of(major: int) -> Path | None:
 
 def version(folder: Path) -> int:
     """Return the major version of the `postgres` in a folder."""
-    done = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, timeout=20, check=False)
-    match = re.search(r" (\d+)", done.stdout)
+    completed = subprocess.run(
+        [folder / "postgres", "--version"], capture_output=True, text=True, timeout=20, check=False
+    )
+    match = re.search(r" (\d+)", completed.stdout)
     return int(match[1]) if match else 0
 
 

@@ -141,16 +141,21 @@ class Command(OperatorCommand):
         return 1 if any(report.faults for report in reports) else 0
 
     def _restore(self, folder: Path, name: str, *, force: str, as_json: bool) -> int:
-        done = backup.restore(backup=folders.find(folder, name), force=force, say=self.say)
+        restored = backup.restore(backup=folders.find(folder, name), force=force, say=self.say)
         if as_json:
-            counts = {"rows": done.rows, "files": done.files, "audit_entries": done.entries, "notes": list(done.notes)}
-            self.show({"backup": done.backup.name, **counts})
+            counts = {
+                "rows": restored.rows,
+                "files": restored.files,
+                "audit_entries": restored.entries,
+                "notes": list(restored.notes),
+            }
+            self.show({"backup": restored.backup.name, **counts})
         else:
             self.stdout.write(
-                f"Restored {done.backup.name}: {done.rows:,} rows and {lines.counted(done.files, 'file')}; "
-                f"{done.entries:,} entries of the audit trail match."
+                f"Restored {restored.backup.name}: {restored.rows:,} rows and {lines.counted(restored.files, 'file')}; "
+                f"{restored.entries:,} entries of the audit trail match."
             )
-        for note in done.notes:
+        for note in restored.notes:
             self.say(note)
         for line in _next_steps():
             self.say(line)

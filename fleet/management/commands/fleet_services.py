@@ -111,19 +111,19 @@ class Command(OperatorCommand):
     def _upgrade(self, programs: Path | None, *, as_json: bool) -> None:
         if settings.FLEET_ENDPOINTS.provider != "embedded":
             raise errors.Conflict("This fleet has no embedded Postgres. See docs/upgrade.md.")
-        done = upgrading.upgrade(
-            home=settings.FLEET_HOME, credentials=settings.FLEET_CREDENTIALS, named=programs, say=self.say
+        upgraded = upgrading.upgrade(
+            home=settings.FLEET_HOME, credentials=settings.FLEET_CREDENTIALS, bin_folder=programs, say=self.say
         )
         if as_json:
-            self.show(None if done is None else {**asdict(done), "kept": str(done.kept)})
-        if done is None:
+            self.show(None if upgraded is None else {**asdict(upgraded), "kept": str(upgraded.kept)})
+        if upgraded is None:
             self.say("The data already has the installed version. There is nothing to do.")
             return
         if not as_json:
-            self.stdout.write(f"Converted from Postgres {done.before} to {done.after}: {done.rows:,} rows.")
-        for name in done.left:
+            self.stdout.write(f"Converted from Postgres {upgraded.before} to {upgraded.after}: {upgraded.rows:,} rows.")
+        for name in upgraded.left:
             self.say(f"The database {name} is not the fleet's and was left in the old data.")
-        self.say(f"The old data is in {done.kept}. Remove it once the fleet works as it should.")
+        self.say(f"The old data is in {upgraded.kept}. Remove it once the fleet works as it should.")
         self.say(f"Start the fleet: {invocation.command('fleet_up', '--detach')}")
 
     def _status(self, name: str | None = None, *, as_json: bool) -> int:

@@ -64,10 +64,10 @@ class Engine:
         if self._has(image):
             return
         say(f"pulling {image}")
-        done = self.call("pull", "--quiet", image, seconds=PULL_S)
-        if done.returncode != 0:
+        completed = self.call("pull", "--quiet", image, seconds=PULL_S)
+        if completed.returncode != 0:
             raise errors.Unavailable(
-                f"The image {image} could not be pulled: {_last_line(done.stderr)}",
+                f"The image {image} could not be pulled: {_last_line(completed.stderr)}",
                 hint="Check the network, or set POSTGRES_IMAGE or VALKEY_IMAGE to an image that this host has.",
             )
 
@@ -106,8 +106,8 @@ class Engine:
 
     def _fault(self) -> str:
         """Why the engine does not answer; empty if it does."""
-        done = self.call("info") if self.name == "podman" else self.call("version", "--format={{.Server.Version}}")
-        return "" if done.returncode == 0 else _last_line(done.stderr)
+        completed = self.call("info") if self.name == "podman" else self.call("version", "--format={{.Server.Version}}")
+        return "" if completed.returncode == 0 else _last_line(completed.stderr)
 
     def _start_machine(self, say: Callable[[str], None]) -> None:
         listed = self.call("machine", "list", "--format=json")
@@ -120,10 +120,10 @@ class Engine:
             self._machine("start")
 
     def _machine(self, action: str) -> None:
-        done = self.call("machine", action, seconds=MACHINE_S)
-        if done.returncode != 0:
+        completed = self.call("machine", action, seconds=MACHINE_S)
+        if completed.returncode != 0:
             raise errors.Unavailable(
-                f"`podman machine {action}` failed: {_last_line(done.stderr)}",
+                f"`podman machine {action}` failed: {_last_line(completed.stderr)}",
                 hint="Run it by hand, or use the embedded services: FLEET_SERVICES=embedded.",
             )
 
