@@ -151,7 +151,7 @@ class Agent(models.Model):
         SPAWNING = "spawning"  # ordered or started by its node; the process has not reported yet
         IDLE = "idle"  # its heartbeat reports no sortie
         BUSY = "busy"  # its heartbeat reports at least one sortie
-        DRAINING = "draining"  # its node passed on an order: it finishes what it flies and claims nothing more
+        DRAINING = "draining"  # its node passed on an order: it finishes its sorties and claims no more
         TERMINATED = "terminated"  # it ended as ordered, or with its node
         LOST = "lost"  # its heartbeat stopped, or its node noticed that it died
         FAILED = "failed"  # it never came up, or crashed too often in a row
@@ -162,9 +162,9 @@ class Agent(models.Model):
         """What its node must do with it. A row in `spawning` without a pid is the order to start it."""
 
         NONE = ""
-        DRAIN = "drain"  # end when everything that it flies has ended, however long that takes
-        TERMINATE = "terminate"  # the same, but what has not ended after FLEET_DRAIN_S goes back to the queue
-        NOW = "now"  # stop what it flies, and end
+        DRAIN = "drain"  # exit once all of its sorties have ended, however long that takes
+        TERMINATE = "terminate"  # the same, but sorties that have not ended after FLEET_DRAIN_S go back to the queue
+        NOW = "now"  # stop its sorties, and exit
         RESTART = "restart"  # terminate, and start a successor in its place
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)

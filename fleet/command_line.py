@@ -114,7 +114,7 @@ def exit_with(code: int, message: str = "") -> NoReturn:
 
 
 def reopen_closed_streams() -> None:
-    """Open standard streams that are closed (`>&-`) on /dev/null. Otherwise the next file would get their descriptor."""
+    """Open closed standard streams (`>&-`) on /dev/null. Otherwise the next open file would get their descriptor."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (as long as the process lives)

@@ -104,8 +104,8 @@ def activate() -> None:
 class Group:
     """The cgroup of an attempt's work; without cgroups it limits nothing. The owner must call `end`.
 
-    `descriptor` is that of its folder, or -1. `unenforced` are the limits that something else must enforce. After `end`,
-    `ended` says that no process is left, `cpu_s` is the CPU time of the work if the kernel counted it, and
+    `descriptor` is that of its folder, or -1. `unenforced` are the limits that something else must enforce. After
+    `end`, `ended` says that no process is left, `cpu_s` is the CPU time of the work if the kernel counted it, and
     `exceeded_bytes` the most memory that it used if the kernel killed it for that.
     """
 

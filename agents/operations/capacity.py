@@ -44,9 +44,9 @@ class Capacity:
     def __str__(self) -> str:
         bound = "" if self.bound is None else f", at most {self.bound} of them for this role and database"
         return (
-            f"Postgres allows {self.max_connections} connections, of which it reserves {self.reserved} and other databases"
-            f" use {self.elsewhere}{bound}; the site, nodes and control loops may use {self.fleet}, {self.spare} are reserved"
-            f" for commands, and each agent needs {pool.CONNECTIONS_PER_AGENT}: {self.agents} are live,"
+            f"Postgres allows {self.max_connections} connections, of which it reserves {self.reserved} and other"
+            f" databases use {self.elsewhere}{bound}; the site, nodes and control loops may use {self.fleet},"
+            f" {self.spare} are reserved for commands, and each agent needs {pool.CONNECTIONS_PER_AGENT}: {self.agents} are live,"
             f" with room for {max(self.room, 0)} more"
         )
 

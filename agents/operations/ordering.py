@@ -39,7 +39,7 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
         raise errors.Invalid(f"Cannot spawn {count} agents.", hint="Spawn at least one.")
     if concurrency is not None and not 1 <= concurrency <= MAX_SLOTS:
         raise errors.Invalid(
-            f"An agent flies 1 to {MAX_SLOTS} sorties at once, not {concurrency}.",
+            f"An agent can run 1 to {MAX_SLOTS} sorties at once, not {concurrency}.",
             hint="Spawn more agents instead of larger ones.",
         )
     with transaction.atomic():

@@ -72,7 +72,7 @@ def change(*, name: str, changes: Mapping[str, Any]) -> AgentType:
         before = settings_of(agent_type)
         if isinstance(slots := changes.get("concurrency"), int) and slots > MAX_SLOTS:
             raise errors.Invalid(
-                f"concurrency: An agent flies at most {MAX_SLOTS} sorties at once.",
+                f"concurrency: An agent can run at most {MAX_SLOTS} sorties at once.",
                 hint="Run more agents instead of larger ones.",
                 pointer="/concurrency",
             )

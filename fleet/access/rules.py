@@ -29,7 +29,7 @@ class Visibility(StrEnum):
     """Which objects an action applies to. Others look exactly like missing ones (404). Admins see all objects."""
 
     ALL = "all"
-    TEAMS = "teams"  # the caller's own missions and those of its teams; for an agent, those that it flies for
+    TEAMS = "teams"  # the caller's own missions and those of its teams; for an agent, those that it runs sorties for
     OWN = "own"  # the caller's own
     ATTEMPT = "attempt"  # the attempt that the lease token belongs to
     MISSION = "mission"  # the mission of that attempt

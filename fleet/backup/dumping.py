@@ -94,7 +94,7 @@ def _head(session: psycopg.Connection[Any]) -> str:
 
 
 def dump(*, snapshot: Snapshot, server: Postgres, programs: Clients, folder: Path, progress: Progress) -> File:
-    """Write the dump of a snapshot to `folder`. Raises Unavailable if pg_dump fails, and OSError if the disk is full."""
+    """Write the dump of a snapshot to `folder`. Raises Unavailable if pg_dump fails, OSError if the disk is full."""
     address, environment = clients.connection(server, programs)
     argv = [programs.program("pg_dump"), "--format=custom", f"--snapshot={snapshot.id}"]
     argv += [f"--lock-wait-timeout={LOCK_WAIT}", "--no-password", "--dbname", address]

@@ -51,7 +51,7 @@ class Upgraded:
 def upgrade(*, home: Home, credentials: Credentials, bin_folder: Path | None = None, say: Say) -> Upgraded | None:
     """Convert the cluster of a home; None if there is nothing to do. `bin_folder`: the bin folder of the old version.
 
-    Raises Conflict if the fleet or its services run, and Unavailable if the old version is not on this host.
+    Raises Conflict if the fleet or its services run, and Unavailable if the old version is not installed.
     """
     with lock.hold(home):
         embedded.finish_upgrade(home)
@@ -95,7 +95,7 @@ def _old_programs(major: int, bin_folder: Path | None) -> Path:
     raise errors.Unavailable(
         f"{folder} is not the bin folder of Postgres {major}."
         if bin_folder
-        else f"Postgres {major} is not on this host.",
+        else f"Postgres {major} is not installed on this host.",
         hint=f"Install it (on Debian: postgresql-{major}), or name its bin folder: {upgrade}. Or restore a backup into a "
         "new data folder (docs/upgrade.md).",
     )

@@ -39,8 +39,8 @@ class Credentials:
 def ensure(home: Home, *, overrides: Mapping[str, str] | None = None) -> Credentials:
     """Read the credentials of this home, after generating any that are missing, as after an upgrade.
 
-    `overrides` take precedence over the file, and are not written to it. Concurrent callers get the same credentials. If
-    there is no fleet, nothing is read or written.
+    `overrides` take precedence over the file, and are not written to it. Concurrent callers get the same credentials.
+    If there is no fleet, nothing is read or written.
     """
     if home.missing:
         return Credentials(**{field.name: _new() for field in fields(Credentials)})

@@ -26,7 +26,7 @@ def wait(
 ) -> None:
     """Wait for each need in turn; raises Unavailable, naming the need, if it is not met `seconds` after the start.
 
-    A refused password counts as not yet available: the role of the application is created by the container that migrates.
+    A refused password counts as not yet available: the container that migrates creates the application's role.
     """
     deadline = time.monotonic() + seconds
     for need in needs:

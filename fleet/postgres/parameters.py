@@ -73,7 +73,7 @@ def with_session(*, application_name: str) -> dict[str, Any]:
 def beside_django(*, application_name: str) -> dict[str, Any]:
     """Return the parameters for a psycopg connection beside Django's default one, to the same database.
 
-    `application_name` is shown in pg_stat_activity. The audit trail recognises the fleet's connections by its first word.
+    `application_name` is shown in pg_stat_activity. The audit trail recognises the fleet's connections by it.
     """
     parameters = connections["default"].get_connection_params()
     return {

@@ -65,7 +65,7 @@ _PROBLEMS = (
     (
         503,
         "unavailable",
-        "Postgres does not answer (timeout). Try again in a moment. If that does not help, contact the fleet's operators.",
+        "Postgres does not answer. Try again in a moment. If that does not help, contact the fleet's operators.",
     ),
     (503, "busy", "The server is busy. Retry shortly."),
 )

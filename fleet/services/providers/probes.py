@@ -102,7 +102,7 @@ def _postgres_fault(endpoint: Postgres, message: str, *, setting: str) -> errors
     if any(words in message for words in _TLS_FAULTS):
         return errors.Invalid(
             f"The certificate of {server} is not valid for {setting}: {message}",
-            hint="For sslmode=verify-full, name the CA that signed it (sslrootcert=FILE), and use its host name in the URL.",
+            hint="For verify-full, name the CA that signed it (sslrootcert=FILE), and use the host name in the certificate.",
         )
     if "unsupported startup parameter" in message:
         return errors.Invalid(

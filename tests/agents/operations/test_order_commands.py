@@ -57,7 +57,7 @@ def test_if_all_places_are_taken_an_existing_agent_flies_the_task(kind: str) -> 
 
 def test_a_count_or_size_out_of_range_is_refused_with_the_range(kind: str) -> None:
     assert "Cannot spawn 0 agents. Spawn at least one." in agents("spawn", kind, "--count", "0").err
-    assert "flies 1 to 256 sorties at once, not 300." in agents("spawn", kind, "--concurrency", "300").err
+    assert "can run 1 to 256 sorties at once, not 300." in agents("spawn", kind, "--concurrency", "300").err
 
 
 def test_the_end_of_the_last_agent_of_a_type_is_reported_with_the_remedy(kind: str) -> None:

@@ -140,7 +140,7 @@ def test_without_the_old_version_it_says_what_to_install(home: Checkout, tmp_pat
     data = upgrading.data_folder(home_of(home))
     (data / "PG_VERSION").write_text("9\n")
     with pytest.raises(
-        errors.Unavailable, match=r"Postgres 9 is not on this host\. Install it \(on Debian: postgresql-9\)"
+        errors.Unavailable, match=r"Postgres 9 is not installed on this host\. Install it \(on Debian: postgresql-9\)"
     ):
         upgrading.upgrade(home=home_of(home), credentials=keys(home), say=lambda _: None)
     shutil.rmtree(data)
