@@ -7,7 +7,8 @@ what a client of the API should do, if that differs.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from http import HTTPStatus
+from typing import Any, ClassVar
 
 
 class FleetError(Exception):
@@ -76,3 +77,15 @@ class Unavailable(FleetError):
 
     code = "unavailable"
     status = 503
+
+
+def problem(*, status: int, code: str, detail: str, request: str) -> dict[str, Any]:
+    """The members of a problem (RFC 9457). `request`: the id of the request."""
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request,
+    }

@@ -55,12 +55,7 @@ def handle(fault: Exception, context: dict[str, Any]) -> Response | None:
 def body(*, status: int, code: str, detail: str, faults: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """The members of a problem."""
     return {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": _printable(detail[:2_000]),
-        "code": code,
-        "request_id": caller.current().request,
+        **errors.problem(status=status, code=code, detail=_printable(detail[:2_000]), request=caller.current().request),
         **(
             {"errors": [{name: _printable(value) for name, value in entry.items()} for entry in faults]}
             if faults

@@ -22,7 +22,7 @@ from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 
-from fleet import caller, humanise, invocation
+from fleet import caller, errors, humanise, invocation
 from fleet.console.lines import counted
 from fleet.limits import counting
 from fleet.limits.counting import Quota
@@ -98,13 +98,6 @@ def page(request: HttpRequest) -> HttpResponseBase:
 
 def _too_many(request: HttpRequest, *, code: str, detail: str, headers: dict[str, str]) -> HttpResponseBase:
     if request.path.startswith("/api/"):
-        problem = {
-            "type": "about:blank",
-            "title": "Too Many Requests",
-            "status": STATUS,
-            "detail": detail,
-            "code": code,
-            "request_id": caller.current().request,
-        }
+        problem = errors.problem(status=STATUS, code=code, detail=detail, request=caller.current().request)
         return JsonResponse(problem, status=STATUS, headers=headers, content_type="application/problem+json")
     return HttpResponse(f"{detail}\n", status=STATUS, headers=headers, content_type="text/plain; charset=utf-8")

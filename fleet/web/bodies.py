@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet import humanise, ids
+from fleet import errors, humanise, ids
 from fleet.limits import addresses
 from fleet.web import shared_counters
 
@@ -148,12 +148,8 @@ def _address(scope: Any) -> str:
 def problem(refusal: RequestRefused) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """The headers and the body of a problem response (RFC 9457), which closes the connection."""
     request = ids.encode("req", ids.new())
-    body = json.dumps(
-        {
-            "type": "about:blank", "title": refusal.status.phrase, "status": refusal.status,
-            "detail": refusal.detail, "code": refusal.code, "request_id": request,
-        }
-    ).encode()  # fmt: skip
+    members = errors.problem(status=refusal.status, code=refusal.code, detail=refusal.detail, request=request)
+    body = json.dumps(members).encode()
     headers = [
         (b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"), (b"x-request-id", request.encode()), (b"cache-control", b"private, no-store"),

@@ -49,7 +49,7 @@ class _CountedConnection:
         return self.client is not None and not addresses.is_proxy(self.client[0])
 
 
-class Socket(_CountedConnection, WebSocketsSansIOProtocol):
+class WebSocketProtocol(_CountedConnection, WebSocketsSansIOProtocol):
     """A connection that has become a WebSocket."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -74,7 +74,7 @@ class TimeoutProtocol(_CountedConnection, H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.ws_protocol_class = Socket
+        self.ws_protocol_class = WebSocketProtocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -92,7 +92,7 @@ class TimeoutProtocol(_CountedConnection, H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
-        self.leave()  # it is counted by Socket from now on
+        self.leave()  # it is counted by WebSocketProtocol from now on
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

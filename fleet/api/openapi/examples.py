@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from rest_framework import serializers
 
-from fleet import ids
+from fleet import errors, ids
 from fleet.api.openapi.headers import ERROR_HEADERS
 
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -154,10 +153,8 @@ def compose(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, body: bool
 
 def _problems() -> Iterator[tuple[str, dict[str, Any]]]:
     for status, code, detail in _PROBLEMS:
-        yield code, {
-            "type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, "code": code,
-            "request_id": ids.encode("req", ids.EXAMPLE), **({"errors": [_FAULTS[code]]} if code in _FAULTS else {}),
-        }  # fmt: skip
+        problem = errors.problem(status=status, code=code, detail=detail, request=ids.encode("req", ids.EXAMPLE))
+        yield code, {**problem, **({"errors": [_FAULTS[code]]} if code in _FAULTS else {})}
 
 
 def _error_response(description: str, *, below: int) -> dict[str, Any]:
