@@ -85,7 +85,7 @@ def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: H
         pytest.raises(operations.NoCapacity, match=r"has no connections for 3 more: Postgres allows \d+") as no,
     ):
         operations.spawn(type="survey", count=3)
-    assert f"each agent takes {pool.CONNECTIONS_PER_AGENT}" in str(no.value)
+    assert f"each agent needs {pool.CONNECTIONS_PER_AGENT}" in str(no.value)
     assert "room for 2 more" in str(no.value)
     assert "max_connections" in no.value.hint
     assert not Agent.objects.filter(type="survey", state__in=Agent.LIVE).exists()

@@ -66,7 +66,7 @@ def test_a_socket_of_this_host_has_a_path_instead_of_a_host() -> None:
         ("amqp://:hush@cache", "must begin with redis://"),
         ("redis://:hush@cache:port", "its host and port cannot be read"),
         ("redis://someone:hush/tail@cache", "its host and port cannot be read"),
-        ("redis://:hush@cache/word", "its database is not a number"),
+        ("redis://:hush@cache/word", "its database must be a number"),
         ("redis://:hush@a,b/0", "must name one host"),
         ("redis://:hush@cache?ssl_ca_certs=/ca.pem", "redis:// has no option 'ssl_ca_certs'"),
         ("rediss://:hush@cache?ssl_ca_certs=/nowhere.pem", "names '/nowhere.pem', which this user cannot read"),
