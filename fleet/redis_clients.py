@@ -24,7 +24,7 @@ from fleet.config.redis_address import RedisAddress
 def pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
     """A pool of connections. `options` are those of redis-py's connections, such as `socket_timeout`.
 
-    `connection_class` is used as it is, so with TLS or Sentinel it must support them.
+    A `connection_class` among them must support TLS or Sentinel if the address needs them.
     """
     if address.master:
         once = {**_to_sentinel(address, options), "retry": Retry(NoBackoff(), 0)}
@@ -36,7 +36,7 @@ def pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
 
 
 class CachePool(redis.ConnectionPool):
-    """What Django's RedisCacheClient calls `pool_class`. It only creates pools of the other classes."""
+    """The `pool_class` of Django's RedisCacheClient. It only creates pools of other classes."""
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Any:

@@ -34,7 +34,7 @@ class QoS(virtual.QoS):
 
 
 class Channel(redis.Channel):
-    QoS = QoS  # type: ignore[assignment]  # of virtual.QoS, as kombu asks; not of Redis's
+    QoS = QoS  # type: ignore[assignment]  # a virtual.QoS, as kombu requires, but not Redis's
 
 
 class Transport(redis.Transport):

@@ -23,7 +23,7 @@ _EXPONENT = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?e\+\d+')
 
 
 class Unacceptable(ValueError):
-    """A value is not accepted. `steps` lead to the place in it, `reason` says why."""
+    """A value is not accepted. `steps` lead to the faulty place, `reason` says what is wrong."""
 
     def __init__(self, reason: str, steps: Sequence[str | int] = ()) -> None:
         self.reason = reason  # a predicate: "contains a NUL character"

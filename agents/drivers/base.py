@@ -55,7 +55,7 @@ class Brief:
     marker: str  # "srt_…/3": FLEET_ATTEMPT in the environment of every process of the attempt
     scratch: Path  # a private folder of this attempt; exists already; the engine removes it afterwards
     try_number: int = 1  # from 1; attempts that were lost or handed back do not count
-    fleet: str = ""  # FLEET_HOME_ID: tells this fleet's processes from those of other fleets on the host
+    fleet: str = ""  # FLEET_HOME_ID: distinguishes this fleet's processes from those of others on the host
     api: str = ""  # FLEET_API: the base URL of the fleet's API
     token: str = field(default="", repr=False)  # FLEET_TOKEN: valid for this attempt; if empty, neither is set
     argv: tuple[str, ...] = ()  # command driver: a program and its arguments; or

@@ -17,7 +17,7 @@ class ResumeFile:
     """The file of one attempt. Create it before the work begins: the value that is in the file then is not reported.
 
     The file is read completely at each poll, because neither its size nor its times change with every rewrite. A value
-    that is not acceptable, because it is half written for instance, is not reported; the one before it stands.
+    that is not acceptable, for example because it is half written, is not reported; the previous one remains.
     `next_at` is when to call `check` again, on the monotonic clock.
     """
 

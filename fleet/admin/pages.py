@@ -195,7 +195,7 @@ class ReadOnlyAdmin(Bounded):
     def prepare(self, rows: list[Any]) -> None:
         """Load what the columns show besides the rows, with one query for all rows instead of one per row."""
 
-    @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
+    @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's has no labels
     def coloured_state(self, row: Any) -> str:
         return str(row.state)
 

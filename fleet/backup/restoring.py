@@ -143,7 +143,7 @@ def _require_known(manifest: Manifest) -> None:
     unknown = sorted(set(manifest.migrations) - known - replaced)
     if unknown:
         raise errors.Conflict(
-            f"The backup comes from a newer version of the fleet ({manifest.version}): {unknown[0]} is unknown here.",
+            f"The backup comes from a newer version of the fleet ({manifest.version}): it has the migration {unknown[0]}.",
             hint="Restore it with that version.",
         )
 

@@ -21,7 +21,7 @@ from fleet.limits.rates import Kind, Rate
 
 log = logging.getLogger("fleet.limits")
 
-TRIES = 3  # of counting, if Redis goes away or comes back between two commands
+TRIES = 3  # attempts to count a request, if Redis goes away or comes back between two commands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

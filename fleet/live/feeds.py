@@ -40,7 +40,7 @@ class End(NamedTuple):
 class Feed:
     """The events of one scope, or all events that the caller can see.
 
-    The app that knows what scopes are passes the functions for visibility and serialization.
+    The app that defines the scopes passes the functions for visibility and serialization.
     """
 
     grant: Grant

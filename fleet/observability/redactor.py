@@ -1,6 +1,6 @@
 """Redacts known secret values in the output of an attempt, and decides which names denote secrets.
 
-A `Redactor` knows the values: those of the secret variables of the attempt. `fleet.observability.redaction` redacts
+A `Redactor` is given the values: those of the secret variables of the attempt. `fleet.observability.redaction` redacts
 secrets by their name or shape alone, and uses this module's rules for names.
 """
 

@@ -1,4 +1,4 @@
-"""The database's clock, which stamps all rows. Ages are computed with it, whatever the clock of this host says."""
+"""The database's clock, which stamps all rows. Ages are computed with it, not with the clock of this host."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Command(OperatorCommand):
     def _verify(self, folder: Path, name: str | None, *, as_json: bool) -> int:
         chosen = [folders.find(folder, name)] if name else folders.backups(folder)
         if not chosen:
-            folders.find(folder, LATEST)  # says that there is none
+            folders.find(folder, LATEST)  # raises NotFound
         reports = [backup.verify(backup=item, say=self.say) for item in chosen]
         if as_json:
             self.show([{"ok": not report.faults, **asdict(report)} for report in reports])
