@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +20,8 @@ from fleet.backup.folder import Backup
 from fleet.backup.manifest import DUMP, Damaged, File, Manifest
 from fleet.backup.parts import SourceFile
 from fleet.console import lines
+from fleet.console.lines import Say
 
-Say = Callable[[str], None]
 PROGRESS_S = 2.0  # between two lines of progress
 
 

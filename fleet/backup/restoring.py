@@ -8,7 +8,6 @@ it, and a repeated restore needs no force.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -23,10 +22,9 @@ from fleet.backup.folder import Backup
 from fleet.backup.manifest import DUMP, Manifest
 from fleet.config.datastores import Postgres
 from fleet.console import lines
+from fleet.console.lines import Say
 from fleet.postgres import statements
 from fleet.services import detached
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +141,7 @@ def _require_known(manifest: Manifest) -> None:
     unknown = sorted(set(manifest.migrations) - known - replaced)
     if unknown:
         raise errors.Conflict(
-            f"The backup comes from a newer version of the fleet ({manifest.version}): it has the migration {unknown[0]}.",
+            f"The backup comes from a newer version of the fleet ({manifest.version}), with the migration {unknown[0]}.",
             hint="Restore it with that version.",
         )
 

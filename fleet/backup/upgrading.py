@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +28,10 @@ from fleet.config.credentials import Credentials
 from fleet.config.datastores import Postgres
 from fleet.config.home import Home
 from fleet.console import lines
+from fleet.console.lines import Say
 from fleet.services.providers import embedded, identity
 from fleet.services.supervision import lock
 
-Say = Callable[[str], None]
 DRAFT, FILES = "postgres.draft", "postgres.dump"  # in the private folder
 START_S, STOP_S = 60, 60
 _OTHER_DATABASES = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname NOT IN ('postgres', 'fleet')"

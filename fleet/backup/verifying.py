@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,8 +11,8 @@ from fleet.backup import copying, dumping, manifest, parts
 from fleet.backup.folder import Backup
 from fleet.backup.manifest import DUMP, Damaged, File
 from fleet.console import lines
+from fleet.console.lines import Say
 
-Say = Callable[[str], None]
 Problem = Literal["missing", "changed", "unreadable"]
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import textwrap
+from collections.abc import Callable
 
 from django.core.management.base import OutputWrapper
 from django.template.defaultfilters import filesizeformat
 
+Say = Callable[[str], None]  # shows one line of progress
 COLOURS = re.compile("\x1b\\[[0-9;]*m")  # ECMA-48, "select graphic rendition"
 NARROW = 100  # on a terminal with fewer columns, text is not padded into columns
 
