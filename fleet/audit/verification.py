@@ -17,7 +17,7 @@ from fleet.events.stream import OLDEST_RUNNING
 
 UNSEALED_S = 60.0  # the control loop seals within a second; an older entry was missed, or its seal was removed
 PAGE = 2_000
-SHOWN = 20  # faults of one kind that are listed individually
+MAX_LISTED = 20  # faults of one kind that are listed individually
 Kind = Literal["entry", "seal"]
 Problem = Literal["removed", "changed", "reordered", "inserted", "unsealed", "forged"]
 
@@ -101,10 +101,10 @@ class _Verifier:
     def _follows(self, seal: Seal) -> bool:
         """Whether the seal can be the next one. True if seals between are missing, which is reported."""
         missing = range(self.report.number + 1, seal.number)
-        for number in missing[:SHOWN]:
+        for number in missing[:MAX_LISTED]:
             self._report("seal", number, "removed", f"Seal {number} is missing.")
-        if len(missing) > SHOWN:
-            self._report("seal", missing[-1], "removed", f"Seals {missing[SHOWN]} to {missing[-1]} are missing.")
+        if len(missing) > MAX_LISTED:
+            self._report("seal", missing[-1], "removed", f"Seals {missing[MAX_LISTED]} to {missing[-1]} are missing.")
         if missing:
             self._start_gap()
         return bool(missing) or seal.previous == self.report.digest
@@ -136,14 +136,14 @@ class _Verifier:
         running = Q(cluster=sealing.cluster_and_time()[0], xid__gte=OLDEST_RUNNING, xid__lt=sealing.NEXT)
         young = Q(at__gte=Now() - timedelta(seconds=unsealed_s))
         unsealed = Entry.objects.filter(after_seals)
-        overdue = list(unsealed.exclude(running | young).order_by("id").values_list("id", flat=True)[: SHOWN + 1])
+        overdue = list(unsealed.exclude(running | young).order_by("id").values_list("id", flat=True)[: MAX_LISTED + 1])
         self.report.waiting = unsealed.filter(running | young).count()
-        for id in overdue[:SHOWN]:
+        for id in overdue[:MAX_LISTED]:
             self._report(
                 "entry", id, "unsealed",
                 f"Entry {id} is not in any seal. Either the control loop is not running, or its seal was removed.",
             )  # fmt: skip
-        if len(overdue) > SHOWN:
+        if len(overdue) > MAX_LISTED:
             self._report("entry", overdue[-1], "unsealed", f"Entry {overdue[-1]} and later ones are not in any seal.")
 
 

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 from fleet.config.home import Home
 
-_LONGEST = 100  # bytes; the address of a socket is limited to 108, on some systems to 104
+_MAX_BYTES = 100  # bytes; the address of a socket is limited to 108, on some systems to 104
 
 
 @contextmanager
 def address(home: Home, name: str) -> Iterator[str]:
     """Yield the path of the socket of that name, or a short path through an open folder if the path is too long."""
     path = home.run / name
-    if len(os.fsencode(path)) <= _LONGEST or not home.run.is_dir():
+    if len(os.fsencode(path)) <= _MAX_BYTES or not home.run.is_dir():
         yield str(path)
         return
     folder = os.open(home.run, os.O_RDONLY)

@@ -25,7 +25,7 @@ STYLES: tuple[str, ...] = ("plain", "json")
 _WITH_HANDLERS = ("django", "django.server", "uvicorn")  # loggers whose own handlers are removed
 
 _LONG = ("event", "exception")  # fields that may be long
-_LONGEST = 20_000  # characters of each of these
+_MAX_LENGTH = 20_000  # characters of each of these
 Fields = Callable[[], Mapping[str, str | int]]
 about: ContextVar[Fields | None] = ContextVar("fleet_log_about", default=None)
 """Returns the fields that identify the current work, `{"mission": …, "sortie": …}`; called when a line is written."""
@@ -112,7 +112,10 @@ def _add_time(logger: Any, method: str, event: EventDict) -> EventDict:
 def _redact(logger: Any, method: str, event: EventDict) -> EventDict:
     """Redact as for the audit trail; a message and a traceback may be longer than a text there."""
     clean: EventDict = redaction.clean({name: value for name, value in event.items() if name not in _LONG})
-    return {**{name: redaction.text(str(event[name]), max_length=_LONGEST) for name in _LONG if name in event}, **clean}
+    return {
+        **{name: redaction.text(str(event[name]), max_length=_MAX_LENGTH) for name in _LONG if name in event},
+        **clean,
+    }
 
 
 def _render_text(logger: Any, method: str, event: EventDict) -> str:

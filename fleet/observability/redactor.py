@@ -15,8 +15,8 @@ from functools import cached_property
 from typing import Any
 
 HIDDEN = "[redacted]"
-SHORTEST = 8  # characters; shorter values occur in too much harmless text
-LONGEST = 2048  # bytes; a longer secret is split into parts of this length, so that little of a stream is held back
+MIN_LENGTH = 8  # characters; shorter values occur in too much harmless text
+MAX_LENGTH = 2048  # bytes; a longer secret is split into parts of this length, so that little of a stream is held back
 # Replace group 1 and what follows it. The time is linear in the text: no match begins or ends beyond the next slash.
 URL_PASSWORD = re.compile(r"(://[^\s/@:]*):[^\s/]+@")
 
@@ -71,11 +71,11 @@ class Redactor:
     """Replaces the secrets of one attempt by HIDDEN, in complete strings and in streams.
 
     It recognises a secret in plain text, in JSON, URL-encoded, and in base64 (both alphabets, all three alignments,
-    wrapped at any width). Secrets shorter than SHORTEST characters are not redacted.
+    wrapped at any width). Secrets shorter than MIN_LENGTH characters are not redacted.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = sorted({part for secret in secrets if len(secret) >= SHORTEST for part in _parts(secret)})
+        self._secrets = sorted({part for secret in secrets if len(secret) >= MIN_LENGTH for part in _parts(secret)})
         self._streams: dict[str, _Pending] = {}
 
     def __bool__(self) -> bool:
@@ -86,7 +86,7 @@ class Redactor:
         return self._emit(data, len(data), 0)[0] if self._secrets else data
 
     def text(self, text: str) -> str:
-        if not self._secrets or len(text) < SHORTEST:
+        if not self._secrets or len(text) < MIN_LENGTH:
             return text
         data = text.encode("utf-8", "surrogatepass")
         return self.redact(data).decode("utf-8", "surrogatepass") if any(self._spans(data)) else text
@@ -220,10 +220,10 @@ def _parts(secret: str) -> Iterator[bytes]:
     """Yield the parts of a secret: the secret itself and each of its lines, each split if it is long."""
     data = secret.encode("utf-8", "surrogateescape")
     lines = [line.strip() for line in data.splitlines()]
-    for text in {data, *(line for line in lines if len(line) >= 2 * SHORTEST)}:
-        for begin in range(0, len(text), LONGEST):
+    for text in {data, *(line for line in lines if len(line) >= 2 * MIN_LENGTH)}:
+        for begin in range(0, len(text), MAX_LENGTH):
             # The last part overlaps the one before, so that it is not too short to be redacted.
-            yield text[max(0, min(begin, len(text) - LONGEST)) : begin + LONGEST]
+            yield text[max(0, min(begin, len(text) - MAX_LENGTH)) : begin + MAX_LENGTH]
 
 
 def _occurrences(form: bytes, data: bytes) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from fleet.observability.redactor import HIDDEN, SHORTEST, Redactor
+from fleet.observability.redactor import HIDDEN, MIN_LENGTH, Redactor
 from missions.plan.document import parsing
 from missions.plan.faults import Advice, Faults, Path, PlanError, dotted
 
@@ -31,11 +31,11 @@ def warnings(data: Mapping[str, Any]) -> tuple[Advice, ...]:
     return tuple(
         Advice(
             where=dotted(path),
-            text=f"This secret has fewer than {SHORTEST} characters, so it is not masked in output, errors and results.",
+            text=f"This secret has fewer than {MIN_LENGTH} characters, so it is not masked in output, errors and results.",
             fix="Use a longer one.",
         )
         for path, value in _secrets(data)
-        if len(value) < SHORTEST and "{{" not in value
+        if len(value) < MIN_LENGTH and "{{" not in value
     )
 
 

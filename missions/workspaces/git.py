@@ -23,7 +23,7 @@ from django.conf import settings
 from agents.drivers import sandbox
 from fleet import errors, humanise
 
-LEAST_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
+MIN_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
 TIMEOUT_S = 120.0
 NETWORK_TIMEOUT_S = 900.0
 PIECE_BYTES = 1_000_000
@@ -74,8 +74,8 @@ def version() -> tuple[int, int]:
 
 def require() -> None:
     """Unavailable if git is missing or too old."""
-    if version() < LEAST_VERSION:
-        needed = ".".join(map(str, LEAST_VERSION))
+    if version() < MIN_VERSION:
+        needed = ".".join(map(str, MIN_VERSION))
         has = "there is no git" if version() == (0, 0) else f"this is {'.'.join(map(str, version()))}"
         raise errors.Unavailable(f"Workspaces need git {needed} or newer; {has}.", hint="Install a newer git here.")
 

@@ -20,7 +20,7 @@ from fleet.services.providers import probes
 from fleet.services.providers.engine import STOP_S, Engine
 from fleet.services.supervision.service import AlertLimits, Command, Service
 
-STORED = "/var/lib/postgresql"  # where the volume is mounted
+MOUNT_POINT = "/var/lib/postgresql"  # where the volume is mounted
 SHM = "256m"
 
 
@@ -90,8 +90,8 @@ class Containers:
                 "--user=postgres",
                 "--stop-signal=SIGINT",
                 f"--shm-size={SHM}",
-                f"--volume={self.container('postgres')}:{STORED}",
-                f"--env=PGDATA={STORED}/fleet",
+                f"--volume={self.container('postgres')}:{MOUNT_POINT}",
+                f"--env=PGDATA={MOUNT_POINT}/fleet",
             ),
             secrets={
                 "POSTGRES_OWNER_PASSWORD": self._credentials.postgres_admin_password,

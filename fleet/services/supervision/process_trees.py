@@ -17,7 +17,7 @@ import psutil
 
 from fleet import processes
 
-KILL_S = 10  # how long to wait for a killed process, and to keep killing a tree that keeps forking
+KILL_S = 10  # how long to wait for killed processes, and to keep killing those that keep forking
 
 
 def memory(roots: Iterable[int]) -> dict[int, int]:

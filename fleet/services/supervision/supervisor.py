@@ -26,7 +26,7 @@ from fleet.services.supervision.service import Service
 
 LOG_BYTES = 10_000_000
 _ROUND_S = 5  # between two checks of memory and logs
-_EVENTS = 10  # how many of the last events the status shows
+_EVENTS = 10  # recent events in the status
 _STRAY_GRACE_S = 15  # for adopted processes to end by themselves; an agent hands back its sorties meanwhile
 _SHORT_STRAY_GRACE_S = 2  # after a second signal
 

@@ -84,11 +84,11 @@ def _host() -> Iterator[Finding]:
 
 
 def _git() -> Finding:
-    needed = ".".join(map(str, git.LEAST_VERSION))
+    needed = ".".join(map(str, git.MIN_VERSION))
     if git.version() == (0, 0):
         return Finding("git", False, "not found", f"Install git {needed} or newer; workspaces and the sample need it.")
     version = f"version {'.'.join(map(str, git.version()))} ({shutil.which('git')})"
-    if git.version() < git.LEAST_VERSION:
+    if git.version() < git.MIN_VERSION:
         return Finding("git", False, version, f"Install git {needed} or newer; missions with a workspace need it.")
     return Finding("git", True, version)
 
