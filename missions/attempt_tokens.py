@@ -34,12 +34,12 @@ def make(*, sortie: UUID, attempt: int) -> str:
 def issue(*, sortie: UUID, attempt: int) -> str:
     """Issue a token for the work of an attempt, which replaces any earlier one. Empty if the attempt no longer runs.
 
-    Call it outside a transaction: its statement (engine/sql/set_token.sql) commits without waiting for the disk.
+    Call it outside a transaction: its statement (sql/set_token.sql) commits without waiting for the disk.
     """
     token = make(sortie=sortie, attempt=attempt)
     with connection.cursor() as cursor:
         cursor.execute(
-            statements.read("missions.engine", "set_token"),
+            statements.read("missions", "set_token"),
             {"sortie": sortie, "attempt": attempt, "digest": digest(token)},
         )
         return token if cursor.rowcount else ""

@@ -50,7 +50,7 @@ class Renewal:
 def renew(cursor: Cursor, *, attempts: Sequence[tuple[UUID, int]], lease_s: float) -> Renewal:
     """Renew the leases of these attempts in one statement; those absent from the answer are lost."""
     cursor.execute(
-        statements.read("missions.engine", "renew"),
+        statements.read("missions", "renew"),
         {"ids": [sortie for sortie, _ in attempts], "attempts": [attempt for _, attempt in attempts], "lease": lease_s},
     )
     rows = cursor.fetchall()

@@ -45,7 +45,7 @@ def ended_badly(*, state: str, tolerated: bool) -> bool:
     """Whether a sortie ended in a way that fails its mission and skips its dependents.
 
     `tolerated` is the sortie's `allow_failure`. Two statements need the same rule in SQL:
-    engine/sql/settle_and_claim.sql and engine/sql/complete.sql.
+    engine/settlement/sql/settle_and_claim.sql and engine/settlement/sql/complete.sql.
     """
     return state in (SortieState.SKIPPED, SortieState.CANCELLED) or (state == SortieState.FAILED and not tolerated)
 

@@ -8,8 +8,8 @@ from celery import shared_task
 
 from fleet.celery import app
 from missions import hints
-from missions.engine import worker
-from missions.engine.task_summary import TaskSummary
+from missions.engine.process import worker
+from missions.engine.process.task_summary import TaskSummary
 
 worker.install(app)
 

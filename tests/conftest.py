@@ -108,7 +108,7 @@ def subprocess_environment(transactional_db: None) -> dict[str, str]:
 
 @pytest.fixture
 def engine(transactional_db: None) -> Iterator[Any]:
-    """A started engine of type backend (missions.engine.runtime.Engine), without a Celery worker."""
+    """A started engine of type backend (missions.engine.process.runtime.Engine), without a Celery worker."""
     from tests.support import fleet  # noqa: PLC0415  (imports Django's)
 
     started = fleet.engine()

@@ -28,7 +28,7 @@ from fleet.audit import protection, sealing
 from fleet.monitoring import metrics
 from fleet.postgres import statements
 from missions.control import scaling
-from missions.engine.output import ACTIVITY_S
+from missions.engine.output.writer import ACTIVITY_S
 from missions.models import Alert, Schedule, Sortie, TallyMark
 from missions.queries import counters
 

@@ -19,7 +19,7 @@ from agents.models import Agent
 from fleet import humanise
 from fleet.postgres import statements
 from fleet.web import uptime
-from missions.engine import settling
+from missions.engine.settlement import settling
 from missions.models import Mission
 from missions.operations import cancelling
 from missions.queries import roster

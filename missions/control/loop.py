@@ -16,7 +16,7 @@ from fleet.audit import anchor, sealing
 from fleet.postgres import clock
 from fleet.services import events
 from missions.control import admission, alerts, background, duties, scaling, scheduling
-from missions.engine.settling import Consequences
+from missions.engine.settlement.settling import Consequences
 from missions.hints import HintPublisher
 from missions.operations import transitions
 

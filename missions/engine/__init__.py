@@ -1,7 +1,14 @@
-"""What runs inside an agent process: claim sorties, execute their attempts, renew their leases, settle their outcomes.
+"""The engine of an agent process: claim sorties, execute their attempts, renew their leases, settle their outcomes.
 
-`runtime.Engine` is the entry point: `worker` starts it, and the Celery task in `missions/tasks.py` calls it.
-`missions/operations` also uses the parts that settle, claim and insert, because it launches missions and serves
-external agents; `missions/control` uses `settling`. Nothing here imports `missions/control`, `missions/operations` or
+From the top down; each package imports only those below it:
+
+- `process`: the engine as a process. It starts with the Celery worker, fills the slots and holds the leases.
+- `attempts`: one attempt, from its claim to its verdict.
+- `changes`: the change that an attempt makes to a repository: commit, merge, land.
+- `output`: what a running attempt reports. `settlement`: outcomes and claims in the database. `outages`: waits for
+  Postgres.
+
+`missions/tasks.py` calls `process`. `missions/operations`, which launches missions and serves external agents, and
+`missions/control` use the other packages. Nothing here imports `missions/control`, `missions/operations` or
 `missions/api`.
 """

@@ -10,7 +10,7 @@ from fleet.observability.redactor import Redactor
 from missions import attempt_tokens
 from missions.attempt_tokens import StaleLease
 from missions.claims import Claim
-from missions.engine import preparation
+from missions.engine.attempts import preparation
 from missions.models import Attempt, Sortie
 from missions.plan import SortieSpec
 

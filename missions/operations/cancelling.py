@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from fleet import audit, errors, ids
 from fleet.postgres import statements
 from missions import hints
-from missions.engine import settling
+from missions.engine.settlement import settling
 from missions.models import Mission, Sortie
 from missions.operations import hooks, transitions
 from missions.states import MissionState, SortieState

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from fleet import audit, errors, ids
 from fleet.events.models import Event
 from missions import folders, hints
-from missions.engine import insertion
+from missions.engine.settlement import insertion
 from missions.models import Mission, Schedule, Workspace
 from missions.operations import repositories, rights
 from missions.plan import Plan, bind, load

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from fleet import audit, errors
 from fleet.postgres import statements
 from fleet.postgres.hot_path import Cursor
-from missions.engine import settling
+from missions.engine.settlement import settling
 from missions.models import Mission, Need, Sortie
 from missions.operations import rights, transitions
 from missions.operations.workspaces import discarding
@@ -108,6 +108,8 @@ def _skip_again(cursor: Cursor, *, mission: UUID) -> None:
     bad = {need: key for need, key, state, tolerated in ended if ended_badly(state=state, tolerated=tolerated)}
     if bad:
         why = f"skipped because {', '.join(list(bad.values())[:3])} did not succeed"[:500]
-        cursor.execute(statements.read("missions.engine", "skip"), {"bad": list(bad), "stopped": [], "why": why})
+        cursor.execute(
+            statements.read("missions.engine.settlement", "skip"), {"bad": list(bad), "stopped": [], "why": why}
+        )
         skipped = [sortie for (sortie,) in cursor.fetchall()]
         settling.free(cursor, ended=skipped, consequences=settling.Consequences())

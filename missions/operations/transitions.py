@@ -59,5 +59,5 @@ def _refusal(*, state: str, by: str) -> errors.Conflict:
 def complete(*, missions: list[UUID] | None = None) -> list[tuple[UUID, str]]:
     """Close the missions (by default all) whose sorties have all ended. Returns their ids and final states."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions.engine", "complete"), {"missions": missions})
+        cursor.execute(statements.read("missions.engine.settlement", "complete"), {"missions": missions})
         return [(id, state) for id, state in cursor.fetchall()]

@@ -15,7 +15,7 @@ from checkpoints.document import Bucket, Manifest, bucket_of
 from checkpoints.models import Checkpoint
 from fleet import errors
 from missions import operations as missions
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Mission
 from missions.states import MissionState
 from tests.support import fleet

@@ -22,7 +22,7 @@ from fleet.audit.models import Entry
 from fleet.events.models import Event
 from missions import operations as missions
 from missions.artifacts import collection
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, Mission, Sortie
 from missions.queries import counters, reads
 from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest

@@ -18,7 +18,7 @@ from checkpoints.models import Checkpoint
 from fleet import errors
 from fleet.events.models import Event
 from missions import operations as missions
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from missions.queries import counters, reads
 from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.test import override_settings
 
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Attempt
 from tests.support import fleet
 

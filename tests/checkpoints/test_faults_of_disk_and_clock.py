@@ -17,7 +17,7 @@ from checkpoints.models import Checkpoint
 from checkpoints.operations import capturing
 from fleet import errors, ids
 from missions import operations as missions
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Mission
 from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
 from tests.support import fleet

@@ -8,7 +8,7 @@ from checkpoints import operations
 from checkpoints.models import Checkpoint
 from fleet import errors
 from missions import operations as missions
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from missions.plan import PlanError
 from missions.queries import reads

@@ -15,7 +15,7 @@ from checkpoints import operations, storage
 from checkpoints.models import Checkpoint
 from fleet import errors
 from missions import operations as missions
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
 from tests.support import fleet, killing
 

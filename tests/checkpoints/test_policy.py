@@ -20,7 +20,7 @@ from checkpoints.policy import LastCapture, Policy
 from fleet.events.models import Event
 from missions import operations as missions
 from missions.artifacts import collection
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Mission
 from missions.operations import cleaning
 from tests.support import fleet

@@ -16,7 +16,7 @@ from checkpoints import operations, reading, storage
 from checkpoints.models import Checkpoint
 from fleet import errors
 from missions import operations as missions
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Mission, Sortie
 from tests.support import fleet
 

@@ -12,7 +12,7 @@ from checkpoints import operations, storage
 from checkpoints.models import Checkpoint
 from missions import operations as missions
 from missions.artifacts import collection
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Mission
 from tests.checkpoints.test_a_capture_is_exact import digest
 from tests.support import fleet

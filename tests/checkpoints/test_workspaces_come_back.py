@@ -17,7 +17,7 @@ from checkpoints import operations, queries, workspaces
 from checkpoints.models import Checkpoint
 from fleet import errors, ids
 from missions import operations as missions
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Change, Mission, SavedWork, Sortie, Workspace
 from missions.operations.workspaces import discarding
 from missions.workspaces import copies, git, merging, moving, repositories

@@ -17,7 +17,7 @@ from checkpoints.models import Checkpoint
 from checkpoints.operations import Imported
 from checkpoints.operations.importing import Refused
 from missions.artifacts import collection
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, ConcurrencyKey, Mission, Sortie
 from tests.support import archives, fleet
 

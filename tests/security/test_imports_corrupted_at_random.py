@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from checkpoints import storage
 from fleet import errors
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Sortie
 from tests.security.lying_files import ended, imported, live, traces
 from tests.support.archives import Opened

@@ -9,7 +9,7 @@ from agents.models import AgentType
 from checkpoints import operations
 from fleet import errors
 from missions.artifacts import collection
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Mission
 from tests.security.lying_files import ended, imported, live, setting_spec, traces
 from tests.support import archives, fleet

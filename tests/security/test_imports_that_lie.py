@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from missions.artifacts import collection
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Artifact
 from tests.security.lying_files import ended, live, members, named, packed, refuse
 from tests.support.archives import Opened

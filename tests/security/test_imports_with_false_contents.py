@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from checkpoints.document.buckets import combined_digest
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import ConcurrencyKey, Mission
 from tests.security.lying_files import ended, imported, live, members, named, packed, refuse, setting, setting_spec
 from tests.support import archives

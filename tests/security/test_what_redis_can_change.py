@@ -14,7 +14,7 @@ from django.core.cache import caches
 
 import missions.tasks  # noqa: F401  # as an agent does
 from fleet.celery import app
-from missions.engine import remote_control
+from missions.engine.process import remote_control
 
 
 class Bomb:

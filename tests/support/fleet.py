@@ -13,8 +13,8 @@ from fleet import ids
 from fleet.celery import app
 from missions import operations, plan
 from missions.control import admission, duties
-from missions.engine.preparation import TypeSettings
-from missions.engine.runtime import Engine
+from missions.engine.attempts.preparation import TypeSettings
+from missions.engine.process.runtime import Engine
 from missions.hints import HintPublisher
 from missions.models import Mission, Sortie
 from missions.operations import transitions

@@ -14,13 +14,14 @@ from agents.drivers.base import Evidence, Stop
 from fleet import ids
 from fleet.postgres import hot_path
 from missions.claims import Claim
-from missions.engine import preparation, scratch, settle_and_claim
-from missions.engine.landing import Landing
-from missions.engine.output import OutputBuffer
-from missions.engine.preparation import Prepared, TypeSettings
-from missions.engine.settle_and_claim import Party
-from missions.engine.settling import Settlement
-from missions.engine.workspace_attempt import WorkspaceAttempt
+from missions.engine.attempts import preparation, scratch
+from missions.engine.attempts.preparation import Prepared, TypeSettings
+from missions.engine.changes.landing import Landing
+from missions.engine.changes.workspace_attempt import WorkspaceAttempt
+from missions.engine.output.buffer import OutputBuffer
+from missions.engine.settlement import settle_and_claim
+from missions.engine.settlement.settle_and_claim import Party
+from missions.engine.settlement.settling import Settlement
 from missions.models import Attempt, Brief, Change, Mission, Sortie
 from missions.plan import SortieSpec
 

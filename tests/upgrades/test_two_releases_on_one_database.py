@@ -18,9 +18,9 @@ from django.db import connection
 from agents import operations as agents
 from fleet import ids
 from fleet.postgres import hot_path, parameters
-from missions.engine import settle_and_claim, settling
-from missions.engine.runtime import Engine
-from missions.engine.settle_and_claim import Party
+from missions.engine.process.runtime import Engine
+from missions.engine.settlement import settle_and_claim, settling
+from missions.engine.settlement.settle_and_claim import Party
 from missions.models import Attempt, Mission, Sortie
 from tests.support import fleet
 from tests.upgrades.release_0_1.agent import Agent, Claim, Settlement

@@ -19,7 +19,7 @@ from fleet.api import idempotency
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 from missions.artifacts import collection
-from missions.engine import scratch
+from missions.engine.attempts import scratch
 from missions.management import repository_cleanup
 from missions.operations import cleaning
 from missions.operations.workspaces import unmerged

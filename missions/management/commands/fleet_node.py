@@ -16,7 +16,7 @@ from fleet.management import process
 from fleet.management.operator import OperatorCommand
 from fleet.observability import logs
 from fleet.services.supervision import beats
-from missions.engine import scratch
+from missions.engine.attempts import scratch
 
 log = logging.getLogger("fleet.node")
 

@@ -15,7 +15,8 @@ from fleet import errors
 from missions import attempt_tokens, claims
 from missions.attempt_tokens import StaleLease
 from missions.claims import Claim
-from missions.engine import description, settle_and_claim
+from missions.engine.attempts import description
+from missions.engine.settlement import settle_and_claim
 from missions.models import Attempt, Sortie
 from missions.operations import attempt_auth
 from missions.operations.external_agents import membership
@@ -34,7 +35,7 @@ class Lease:
     key: str
     attempt: int
     lease_s: float  # the lease is lost after this long without a heartbeat
-    work: Mapping[str, Any]  # see missions/engine/description.py
+    work: Mapping[str, Any]  # see missions/engine/attempts/description.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from agents import operations as agents
 from agents.models import Agent, AgentType
 from fleet import audit, errors, ids
 from missions import hints
-from missions.engine import settle_and_claim
-from missions.engine.settling import Consequences
+from missions.engine.settlement import settle_and_claim
+from missions.engine.settlement.settling import Consequences
 from missions.models import Sortie
 from missions.operations import transitions
 

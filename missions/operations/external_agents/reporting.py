@@ -50,14 +50,14 @@ def progress(
     with transaction.atomic(), connection.cursor() as cursor:
         if not attempt.internal:
             cursor.execute(
-                statements.read("missions.engine", "record_activity"),
+                statements.read("missions.engine.output", "record_activity"),
                 {"ids": [attempt.claim.id], "attempts": [attempt.claim.attempt]},
             )
         if output:
             _store_output(cursor, attempt.claim.id, attempt.claim.attempt, output.replace("\x00", "�"))
         if fraction is not None or note:
             cursor.execute(
-                statements.read("missions.engine", "progress"),
+                statements.read("missions.engine.output", "progress"),
                 {
                     "ids": [attempt.claim.id],
                     "attempts": [attempt.claim.attempt],
@@ -67,7 +67,7 @@ def progress(
             )
         if resume is not UNCHANGED:
             cursor.execute(
-                statements.read("missions.engine", "resume"),
+                statements.read("missions.engine.output", "resume"),
                 {
                     "ids": [attempt.claim.id],
                     "attempts": [attempt.claim.attempt],
@@ -92,14 +92,14 @@ def _acceptable_resume(value: Any, redactor: Redactor) -> Any:
 
 
 def _store_output(cursor: Any, sortie: UUID, attempt: int, text: str) -> None:
-    """Store an external attempt's output, within the same bound as the fleet's own (missions/engine/output.py).
+    """Store an external attempt's output, within the same bound as the fleet's own (missions/engine/output/buffer.py).
 
     The fleet's own agents apply the bound in memory; here each request counts what is stored.
     """
     size = max(1, min(PIECE_CHARS, settings.FLEET_OUTPUT_BYTES // 8))
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     cursor.execute(
-        statements.read("missions.engine", "output"),
+        statements.read("missions.engine.output", "output"),
         {
             "ids": [sortie] * len(pieces),
             "attempts": [attempt] * len(pieces),

@@ -16,8 +16,9 @@ from agents.models import Agent
 from fleet import errors, values
 from missions.attempt_tokens import StaleLease
 from missions.claims import Claim
-from missions.engine import added_sorties, settle_and_claim, verdict
-from missions.engine.settling import Settlement
+from missions.engine.attempts import added_sorties
+from missions.engine.settlement import settle_and_claim, verdict
+from missions.engine.settlement.settling import Settlement
 from missions.models import Attempt, Lane, Patch, Sortie, WaitsOn, Workspace
 from missions.operations import attempt_auth
 from missions.operations.attempt_auth import AuthenticatedAttempt

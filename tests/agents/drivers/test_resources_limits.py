@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from agents.models import AgentType
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from tests.support import fleet
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 from agents.models import Agent, AgentType, LogPiece
 from fleet import ids
 from fleet.console import lines
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Mission, Sortie
 from tests.support import fleet
 from tests.support.console import manage

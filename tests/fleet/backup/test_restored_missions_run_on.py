@@ -20,8 +20,8 @@ from fleet.events.models import Event
 from fleet.postgres import hot_path
 from missions import operations as missions
 from missions.claims import Claim
-from missions.engine import settle_and_claim, settling
-from missions.engine.settle_and_claim import Party
+from missions.engine.settlement import settle_and_claim, settling
+from missions.engine.settlement.settle_and_claim import Party
 from missions.models import Attempt, Mission, Sortie
 from missions.states import SortieState
 from tests.checkpoints.test_a_capture_is_exact import digest

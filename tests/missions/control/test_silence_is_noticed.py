@@ -17,9 +17,9 @@ from agents.models import AgentType
 from fleet import ids
 from missions.claims import Claim
 from missions.control import alerts
-from missions.engine import preparation
-from missions.engine.output import ACTIVITY_S, OutputWriter
-from missions.engine.preparation import TypeSettings
+from missions.engine.attempts import preparation
+from missions.engine.attempts.preparation import TypeSettings
+from missions.engine.output.writer import ACTIVITY_S, OutputWriter
 from missions.models import Attempt, Sortie
 from missions.operations import external_agents
 from missions.plan import SortieSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Sortie
 from tests.support import fleet
 

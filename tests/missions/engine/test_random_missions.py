@@ -35,10 +35,11 @@ from fleet.postgres import hot_path, roles, statements
 from missions import claims, operations
 from missions.claims import Claim
 from missions.control import admission, duties
-from missions.engine import added_sorties, verdict
-from missions.engine.preparation import TypeSettings
-from missions.engine.runtime import Engine
-from missions.engine.settling import Settlement
+from missions.engine.attempts import added_sorties
+from missions.engine.attempts.preparation import TypeSettings
+from missions.engine.process.runtime import Engine
+from missions.engine.settlement import verdict
+from missions.engine.settlement.settling import Settlement
 from missions.hints import HintPublisher
 from missions.models import Artifact, Mission, Output, Sortie
 from missions.operations import transitions
@@ -182,7 +183,7 @@ class Missions(RuleBasedStateMachine):
         output, artifacts = Output.objects.count(), Artifact.objects.count()
         item = {"ids": [claim.id], "attempts": [claim.attempt]}
         self.database.execute(
-            statements.read("missions.engine", "output"),
+            statements.read("missions.engine.output", "output"),
             {**item, "streams": ["stdout"], "ats": [0.0], "texts": ["late"]},
         )
         self.database.execute(

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.management import mission_output
 from tests.missions.management.fleet_mission import mission
 from tests.support import fleet, web

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.db.models import F
 
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from missions.states import MissionState, SortieState
 from tests.missions.management.fleet_mission import ITEM, SUMMARY, mission

@@ -9,7 +9,7 @@ import pytest
 
 from agents.models import AgentType
 from missions import plan
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission
 from tests.support import fleet
 

@@ -13,7 +13,7 @@ from django.test import Client
 from agents.models import AgentType
 from fleet.events.models import Event
 from missions import plan
-from missions.engine.runtime import Engine
+from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Output, Sortie
 from missions.operations import external_agents
 from missions.queries import reads

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from missions.engine import verdict
-from missions.engine.workspace_attempt import CONFLICT
+from missions.engine.changes.workspace_attempt import CONFLICT
+from missions.engine.settlement import verdict
 from missions.models import Change, Conflict, Mission, Sortie
 from missions.plan import SortieSpec
 from missions.workspaces import commits, merging

@@ -1,0 +1,120 @@
+"""What an attempt takes from its mission, its needs and earlier attempts, and the scope of its templates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from agents.drivers.base import Needs
+from fleet import errors, ids
+from fleet.postgres import statements
+from missions.claims import Claim
+from missions.plan import SortieSpec, templates
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the mission, the needs and earlier attempts give to an attempt."""
+
+    mission: str
+    folder: str
+    readable: tuple[str, ...]
+    inputs: Mapping[str, Any]
+    results: Needs
+    states: Mapping[str, str]
+    has_workspace: bool = False
+    resume: Any = None  # what the newest earlier attempt that saved anything saved to resume from
+
+
+def read(*, claim: Claim, spec: SortieSpec) -> Context:
+    """The attempt's context, from the database. Invalid if the results of its needs exceed FLEET_NEEDS_BYTES."""
+    if spec.driver == "scripted" and not spec.arguments:
+        return Context("", "", (), {}, Needs({}), {})
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, folder, readable, inputs, w.mission_id IS NOT NULL"
+            " FROM missions_mission m LEFT JOIN missions_workspace w ON w.mission_id = m.id WHERE m.id = %s",
+            [claim.mission],
+        )
+        name, folder, readable, inputs, has_workspace = cursor.fetchone()
+        max_bytes = settings.FLEET_NEEDS_BYTES
+        cursor.execute(
+            statements.read("missions.engine.attempts", "needs_of_sortie"), {"sortie": claim.id, "max_bytes": max_bytes}
+        )
+        rows = cursor.fetchall()
+        resume = _earlier_resume(cursor, claim) if claim.attempt > 1 else None
+    if rows and (total := rows[0][3]) > max_bytes:
+        raise errors.Invalid(
+            f"The results of its needs have {total:,} bytes in total; the limit is {max_bytes:,} (FLEET_NEEDS_BYTES).",
+            hint="Add sorties in between that summarise them, or pass large data as files.",
+        )
+    return Context(
+        mission=name,
+        folder=folder,
+        readable=tuple(decoded(readable)),
+        inputs=decoded(inputs),
+        results=_by_need(spec, {key: result or "null" for key, _, result, _ in rows}),
+        states={key: state for key, state, _, _ in rows},
+        has_workspace=has_workspace,
+        resume=resume,
+    )
+
+
+def _earlier_resume(cursor: Any, claim: Claim) -> Any:
+    cursor.execute(
+        statements.read("missions.engine.attempts", "earlier_resume"), {"sortie": claim.id, "attempt": claim.attempt}
+    )
+    row = cursor.fetchone()
+    return None if row is None else json.loads(row[0])
+
+
+def scope(*, claim: Claim, spec: SortieSpec, context: Context) -> templates.Scope:
+    """What the sortie's templates may refer to."""
+    return templates.Scope(
+        needs=context.results,
+        inputs=context.inputs,
+        matrix=spec.matrix,
+        mission={"id": ids.encode(ids.MISSION, claim.mission), "name": context.mission},
+        sortie={"id": ids.encode(ids.SORTIE, claim.id), "key": claim.key, "attempt": claim.attempt},
+    )
+
+
+def rendered(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, Any]:
+    """The values with their templates filled in."""
+    return {name: templates.render(value=value, scope=scope) for name, value in values.items()}
+
+
+def rendered_text(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, str]:
+    """The same, each as text: for environment variables."""
+    return {name: templates.as_text(value) for name, value in rendered(values, scope).items()}
+
+
+def decoded(value: Any) -> Any:
+    """A JSON column as data: Django's connections return it as text, psycopg's own as data."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _by_need(spec: SortieSpec, results: Mapping[str, str]) -> Needs:
+    """Results by the names that the plan gives the needs; the results of a matrix are a list.
+
+    Needs added at run time (`before`) are listed under the name before their bracket. Results stay JSON text (see
+    `Needs`).
+    """
+    by_name: dict[str, str | list[str]] = {
+        need: [results.get(key, "null") for key in keys] if need in spec.many else results.get(keys[0], "null")
+        for need, keys in spec.groups.items()
+    }
+    planned = set(spec.needs)
+    for key, result in results.items():
+        if key not in planned:
+            name = key.partition("[")[0]
+            if name == key:
+                by_name[name] = result
+            elif isinstance(group := by_name.setdefault(name, []), list):
+                group.append(result)
+    return Needs(by_name)

@@ -1,0 +1,60 @@
+"""The work of an attempt as an external agent gets it, with its templates filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+from missions.claims import Claim
+from missions.engine.attempts import context
+from missions.engine.attempts.context import rendered, rendered_text
+from missions.models import Workspace
+from missions.plan import SortieSpec, templates
+from missions.workspaces import repositories
+
+
+def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
+    """The work as a JSON object: the sortie's keys of the plan format, with its templates rendered, and its context.
+
+    Keys that the plan does not set are None or empty. `needs` contains the results, by the name of each need.
+    """
+    attempt_context = context.read(claim=claim, spec=spec)
+    scope = context.scope(claim=claim, spec=spec, context=attempt_context)
+
+    def command(text: str | tuple[str, ...] | None) -> Any:
+        if isinstance(text, tuple):
+            return [templates.as_text(templates.render(value=word, scope=scope)) for word in text]
+        return text
+
+    prompt = None if spec.prompt is None else templates.as_text(templates.render(value=spec.prompt, scope=scope))
+    return {
+        "driver": spec.driver,
+        "run": command(spec.run),
+        "call": spec.call,
+        "prompt": prompt,
+        "with": rendered(spec.arguments, scope),
+        "verify": command(spec.verify),
+        "env": rendered_text(spec.env, scope),
+        "secret_env": sorted(spec.secret_env),
+        "needs": dict(attempt_context.results),
+        "need_states": dict(attempt_context.states),
+        "inputs": dict(attempt_context.inputs),
+        "resume": attempt_context.resume,
+        "matrix": dict(spec.matrix),
+        "outputs": list(spec.outputs),
+        "timeout_s": spec.timeout_s or settings.FLEET_TIMEOUT_S,
+        "mission": attempt_context.mission,
+        "workspace": _workspace(claim) if attempt_context.has_workspace and spec.workspace else None,
+    }
+
+
+def _workspace(claim: Claim) -> dict[str, str]:
+    """Where the work is to be done: the agent sends a patch against `base`, the newest commit of the branch."""
+    workspace = Workspace.objects.get(mission_id=claim.mission)
+    tip = repositories.find_tip(repositories.mirror(workspace.repository), workspace.branch)
+    return {
+        "repository": workspace.repository,
+        "branch": workspace.branch,
+        "base": tip or workspace.base_commit,
+    }

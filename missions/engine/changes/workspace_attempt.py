@@ -1,0 +1,318 @@
+"""An attempt that works in a copy of the mission's repository: prepare the copy, and commit what changed.
+
+Only what has landed on the mission's branch has succeeded: missions/engine/changes/landing.py merges it. The parts are
+in `missions/workspaces`, the rules in docs/workspaces.md.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from agents import drivers
+from agents.drivers.base import Brief, Evidence, Stop
+from agents.shim import beneath
+from fleet import errors, ids, values
+from missions.claims import Claim
+from missions.engine.changes.records import TO_MERGE, ChangeRecords
+from missions.engine.outages import Stopped, until_answered
+from missions.engine.output.buffer import OutputBuffer
+from missions.models import Change, Conflict, Patch, SavedWork, Workspace
+from missions.plan import SortieSpec
+from missions.workspaces import commits, conflicts, copies, git, merging, repositories
+from missions.workspaces.commits import Commit, Message
+from missions.workspaces.reservation_index import Reserved
+
+log = logging.getLogger("fleet.workspaces")
+
+NO_CHANGE, CONFLICT = "no_change.txt", "conflict.json"  # files in the scratch folder
+NO_CHANGE_BYTES = 2_000
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkspaceAttempt:
+    """One attempt of a sortie that has a workspace. `base` is the brief that its commands share.
+
+    `change` is earlier work of the sortie that is still to be merged, or that conflicts; `conflict` the newest one.
+    """
+
+    claim: Claim
+    spec: SortieSpec
+    workspace: Workspace
+    mission_name: str
+    change: Change | None
+    conflict: Conflict | None
+    leftover: int = 0  # the number of an earlier attempt that ended without a commit
+    patch: Patch | None = None  # the work of an external agent, which is still to be committed
+    saved: SavedWork | None = None  # uncommitted work that a restore has put back, from which this attempt continues
+    base: Brief | None = None
+    tip: str = ""
+    holder: Reserved | None = None  # has reserved files that this attempt has changed: it is merged first
+    checked_tree: str = ""  # of the copy, before the sortie's `verify` began
+
+    # ── Before the work ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def store(self) -> Path:
+        return repositories.mirror(self.workspace.repository)
+
+    @property
+    def records(self) -> ChangeRecords:
+        return ChangeRecords(claim=self.claim, workspace=self.workspace)
+
+    @property
+    def copy(self) -> copies.Copy:
+        return copies.of(sortie=self.claim.id, store=self.store)
+
+    @property
+    def only_merges(self) -> bool:
+        """Whether the work is done, and only has to be merged."""
+        return self.change is not None and self.change.state in TO_MERGE
+
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether a person has to decide about the newest conflict, and has not yet."""
+        return (
+            self.change is not None
+            and self.change.state == Change.State.CONFLICTED
+            and self.conflict is not None
+            and self.conflict.outcome == Conflict.Outcome.PERSON
+        )
+
+    def brief(self, base: Brief) -> Brief:
+        """The brief of work in the copy. `base` is that of work without one."""
+        self.base = replace(
+            base,
+            copy=self.copy.path,
+            shared=(self.store,),
+            writable=(),
+            env={**base.env, "FLEET_NO_CHANGE": str(base.scratch / NO_CHANGE)},
+        )
+        return self.base
+
+    def make_copy(self, *, output: OutputBuffer, stop: Stop) -> tuple[Evidence | None, dict[str, Any] | None]:
+        """Build the copy, and run the plan's `setup` in it.
+
+        Returns the evidence of a failed setup, else None; and the description of the conflict that this attempt has to
+        resolve, if there is one, which is then also in the scratch folder.
+        """
+        workspace = self.workspace
+        git.require()
+        store = repositories.ensure(workspace.repository, commit=workspace.base_commit)
+        self.tip = repositories.tip(store, workspace.branch, start=workspace.base_commit)
+        tree, description = "", None
+        if self.change is not None and self.conflict is not None:
+            merged = merging.merge(store, onto=self.tip, commit=self.change.commit)
+            tree = merged.tree
+            description = conflicts.describe(
+                store=store, change=self.change, conflict=self.conflict, tip=self.tip, files=merged.files
+            )
+            text = json.dumps(description, ensure_ascii=False, indent=1)
+            (self._base.scratch / CONFLICT).write_text(text, encoding="utf-8", errors="replace")
+        if self.saved is not None:
+            self.tip, tree = self.saved.base, merging.tree_of(store, self.saved.commit)
+        with copies.lock(self.copy, attempt=self.claim.attempt) as descriptor:
+            stop_if_asked(stop)
+            if self.leftover and self.copy.exists:
+                self._keep_leftovers(self.leftover)
+            self.build(tip=self.tip, tree=tree, descriptor=descriptor)
+        return self.set_up(output=output, stop=stop), description
+
+    def commit_patch(self, *, output: OutputBuffer, stop: Stop) -> Change | Evidence:
+        """Commit what an external agent has sent. Returns the change, or the evidence of a failed setup.
+
+        commits.Refused if the patch may not be committed, or does not apply to the commit that it is based on.
+        """
+        assert self.patch is not None
+        git.require()
+        store = repositories.ensure(self.workspace.repository, commit=self.workspace.base_commit)
+        tip = repositories.tip(store, self.workspace.branch, start=self.workspace.base_commit)
+        self.tip = self.patch.base
+        if not repositories.contains(store, commit=self.tip, ref=tip):
+            raise commits.Refused(
+                f"{self.tip[:12]} is not on the branch {self.workspace.branch}.", hint="Send the `base` of the claim."
+            )
+        with copies.lock(self.copy, attempt=self.claim.attempt) as descriptor:
+            stop_if_asked(stop)
+            self.build(tip=self.tip, descriptor=descriptor)
+            commits.apply(self.copy, patch=bytes(self.patch.data), max_bytes=settings.FLEET_COMMIT_BYTES)
+        if (failed := self.set_up(output=output, stop=stop)) is not None:
+            return failed
+        evidence = Evidence(finished=True, ok=True, result=json.loads(self.patch.result))
+        added = tuple(map(SortieSpec.from_json, self.patch.added_sorties))
+        return self.commit(evidence=evidence, added=added, output=output, stop=stop)
+
+    def drop_patch(self, *, stop: Stop) -> None:
+        """Forget a patch that cannot be committed, so that the next attempt does the work again."""
+        if self.patch is not None:
+            until_answered(lambda: Patch.objects.filter(sortie=self.claim.id).delete(), stop=stop)
+
+    def build(self, *, tip: str, descriptor: int, tree: str = "") -> None:
+        """Build the copy, with the ignored files that the repository's `.worktreeinclude` names. Call it with the lock."""
+        workspace = self.workspace
+        copies.make(
+            self.copy,
+            branch=workspace.branch,
+            tip=tip,
+            author=self.spec.agent_type,
+            tree=tree,
+            descriptor=descriptor,
+        )
+        if not repositories.is_address(workspace.repository):
+            copies.include_ignored(self.copy, repository=Path(workspace.repository), base=workspace.base_commit)
+
+    def set_up(self, *, output: OutputBuffer, stop: Stop) -> Evidence | None:
+        if self.workspace.setup is None:
+            return None
+        evidence = self.command(self.workspace.setup, output=output, stop=stop)
+        if evidence.ok:
+            return None
+        return replace(
+            evidence, error=f"`setup` of the workspace failed: {evidence.error or 'it exited with an error'}"
+        )
+
+    def with_conflict(self, brief: Brief, description: dict[str, Any] | None) -> Brief:
+        """The brief of the work, with the conflict that it has to resolve."""
+        if description is None:
+            return brief
+        path = brief.scratch / CONFLICT
+        stdin = conflicts.prompt(description, path=path) + brief.stdin if self.spec.driver == "prompt" else brief.stdin
+        return replace(brief, stdin=stdin, env={**brief.env, "FLEET_CONFLICT": str(path)})
+
+    def _keep_leftovers(self, number: int) -> None:
+        """Commit what an attempt left that ended without a commit, because its agent was lost, for example."""
+        with suppress(errors.FleetError, OSError):
+            commit = self._commit(number, base=self.copy.base, secret="")
+            if commit.files:
+                log.info("%s: kept the work of attempt %d, which ended without a commit", self.claim.marker, number)
+
+    # ── After the work ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def keep(self) -> None:
+        """Commit the work of an unsuccessful attempt, so that people can look at it. Raises nothing."""
+        try:
+            with copies.lock(self.copy, attempt=self.claim.attempt):
+                commit = self._commit(self.claim.attempt, base=self.tip, secret=self._secret)
+            if commit.files:
+                self.records.save(commit, state=Change.State.KEPT)
+        except (errors.FleetError, OSError) as fault:
+            log.warning("%s: its work could not be kept: %s", self.claim.marker, fault)
+
+    def note_tree(self) -> None:
+        """Note what the files are that the sortie's `verify` checks; it may change them."""
+        with copies.lock(self.copy, attempt=self.claim.attempt):
+            self.checked_tree = commits.write_tree(self.copy, max_bytes=settings.FLEET_COMMIT_BYTES)
+
+    def commit(self, *, evidence: Evidence, added: Sequence[SortieSpec], output: OutputBuffer, stop: Stop) -> Change:
+        """Commit the work of a good attempt. commits.Refused if it may not be committed.
+
+        errors.Unavailable if it changed nothing although the plan requires a change.
+        """
+        merged = (self.tip, self.change.commit) if self.change is not None else ()
+        with copies.lock(self.copy, attempt=self.claim.attempt):
+            stop_if_asked(stop)
+            commit = self._commit(self.claim.attempt, base=self.tip, secret=self._secret, merged=merged)
+        no_change = "" if commit.files else self._declared_no_change()
+        if not commit.files and not no_change and self.spec.changes == "required" and self.change is None:
+            raise NothingChanged
+        if commit.files:
+            say(output, f"Committed {_amount(commit)} as {commit.commit[:12]}.")
+        change, self.holder = until_answered(
+            lambda: self.records.save_committed(
+                commit,
+                no_change=no_change,
+                result=values.encode(evidence.result),
+                exit_code=evidence.exit_code,
+                added_sorties=[spec.as_json() for spec in added],
+            ),
+            stop=stop,
+        )
+        if self.spec.verify is not None and commit.tree == self.checked_tree:
+            until_answered(lambda: self.records.note_verified(commit.tree, self.spec.verify, own=True), stop=stop)
+        return change
+
+    # ── Helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _base(self) -> Brief:
+        assert self.base is not None, "call `brief` first"
+        return self.base
+
+    @property
+    def _secret(self) -> str:
+        return self._base.token.rpartition(".")[2]
+
+    def _commit(self, number: int, *, base: str, secret: str, merged: Sequence[str] = ()) -> Commit:
+        return commits.commit(
+            self.copy,
+            base=base,
+            message=self.message(number),
+            ref=f"{repositories.ATTEMPTS}/{ids.encode(ids.SORTIE, self.claim.id)}/{number}",
+            max_bytes=settings.FLEET_COMMIT_BYTES,
+            secret=secret,
+            merged=merged,
+        )
+
+    def message(self, number: int) -> Message:
+        sortie = ids.encode(ids.SORTIE, self.claim.id)
+        return Message(
+            author=self.spec.agent_type,
+            subject=f"{self.claim.key}: {self.mission_name}"[:100],
+            trailers={
+                "Fleet-Mission": ids.encode(ids.MISSION, self.claim.mission),
+                "Fleet-Sortie": f"{self.claim.key} {sortie}",
+                "Fleet-Attempt": str(number),
+            },
+        )
+
+    def command(self, command: str | list[str], *, output: OutputBuffer, stop: Stop) -> Evidence:
+        """Run a command of the workspace in the copy."""
+        brief = replace(self._base, cwd=self.copy.path, outputs=(), outbox=None, resume=None)
+        brief = replace(brief, argv=tuple(command)) if isinstance(command, list) else replace(brief, shell=command)
+        return drivers.get("command").run(brief=brief, reporter=output, stop=stop)
+
+    def _declared_no_change(self) -> str:
+        """Why nothing had to be changed, as the work wrote it to FLEET_NO_CHANGE; "" if it wrote nothing."""
+        with suppress(OSError, UnicodeDecodeError):
+            folder = beneath.open_path(self._base.scratch, folder=True)
+            try:
+                with open(beneath.open_plain(folder, NO_CHANGE), "rb") as file:
+                    text = file.read(NO_CHANGE_BYTES).decode("utf-8", "replace")
+                return " ".join(self._base.redactor().text(text).replace("\x00", "").split())[:500]
+            finally:
+                os.close(folder)
+        return ""
+
+
+class NothingChanged(errors.Unavailable):
+    """The attempt succeeded, but changed nothing although the plan requires a change."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The work ended well but changed no file.",
+            hint="If nothing has to be changed, let it write the reason to $FLEET_NO_CHANGE, or set changes: optional.",
+        )
+
+
+def stop_if_asked(stop: Stop) -> None:
+    """Stopped if the attempt has to stop."""
+    if stop.reason is not None:
+        raise Stopped
+
+
+def say(output: OutputBuffer, text: str) -> None:
+    """Print a line to the output of the attempt."""
+    output.output(stream="fleet", data=f"{text}\n".encode())
+
+
+def _amount(commit: Commit) -> str:
+    files = "1 file" if len(commit.files) == 1 else f"{len(commit.files):,} files"
+    return f"{files} (+{commit.lines_added:,} −{commit.lines_removed:,})"

@@ -1,0 +1,261 @@
+"""The committer of an agent process: it settles and claims for all slots of the process, in as few commits as possible.
+
+A slot that finds no commit in progress commits for itself and for all slots that have posted by then ("flat combining":
+Hendler, Incze, Shavit and Tzafrir, 2010), which saves two thread switches. The committer's own thread commits posts
+that no slot waits for.
+
+Commits are expensive (2 ms on an ordinary cloud disk). So everything that the slots post during one commit goes into
+the next one: settlements and claims in one transaction. A slot that has finished its list settles it and claims more in
+the same call, and may get just the sorties that it freed.
+
+While Postgres does not answer, the committer keeps its posts and retries. It also repeats a commit whose outcome is
+unknown: the fence (sortie, attempt) makes that harmless, and claims whose answer was lost are found and handed back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import psycopg
+
+from fleet.postgres import hot_path, retries, statements
+from missions.claims import Claim
+from missions.engine.settlement import settle_and_claim
+from missions.engine.settlement.settle_and_claim import Party
+from missions.engine.settlement.settling import Consequences, Settlement
+from missions.hints import SortiesByType
+
+log = logging.getLogger("fleet.committer")
+
+
+@dataclass(slots=True, eq=False)
+class _Post:
+    """The request of one slot, and the answer."""
+
+    settlements: Sequence[Settlement]
+    returned: Sequence[Claim]
+    want: int
+    done: threading.Event = field(default_factory=threading.Event)
+    claimed: list[Claim] = field(default_factory=list)
+
+
+class Committer(threading.Thread):
+    """Owns the process's connection for settling and claiming; the slots only post requests to it.
+
+    After each commit it calls `on_settled` with every settlement and whether it was accepted, and `send_hints` with the
+    sorties that became queued.
+    """
+
+    def __init__(
+        self,
+        *,
+        party: Party,
+        send_hints: Callable[[Mapping[str, int], SortiesByType], None],
+        on_settled: Callable[[Settlement, bool], None],
+    ) -> None:
+        super().__init__(name="committer", daemon=True)
+        self.party, self.send_hints, self.on_settled = party, send_hints, on_settled
+        self._posts: list[_Post] = []
+        self._changed = threading.Condition()
+        self._leading = False  # whether this thread or a slot is committing
+        self._stopping = False
+        self.fault: Exception | None = None
+        self._connection: hot_path.Connection | None = None
+        self._uncertain = False  # whether the outcome of a commit is unknown, so that stray claims may exist
+        self._known: set[tuple[UUID, int]] = set()  # claimed here, and neither settled nor returned yet
+
+    # ── Called by the slots ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def settle_and_claim(
+        self,
+        *,
+        settlements: Sequence[Settlement] = (),
+        returned: Sequence[Claim] = (),
+        want: int = 0,
+        wait: bool = True,
+    ) -> list[Claim]:
+        """Settle, hand back, and claim up to `want` sorties, in one transaction with the requests of other slots.
+
+        Blocks until it is committed, unless `wait` is false. Claims nothing once the committer is stopping.
+        """
+        post = _Post(settlements, returned, want)
+        with self._changed:
+            if self.fault is not None:
+                raise self.fault
+            if self._stopping and not settlements and not returned:
+                return []
+            self._posts.append(post)
+            leads = wait and not self._leading
+            if leads:
+                self._leading = True
+            else:
+                self._changed.notify()
+        if leads:
+            self._lead(own_post=post)
+        elif wait:
+            post.done.wait()
+        if wait and self.fault is not None:
+            raise self.fault
+        return post.claimed
+
+    def stop(self) -> None:
+        """Commit the remaining posts, then end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+
+    # ── The thread ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        while self._wait_to_lead():
+            self._lead()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _wait_to_lead(self) -> bool:
+        """Wait for a post that no slot commits. False once nothing more will come, or the committer has failed."""
+        with self._changed:
+            while self._leading or not (self._posts or self._stopping):
+                self._changed.wait()
+            self._leading = bool(self._posts) and self.fault is None
+            return self._leading
+
+    def _lead(self, *, own_post: _Post | None = None) -> None:
+        """Commit batch after batch. A slot stops when its own post (`own_post`) is done, and the thread takes over."""
+        while batch := self._take(own_post):
+            try:
+                consequences = self._commit_with_retries(batch)
+            except Exception as fault:
+                # Not an outage of Postgres but a bug: nothing more can be settled here, so the agent must end.
+                log.critical("the committer failed; this agent must end", exc_info=True)
+                self._fail(batch, fault)
+                continue
+            for post in batch:
+                post.done.set()
+            self._follow_up(batch, consequences)
+
+    def _fail(self, batch: list[_Post], fault: Exception) -> None:
+        with self._changed:
+            self.fault = fault
+            batch, self._posts = batch + self._posts, []
+        for post in batch:
+            post.done.set()
+
+    def _take(self, own_post: _Post | None) -> list[_Post]:
+        with self._changed:
+            if not self._posts or (own_post is not None and own_post.done.is_set()):
+                self._leading = False
+                self._changed.notify_all()
+                return []
+            batch, self._posts = self._posts, []
+            return batch
+
+    def _commit_with_retries(self, batch: list[_Post]) -> Consequences:
+        try:
+            return retries.retry(lambda: self._commit(batch, one_by_one=False), on_failure=self._prepare_retry)
+        except (psycopg.DataError, psycopg.IntegrityError, ValueError) as fault:
+            log.warning("one of %d settlements cannot be stored (%s); settling them one by one", len(batch), fault)
+            return retries.retry(lambda: self._commit(batch, one_by_one=True), on_failure=self._prepare_retry)
+
+    def _prepare_retry(self, fault: Exception, _: int) -> None:
+        log.warning("a commit to Postgres failed (%s); retrying", str(fault).strip())
+        self._uncertain = True
+        if self._connection is not None and self._connection.broken:
+            self._connection = None
+
+    def _commit(self, batch: list[_Post], *, one_by_one: bool) -> Consequences:
+        connection = self._connection = self._connection or hot_path.connect(name="committer")
+        settlements = [settlement for post in batch for settlement in post.settlements]
+        returned = [(claim.id, claim.attempt) for post in batch for claim in post.returned]
+        want = 0 if self._stopping else sum(post.want for post in batch)
+        with connection.cursor() as cursor:
+            if not (returned or self._uncertain or one_by_one) and all(map(settle_and_claim.is_plain, settlements)):
+                # Nearly every commit takes this path: one statement, which is its own transaction.
+                with hot_path.statement(connection):
+                    consequences = settle_and_claim.settle_and_claim(
+                        cursor, by=self.party, settlements=settlements, want=want
+                    )
+            else:
+                with hot_path.transaction(connection):
+                    consequences = self._commit_in_steps(cursor, settlements, returned, want, one_by_one)
+        self._uncertain = False
+        self._deliver(batch, settlements, returned, consequences)
+        return consequences
+
+    def _commit_in_steps(
+        self,
+        cursor: hot_path.Cursor,
+        settlements: list[Settlement],
+        returned: list[tuple[UUID, int]],
+        want: int,
+        one_by_one: bool,
+    ) -> Consequences:
+        consequences = settle_and_claim.settle_and_claim(
+            cursor, by=self.party, settlements=settlements, one_by_one=one_by_one
+        )
+        if self._uncertain:
+            self._hand_back_strays(cursor, consequences)
+        if returned:
+            consequences.add(settle_and_claim.give_back(cursor, attempts=returned, why="it had not been started"))
+        if want:
+            consequences.add(settle_and_claim.settle_and_claim(cursor, by=self.party, want=want))
+        return consequences
+
+    def _deliver(
+        self,
+        batch: list[_Post],
+        settlements: list[Settlement],
+        returned: list[tuple[UUID, int]],
+        consequences: Consequences,
+    ) -> None:
+        """After a commit: update the known claims, give claims to the slots, and report the settlements."""
+        self._known.update((claim.id, claim.attempt) for claim in consequences.claimed)
+        self._known.difference_update((settlement.id, settlement.attempt) for settlement in settlements)
+        self._known.difference_update(returned)
+        _distribute(consequences.claimed, batch)
+        for settlement in settlements:
+            self.on_settled(settlement, settlement.id in consequences.accepted)
+
+    def _hand_back_strays(self, cursor: hot_path.Cursor, consequences: Consequences) -> None:
+        """Hand back claims whose answer was lost: the database assigns them to this agent, which does not know them."""
+        cursor.execute(
+            "SELECT id, attempt FROM missions_sortie WHERE state = 'running' AND agent_id = %(agent)s",
+            {"agent": self.party.agent},
+        )
+        strays = [row for row in cursor.fetchall() if row not in self._known]
+        if strays:
+            log.warning("returning %d claims whose answer was lost", len(strays))
+            consequences.add(
+                settle_and_claim.give_back(cursor, attempts=strays, why="the answer to its claim was lost")
+            )
+
+    def _follow_up(self, batch: list[_Post], consequences: Consequences) -> None:
+        """Send hints and complete missions. It may fail without harm, because the control loop repeats it."""
+        queued = {agent_type: count for agent_type, count in consequences.freed.items() if count > 0}
+        self.send_hints(queued, consequences.queued_sorties)
+        unfinished = {claim.mission for post in batch for claim in post.claimed}
+        candidates = consequences.missions - unfinished
+        if candidates and self._connection is not None:
+            try:
+                with hot_path.statement(self._connection):
+                    self._connection.execute(
+                        statements.read("missions.engine.settlement", "complete"), {"missions": list(candidates)}
+                    )
+            except psycopg.Error as fault:
+                log.warning("could not check whether missions are complete: %s", fault)
+
+
+def _distribute(claimed: list[Claim], batch: list[_Post]) -> None:
+    """Give the claims to the slots in turn, the most urgent first, up to the number that each wants."""
+    wanting = [post for post in batch if post.want]
+    turn = 0
+    for claim in claimed:
+        while len(wanting[turn % len(wanting)].claimed) >= wanting[turn % len(wanting)].want:
+            turn += 1
+        wanting[turn % len(wanting)].claimed.append(claim)
+        turn += 1

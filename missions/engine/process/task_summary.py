@@ -1,0 +1,42 @@
+"""The summary of one Celery task: the outcomes of its sorties, for display in Flower."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from fleet import ids
+from missions.engine.settlement.settling import Settlement
+
+MAX_IDS = 5  # sorties that are listed by id
+WORDS = {"succeeded": "succeeded", "failed": "failed", "waiting": "to be retried", "cancelled": "cancelled"}
+
+
+@dataclass(slots=True)
+class TaskSummary:
+    """The number of sorties per state. Its size does not grow with their number."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    first: list[str] = field(default_factory=list)  # ids of the first sorties
+    first_failed: list[str] = field(default_factory=list)
+
+    def add(self, settlement: Settlement) -> None:
+        self.states[settlement.state] += 1
+        failed = settlement.state == "failed"
+        if len(self.first) < MAX_IDS or (failed and len(self.first_failed) < MAX_IDS):
+            sortie = ids.encode(ids.SORTIE, settlement.id)
+            self.first += [sortie] if len(self.first) < MAX_IDS else []
+            self.first_failed += [sortie] if failed and len(self.first_failed) < MAX_IDS else []
+
+    @property
+    def failed(self) -> int:
+        return self.states["failed"]
+
+    def __str__(self) -> str:
+        """`flew 5: 4 succeeded, 1 failed (srt_…)`"""
+        if not self.states:
+            return "flew nothing: other agents had claimed the work"
+        counts = ", ".join(f"{self.states[state]} {words}" for state, words in WORDS.items() if self.states[state])
+        listed, total = (self.first_failed, self.failed) if self.failed else (self.first, self.states.total())
+        more = f" and {total - len(listed)} more" if total > len(listed) else ""
+        return f"flew {self.states.total()}: {counts} ({', '.join(listed)}{more})"

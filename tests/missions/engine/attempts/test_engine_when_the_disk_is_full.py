@@ -1,0 +1,67 @@
+"""On a full disk the attempt fails with the reason, and no truncated file is taken for a complete one."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from missions import operations
+from missions.artifacts import collection
+from missions.engine.process.runtime import Engine
+from missions.models import Artifact, Attempt
+from tests.support import fleet
+
+pytestmark = [  # one folder of drafts for the whole run
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.xdist_group("drafts"),
+]
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    made = fleet.engine(slots=1)
+    yield made
+    made.stop(within_s=5)
+
+
+@contextmanager
+def a_disk_that_takes(most: int) -> Iterator[None]:
+    """No file of this process and its children grows beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_an_output_on_a_full_disk_fails_its_sortie_and_is_complete_after_a_retry(
+    engine: Engine, tmp_path: Path
+) -> None:
+    data = b"a report, line after line\n" * 100_000
+    (tmp_path / "report.txt").write_bytes(data)
+    mission = fleet.launch({"one": {"run": "true", "outputs": ["report.txt"]}}, folder=str(tmp_path))
+    with a_disk_that_takes(1_000_000):
+        assert fleet.run_to_end(engine, mission) == "failed"
+    assert "could not be stored: File too large" in Attempt.objects.get().error
+    assert not Artifact.objects.exists()
+    assert not list(settings.FLEET_HOME.artifacts.glob("drafts/*")), "and leaves no litter"
+    operations.retry(mission=mission.id, executes=True)
+    assert fleet.run_to_end(engine, mission) == "succeeded"
+    stored = Artifact.objects.get()
+    with collection.open_stored(stored) as file:
+        assert hashlib.sha256(file.read()).hexdigest() == stored.digest == hashlib.sha256(data).hexdigest()
+
+
+def test_a_result_on_a_full_disk_fails_its_sortie(engine: Engine) -> None:
+    mission = fleet.launch({"one": {"run": 'head -c 900000 /dev/zero > "$FLEET_RESULT"'}, "two": {"run": "true"}})
+    with a_disk_that_takes(500_000):
+        assert fleet.run_to_end(engine, mission) == "failed"
+    assert fleet.states(mission.id) == {"one": "failed", "two": "succeeded"}
+    assert Attempt.objects.filter(state="failed").get().error

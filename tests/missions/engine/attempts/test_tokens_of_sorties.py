@@ -1,0 +1,227 @@
+"""The work of the fleet's own agents can use the API for its attempt: it sees its mission and reports, but cannot
+settle."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+from django.utils import timezone
+
+from agents import operations as agents
+from agents.models import Agent
+from fleet import ids, services
+from fleet.access.models import Role
+from fleet.audit.models import Entry
+from fleet.config import datastores, ports
+from fleet.config.home import Home
+from fleet.events.models import Event
+from missions import attempt_tokens
+from missions.control import duties
+from missions.engine.settlement import settle_and_claim
+from missions.engine.settlement.settling import Settlement
+from missions.models import Attempt, Mission, Output, Sortie
+from missions.operations import external_agents
+from tests.support import api, fleet, web
+
+API = "http://127.0.0.1:9/api/v1"
+reached = override_settings(FLEET_URL="http://127.0.0.1:9")
+
+
+class Work(NamedTuple):
+    """A running sortie of an agent of the fleet, and what a process of it may send."""
+
+    mission: Mission
+    sortie: Sortie
+    agent: Agent
+    token: str
+    client: api.Client
+
+    def end(self, how: str) -> None:
+        """As its agent, the control loop or somebody else does."""
+        if how == "lost":
+            Sortie.objects.filter(id=self.sortie.id).update(lease_until=timezone.now() - timedelta(seconds=1))
+            duties.rescue()
+            return
+        with connection.cursor() as cursor:
+            if how == "returned":
+                settle_and_claim.give_back(cursor.cursor, attempts=[(self.sortie.id, 1)], why="a drain")
+                return
+            fault = "" if how == "succeeded" else "no"
+            text = Settlement(id=self.sortie.id, attempt=1, state=how, outcome=how, charge=1, error=fault)
+            settle_and_claim.settle_and_claim(cursor.cursor, by=_party(self.agent), settlements=[text])
+
+
+def _party(agent: Agent) -> settle_and_claim.Party:
+    return settle_and_claim.Party(agent=agent.id, agent_type="backend", lease_s=30)
+
+
+@pytest.fixture
+def work(db: None) -> Work:
+    mission = fleet.launch({"first": {}, "second": {"needs": ["first"]}}, inputs={"who": {"default": "world"}})
+    agent = ids.new()
+    agents.register(agent=agent, agent_type="backend", node="", pid=1, start_time=0.0)
+    row = Agent.objects.get(id=agent)
+    with connection.cursor() as cursor:
+        (first,) = settle_and_claim.settle_and_claim(cursor.cursor, by=_party(row), want=1).claimed
+    sortie = Sortie.objects.get(id=first.id)
+    token = attempt_tokens.issue(sortie=sortie.id, attempt=1)
+    return Work(mission, sortie, row, token, api.Client(token))
+
+
+def test_a_token_opens_its_own_mission(work: Work) -> None:
+    file = web.artifact(work.sortie, path="page", content=b"made")
+    mission = f"missions/{work.mission.ref}"
+    assert work.client.get(mission).json()["inputs"] == {"who": "world"}
+    assert [result["key"] for result in work.client.get(f"{mission}/sorties").json()["results"]] == ["first", "second"]
+    assert work.client.get(f"{mission}/graph").json()["edges"] == [{"upstream": "first", "sortie": "second"}]
+    assert "sortie.running" in {result["kind"] for result in work.client.get(f"{mission}/events").json()["results"]}
+    assert work.client.get(f"{mission}/progress").json()["state"] == "running"
+    other = Sortie.objects.get(mission=work.mission, key="second")
+    for seen in (work.sortie, other):
+        assert work.client.get(f"sorties/{seen.ref}").json()["key"] == seen.key
+        assert work.client.get(f"sorties/{seen.ref}/logs").status_code == 200
+    assert work.client.get(f"artifacts/{file.ref}/content").headers["Content-Length"] == "4"
+
+
+def test_a_token_opens_no_other_mission_and_changes_nothing(work: Work) -> None:
+    other = fleet.launch({"one": {}})
+    theirs = Sortie.objects.get(mission=other)
+    for path in (f"missions/{other.ref}", f"missions/{other.ref}/events", f"sorties/{theirs.ref}"):
+        assert work.client.get(path).status_code == 404, path
+    assert work.client.post(f"sorties/{theirs.ref}/progress", {"fraction": 0.5}).status_code == 404
+    for path in ("missions", "events", "agents", "keys", "me", f"missions/{work.mission.ref}/events/stream"):
+        assert work.client.get(path).status_code == 403, path
+    assert work.client.post("missions", {"plan": api.PLAN}).status_code == 403
+    for deed in ("cancel", "retry"):
+        assert work.client.post(f"sorties/{work.sortie.ref}/{deed}").status_code == 403, deed
+    assert work.client.post(f"missions/{work.mission.ref}/cancel").status_code == 403
+
+
+def test_a_token_can_report_but_its_agent_renews_the_lease(work: Work) -> None:
+    address = f"sorties/{work.sortie.ref}"
+    before = Sortie.objects.get(id=work.sortie.id).lease_until, Agent.objects.get(id=work.agent.id).heartbeat_at
+    assert work.client.post(f"{address}/progress", {"fraction": 0.4, "note": "reading"}).status_code == 204
+    assert work.client.post(f"{address}/heartbeat").json() == {"renewed": [work.sortie.ref], "cancelled": []}
+    attempt = Attempt.objects.get()
+    assert (attempt.progress, attempt.note) == (0.4, "reading")
+    assert (work.sortie.ref in str(work.client.get(address).json()), work.token in attempt.token) == (True, False)
+    after = Sortie.objects.get(id=work.sortie.id).lease_until, Agent.objects.get(id=work.agent.id).heartbeat_at
+    assert after == before
+    refused = work.client.post(f"{address}/progress", {"output": "more and more"})
+    assert (refused.status_code, Output.objects.exists()) == (422, False)
+    Sortie.objects.filter(id=work.sortie.id).update(cancel_requested=True)
+    assert work.client.post(f"{address}/heartbeat").json()["cancelled"] == [work.sortie.ref]
+
+
+def test_an_external_agent_cannot_renew_the_lease(work: Work) -> None:
+    stranger = api.person("stan", Role.AGENT)
+    mine = external_agents.register(agent_type="backend", by=stranger.user)
+    answer = stranger.post(f"agents/{mine.ref}/heartbeat", {"tokens": [work.token]})
+    assert answer.status_code == 409
+
+
+@pytest.mark.parametrize("deed, body", [("complete", {"result": 1}), ("fail", {"error": "no"})])
+def test_a_token_cannot_complete_or_fail_its_sortie(work: Work, deed: str, body: dict[str, Any]) -> None:
+    answer = work.client.post(f"sorties/{work.sortie.ref}/{deed}", body)
+    assert answer.status_code == 409
+    assert "FLEET_RESULT" in answer.json()["detail"]
+    assert Sortie.objects.get(id=work.sortie.id).state == "running"
+    work.end("succeeded")
+    assert work.client.post(f"sorties/{work.sortie.ref}/{deed}", body).status_code == 409
+
+
+@pytest.mark.parametrize("how", ["succeeded", "failed", "cancelled", "returned", "lost"])
+def test_a_token_expires_with_its_attempt(work: Work, how: str) -> None:
+    work.end(how)
+    for path in (f"missions/{work.mission.ref}", f"sorties/{work.sortie.ref}"):
+        assert work.client.get(path).status_code == 409, path
+    for deed in ("progress", "heartbeat", "complete"):
+        assert work.client.post(f"sorties/{work.sortie.ref}/{deed}").status_code == 409, deed
+    assert attempt_tokens.issue(sortie=work.sortie.id, attempt=1) == ""
+    assert api.Client(work.token[:-1]).get(f"sorties/{work.sortie.ref}").status_code == 401
+
+
+def test_the_work_gets_the_address_of_the_api(settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    settings.FLEET_URL = "https://fleet.example.org"
+    assert services.api_url() == "https://fleet.example.org/api/v1"
+    settings.FLEET_URL = ""
+    assert services.api_url() == "", "no web process of this home was ever started"
+    ports.Ports(Home(tmp_path)).choose("web", preferred=0)  # records it
+    settings.FLEET_HOME = Home(tmp_path)
+    port = ports.recorded(settings.FLEET_HOME)["web"]
+    assert services.api_url() == f"http://127.0.0.1:{port}/api/v1"
+    settings.FLEET_HTTPS = True
+    assert services.api_url() == "", "it sends everybody to https, which it does not speak"
+
+
+@pytest.mark.parametrize(
+    "text, read",
+    [
+        ("", ""),
+        ("https://Fleet.example.org/", "https://Fleet.example.org"),
+        ("http://10.0.0.1:8000", "http://10.0.0.1:8000"),
+    ],
+)
+def test_a_valid_address_of_the_site_is_accepted(text: str, read: str) -> None:
+    assert datastores.site(text) == read
+
+
+@pytest.mark.parametrize(
+    "text", ["fleet.example.org", "ftp://a", "https://u:p@a", "https://a/fleet", "https://a?b", "https://"]
+)
+def test_an_invalid_address_of_the_site_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        datastores.site(text)
+
+
+@pytest.fixture
+def engine(transactional_db: None) -> Iterator[fleet.Engine]:
+    made = fleet.engine(slots=1)
+    yield made
+    made.stop(within_s=5)
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_the_token_is_not_stored_anywhere(
+    engine: fleet.Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    tell = (
+        f'printf %s "$FLEET_TOKEN" > {tmp_path}/token; env | tee /dev/stderr; echo "0.5 $FLEET_TOKEN" > $FLEET_PROGRESS'
+    )
+    show = f'{tell}; printf %s "$FLEET_API" > {tmp_path}/api'
+    with reached:
+        mission = fleet.launch(
+            {"one": {"run": f"{show}; exit 1"}, "two": {"run": f"echo ${{FLEET_TOKEN-none}} > {tmp_path}/second"}},
+            folder=str(tmp_path),
+        )
+        fleet.run_to_end(engine, mission)
+    token = (tmp_path / "token").read_text()
+    attempt = Attempt.objects.get(sortie__key="one")
+    assert attempt_tokens.matches(token, attempt.token)
+    assert token.startswith(f"{ids.encode(ids.SORTIE, attempt.sortie_id)}.1.")
+    assert (tmp_path / "api").read_text() == API
+    assert (tmp_path / "second").read_text().strip() not in {token, "none"}
+    kept = [str(list(model.objects.values())) for model in (Attempt, Output, Event, Entry)]
+    assert "FLEET_TOKEN=srt_" in kept[1]
+    assert [item for item in (*kept, caplog.text) if token.rpartition(".")[2] in item] == []
+    assert api.Client(token).get(f"missions/{mission.ref}").status_code == 409
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_without_an_address_the_work_gets_no_token(engine: fleet.Engine) -> None:
+    mission = fleet.launch({"one": {"run": "env"}})
+    fleet.run_to_end(engine, mission)
+    printed = "".join(Output.objects.values_list("text", flat=True))
+    assert "FLEET_RESULT=" in printed
+    assert "FLEET_TOKEN" not in printed
+    assert "FLEET_API" not in printed
+    assert Attempt.objects.get().token is None

@@ -1,0 +1,59 @@
+"""The result of a task in Flower shows the outcomes of the sorties that it executed."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet import ids
+from missions.engine.process.task_summary import MAX_IDS, TaskSummary
+from missions.engine.settlement.settling import Settlement
+from missions.models import Sortie
+from missions.tasks import SortiesFailed, fly
+from tests.support import fleet
+
+FAILS = {"fail": "it broke"}
+
+
+def flown(*states: str) -> TaskSummary:
+    summary = TaskSummary()
+    for state in states:
+        summary.add(Settlement(id=ids.new(), attempt=1, state=state, outcome="failed" if state == "waiting" else state))
+    return summary
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        ([], "flew nothing: other agents had claimed the work"),
+        (["succeeded"], "flew 1: 1 succeeded (srt_"),
+        (["succeeded", "failed", "succeeded"], "flew 3: 2 succeeded, 1 failed (srt_"),
+        (["waiting", "cancelled"], "flew 2: 1 to be retried, 1 cancelled (srt_"),
+        (["failed"] * (MAX_IDS + 3), f"flew {MAX_IDS + 3}: {MAX_IDS + 3} failed (srt_"),
+    ],
+)
+def test_a_result_counts_sorties_by_outcome(states: list[str], words: str) -> None:
+    assert str(flown(*states)).startswith(words)
+
+
+def test_a_result_names_a_few_sorties_failed_ones_first() -> None:
+    summary = flown(*["succeeded"] * 1_000, "failed")
+    assert str(summary).endswith(f" ({summary.first_failed[0]})")
+    assert str(flown(*["failed"] * 12)).endswith(" and 7 more)")
+    assert len(summary.first) == MAX_IDS
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_an_engine_adds_its_sorties_with_their_states_in_the_database() -> None:
+    mission = fleet.launch({"good": {}, "bad": {"with": FAILS}})
+    engine = fleet.engine(slots=1)
+    summary = TaskSummary()
+    engine.fly(summary=summary)
+    engine.stop(within_s=5)
+    assert summary.states == {"succeeded": 1, "failed": 1}
+    assert summary.first_failed == [Sortie.objects.get(mission=mission, key="bad").ref]
+    assert fleet.states(mission.id) == {"good": "succeeded", "bad": "failed"}
+
+
+def test_a_failed_task_is_not_retried_or_logged_with_a_traceback() -> None:
+    assert fly.throws == (SortiesFailed,)
+    assert fly.ignore_result
