@@ -25,7 +25,8 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 
 def _measure(rounds: int) -> dict[str, float]:
     from bench.large_mission import LargeMission, execute  # noqa: PLC0415
-    from checkpoints import document, operations, storage  # noqa: PLC0415
+    from checkpoints import document, operations  # noqa: PLC0415
+    from checkpoints.files import storage  # noqa: PLC0415
     from checkpoints.models import Checkpoint  # noqa: PLC0415
 
     mission = LargeMission(sorties=SORTIES)

@@ -133,8 +133,10 @@ class Fleet:
             self.stored.seconds.append(self._capture())
 
     def finish(self) -> None:
-        from checkpoints import operations, reading, storage  # noqa: PLC0415
+        from checkpoints import operations  # noqa: PLC0415
+        from checkpoints.files import storage  # noqa: PLC0415
         from checkpoints.models import Checkpoint  # noqa: PLC0415
+        from checkpoints.rows import reading  # noqa: PLC0415
 
         self.stored.bytes = _stored_bytes() - self._empty - self.stored.first_bytes
         checkpoints = Checkpoint.objects.order_by("-id")

@@ -248,7 +248,7 @@ STORAGES = {
         "OPTIONS": {"location": FLEET_HOME.artifacts, "file_permissions_mode": 0o600},
     },
     "checkpoints": {
-        "BACKEND": "checkpoints.storage.Blobs",
+        "BACKEND": "checkpoints.files.storage.Blobs",
         "OPTIONS": {"location": FLEET_CHECKPOINTS, "file_permissions_mode": 0o600},
     },
 }

@@ -19,11 +19,12 @@ from django.utils.safestring import SafeString
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 
-from checkpoints import bounds, operations
+from checkpoints import operations
 from checkpoints.admin import rendering
 from checkpoints.admin.forms import ForkForm
 from checkpoints.models import Checkpoint
-from checkpoints.planning import Level, RecoveryPlan
+from checkpoints.queries import bounds
+from checkpoints.recovery.plan import Level, RecoveryPlan
 from fleet import audit, errors, ids, invocation
 from fleet.admin.pages import ReadOnlyAdmin, ago, apply_to_rows, button, parse_id, redirect_to
 from missions import operations as missions

@@ -9,10 +9,10 @@ from typing import Any
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from checkpoints import bounds
-from checkpoints.context import Context
 from checkpoints.operations import Difference, Restored
-from checkpoints.planning import LISTS, Level, RecoveryPlan
+from checkpoints.queries import bounds
+from checkpoints.recovery.context import Context
+from checkpoints.recovery.plan import LISTS, Level, RecoveryPlan
 from fleet import humanise
 from fleet.admin.pages import span
 from missions.admin import rendering

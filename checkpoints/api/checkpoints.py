@@ -11,9 +11,10 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from checkpoints import bounds, operations, queries, visibility
+from checkpoints import operations
 from checkpoints.api import shapes
 from checkpoints.models import Checkpoint
+from checkpoints.queries import bounds, summaries, visibility
 from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.rules import Visibility
@@ -109,7 +110,7 @@ class Checkpoints(Costly):
             rows = rows.filter(missions__contains=[ids.decode(ids.MISSION, query["mission"])])
         if triggers := query.get("trigger"):
             rows = rows.filter(trigger__in=sorted(triggers))
-        return paginate(request, rows, query=query, serialize=lambda page: [*map(queries.summary, page)])
+        return paginate(request, rows, query=query, serialize=lambda page: [*map(summaries.summary, page)])
 
     @endpoint("checkpoints.create", body=Capture, response=shapes.CheckpointResponse, status=201, commits=True)
     def post(self, request: Request, *, body: Validated) -> Response:
@@ -126,7 +127,7 @@ class Checkpoints(Costly):
         else:
             raise errors.Forbidden("Only an admin may capture all missions.", hint="Name a mission.")
         location = f"/api/v1/checkpoints/{checkpoint.ref}"
-        return Response(queries.summary(checkpoint), status=201, headers={"Location": location})
+        return Response(summaries.summary(checkpoint), status=201, headers={"Location": location})
 
 
 class LatestCheckpoint(ApiView):
@@ -156,7 +157,7 @@ class CheckpointDetail(Costly):
         checkpoint = visibility.checkpoint(actor_of(request), ref, "checkpoints.change")
         if not body:
             raise errors.Invalid("Send `name` or `keep`.")
-        return queries.summary(operations.change(checkpoint=checkpoint, **body))
+        return summaries.summary(operations.change(checkpoint=checkpoint, **body))
 
     @endpoint("checkpoints.delete", response=None, status=204)
     def delete(self, request: Request, ref: str) -> Response:

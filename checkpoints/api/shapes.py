@@ -7,9 +7,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from checkpoints import bounds
 from checkpoints.models import Checkpoint
-from checkpoints.planning import Level
+from checkpoints.queries import bounds
+from checkpoints.recovery.plan import Level
 from fleet import ids
 from fleet.api.serializers import Id
 from missions.api.shapes import MissionResponse

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import OutputWrapper
 
 from checkpoints.operations import Difference
-from checkpoints.planning import LISTS, RecoveryPlan
+from checkpoints.recovery.plan import LISTS, RecoveryPlan
 from fleet import humanise
 from fleet.console import lines
 

@@ -3,13 +3,13 @@
 from checkpoints.operations.adopting import adopt
 from checkpoints.operations.capturing import capture, capture_all
 from checkpoints.operations.comparing import Difference, diff
-from checkpoints.operations.exporting import Exported, export
 from checkpoints.operations.forking import Forked, fork
-from checkpoints.operations.importing import Imported, import_file
 from checkpoints.operations.keeping import change, keep
-from checkpoints.operations.recovery import recovery_plan
+from checkpoints.operations.planning import recovery_plan
 from checkpoints.operations.removing import Pruned, delete, prune
 from checkpoints.operations.restoring import Restored, restore
+from checkpoints.operations.transfer.exporting import Exported, export
+from checkpoints.operations.transfer.importing import Imported, import_file
 from checkpoints.operations.verifying import Damage, verify
 
 __all__ = [

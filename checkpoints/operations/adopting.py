@@ -7,8 +7,9 @@ from datetime import datetime
 
 from django.contrib.auth.models import Group, User
 
-from checkpoints import document, loading, storage
+from checkpoints import document
 from checkpoints.document import ENDED, Manifest
+from checkpoints.files import loading, storage
 from checkpoints.models import Checkpoint
 from fleet import audit, ids
 from fleet.postgres import locks

@@ -1,4 +1,4 @@
-"""The artifacts that checkpoints and imports name.
+"""The artifacts that checkpoints name.
 
 Their bytes stay in the store as long as a checkpoint or an attempt names them.
 """
@@ -6,17 +6,10 @@ Their bytes stay in the store as long as a checkpoint or an attempt names them.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 
-from django.contrib.auth.models import User
-from django.db.models import Q
-
-from checkpoints import spooling, storage
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
-from checkpoints.spooling import Spool
-from missions.artifacts import collection
-from missions.models import Artifact, Mission
 
 
 def in_use(digests: Collection[str]) -> set[str]:
@@ -51,35 +44,3 @@ def named_by(checkpoints: Iterable[Checkpoint]) -> set[str]:
         except storage.Damaged:
             continue
     return digests
-
-
-def readable(digests: Collection[str], spool: Spool, by: User | None) -> set[str]:
-    """Those of an import's artifacts that the importer may read: in the file, or of missions that they may see.
-
-    `by` None: the host's operator.
-    """
-    if by is None or by.is_superuser:
-        known = {digest for digest in digests if collection.has(digest)}
-    else:
-        visible = Mission.objects.filter(Q(created_by=by) | Q(team__in=by.groups.all()))
-        rows = Artifact.objects.filter(digest__in=digests, sortie__mission__in=visible)
-        known = {digest for digest in rows.values_list("digest", flat=True) if collection.has(digest)}
-    return known | spool.files.keys()
-
-
-@contextmanager
-def stored(spool: Spool) -> Iterator[None]:
-    """Store the artifacts of the file; if the block fails, remove those that nothing refers to."""
-    added: list[str] = []
-    try:
-        for digest in spool.files:
-            if not collection.has(digest):
-                added.append(digest)
-                with spool.open(digest) as file, spooling.translate_disk_errors():
-                    collection.add(digest, file)
-        yield
-    except BaseException:
-        used = set(Artifact.objects.filter(digest__in=added).values_list("digest", flat=True))
-        for digest in set(added) - used:
-            collection.forget(digest)
-        raise

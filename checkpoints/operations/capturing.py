@@ -14,10 +14,12 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from checkpoints import context, reading, storage, workspaces
 from checkpoints.document import ENDED, Manifest
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
-from checkpoints.reading import CurrentMission
+from checkpoints.recovery import context
+from checkpoints.rows import reading, workspaces
+from checkpoints.rows.reading import CurrentMission
 from fleet import audit, errors, ids
 from fleet.events.models import Event
 from fleet.postgres import locks

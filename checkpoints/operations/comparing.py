@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from checkpoints import loading, reading, storage
 from checkpoints.document import Part
+from checkpoints.files import loading, storage
 from checkpoints.models import Checkpoint
+from checkpoints.rows import reading
 from fleet import ids
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock

@@ -13,11 +13,12 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from checkpoints import loading, reading, workspaces, writing
-from checkpoints.loading import SavedMission
+from checkpoints.files import loading
+from checkpoints.files.loading import SavedMission
 from checkpoints.models import Checkpoint
 from checkpoints.operations.restoring import NotExact
-from checkpoints.writing import Target
+from checkpoints.rows import reading, workspaces, writing
+from checkpoints.rows.writing import Target
 from fleet import audit, errors, ids
 from fleet.events.models import Event
 from fleet.postgres import locks

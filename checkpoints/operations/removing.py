@@ -16,7 +16,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from checkpoints import storage
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations import adopting, artifacts
 from fleet import audit

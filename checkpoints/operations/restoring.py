@@ -13,13 +13,14 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection, transaction
 from psycopg.errors import DeadlockDetected
 
-from checkpoints import loading, reading, workspaces, writing
-from checkpoints.loading import SavedMission
+from checkpoints.files import loading
+from checkpoints.files.loading import SavedMission
 from checkpoints.models import Checkpoint
-from checkpoints.operations import capturing, recovery
-from checkpoints.planning import continues_from
-from checkpoints.reading import CurrentMission
-from checkpoints.writing import Target
+from checkpoints.operations import capturing, planning
+from checkpoints.recovery.plan import continues_from
+from checkpoints.rows import reading, workspaces, writing
+from checkpoints.rows.reading import CurrentMission
+from checkpoints.rows.writing import Target
 from fleet import audit, errors, ids
 from fleet.events.models import Event
 from fleet.postgres import clock, locks, statements
@@ -77,7 +78,7 @@ def restore(
         rights.require_for_mission(mission=saved.id, executes=executes)
         with reading.snapshot() as snapshot:
             current = reading.mission(saved.id)
-        recovery.require_acceptable(recovery.plan_for(checkpoint, saved, current), force=force, digest=plan)
+        planning.require_acceptable(planning.plan_for(checkpoint, saved, current), force=force, digest=plan)
         capturing.store_blobs(current)  # most of the safety checkpoint is on the disk before any row is locked
         before = _Before(
             mission=current,
@@ -124,7 +125,7 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: U
         raise errors.Conflict("The mission is being cancelled.", hint="Wait until it is cancelled, then restore it.")
     parameters: dict[str, Any] = {"mission": saved.id, "checkpoint": checkpoint.ref}
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("checkpoints", "lock"), parameters)
+        cursor.execute(statements.read("checkpoints.operations", "lock"), parameters)
         current = reading.refresh(before.mission, since=before.snapshot)
         current.add_uncommitted(before.uncommitted)
         safety = capturing.store(
@@ -137,7 +138,7 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: U
             by=by,
         )
         cursor.execute(
-            statements.read("checkpoints", "fence"),
+            statements.read("checkpoints.operations", "fence"),
             {
                 **parameters,
                 "waits_for": writing.FORMER_ATTEMPT,
@@ -168,7 +169,7 @@ def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, fo
     kept = saved.mission_kept
     if not executes and kept["executes"] and not kept["template"]:
         raise rights.refusal()
-    recovery.require_acceptable(recovery.plan_for(checkpoint, saved, None), force=force, digest=plan)
+    planning.require_acceptable(planning.plan_for(checkpoint, saved, None), force=force, digest=plan)
     later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = [
         Target(sortie=ids.new(), created=True, wait_until=later, state=line, kept=saved.kept[key])
@@ -240,7 +241,7 @@ def _put_back_mission(saved: SavedMission, *, checkpoint: str) -> None:
     writing.create_concurrency_keys(saved.mission_lines)
     with connection.cursor() as cursor:
         cursor.execute(
-            statements.read("checkpoints", "put_back_mission"),
+            statements.read("checkpoints.operations", "put_back_mission"),
             {
                 "mission": saved.id,
                 "state": state,

@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from checkpoints import document, storage
+from checkpoints import document
 from checkpoints.document import Manifest
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock

@@ -8,9 +8,10 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection
 
-from checkpoints import bounds, storage
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations.comparing import Change, Difference
+from checkpoints.queries import bounds
 from fleet import ids
 from fleet.access import operations as access
 from fleet.access.models import Role

@@ -10,9 +10,11 @@ import pytest
 from django.conf import settings
 from django.core.files.storage import storages
 
-from checkpoints import operations, reading, storage
+from checkpoints import operations
 from checkpoints.document import Bucket, Manifest, bucket_of
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
+from checkpoints.rows import reading
 from fleet import errors
 from missions import operations as missions
 from missions.engine.process.runtime import Engine

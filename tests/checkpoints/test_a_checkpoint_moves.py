@@ -14,7 +14,8 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.core.files.base import ContentFile
 
-from checkpoints import operations, storage
+from checkpoints import operations
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations import Imported
 from fleet import errors

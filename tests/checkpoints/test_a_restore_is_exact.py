@@ -12,8 +12,9 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from checkpoints import operations, storage
+from checkpoints import operations
 from checkpoints.document import Bucket, Part, bucket_of
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from fleet import errors
 from fleet.events.models import Event

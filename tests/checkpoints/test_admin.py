@@ -11,7 +11,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from checkpoints import operations, storage
+from checkpoints import operations
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from fleet.audit.models import Entry
 from missions.models import Mission

@@ -12,9 +12,11 @@ import pytest
 from django.test import override_settings
 from django.utils import timezone
 
-from checkpoints import operations, policy, reading, storage
+from checkpoints import operations, policy
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations import capturing
+from checkpoints.rows import reading
 from fleet import errors, ids
 from missions import operations as missions
 from missions.engine.process.runtime import Engine

@@ -11,7 +11,8 @@ from django.core.management import call_command
 from django.test import override_settings
 from django.utils import timezone
 
-from checkpoints import operations, storage
+from checkpoints import operations
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from fleet import errors
 from missions import operations as missions

@@ -13,7 +13,8 @@ from django.conf import settings
 from django.test import override_settings
 from django.utils import timezone
 
-from checkpoints import operations, policy, storage
+from checkpoints import operations, policy
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations import artifacts
 from checkpoints.policy import LastCapture, Policy

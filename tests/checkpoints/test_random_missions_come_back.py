@@ -12,8 +12,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from checkpoints import operations, reading, storage
+from checkpoints import operations
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
+from checkpoints.rows import reading
 from fleet import errors
 from missions import operations as missions
 from missions.engine.process.runtime import Engine

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from checkpoints import operations, storage
+from checkpoints import operations
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from missions import operations as missions
 from missions.artifacts import collection

@@ -13,8 +13,10 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
-from checkpoints import operations, queries, workspaces
+from checkpoints import operations
 from checkpoints.models import Checkpoint
+from checkpoints.queries import summaries
+from checkpoints.rows import workspaces
 from fleet import errors, ids
 from missions import operations as missions
 from missions.engine.process.runtime import Engine
@@ -400,7 +402,7 @@ def test_the_recovery_context_names_the_files_that_have_landed(project: Reposito
     mission = launch(project)
     fleet.run_to_end(engine, mission)
     checkpoint = operations.capture(missions=[mission.id])
-    (content,) = queries.detail(checkpoint)["contents"]
+    (content,) = summaries.detail(checkpoint)["contents"]
     assert content["context"]["files_modified"] == [
         {"path": "two.txt", "sortie": "second"},
         {"path": "one.txt", "sortie": "first"},

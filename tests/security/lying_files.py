@@ -15,7 +15,7 @@ from django.core.files.base import ContentFile
 from checkpoints import operations
 from checkpoints.models import Checkpoint
 from checkpoints.operations import Imported
-from checkpoints.operations.importing import Refused
+from checkpoints.operations.transfer.importing import Refused
 from missions.artifacts import collection
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, ConcurrencyKey, Mission, Sortie

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from checkpoints import storage
+from checkpoints.files import storage
 from fleet import errors
 from missions.engine.process.runtime import Engine
 from missions.models import Sortie

@@ -9,9 +9,11 @@ from typing import Any
 
 from django.utils import timezone
 
-from checkpoints import loading, operations, queries, storage
+from checkpoints import operations
+from checkpoints.files import storage
 from checkpoints.management import output
 from checkpoints.models import Checkpoint
+from checkpoints.queries import lookup, summaries
 from fleet import errors, invocation
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
@@ -101,7 +103,7 @@ class Command(OperatorCommand):
         else:
             checkpoint = operations.capture(missions=[self._mission(options["mission"]).id], **details)
         if options["json"]:
-            self.show(queries.summary(checkpoint))
+            self.show(summaries.summary(checkpoint))
         else:
             self.stdout.write(checkpoint.ref)
             self.say(
@@ -123,9 +125,9 @@ class Command(OperatorCommand):
 
     def _list(self, options: dict[str, Any]) -> int:
         rows = Checkpoint.objects.order_by("-id")
-        if mission := loading.mission_id(options["mission"]):
+        if mission := lookup.mission_id(options["mission"]):
             rows = rows.filter(missions__contains=[mission])
-        summaries = [queries.summary(row) for row in rows[: options["number"]]]
+        summaries = [summaries.summary(row) for row in rows[: options["number"]]]
         if options["json"]:
             self.show(summaries)
         elif summaries:
@@ -136,7 +138,7 @@ class Command(OperatorCommand):
         return 0
 
     def _show(self, options: dict[str, Any]) -> int:
-        data = queries.detail(loading.find(options["checkpoint"]))
+        data = summaries.detail(lookup.find(options["checkpoint"]))
         if options["json"]:
             self.show(data)
         else:
@@ -145,9 +147,9 @@ class Command(OperatorCommand):
 
     def _diff(self, options: dict[str, Any]) -> int:
         difference = operations.diff(
-            before=loading.find(options["checkpoint"]),
-            after=loading.find(options["other"]) if options["other"] else None,
-            mission=loading.mission_id(options["mission"]),
+            before=lookup.find(options["checkpoint"]),
+            after=lookup.find(options["other"]) if options["other"] else None,
+            mission=lookup.mission_id(options["mission"]),
         )
         if options["json"]:
             self.show(difference.as_json())
@@ -159,7 +161,7 @@ class Command(OperatorCommand):
 
     def _verify(self, options: dict[str, Any]) -> int:
         reference = options["checkpoint"]
-        checkpoints = [loading.find(reference)] if reference else list(Checkpoint.objects.order_by("id"))
+        checkpoints = [lookup.find(reference)] if reference else list(Checkpoint.objects.order_by("id"))
         damages = operations.verify(checkpoints=checkpoints)
         if options["json"]:
             self.show({"checkpoints": len(checkpoints), "damages": [asdict(damage) for damage in damages]})
@@ -171,7 +173,7 @@ class Command(OperatorCommand):
         return 1 if damages else 0
 
     def _restore(self, options: dict[str, Any]) -> int:
-        checkpoint, mission = loading.find(options["checkpoint"]), loading.mission_id(options["mission"])
+        checkpoint, mission = lookup.find(options["checkpoint"]), lookup.mission_id(options["mission"])
         if options["dry_run"]:
             plan = operations.recovery_plan(checkpoint=checkpoint, mission=mission)
             if options["json"]:
@@ -203,8 +205,8 @@ class Command(OperatorCommand):
 
     def _fork(self, options: dict[str, Any]) -> int:
         forked = operations.fork(
-            checkpoint=loading.find(options["checkpoint"]),
-            mission=loading.mission_id(options["mission"]),
+            checkpoint=lookup.find(options["checkpoint"]),
+            mission=lookup.mission_id(options["mission"]),
             sorties=options["sorties"],
             params=arguments.pairs(options["param"], option="--param"),
             edit=_read(options["edit"]) if options["edit"] else "",
@@ -232,8 +234,8 @@ class Command(OperatorCommand):
         return 0
 
     def _export(self, options: dict[str, Any]) -> int:
-        checkpoint, path = loading.find(options["checkpoint"]), Path(options["file"])
-        mission = loading.mission_id(options["mission"])
+        checkpoint, path = lookup.find(options["checkpoint"]), Path(options["file"])
+        mission = lookup.mission_id(options["mission"])
         try:
             with open(path, "xb", opener=storage.open_private) as file:
                 exported = operations.export(
@@ -278,7 +280,7 @@ class Command(OperatorCommand):
         return 0
 
     def _delete(self, options: dict[str, Any]) -> int:
-        checkpoint = loading.find(options["checkpoint"])
+        checkpoint = lookup.find(options["checkpoint"])
         operations.delete(checkpoint=checkpoint)
         if options["json"]:
             self.show({"deleted": checkpoint.ref})

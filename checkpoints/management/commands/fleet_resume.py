@@ -6,9 +6,11 @@ from argparse import ArgumentParser
 from typing import Any
 from uuid import UUID
 
-from checkpoints import loading, operations
+from checkpoints import operations
+from checkpoints.files import loading
 from checkpoints.management import output
 from checkpoints.models import Checkpoint
+from checkpoints.queries import lookup
 from fleet import errors, ids, invocation
 from fleet.console import lines
 from fleet.management.operator import OperatorCommand
@@ -39,9 +41,9 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         operations.adopt()
         checkpoint = options["checkpoint"] or options["named"]
-        mission = loading.mission_id(options["mission"])
+        mission = lookup.mission_id(options["mission"])
         if checkpoint:
-            steps = [self._from_checkpoint(loading.find(checkpoint), mission, options)]
+            steps = [self._from_checkpoint(lookup.find(checkpoint), mission, options)]
         elif mission:
             steps = [self._from_rows(mission, options)]
         else:
@@ -117,4 +119,4 @@ def _as_it_is(row: Mission) -> dict[str, str]:
 
 def _lost_missions() -> list[UUID]:
     """Missions without rows that were live in their newest checkpoint."""
-    return [mission for mission in loading.missions_without_rows() if loading.was_live(mission)]
+    return [mission for mission in lookup.missions_without_rows() if lookup.was_live(mission)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from checkpoints import storage
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from fleet import ids
 

@@ -8,11 +8,12 @@ from uuid import UUID
 from agents import discovery
 from agents import queries as agents
 from agents.models import AgentType
-from checkpoints import loading, planning, reading, workspaces
-from checkpoints.loading import SavedMission
+from checkpoints.files import loading
+from checkpoints.files.loading import SavedMission
 from checkpoints.models import Checkpoint
-from checkpoints.planning import Facts, Level, LiveSortie, ParsedSortie, RecoveryPlan
-from checkpoints.reading import CurrentMission
+from checkpoints.recovery.plan import Facts, Level, LiveSortie, ParsedSortie, RecoveryPlan, make_plan
+from checkpoints.rows import reading, workspaces
+from checkpoints.rows.reading import CurrentMission
 from fleet import errors
 from fleet.postgres import clock, locks
 from fleet.postgres.locks import Lock
@@ -39,7 +40,7 @@ def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMissio
     mission_state = saved.mission_state
     saved_sorties = {key: ParsedSortie.parse(line, saved.kept[key]) for key, line in saved.state.items()}
     digests = {digest for sortie in saved_sorties.values() for digest in sortie.artifacts}
-    return planning.plan(
+    return make_plan(
         checkpoint=checkpoint.ref,
         mission=saved.entry.id,
         final_state=mission_state["state"],

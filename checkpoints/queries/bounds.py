@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from checkpoints import queries
 from checkpoints.models import Checkpoint
 from checkpoints.operations import Difference
-from checkpoints.planning import LISTS, RecoveryPlan
+from checkpoints.queries import summaries
+from checkpoints.recovery.plan import LISTS, RecoveryPlan
 from missions.plan import masked_spec
 
 MAX_MISSIONS = 20  # with their recovery contexts, each of which may have 32 KB
@@ -20,7 +20,7 @@ WITHHELD = ("plan", "defaults")  # parts of a mission that may contain secrets
 
 def detail(checkpoint: Checkpoint, *, fleet: bool) -> dict[str, Any]:
     """The checkpoint with the contents of its first MAX_MISSIONS missions. `fleet`: with agent types and limits."""
-    data = queries.detail(checkpoint)
+    data = summaries.detail(checkpoint)
     contents = data["contents"]
     return {
         **data,

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from django.db import transaction
 
-from checkpoints import loading, storage
 from checkpoints.document import Bucket, MissionEntry, archive
 from checkpoints.document.archive import Writable
+from checkpoints.files import loading, storage
 from checkpoints.models import Checkpoint
 from fleet import audit, errors, ids
 from fleet.events.models import Event

@@ -169,7 +169,7 @@ LISTS = {
 }  # what happens to the sorties in each list of a plan
 
 
-def plan(
+def make_plan(
     *,
     checkpoint: str,
     mission: str,

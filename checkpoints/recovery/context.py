@@ -31,7 +31,8 @@ def of_mission(mission: UUID, *, counts: Mapping[str, int], has_workspace: bool)
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            statements.read("checkpoints", "context"), {"mission": mission, "items": MAX_ITEMS, "text": MAX_REPORTED}
+            statements.read("checkpoints.recovery", "context"),
+            {"mission": mission, "items": MAX_ITEMS, "text": MAX_REPORTED},
         )
         (document,) = cursor.fetchone()
     facts: Context = json.loads(document)

@@ -12,10 +12,12 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from checkpoints import context, storage, workspaces
-from checkpoints.context import Context
 from checkpoints.document import Bucket, MissionEntry, Part, bucket_of, buckets
-from checkpoints.workspaces import CurrentWorkspace
+from checkpoints.files import storage
+from checkpoints.recovery import context
+from checkpoints.recovery.context import Context
+from checkpoints.rows import workspaces
+from checkpoints.rows.workspaces import CurrentWorkspace
 from fleet import errors, ids
 from fleet.postgres import statements
 from missions.states import SortieState
@@ -137,7 +139,7 @@ def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "
 def _read_mission(mission: UUID) -> CurrentMission:
     """The mission without its sorties."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("checkpoints", "mission"), {"mission": mission})
+        cursor.execute(statements.read("checkpoints.rows", "mission"), {"mission": mission})
         row = cursor.fetchone()
     if row is None:
         raise errors.NotFound(f"There is no mission {ids.encode(ids.MISSION, mission)}.")
@@ -166,7 +168,7 @@ def _changed(mission: UUID, since: str) -> list[UUID] | None:
     if int(since.split(":")[1]) > int(current_snapshot().split(":")[1]):
         return None  # the snapshot comes from another database cluster, whose transaction ids are ahead of this one's
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("checkpoints", "changed_since"), {"mission": mission, "since": since})
+        cursor.execute(statements.read("checkpoints.rows", "changed_since"), {"mission": mission, "since": since})
         events = cursor.fetchall()
     if any(kind in ("mission.changed", "checkpoint.restored") for _, kind in events):
         return None
@@ -177,7 +179,7 @@ def _read_sorties(current: CurrentMission, sorties: Sequence[UUID] | None, *, pa
     """Read these sorties (None: all) into the buckets. With a parent, each bucket starts with the parent's lines."""
     with connection.cursor() as cursor:
         parameters: dict[str, Any] = {"mission": current.id, "sorties": None if sorties is None else list(sorties)}
-        cursor.execute(statements.read("checkpoints", "sorties"), parameters)
+        cursor.execute(statements.read("checkpoints.rows", "sorties"), parameters)
         for state, kept, sortie, row_state in cursor.fetchall():
             key = buckets.key_of(state)
             if current.workspace is not None:
@@ -194,7 +196,7 @@ def _read_sorties(current: CurrentMission, sorties: Sequence[UUID] | None, *, pa
 def fleet() -> bytes:
     """The agent types, with the number of agents that each should have, and the concurrency limits, as JSON."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("checkpoints", "fleet"))
+        cursor.execute(statements.read("checkpoints.rows", "fleet"))
         return str(cursor.fetchone()[0]).encode()
 
 

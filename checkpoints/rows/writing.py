@@ -134,4 +134,4 @@ def create_concurrency_keys(mission_lines: str) -> None:
 
 
 def _statement(name: str) -> str:
-    return statements.read("checkpoints", name)
+    return statements.read("checkpoints.rows", name)

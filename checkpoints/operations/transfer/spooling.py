@@ -1,23 +1,27 @@
-"""Keeps the artifacts of an imported file in a temporary file until everything has been checked."""
+"""The artifacts of an imported file: kept in a temporary file until everything has been checked, then stored."""
 
 from __future__ import annotations
 
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.files import File
+from django.db.models import Q
 
 from checkpoints.document.buckets import Malformed
 from fleet import errors
+from missions.artifacts import collection
+from missions.models import Artifact, Mission
 
 
 class Spool:
-    """Keeps the artifacts of an import in a temporary file until everything has been checked."""
+    """The temporary file, with the place of each artifact in it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -85,3 +89,35 @@ def translate_disk_errors() -> Iterator[None]:
             f"The artifacts of the file could not be stored: {fault.strerror or fault}.",
             hint="Free disk space, then import the file again.",
         ) from fault
+
+
+def readable(digests: Collection[str], spool: Spool, by: User | None) -> set[str]:
+    """Those of an import's artifacts that the importer may read: in the file, or of missions that they may see.
+
+    `by` None: the host's operator.
+    """
+    if by is None or by.is_superuser:
+        known = {digest for digest in digests if collection.has(digest)}
+    else:
+        visible = Mission.objects.filter(Q(created_by=by) | Q(team__in=by.groups.all()))
+        rows = Artifact.objects.filter(digest__in=digests, sortie__mission__in=visible)
+        known = {digest for digest in rows.values_list("digest", flat=True) if collection.has(digest)}
+    return known | spool.files.keys()
+
+
+@contextmanager
+def stored(spool: Spool) -> Iterator[None]:
+    """Store the artifacts of the file; if the block fails, remove those that nothing refers to."""
+    added: list[str] = []
+    try:
+        for digest in spool.files:
+            if not collection.has(digest):
+                added.append(digest)
+                with spool.open(digest) as file, translate_disk_errors():
+                    collection.add(digest, file)
+        yield
+    except BaseException:
+        used = set(Artifact.objects.filter(digest__in=added).values_list("digest", flat=True))
+        for digest in set(added) - used:
+            collection.forget(digest)
+        raise

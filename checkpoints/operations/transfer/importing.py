@@ -15,14 +15,16 @@ from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.db import DatabaseError, connection, transaction
 
-from checkpoints import checking, reading, spooling, storage, writing
 from checkpoints.document import Bucket, Manifest, archive, bucket_of
 from checkpoints.document.archive import Readable
 from checkpoints.document.buckets import Malformed, combined_digest
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
-from checkpoints.operations import artifacts, capturing
-from checkpoints.spooling import Spool
-from checkpoints.writing import Target
+from checkpoints.operations import capturing
+from checkpoints.operations.transfer import checking, spooling
+from checkpoints.operations.transfer.spooling import Spool
+from checkpoints.rows import reading, writing
+from checkpoints.rows.writing import Target
 from fleet import audit, errors, ids
 from fleet.events.models import Event
 from fleet.postgres import locks
@@ -84,11 +86,11 @@ def import_file(
         specs = [sortie.spec for sortie in content.sorties.values() if not sortie.ended]
         folders.check_prompts(specs=specs, folder=folder)
         missing = content.drop_artifacts(
-            artifacts.readable(
+            spooling.readable(
                 {file.digest for sortie in content.sorties.values() for file in sortie.artifacts}, spool, by
             )
         )
-        with locks.session(Lock.CHECKPOINTS, shared=True), artifacts.stored(spool):
+        with locks.session(Lock.CHECKPOINTS, shared=True), spooling.stored(spool):
             mission, checkpoint = _create(
                 content, by=by, executes=executes, folder=folder, team=team, missing=len(missing)
             )

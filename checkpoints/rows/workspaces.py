@@ -16,8 +16,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from checkpoints.loading import SavedMission
-from checkpoints.planning import WorkspaceFacts
+from checkpoints.files.loading import SavedMission
+from checkpoints.recovery.plan import WorkspaceFacts
 from fleet import errors, ids
 from fleet.postgres import clock, statements
 from missions.models import Change, Sortie, Workspace
@@ -50,7 +50,7 @@ def read(mission: UUID) -> CurrentWorkspace | None:
     changes = Change.objects.filter(sortie__mission=mission, state__in=LANDED).values_list("landed", "onto")
     landed = {commit for pair in changes for commit in pair if commit}
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("checkpoints", "workspace_rows"), {"mission": mission})
+        cursor.execute(statements.read("checkpoints.rows", "workspace_rows"), {"mission": mission})
         lines = {key: (state, kept) for key, state, kept in cursor.fetchall()}
     return CurrentWorkspace(row=row, tip=moving.tip(row, landed=landed), lines=lines)
 
@@ -171,8 +171,8 @@ def put_back(saved: SavedMission, *, mission: UUID, replaced: str, branch: str =
     )
     with connection.cursor() as cursor:
         for name in ("workspace_clear", "workspace_put_back"):
-            cursor.execute(statements.read("checkpoints", name))
-        cursor.execute(statements.read("checkpoints", "workspace_commits"), {"mission": mission})
+            cursor.execute(statements.read("checkpoints.rows", name))
+        cursor.execute(statements.read("checkpoints.rows", "workspace_commits"), {"mission": mission})
         commits = {
             f"{repositories.ATTEMPTS}/{ids.encode(ids.SORTIE, sortie)}/{name}": commit
             for sortie, name, commit in cursor.fetchall()

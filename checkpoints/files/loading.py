@@ -10,13 +10,10 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from checkpoints import storage
 from checkpoints.document import Manifest, MissionEntry, Part
+from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from fleet import errors, ids
-from missions.models import Mission
-from missions.queries import reads
-from missions.states import MissionState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,44 +109,3 @@ def load(entry: MissionEntry, *, unlike: Mapping[int, Part] = MappingProxyType({
         state |= bucket.state
         kept |= bucket.kept
     return SavedMission(entry=entry, mission_lines=storage.read(entry.mission), state=state, kept=kept)
-
-
-def mission_id(reference: str | None) -> UUID | None:
-    """The id of a mission; None without a reference. A mission whose rows are gone must be named by its full id."""
-    if not reference:
-        return None
-    return ids.decode(ids.MISSION, reference) if reference.startswith(f"{ids.MISSION}_") else reads.find(reference).id
-
-
-def missions_without_rows() -> list[UUID]:
-    """The missions that have checkpoints and no rows."""
-    known = {mission for missions in Checkpoint.objects.values_list("missions", flat=True) for mission in missions}
-    return sorted(known - set(Mission.objects.filter(id__in=known).values_list("id", flat=True)))
-
-
-def was_live(mission: UUID) -> bool:
-    """Whether a mission had not ended in its newest intact checkpoint."""
-    checkpoint = newest_intact(mission=mission)
-    if checkpoint is None:
-        return False
-    return not MissionState(mission_entry(storage.read_manifest(checkpoint.ref), mission).state).final
-
-
-def find(reference: str) -> Checkpoint:
-    """Find a checkpoint by its id (`chk_…`), the end of its id, its name or `latest`. NotFound; Conflict if several."""
-    checkpoints = Checkpoint.objects.order_by("-id")
-    if reference == "latest":
-        matches = list(checkpoints[:1])
-    elif reference.startswith(f"{ids.CHECKPOINT}_"):
-        matches = list(checkpoints.filter(id=ids.decode(ids.CHECKPOINT, reference)))
-    else:
-        matches = list(checkpoints.filter(name=reference)[:2])
-        if not matches and len(reference) >= 4:
-            recent = checkpoints.values_list("id", flat=True)[:1_000]
-            matching = [id for id in recent if ids.encode(ids.CHECKPOINT, id).endswith(reference)]
-            matches = list(checkpoints.filter(id__in=matching[:2]))
-    if not matches:
-        raise errors.NotFound(f"There is no checkpoint {reference!r}.", hint="See the list of checkpoints.")
-    if len(matches) > 1:
-        raise errors.Conflict(f"Several checkpoints match {reference!r}.", hint="Use the id instead.")
-    return matches[0]

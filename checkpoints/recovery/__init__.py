@@ -1,0 +1,6 @@
+"""What people need to know before they restore a mission or take it over.
+
+`plan` says what a restore would do, and what could go wrong; it is pure. `context` is the recovery context that each
+checkpoint has, derived from the rows of the mission.
+The interfaces use the types of both. This package imports only `checkpoints.document`.
+"""
