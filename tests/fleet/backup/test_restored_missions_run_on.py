@@ -24,8 +24,8 @@ from missions.engine.settlement import settle_and_claim, settling
 from missions.engine.settlement.settle_and_claim import Party
 from missions.models import Attempt, Mission, Sortie
 from missions.states import SortieState
-from tests.checkpoints.test_a_capture_is_exact import digest
 from tests.support import fleet, landing
+from tests.support.checkpoints import digest
 from tests.support.installation import Installation
 
 LEASE_S = 1.0  # of the restores

@@ -22,14 +22,11 @@ from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from missions.queries import counters, reads
-from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
 from tests.support import fleet
+from tests.support.checkpoints import DIAMOND, digest, manifest
+from tests.support.restoring import restore
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-
-def restore(checkpoint: Checkpoint) -> operations.Restored:
-    return operations.restore(checkpoint=checkpoint, executes=True)
 
 
 def saved_digest(checkpoint: Checkpoint) -> str:

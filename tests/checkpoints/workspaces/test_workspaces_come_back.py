@@ -1,83 +1,31 @@
-"""A restore puts the branch of a workspace back, and gives attempts the uncommitted work that they had."""
+"""A restore puts the branch of a workspace back, with its changes, and a fork gets a branch of its own."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models.functions import Now
 
 from checkpoints import operations
-from checkpoints.models import Checkpoint
 from checkpoints.queries import summaries
 from checkpoints.rows import workspaces
-from fleet import errors, ids
+from fleet import errors
 from missions import operations as missions
 from missions.engine.process.runtime import Engine
-from missions.models import Change, Mission, SavedWork, Sortie, Workspace
+from missions.models import Change, Mission, Sortie, Workspace
 from missions.operations.workspaces import discarding
-from missions.workspaces import copies, git, merging, moving, repositories
-from tests.checkpoints.test_a_capture_is_exact import digest, manifest, sortie
+from missions.workspaces import git, merging, moving
 from tests.support import fleet, killing, repository
+from tests.support.checkpoints import digest, manifest, sortie
 from tests.support.repository import Repository
+from tests.support.restoring import TWO, finish, launch, refs, restore
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
-
-TWO = {"first": {"run": "echo 1 > one.txt"}, "second": {"run": "echo 2 > two.txt", "needs": ["first"]}}
-# Leaves a draft and goes on for ever; an attempt that finds a draft finishes it.
-DRAFT = "if test -f draft.txt; then cat draft.txt > done.txt; rm draft.txt; else {work} touch {flag}; sleep 600; fi"
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Repository:
-    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n", ".gitignore": "*.log\nbuild/\n"})
-
-
-def launch(project: Repository, sorties: dict[str, Any] = TWO, **plan: Any) -> Mission:
-    return fleet.launch(sorties, workspace={"repository": str(project.path)}, folder=str(project.path), **plan)
-
-
-def restore(checkpoint: Checkpoint) -> operations.Restored:
-    return operations.restore(checkpoint=checkpoint, executes=True)
-
-
-def finish(mission: Mission) -> str:
-    """Resume a restored mission, without waiting for former attempts, and run it to its end."""
-    missions.resume(mission=mission.id, executes=True)
-    Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
-    engine = fleet.engine()
-    try:
-        return fleet.run_to_end(engine, mission)
-    finally:
-        engine.stop(within_s=5)
-
-
-def refs(mission: Mission, prefix: str) -> dict[str, str]:
-    listed = git.line("for-each-ref", "--format=%(refname) %(objectname)", prefix, at=repository.branch(mission).mirror)
-    return dict(row.split(" ") for row in listed.splitlines())
-
-
-@contextmanager
-def running(mission: Mission, *, until: Callable[[], bool]) -> Iterator[None]:
-    """An engine that runs the mission, until the condition holds; it is stopped after the block."""
-    engine = fleet.engine()
-    thread = threading.Thread(target=engine.fly, daemon=True)
-    thread.start()
-    try:
-        fleet.until(until)
-        yield
-    finally:
-        engine.stop(within_s=5)
-        thread.join(10)
 
 
 # ── The branch ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,92 +153,6 @@ def test_discarded_work_comes_back(project: Repository, engine: Engine) -> None:
     restore(discarded)
     with pytest.raises(errors.Conflict, match="discarded"):
         discarding.require_not_discarded(mission.id)
-
-
-# ── Uncommitted work ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_the_next_attempt_continues_from_the_uncommitted_work(
-    project: Repository, settings: Any, tmp_path: Path
-) -> None:
-    settings.FLEET_COMMIT_BYTES = 1_000
-    work = (
-        "echo half > draft.txt; sed -i s/two/2/ app.py; echo x > some.log; head -c 2000 /dev/zero > big.bin;"
-        " mkdir 'a b'; echo new > 'a b/ü.txt'; git init -q inner; echo y > inner/y.txt; git add app.py; git commit -qm own;"
-    )
-    mission = launch(
-        project, {"slow": {"run": DRAFT.format(work=work, flag="$FLEET_SCRATCH/flag; mkdir build; touch build/ready")}}
-    )
-    row = Sortie.objects.get(mission=mission)
-    copy = copies.of(sortie=row.id, store=repositories.mirror(str(project.path)))
-    with running(mission, until=lambda: (copy.path / "build" / "ready").exists()):
-        before = sorted(path.name for path in copy.path.iterdir())
-        status = git.line("status", "--porcelain", at=copy.path)
-        checkpoint = operations.capture(missions=[mission.id])
-        assert sorted(path.name for path in copy.path.iterdir()) == before
-        assert git.line("status", "--porcelain", at=copy.path) == status, "the attempt notices nothing"
-    _, kept = sortie(checkpoint, "slow")
-    part: Any = kept["workspace"]
-    uncommitted = part["uncommitted"]
-    assert "fault" not in uncommitted, uncommitted
-    assert (uncommitted["left_out"], uncommitted["ignored"]) == (["big.bin", "inner/"], ["build/", "some.log"])
-    files = git.line("ls-tree", "-rz", "--name-only", uncommitted["commit"], at=copy.store).strip("\0").split("\0")
-    assert files == [".gitignore", "a b/ü.txt", "app.py", "draft.txt"]
-    ref = f"refs/fleet/checkpoints/{checkpoint.ref}/{ids.encode(ids.SORTIE, row.id)}"
-    assert refs(mission, ref) == {ref: uncommitted["commit"]}
-    restore(checkpoint)
-    assert SavedWork.objects.get().commit == uncommitted["commit"]
-    assert finish(mission) == "succeeded"
-    branch = repository.branch(mission)
-    assert branch.read("done.txt") == "half\n"
-    assert branch.read("app.py") == "one\n2\nthree\n"
-    assert branch.files() == [".gitignore", '"a b/\\303\\274.txt"', "app.py", "done.txt"]
-    assert not SavedWork.objects.exists(), "it is used once"
-    assert copies.of(sortie=Sortie.objects.get(mission=mission).id, store=copy.store).path == copy.path
-
-
-def test_a_restore_captures_the_uncommitted_work_that_it_stops(project: Repository) -> None:
-    mission = launch(project, {"slow": {"run": DRAFT.format(work="echo half > draft.txt;", flag="build-ready.log")}})
-    start = operations.capture(missions=[mission.id])
-    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, store=repositories.mirror(str(project.path)))
-    with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
-        safety = restore(start).safety
-    assert safety is not None
-    assert not SavedWork.objects.exists()
-    restore(safety)
-    work = SavedWork.objects.get()
-    assert git.line("show", f"{work.commit}:draft.txt", at=copy.store) == "half"
-
-
-def test_work_that_cannot_be_read_does_not_stop_a_capture(project: Repository) -> None:
-    mission = launch(project, {"slow": {"run": DRAFT.format(work="", flag="build-ready.log")}})
-    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, store=repositories.mirror(str(project.path)))
-    with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
-        (copy.engine / "base").write_text("0" * 40)
-        copy.index.unlink()
-        copy.index.write_text("nothing")
-        checkpoint = operations.capture(missions=[mission.id])
-    _, kept = sortie(checkpoint, "slow")
-    part: Any = kept["workspace"]
-    assert "git" in part["uncommitted"]["fault"]
-    restore(checkpoint)
-    assert not SavedWork.objects.exists()
-
-
-def test_work_that_takes_too_long_to_read_does_not_hold_a_capture_up(project: Repository, settings: Any) -> None:
-    settings.FLEET_COMMIT_BYTES, settings.FLEET_CHECKPOINT_WORK_S = 10**10, 0.3
-    work = "truncate -s 2G big.bin;"  # git needs many seconds for it
-    mission = launch(project, {"slow": {"run": DRAFT.format(work=work, flag="build-ready.log")}})
-    row = Sortie.objects.get(mission=mission)
-    copy = copies.of(sortie=row.id, store=repositories.mirror(str(project.path)))
-    with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
-        checkpoint = operations.capture(missions=[mission.id])
-        (copy.path / "big.bin").unlink()  # the engine would need as long for it
-    _, kept = sortie(checkpoint, "slow")
-    part: Any = kept["workspace"]
-    assert part["uncommitted"]["fault"].startswith("There was not enough time to read the files of the copy.")
-    assert refs(mission, f"refs/fleet/checkpoints/{checkpoint.ref}/{ids.encode(ids.SORTIE, row.id)}") == {}
-    assert not list(copy.engine.parent.glob("reader-*"))
 
 
 # ── Forks ────────────────────────────────────────────────────────────────────────────────────────────────────────────

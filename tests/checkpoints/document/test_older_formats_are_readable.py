@@ -21,8 +21,8 @@ from checkpoints.models import Checkpoint
 from missions import operations as missions
 from missions.artifacts import collection
 from missions.models import Artifact, Attempt, Mission, Sortie
-from tests.checkpoints.test_a_capture_is_exact import digest, manifest
 from tests.support import fleet
+from tests.support.checkpoints import digest, manifest
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

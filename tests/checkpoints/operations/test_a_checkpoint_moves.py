@@ -26,8 +26,8 @@ from missions.artifacts import collection
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, Mission, Sortie
 from missions.queries import counters, reads
-from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
 from tests.support import archives, fleet
+from tests.support.checkpoints import DIAMOND, digest, manifest
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

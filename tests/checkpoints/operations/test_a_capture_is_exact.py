@@ -11,42 +11,15 @@ from django.conf import settings
 from django.core.files.storage import storages
 
 from checkpoints import operations
-from checkpoints.document import Bucket, Manifest, bucket_of
-from checkpoints.files import storage
-from checkpoints.models import Checkpoint
-from checkpoints.rows import reading
 from fleet import errors
 from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Mission
 from missions.states import MissionState
 from tests.support import fleet
+from tests.support.checkpoints import DIAMOND, digest, manifest, sortie
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-DIAMOND = {
-    "top": {"with": {"result": {"big": 2**60 + 1, "text": "ü\u2028"}}},
-    "left": {"needs": ["top"]},
-    "right": {"needs": ["top"], "with": {"fail": "no"}, "allow_failure": True},
-    "bottom": {"needs": ["left", "right"]},
-}
-
-
-def manifest(checkpoint: Checkpoint) -> Manifest:
-    return storage.read_manifest(checkpoint.ref)
-
-
-def sortie(checkpoint: Checkpoint, key: str) -> tuple[dict[str, object], dict[str, object]]:
-    """A sortie's state, and what is kept beside it."""
-    (entry,) = manifest(checkpoint).missions
-    bucket = Bucket.parse(storage.read(entry.buckets[bucket_of(key)]))
-    return json.loads(bucket.state[key]), json.loads(bucket.kept[key])
-
-
-def digest(mission: Mission) -> str:
-    """The digest of a mission's rows, read in full."""
-    with reading.snapshot():
-        return reading.mission(mission.id).entry({}).digest
 
 
 def test_it_contains_results_exactly(engine: Engine) -> None:

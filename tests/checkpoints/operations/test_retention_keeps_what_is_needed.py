@@ -16,8 +16,8 @@ from fleet import errors
 from missions import operations as missions
 from missions.models import Mission
 from missions.operations import cleaning
-from tests.checkpoints.test_a_capture_is_exact import digest
 from tests.support import fleet
+from tests.support.checkpoints import digest
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -17,8 +17,8 @@ from checkpoints.models import Checkpoint
 from fleet import errors
 from missions import operations as missions
 from missions.engine.process.runtime import Engine
-from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
 from tests.support import fleet, killing
+from tests.support.checkpoints import DIAMOND, digest, manifest
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),

@@ -16,8 +16,8 @@ from fleet.events.models import Event
 from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
-from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
 from tests.support import fleet
+from tests.support.checkpoints import DIAMOND, digest, manifest
 
 pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True), pytest.mark.timeout(300)]
 

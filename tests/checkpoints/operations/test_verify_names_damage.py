@@ -15,8 +15,8 @@ from missions import operations as missions
 from missions.artifacts import collection
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Mission
-from tests.checkpoints.test_a_capture_is_exact import digest
 from tests.support import fleet
+from tests.support.checkpoints import digest
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -21,8 +21,8 @@ from fleet import errors, ids
 from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Mission
-from tests.checkpoints.test_a_capture_is_exact import DIAMOND, digest, manifest
 from tests.support import fleet
+from tests.support.checkpoints import DIAMOND, digest, manifest
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

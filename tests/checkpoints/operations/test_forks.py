@@ -12,8 +12,8 @@ from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from missions.plan import PlanError
 from missions.queries import reads
-from tests.checkpoints.test_a_capture_is_exact import digest, manifest
 from tests.support import fleet
+from tests.support.checkpoints import digest, manifest
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

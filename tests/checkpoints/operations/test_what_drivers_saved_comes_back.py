@@ -9,10 +9,9 @@ import pytest
 from django.db.models.functions import Now
 
 from checkpoints import operations
-from checkpoints.models import Checkpoint
-from missions import operations as missions
 from missions.models import Attempt, Mission, Sortie
 from tests.support import fleet
+from tests.support.restoring import finish, restore
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -30,18 +29,8 @@ def with_attempts(mission: Mission, *saved: Any) -> Sortie:
     return row
 
 
-def restore(checkpoint: Checkpoint) -> operations.Restored:
-    return operations.restore(checkpoint=checkpoint, executes=True)
-
-
 def result_of_next_attempt(mission: Mission) -> Any:
-    missions.resume(mission=mission.id, executes=True)
-    Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
-    engine = fleet.engine()
-    try:
-        assert fleet.run_to_end(engine, mission) == "succeeded"
-    finally:
-        engine.stop(within_s=5)
+    assert finish(mission) == "succeeded"
     return Attempt.objects.filter(sortie__mission=mission).order_by("number").last().result  # type: ignore[union-attr]
 
 
