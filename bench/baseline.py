@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench import ROOT
+
 BASELINE = ROOT / "bench" / "baseline.json"
 LAST_RUN = ROOT / "build" / "bench.json"
 

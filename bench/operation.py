@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.contenders import ROOT
+from bench import ROOT
 
 TOGETHER = 3  # audits at once: more than two cores can run, so this is the throughput of a busy fleet
 FOREIGN = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "FLEET_REDIS_INDEX")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import langgraph
-from bench.langgraph import LAYOUTS, Stored
+from bench.checkpoints import langgraph
+from bench.checkpoints.langgraph import LAYOUTS, Stored
 
 
 def stored(*, kb: int, s: float) -> Stored:

@@ -1,7 +1,8 @@
-"""Compares checkpoints with those of langgraph-checkpoint-postgres: `python -m bench.langgraph [--quick]` prints JSON.
+"""Compares checkpoints with those of langgraph-checkpoint-postgres.
 
-Both store the same changes of the same sorties on the same Postgres, in turns. The library gets a virtualenv of its own
-below build/, which is kept; without it the comparison is skipped. docs/bench.md says what each stores and guarantees.
+`python -m bench.checkpoints.langgraph [--quick]` prints JSON. Both store the same changes of the same sorties on the same
+Postgres, in turns. The library gets a virtualenv of its own below build/, which is kept; without it the comparison is
+skipped. docs/bench.md says what each stores and guarantees.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import installation
-from bench.contenders import ROOT
+from bench import ROOT, installation
 from tests.support.cluster import Cluster
 
 PACKAGES = ("langgraph-checkpoint-postgres", "psycopg[binary]")
@@ -108,7 +108,7 @@ class Fleet:
     """Our checkpoints of the mission."""
 
     def __init__(self, sorties: int) -> None:
-        from bench.large_mission import LargeMission  # noqa: PLC0415  (Django must be set up first)
+        from bench.checkpoints.large_mission import LargeMission  # noqa: PLC0415  (Django must be set up first)
 
         self._mission = LargeMission(sorties=sorties)
         self._empty = _stored_bytes()
@@ -211,7 +211,7 @@ def compare(ours: Stored, theirs: Mapping[str, Stored]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.langgraph", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.checkpoints.langgraph", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="store ten checkpoints of 1,000 sorties")
     options = parser.parse_args()
     results: dict[str, float] = {}

@@ -1,4 +1,7 @@
-"""Measures workspaces of a repository with 20,000 files: `python -m bench.workspaces [--quick]` prints JSON."""
+"""Measures copies, commits and landings in a repository with 20,000 files.
+
+`python -m bench.repositories.workspaces [--quick]` prints JSON.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,7 @@ def _end_together(project: Path, flag: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.workspaces", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.repositories.workspaces", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="run one round")
     options = parser.parse_args()
     sys.stdout.write(json.dumps(measure(1 if options.quick else 3)))

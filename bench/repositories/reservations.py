@@ -1,6 +1,6 @@
 """Measures admission with 1,000 reservations in force and 10,000 sorties that wait for them: one pass in milliseconds.
 
-`python -m bench.reservations [--quick]` prints JSON.
+`python -m bench.repositories.reservations [--quick]` prints JSON.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _measure(project: str, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.reservations", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.repositories.reservations", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="run three rounds")
     options = parser.parse_args()
     sys.stdout.write(json.dumps({"reservations": measure(3 if options.quick else 15)}) + "\n")

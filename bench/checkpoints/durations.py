@@ -1,4 +1,7 @@
-"""Measures checkpoints of a mission of 10,000 sorties: `python -m bench.checkpoints [--quick]` prints JSON."""
+"""Times each operation on checkpoints of a mission of 10,000 sorties.
+
+`python -m bench.checkpoints.durations [--quick]` prints JSON.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def _measure(rounds: int) -> dict[str, float]:
-    from bench.large_mission import LargeMission, execute  # noqa: PLC0415
+    from bench.checkpoints.large_mission import LargeMission, execute  # noqa: PLC0415
     from checkpoints import document, operations  # noqa: PLC0415
     from checkpoints.files import storage  # noqa: PLC0415
     from checkpoints.models import Checkpoint  # noqa: PLC0415
@@ -91,7 +94,7 @@ def _lock(sortie: Any, ending: threading.Event, waits: list[float]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.checkpoints", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.checkpoints.durations", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="run one round")
     options = parser.parse_args()
     results: Mapping[str, Any] = measure(1 if options.quick else 4)

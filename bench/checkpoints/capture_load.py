@@ -1,7 +1,8 @@
-"""Measures what a live mission loses while it is captured once a second: `python -m bench.capture_load [--quick]`.
+"""Measures the throughput that a live mission loses while it is captured once a second.
 
-It prints JSON. Missions run in turns without and with captures (A B A B), in a real fleet. Another process captures,
-through the operation of `fleet_checkpoint create`; it runs all the time, and is idle while a mission runs without.
+`python -m bench.checkpoints.capture_load [--quick]` prints JSON. Missions run in turns without and with captures
+(A B A B), in a real fleet. Another process captures, through the operation of `fleet_checkpoint create`; it runs all the
+time, and is idle during the missions without captures.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from bench import installation
-from bench.contenders import ROOT, Fleet
+from bench import ROOT, installation
+from bench.workloads.contenders import Fleet
 
 EVERY_S = 1.0
 
@@ -43,7 +44,7 @@ class Captures:
 
     def __init__(self, *, env: dict[str, str], log: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.capture_load", "--captures"],
+            [sys.executable, "-m", "bench.checkpoints.capture_load", "--captures"],
             cwd=ROOT,
             env=env,
             stdin=subprocess.PIPE,
@@ -141,7 +142,7 @@ def _compare(fleet: Fleet, captures: Captures, name: str, pairs: int, count: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.capture_load", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.checkpoints.capture_load", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="run one pair of small missions")
     parser.add_argument("--captures", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

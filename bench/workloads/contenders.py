@@ -17,7 +17,8 @@ from uuid import UUID
 import psutil
 import redis
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench import ROOT
+
 TIMEOUT_S = 120.0
 POLL_S = 0.004  # between two checks for the end of a workload, for both
 
@@ -45,12 +46,12 @@ class Bare:
 
     def __init__(self, *, env: dict[str, str], log: Path) -> None:
         os.environ["BARE_REDIS"] = env["BARE_REDIS"]
-        from bench import bare  # noqa: PLC0415  (reads its broker from the environment)
+        from bench.workloads import bare  # noqa: PLC0415  (reads its broker from the environment)
 
         self.bare = bare
         self.store = redis.Redis.from_url(env["BARE_REDIS"])
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "bench.bare", "worker", "-Q", "bare", "-c", "2", "--pool", "prefork",
+            [sys.executable, "-m", "celery", "-A", "bench.workloads.bare", "worker", "-Q", "bare", "-c", "2", "--pool", "prefork",
              "--without-mingle", "--without-gossip", "--loglevel", "ERROR"],
             cwd=ROOT, env=env, stdout=log.open("ab"), stderr=subprocess.STDOUT,
         )  # fmt: skip

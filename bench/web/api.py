@@ -1,4 +1,4 @@
-"""`python -m bench.api [--quick]`: measure the API on a database with a history; print the results as JSON.
+"""`python -m bench.web.api [--quick]`: measure the API on a database with a history; print the results as JSON.
 
 It runs in a separate process, because its services and settings differ from those of the other measurements.
 """
@@ -22,10 +22,11 @@ from typing import Any
 
 import psycopg
 
-from bench.clients import Client, LoadResults, Request, closed_loop, open_loop
+from bench import ROOT
+from bench.web.clients import Client, LoadResults, Request, closed_loop, open_loop
 from tests.support import cluster
 
-ROOT = Path(__file__).resolve().parents[1]
+HISTORY = Path(__file__).with_name("history.sql")
 FEW, MANY = 1_000, 10_000  # missions, each with ten sorties and a hundred events
 USERS = 10
 READS_PER_S, LAUNCHES_PER_S, CONNECTIONS = 60, 5, 50
@@ -122,7 +123,7 @@ class Api:
         """Insert ended missions with these numbers."""
         from fleet import ids  # noqa: PLC0415
 
-        statement = (ROOT / "bench" / "history.sql").read_text()
+        statement = HISTORY.read_text()
         for begin in range(first, last + 1, 500):
             parameters = {"first": begin, "last": min(last, begin + 499), "owners": self.owners}
             self.database.execute(statement, parameters)
@@ -333,7 +334,7 @@ def stress(api: Api, *, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.api", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.web.api", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     services = cluster.temporary(durable=True)

@@ -1,10 +1,10 @@
-"""`python -m bench.servers [--packages FOLDER] [--quick]`: serve the site with our server, granian and gunicorn.
+"""`python -m bench.web.servers [--packages FOLDER] [--quick]`: serve the site with our server, granian and gunicorn.
 
-The other two are no requirements. Install them into a folder of their own:
+The other two are not requirements of the fleet. Install them into a folder of their own:
 `pip install --no-deps --target FOLDER granian gunicorn uvicorn-worker`.
 
-All serve the same application with as many processes, in turns (A B C A B C). Prints a table of medians, and which slow
-clients each server gets rid of.
+All serve the same application with the same number of processes, in turns (A B C A B C). Prints a table of medians, and
+which slow clients each server disconnects.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from contextlib import contextmanager
 
 import psutil
 
-from bench.api import CONNECTIONS, FEW, LAUNCHES_PER_S, READS_PER_S, Api, Site, own_server
-from bench.clients import closed_loop, open_loop
-from bench.contenders import cpu_s
+from bench.web.api import CONNECTIONS, FEW, LAUNCHES_PER_S, READS_PER_S, Api, Site, own_server
+from bench.web.clients import closed_loop, open_loop
+from bench.workloads.contenders import cpu_s
 from tests.support import cluster
 
 WORKERS = 2
@@ -41,7 +41,7 @@ def granian(port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "granian", "--interface", "asginl", "--host", "127.0.0.1", "--port", str(port)),
         *("--workers", str(WORKERS), "--backpressure", "200", "--loop", "asyncio", "--log-level", "error"),
-        *("--http1-header-read-timeout", str(int(TIMEOUT_S * 1_000)), "bench.site:application"),
+        *("--http1-header-read-timeout", str(int(TIMEOUT_S * 1_000)), "bench.web.site:application"),
     ]
 
 
@@ -49,7 +49,7 @@ def gunicorn(port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "gunicorn", "--preload", "--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS)),
         *("--worker-class", "uvicorn_worker.UvicornWorker", "--keep-alive", str(int(TIMEOUT_S))),
-        *("--log-level", "error", "bench.site:application"),
+        *("--log-level", "error", "bench.web.site:application"),
     ]
 
 
@@ -179,7 +179,7 @@ def database() -> Iterator[Api]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.servers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.web.servers", description=__doc__)
     parser.add_argument("--packages", metavar="FOLDER", help="where granian, gunicorn and uvicorn-worker are installed")
     parser.add_argument("--quick", action="store_true", help="one round of 5 s instead of three of 10 s")
     options = parser.parse_args()
