@@ -16,7 +16,6 @@ from agents.drivers.base import RESUME_BYTES, Stop
 from fleet.postgres import statements
 from missions import operations
 from missions.control import duties
-from missions.engine.output.buffer import OutputBuffer
 from missions.engine.output.writer import CLOSE_TRIES, OutputWriter
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Output, Sortie
@@ -202,9 +201,8 @@ def _away(*_: Any) -> None:
     raise psycopg.OperationalError("away")
 
 
-def test_attempts_that_save_nothing_write_nothing(engine: Engine) -> None:
-    opened: list[OutputBuffer] = []
-    engine.output_writer._opened = opened.append  # type: ignore[method-assign]
-    mission = fleet.launch({"one": {"run": "true"}})
-    assert fleet.run_to_end(engine, mission) == "succeeded"
-    assert opened == []
+def test_attempts_that_report_nothing_open_no_connection_for_it(engine: Engine) -> None:
+    fleet.run_to_end(engine, fleet.launch({"one": {"run": "true"}}))
+    assert engine.output_writer._connection is None
+    fleet.run_to_end(engine, fleet.launch({"one": {"run": "echo 1"}}))
+    assert engine.output_writer._connection is not None
