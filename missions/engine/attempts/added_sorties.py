@@ -1,4 +1,4 @@
-"""The sorties that a running attempt asks to add, checked as a plan is."""
+"""Check the sorties that a running attempt asks to add, by the rules of a plan."""
 
 from __future__ import annotations
 

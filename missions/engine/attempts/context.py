@@ -1,4 +1,4 @@
-"""What an attempt takes from its mission, its needs and earlier attempts, and the scope of its templates."""
+"""What an attempt gets from its mission, its needs and earlier attempts, and the scope of its templates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from missions.plan import SortieSpec, templates
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the mission, the needs and earlier attempts give to an attempt."""
+    """What an attempt gets from its mission, its needs and earlier attempts."""
 
     mission: str
     folder: str
@@ -28,7 +28,7 @@ class Context:
     results: Needs
     states: Mapping[str, str]
     has_workspace: bool = False
-    resume: Any = None  # what the newest earlier attempt that saved anything saved to resume from
+    resume: Any = None  # the newest value to resume from that an earlier attempt saved
 
 
 def read(*, claim: Claim, spec: SortieSpec) -> Context:

@@ -1,4 +1,4 @@
-"""The work of an attempt as an external agent gets it, with its templates filled in."""
+"""Describe the work of an attempt to an external agent, with its templates filled in."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
 
 
 def _workspace(claim: Claim) -> dict[str, str]:
-    """Where the work is to be done: the agent sends a patch against `base`, the newest commit of the branch."""
+    """Where to do the work. The agent sends a patch against `base`, the newest commit of the branch."""
     workspace = Workspace.objects.get(mission_id=claim.mission)
     tip = repositories.find_tip(repositories.mirror(workspace.repository), workspace.branch)
     return {

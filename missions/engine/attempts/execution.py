@@ -64,7 +64,7 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
 
 @dataclass(slots=True, kw_only=True)
 class _Attempt:
-    """The steps of one attempt, from what it needs to its settlement."""
+    """The steps of one attempt, from its preparation to its settlement."""
 
     claim: Claim
     spec: SortieSpec
@@ -108,7 +108,7 @@ class _Attempt:
         return self._land(workspace, change)
 
     def failed(self, error: str, *, permanent: bool = False) -> Settlement:
-        """The settlement of an attempt that a fault has ended."""
+        """The settlement of an attempt that ended with a fault."""
         if self.prepared is None:
             return verdict.failed(claim=self.claim, spec=self.spec, error=error, permanent=permanent)
         redactor = self.prepared.brief.redactor()

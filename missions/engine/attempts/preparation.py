@@ -1,4 +1,4 @@
-"""Prepare an attempt: from its claim, its spec and its agent type to the brief that its driver gets."""
+"""Prepare an attempt: make the brief of its driver from its claim, its spec and its agent type."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DISK_BYTES = 10_000 * MB
 TMP_BYTES = 1_000 * MB
 PROCESSES = 512
 OPEN_FILES = 4_096
-RESERVE_BYTES = 1_000 * MB  # kept free on the disk for other users
+RESERVE_BYTES = 1_000 * MB  # left free on the disk for other users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def current(type_settings: TypeSettings) -> TypeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What an attempt needs: its driver, the brief, that of `verify` if the plan has one, and its workspace."""
+    """What an attempt needs: its driver, the driver's brief, the brief of `verify` (`check`) and its workspace."""
 
     driver: Driver
     brief: Brief
@@ -110,7 +110,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, fold
     if workspace is not None:
         base = workspace.brief(base)
     check = None
-    if spec.verify is not None:  # it finds in FLEET_RESUME what the work left there
+    if spec.verify is not None:  # without `resume`: FLEET_RESUME still has what the work wrote there
         check = _with_command(replace(base, resume=None), spec.verify, scope)
     match spec.driver:
         case "command":
@@ -233,9 +233,9 @@ def inheritable(names: frozenset[str]) -> frozenset[str]:
 
 
 def redactor_of_external(*, claim: Claim, spec: SortieSpec, agent_type: str, token: str) -> Redactor:
-    """Masks the secrets of an external agent's attempt in what it sends over the API.
+    """A redactor that masks the secrets of an external agent's attempt in what the agent sends over the API.
 
-    It knows the values of inherited variables only as this process has them.
+    Of inherited variables it knows only the values that this process has.
     """
     type_settings = current(TypeSettings(agent_type=agent_type))
     env: dict[str, str] = {}

@@ -29,7 +29,7 @@ def make(folder: Path) -> None:
 
 
 def sweep() -> int:
-    """Remove the folders that killed agents left behind, of attempts that no longer run. Returns how many."""
+    """Remove the folders of attempts that no longer run, which killed agents left behind. Returns how many."""
     attempts = {folder: attempt for folder in _folders() if (attempt := _attempt(folder.name)) is not None}
     sorties = {sortie for sortie, _ in attempts.values()}
     running = set(Sortie.objects.filter(id__in=sorties, state="running").values_list("id", "attempt"))

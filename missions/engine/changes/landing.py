@@ -17,7 +17,7 @@ from agents.drivers.base import Brief, Evidence, Stop
 from fleet import ids, invocation
 from missions.claims import Claim
 from missions.engine.changes.records import ChangeRecords
-from missions.engine.changes.workspace_attempt import WorkspaceAttempt, say, stop_if_asked
+from missions.engine.changes.workspace_attempt import WorkspaceAttempt, print_line, stop_if_asked
 from missions.engine.outages import Stopped, until_answered
 from missions.engine.output.buffer import OutputBuffer
 from missions.engine.settlement import verdict
@@ -28,7 +28,7 @@ from missions.workspaces import commits, conflicts, copies, lanes, merging, repo
 
 log = logging.getLogger("fleet.workspaces")
 
-MAX_MERGES = 20  # after which the sortie waits again: the branch moves although this attempt has its lane
+MAX_MERGES = 20  # then the sortie waits again: something moves the branch although this attempt has its lane
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,8 +49,8 @@ class Landing:
         if change.commit == change.base:
             return self._succeeded()
         if holder is not None:
-            what = f"the merge of {holder.name_for(self._claim.mission)}, which has reserved {holder.pattern}"
-            return wait(self._claim, WaitsOn.MERGE, what, blocked_by=holder.sortie)
+            waits_for = f"the merge of {holder.name_for(self._claim.mission)}, which has reserved {holder.pattern}"
+            return wait(self._claim, WaitsOn.MERGE, waits_for, blocked_by=holder.sortie)
         for _ in range(MAX_MERGES):
             stop_if_asked(self.stop)
             lane = until_answered(self._take_lane, stop=self.stop)
@@ -71,7 +71,7 @@ class Landing:
             if (evidence := self._verify(due, tree=merged.tree, commit=landed)) is not None:
                 return self._not_verified(evidence, tip=tip)
             if self._land(lane=lane, tip=tip, landed=landed):
-                say(self.output, f"Merged into {self._workspace.branch} as {landed[:12]}.")
+                print_line(self.output, f"Merged into {self._workspace.branch} as {landed[:12]}.")
                 return self._succeeded()
         return wait(self._claim, WaitsOn.MERGE, "another merge")
 
@@ -107,7 +107,7 @@ class Landing:
         return f"the merge of {holder}" if holder else "another merge"
 
     def _has_landed(self, tip: str) -> bool:
-        """Whether an earlier attempt moved the branch to the change and ended before it could say so."""
+        """Whether an earlier attempt moved the branch to the change and ended before it could settle."""
         change = self.change
         landing = change.state == Change.State.LANDING
         return landing and repositories.contains(self._store, commit=change.landed, ref=tip)
@@ -120,7 +120,7 @@ class Landing:
         return merging.create_commit(self._store, tree=tree, parent=tip, message=message)
 
     def _due(self, tree: str) -> list[tuple[Any, Brief | None]]:
-        """The commands that decide on success and have not passed with this tree, each with its brief if it has one."""
+        """The commands that must pass and have not passed with this tree yet, each with its brief if it has one."""
         commands: list[tuple[Any, Brief | None]] = [
             (self.attempt.spec.verify, self.check),
             (self._workspace.verify, None),
@@ -132,7 +132,7 @@ class Landing:
         ]
 
     def _set_up(self) -> Evidence | None:
-        """Build the copy if it does not exist any more. Returns the evidence of a failed setup, else None."""
+        """Rebuild the copy if it is gone. Returns the evidence of a failed setup, else None."""
         if self.attempt.copy.exists:
             return None
         with copies.lock(self.attempt.copy, attempt=self._claim.attempt) as descriptor:
@@ -140,9 +140,9 @@ class Landing:
         return self.attempt.set_up(output=self.output, stop=self.stop)
 
     def _verify(self, due: Sequence[tuple[Any, Brief | None]], *, tree: str, commit: str) -> Evidence | None:
-        """Run these commands in the copy, with exactly this tree, which `commit` has. None if all pass.
+        """Run these commands in the copy, which gets exactly the tree of `commit`. None if all pass.
 
-        Ignored files stay in the copy, so that nothing has to be installed again.
+        Ignored files stay in the copy, so that nothing must be installed again.
         """
         copy = self.attempt.copy
         for command, brief in due:
@@ -166,7 +166,7 @@ class Landing:
         until_answered(lambda: self._records.note_verified(tree, command, own=own), stop=self.stop)
 
     def _land(self, *, lane: str, tip: str, landed: str) -> bool:
-        """Move the branch to this commit. False if the branch or its lane has been moved meanwhile."""
+        """Move the branch to this commit. False if the branch or its lane has moved meanwhile."""
         change = self.change
         if not until_answered(lambda: self._records.intend(change, landed=landed, onto=tip), stop=self.stop):
             raise Stopped
@@ -200,7 +200,7 @@ class Landing:
         if self.change.base != tip:
             text = evidence.error or "`verify` of the workspace failed."
             return self._conflict(Conflict.Kind.VERIFY, tip=tip, text=text)
-        until_answered(lambda: self._records.drop(self.change), stop=self.stop)
+        until_answered(lambda: self._records.keep(self.change), stop=self.stop)
         reason = evidence.error or "it exited with an error"
         return self._failed(evidence, f"The work succeeded, but `verify` of the workspace failed: {reason}")
 
@@ -228,16 +228,16 @@ class Landing:
         with_whom = f" with {', '.join(others)}" if others else ""
         where = f" in {', '.join(map(conflicts.printable, files[:3]))}" if files else ""
         merges = kind != Conflict.Kind.MERGE
-        what = f"it fails together{with_whom}" if merges else f"its change conflicts{with_whom}{where}"
-        error = f"{what[0].upper()}{what[1:]}.\n{text}"[: verdict.ERROR_LENGTH]
+        reason = f"it fails together{with_whom}" if merges else f"its change conflicts{with_whom}{where}"
+        error = f"{reason[0].upper()}{reason[1:]}.\n{text}"[: verdict.ERROR_LENGTH]
         match outcome:
             case Conflict.Outcome.REWORK:
-                settlement = wait(self._claim, WaitsOn.TIME, f"its next attempt, because {what}")
+                settlement = wait(self._claim, WaitsOn.TIME, f"its next attempt, because {reason}")
                 return replace(settlement, error=error)
             case Conflict.Outcome.PERSON:
                 mission = ids.encode(ids.MISSION, self._claim.mission)
                 command = invocation.command("fleet_mission", "resolve", mission, self._claim.key, "--retry")
-                settlement = wait(self._claim, WaitsOn.PERSON, f"a person, because {what}: {command}")
+                settlement = wait(self._claim, WaitsOn.PERSON, f"a person, because {reason}: {command}")
                 return replace(settlement, error=error)
             case _:
                 settlement = verdict.failed(claim=self._claim, spec=self.attempt.spec, error=error, permanent=True)
@@ -251,7 +251,7 @@ def wait_for_person(attempt: WorkspaceAttempt) -> Settlement:
     return wait(attempt.claim, WaitsOn.PERSON, f"a person, because {reason}")
 
 
-def wait(claim: Claim, on: WaitsOn, what: str, *, blocked_by: UUID | None = None) -> Settlement:
+def wait(claim: Claim, on: WaitsOn, waits_for: str, *, blocked_by: UUID | None = None) -> Settlement:
     """The settlement of an attempt whose work is committed, and whose sortie waits for something else."""
     return Settlement(
         id=claim.id,
@@ -259,7 +259,7 @@ def wait(claim: Claim, on: WaitsOn, what: str, *, blocked_by: UUID | None = None
         state="waiting",
         outcome="committed",
         waits_on=on,
-        waits_for=what[:500],
+        waits_for=waits_for[:500],
         blocked_by=blocked_by,
         has_change=True,
     )

@@ -1,4 +1,4 @@
-"""The rows of an attempt's change: what it committed, what became of that, and which trees have passed."""
+"""The rows of an attempt's change: its commit, what became of it, and which trees have passed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ TO_MERGE = (Change.State.COMMITTED, Change.State.LANDING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRecords:
-    """Writes the rows of one attempt. Stopped if it is no longer the running one."""
+    """Writes the rows of one attempt. Raises Stopped if it is no longer the running one."""
 
     claim: Claim
     workspace: Workspace
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """A transaction in which this attempt is and stays the running one. Stopped if another one is."""
+        """A transaction that locks this attempt as the running one. Raises Stopped if it is not."""
         sortie = Sortie.objects.filter(id=self.claim.id, state="running", attempt=self.claim.attempt)
         with transaction.atomic():
             if sortie.select_for_update(no_key=True).first() is None:
@@ -46,7 +46,7 @@ class ChangeRecords:
         Otherwise that is a conflict of kind `stray`, and the reservation of the other sortie is returned too.
         """
         with transaction.atomic():
-            # So that nobody is granted these files meanwhile.
+            # so that nobody else is granted these files meanwhile
             locks.lock(Lock.ADMISSION, halted_s=reservations.HALTED_S)
             obstacles = reservations.obstacles(
                 sortie=self.claim.id,
@@ -68,7 +68,7 @@ class ChangeRecords:
             return self.save(commit, state=Change.State.COMMITTED, **facts), next(iter(obstacles.values()), None)
 
     def save(self, commit: Commit, *, state: Change.State, **facts: Any) -> Change:
-        """Store the change of this attempt; those of earlier attempts have been superseded."""
+        """Store the change of this attempt, which supersedes those of earlier attempts."""
         with self._running():
             Change.objects.filter(sortie_id=self.claim.id, state__in=(*TO_MERGE, Change.State.CONFLICTED)).exclude(
                 attempt=self.claim.attempt
@@ -91,13 +91,13 @@ class ChangeRecords:
             )
             return change
 
-    def drop(self, change: Change) -> None:
-        """Keep a change that failed its checks, for people to look at."""
+    def keep(self, change: Change) -> None:
+        """Mark a change that failed its checks as kept: nothing merges it, but people can look at it."""
         with self._running():
             Change.objects.filter(id=change.id).update(state=Change.State.KEPT)
 
     def take_over(self, change: Change) -> None:
-        """Make the artifacts of the attempt that did the work those of this one, which merges it."""
+        """Move the artifacts of the attempt that did the work to this attempt, which merges it."""
         with connection.cursor() as cursor:
             cursor.execute(
                 statements.read("missions.artifacts", "take_over"),
@@ -124,11 +124,11 @@ class ChangeRecords:
         VerifiedTree.objects.get_or_create(mission_id=self.claim.mission, tree=tree, command=digest)
 
     def _digest(self, command: Any, *, own: bool) -> str:
-        """Identifies a command together with what else decides on its outcome: folder and environment of the sortie."""
+        """Identifies a command, and its sortie if the folder and the environment of the sortie matter too (`own`)."""
         return hashlib.sha256(json.dumps([command, self.claim.key if own else None]).encode()).hexdigest()
 
     def record_conflict(self, change: Change, *, kind: Conflict.Kind, **facts: Any) -> Conflict.Outcome:
-        """Store a conflict of the change, and decide by the plan who resolves it."""
+        """Store a conflict of the change. The plan decides who resolves it."""
         match self.workspace.conflicts:
             case "rework" if conflicts.reworks(self.claim.id) < self.workspace.reworks:
                 outcome = Conflict.Outcome.REWORK

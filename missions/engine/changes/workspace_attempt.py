@@ -41,7 +41,7 @@ NO_CHANGE_BYTES = 2_000
 class WorkspaceAttempt:
     """One attempt of a sortie that has a workspace. `base` is the brief that its commands share.
 
-    `change` is earlier work of the sortie that is still to be merged, or that conflicts; `conflict` the newest one.
+    `change` is earlier work of the sortie that is not merged yet, or that conflicts; `conflict` is its newest conflict.
     """
 
     claim: Claim
@@ -51,7 +51,7 @@ class WorkspaceAttempt:
     change: Change | None
     conflict: Conflict | None
     leftover: int = 0  # the number of an earlier attempt that ended without a commit
-    patch: Patch | None = None  # the work of an external agent, which is still to be committed
+    patch: Patch | None = None  # the work of an external agent, not committed yet
     saved: SavedWork | None = None  # uncommitted work that a restore has put back, from which this attempt continues
     base: Brief | None = None
     tip: str = ""
@@ -74,12 +74,12 @@ class WorkspaceAttempt:
 
     @property
     def only_merges(self) -> bool:
-        """Whether the work is done, and only has to be merged."""
+        """Whether the work is done and only needs to be merged."""
         return self.change is not None and self.change.state in TO_MERGE
 
     @property
     def waits_for_person(self) -> bool:
-        """Whether a person has to decide about the newest conflict, and has not yet."""
+        """Whether a person must still decide about the newest conflict."""
         return (
             self.change is not None
             and self.change.state == Change.State.CONFLICTED
@@ -101,8 +101,8 @@ class WorkspaceAttempt:
     def make_copy(self, *, output: OutputBuffer, stop: Stop) -> tuple[Evidence | None, dict[str, Any] | None]:
         """Build the copy, and run the plan's `setup` in it.
 
-        Returns the evidence of a failed setup, else None; and the description of the conflict that this attempt has to
-        resolve, if there is one, which is then also in the scratch folder.
+        Returns the evidence of a failed setup, else None; and the description of the conflict that this attempt must
+        resolve, if there is one. The description is then also in the scratch folder.
         """
         workspace = self.workspace
         git.require()
@@ -127,9 +127,9 @@ class WorkspaceAttempt:
         return self.set_up(output=output, stop=stop), description
 
     def commit_patch(self, *, output: OutputBuffer, stop: Stop) -> Change | Evidence:
-        """Commit what an external agent has sent. Returns the change, or the evidence of a failed setup.
+        """Commit the patch of an external agent. Returns the change, or the evidence of a failed setup.
 
-        commits.Refused if the patch may not be committed, or does not apply to the commit that it is based on.
+        Raises commits.Refused if the patch may not be committed, or does not apply to the commit that it is based on.
         """
         assert self.patch is not None
         git.require()
@@ -156,7 +156,7 @@ class WorkspaceAttempt:
             until_answered(lambda: Patch.objects.filter(sortie=self.claim.id).delete(), stop=stop)
 
     def build(self, *, tip: str, descriptor: int, tree: str = "") -> None:
-        """Build the copy, with the ignored files that the repository's `.worktreeinclude` names. Call it with the lock."""
+        """Build the copy, with the ignored files that `.worktreeinclude` names. The caller holds its lock."""
         workspace = self.workspace
         copies.make(
             self.copy,
@@ -180,7 +180,7 @@ class WorkspaceAttempt:
         )
 
     def with_conflict(self, brief: Brief, description: dict[str, Any] | None) -> Brief:
-        """The brief of the work, with the conflict that it has to resolve."""
+        """The brief of the work, with the conflict that it must resolve."""
         if description is None:
             return brief
         path = brief.scratch / CONFLICT
@@ -188,7 +188,7 @@ class WorkspaceAttempt:
         return replace(brief, stdin=stdin, env={**brief.env, "FLEET_CONFLICT": str(path)})
 
     def _keep_leftovers(self, number: int) -> None:
-        """Commit what an attempt left that ended without a commit, because its agent was lost, for example."""
+        """Commit the work of an attempt that ended without a commit, for example because its agent was lost."""
         with suppress(errors.FleetError, OSError):
             commit = self._commit(number, base=self.copy.base, secret="")
             if commit.files:
@@ -197,7 +197,7 @@ class WorkspaceAttempt:
     # ── After the work ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def keep(self) -> None:
-        """Commit the work of an unsuccessful attempt, so that people can look at it. Raises nothing."""
+        """Commit the work of an unsuccessful attempt, so that people can look at it. Never raises."""
         try:
             with copies.lock(self.copy, attempt=self.claim.attempt):
                 commit = self._commit(self.claim.attempt, base=self.tip, secret=self._secret)
@@ -207,14 +207,15 @@ class WorkspaceAttempt:
             log.warning("%s: its work could not be kept: %s", self.claim.marker, fault)
 
     def note_tree(self) -> None:
-        """Note what the files are that the sortie's `verify` checks; it may change them."""
+        """Note the tree that the sortie's `verify` checks, because `verify` may change it."""
         with copies.lock(self.copy, attempt=self.claim.attempt):
             self.checked_tree = commits.write_tree(self.copy, max_bytes=settings.FLEET_COMMIT_BYTES)
 
     def commit(self, *, evidence: Evidence, added: Sequence[SortieSpec], output: OutputBuffer, stop: Stop) -> Change:
-        """Commit the work of a good attempt. commits.Refused if it may not be committed.
+        """Commit the work of a successful attempt.
 
-        errors.Unavailable if it changed nothing although the plan requires a change.
+        Raises commits.Refused if it may not be committed, and NothingChanged if the plan requires a change and there is
+        none.
         """
         merged = (self.tip, self.change.commit) if self.change is not None else ()
         with copies.lock(self.copy, attempt=self.claim.attempt):
@@ -224,7 +225,7 @@ class WorkspaceAttempt:
         if not commit.files and not no_change and self.spec.changes == "required" and self.change is None:
             raise NothingChanged
         if commit.files:
-            say(output, f"Committed {_amount(commit)} as {commit.commit[:12]}.")
+            print_line(output, f"Committed {_amount(commit)} as {commit.commit[:12]}.")
         change, self.holder = until_answered(
             lambda: self.records.save_committed(
                 commit,
@@ -280,7 +281,7 @@ class WorkspaceAttempt:
         return drivers.get("command").run(brief=brief, reporter=output, stop=stop)
 
     def _declared_no_change(self) -> str:
-        """Why nothing had to be changed, as the work wrote it to FLEET_NO_CHANGE; "" if it wrote nothing."""
+        """The reason that the work wrote to FLEET_NO_CHANGE for changing nothing; "" if it wrote none."""
         with suppress(OSError, UnicodeDecodeError):
             folder = beneath.open_path(self._base.scratch, folder=True)
             try:
@@ -298,17 +299,17 @@ class NothingChanged(errors.Unavailable):
     def __init__(self) -> None:
         super().__init__(
             "The work ended well but changed no file.",
-            hint="If nothing has to be changed, let it write the reason to $FLEET_NO_CHANGE, or set changes: optional.",
+            hint="If no change is needed, let it write the reason to $FLEET_NO_CHANGE, or set changes: optional.",
         )
 
 
 def stop_if_asked(stop: Stop) -> None:
-    """Stopped if the attempt has to stop."""
+    """Raise Stopped if the attempt must stop."""
     if stop.reason is not None:
         raise Stopped
 
 
-def say(output: OutputBuffer, text: str) -> None:
+def print_line(output: OutputBuffer, text: str) -> None:
     """Print a line to the output of the attempt."""
     output.output(stream="fleet", data=f"{text}\n".encode())
 

@@ -39,7 +39,7 @@ class OutputBuffer:
     max_bytes: int  # half for the head, half for the tail
     on_open: Callable[[OutputBuffer], None]  # called at the first report: most short attempts report nothing
     is_open: bool = False
-    pieces: deque[Piece] = field(default_factory=deque)  # to be written at the next flush
+    pieces: deque[Piece] = field(default_factory=deque)  # written at the next flush
     tail: deque[Piece] = field(default_factory=deque)
     head_bytes: int = 0
     tail_bytes: int = 0
@@ -94,7 +94,7 @@ class OutputBuffer:
             self.on_open(self)
 
     def close(self) -> None:
-        """The output is complete: queue its tail for writing."""
+        """Call it when the output is complete: it queues the tail for writing."""
         with self.lock:
             if self.dropped_bytes:
                 self.pieces.append(Piece("fleet", time.time(), f"\n… {self.dropped_bytes:,} bytes left out …\n"))

@@ -20,7 +20,7 @@ log = logging.getLogger("fleet.output")
 
 FLUSH_S = 0.25
 ACTIVITY_S = 10.0  # how often an attempt's activity is recorded, which the alert `silent` reads
-CLOSE_TRIES = 40  # a Postgres that restarts is back by then; after that the rest of an output is given up
+CLOSE_TRIES = 40  # a Postgres that restarts is back by then; after that the rest of an output is discarded
 
 
 class OutputWriter(threading.Thread):
@@ -46,8 +46,8 @@ class OutputWriter(threading.Thread):
     def close(self, buffer: OutputBuffer, *, stop: Stop) -> None:
         """Write the rest of a buffer, so that an attempt's output is stored before its outcome.
 
-        After CLOSE_TRIES the rest is given up. A value to resume from is kept until the lease ends, because an outage
-        of Postgres that the outcome survives must not lose it.
+        After CLOSE_TRIES the rest is discarded. A value to resume from is retried until the lease ends, because the
+        outcome survives such an outage of Postgres, so the value must too.
         """
         if not buffer.is_open:
             return

@@ -9,7 +9,7 @@ the next one: settlements and claims in one transaction. A slot that has finishe
 the same call, and may get just the sorties that it freed.
 
 While Postgres does not answer, the committer keeps its posts and retries. It also repeats a commit whose outcome is
-unknown: the fence (sortie, attempt) makes that harmless, and claims whose answer was lost are found and handed back.
+unknown. The fence (sortie, attempt) makes that harmless, and claims whose answer was lost are found and handed back.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class Committer(threading.Thread):
             self.on_settled(settlement, settlement.id in consequences.accepted)
 
     def _hand_back_strays(self, cursor: hot_path.Cursor, consequences: Consequences) -> None:
-        """Hand back claims whose answer was lost: the database assigns them to this agent, which does not know them."""
+        """Hand back claims whose answer was lost: the database has them, but this agent never received them."""
         cursor.execute(
             "SELECT id, attempt FROM missions_sortie WHERE state = 'running' AND agent_id = %(agent)s",
             {"agent": self.party.agent},
@@ -235,7 +235,7 @@ class Committer(threading.Thread):
             )
 
     def _follow_up(self, batch: list[_Post], consequences: Consequences) -> None:
-        """Send hints and complete missions. It may fail without harm, because the control loop repeats it."""
+        """Send hints and complete missions. A failure does no harm, because the control loop repeats both."""
         queued = {agent_type: count for agent_type, count in consequences.freed.items() if count > 0}
         self.send_hints(queued, consequences.queued_sorties)
         unfinished = {claim.mission for post in batch for claim in post.claimed}

@@ -1,7 +1,7 @@
 """Celery's remote control of agents, limited to the questions that Flower and other agents ask.
 
-Whoever can write to Redis could otherwise end agents, or read their settings, with the password of Redis in them. Flower
-would show those to every admin. Orders to agents are rows in Postgres (agents/operations/ordering.py).
+Otherwise anyone who can write to Redis could end agents or read their settings, which contain the password of Redis.
+Flower would show those settings to every admin. Orders to agents are rows in Postgres (agents/operations/ordering.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from celery.worker.control import Panel
 ALLOWED = frozenset(
     {
         *("ping", "stats", "active_queues", "registered", "scheduled", "active", "reserved", "revoked"),
-        *("hello", "heartbeat", "enable_events", "election"),  # that agents and Flower send by themselves
+        *("hello", "heartbeat", "enable_events", "election"),  # sent by agents and Flower themselves
     }
 )
 
@@ -25,4 +25,4 @@ def restrict() -> None:
 
 
 def _refuse(state: Any, **arguments: Any) -> dict[str, str]:
-    return {"error": "Agents of the fleet do not answer this."}
+    return {"error": "Agents of the fleet do not accept this command."}

@@ -3,11 +3,11 @@
 `missions.engine.attempts.execution` executes one attempt; `committer` writes settlements and claims to the database.
 
 **Leases.** The database has the authority: a running sortie has a lease, which ends by the database's clock. This
-process trusts a lease for less time than it lasts, counted on its own monotonic clock from when it *requested* the
-lease (`end` in `fleet/lease.py`). It renews all leases together every few seconds. The answer says which sorties were
-cancelled; leases absent from it are lost. Each renewal is passed on to the attempt's shim, which stops the work by
-itself if none arrives in time, because this process may be halted. If a lease is lost or could not be renewed in time,
-the driver is stopped and its outcome is not posted. The fence (sortie, attempt) would refuse it anyway.
+process trusts a lease for less time than it lasts, counted on its own monotonic clock from the moment it *requested*
+the lease (`end` in `fleet/lease.py`). It renews all leases together every few seconds. The answer says which sorties
+were cancelled; leases absent from it are lost. Each renewal is passed on to the attempt's shim. This process may be
+halted, so the shim stops the work by itself if no renewal arrives in time. If a lease is lost or was not renewed in
+time, the driver is stopped and its outcome is not posted. The fence (sortie, attempt) would refuse it anyway.
 
 **Lists.** Under a backlog of short sorties, a slot claims several at once and settles them together. If one of them
 takes long, those that have not started are handed back (`_watch_forever`).
@@ -45,7 +45,7 @@ log = logging.getLogger("fleet.engine")
 
 SHORT_S = 0.005  # if sorties take less than this on average, the lists get longer
 LONG_S = 0.020  # if they take more than this, a list has one sortie again
-BLOCKED_S = 0.100  # if a sortie takes longer than this, the unstarted rest of its list is handed back
+BLOCKED_S = 0.100  # if a sortie takes longer than this, the rest of its list is handed back
 POST_S = 0.002  # how long a slot withholds outcomes, to settle them together
 LONGEST_LIST = 64
 TICK_S = 0.05
@@ -72,7 +72,7 @@ class ActiveClaim:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """The list of claims that one slot works off."""
+    """The claims that one slot executes, one after the other."""
 
     waiting: deque[ActiveClaim]
     since: float = 0.0  # when the current sortie started
@@ -91,7 +91,7 @@ class Engine:
             send_hints=hint_publisher.send,
             on_settled=self._on_settled,
         )
-        self.flown = 0  # sorties settled and accepted, ever
+        self.flown = 0  # sorties whose settlement was accepted, since the start
         self._claims: dict[tuple[UUID, int], ActiveClaim] = {}
         self._batches: set[Batch] = set()
         self._free = threading.Semaphore(slots)
@@ -129,7 +129,7 @@ class Engine:
         with self._lock:
             self._busy += 1
         try:
-            return self._work_off(TaskSummary() if summary is None else summary)
+            return self._run_slot(TaskSummary() if summary is None else summary)
         finally:
             self._free.release()
             with self._lock:
@@ -167,7 +167,7 @@ class Engine:
 
     # ── A slot ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _work_off(self, summary: TaskSummary) -> int:
+    def _run_slot(self, summary: TaskSummary) -> int:
         executed = 0
         settlements: list[Settlement] = []
         while True:
@@ -218,7 +218,7 @@ class Engine:
             return active_claim
 
     def _execute(self, active_claim: ActiveClaim) -> Settlement | None:
-        """Execute one attempt. None if there is nothing to settle: the lease is lost, or the claim is returned."""
+        """Execute one attempt. None if there is nothing to settle: the lease was lost, or the claim was returned."""
         claim = active_claim.claim
         if active_claim.must_stop(time.monotonic()) or active_claim.stopped_for(StopReason.LEASE_LOST):
             self._forget(active_claim)
@@ -257,7 +257,7 @@ class Engine:
         finally:
             connection.close()
 
-    # ── Held claims ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Current claims ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_settled(self, settlement: Settlement, accepted: bool) -> None:
         with self._lock:

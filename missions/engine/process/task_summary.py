@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fleet import ids
 from missions.engine.settlement.settling import Settlement
 
-MAX_IDS = 5  # sorties that are listed by id
+MAX_IDS = 5  # sorties listed by id
 WORDS = {"succeeded": "succeeded", "failed": "failed", "waiting": "to be retried", "cancelled": "cancelled"}
 
 

@@ -137,7 +137,7 @@ def insert(
 
 
 def _reserve(cursor: Cursor, *, mission: UUID, specs: Sequence[SortieSpec], sorties: Mapping[str, UUID]) -> None:
-    """Insert the reservations that the plan asks for (`touches` and `reads`); admission puts them into force."""
+    """Insert the reservations that the plan requests (`touches` and `reads`); admission puts them into force."""
     if not any(spec.touches or spec.reads for spec in specs):
         return
     cursor.execute(

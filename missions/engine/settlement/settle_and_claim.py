@@ -27,7 +27,7 @@ from missions.engine.settlement.settling import Consequences, Settlement
 class Party:
     """The agent that settles and claims, its type, and the seconds for which a claim is leased.
 
-    An external agent gets no sorties whose work is done and only has to be merged.
+    An external agent gets no sorties whose work is done and only needs to be merged.
     """
 
     agent: UUID
@@ -37,7 +37,7 @@ class Party:
 
 
 def is_plain(settlement: Settlement) -> bool:
-    """Whether the one statement suffices: it adds no sorties, no dependent is skipped, and no change follows."""
+    """Whether the one statement suffices: the settlement adds no sorties, skips no dependent and has no change."""
     return settlement.state == "succeeded" and not settlement.added and not settlement.has_change
 
 

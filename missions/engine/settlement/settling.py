@@ -31,14 +31,14 @@ class Settlement:
     delay_s: float = 0.0  # until the retry
     waits_on: str = "time"  # if it waits: missions.models.WaitsOn
     waits_for: str = ""
-    blocked_by: UUID | None = None  # if it waits for a merge: the sortie that is to be merged first
+    blocked_by: UUID | None = None  # if it waits for a merge: the sortie to merge first
     result: str | None = None  # JSON text
     error: str = ""
     exit_code: int | None = None
     cpu_s: float | None = None
     max_rss_bytes: int | None = None
     added: tuple[SortieSpec, ...] = ()
-    has_change: bool = False  # it works in a copy of a repository: its change and the lane of its branch follow
+    has_change: bool = False  # it works in a copy of a repository, so its change and its lane are settled too
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ def free(cursor: Cursor, *, ended: Sequence[UUID], consequences: Consequences) -
 
 
 def settle_changes(cursor: Cursor, *, sorties: Sequence[UUID], consequences: Consequences) -> None:
-    """Record that the changes of these sorties have landed, if they have succeeded, and give on the lanes."""
+    """Record that the changes of those sorties that succeeded have landed, and pass on the lanes of all."""
     cursor.execute(statements.read("missions.engine.settlement", "settle_changes"), {"sorties": list(sorties)})
     consequences.note(lanes.grant(cursor, after=sorties))
 

@@ -45,7 +45,7 @@ def failed(
 ) -> Settlement:
     """The settlement of a failed try: the sortie waits for its next try, or has failed.
 
-    A permanent fault is one of the plan or of the result, which the next try would meet again (docs/drivers.md).
+    A permanent fault is one of the plan or of the result, so the next try would fail in the same way (docs/drivers.md).
     """
     evidence = evidence or Evidence(finished=False, ok=False)
     tries = claim.tries + 1

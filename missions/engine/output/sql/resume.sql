@@ -1,4 +1,4 @@
--- Store what attempts saved to resume from, each only if its attempt is the running one.
+-- Store the values that attempts saved to resume from, each only if its attempt is the running one.
 WITH locked AS (
     SELECT a.id, saved.resume
     FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(resumes)s::text[]) AS saved (id, attempt, resume)

@@ -7,7 +7,7 @@
 -- 3. The agent continues with sorties that it freed for its own type, unless something more urgent is queued. The rest
 --    of the sorties that it wants come from the queue: the most urgent first, then by the fair order between missions.
 --    Rows that another agent is claiming are skipped. An agent that is no longer live gets none. An external agent gets
---    none whose work only has to be merged, or conflicts: that needs a copy of the repository.
+--    none whose work only needs to be merged, or conflicts: that needs a copy of the repository.
 --
 -- If two of these statements meet at one dependent, the second waits at `FOR UPDATE` for the first, then rereads the
 -- row. `bad` (ended badly) repeats the rule of `ended_badly` in missions/states.py.

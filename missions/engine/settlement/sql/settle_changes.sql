@@ -1,5 +1,5 @@
--- The changes of sorties that have just succeeded have landed, and their conflicts are resolved. If a sortie has failed, so
--- has the attempt to resolve its conflict.
+-- Record that the changes of sorties that have just succeeded have landed, and close the conflicts of sorties that have
+-- ended: a person's conflict is resolved if the sortie has succeeded, and a rework has failed with its sortie.
 WITH landed AS (
     UPDATE missions_change c SET state = 'landed'
     FROM missions_sortie s
