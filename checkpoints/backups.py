@@ -1,4 +1,4 @@
-"""What checkpoints have in a backup, and what has to happen to restored ones."""
+"""Adds checkpoints to backups of the fleet, and registers what restored ones need."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ _COLOURS = {Level.LOW: "#6b7280", Level.MEDIUM: "#b45309", Level.HIGH: "#b91c1c"
 
 
 def replaced(restored: Restored) -> SafeString | None:
-    """Where the state is that a restore has replaced; None if there was none."""
+    """Where to find the state that a restore has replaced; None if there was none."""
     if restored.safety is None:
         return None
-    branch = f" What its branch had is under {restored.replaced}." if restored.replaced else ""
+    branch = f" Its branch before the restore is kept as {restored.replaced}." if restored.replaced else ""
     link = rendering.link(restored.safety, restored.safety.ref)
     return format_html("The replaced state is in {}.{}", link, branch)
 

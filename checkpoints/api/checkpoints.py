@@ -217,7 +217,7 @@ class Verify(Costly):
 class RestoreCheckpoint(Costly):
     @endpoint("checkpoints.restore", body=Restore, response=shapes.RestoredResponse, status=202, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
-        """Put a mission back as the checkpoint has it, and leave it paused. The replaced state is captured first.
+        """Return a mission to its state in the checkpoint, and leave it paused. The replaced state is captured first.
         Requires plan.execute, as `resume` of a mission does."""
         return _restore(actor_of(request), ref, body, resume=False)
 

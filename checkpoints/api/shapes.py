@@ -46,7 +46,7 @@ class CheckpointResponse(serializers.Serializer[Any]):
 
 
 class SavedMission(serializers.Serializer[Any]):
-    """A mission as a checkpoint has it."""
+    """A mission in a checkpoint."""
 
     id = Id(ids.MISSION)
     name = serializers.CharField(initial="Repository audit")
@@ -118,19 +118,17 @@ class RecoveryPlanResponse(serializers.Serializer[Any]):
     resume = _keys(None, "run from where they stopped")
     create = _keys(None, "have no row now")  # type: ignore[assignment]
     drop = _keys(None, "were added since and are removed")
-    lost = _keys("lint", "have succeeded since, and would run again or go away")
+    lost = _keys("lint", "have succeeded since, and would run again or be removed")
     stopped = _keys(None, "are running and are stopped")
     uncommitted = _keys(None, "get back the uncommitted work that they had")
     agents_to_spawn = serializers.ListField(
-        child=serializers.CharField(), initial=[], help_text="agent types with work to do and without an agent"
+        child=serializers.CharField(), initial=[], help_text="agent types that have work and no agent"
     )
     branch = serializers.CharField(
         initial="", allow_blank=True, help_text="of the mission's workspace; empty without a workspace"
     )
     tip = serializers.CharField(initial="", allow_blank=True, help_text="the commit that the branch is moved to")
-    commits_removed = serializers.IntegerField(
-        initial=0, help_text="that the branch has now and will not have any more"
-    )
+    commits_removed = serializers.IntegerField(initial=0, help_text="commits that the branch has now and would lose")
     risks = RiskResponse(many=True)
     bytes = serializers.IntegerField(initial=20_480, help_text="size of the files that a restore reads")
     age_s = serializers.FloatField(initial=61.5)
@@ -186,7 +184,7 @@ class RestoredResponse(serializers.Serializer[Any]):
     replaced = serializers.CharField(
         initial="",
         allow_blank=True,
-        help_text="the ref in the fleet's mirror of what the branch had before; empty without a workspace",
+        help_text="the ref in the fleet's mirror for what the branch had before; empty without a workspace",
     )
 
 

@@ -61,7 +61,7 @@ class Writer:
         self._member(_blob(part), data := zstandard.ZstdCompressor(level=LEVEL).compress(content), len(data))
 
     def artifact(self, digest: str, size: int, chunks: Iterable[bytes]) -> None:
-        """Write an artifact. Malformed if the chunks do not add up to `size`; what was written is then unusable."""
+        """Write an artifact. Raises Malformed if the chunks do not add up to `size`; the container is then unusable."""
         self._member(f"artifacts/{digest}", chunks, size)
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class Reader:
         return header
 
     def _size(self, header: bytes, name: str, limit: int) -> int:
-        """The size of a member. Malformed unless its header is exactly what a Writer would write."""
+        """The size of a member. Raises Malformed unless its header is exactly what a Writer would write."""
         if not _OCTAL.fullmatch(header[_SIZE]):
             raise Malformed(f"the header of {name} does not have the form that a fleet writes")
         size = int(header[_SIZE][:11], 8)

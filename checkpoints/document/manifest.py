@@ -88,7 +88,7 @@ def serialize(manifest: Manifest) -> bytes:
 
 
 def parse(data: bytes) -> Manifest:
-    """Parse a manifest. Malformed if it is not one, was changed, or has a newer format."""
+    """Parse a manifest. Raises Malformed if it is not one, was changed, or has a newer format."""
     try:
         document: dict[str, Any] = json.loads(data)
         claimed = document.pop("sha256")

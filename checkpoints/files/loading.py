@@ -18,7 +18,7 @@ from fleet import errors, ids
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedMission:
-    """A mission as a checkpoint has it: its own two lines, and the lines of its sorties by key."""
+    """A mission in a checkpoint: its own two lines, and the lines of its sorties by key."""
 
     entry: MissionEntry
     mission_lines: str
@@ -43,7 +43,7 @@ class SavedMission:
 
 
 def mission_entry(manifest: Manifest, mission: UUID | None) -> MissionEntry:
-    """The entry of a mission, by default the only one. NotFound if it has no entry; Invalid if one must be named."""
+    """The entry of a mission; if that is None, the only one. Raises NotFound, or Invalid if there are several."""
     if mission is None:
         if len(manifest.missions) != 1:
             names = ", ".join(entry.id for entry in manifest.missions)
@@ -61,14 +61,14 @@ def mission_entry(manifest: Manifest, mission: UUID | None) -> MissionEntry:
 
 
 def load_intact(checkpoint: Checkpoint, mission: UUID | None) -> SavedMission:
-    """Read a mission from a checkpoint. If it is damaged, the error names the newest intact checkpoint."""
+    """Read a mission from a checkpoint. If the checkpoint is damaged, the error names the newest intact one."""
     with naming_alternative(checkpoint, mission):
         return load(mission_entry(storage.read_manifest(checkpoint.ref), mission))
 
 
 @contextmanager
 def naming_alternative(checkpoint: Checkpoint, mission: UUID | None) -> Iterator[None]:
-    """If a file of the checkpoint turns out to be damaged, let the error name the newest intact one."""
+    """Run a block; if it finds a file of the checkpoint damaged, the error names the newest intact checkpoint."""
     try:
         yield
     except storage.Damaged as fault:
@@ -96,9 +96,9 @@ def newest_intact(*, mission: UUID, except_for: Checkpoint | None = None) -> Che
 
 
 def load(entry: MissionEntry, *, unlike: Mapping[int, Part] = MappingProxyType({})) -> SavedMission:
-    """Read a mission, without buckets that are equal to those of `unlike`.
+    """Read a mission, without the buckets that equal those of `unlike`.
 
-    Damaged if a blob is missing, was changed, or is not what the manifest says it is.
+    Raises Damaged if a blob is missing, was changed, or does not match the manifest.
     """
     state: dict[str, str] = {}
     kept: dict[str, str] = {}

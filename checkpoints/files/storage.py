@@ -1,6 +1,6 @@
 """The files of checkpoints: `<id>/manifest.json`, and `blobs/<SHA-256 of the content>.zst`, compressed with zstd.
 
-All checkpoints with the same content share a blob. A file is complete and on the disk before anything refers to it.
+Checkpoints with the same content share its blob. A file is complete and on disk before anything refers to it.
 `zstd -dc blobs/….zst | jq` shows a blob.
 """
 
@@ -34,7 +34,7 @@ class Damaged(errors.Conflict):
 
 
 class Blobs(WholeFiles):
-    """Like the storage of artifacts, but a file gets its name only when it is on the disk."""
+    """Like the storage of artifacts, but a file gets its name only once it is on disk."""
 
     def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str:
         assert name is not None
@@ -77,7 +77,7 @@ def open_private(path: str, flags: int) -> int:
 
 
 def add(contents: Mapping[str, bytes]) -> int:
-    """Store contents by their SHA-256, and return the bytes that this added. OSError if the disk is full."""
+    """Store contents by their SHA-256, and return the number of bytes added. Raises OSError if the disk is full."""
     store = _store()
     missing = [name for name in contents if not store.exists(_blob(name))]
 
@@ -103,7 +103,7 @@ def add_manifest(manifest: Manifest) -> tuple[str, int]:
 
 
 def read(part: Part) -> str:
-    """The content of a blob, checked against its SHA-256. Damaged if it is missing or was changed."""
+    """The content of a blob, checked against its SHA-256. Raises Damaged if it is missing or was changed."""
     try:
         with _store().open(_blob(part.blob)) as file:
             data = decompress(file.read(), size=part.bytes)
@@ -117,18 +117,18 @@ def read(part: Part) -> str:
 
 
 def read_bucket(part: Part) -> Bucket:
-    """Read a bucket of sorties. Damaged if its blob is missing, was changed, or is something else."""
+    """Read a bucket of sorties. Raises Damaged if its blob is missing, was changed, or is no bucket."""
     try:
         bucket = Bucket.parse(text := read(part))
     except ValueError as fault:
         raise Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {fault}.") from fault
     if buckets.digest_of(text) != part.digest:
-        raise Damaged(f"The digest of the blob {part.blob[:12]}… is not the one in the manifest.")
+        raise Damaged(f"The digest of the blob {part.blob[:12]}… does not match the manifest.")
     return bucket
 
 
 def decompress(data: bytes, *, size: int) -> bytes:
-    """Decompress one blob. Malformed if it is not zstd or does not contain exactly `size` bytes."""
+    """Decompress one blob. Raises Malformed if it is not zstd or does not contain exactly `size` bytes."""
     try:
         reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
         content = reader.decompress(data) if zstandard.frame_content_size(data) == size else b""
@@ -140,7 +140,7 @@ def decompress(data: bytes, *, size: int) -> bytes:
 
 
 def read_manifest(ref: str) -> Manifest:
-    """The manifest of a checkpoint. Damaged if it is missing or was changed."""
+    """The manifest of a checkpoint. Raises Damaged if it is missing or was changed."""
     try:
         with _store().open(_manifest(ref)) as file:
             manifest = document.parse(file.read())
@@ -154,7 +154,7 @@ def read_manifest(ref: str) -> Manifest:
 
 
 def size(names: Iterable[str]) -> int:
-    """The bytes that these blobs take on the disk; a missing one takes none."""
+    """The bytes that these blobs take on disk; missing ones count as 0."""
     store, total = _store(), 0
     for name in set(names):
         with suppress(FileNotFoundError):

@@ -47,7 +47,7 @@ def capture(
     `fleet`: include the agent types, the number of agents that each should have, and the concurrency limits. `work_s`:
     how long reading uncommitted work may take, instead of FLEET_CHECKPOINT_WORK_S.
 
-    NotFound if a mission's rows are gone, Conflict if one is being cancelled, Unavailable if the disk is full.
+    Raises NotFound if a mission's rows are gone, Conflict if one is being cancelled, Unavailable if the disk is full.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         with reading.snapshot() as snapshot:
@@ -107,12 +107,12 @@ def next_id(missions: Sequence[UUID]) -> UUID:
 
 
 def work_deadline(seconds: float | None = None) -> float:
-    """Until when the uncommitted work of a checkpoint may be read, on the monotonic clock."""
+    """The time by which the uncommitted work of a checkpoint must be read, on the monotonic clock."""
     return time.monotonic() + (settings.FLEET_CHECKPOINT_WORK_S if seconds is None else seconds)
 
 
 def read_uncommitted(mission: CurrentMission, *, checkpoint: UUID, deadline: float) -> dict[str, dict[str, Any]]:
-    """Store the uncommitted work of the running sorties of a mission for a checkpoint; returns what it is, by key."""
+    """Store the uncommitted work of a mission's running sorties for a checkpoint; returns its description by key."""
     if mission.workspace is None or not mission.running:
         return {}
     return workspaces.save_uncommitted(
@@ -195,12 +195,12 @@ def store(
 
 
 def _common(values: set[int | None]) -> int | None:
-    """The owner (or team) of all missions of a checkpoint; None if they differ."""
+    """The owner (or team) that all missions of a checkpoint share; None if they differ."""
     return values.pop() if len(values) == 1 else None
 
 
 def store_blobs(mission: CurrentMission) -> None:
-    """Write the blobs of a mission ahead of a capture, which then has to write only what has changed since."""
+    """Write the blobs of a mission ahead of a capture, which then writes only what has changed since."""
     contents: dict[str, bytes] = {}
     mission.entry(contents)
     with _translate_disk_errors():

@@ -53,7 +53,7 @@ class Difference:
 def diff(*, before: Checkpoint, after: Checkpoint | None, mission: UUID | None = None) -> Difference:
     """Compare a mission in two checkpoints; `after` None: in a checkpoint and in its rows as they are now.
 
-    NotFound if a checkpoint does not contain the mission, or its rows are gone; Damaged as for a restore.
+    Raises NotFound if a checkpoint does not contain the mission, or its rows are gone; Damaged as a restore does.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         unchanged: Mapping[int, Part]  # these buckets need not be compared

@@ -40,7 +40,7 @@ class Forked:
     mission: Mission
     again: tuple[str, ...]
     dropped: tuple[str, ...]
-    doubtful: tuple[str, ...]  # keep a result that used an input that has changed
+    doubtful: tuple[str, ...]  # keep a result that used a changed input
 
 
 def fork(
@@ -59,8 +59,8 @@ def fork(
     `sorties` and everything that depends on them run again; the sorties that they had added are left out. The same
     applies to sorties that `edit` replaces (YAML: `sorties: {name: …}`). `params` change inputs.
 
-    NotFound for a sortie that the checkpoint does not have; PlanError if `params` or `edit` are invalid; Forbidden if
-    the caller may not start the code; Damaged if a file of the checkpoint is missing or was changed.
+    Raises NotFound for a sortie that the checkpoint does not have; PlanError if `params` or `edit` are invalid;
+    Raises Forbidden if the caller may not start the code; Damaged if a file of the checkpoint is missing or was changed.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         saved = loading.load_intact(checkpoint, mission)
@@ -269,7 +269,7 @@ def _origin(saved: SavedMission, checkpoint: Checkpoint, sorties: Collection[str
 
 
 def _require_exact(mission: UUID, saved: SavedMission, *, keys: Collection[str]) -> None:
-    """NotExact unless these sorties are exactly as the checkpoint has them."""
+    """Raise NotExact unless these sorties are exactly as the checkpoint has them."""
     lines = reading.mission(mission).state_lines
     different = [key for key in keys if lines.get(key) != saved.state[key]]
     if different:

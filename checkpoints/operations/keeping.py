@@ -16,7 +16,7 @@ def keep(*, checkpoint: Checkpoint, on: bool) -> None:
 
 
 def change(*, checkpoint: Checkpoint, name: str | None = None, keep: bool | None = None) -> Checkpoint:
-    """Give a checkpoint another name, or keep it or not; None leaves the value. Its files stay as they are."""
+    """Change the name of a checkpoint, and whether it is kept; None leaves the value. Its files stay as they are."""
     values: dict[str, Any] = {"name": name, "keep": keep}
     values = {field: value for field, value in values.items() if value is not None}
     with transaction.atomic():

@@ -1,4 +1,4 @@
-"""Make recovery plans, and refuse a restore whose risks were not accepted."""
+"""Make recovery plans, and refuse a restore if its risks were not accepted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from missions.states import MissionState
 
 
 def recovery_plan(*, checkpoint: Checkpoint, mission: UUID | None = None) -> RecoveryPlan:
-    """What a restore of this checkpoint would do now. Changes nothing; Damaged as for a restore."""
+    """What a restore of this checkpoint would do now. Changes nothing. Raises Damaged as a restore does."""
     with locks.session(Lock.CHECKPOINTS, shared=True):
         saved = loading.load_intact(checkpoint, mission)
         with reading.snapshot():
@@ -61,7 +61,7 @@ def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMissio
 
 
 def require_acceptable(plan: RecoveryPlan, *, force: bool, digest: str = "") -> None:
-    """Conflict if the plan is not the one with this digest, or has a risk that was not accepted with `force`."""
+    """Raise Conflict if the plan is not the one with this digest, or has a risk that was not accepted with `force`."""
     if digest and plan.digest != digest:
         raise errors.Conflict(
             f"The mission has changed: the plan is now {plan.digest}, not {digest}.",

@@ -68,9 +68,9 @@ def prune(*, now: datetime, dry_run: bool) -> Pruned:
 def _outdated(checkpoints: Iterable[Checkpoint], *, now: datetime) -> list[Checkpoint]:
     """The checkpoints that retention removes. `checkpoints` are all of them, the newest first.
 
-    Named and kept checkpoints stay, and the newest one of a mission as long as its rows exist. Of the others, the newest
-    FLEET_CHECKPOINT_COUNT of each mission stay that are younger than FLEET_CHECKPOINT_DAYS, as long as all checkpoints
-    together fit into FLEET_CHECKPOINT_BYTES.
+    Named and kept checkpoints stay, and the newest one of a mission as long as its rows exist. Of the others, the
+    newest FLEET_CHECKPOINT_COUNT of each mission stay that are younger than FLEET_CHECKPOINT_DAYS, as long as all
+    checkpoints together fit into FLEET_CHECKPOINT_BYTES.
     """
     checkpoints = list(checkpoints)
     listed = {mission for checkpoint in checkpoints for mission in checkpoint.missions}
@@ -127,7 +127,7 @@ def _remove_garbage() -> None:
 
 
 def _reachable(*, except_for: Collection[str] = ()) -> set[str]:
-    """The blobs that a manifest refers to. Damaged if a manifest cannot be read, because its blobs are unknown."""
+    """The blobs that manifests refer to. Raises Damaged if a manifest cannot be read: its blobs are unknown."""
     refs = [ref for ref in storage.manifests() if ref not in except_for]
     try:
         return {part.blob for ref in refs for part in storage.read_manifest(ref).parts}

@@ -1,4 +1,4 @@
-"""Restore: put a mission back as a checkpoint has it, in one transaction that checks its result before it commits."""
+"""Restore: return a mission to the state in a checkpoint, in one transaction that checks its own result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class NotExact(errors.Conflict):
 class Restored:
     """What a restore did. `safety` has the state that it replaced; None if the mission's rows were gone.
 
-    `replaced` is the ref in the mirror of what the branch of the mission's workspace had before; "" without a workspace.
+    `replaced` is the ref in the mirror for what the branch of the workspace had before; "" without a workspace.
     `moved` is false if the branch could not be moved yet: the control loop will do it before anything starts.
     """
 
@@ -61,14 +61,14 @@ def restore(
     plan: str = "",
     by: User | None = None,
 ) -> Restored:
-    """Put a mission back as the checkpoint has it. It is paused afterwards, or ended if it had ended.
+    """Return a mission to its state in the checkpoint. It is paused afterwards, or ended if it had ended.
 
-    Running sorties are taken from their agents and start again only when none of their processes is left. Sorties that
-    were added since are removed. The replaced state is captured first.
+    Running sorties are taken from their agents and start again only when none of their processes is left. Sorties
+    added since then are removed. The replaced state is captured first.
 
-    Damaged if a file of the checkpoint is missing or was changed; Conflict if the recovery plan has a high risk and
-    `force` is not set, has a blocking one, or is not the one with the digest `plan`; Forbidden if the caller may not
-    start its code. In all these cases nothing has changed.
+    Raises Damaged if a file of the checkpoint is missing or was changed; Conflict if the recovery plan has a high risk
+    and `force` is not set, has a blocking one, or is not the one with the digest `plan`; Forbidden if the caller may
+    not start its code. In all these cases nothing has changed.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         saved = loading.load_intact(checkpoint, mission)
@@ -99,7 +99,7 @@ def restore(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Before:
-    """The mission as it was read in `snapshot`, with the uncommitted work that its safety checkpoint has a ref for."""
+    """The mission as it was read in `snapshot`, and its uncommitted work, which the safety checkpoint refers to."""
 
     mission: CurrentMission
     snapshot: str
@@ -108,7 +108,7 @@ class _Before:
 
 
 def _restored(saved: SavedMission, *, safety: Checkpoint | None, replaced: str) -> Restored:
-    """Finish in git what the committed transaction has noted. If this process is killed, the control loop does it."""
+    """Move the branch, as the committed transaction has noted. If this process is killed, the control loop does it."""
     moved = not replaced or workspaces.complete(saved.id)
     return Restored(mission=Mission.objects.get(id=saved.id), safety=safety, replaced=replaced, moved=moved)
 
@@ -131,7 +131,7 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: U
         safety = capturing.store(
             id=before.safety,
             missions=[current],
-            # An older one than that of the rows, because a snapshot of this transaction does not tell its own changes.
+            # Older than the rows, because a snapshot of this transaction would not show its own changes.
             snapshot=before.snapshot,
             trigger=Checkpoint.Trigger.RESTORE,
             note=f"Before {checkpoint.ref} was restored.",
@@ -141,7 +141,7 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: U
             statements.read("checkpoints.operations", "fence"),
             {
                 **parameters,
-                "waits_for": writing.FORMER_ATTEMPT,
+                "waits_for": writing.EARLIER_ATTEMPT,
                 "error": f"The mission was restored to {checkpoint.ref} while it ran.",
             },
         )
@@ -222,7 +222,7 @@ def _differences(
     later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = []
     for key, line in saved.state.items():
-        # Sorties that have not ended get back what they continue from, although that does not count for the digest.
+        # Unfinished sorties get back what they continue from, although the digest does not cover that.
         if lines.get(key) == line and continues_from(saved.kept[key]) == continues_from(kept_lines[key]):
             continue
         row = current.rows[key].id if key in current.rows else None
@@ -253,7 +253,7 @@ def _put_back_mission(saved: SavedMission, *, checkpoint: str) -> None:
 
 
 def _require_exact(saved: SavedMission) -> None:
-    """NotExact unless the rows have the digest of the checkpoint."""
+    """Raise NotExact unless the rows have the digest of the checkpoint."""
     entry = reading.mission(saved.id).entry({})
     if entry.digest == saved.entry.digest:
         return

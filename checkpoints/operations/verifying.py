@@ -50,13 +50,13 @@ def _manifest(checkpoint: Checkpoint) -> Manifest:
     manifest = storage.read_manifest(checkpoint.ref)
     if hashlib.sha256(document.serialize(manifest)).hexdigest() != checkpoint.digest:
         raise storage.Damaged(
-            f"The manifest of {checkpoint.ref} was replaced: its SHA-256 is not the one in the database."
+            f"The manifest of {checkpoint.ref} was replaced: its SHA-256 does not match the database."
         )
     return manifest
 
 
 def _faults(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
-    """The faults of a checkpoint's blobs, as message and blob. Reads a blob once; adds lost artifacts to `missing`."""
+    """The faults of a checkpoint's blobs: (message, blob). Reads each blob once; adds lost artifacts to `missing`."""
     for entry in manifest.missions:
         for part in [entry.mission, *entry.buckets.values()]:
             if part.blob in checked:

@@ -1,4 +1,4 @@
-"""Checkpoints, recovery plans and differences as JSON of bounded size, for the API and the admin, without secrets."""
+"""Checkpoints, recovery plans and differences as JSON of limited size, without secrets."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from missions.states import MissionState
 
 
 def mission_id(reference: str | None) -> UUID | None:
-    """The id of a mission; None without a reference. A mission whose rows are gone must be named by its full id."""
+    """The id of a mission, or None without a reference. A mission without rows must be named by its full id."""
     if not reference:
         return None
     return ids.decode(ids.MISSION, reference) if reference.startswith(f"{ids.MISSION}_") else reads.find(reference).id
@@ -26,7 +26,7 @@ def missions_without_rows() -> list[UUID]:
 
 
 def was_live(mission: UUID) -> bool:
-    """Whether a mission had not ended in its newest intact checkpoint."""
+    """Whether a mission was live in its newest intact checkpoint."""
     checkpoint = loading.newest_intact(mission=mission)
     if checkpoint is None:
         return False
@@ -34,7 +34,10 @@ def was_live(mission: UUID) -> bool:
 
 
 def find(reference: str) -> Checkpoint:
-    """Find a checkpoint by its id (`chk_…`), the end of its id, its name or `latest`. NotFound; Conflict if several."""
+    """Find a checkpoint by its id (`chk_…`), the end of its id, its name or `latest`.
+
+    Raises NotFound if there is none, Conflict if there are several.
+    """
     checkpoints = Checkpoint.objects.order_by("-id")
     if reference == "latest":
         matches = list(checkpoints[:1])

@@ -1,4 +1,4 @@
-"""Checkpoints as the commands, the admin and the API show them. docs/commands.md documents the shapes."""
+"""Checkpoints as data, for the commands, the admin and the API. docs/commands.md documents the shapes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def summary(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def detail(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The summary and the contents: each mission's state, counts, digest and recovery context. Damaged if files are."""
+    """The summary and the contents: each mission's state, counts, digest and recovery context. Raises Damaged."""
     manifest = storage.read_manifest(checkpoint.ref)
     contexts = json.loads(storage.read(manifest.context)) if manifest.context else {}
     return {

@@ -1,4 +1,4 @@
-"""Which checkpoints a caller may see. Others look like missing ones (404), as in missions.queries.visibility."""
+"""Which checkpoints a caller may see. Others look exactly like missing ones (404)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def checkpoints(actor: Actor, action: str = "checkpoints.read") -> QuerySet[Chec
 
 
 def checkpoint(actor: Actor, ref: str, action: str = "checkpoints.read") -> Checkpoint:
-    """The checkpoint with this id (`chk_…`). NotFound if the caller cannot see it; Forbidden if it may only see it."""
+    """The checkpoint with this id (`chk_…`).
+
+    Raises NotFound if the caller cannot see it, Forbidden if the caller may see it but not do this.
+    """
     row = checkpoints(actor).filter(id=ids.decode(ids.CHECKPOINT, ref)).first()
     if row is None:
         raise errors.NotFound(f"There is no checkpoint {ref}.")
@@ -45,7 +48,7 @@ def checkpoint(actor: Actor, ref: str, action: str = "checkpoints.read") -> Chec
 
 
 def mission_of(checkpoint: Checkpoint, ref: str | None) -> UUID:
-    """The mission of a checkpoint with this id; without an id, its only one. Invalid if it has several."""
+    """The mission of a checkpoint with this id; without an id, its only one. Raises Invalid if it has several."""
     if ref is None:
         if len(checkpoint.missions) != 1:
             raise errors.Invalid(

@@ -50,7 +50,7 @@ def of_mission(mission: UUID, *, counts: Mapping[str, int], has_workspace: bool)
 
 
 def _landed_files(mission: UUID) -> list[dict[str, str]]:
-    """The files that have landed last, each once."""
+    """The files that landed most recently, without duplicates."""
     changes = Change.objects.filter(sortie__mission=mission, state=Change.State.LANDED).order_by("-created_at")
     rows = changes.values_list("sortie__key", "files")[:MAX_ITEMS]
     files = {path: key for key, paths in reversed(rows) for path in paths}

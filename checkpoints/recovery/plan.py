@@ -1,4 +1,4 @@
-"""The recovery plan: what a restore would do, and what could go wrong. Pure: it compares two states and some facts."""
+"""The recovery plan: what a restore would do, and its risks. Pure: it compares two states and some facts."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ class WorkspaceFacts:
 
     branch: str
     tip: str  # of the checkpoint
-    commits_removed: int  # that the branch has now and would not have any more
+    commits_removed: int  # that the branch has now and would lose
     missing_commits: int  # that the checkpoint needs and the mirror lacks
     shared_with: Collection[str]  # names of other missions with the same branch
-    foreign: bool  # whether the branch is also that of another user's mission
+    foreign: bool  # whether a mission of another user has the same branch
     reserved: frozenset[str]  # sorties whose files another mission has reserved now
 
 
 class LiveSortie(NamedTuple):
-    """A sortie as its row has it now: the line of its state, and its exact state."""
+    """The current row of a sortie: the line of its state, and its exact state."""
 
     line: str
     state: str
@@ -98,7 +98,7 @@ class ParsedSortie:
 
 
 def continues_from(kept_line: str) -> tuple[Any, Any]:
-    """From what a sortie that has not ended continues: what its driver saved, and its uncommitted work."""
+    """What the next attempt of a sortie continues from: the data that its driver saved, and its uncommitted work."""
     if kept_line.endswith(_NOTHING_TO_RESUME):
         return None, None
     kept = json.loads(kept_line)
@@ -108,7 +108,7 @@ def continues_from(kept_line: str) -> tuple[Any, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPlan:
-    """What a restore would do. Lists have keys of sorties in alphabetical order, unless a comment says otherwise."""
+    """What a restore would do. Lists contain sortie keys in alphabetical order, unless a comment says otherwise."""
 
     checkpoint: str
     mission: str
@@ -119,15 +119,15 @@ class RecoveryPlan:
     resume: tuple[str, ...]  # run from where their drivers stopped
     create: tuple[str, ...]  # have no row now
     drop: tuple[str, ...]  # were added since
-    lost: tuple[str, ...]  # succeeded since, and would run again or go away; the safety checkpoint has their results
+    lost: tuple[str, ...]  # succeeded since, and would run again or be removed; the safety checkpoint has their results
     stopped: tuple[str, ...]  # are running now, and are taken from their agents
     uncommitted: tuple[str, ...]  # get back the uncommitted work that they had
-    agents_to_spawn: tuple[str, ...]  # agent types with work to do and without an agent
+    agents_to_spawn: tuple[str, ...]  # agent types that have work and no agent
     branch: str  # of the mission's workspace; "" without one
     tip: str  # the commit that the branch is moved to
-    commits_removed: int  # that the branch has now and will not have any more
+    commits_removed: int  # that the branch has now and would lose
     risks: tuple[Risk, ...]
-    bytes: int  # to be read
+    bytes: int  # that a restore reads
     age_s: float
 
     @property
@@ -166,7 +166,7 @@ LISTS = {
     "lost": "have succeeded since; the safety checkpoint keeps their results",
     "stopped": "are running and are stopped",
     "uncommitted": "get back the uncommitted work that they had",
-}  # what happens to the sorties in each list of a plan
+}  # what would happen to the sorties in each list
 
 
 def make_plan(
@@ -272,7 +272,7 @@ def _risks(
         yield Risk(
             kind="lost_work",
             level=Level.MEDIUM,
-            message=f"Finished work would be replaced: {_named(lists['lost'])}. What it did outside the fleet stays.",
+            message=f"Finished work would be replaced: {_named(lists['lost'])}. Its effects outside the fleet remain.",
             mitigation="The state before the restore is captured first; restore that checkpoint to return to it.",
         )
     if lists["stopped"]:
@@ -286,8 +286,8 @@ def _risks(
         yield Risk(
             kind="rows_gone",
             level=Level.LOW,
-            message="The mission's rows were removed; they would be created again, without the former output.",
-            mitigation="Nothing needs to be done.",
+            message="The mission's rows were removed; they would be created again, without the earlier output.",
+            mitigation="No action is needed.",
         )
     if age_s > OLD_S:
         yield Risk(
@@ -305,20 +305,21 @@ def _workspace_risks(facts: WorkspaceFacts) -> Iterator[Risk]:
             kind="missing_commits",
             level=Level.BLOCKING,
             message=f"The fleet's mirror of the repository lacks {number} of the checkpoint.",
-            mitigation="Bring back .fleet/repositories from a backup.",
+            mitigation="Restore .fleet/repositories from a backup.",
         )
     if facts.foreign:
         yield Risk(
             kind="foreign_branch",
             level=Level.BLOCKING,
-            message=f"The branch {facts.branch} is also that of another user's mission.",
+            message=f"The branch {facts.branch} also belongs to another user's mission.",
             mitigation="Fork the checkpoint instead: a fork has a branch of its own.",
         )
     if facts.shared_with:
         yield Risk(
             kind="shared_branch",
             level=Level.HIGH,
-            message=f"The branch {facts.branch} is shared with {_named(sorted(facts.shared_with))}, whose work would leave it.",
+            message=f"The branch {facts.branch} is shared with {_named(sorted(facts.shared_with))}."
+            " It would lose their work.",
             mitigation="Fork the checkpoint instead: a fork has a branch of its own.",
         )
     if facts.reserved:
@@ -326,7 +327,7 @@ def _workspace_risks(facts: WorkspaceFacts) -> Iterator[Risk]:
             kind="reserved_files",
             level=Level.LOW,
             message=f"Files of {_named(sorted(facts.reserved))} are reserved by another mission.",
-            mitigation="They wait until its work has landed.",
+            mitigation="The sorties wait until its work has landed.",
         )
     if facts.commits_removed:
         number = "1 commit" if facts.commits_removed == 1 else f"{facts.commits_removed:,} commits"
@@ -334,7 +335,7 @@ def _workspace_risks(facts: WorkspaceFacts) -> Iterator[Risk]:
             kind="branch_moves",
             level=Level.MEDIUM,
             message=f"The branch {facts.branch} moves back by {number}.",
-            mitigation="They stay under a ref, which the restore names.",
+            mitigation="They stay available under a ref, which the restore names.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Read missions from the database, as the text that a checkpoint stores."""
+"""Read missions from the database, as the text that checkpoints store."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Row(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class CurrentMission:
-    """A mission as its rows have it, as text.
+    """A mission in the database, as text.
 
-    `buckets` are those that were read: all of them, or those that may differ from the parent's.
+    `buckets` contains those that were read: all of them, or those that may differ from the parent's.
     """
 
     id: UUID
@@ -66,11 +66,11 @@ class CurrentMission:
 
     @property
     def running(self) -> dict[str, UUID]:
-        """The sorties that run, among those that were read, by key."""
+        """The running sorties among those that were read, by key."""
         return {key: row.id for key, row in self.rows.items() if row.state == SortieState.RUNNING}
 
     def add_uncommitted(self, works: Mapping[str, Mapping[str, Any]]) -> None:
-        """Note the uncommitted work of attempts that still run."""
+        """Add the uncommitted work of attempts that still run to their lines."""
         for key in works.keys() & self.running.keys():
             kept = self.buckets[bucket_of(key)].kept
             if self.workspace is not None and json.loads(kept[key])["attempt"] == works[key]["attempt"]:
@@ -110,7 +110,7 @@ def current_snapshot() -> str:
 
 
 def refresh(current: CurrentMission, *, since: str) -> CurrentMission:
-    """Read a mission again that was read in full in the snapshot `since`: only what may have changed."""
+    """Read again what may have changed in a mission that was read in full in the snapshot `since`."""
     changed = _changed(current.id, since) if current.workspace is None else None
     if changed is None:
         return mission(current.id)
@@ -123,7 +123,7 @@ def refresh(current: CurrentMission, *, since: str) -> CurrentMission:
 def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "") -> CurrentMission:
     """Read a mission. With `parent` and its snapshot `since`, read only the buckets that may have changed since then.
 
-    NotFound if the mission's rows are gone; storage.Damaged if a blob of the parent cannot be read.
+    Raises NotFound if the mission's rows are gone; storage.Damaged if a blob of the parent cannot be read.
     """
     current = _read_mission(mission)
     # Not every change of a workspace is an event of its sortie, so these missions are always read in full.
@@ -201,7 +201,7 @@ def fleet() -> bytes:
 
 
 def part(data: bytes, contents: dict[str, bytes], *, digest: str = "") -> Part:
-    """Return the part with this content, and add the content to `contents`. `digest`: by default of all of it."""
+    """Add this content to `contents`, and return its part. `digest` defaults to the SHA-256 of the content."""
     blob = hashlib.sha256(data).hexdigest()
     contents[blob] = data
     return Part(blob, len(data), digest or blob)

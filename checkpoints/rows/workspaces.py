@@ -1,7 +1,7 @@
-"""The workspace of a mission in a checkpoint: what its lines say about it, the commits that it needs, and uncommitted work.
+"""The workspace of a mission in a checkpoint: its lines, the commits that they need, and uncommitted work.
 
-The lines of a mission and of its sorties get one more part, `workspace`. Missions without a workspace have none, and
-none of this is called for them. docs/checkpoints.md describes the parts.
+The lines of a mission and of its sorties get one more part, `workspace`. Nothing here is called for missions without a
+workspace. docs/checkpoints.md describes the parts.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _PART = ',"workspace":'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentWorkspace:
-    """The workspace of a mission as it is now: its row, the tip of its branch, and what its sorties have in it, by key."""
+    """The current workspace of a mission: its row, the tip of its branch, and the `workspace` parts of its sorties."""
 
     row: Workspace
     tip: str
-    lines: Mapping[str, tuple[str | None, str]]  # state and kept
+    lines: Mapping[str, tuple[str | None, str]]  # by key: of the state and of the kept line
 
 
 def read(mission: UUID) -> CurrentWorkspace | None:
@@ -65,7 +65,7 @@ def mission_lines(workspace: CurrentWorkspace, state: str, kept: str) -> tuple[s
 
 
 def sortie_lines(workspace: CurrentWorkspace, key: str, state: str, kept: str) -> tuple[str, str]:
-    """The two lines of a sortie with what it has in the workspace."""
+    """The two lines of a sortie with its `workspace` parts."""
     own_state, own_kept = workspace.lines.get(key, (None, None))
     return _with_part(state, own_state), _with_part(kept, own_kept)
 
@@ -85,10 +85,10 @@ def _with_part(line: str, part: str | None) -> str:
 def save_uncommitted(
     *, checkpoint: str, workspace: CurrentWorkspace, mission: UUID, sorties: Mapping[str, UUID], deadline: float
 ) -> dict[str, dict[str, Any]]:
-    """Store the uncommitted work of running sorties under refs of a checkpoint; returns what it is, by key.
+    """Store the uncommitted work of running sorties under refs of a checkpoint; returns its description by key.
 
-    Work that cannot be read, because its attempt is just ending for example, or that is not read by `deadline`, has
-    `fault` instead of a commit.
+    The description has `fault` instead of a commit if the work cannot be read, for example because its attempt is just
+    ending, or if it is not read by `deadline`.
     """
     store = repositories.mirror(workspace.row.repository)
     attempts = dict(Sortie.objects.filter(id__in=sorties.values()).values_list("id", "attempt"))
@@ -134,9 +134,9 @@ def _is_committed(state: Mapping[str, Any]) -> bool:
 
 
 def keep_commits(*, checkpoint: str, mission: UUID, workspace: CurrentWorkspace) -> None:
-    """Give the commits that a checkpoint needs refs of it: the tip of the branch, and work that no branch has.
+    """Keep the commits that a checkpoint needs, under refs of it: the tip of the branch, and work that no branch has.
 
-    Unavailable if git fails, on a full disk for example.
+    Raises Unavailable if git fails, for example on a full disk.
     """
     store = repositories.mirror(workspace.row.repository)
     if not (store / "HEAD").exists():
@@ -153,8 +153,8 @@ def keep_commits(*, checkpoint: str, mission: UUID, workspace: CurrentWorkspace)
 def put_back(saved: SavedMission, *, mission: UUID, replaced: str, branch: str = "") -> None:
     """Put back a workspace after its sorties (`checkpoint_target`), in the caller's transaction.
 
-    `replaced` is the ref for what the branch has now. `branch`: that of a new mission, without a `replaced` ref. Git
-    follows after the commit (`complete`).
+    `replaced` is the ref for what the branch has now. A new mission has `branch` instead. The branch itself is moved
+    after the commit (`complete`).
     """
     if not saved.has_workspace:
         return
@@ -206,7 +206,7 @@ def facts(saved: SavedMission) -> WorkspaceFacts:
 
 
 def _reserved_by_others(saved: SavedMission, branch: tuple[str, str]) -> frozenset[str]:
-    """The sorties that have not ended whose files another mission has reserved now."""
+    """The unfinished sorties whose files another mission has reserved now."""
     index = ReservationIndex()
     for _, reserved in reservations.in_force([branch]):
         if reserved.mission != saved.id:
@@ -225,7 +225,7 @@ def _reserved_by_others(saved: SavedMission, branch: tuple[str, str]) -> frozens
 
 
 def complete(mission: UUID) -> bool:
-    """Move the branch of a mission that was restored or forked. False if that failed: the control loop tries again."""
+    """Move the branch of a restored or forked mission. False if that failed: the control loop tries again."""
     try:
         for workspace in Workspace.objects.filter(mission=mission):
             moving.complete(workspace)
@@ -235,7 +235,7 @@ def complete(mission: UUID) -> bool:
 
 
 def needed_commits(parts: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> set[str]:
-    """The commits that sorties need and no branch has, from their `workspace` parts: of the state, and of what is kept."""
+    """The commits that sorties need and no branch has, from the `workspace` parts of their two lines."""
     commits = set()
     for state, kept in parts:
         commits |= {change["commit"] for change in state.get("changes", ()) if change["state"] != Change.State.LANDED}

@@ -14,12 +14,12 @@ from django.db import connection
 from fleet import errors
 from fleet.postgres import statements
 
-FORMER_ATTEMPT = "its former attempt to be gone"
+EARLIER_ATTEMPT = "its earlier attempt to end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A sortie to put back: its two lines, and the row to write them to."""
+    """A sortie to write: its two lines, and the row that gets them."""
 
     sortie: UUID
     created: bool  # whether the row has to be created
@@ -32,14 +32,14 @@ class Target:
 def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoint: str, resumes: bool = False) -> None:
     """Change or create these sorties, with their needs, outcomes and events, and recount the mission's unmet needs.
 
-    `origin` is the turn of the mission's first sortie. `resumes`: also put back what drivers saved to resume from.
-    Conflict if an agent type is missing.
+    `origin` is the turn of the mission's first sortie. `resumes`: also restore the data that drivers saved to resume
+    from. Raises Conflict if an agent type is missing.
     """
     parameters: dict[str, Any] = {
         "mission": mission,
         "origin": origin,
         "checkpoint": checkpoint,
-        "waits_for": FORMER_ATTEMPT,
+        "waits_for": EARLIER_ATTEMPT,
         "resumes": resumes,
     }
     with connection.cursor() as cursor:
@@ -101,7 +101,7 @@ def create_mission(
 ) -> None:
     """Create a mission from its two saved lines.
 
-    `live` is the state of the new mission if the saved one had not ended. `changes` replace parts of the saved state.
+    `live` is the state of the new mission if the saved one was live. `changes` replace parts of the saved state.
     """
     state, kept = mission_lines.split("\n")[:2]
     with connection.cursor() as cursor:

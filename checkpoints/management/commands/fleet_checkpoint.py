@@ -57,9 +57,9 @@ class Command(OperatorCommand):
         show = action("show", "show a checkpoint and its recovery context")
         diff = action("diff", "show what has changed from a checkpoint to another one, or to the mission now")
         verify = action("verify", "read every byte of one or all checkpoints; the exit code is 1 if one is damaged")
-        restore = action("restore", "put a mission back as a checkpoint has it, and leave it paused")
+        restore = action("restore", "return a mission to its state in a checkpoint, and leave it paused")
         fork = action("fork", "create a mission that continues from a checkpoint")
-        export = action("export", "write a mission of a checkpoint to one file")
+        export = action("export", "write a mission from a checkpoint to one file")
         import_ = action("import", "create a mission from an exported file; nothing in it is trusted")
         delete = action("delete", "delete a checkpoint")
         prune = action("prune", "delete old and surplus checkpoints; only a dry run without --yes")
@@ -196,7 +196,7 @@ class Command(OperatorCommand):
             undo = invocation.command("fleet_checkpoint", "restore", restored.safety.ref)
             self.say(f"Undo the restore: {undo}")
         if restored.replaced:
-            self.say(f"What its branch had is under {restored.replaced}.")
+            self.say(f"Its branch before the restore is kept as {restored.replaced}.")
         if not restored.moved:
             self.say("Its branch could not be moved yet. The control loop will do it before anything starts.")
         if restored.mission.state == MissionState.PAUSED:
@@ -256,7 +256,7 @@ class Command(OperatorCommand):
         )
         if exported.missing:
             self.say(
-                f"The store lost {lines.counted(len(exported.missing), 'artifact')}: {output.keys(exported.missing)}"
+                f"The store has lost {lines.counted(len(exported.missing), 'artifact')}: {output.keys(exported.missing)}"
             )
         return 0
 

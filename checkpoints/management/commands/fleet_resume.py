@@ -23,8 +23,8 @@ from missions.states import MissionState
 class Command(OperatorCommand):
     help = (
         "Continue missions. With --mission, a mission continues from its rows, or from its newest intact checkpoint if "
-        "its rows are gone. Only with CHECKPOINT does a mission go back to an earlier state. Without arguments, every "
-        "mission comes back whose rows are gone and that was live in its newest intact checkpoint."
+        "its rows are gone. Only with CHECKPOINT does a mission go back to an earlier state. Without arguments, all "
+        "missions are recovered that have no rows and were live in their newest intact checkpoint."
     )
 
     failed = False  # whether a mission could not be recovered
@@ -49,7 +49,7 @@ class Command(OperatorCommand):
         else:
             steps = [self._try_from_rows(mission, options) for mission in _lost_missions()]
             if not steps:
-                steps = [_as_it_is(row) for row in Mission.objects.exclude(state__in=_FINAL).order_by("id")]
+                steps = [_describe(row) for row in Mission.objects.exclude(state__in=_FINAL).order_by("id")]
         if options["json"]:
             self.show({"missions": steps, "dry_run": options["dry_run"]})
         else:
@@ -75,12 +75,12 @@ class Command(OperatorCommand):
         return {"mission": row.ref, "happens": f"was restored to {checkpoint.ref} and {outcome}."}
 
     def _try_from_rows(self, mission: UUID, options: dict[str, Any]) -> dict[str, str]:
-        """Like `_from_rows`, but report an error instead of raising it, so that the other missions still come back."""
+        """Like `_from_rows`, but report an error instead of raising it, so that the others are still recovered."""
         try:
             return self._from_rows(mission, options)
         except errors.FleetError as fault:
             self.failed = True
-            return {"mission": ids.encode(ids.MISSION, mission), "happens": f"does not come back. {fault}"}
+            return {"mission": ids.encode(ids.MISSION, mission), "happens": f"could not be recovered. {fault}"}
 
     def _from_rows(self, mission: UUID, options: dict[str, Any]) -> dict[str, str]:
         row = Mission.objects.filter(id=mission).first()
@@ -96,14 +96,14 @@ class Command(OperatorCommand):
             if not options["dry_run"]:
                 missions.resume(mission=row.id, executes=True)
             return {"mission": row.ref, "happens": "would continue." if options["dry_run"] else "continues."}
-        return _as_it_is(row)
+        return _describe(row)
 
 
 _FINAL = [state for state in MissionState if state.final]
 
 
-def _as_it_is(row: Mission) -> dict[str, str]:
-    """How a mission stands, and what to do about it."""
+def _describe(row: Mission) -> dict[str, str]:
+    """The state of a mission, and what to do about it."""
     if row.state == MissionState.RUNNING:
         counts = reads.counts([row.id]).get(row.id, {})
         running = lines.counted(counts.get("running", 0), "sortie")

@@ -232,10 +232,10 @@ def _check_spec(spec: SortieSpec, state: Mapping[str, Any], where: str) -> None:
     if not all(type(number) is int for number in numbers):
         raise Malformed(f"the spec of {where} has a float instead of an integer")  # 1.0 satisfies the schema
     if spec.name != spec.key.partition("[")[0]:
-        raise Malformed(f"{where} has another name than its spec")
+        raise Malformed(f"{where} has a different name from its spec")
     work = {"command": spec.run, "python": spec.call, "prompt": spec.prompt}
     if [driver for driver, value in work.items() if value is not None] != [spec.driver] * (spec.driver in work):
-        raise Malformed(f"{where} has work for another driver than {spec.driver!r}")
+        raise Malformed(f"{where} has work for a driver other than {spec.driver!r}")
     if not (spec.many <= spec.groups.keys() and spec.secret_env <= spec.env.keys()):
         raise Malformed(f"the spec of {where} names needs or variables that it does not have")
     if any(len(keys) != 1 for need, keys in spec.groups.items() if need not in spec.many):

@@ -1,5 +1,6 @@
-"""Export a mission of a checkpoint as one file. Whoever can read the file can read all of the mission, secrets included.
+"""Export a mission of a checkpoint as one file.
 
+Whoever can read the file can read all of the mission, secrets included.
 `checkpoints.document.archive` has the format of the file.
 """
 
@@ -38,9 +39,9 @@ def export(*, checkpoint: Checkpoint, out: Writable, mission: UUID | None = None
     The same checkpoint always gives the same bytes. At most one blob is in memory. Takes no lock, because a slow
     reader would hold up every capture; if the checkpoint is deleted meanwhile, the export fails.
 
-    Conflict if the mission has a workspace, whose commits are not in the checkpoint. Damaged if a file of the checkpoint is
-    missing or was changed; `out` then has an incomplete file, which no import accepts. Invalid if the checkpoint has
-    several missions and `mission` is None.
+    Raises Conflict if the mission has a workspace, whose commits are not in the checkpoint. Raises Damaged if a file of
+    the checkpoint is missing or was changed; `out` then has an incomplete file, which no import accepts. Raises Invalid
+    if the checkpoint has several missions and `mission` is None.
     """
     manifest = storage.read_manifest(checkpoint.ref)
     entry = loading.mission_entry(manifest, mission)

@@ -1,4 +1,4 @@
-"""Import an exported file as a mission of the importer's own. Nothing in the file is trusted."""
+"""Import an exported file as a new mission that belongs to the importer. Nothing in the file is trusted."""
 
 from __future__ import annotations
 
@@ -59,21 +59,21 @@ def import_file(
 ) -> Imported:
     """Create a mission from an exported file. `by` None: the host's operator imports it.
 
-    Nothing in the file is trusted; every part is checked before anything is written. The mission is as the file has
-    it, except for what is replaced:
+    Nothing in the file is trusted; every part is checked before anything is written. The mission equals the one in the
+    file, except for what is replaced:
 
     - Owner, team and rights are the importer's; ids are new; there is no template. A mission that was live is planned.
     - `folder` is the parameter, under the rules of a launch. `readable` is empty, so no path in the file is ever used.
     - Artifacts whose bytes are neither in the file nor in a mission that the importer may see are left out and listed.
-      Otherwise the digest of somebody else's artifact would be enough to read it.
+      Otherwise knowing the digest of somebody else's artifact would be enough to read it.
 
     The digest of the new rows must be the digest of the file after these replacements; without any, it is the file's.
     Attempt numbers, agents, leases and the resume data of drivers are ignored. A backoff ends; `run_at` still applies.
     The first checkpoint is made from the new rows, so a restore does not bring back what was replaced.
 
-    Refused (Invalid) with the reason if the file is not a complete and consistent export or exceeds a limit; Forbidden
-    if it contains code and the importer lacks plan.execute; Conflict if an agent type is missing; Unavailable if the
-    disk is full. In all these cases nothing is imported.
+    Raises Refused (Invalid) with the reason if the file is not a complete and consistent export or exceeds a limit;
+    Raises Forbidden if it contains code and the importer lacks plan.execute; Conflict if an agent type is missing; Unavailable
+    if the disk is full. In all these cases nothing is imported.
     """
     folder = _folder(folder, by)
     if team and by and not by.is_superuser and not by.groups.filter(id=team.id).exists():
@@ -146,12 +146,12 @@ class _Content:
         )
 
     def require_rights(self, *, executes: bool) -> None:
-        """Forbidden if a sortie runs code and the importer may not. Ended sorties count, as they can be retried."""
+        """Raise Forbidden if a sortie runs code and the importer may not. Ended sorties count: they can be retried."""
         if not executes and any(sortie.spec.executes for sortie in self.sorties.values()):
             raise rights.refusal()
 
     def require_references(self) -> None:
-        """Conflict if a sortie that has not ended needs something that this fleet does not have."""
+        """Raise Conflict if a sortie that has not ended needs something that this fleet does not have."""
         context = plan_context.current()
         types = context.types or {}
         drivers = {"prompt", *context.drivers}
@@ -238,12 +238,12 @@ def _bucket(text: str, number: int, digest: str) -> Bucket:
     if bucket.digest() != digest:
         raise Malformed(f"the digest of bucket {number:02x} does not match")
     if any(bucket_of(key) != number for key in bucket.state):
-        raise Malformed(f"bucket {number:02x} has a sortie of another one")
+        raise Malformed(f"bucket {number:02x} has a sortie that belongs in another bucket")
     return bucket
 
 
 def _check_defaults(mission_state: Mapping[str, Any]) -> None:
-    """Malformed unless the defaults are valid in a plan: they apply to sorties that agents add later."""
+    """Raises Malformed unless the defaults are valid in a plan: they apply to sorties that agents add later."""
     data = {
         "mission": "import",
         "inputs": {name: {} for name in mission_state["inputs"]},

@@ -71,7 +71,7 @@ class _Slice(io.RawIOBase):
 
 @contextmanager
 def spool() -> Iterator[Spool]:
-    """A spool beside the checkpoints: the system's folder for temporary files may be in memory."""
+    """A spool in the folder of checkpoints, because the system's folder for temporary files may be in memory."""
     with translate_disk_errors():
         settings.FLEET_CHECKPOINTS.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=settings.FLEET_CHECKPOINTS)  # noqa: SIM115  (closed below)
@@ -92,7 +92,7 @@ def translate_disk_errors() -> Iterator[None]:
 
 
 def readable(digests: Collection[str], spool: Spool, by: User | None) -> set[str]:
-    """Those of an import's artifacts that the importer may read: in the file, or of missions that they may see.
+    """The artifacts of an import that the importer may read: in the file, or of missions that they may see.
 
     `by` None: the host's operator.
     """

@@ -1,7 +1,7 @@
 -- Give sorties the states that they have in a checkpoint. `accepted` is the number of the attempt whose outcome stands.
--- If the row is not the captured one, the outcome is copied to a new attempt, and likewise what the next attempt continues
--- from (`resume`), if `resumes`. A sortie that may run waits until no
--- process of an earlier attempt is left; if it may only run later, `wake_at` has that time.
+-- If the row is not the captured one, the outcome is copied to a new attempt; with `resumes`, so is the value that the
+-- next attempt resumes from. A sortie that may run waits until no process of an earlier attempt is left; if it may only
+-- run later, `wake_at` has that time.
 WITH target AS (
     SELECT t.*, s.state AS was, t.state ->> 'state' AS class, (t.kept ->> 'accepted')::int AS accepted_number,
            t.state ->> 'state' NOT IN ('pending', 'due') AS final,

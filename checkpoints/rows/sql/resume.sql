@@ -1,5 +1,5 @@
--- Let the next attempts of sorties that have not ended continue from what was captured: that is now what the newest attempt
--- has saved. Other attempts would be preferred to it if they were newer.
+-- Let the next attempts of unfinished sorties continue from the captured values: store them as what the newest attempt
+-- has saved, because the next attempt uses the newest value.
 UPDATE missions_attempt a
 SET resume = CASE WHEN a.number = s.attempt THEN nullif(t.kept -> 'resume', 'null') END
 FROM checkpoint_target t JOIN missions_sortie s ON s.id = t.sortie

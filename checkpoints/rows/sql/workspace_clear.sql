@@ -1,5 +1,5 @@
--- Remove what the sorties that a restore changes have in the workspace. Their changes stay for people to look at; if the
--- row of a sortie is not the captured one, the numbers of its attempts are others, and its changes are removed.
+-- Clear the workspace parts of the sorties that a restore changes. Their changes stay for people to look at. But if the
+-- row of a sortie is not the captured one, its attempts have other numbers, so its changes are removed.
 WITH target AS (
     SELECT sortie, (kept ->> 'sortie')::uuid IS DISTINCT FROM sortie AS other_row FROM checkpoint_target WHERE NOT created
 ), kept AS (

@@ -1,5 +1,5 @@
--- Give sorties what they have in the workspace in a checkpoint, after workspace_clear.sql. If the row is not the captured
--- one, its changes are numbered so that the newest one belongs to the row's newest attempt.
+-- Give sorties the workspace parts that they have in a checkpoint, after workspace_clear.sql. If the row is not the
+-- captured one, its changes are numbered so that the newest one belongs to the row's newest attempt.
 WITH target AS (
     SELECT t.sortie, t.state -> 'workspace' AS state, t.kept -> 'workspace' AS kept, t.changes = '{}' AS unchanged,
            (t.kept ->> 'sortie')::uuid IS DISTINCT FROM t.sortie AS other_row, s.attempt, w.repository, w.branch

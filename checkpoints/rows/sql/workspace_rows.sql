@@ -1,4 +1,4 @@
--- What sorties of a mission have in its workspace, of those that have anything: as two objects each, like sorties.sql.
+-- The workspace parts of a mission's sorties, where there are any: two objects each, like those of sorties.sql.
 -- Changes that nothing uses (`kept`) are left out. A request of an attempt ends with the attempt, so it is only kept.
 WITH sortie AS (
     SELECT id, key FROM missions_sortie WHERE mission_id = %(mission)s

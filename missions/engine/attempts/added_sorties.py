@@ -16,7 +16,7 @@ from missions.states import SortieState
 
 
 def check(*, claim: Claim, items: Sequence[Json]) -> tuple[SortieSpec, ...]:
-    """The sorties to add. PlanError if they are invalid, or if they run code and the mission may not."""
+    """The sorties to add. Raises PlanError if they are invalid, or if they run code and the mission may not."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT key, state FROM missions_sortie WHERE mission_id = %s", [claim.mission])
         existing = dict(cursor.fetchall())

@@ -32,7 +32,7 @@ class Context:
 
 
 def read(*, claim: Claim, spec: SortieSpec) -> Context:
-    """The attempt's context, from the database. Invalid if the results of its needs exceed FLEET_NEEDS_BYTES."""
+    """The attempt's context, from the database. Raises Invalid if the results of its needs exceed FLEET_NEEDS_BYTES."""
     if spec.driver == "scripted" and not spec.arguments:
         return Context("", "", (), {}, Needs({}), {})
     with connection.cursor() as cursor:

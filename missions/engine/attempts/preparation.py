@@ -91,7 +91,7 @@ class Prepared:
 def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, folder: Path) -> Prepared:
     """Read what the attempt needs from the database, and create its scratch folder.
 
-    errors.Invalid if the plan requires something that this agent type or host does not allow.
+    Raises errors.Invalid if the plan requires something that this agent type or host does not allow.
     """
     attempt_context = context.read(claim=claim, spec=spec)
     scope = context.scope(claim=claim, spec=spec, context=attempt_context)

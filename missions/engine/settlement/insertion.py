@@ -162,7 +162,7 @@ def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpe
     Does nothing if the attempt is no longer the running one, or if the mission is being cancelled.
 
     Returns how many became queued, by type, and those needs of the new sorties that have already ended badly.
-    Overflow if the mission would have too many sorties.
+    Raises Overflow if the mission would have too many sorties.
     """
     cursor.execute(
         "SELECT m.id, m.state, s.turn FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id"

@@ -92,7 +92,7 @@ def test_a_running_sortie_is_fenced_and_waits_for_the_end_of_its_lease(engine: E
     lease = Sortie.objects.get(mission=mission).lease_until
     restore(start)
     row = Sortie.objects.get(mission=mission)
-    assert (row.state, row.wake_at, row.waits_for) == ("waiting", lease, "its former attempt to be gone")
+    assert (row.state, row.wake_at, row.waits_for) == ("waiting", lease, "its earlier attempt to end")
     assert Attempt.objects.get(sortie=row).state == "lost"
     assert digest(mission) == saved_digest(start)
 
