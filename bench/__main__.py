@@ -23,7 +23,7 @@ SEPARATE = {
     "workspaces": "bench.repositories.workspaces",
     "reservations": "bench.repositories.reservations",
     "operation": "bench.operation",
-}  # measurements in a process of their own, and the modules that run
+}  # measurements that run in their own process, and their modules
 
 
 def say(line: str = "") -> None:
@@ -61,7 +61,7 @@ def main() -> int:
         sys.stdout.write(json.dumps(measures.measure(rounds, slow=Path(options.slow_disk), only=measures.ON_SLOW_DISK)))
         return 0
     if load > (os.cpu_count() or 1) / 2:
-        say(f"This machine is busy (load {load:.1f}), so times will be too long. Ratios suffer less.")
+        say(f"This machine is busy (load {load:.1f}), so times will be too long. Ratios are affected less.")
     only = frozenset(options.only)
     results = measures.measure(rounds, slow=None, only=only) if not only or only - set(SEPARATE) else {}
     for name, module in SEPARATE.items():
@@ -88,7 +88,7 @@ def main() -> int:
     comparison = baseline.compare(run=run, baseline=json.loads(baseline.BASELINE.read_text()))
     for line in comparison.lines():
         say(line)
-    return 1 if comparison.fell and not options.quick else 0  # one round of each is not enough to judge by
+    return 1 if comparison.regressions and not options.quick else 0  # one round of each is too little evidence
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ Measures = Mapping[str, Mapping[str, float]]
 class Figure:
     """A figure that the baseline records.
 
-    `relative`: two measurements of the same run divided by each other, which any machine can compare. Other figures
-    are compared only between equal machines. `tolerance`: the share by which it may get worse.
+    `relative`: the ratio of two measurements of the same run, which can be compared on any machine. Other figures are
+    compared only between equal machines. `tolerance`: the share by which the figure may get worse.
     """
 
     measure: str
@@ -86,21 +86,21 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """`fell` and `rose` have a line for each figure that got worse or better by more than its tolerance."""
+    """One line for each figure that got worse or better by more than its tolerance, or could not be compared."""
 
-    fell: list[str]
-    rose: list[str]
+    regressions: list[str]
+    improvements: list[str]
     not_compared: list[str]
 
     def lines(self) -> list[str]:
-        better = [f"BETTER {line}" for line in self.rose]
-        hint = ["If these are here to stay, record them: make bench-baseline"] if better else []
+        better = [f"BETTER {line}" for line in self.improvements]
+        hint = ["If these are permanent, record them: make bench-baseline"] if better else []
         missing = [f"not compared: {line}" for line in self.not_compared]
-        return [*missing, *better, *hint, *(f"REGRESSION {line}" for line in self.fell)]
+        return [*missing, *better, *hint, *(f"REGRESSION {line}" for line in self.regressions)]
 
 
 def machine() -> dict[str, Any]:
-    """Describe this machine as far as it decides how long something takes."""
+    """Describe the parts of this machine that determine how long something takes."""
     model = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -137,12 +137,12 @@ def compare(*, run: Mapping[str, Any], baseline: Mapping[str, Any]) -> Compariso
     """Compare a run with a baseline, both as `run_record` returns them."""
     same_machine = run["machine"] == baseline["machine"]
     source = f"{baseline['recorded']}, commit {baseline['commit']}"
-    fell, rose, not_compared = [], [], []
+    regressions, improvements, not_compared = [], [], []
     for figure in FIGURES:
         before = baseline["measures"].get(figure.measure, {}).get(figure.key)
         now = run["measures"].get(figure.measure, {}).get(figure.key)
         if now is None:
-            continue  # a run of selected measures, or one without a slow disk
+            continue  # the run skipped this measure
         if not before:
             not_compared.append(f"{figure.name} {now:,.2f}: the baseline has no such figure")
         elif not (figure.relative or same_machine):
@@ -151,14 +151,14 @@ def compare(*, run: Mapping[str, Any], baseline: Mapping[str, Any]) -> Compariso
             gain = now / before - 1 if figure.higher_is_better else 1 - now / before
             line = f"{figure.name}: {now:,.2f}, {abs(gain):.0%} {'better' if gain > 0 else 'worse'} than {before:,.2f}"
             if gain < -figure.tolerance:
-                fell.append(f"{line} ({source})")
+                regressions.append(f"{line} ({source})")
             elif gain > figure.tolerance:
-                rose.append(f"{line} ({source})")
-    return Comparison(fell, rose, not_compared)
+                improvements.append(f"{line} ({source})")
+    return Comparison(regressions, improvements, not_compared)
 
 
-def kept(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What a baseline keeps of a run: the compared figures, to four significant digits."""
+def to_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The baseline to record for a run: only the compared figures, to four significant digits."""
     measures: dict[str, dict[str, float]] = {}
     for figure in FIGURES:
         value = run["measures"].get(figure.measure, {}).get(figure.key)
@@ -170,7 +170,7 @@ def kept(run: Mapping[str, Any]) -> dict[str, Any]:
 def refusal(run: Mapping[str, Any]) -> str:
     """Why a run cannot become the baseline; empty if it can."""
     if run["commit"].endswith("+"):
-        return "The run was made with changed files, so no commit says what it measured. Commit, and run `make bench`."
+        return "The run was made with uncommitted changes, so no commit says what it measured. Commit, then run `make bench`."
     if run["rounds"] < 3:
         return f"The run has {run['rounds']} rounds of each measurement. A baseline needs three: run `make bench`."
     if run["load"] > run["machine"]["cores"] / 2:
@@ -191,12 +191,12 @@ def main() -> int:
     run = json.loads(LAST_RUN.read_text())
     if options.action == "compare":
         comparison = compare(run=run, baseline=json.loads(BASELINE.read_text()))
-        sys.stdout.write("".join(f"{line}\n" for line in comparison.lines()) or "No figure fell.\n")
-        return 1 if comparison.fell else 0
+        sys.stdout.write("".join(f"{line}\n" for line in comparison.lines()) or "No figure got worse.\n")
+        return 1 if comparison.regressions else 0
     if why := refusal(run):
         sys.stderr.write(f"{why}\n")
         return 1
-    BASELINE.write_text(json.dumps(kept(run), indent=1) + "\n")
+    BASELINE.write_text(json.dumps(to_baseline(run), indent=1) + "\n")
     sys.stdout.write("bench/baseline.json is now the run of build/bench.json. Commit it.\n")
     return 0
 

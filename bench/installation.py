@@ -1,4 +1,4 @@
-"""What a measurement runs on: private durable servers, the Django project set up on them, and its tables."""
+"""Private durable servers for a measurement, with the Django project and its tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support import cluster
 
 @contextmanager
 def temporary(**env: str) -> Iterator[cluster.Cluster]:
-    """Start the servers and set Django up. This process's environment names them, and has `env` too."""
+    """Start the servers and set up Django. Adds their addresses and `env` to the environment of this process."""
     services = cluster.temporary(durable=True)
     try:
         services.start()

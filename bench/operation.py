@@ -1,4 +1,4 @@
-"""Measures what an operator waits for: a whole fleet that starts and stops, and the sample mission on this checkout.
+"""Measures how long an operator waits for a whole fleet to start and stop, and for the sample mission on this checkout.
 
 `python -m bench.operation [--quick]` prints JSON.
 """
@@ -17,19 +17,19 @@ from pathlib import Path
 
 from bench import ROOT
 
-TOGETHER = 3  # audits at once: more than two cores can run, so this is the throughput of a busy fleet
+TOGETHER = 3  # audits at once, more than two cores can run: the throughput of a busy fleet
 FOREIGN = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "FLEET_REDIS_INDEX")
 
 
 class Checkout:
-    """A fleet of this checkout with the embedded services, in a home of its own."""
+    """A fleet of this checkout, with the embedded services and its own home."""
 
     def __init__(self, home: Path) -> None:
         self.env = {name: value for name, value in os.environ.items() if name not in FOREIGN}
         self.env["FLEET_HOME"] = str(home)
 
     def seconds(self, *arguments: str) -> float:
-        """How long a command takes that must succeed."""
+        """Run a command that must succeed. Returns the seconds that it took."""
         began = time.perf_counter()
         subprocess.run(
             [sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.env, stdout=subprocess.DEVNULL, check=True

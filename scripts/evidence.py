@@ -61,7 +61,7 @@ def no_regression(root: Path) -> Evidence | None:
         return None
     run = json.loads(run_path.read_text())
     comparison = baseline.compare(run=run, baseline=json.loads(baseline_path.read_text()))
-    names = ", ".join(line.partition(":")[0] for line in comparison.fell)
+    names = ", ".join(line.partition(":")[0] for line in comparison.regressions)
     value = f"worse: {names}" if names else "no figure is worse"
     return Evidence(value, not names, run["recorded"], run["commit"])
 

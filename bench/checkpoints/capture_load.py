@@ -1,8 +1,8 @@
 """Measures the throughput that a live mission loses while it is captured once a second.
 
 `python -m bench.checkpoints.capture_load [--quick]` prints JSON. Missions run in turns without and with captures
-(A B A B), in a real fleet. Another process captures, through the operation of `fleet_checkpoint create`; it runs all the
-time, and is idle during the missions without captures.
+(A B A B), in a real fleet. Another process captures, through the operation of `fleet_checkpoint create`; it always
+runs, and is idle during the missions without captures.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ QUICK = Size(pairs=1, run=100, noops=5_000)
 
 
 class Captures:
-    """The process that captures (`capture_on_request`)."""
+    """The process that captures missions (`capture_on_request`)."""
 
     def __init__(self, *, env: dict[str, str], log: Path) -> None:
         self._process = subprocess.Popen(
@@ -58,7 +58,7 @@ class Captures:
         self._send(str(mission))
 
     def end(self) -> list[float]:
-        """Wait for the capture in progress, and return the milliseconds that each one took."""
+        """Stop capturing after the current capture. Returns the milliseconds of each capture."""
         self._send("")
         times: list[float] = self._receive()
         return times
@@ -120,11 +120,11 @@ def measure(size: Size) -> dict[str, float]:
 
 
 def _compare(fleet: Fleet, captures: Captures, name: str, pairs: int, count: int, **work: str) -> dict[str, float]:
-    """`…_ratio`: the throughput with captures divided by that without, the median of the pairs."""
+    """`…_ratio`: the throughput with captures divided by the throughput without; the median of all pairs."""
     ratios, without_s, captured, times = [], [], [], []
     for _ in range(pairs):
-        without = fleet.flying(count, launched=lambda mission: None, **work)
-        with_captures = fleet.flying(count, launched=captures.begin, **work)
+        without = fleet.mission(count, on_launch=lambda mission: None, **work)
+        with_captures = fleet.mission(count, on_launch=captures.begin, **work)
         taken = captures.end()
         if not taken:
             raise RuntimeError(f"The mission ended after {with_captures:.2f} s, before it was captured.")

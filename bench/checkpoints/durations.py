@@ -77,9 +77,9 @@ def _measure(rounds: int) -> dict[str, float]:
 
 
 def _lock(sortie: Any, ending: threading.Event, waits: list[float]) -> None:
-    """Lock a sortie of the mission again and again, as an agent does to settle it; collect the waits in milliseconds.
+    """Lock a sortie of the mission repeatedly, as an agent does to settle it, and collect the waits in milliseconds.
 
-    Agents settle sorties of several missions in one batch, so the other missions wait as long.
+    Agents settle sorties of several missions in one batch, so other missions wait equally long.
     """
     from django.db import connection, transaction  # noqa: PLC0415
 

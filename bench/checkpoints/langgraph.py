@@ -1,7 +1,7 @@
 """Compares checkpoints with those of langgraph-checkpoint-postgres.
 
-`python -m bench.checkpoints.langgraph [--quick]` prints JSON. Both store the same changes of the same sorties on the same
-Postgres, in turns. The library gets a virtualenv of its own below build/, which is kept; without it the comparison is
+`python -m bench.checkpoints.langgraph [--quick]` prints JSON. Both store the same changes of the same sorties on the
+same Postgres, in turns. The library gets a virtualenv of its own below build/, which is kept; without it the comparison is
 skipped. docs/bench.md says what each stores and guarantees.
 """
 
@@ -156,7 +156,7 @@ class Fleet:
 
 
 def _stored_bytes() -> int:
-    """What all checkpoints take: the blocks of their files, their table with its indexes, their events and entries."""
+    """The bytes of all checkpoints: disk blocks of files, the table with its indexes, events and audit entries."""
     from django.conf import settings  # noqa: PLC0415
     from django.db import connection  # noqa: PLC0415
 
@@ -195,7 +195,7 @@ def measure(*, sorties: int, checkpoints: int) -> dict[str, float]:
 
 
 def compare(ours: Stored, theirs: Mapping[str, Stored]) -> dict[str, float]:
-    """Our bytes and seconds divided by those of each layout. `share_of_…`: the largest of FULL_LAYOUTS, our worst one."""
+    """Our bytes and seconds divided by those of each layout. `share_of_…`: our worst ratio to one of FULL_LAYOUTS."""
     results: dict[str, float] = {}
     for layout, stored in theirs.items():
         results[f"bytes_of_{layout}"] = ours.bytes / stored.bytes

@@ -39,9 +39,9 @@ def channels_of(layout: str, keys: list[str]) -> dict[str, list[str]]:
 
 
 class Thread:
-    """A thread of checkpoints, stored as the library's own graphs do it: `put` with the channels that have changed.
+    """A thread of checkpoints, stored as the library's own graphs store them: `put` with the changed channels.
 
-    The layout `delta` is that of `DeltaChannel`: the first checkpoint has the whole value, and further ones only store
+    The layout `delta` is that of `DeltaChannel`: the first checkpoint has the whole value, and further ones store only
     what was written.
     """
 

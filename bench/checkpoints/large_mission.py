@@ -1,4 +1,4 @@
-"""The mission that measurements of checkpoints use: all sorties have ended, with results, and there are many events."""
+"""A large mission for measurements: all its sorties have ended, with results, and it has many events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVENTS_PER_SORTIE = 10
 
 
 class LargeMission:
-    """A mission of `sorties` sorties; `ids` are theirs, in the order of their keys s0, s1 and so on."""
+    """A mission with `sorties` sorties. `ids` has their ids in the order of their keys: s0, s1 and so on."""
 
     def __init__(self, *, sorties: int) -> None:
         plan = {f"s{number}": {"needs": [f"s{number - 1}"]} if number % 3 else {} for number in range(sorties)}

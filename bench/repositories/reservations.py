@@ -1,4 +1,4 @@
-"""Measures admission with 1,000 reservations in force and 10,000 sorties that wait for them: one pass in milliseconds.
+"""Measures one pass of admission with 1,000 reservations in force and 10,000 sorties that wait for them.
 
 `python -m bench.repositories.reservations [--quick]` prints JSON.
 """
@@ -28,7 +28,7 @@ def measure(rounds: int) -> dict[str, float]:
 
 
 def _measure(project: str, rounds: int) -> dict[str, float]:
-    """`idle`: nothing has changed. `landed`: one sortie has just ended, and those that waited for it contend again."""
+    """`idle`: nothing has changed. `landed`: a sortie has just ended, and those that waited for it compete again."""
     from django.db import connection  # noqa: PLC0415
 
     from agents.models import Agent  # noqa: PLC0415
@@ -38,7 +38,7 @@ def _measure(project: str, rounds: int) -> dict[str, float]:
     from tests.support import fleet  # noqa: PLC0415
 
     agent = external_agents.register(agent_type="backend")
-    Agent.objects.filter(id=agent.id).update(state="spawning")  # so that it stays one that serves its type
+    Agent.objects.filter(id=agent.id).update(state="spawning")  # so that it counts as serving its type
     plan = {f"s{number}": {"touches": [f"src/part{number % IN_FORCE}/**"]} for number in range(IN_FORCE + WAITING)}
     fleet.launch(plan, workspace={"repository": project})
     passes = 0

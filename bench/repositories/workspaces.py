@@ -101,9 +101,7 @@ def _end_together(project: Path, flag: Path) -> float:
     ending = threading.Event()
 
     def fly() -> None:
-        while not ending.wait(
-            POLL_S
-        ):  # all slots together look often enough, without a load that a fleet does not have
+        while not ending.wait(POLL_S):  # all slots together look often enough, with no more load than in a real fleet
             engine.fly()
 
     slots = [threading.Thread(target=fly) for _ in range(SORTIES)]

@@ -139,7 +139,7 @@ class Api:
         self.sorties = [(number[owner], ids.encode(ids.SORTIE, id)) for owner, id in sorties]
 
     def read(self) -> Request:
-        """A random read; the shares are those of a program that watches missions."""
+        """A random read, in the proportions of a program that watches missions."""
         owner, mission = self.random.choice(self.missions)
         key = self.keys[owner]
         match self.random.choices(range(6), (20, 25, 15, 15, 15, 10))[0]:
@@ -166,7 +166,7 @@ class Api:
         return Request("launch", "/missions", self.keys[0], {"plan": plan})
 
     def lists(self) -> dict[str, Request]:
-        """Every list, with the parameters that can make it slow."""
+        """All lists, with the parameters that can make them slow."""
         user, admin, mission = self.keys[1], self.keys[0], self.oldest
         paths = {
             "missions": "/missions",
@@ -192,7 +192,7 @@ class Api:
     def time_lists(self, ports: Sequence[int], rounds: int) -> list[dict[str, float]]:
         """The median time of each list at each site, in milliseconds.
 
-        The sites are requested in turns, so that changes of the host's load affect all of them.
+        The sites are asked in turns, so that changes in the load of the host affect all of them.
         """
         clients = [Client(port) for port in ports]
         times: list[dict[str, list[float]]] = [{name: [] for name in self.lists()} for _ in ports]
@@ -220,7 +220,7 @@ class Api:
         return int(row[0]) if row else 0
 
     def delivery(self, *, listeners: int, events: int, every_s: float) -> dict[str, float]:
-        """Milliseconds from the commit of an event until a listener receives it, while the other listeners are idle."""
+        """Milliseconds from the commit of an event until a listener receives it, with the other listeners idle."""
         from fleet import ids  # noqa: PLC0415
 
         self._reopen([mission for _, mission in self.missions[:listeners]])

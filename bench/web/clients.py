@@ -1,4 +1,4 @@
-"""Load generators for the API: threads with one connection each, in an open or a closed loop."""
+"""Load generators for the API, with an open or a closed loop: threads with one connection each."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ class Request:
 class LoadResults:
     """The results of a load test."""
 
-    took: dict[str, list[float]] = field(default_factory=dict)  # by kind: seconds since successful requests were due
+    latencies: dict[str, list[float]] = field(
+        default_factory=dict
+    )  # by kind: seconds since successful requests were due
     statuses: Counter[str] = field(default_factory=Counter)  # responses by status or connection error
     launched: list[str] = field(default_factory=list)  # ids of missions whose launch was accepted
     elapsed_s: float = 0.0
 
     def ms(self, kind: str, share: float) -> float:
-        times = sorted(self.took.get(kind, ()))
+        times = sorted(self.latencies.get(kind, ()))
         return times[min(len(times) - 1, int(len(times) * share))] * 1_000 if times else float("nan")
 
     @property
     def good_per_s(self) -> float:
-        return sum(map(len, self.took.values())) / self.elapsed_s
+        return sum(map(len, self.latencies.values())) / self.elapsed_s
 
 
 class Client:
@@ -69,9 +71,9 @@ class Client:
 
 
 def _drive(port: int, due: Iterable[tuple[float | None, Request]], *, connections: int) -> LoadResults:
-    """Send each request when it is due, or when a connection is free after that. Its time counts from when it was due.
+    """Send each request when it is due, or as soon as a connection is free after that.
 
-    A request without a time is due when a connection is free.
+    Latencies count from the time when a request was due. One without a time is due when a connection is free.
     """
     results, lock, queue = LoadResults(), threading.Lock(), iter(due)
     began = time.perf_counter() + 0.1
@@ -91,7 +93,7 @@ def _drive(port: int, due: Iterable[tuple[float | None, Request]], *, connection
             with lock:
                 results.statuses[status] += 1
                 if status in {"200", "201"}:
-                    results.took.setdefault(request.kind, []).append(took)
+                    results.latencies.setdefault(request.kind, []).append(took)
                 if status == "201":
                     results.launched.append(json.loads(body)["id"])
 
@@ -118,5 +120,5 @@ def open_loop(
 
 
 def closed_loop(port: int, make: Callable[[], Request], *, requests: int, connections: int) -> LoadResults:
-    """Each connection sends its next request when it has received the previous response."""
+    """Each connection sends its next request once it has received the previous response."""
     return _drive(port, ((None, make()) for _ in range(requests)), connections=connections)

@@ -28,7 +28,7 @@ from bench.workloads.contenders import cpu_s
 from tests.support import cluster
 
 WORKERS = 2
-TIMEOUT_S = 1.0  # FLEET_HTTP_TIMEOUT_S, and what the others have in its place
+TIMEOUT_S = 1.0  # FLEET_HTTP_TIMEOUT_S, and the equivalent of the others
 BURST = 200  # connections
 WARM_UP = 300  # reads
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -85,7 +85,7 @@ def measure(api: Api, site: Site, *, seconds: float) -> dict[str, float]:
 
 
 def slow_clients(site: Site) -> dict[str, bool]:
-    """Which slow clients the server gets rid of within four times the timeout."""
+    """Which slow clients the server disconnects within four times the timeout."""
     return {
         "ends slow heads": _ends_slow_head(site),
         "ends silent connections": _is_ended_by(site, b""),
@@ -124,7 +124,7 @@ def _connect(site: Site) -> socket.socket:
 
 
 def _is_ended_by(site: Site, request: bytes) -> bool:
-    """Whether the server ends a connection whose client sends this and then nothing, and reads nothing meanwhile."""
+    """Whether the server ends a connection whose client sends this, then nothing more, and reads nothing."""
     with _connect(site) as client:
         client.sendall(request)
         end = time.monotonic() + 4 * TIMEOUT_S

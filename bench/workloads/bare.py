@@ -1,6 +1,6 @@
-"""Bare Celery, the baseline of the benchmarks: no results, no durability, dependencies counted by hand in Redis.
+"""Bare Celery, which the fleet is compared with: no results, no durability, dependencies counted by hand in Redis.
 
-Only the task that ends a workload reports its end, because a counter in each task would slow the baseline down.
+Only the task that ends a workload reports its end, because a counter in each task would slow Celery down.
 """
 
 from __future__ import annotations

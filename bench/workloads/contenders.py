@@ -131,7 +131,7 @@ class Fleet:
         return bool(count == len(missions))
 
     def _run(self, plans: list[tuple[str, Any]]) -> float:
-        """Seconds from the first launch until all missions have succeeded, without reading the plans (see `accept`)."""
+        """Seconds from the first launch until all missions have succeeded. `accept` measures reading the plans."""
         began = time.perf_counter()
         ids = [self._launch(text, parsed) for text, parsed in plans]
         wait(lambda: self._succeeded(ids), every_s=POLL_S)
@@ -154,18 +154,18 @@ class Fleet:
         return self._run([self._plan(sorties)])
 
     def each(self, count: int, **work: Any) -> float:
-        """Seconds per sortie that starts a process, four at once."""
+        """Seconds per sortie that starts a process, with four at a time."""
         return self._run([self._plan({f"s{n}": {"agent": "backend", **work} for n in range(count)})]) / count
 
-    def flying(self, count: int, *, launched: Callable[[UUID], None], **work: Any) -> float:
-        """Seconds from the end of the launch of a mission, whose id `launched` gets, until it has succeeded.
+    def mission(self, count: int, *, on_launch: Callable[[UUID], None], **work: Any) -> float:
+        """Seconds from the end of the launch of a mission until it has succeeded. `on_launch` gets its id.
 
-        The fleet does not capture it by itself.
+        The mission has no automatic captures.
         """
         sorties = {f"s{n}": {"agent": "backend", **work} for n in range(count)}
         mission = self._launch(*self._plan(sorties, checkpoints={"at": [], "on": []}))
         began = time.perf_counter()
-        launched(mission)
+        on_launch(mission)
         wait(lambda: self._succeeded([mission]), every_s=POLL_S)
         return time.perf_counter() - began
 
@@ -230,7 +230,7 @@ class Fleet:
         return took
 
     def two_nodes(self) -> float:
-        """How many times faster two nodes finish sorties that only wait than one does."""
+        """How many times faster two nodes finish sorties that only wait than one node does."""
         self.each(8, run="true")
         alone = self.each(40, run="sleep 0.5")
         self._spawn(["manage.py", "fleet_node", "--name", "second"])

@@ -30,13 +30,13 @@ def compared(before: baseline.Measures, now: baseline.Measures, **changes: Any) 
 
 def test_a_figure_that_fell_is_named_with_its_share_and_where_the_baseline_is_from() -> None:
     comparison = compared({"w1": {"ratio": 7.0}}, {"w1": {"ratio": 5.6}})
-    assert comparison.fell == ["w1.ratio: 5.60, 20% worse than 7.00 (2026-01-31, commit abc123)"]
-    assert comparison.lines() == [f"REGRESSION {comparison.fell[0]}"]
+    assert comparison.regressions == ["w1.ratio: 5.60, 20% worse than 7.00 (2026-01-31, commit abc123)"]
+    assert comparison.lines() == [f"REGRESSION {comparison.regressions[0]}"]
 
 
 def test_a_time_that_grew_is_worse_too() -> None:
-    assert compared({"spawn": {"p95_s": 0.1}}, {"spawn": {"p95_s": 0.2}}).fell
-    assert not compared({"spawn": {"p95_s": 0.2}}, {"spawn": {"p95_s": 0.1}}).fell
+    assert compared({"spawn": {"p95_s": 0.1}}, {"spawn": {"p95_s": 0.2}}).regressions
+    assert not compared({"spawn": {"p95_s": 0.2}}, {"spawn": {"p95_s": 0.1}}).regressions
 
 
 def test_a_change_within_the_tolerance_is_not_reported() -> None:
@@ -46,7 +46,7 @@ def test_a_change_within_the_tolerance_is_not_reported() -> None:
 
 def test_a_better_figure_is_reported_with_the_command_that_records_it() -> None:
     comparison = compared({"w1": {"ratio": 5.0}}, {"w1": {"ratio": 7.0}})
-    assert not comparison.fell
+    assert not comparison.regressions
     assert comparison.lines()[0].startswith("BETTER w1.ratio: 7.00, 40% better than 5.00")
     assert "make bench-baseline" in comparison.lines()[1]
 
@@ -55,19 +55,19 @@ def test_times_of_another_machine_are_not_compared_but_ratios_are() -> None:
     before = {"w1": {"ratio": 7.0}, "spawn": {"p95_s": 0.1}}
     now = {"w1": {"ratio": 3.5}, "spawn": {"p95_s": 0.9}}
     comparison = compared(before, now, machine={**MACHINE, "processor": "A slower one"})
-    assert [line.split(":")[0] for line in comparison.fell] == ["w1.ratio"]
+    assert [line.split(":")[0] for line in comparison.regressions] == ["w1.ratio"]
     assert comparison.not_compared == ["spawn.p95_s 0.90: the baseline was recorded on another machine"]
 
 
 def test_a_figure_without_a_baseline_is_named_and_a_missing_one_is_not() -> None:
     comparison = compared({"w1": {"ratio": 7.0}}, {"w2": {"ratio": 5.0}})
     assert comparison.not_compared == ["w2.ratio 5.00: the baseline has no such figure"]
-    assert not comparison.fell
+    assert not comparison.regressions
 
 
 def test_the_baseline_keeps_only_compared_figures() -> None:
     run = record({"w1": {"ratio": 7.123456, "fleet_per_s": 5_000.0}, "unknown": {"x": 1.0}})
-    assert baseline.kept(run)["measures"] == {"w1": {"ratio": 7.123}}
+    assert baseline.to_baseline(run)["measures"] == {"w1": {"ratio": 7.123}}
 
 
 @pytest.mark.parametrize(
