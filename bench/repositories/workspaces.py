@@ -125,7 +125,7 @@ def _end_together(project: Path, flag: Path) -> float:
             return Mission.objects.filter(id=mission.id, finished_at__isnull=False).exists()
 
         fleet.until(ended, within_s=300)
-        took = time.perf_counter() - started
+        elapsed = time.perf_counter() - started
     finally:
         flag.touch()
         ending.set()
@@ -133,7 +133,7 @@ def _end_together(project: Path, flag: Path) -> float:
         for slot in slots:
             slot.join()
     assert fleet.state(mission.id) == "succeeded"
-    return took
+    return elapsed
 
 
 def main() -> None:

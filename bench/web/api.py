@@ -201,12 +201,12 @@ class Api:
                 for client, site_times in zip(clients, times, strict=True):
                     began = time.perf_counter()
                     status, body = client.send(request)
-                    took = time.perf_counter() - began
+                    elapsed = time.perf_counter() - began
                     if status != "200":
                         raise RuntimeError(f"{request.path}: {status} {body[:300]!r}")
                     if n >= 3:
-                        site_times[name].append(took * 1_000)
-        return [{name: statistics.median(took) for name, took in site_times.items()} for site_times in times]
+                        site_times[name].append(elapsed * 1_000)
+        return [{name: statistics.median(elapsed) for name, elapsed in site_times.items()} for site_times in times]
 
     def stored_launches(self, results: LoadResults) -> int:
         """The number of accepted missions that exist with all their sorties."""
@@ -295,7 +295,7 @@ def measure(api: Api, *, seconds: float) -> dict[str, Any]:
     api.serve()
     few, many = api.time_lists([site.port for site in api.sites], rounds=30 if seconds > 10 else 15)
     api.sites.pop(0).stop()
-    results["api_lists"] = {f"{name}_ms": took for name, took in many.items()}
+    results["api_lists"] = {f"{name}_ms": elapsed for name, elapsed in many.items()}
     growth = {name: many[name] / few[name] for name in many}
     worst = max(growth, key=lambda name: growth[name])
     results["api_growth"] = {"worst": growth[worst]} | growth

@@ -89,11 +89,11 @@ def _drive(port: int, due: Iterable[tuple[float | None, Request]], *, connection
             if (wait := start - time.perf_counter()) > 0:
                 time.sleep(wait)
             status, body = client.send(request)
-            took = time.perf_counter() - start
+            elapsed = time.perf_counter() - start
             with lock:
                 results.statuses[status] += 1
                 if status in {"200", "201"}:
-                    results.latencies.setdefault(request.kind, []).append(took)
+                    results.latencies.setdefault(request.kind, []).append(elapsed)
                 if status == "201":
                     results.launched.append(json.loads(body)["id"])
 

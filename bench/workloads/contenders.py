@@ -32,7 +32,7 @@ def wait(condition: Callable[[], Any], *, every_s: float = 0.002) -> None:
 
 
 def cpu_s(pids: Sequence[int]) -> float:
-    """Processor time in seconds of these processes and all their descendants, including ended ones."""
+    """CPU time in seconds of these processes and all their descendants, including ended ones."""
     spent = 0.0
     for pid in pids:
         process = psutil.Process(pid)
@@ -176,9 +176,9 @@ class Fleet:
         )
         before, began = psutil.Process().memory_info().rss, time.perf_counter()
         mission = self._launch(text, self.plan.load(text=text, context=self.plan_context.current()))
-        took = time.perf_counter() - began
+        elapsed = time.perf_counter() - began
         self.operations.cancel(mission=mission)
-        return took, (psutil.Process().memory_info().rss - before) / 1e6
+        return elapsed, (psutil.Process().memory_info().rss - before) / 1e6
 
     def memory_mb(self) -> float:
         """Proportional set size of the node, its agents and the control loop at rest."""
@@ -224,10 +224,10 @@ class Fleet:
         os.kill(pid_of_agent(1) or 0, signal.SIGKILL)
         began = time.perf_counter()
         wait(lambda: pid_of_agent(2))
-        took = time.perf_counter() - began
+        elapsed = time.perf_counter() - began
         self.operations.cancel(mission=mission)
         wait(lambda: self.agents.objects.filter(type="backend", state="idle").count() == 2, every_s=0.05)
-        return took
+        return elapsed
 
     def two_nodes(self) -> float:
         """How many times faster two nodes finish sorties that only wait than one node does."""

@@ -97,16 +97,16 @@ def workloads(
         return {**spent, "ratio": totals["bare"] / totals["fleet"]}
 
     def accept() -> dict[str, float]:
-        took, grown = fleet.accept(10_000)
-        return {"seconds": took, "grown_mb": grown}
+        elapsed, grown = fleet.accept(10_000)
+        return {"seconds": elapsed, "grown_mb": grown}
 
     def missions() -> dict[str, float]:
         """Missions of 12 sorties (1, then 10, then 1), forty at once."""
         return {"per_hour": 40 * 3_600 / statistics.median(fleet.fans(40, width=10) for _ in range(rounds))}
 
     def spawn() -> dict[str, float]:
-        single = sorted(took for _ in range(7 * rounds) for took in fleet.spawn(1))
-        eight = sorted(took for _ in range(rounds) for took in fleet.spawn(8))
+        single = sorted(elapsed for _ in range(7 * rounds) for elapsed in fleet.spawn(1))
+        eight = sorted(elapsed for _ in range(rounds) for elapsed in fleet.spawn(8))
         return {
             "p50_s": statistics.median(single),
             "p95_s": single[int(len(single) * 0.95)],

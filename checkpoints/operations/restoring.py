@@ -164,7 +164,7 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: U
 def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, force: bool, plan: str) -> str:
     """Create the removed rows of a mission again, with its old id and new ids for its sorties.
 
-    Returns the ref for what the branch of its workspace has; "" without a workspace.
+    Returns the ref for what the branch of its workspace has now; "" without a workspace.
     """
     kept = saved.mission_kept
     if not executes and kept["executes"] and not kept["template"]:
