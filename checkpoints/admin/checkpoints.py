@@ -196,11 +196,11 @@ class CheckpointAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Keep: retention never removes them", permissions=["operate"])
     def keep(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
-        apply_to_rows(request, rows, lambda row: operations.keep(checkpoint=row, on=True), "Kept")
+        apply_to_rows(request, rows, lambda row: operations.change(checkpoint=row, keep=True), "Kept")
 
     @admin.action(description="Do not keep: retention may remove them", permissions=["operate"])
     def unkeep(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
-        apply_to_rows(request, rows, lambda row: operations.keep(checkpoint=row, on=False), "No longer kept")
+        apply_to_rows(request, rows, lambda row: operations.change(checkpoint=row, keep=False), "No longer kept")
 
     @admin.action(description="Delete", permissions=["operate"])
     def remove(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> Any:

@@ -1,4 +1,9 @@
-"""The format of a checkpoint: a manifest, and blobs named by their SHA-256. Pure: no Django, no files."""
+"""The format of a checkpoint: a manifest, and blobs named by their SHA-256.
+
+`manifest` and `buckets` have the two; `archive` is the container in which a mission moves to another fleet.
+`*.schema.json` are the published schemas. Everything in `checkpoints` may use this package. It is pure: it imports
+neither Django nor another part of `checkpoints`.
+"""
 
 from checkpoints.document.buckets import Bucket, bucket_of
 from checkpoints.document.manifest import ENDED, FORMAT, Manifest, MissionEntry, Part, parse, serialize

@@ -1,10 +1,14 @@
-"""The operations on checkpoints. Their parameters are keyword-only, as in missions.operations."""
+"""What people and programs can do with checkpoints. One module per operation; parameters are keyword-only.
+
+The interfaces call the functions that are exported here, and so may other packages. `artifacts` says which artifacts
+checkpoints name; `transfer` has export and import. This package does not import the interfaces, `policy` or `queries`.
+"""
 
 from checkpoints.operations.adopting import adopt
 from checkpoints.operations.capturing import capture, capture_all
+from checkpoints.operations.changing import change
 from checkpoints.operations.comparing import Difference, diff
 from checkpoints.operations.forking import Forked, fork
-from checkpoints.operations.keeping import change, keep
 from checkpoints.operations.planning import recovery_plan
 from checkpoints.operations.removing import Pruned, delete, prune
 from checkpoints.operations.restoring import Restored, restore
@@ -29,7 +33,6 @@ __all__ = [
     "export",
     "fork",
     "import_file",
-    "keep",
     "prune",
     "recovery_plan",
     "restore",

@@ -10,11 +10,6 @@ from checkpoints.models import Checkpoint
 from fleet import audit
 
 
-def keep(*, checkpoint: Checkpoint, on: bool) -> None:
-    """Exempt a checkpoint from retention; with `on` false, end the exemption."""
-    change(checkpoint=checkpoint, keep=on)
-
-
 def change(*, checkpoint: Checkpoint, name: str | None = None, keep: bool | None = None) -> Checkpoint:
     """Change the name of a checkpoint, and whether it is kept; None leaves the value. Its files stay as they are."""
     values: dict[str, Any] = {"name": name, "keep": keep}
