@@ -53,19 +53,19 @@ def passing(
 SPEED = (
     bench(
         "api_reads",
-        "95 % of the API's reads, at 60/s beside 5 launches/s, are answered within 100 ms",
+        "95 % of the API's reads, at 60/s with 5 launches/s, are answered within 100 ms",
         "< 100 ms",
         evidence.bench_figure("api_open_loop", "read_p95_ms", "{:.0f} ms", met=below(100)),
     ),
     bench(
         "api_launches",
-        "the same for launches of 20 sorties",
+        "95 % of launches of 20 sorties, at the same time, are answered within 100 ms",
         "< 100 ms",
         evidence.bench_figure("api_open_loop", "launch_p95_ms", "{:.0f} ms", met=below(100)),
     ),
     bench(
         "missions_per_hour",
-        "missions of 12 sorties without work per hour",
+        "missions of 12 no-op sorties per hour",
         "≥ 50",
         evidence.bench_figure("missions", "per_hour", "{:,.0f}", met=at_least(50)),
     ),
@@ -77,86 +77,89 @@ SPEED = (
     ),
     bench(
         "two_nodes",
-        "two nodes finish sorties that wait faster than one node",
+        "two nodes finish waiting sorties faster than one node",
         "≥ 1.8 times",
         evidence.bench_figure("two_nodes", "ratio", "{:.2f} times", met=at_least(1.8)),
     ),
     bench(
         "spawn",
-        "an agent reports after its order, 95th percentile",
+        "time until a spawned agent reports, 95th percentile",
         "< 5 s",
         evidence.bench_figure("spawn", "p95_s", "{:.2f} s", met=below(5)),
     ),
     bench(
         "spawn_at_once",
-        "the same for eight agents that are ordered at once",
+        "the same for eight agents spawned at once",
         "< 5 s",
         evidence.bench_figure("spawn", "eight_at_once_p95_s", "{:.2f} s", met=below(5)),
     ),
     bench(
         "start",
-        "a new fleet starts, with all its services",
+        "time to start a new fleet with all its services",
         "< 30 s",
         evidence.bench_figure("startup", "first_s", "{:.1f} s", met=below(30)),
     ),
     bench(
         "start_again",
-        "the same with the embedded services and an existing home",
+        "time to start an existing fleet with the embedded services",
         "< 10 s",
         evidence.bench_figure("startup", "again_s", "{:.1f} s", met=below(10)),
     ),
     bench(
         "stop",
-        "a fleet stops, and leaves no process behind",
+        "time to stop a fleet without leaving a process behind",
         "< 30 s",
         evidence.bench_figure("startup", "down_s", "{:.1f} s", met=below(30)),
     ),
     bench(
         "checkpoint_create",
-        "a checkpoint of a mission of 10,000 sorties is created",
+        "time to create a checkpoint of a mission of 10,000 sorties",
         "< 500 ms",
         evidence.bench_figure("checkpoints", "create_ms", "{:.0f} ms", met=below(500)),
     ),
     bench(
         "checkpoint_restore",
-        "such a mission is restored, with a change in every row",
+        "time to restore such a mission after a change in every row",
         "< 2 s",
         evidence.bench_figure("checkpoints", "restore_ms", "{:.0f} ms", met=below(2_000)),
     ),
     bench(
         "checkpoint_increment",
-        "bytes of an increment of ten changes, as a share of a full checkpoint",
+        "size of an increment of ten changes, relative to a full checkpoint",
         "< 0.10",
         evidence.bench_figure("checkpoints", "incremental_share_of_bytes", "{:.3f}", met=below(0.10)),
     ),
-    bench("regressions", "no figure is worse than the baseline", "none", evidence.no_regression),
+    bench("regressions", "benchmark results that are worse than the baseline", "none", evidence.no_regression),
 )
 
 RELIABILITY = (
     passing("tests", "all tests pass", "tests"),
-    passing("end_to_end", "whole fleets fly missions, crash and recover", "tests.acceptance"),
+    passing("end_to_end", "whole fleets run missions, crash and recover", "tests.acceptance"),
     passing(
-        "services", "services start in order, are healthy, restart and stop", "tests.fleet.services", "tests.contracts"
+        "services",
+        "services start in order, report their health, restart and stop",
+        "tests.fleet.services",
+        "tests.contracts",
     ),
-    passing("agents", "agents are spawned, watched, drained and recovered", "tests.agents"),
-    passing("checkpoints", "checkpoints are created, restored and found damaged", "tests.checkpoints"),
+    passing("agents", "agents are spawned, supervised, drained and recovered", "tests.agents"),
+    passing("checkpoints", "checkpoints are created and restored, and damaged ones are detected", "tests.checkpoints"),
     passing(
         "drills",
-        "zero sorties are lost or accepted twice while agents, Postgres and Redis are killed and halted",
+        "no sortie is lost or accepted twice while agents, Postgres and Redis are killed and halted",
         "tests.drills",
         command="make drills",
         report=evidence.DRILLS,
     ),
     passing(
         "soak",
-        "ten agents work for an hour: no process grows, and zero sorties are lost or run twice",
+        "ten agents run for an hour: no process grows, and no sortie is lost or runs twice",
         "tests.drills.test_an_hour_of_work",
         command="make drills",
         report=evidence.DRILLS,
     ),
     bench(
         "overload",
-        "zero accepted launches are lost under overload",
+        "accepted launches that are lost under overload",
         "0",
         evidence.bench_figure("api_stress", "launches_lost", "{:.0f}", met=lambda lost: lost == 0),
     ),
@@ -165,55 +168,55 @@ RELIABILITY = (
 COVERAGE = (
     Criterion(
         "coverage",
-        "lines and branches of the product that the tests run",
+        "coverage of lines and branches of the product",
         "> 90 %",
         "make coverage",
         evidence.coverage("fleet", "agents", "missions", "checkpoints", "examples", floor=90),
     ),
     Criterion(
         "coverage_services",
-        "the same of the services",
+        "the same for the services",
         "> 90 %",
         "make coverage",
         evidence.coverage("fleet/services", floor=90),
     ),
     Criterion(
-        "coverage_agents", "the same of agents", "> 85 %", "make coverage", evidence.coverage("agents", floor=85)
+        "coverage_agents", "the same for agents", "> 85 %", "make coverage", evidence.coverage("agents", floor=85)
     ),
 )
 
 SECURITY = (
     Criterion(
-        "advisories", "zero known advisories affect the pinned dependencies", "0", "make audit", evidence.advisories
+        "advisories", "known advisories that affect the pinned dependencies", "0", "make audit", evidence.advisories
     ),
     Criterion(
         "static_analysis",
-        "zero critical findings of static analysis (bandit)",
+        "findings of static analysis (bandit)",
         "0 high, 0 medium",
         "make check",
         evidence.static_analysis,
     ),
-    passing("attacks", "attempts to break in, to escape the sandbox and to forge fail", "tests.security"),
+    passing("attacks", "attempts to break in, escape the sandbox or forge data fail", "tests.security"),
     passing(
         "roles",
-        "every route denies by default, and each role is allowed what its page says",
+        "every route denies by default, and each role has exactly the documented permissions",
         "tests.api.test_role_matrix",
     ),
     Criterion(
         "rate_limit",
-        "an address may send 100 requests a minute to the API",
+        "default rate limit of the API per address",
         "100/m",
         "make test",
         evidence.default_setting("FLEET_LIMIT_IP", "100/m"),
     ),
-    passing("limits", "limits hold, also while Redis is away", "tests.fleet.limits"),
-    passing("audit_trail", "who did what is recorded, and tampering is found", "tests.fleet.audit"),
+    passing("limits", "rate limits hold, even while Redis is unavailable", "tests.fleet.limits"),
+    passing("audit_trail", "the audit trail is complete, and tampering is detected", "tests.fleet.audit"),
 )
 
 OPERATIONS = (
     passing(
         "from_up_to_down",
-        "one mission from the start of the services to their end, with a crash between",
+        "one mission from the start of the services to their end, with a crash in between",
         "tests.acceptance.test_from_up_to_down",
     ),
     passing(
@@ -225,27 +228,27 @@ OPERATIONS = (
     ),
     passing(
         "providers",
-        "services in containers are started, watched and stopped",
+        "services in containers are started, supervised and stopped",
         "tests.fleet.containers",
         "tests.fleet.services.test_services_in_containers",
     ),
     passing(
         "backups",
-        "a backup brings everything back, and a damaged one is found",
+        "a backup restores everything, and a damaged one is detected",
         "tests.fleet.backup",
         "tests.acceptance.test_backups_of_a_fleet",
     ),
-    passing("upgrades", "two releases work on one database, and migrations wait for no lock", "tests.upgrades"),
+    passing("upgrades", "two releases work on one database, and migrations do not block on locks", "tests.upgrades"),
     passing(
         "schedules",
         "each tick of a schedule runs once",
         "tests.missions.operations.schedules",
         "tests.missions.control.test_schedules_run_once",
     ),
-    passing("manifests", "the manifests of Kubernetes are valid", "tests.fleet.install.test_kubernetes_manifests"),
+    passing("manifests", "the Kubernetes manifests are valid", "tests.fleet.install.test_kubernetes_manifests"),
     passing(
         "documentation",
-        "every command of the pages runs, and their facts are those of the code",
+        "every documented command runs, and documented facts match the code",
         "tests.fleet.docs",
         "tests.acceptance.test_commands_of_the_pages",
     ),
@@ -263,11 +266,12 @@ CRITERIA = tuple(criterion for group in GROUPS.values() for criterion in group)
 INTRODUCTION = """\
 # Production readiness
 
-`make readiness` writes this page. It collects what other commands have measured: each row names its command. A row
-without a measurement says so, and counts as *no-go*. A value stays until its command is run again; its date and commit
-say how old it is. [Benchmarks](bench.md) describes the figures of speed, and the machine that they need.
+This page shows which criteria for production use are met. Each row names the command that measures it; a criterion that
+has not been measured counts as *no-go*. The date and commit say how old a value is. [bench.md](bench.md) explains the
+speed criteria.
 
-To measure everything anew, on an idle machine with everything committed:
+`make readiness` generates this page from what the other commands measured. To measure everything again, on an idle
+machine with everything committed:
 
 <!-- not run: they run the tests, and measure for hours -->
 ```sh
@@ -298,7 +302,7 @@ def _lines(collected: Mapping[str, Evidence]) -> Iterator[str]:
     missed = len(collected) - met
     verdict = "Go" if met == len(CRITERIA) else "No-go"
     missing = len(CRITERIA) - len(collected)
-    yield f"**{verdict}.** Of {len(CRITERIA)} criteria {met} are met, {missed} are not, and {missing} are not measured.\n"
+    yield f"**{verdict}.** Of {len(CRITERIA)} criteria, {met} are met, {missed} are not met, and {missing} are not measured.\n"
     for title, criteria in GROUPS.items():
         yield f"## {title}\n"
         yield "| criterion | target | measured | verdict | date, commit | command |"

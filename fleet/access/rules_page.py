@@ -32,30 +32,50 @@ def lines() -> Iterator[str]:
     yield from TAIL.splitlines()
 
 
-HEAD = """# Who may do what
+HEAD = """# Roles and permissions
 
-This page is generated from one table, `fleet/access/rules.py`, which the permission check of the API and the role
-matrix of the tests use too. An action that is not in the table is denied to everyone; a route without a rule fails
-`manage.py check`.
+What a caller may do depends on the user's role and, to run code, on the permission `plan.execute`. Everything that
+this page does not allow is denied.
 
-- **admin**: may do everything, including the admin pages. Admins are Django superusers. The last active admin cannot be
+- **admin** may do everything, including the admin pages. Admins are Django superusers. The last active admin cannot be
   disabled, deleted or given another role.
-- **agent**: runs sorties as an external agent, and sees the missions that it runs sorties for.
-- **user**: has missions of its own, and sees those of its teams. Teams are Django groups, which admins create. Other
-  missions look exactly like missing ones (404).
-- **plan.execute** is a permission in addition to the role. It is required to launch your own plans that run code
-  (`run`, `call`, `verify`, `driver`, `env`, `cwd`); without it, a user can launch templates and prompts. Grant it with
-  `manage.py fleet_user grant NAME`. If a mission was launched with it and not from a template, it is checked again for
-  each caller who resumes or retries the mission, retries one of its sorties, resolves a conflict by another attempt or
-  by a change of their own, or restores or forks a checkpoint. A merge into another branch than the mission's own always
-  requires it. Without it the request is refused (403, recorded in the audit trail). Revoking it does not stop running
-  work; `manage.py fleet_mission cancel` does. Admins always have it. Staff who operate missions in the admin need it
-  too. The commands do not check it: they act for the operator of the host.
-- A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that
-  was created with another key is revoked with it.
-- A **lease token** allows what its column says, for its attempt or the mission of that attempt, while the attempt runs.
-  An external agent gets one with each claim. The work of the fleet's own agents has one in `FLEET_TOKEN`, which can
-  report but not complete or fail the sortie.
+- **user** may launch missions, operate them, and see those of the user's teams. Teams are Django groups, which admins
+  create.
+- **agent** may run sorties as an external agent, and see the missions of these sorties.
+- A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that was
+  created with another key is revoked with it.
+- A **lease token** allows what its column says, for its attempt or that attempt's mission, while the attempt runs. An
+  external agent gets one with each claim. Sorties of the fleet's own agents have one in `FLEET_TOKEN`, which can report
+  but not complete or fail the sortie.
+
+Objects outside the caller's visibility look exactly like missing ones (404).
+
+```sh
+manage.py fleet_user create ann --role user                 # asks for a password; --team NAME adds it to a team
+manage.py fleet_user role ann admin
+manage.py fleet_user grant ann                              # plan.execute; undo with revoke
+manage.py fleet_user sign-out ann                           # ends all sessions immediately
+manage.py fleet_key create ci --user ann --scope launch --scope read --days 90
+manage.py fleet_key list
+manage.py fleet_key revoke flk_3f9a1c02
+```
+
+## plan.execute
+
+A user needs `plan.execute` to launch their own plans that run code (`run`, `call`, `verify`, `driver`, `env`, `cwd`).
+Without it, a user can launch templates and prompts. Admins always have it. Staff who operate missions in the admin need
+it too. Commands do not check it, because they act for the host's operator.
+
+- If a mission was launched with it and not from a template, it is checked again for the caller of `resume`, `retry`, the
+  retry of a sortie, the restore and fork of a checkpoint, and a conflict that is resolved by another attempt or by the
+  caller's own change. A merge into a branch other than the mission's always requires it. Refusals (403) are recorded in
+  the audit trail.
+- Revoking it does not stop running sorties; `manage.py fleet_mission cancel` does.
+
+## Actions
+
+This table is generated from `fleet/access/rules.py`, which also drives the API's permission check and the role matrix of
+the tests. A route without a rule fails `manage.py check`.
 
 | action | description | admin | agent | user | objects | scope of a key | lease token |
 |---|---|---|---|---|---|---|---|
@@ -63,20 +83,11 @@ matrix of the tests use too. An action that is not in the table is denied to eve
 TAIL = """
 \\* requires plan.execute if the plan runs code and is not a template.
 
-For admins, "objects" is always: all. A member of a team sees its missions; only whoever launched a mission, or an
-admin, can operate it. A checkpoint belongs to the user and the team that its mission had when it was captured, even
-after the mission's rows are gone; a checkpoint of several missions belongs to the admins. Restoring a checkpoint over a
-mission that exists requires the permission to operate that mission.
-
-```sh
-manage.py fleet_user create ann --role user                 # asks for a password; --team NAME adds it to a team
-manage.py fleet_user role ann admin
-manage.py fleet_user grant ann                              # plan.execute; undo with revoke
-manage.py fleet_user sign-out ann                           # ends all sessions at once
-manage.py fleet_key create ci --user ann --scope launch --scope read --days 90
-manage.py fleet_key list
-manage.py fleet_key revoke flk_3f9a1c02
-```
+- For admins, "objects" is always: all.
+- Members of a team see its missions. Only the user who launched a mission, or an admin, can operate it.
+- A checkpoint belongs to the user and team of its mission at the time of the capture, even after the mission's rows are
+  gone. A checkpoint of several missions belongs to the admins.
+- Restoring a checkpoint over an existing mission requires the permission to operate that mission.
 """
 
 
