@@ -42,8 +42,8 @@ this page does not allow is denied.
 - **user** may launch missions, operate them, and see those of the user's teams. Teams are Django groups, which admins
   create.
 - **agent** may run sorties as an external agent, and see the missions of these sorties.
-- A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that was
-  created with another key is revoked with it.
+- A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that
+  was created with another key is revoked with it.
 - A **lease token** allows what its column says, for its attempt or that attempt's mission, while the attempt runs. An
   external agent gets one with each claim. Sorties of the fleet's own agents have one in `FLEET_TOKEN`, which can report
   but not complete or fail the sortie.
@@ -66,16 +66,16 @@ A user needs `plan.execute` to launch their own plans that run code (`run`, `cal
 Without it, a user can launch templates and prompts. Admins always have it. Staff who operate missions in the admin need
 it too. Commands do not check it, because they act for the host's operator.
 
-- If a mission was launched with it and not from a template, it is checked again for the caller of `resume`, `retry`, the
-  retry of a sortie, the restore and fork of a checkpoint, and a conflict that is resolved by another attempt or by the
-  caller's own change. A merge into a branch other than the mission's always requires it. Refusals (403) are recorded in
-  the audit trail.
+- If a mission was launched with it and not from a template, it is checked again for the caller of `resume`, `retry`,
+  the retry of a sortie, the restore and fork of a checkpoint, and a conflict that is resolved by another attempt or by
+  the caller's own change. A merge into a branch other than the mission's always requires it. Refusals (403) are
+  recorded in the audit trail.
 - Revoking it does not stop running sorties; `manage.py fleet_mission cancel` does.
 
 ## Actions
 
-This table is generated from `fleet/access/rules.py`, which also drives the API's permission check and the role matrix of
-the tests. A route without a rule fails `manage.py check`.
+This table is generated from `fleet/access/rules.py`, which also drives the API's permission check and the role matrix
+of the tests. A route without a rule fails `manage.py check`.
 
 | action | description | admin | agent | user | objects | scope of a key | lease token |
 |---|---|---|---|---|---|---|---|
