@@ -1,4 +1,4 @@
-"""The whole way of a mission over the API: up, sign in, launch, follow, capture, kill everything, up, read, verify, down."""
+"""A whole session over the API: up, sign in, launch, follow, capture, kill everything, up, read, verify, down."""
 
 from __future__ import annotations
 

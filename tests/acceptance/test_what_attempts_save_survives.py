@@ -48,7 +48,7 @@ def rows(mission: Mission) -> list[tuple[Any, ...]]:
     )
 
 
-def test_killed_work(host: Host, kind: str, tmp_path: Path) -> None:
+def test_a_saved_value_survives_killed_work(host: Host, kind: str, tmp_path: Path) -> None:
     hosts.spawn(kind, host)
     mission = launch(kind, tmp_path)
     (work,) = until(lambda: hosts.noted(tmp_path / "pids") or None)
@@ -58,7 +58,7 @@ def test_killed_work(host: Host, kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("killed", ["agent", "node"])
-def test_a_killed_agent_and_a_killed_node(host: Host, kind: str, tmp_path: Path, killed: str) -> None:
+def test_a_saved_value_survives_a_killed_agent_or_node(host: Host, kind: str, tmp_path: Path, killed: str) -> None:
     hosts.spawn(kind, host)
     mission = launch(kind, tmp_path)
     until(lambda: rows(mission) == [("running", {"step": 7}, None)])

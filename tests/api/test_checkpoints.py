@@ -100,7 +100,7 @@ def test_others_find_nothing_and_the_team_may_only_read(ann: api.Client, mission
     assert boss.delete(f"checkpoints/{checkpoint}").status_code == 204
 
 
-def test_who_may_no_longer_see_a_mission_sees_no_plan_and_no_difference_to_now(
+def test_users_who_lost_access_to_a_mission_see_neither_the_plan_nor_the_diff(
     ann: api.Client, mission: Mission, checkpoint: str
 ) -> None:
     bob = api.person("bob", teams=["web"])
@@ -113,7 +113,7 @@ def test_who_may_no_longer_see_a_mission_sees_no_plan_and_no_difference_to_now(
         assert (refused.status_code, refused.json()["detail"]) == (404, f"There is no mission {mission.ref}.")
 
 
-def test_a_mission_of_somebody_else_is_not_overwritten(ann: api.Client, mission: Mission, checkpoint: str) -> None:
+def test_another_users_mission_is_not_overwritten(ann: api.Client, mission: Mission, checkpoint: str) -> None:
     eve = api.person("eve", executes=True)
     give_to(mission, eve.user)
     assert ann.post(f"checkpoints/{checkpoint}/restore").status_code == 404
@@ -152,9 +152,7 @@ def test_a_resume_restores_and_continues_also_without_rows(ann: api.Client, miss
     assert Mission.objects.get().created_by == ann.user
 
 
-def test_a_fork_belongs_to_who_made_it_and_says_where_it_comes_from(
-    ann: api.Client, mission: Mission, checkpoint: str
-) -> None:
+def test_a_fork_belongs_to_its_creator_and_shows_its_origin(ann: api.Client, mission: Mission, checkpoint: str) -> None:
     made = ann.post(f"checkpoints/{checkpoint}/fork", {"sorties": ["b"], "name": "Again", "start": True})
     assert made.status_code == 201
     body = made.json()
@@ -269,7 +267,7 @@ def test_damage_is_named_with_the_checkpoints_that_the_caller_may_see(
     assert ann.get(f"checkpoints/{checkpoint}/plan").status_code == 409
 
 
-def test_long_answers_are_cut_and_counted(ann: api.Client, mission: Mission, monkeypatch: Any) -> None:
+def test_long_responses_are_truncated_with_the_full_counts(ann: api.Client, mission: Mission, monkeypatch: Any) -> None:
     many = give_to(fleet.launch({f"s{number}": {} for number in range(5)}), ann.user)
     checkpoint = ann.post("checkpoints", {"mission": many.ref}).json()["id"]
     monkeypatch.setattr(bounds, "MAX_KEYS", 2)
@@ -292,7 +290,7 @@ def test_long_answers_are_cut_and_counted(ann: api.Client, mission: Mission, mon
     assert (len(detail["contents"]), len(detail["missions"]), detail["truncated"]) == (1, 2, True)
 
 
-def test_secrets_are_not_in_a_difference() -> None:
+def test_diffs_contain_no_secrets() -> None:
     spec = {"run": "x", "env": {"TOKEN": "hush-hush"}, "secret_env": ["TOKEN"]}
     found = Difference(
         mission={"plan": ("a", "b"), "priority": (0, 1)}, added=(), removed=(),

@@ -154,7 +154,7 @@ def test_a_repeated_request_with_the_same_key_creates_one_schedule(ann: api.Clie
     assert Schedule.objects.count() == 1
 
 
-def test_whoever_was_disabled_finds_the_reason_in_the_ticks(ann: api.Client) -> None:
+def test_the_ticks_of_a_disabled_users_schedule_have_the_reason(ann: api.Client) -> None:
     body = created(ann)
     User.objects.filter(username="ann").update(is_active=False)
     schedules.due(Schedule.objects.get())

@@ -43,7 +43,7 @@ def test_a_mission_and_a_sortie_show_their_workspace_and_change(project: Reposit
     assert ann.get(f"missions/{plain}/sorties").json()["results"][0]["change"] is None
 
 
-def test_the_diff_of_a_mission_and_of_a_sortie(project: Repository) -> None:
+def test_missions_and_sorties_have_a_diff(project: Repository) -> None:
     ann = api.person("ann")
     mission = conflicting.waiting_for_a_person(project)
     ref = own(mission, ann)
@@ -92,7 +92,7 @@ def test_a_conflict_is_resolved_once_for_one_idempotency_key(project: Repository
     assert conflicting.run(mission) == "succeeded"
 
 
-def test_a_version_of_ones_own_resolves_it(project: Repository) -> None:
+def test_a_users_own_version_resolves_a_conflict(project: Repository) -> None:
     ann = api.person("ann", executes=True)
     mission = conflicting.waiting_for_a_person(project)
     ref = own(mission, ann)
@@ -142,7 +142,7 @@ def test_a_merge_is_repeated_safely_and_another_branch_needs_plan_execute(projec
     assert executing.post(f"missions/{ref}/merge", {"into": "a..b"}).status_code == 422
 
 
-def test_discard_shows_first(project: Repository) -> None:
+def test_discard_without_confirmation_only_lists_changes(project: Repository) -> None:
     ann, mission = api.person("ann"), conflicting.landed(project)
     ref = own(mission, ann)
     body = ann.post(f"missions/{ref}/discard").json()
@@ -155,7 +155,7 @@ def test_discard_shows_first(project: Repository) -> None:
     assert Entry.objects.get(kind="mission.discard", subject=ref).actor == "user:ann"
 
 
-def test_the_work_of_others_looks_missing_and_that_of_a_team_can_only_be_read(project: Repository) -> None:
+def test_missions_of_others_look_missing_and_those_of_a_team_are_read_only(project: Repository) -> None:
     ann, bob, eve = api.person("ann", teams=["web"]), api.person("bob", teams=["web"]), api.person("eve")
     mission = conflicting.landed(project)
     ref = own(mission, ann)

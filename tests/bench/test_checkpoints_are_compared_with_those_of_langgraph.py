@@ -20,7 +20,7 @@ def test_the_share_is_that_of_the_layout_which_is_best_for_the_library() -> None
     assert (results["fleet_kb"], results["fleet_ms"]) == (100, 100)
 
 
-def test_each_layout_has_figures() -> None:
+def test_each_layout_is_measured() -> None:
     results = langgraph.compare(stored(kb=1, s=1), {layout: stored(kb=1, s=1) for layout in LAYOUTS})
     assert {f"{layout}_{unit}" for layout in LAYOUTS for unit in ("kb", "ms", "first_kb")} <= results.keys()
 

@@ -152,7 +152,7 @@ def test_a_fork_is_made_and_its_mission_shows_where_it_comes_from() -> None:
     assert f"?q={last.ref}" in page
 
 
-def test_of_several_missions_one_is_chosen() -> None:
+def test_one_of_several_missions_can_be_chosen() -> None:
     first, second = fleet.launch({"a": {}}), fleet.launch({"b": {}})
     whole = operations.capture_all()
     boss = web.superuser()

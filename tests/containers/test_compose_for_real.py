@@ -94,7 +94,7 @@ def test_the_sandbox_works_in_the_node_without_a_capability(project: Project) ->
     assert "ok    sandbox" in done, done
 
 
-def test_without_the_unmasked_proc_the_node_refuses_instead_of_running_work_unconfined(project: Project) -> None:
+def test_without_an_unmasked_proc_the_node_refuses_to_run_sorties(project: Project) -> None:
     probe = "from agents.drivers import sandbox; print(sandbox.available())"
     masked = podman(
         "run", "--rm", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--entrypoint", "python",

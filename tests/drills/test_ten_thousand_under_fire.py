@@ -1,4 +1,4 @@
-"""Ten thousand sorties under random faults: none is lost, accepted twice or started early, and attempts of one sortie
+"""Ten thousand sorties under random failures: none is lost, accepted twice or started early, and attempts of one sortie
 never overlap, by the event log and by what the attempts wrote. FLEET_DRILL_SORTIES sets another number."""
 
 from __future__ import annotations

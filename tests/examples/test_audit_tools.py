@@ -77,7 +77,7 @@ def test_secrets_are_found(path: str, line: str, rule: str) -> None:
         ("a.py", 'id = "123e4567-e89b-12d3-a456-426614174000"'),
     ],
 )
-def test_a_text_that_only_looks_like_a_secret_is_ignored(path: str, line: str) -> None:
+def test_text_that_only_looks_like_a_secret_is_ignored(path: str, line: str) -> None:
     assert list(secrets.hits(path, line)) == []
 
 

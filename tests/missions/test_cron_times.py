@@ -52,7 +52,7 @@ def test_an_expression_for_every_hour_follows_elapsed_time() -> None:
     assert [at for at in autumn if at.startswith("01 01:30")] == ["01 01:30 -0400", "01 01:30 -0500"]
 
 
-def test_within_the_repeated_hour_the_next_time_is_that_of_the_next_day() -> None:
+def test_within_the_repeated_hour_the_next_run_is_on_the_next_day() -> None:
     second_0110 = datetime(2026, 11, 1, 6, 10, tzinfo=UTC)
     assert cron.next_time(cron="30 1 * * *", timezone=NEW_YORK, after=second_0110) == datetime(
         2026, 11, 2, 6, 30, tzinfo=UTC
@@ -107,7 +107,7 @@ def test_the_rarest_expression_is_found_in_less_than_a_second() -> None:
     assert time.process_time() - began < 1
 
 
-def test_what_is_due_is_bounded_and_fast_after_ten_years() -> None:
+def test_due_ticks_are_bounded_and_found_quickly_after_ten_years() -> None:
     now = datetime(2026, 6, 1, tzinfo=UTC)
     began = time.process_time()
     due = cron.due(cron="* * * * *", timezone="UTC", first=datetime(2016, 6, 1, tzinfo=UTC), now=now, most=2)

@@ -22,7 +22,7 @@ def changed() -> list[tuple[str, str]]:
     return list(Entry.objects.filter(kind="user.password_changed").values_list("actor", "subject"))
 
 
-def test_changing_ones_own_password_on_the_admin_site() -> None:
+def test_changing_your_own_password_on_the_admin_site_ends_other_sessions() -> None:
     boss = web.superuser()
     user = User.objects.get(username="boss")
     tokened = api.Client(tokens.begin(user=user).access)
@@ -39,7 +39,7 @@ def test_changing_ones_own_password_on_the_admin_site() -> None:
     assert key.get("me").status_code == 200  # programs go on; each key is revoked by itself
 
 
-def test_an_admin_changing_another_users_password() -> None:
+def test_an_admin_who_changes_another_users_password_ends_their_sessions() -> None:
     ann = api.person("ann")
     boss = web.superuser()
     values = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
@@ -48,14 +48,14 @@ def test_an_admin_changing_another_users_password() -> None:
     assert changed() == [("user:boss", "user:ann")]
 
 
-def test_changing_a_password_by_command() -> None:
+def test_changing_a_password_by_command_ends_sessions() -> None:
     ann = api.person("ann", Role.USER)
     operations.set_password(user=ann.user, password=NEW)
     assert ann.get("me").status_code == 401
     assert [subject for _, subject in changed()] == ["user:ann"]
 
 
-def test_by_djangos_own_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_djangos_changepassword_command_ends_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     ann = api.person("ann", Role.USER)
     monkeypatch.setattr("getpass.getpass", lambda prompt: NEW)
     call_command("changepassword", "ann", verbosity=0)
@@ -63,7 +63,7 @@ def test_by_djangos_own_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [subject for _, subject in changed()] == ["user:ann"]
 
 
-def test_by_taking_it_away() -> None:
+def test_removing_a_password_ends_sessions() -> None:
     ann = api.person("ann")
     boss = web.superuser()
     values = {"usable_password": "false", "unset-password": ""}

@@ -71,7 +71,7 @@ def test_the_bodies_of_one_address_are_added_up_while_they_are_in_progress() -> 
     assert outcome(Client("198.51.100.7", pieces=10)) == [200], "what has ended is not counted any more"
 
 
-def test_other_addresses_are_not_affected_but_those_of_one_v6_network_are_one() -> None:
+def test_other_addresses_are_unaffected_but_an_ipv6_network_counts_as_one() -> None:
     assert outcome(Client("198.51.100.7", pieces=9), Client("198.51.100.8", pieces=9)) == [200, 200]
     assert outcome(Client("2001:db8::1", pieces=9), Client("2001:db8::2", pieces=9)) == [200, 429]
 

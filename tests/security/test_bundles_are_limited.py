@@ -1,4 +1,4 @@
-"""Each download of a repository is a process of git that packs the history anew, so a caller may have few at once."""
+"""Each download of a repository runs a git process that packs the whole history, so a caller may run only a few."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_a_server_that_requests_the_password_in_clear_text_does_not_get_it(tmp_p
 
 
 @pytest.mark.xdist_group("services")
-def test_what_the_application_did_to_its_own_role_is_repaired(private_services: Cluster) -> None:
+def test_changes_by_the_application_to_its_own_role_are_repaired(private_services: Cluster) -> None:
     manage(private_services, "migrate")
     with session(private_services) as application:
         application.execute("ALTER ROLE fleet SET search_path = pg_temp")

@@ -48,7 +48,7 @@ def test_the_folder_and_the_team_follow_the_rules_of_a_launch() -> None:
     assert traces() == before
 
 
-def test_what_this_fleet_does_not_have_is_named() -> None:
+def test_missing_agent_types_and_callables_are_named() -> None:
     opened = Opened.of(live())
     opened.change("top", lambda data: (data.update(type="unknown"), data["spec"].update(agent_type="unknown")))
     with pytest.raises(errors.Conflict, match="the agent type unknown"):

@@ -68,7 +68,7 @@ def test_members_are_complete_unique_and_in_order() -> None:
     refuse(packed([manifest, *blobs, named("artifacts/../../etc/passwd", b"")]), "unexpected member")
 
 
-def test_nothing_follows_the_end() -> None:
+def test_data_after_the_end_is_refused() -> None:
     data = live()
     refuse(data + b"\0", "after its end")
     refuse(data + bytes(10_240), "after its end")

@@ -62,7 +62,7 @@ def twice(entry: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '"x"', "[" * 100_000, '{"a":' * 50_000, '{"sha256": 9' + "9" * 5_000 + "}"]
 )
-def test_a_manifest_that_is_none_is_refused(text: str) -> None:
+def test_a_file_that_is_not_a_manifest_is_refused(text: str) -> None:
     refuse(packed([named("manifest.json", text.encode())]))
 
 
@@ -188,7 +188,7 @@ def test_cycles_are_refused() -> None:
     refuse(opened.sealed(), "added each other")
 
 
-def test_a_sortie_is_in_its_own_bucket() -> None:
+def test_a_sortie_in_the_wrong_bucket_is_refused() -> None:
     opened = Opened.of(live())
     line = opened.state.pop("top")
     kept = opened.kept.pop("top")
@@ -214,7 +214,7 @@ def test_other_spellings_of_the_same_values_are_refused() -> None:
 @pytest.mark.parametrize(
     "line", ["", "[]", "{}", '{"key":', '{"key":' + "[" * 100_000, '{"key":"\\ud800"}', "{" * 50, '{"key":"top"}', "\0"]
 )
-def test_a_line_that_is_none_is_refused(line: str) -> None:
+def test_a_line_that_is_not_a_row_is_refused(line: str) -> None:
     """Only the digests fit."""
     data = Opened.of(live())
     text = f"{line}\n\n{line}\n"

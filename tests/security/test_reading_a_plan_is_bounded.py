@@ -1,4 +1,4 @@
-"""No small plan keeps a processor busy: reading is linear in the size of the plan and has a time limit."""
+"""No small plan keeps a CPU busy: reading is linear in the size of the plan and has a time limit."""
 
 from __future__ import annotations
 

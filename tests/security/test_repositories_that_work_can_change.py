@@ -85,7 +85,7 @@ def test_an_address_below_a_root_is_allowed(roots: Path, ann: User) -> None:
         assert launch(by=ann, repository=address, base="0" * 40).workspace.repository == address
 
 
-def test_a_client_does_not_choose_any_repository_through_an_input_of_a_template(
+def test_a_client_cannot_choose_an_arbitrary_repository_through_a_templates_input(
     roots: Path, ann: User, tmp_path: Path
 ) -> None:
     secret = repository.create(tmp_path / "secret", {"a": "1"})
@@ -100,7 +100,7 @@ def test_a_client_does_not_choose_any_repository_through_an_input_of_a_template(
 # ── Branches ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_nobody_takes_a_name_that_keeps_git_from_creating_the_branches_of_others(roots: Path, ann: User) -> None:
+def test_branch_names_that_would_block_other_branches_are_refused(roots: Path, ann: User) -> None:
     project = repository.create(roots / "project", {"a": "1"})
     bob = User.objects.create_user("bob")
     first = launch(by=bob, repository=str(project.path), branch="login/form")

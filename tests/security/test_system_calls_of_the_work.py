@@ -38,7 +38,7 @@ def run(place: Place, code: str) -> str:
     return str(result["out"])
 
 
-def test_it_shares_no_keyring_and_has_no_calls_that_the_filter_does_not_see(place: Place) -> None:
+def test_the_work_shares_no_keyring_and_cannot_bypass_the_filter(place: Place) -> None:
     assert run(place, KEYRINGS).split() == ["-38"] * 4, "ENOSYS, as from a kernel without them"
 
 
@@ -77,7 +77,7 @@ attempt(os.setxattr, f"{root}/capability", "security.capability", struct.pack("<
 """
 
 
-def test_no_file_of_its_gives_somebody_else_its_rights(place: Place) -> None:
+def test_no_file_of_the_work_gives_its_rights_to_another_user(place: Place) -> None:
     """Another user of the host who runs a setuid program in the mission's folder would become the fleet's user."""
     run(place, FILES.replace('os.environ["MISSION"]', repr(str(place.root))))
     made = {path.name: path for path in place.root.iterdir() if path.is_file()}
@@ -89,6 +89,6 @@ def test_no_file_of_its_gives_somebody_else_its_rights(place: Place) -> None:
     assert place.run(f"cd {place.root}; chmod 600 open; chmod +x open; mkdir -m 700 d; install -m 711 open e")["ok"]
 
 
-def test_root_gives_nobody_its_group_either(place: Place) -> None:
+def test_work_as_root_cannot_set_the_setgid_bit(place: Place) -> None:
     result = place.run(f"cd {place.root}; touch file; chmod g+s file 2>/dev/null && echo setgid; true")
     assert result["out"].split() == ([] if place.user == 0 else ["setgid"]), result

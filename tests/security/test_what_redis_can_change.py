@@ -45,14 +45,14 @@ def test_no_message_is_code() -> None:
 
 
 @pytest.mark.parametrize("command", ["conf", "dump_conf", "report"])
-def test_no_agent_tells_its_settings(command: str) -> None:
+def test_no_agent_reveals_its_settings(command: str) -> None:
     """Flower shows them to every admin: the password of Redis is in them."""
     result = Panel.data[command](type("State", (), {"app": app}))
     assert settings.FLEET_ENDPOINTS.redis_url not in str(result)
     assert set(result) == {"error"}
 
 
-def test_agents_take_no_orders_but_those_of_the_fleet() -> None:
+def test_agents_obey_only_the_fleets_own_orders() -> None:
     refused = {name for name, command in Panel.data.items() if command is remote_control._refuse}
     assert Panel.data.keys() - refused == remote_control.ALLOWED
     assert {"shutdown", "terminate", "revoke", "pool_shrink", "cancel_consumer", "time_limit"} <= refused

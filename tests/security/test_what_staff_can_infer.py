@@ -62,7 +62,7 @@ def test_filters_that_pages_offer_and_links_of_other_pages_work() -> None:
         (["view_template", "change_template", "plan_execute"], True),
     ],
 )
-def test_only_who_edits_a_template_sees_its_secrets(permissions: list[str], visible: bool) -> None:
+def test_only_staff_who_may_edit_a_template_see_its_secrets(permissions: list[str], visible: bool) -> None:
     template = Template.objects.create(name="secretive", text=PLAN)
     page = web.staff(*permissions).get(reverse("admin:missions_template_change", args=[template.pk]))
     assert page.status_code == 200

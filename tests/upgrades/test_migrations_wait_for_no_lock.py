@@ -1,4 +1,4 @@
-"""A migration that cannot get its lock gives way, says who has it, and tries again."""
+"""A migration that cannot get its lock gives up, names the session that holds it, and retries."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def applied() -> bool:
 
 
 @pytest.mark.usefixtures("reversed_migration")
-def test_it_names_the_session_and_gives_up_in_the_end() -> None:
+def test_it_names_the_blocking_session_and_finally_gives_up() -> None:
     command, messages = migrate.Command(), io.StringIO()
     command.tries = 2
     with locked(), override_settings(FLEET_MIGRATE_LOCK_S=0.5), pytest.raises(CommandError) as failed:
@@ -79,7 +79,7 @@ def test_it_succeeds_when_the_lock_is_free_again() -> None:
 
 
 @pytest.mark.usefixtures("reversed_migration")
-def test_others_work_on_while_it_waits() -> None:
+def test_other_sessions_continue_while_it_waits() -> None:
     """A lock that is waited for blocks all who come after it; so the wait must be short."""
     with locked() as session, override_settings(FLEET_MIGRATE_LOCK_S=0.5):
         migrating = threading.Thread(target=lambda: call_command("migrate", verbosity=0, stderr=io.StringIO()))

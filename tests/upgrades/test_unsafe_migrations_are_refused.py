@@ -1,4 +1,4 @@
-"""The lint refuses migrations that the last release could not live with, and accepts those that it can."""
+"""The linter refuses migrations that would break the last release, and accepts the others."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ UNSAFE = {
 
 
 @pytest.mark.parametrize("expected", UNSAFE)
-def test_it_refuses(expected: str, loader: MigrationLoader) -> None:
+def test_an_unsafe_migration_is_refused(expected: str, loader: MigrationLoader) -> None:
     (fault,) = faults(loader, UNSAFE[expected])
     assert fault.startswith("missions.9999_next: ")
     assert expected in fault
@@ -108,11 +108,11 @@ SAFE = {
 
 
 @pytest.mark.parametrize("name", SAFE)
-def test_it_accepts(name: str, loader: MigrationLoader) -> None:
+def test_a_safe_migration_is_accepted(name: str, loader: MigrationLoader) -> None:
     assert faults(loader, SAFE[name]) == []
 
 
-def test_it_accepts_what_does_not_hold_a_lock_for_long(loader: MigrationLoader) -> None:
+def test_operations_that_hold_no_lock_for_long_are_accepted(loader: MigrationLoader) -> None:
     assert faults(loader, postgres.AddIndexConcurrently("Sortie", INDEX), atomic=False) == []
     assert faults(loader, postgres.RemoveIndexConcurrently("Sortie", "sortie_ready"), atomic=False) == []
     assert faults(loader, postgres.AddConstraintNotValid("Sortie", CHECK)) == []
@@ -120,7 +120,7 @@ def test_it_accepts_what_does_not_hold_a_lock_for_long(loader: MigrationLoader) 
     assert faults(loader, migrations.RunPython(in_batches)), "in one transaction, batches hold all their locks"
 
 
-def test_what_the_last_release_does_not_know_may_go(loader: MigrationLoader) -> None:
+def test_columns_and_tables_that_the_last_release_does_not_know_may_be_removed(loader: MigrationLoader) -> None:
     added = migrations.AddField("Sortie", "size", models.IntegerField(null=True))
     assert faults(loader, added, migrations.RemoveField("Sortie", "size")) == []
     created = migrations.CreateModel(

@@ -72,7 +72,7 @@ def test_a_cgroup_of_another_user_is_not_used(delegated: Path) -> None:
 
 @needs_cgroup
 @pytest.mark.parametrize("confined", [True, False])
-def test_work_that_exceeds_its_memory_is_killed_and_told_so(tmp_path: Path, confined: bool) -> None:
+def test_work_that_exceeds_its_memory_is_killed_with_the_reason(tmp_path: Path, confined: bool) -> None:
     limits = Limits(timeout_s=60, grace_s=2, memory_bytes=60 * MB)
     # Also its children, whatever their session and their parent.
     shell = f'setsid sleep 600 & "{sys.executable}" -c "{HOLD}"; sleep 600'
@@ -126,7 +126,7 @@ def test_work_that_hides_from_its_killed_shim_is_ended(tmp_path: Path) -> None:
 
 
 @needs_cgroup
-def test_what_a_killed_agent_left_is_swept(tmp_path: Path) -> None:
+def test_cgroups_of_a_killed_agent_are_removed(tmp_path: Path) -> None:
     mine = brief(tmp_path, fleet="one", shell="sleep 600")
     theirs = {"fleet": "one", "scratch": str(tmp_path), "confined": False}
     theirs["shell"] = f"{UNMARKED.format(pid=tmp_path / 'pid')} sleep 600"

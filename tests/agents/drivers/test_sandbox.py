@@ -29,7 +29,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield made
 
 
-def test_no_way_leads_to_the_fleets_credentials(place: Place) -> None:
+def test_no_attack_reaches_the_fleets_credentials(place: Place) -> None:
     outcome = place.run(f"exec {place.python} -I -S {place.root}/escapes.py {place.hidden} $WORKER")
     assert outcome["ok"], outcome
     seen = json.loads(outcome["out"])
@@ -44,7 +44,7 @@ def environments_of(of: Brief) -> bytes:
     return subprocess.run(["cat", *files], stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
 
 
-def test_no_way_leads_from_one_attempt_into_the_environment_of_another(tmp_path: Path) -> None:
+def test_no_attack_reads_the_environment_of_another_attempt(tmp_path: Path) -> None:
     first, other = tmp_path / "one", tmp_path / "other"
     first.mkdir()
     other.mkdir()
@@ -63,7 +63,7 @@ def test_no_way_leads_from_one_attempt_into_the_environment_of_another(tmp_path:
     assert "the-token-of-one" not in look.ear.out
 
 
-def test_the_same_ways_work_without_a_sandbox(place: Place) -> None:
+def test_the_same_attacks_succeed_without_a_sandbox(place: Place) -> None:
     """Otherwise the test above would prove nothing."""
     script = [place.python, "-I", "-S", str(ESCAPES), str(place.hidden)]
     worker = subprocess.run(
@@ -85,7 +85,7 @@ def test_the_same_ways_work_without_a_sandbox(place: Place) -> None:
         assert seen[way], way
 
 
-def test_everything_else_works(place: Place) -> None:
+def test_ordinary_commands_work_in_the_sandbox(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         outcome = place.run(
             f"""set -e

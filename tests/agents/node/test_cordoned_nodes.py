@@ -47,7 +47,7 @@ def names() -> list[str]:
     return [agent.name for agent in idle()]
 
 
-def test_what_it_has_stays_and_is_restarted_and_nothing_new_comes(host: Host, kind: str) -> None:
+def test_a_cordoned_node_keeps_and_restarts_its_agents_and_gets_no_new_ones(host: Host, kind: str) -> None:
     kept(1)
     until(lambda: names() == ["survey-1@here"])
     done = manage("fleet_agents", "cordon", "here", "--reason", "A new disk")
@@ -69,7 +69,7 @@ def test_what_it_has_stays_and_is_restarted_and_nothing_new_comes(host: Host, ki
     assert [event.data["why"] for event in Event.objects.filter(kind="node.cordoned")] == ["A new disk"]
 
 
-def test_what_is_drained_is_not_replaced_until_it_is_lifted(host: Host, kind: str) -> None:
+def test_drained_agents_are_not_replaced_until_the_node_is_uncordoned(host: Host, kind: str) -> None:
     kept(2)
     until(lambda: len(names()) == 2)
     operations.cordon(node="here", on=True)
@@ -89,14 +89,14 @@ def test_what_is_drained_is_not_replaced_until_it_is_lifted(host: Host, kind: st
     assert manage("fleet_status", "--json").json["cordoned"] == []
 
 
-def test_a_drain_alone_says_that_the_node_goes_on_taking_agents(host: Host, kind: str) -> None:
+def test_a_drain_without_a_cordon_says_that_the_node_still_takes_agents(host: Host, kind: str) -> None:
     hosts.spawn(kind, host)
     done = manage("fleet_agents", "drain", "--node", "here")
     assert "./manage.py fleet_agents cordon here" in done.err
     assert hosts.spawn(kind, host)
 
 
-def test_what_was_spawned_comes_back_after_the_node_was_killed_and_the_cordon_is_lifted(host: Host, kind: str) -> None:
+def test_spawned_agents_come_back_after_a_killed_node_is_uncordoned(host: Host, kind: str) -> None:
     (agent,) = hosts.spawn(kind, host)
     operations.cordon(node="here", on=True)
     host.send(signal.SIGKILL)
@@ -107,7 +107,7 @@ def test_what_was_spawned_comes_back_after_the_node_was_killed_and_the_cordon_is
     until(lambda: names() == [agent.name])
 
 
-def test_the_autoscaler_passes_over_it(host: Host, kind: str) -> None:
+def test_the_autoscaler_skips_a_cordoned_node(host: Host, kind: str) -> None:
     operations.cordon(node="here", on=True)
     AgentType.objects.filter(name=kind).update(autoscale=True)
     fleet.launch({"s": {"agent": kind}})

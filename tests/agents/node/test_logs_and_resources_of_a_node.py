@@ -97,7 +97,7 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
     assert len(log_of(first)) + len(log_of(second)) == pytest.approx(len(whole), abs=400)
 
 
-def test_what_agents_say_after_their_node_was_killed_is_not_lost(start: Start, tmp_path: Path) -> None:
+def test_output_of_agents_after_their_node_was_killed_is_not_lost(start: Start, tmp_path: Path) -> None:
     node = start()
     fleet.until(lambda: Agent.objects.filter(state="idle").exists(), within_s=60)
     first = Agent.objects.get(state="idle")

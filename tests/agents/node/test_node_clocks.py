@@ -52,7 +52,9 @@ def shift_of(host: Host, agent: Agent) -> float:
     return (result - datetime.now(UTC)).total_seconds()
 
 
-def test_hosts_whose_clocks_are_off_lose_nothing_and_obey_at_once(host_group: hosts.Hosts, library: Path) -> None:
+def test_hosts_with_wrong_clocks_lose_nothing_and_obey_orders_immediately(
+    host_group: hosts.Hosts, library: Path
+) -> None:
     hosts.kind("survey")
     ahead, behind = shifted(host_group, "ahead", library, SHIFT_S), shifted(host_group, "behind", library, -SHIFT_S)
     (early,) = hosts.spawn("survey", ahead)
@@ -93,7 +95,7 @@ print(json.dumps([roster.rows([agent])[0], roster.health([agent]), ago(agent.hea
 
 
 @pytest.mark.parametrize("seconds", [SHIFT_S, -SHIFT_S])
-def test_an_operator_whose_clock_is_off_sees_how_long_ago_things_were_and_launches_nothing_of_long_ago(
+def test_an_operator_with_a_wrong_clock_sees_and_records_correct_times(
     host_group: hosts.Hosts, library: Path, seconds: int
 ) -> None:
     hosts.kind("survey")
@@ -117,9 +119,7 @@ def test_an_operator_whose_clock_is_off_sees_how_long_ago_things_were_and_launch
     host_group.drop(host)
 
 
-def test_whether_a_node_of_a_name_is_up_is_not_for_the_clock_of_a_host_to_say(
-    host_group: hosts.Hosts, library: Path
-) -> None:
+def test_a_hosts_clock_does_not_decide_whether_a_node_is_up(host_group: hosts.Hosts, library: Path) -> None:
     heard = Now() + timedelta(seconds=60)  # on another host; while the second one starts, it is heard of again
     Node.objects.create(name="taken", boot=str(ids.new()), pid=1, start_time=1.0, up=True, heartbeat_at=heard)
     second = Host("taken", {"LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(SHIFT_S)})

@@ -94,7 +94,7 @@ def test_a_node_takes_no_more_agents_than_it_has_places(host: Host, kind: str) -
     assert len(host.children()) == 3
 
 
-def test_of_many_spawns_at_once_as_many_succeed_as_there_are_places(host: Host, kind: str) -> None:
+def test_concurrent_spawns_fill_exactly_the_available_places(host: Host, kind: str) -> None:
     items: list[str] = []
     ready = threading.Barrier(6)
 
@@ -119,7 +119,7 @@ def test_of_many_spawns_at_once_as_many_succeed_as_there_are_places(host: Host, 
     assert host.children() == {agent.pid for agent in hosts.live(kind)}
 
 
-def test_a_limit_of_a_type_in_the_whole_fleet_holds(host: Host, kind: str) -> None:
+def test_the_limit_of_a_type_holds_across_the_whole_fleet(host: Host, kind: str) -> None:
     AgentType.objects.filter(name=kind).update(max_agents=1)
     try:
         hosts.spawn(kind, host)
@@ -129,9 +129,7 @@ def test_a_limit_of_a_type_in_the_whole_fleet_holds(host: Host, kind: str) -> No
         AgentType.objects.filter(name=kind).update(max_agents=0)
 
 
-def test_an_agent_that_is_ordered_while_another_waits_after_a_crash_costs_that_one_nothing(
-    host: Host, kind: str, fate: Path
-) -> None:
+def test_spawning_an_agent_does_not_replace_one_that_waits_after_a_crash(host: Host, kind: str, fate: Path) -> None:
     (first,) = hosts.spawn(kind, host)
     fate.write_text("die")
     hosts.kill(first)

@@ -32,7 +32,7 @@ def take(agent: Agent, *, minutes_ago: float, cpu: float, memory: int, step_s: i
     Sample.objects.create(agent=agent, at=at, step_s=step_s, cpu=cpu, memory_bytes=memory, processes=3)
 
 
-def test_the_table_shows_now_the_peak_and_the_last_hour(node: Node) -> None:
+def test_the_table_shows_current_use_the_peak_and_the_last_hour(node: Node) -> None:
     item = agent(node)
     agent(node, type="testing")
     agent(node, type="frontend", state="lost")
@@ -89,5 +89,5 @@ def test_usage_costs_two_queries_however_many_agents(node: Node, django_assert_n
         assert set(queries.usage(agents)) == {item.id for item in agents}
 
 
-def test_a_spark_is_empty_full_or_between() -> None:
+def test_a_sparkline_shows_empty_full_and_partial_values() -> None:
     assert sparks.line([None, 0.0, 0.5, 1.0, 7.0, -1.0], top=1.0) == " ▁▅██▁"

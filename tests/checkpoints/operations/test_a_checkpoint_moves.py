@@ -74,7 +74,7 @@ def test_a_mission_that_was_live_is_planned_and_runs_to_its_end(engine: Engine) 
     assert fleet.run_to_end(engine, arrived) == "succeeded"
 
 
-def test_what_has_ended_does_not_run_again(engine: Engine) -> None:
+def test_sorties_that_have_ended_do_not_run_again(engine: Engine) -> None:
     mission = fleet.launch({"one": {}, "two": {"agent": "frontend", "needs": ["one"]}})
     engine.fly()
     checkpoint = operations.capture(missions=[mission.id])
@@ -83,7 +83,7 @@ def test_what_has_ended_does_not_run_again(engine: Engine) -> None:
     assert digest(arrived) == saved_digest(checkpoint)
 
 
-def test_a_running_sortie_arrives_as_one_that_is_due(engine: Engine) -> None:
+def test_a_running_sortie_is_due_after_the_import(engine: Engine) -> None:
     mission = fleet.launch({"one": {}})
     Sortie.objects.filter(mission=mission).update(
         state="running", attempt=7, lease_until=datetime.now(UTC) + timedelta(hours=1), agent_id=engine.agent
@@ -164,7 +164,7 @@ def test_a_person_can_open_it_with_tar(tmp_path: Path) -> None:
     assert (tmp_path / "blobs" / f"{document['missions'][0]['mission'][0]}.zst").exists()
 
 
-def test_one_of_several_missions_is_exported_by_its_id() -> None:
+def test_a_mission_among_several_is_exported_by_its_id() -> None:
     first, second = fleet.launch({"one": {}}), fleet.launch({"two": {}})
     checkpoint = operations.capture(missions=[first.id, second.id])
     out = io.BytesIO()
@@ -246,7 +246,7 @@ def test_it_belongs_to_the_importer_and_starts_from_the_importers_folder(tmp_pat
     assert (row.folder, row.readable) == (str(tmp_path / "mine"), [])
 
 
-def test_both_directions_are_recorded() -> None:
+def test_export_and_import_are_recorded() -> None:
     mission = fleet.launch({"one": {}})
     checkpoint = operations.capture(missions=[mission.id])
     arrived = imported(archives.exported(checkpoint))

@@ -83,7 +83,7 @@ def captured_an_hour_ahead(mission: Mission) -> Checkpoint:
     return checkpoint
 
 
-def test_a_capture_is_still_the_newest_one(engine: Engine) -> None:
+def test_after_a_clock_step_a_new_capture_is_still_the_newest(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     ahead = captured_an_hour_ahead(mission)
     fleet.run_to_end(engine, mission)
@@ -96,7 +96,7 @@ def test_a_capture_is_still_the_newest_one(engine: Engine) -> None:
     assert safety == Checkpoint.objects.order_by("-id").first()
 
 
-def test_progress_and_failures_are_captured_once(engine: Engine) -> None:
+def test_after_a_clock_step_progress_and_failures_are_captured_once(engine: Engine) -> None:
     mission = fleet.launch({"bad": {"with": {"fail": "no"}}, "slow": {"agent": "frontend"}})
     captured_an_hour_ahead(mission)
     engine.fly()
@@ -112,7 +112,7 @@ def test_a_mission_is_captured_at_its_interval_without_waiting_for_the_old_time(
     assert policy.capture_due() == []
 
 
-def test_retention_keeps_the_newest_one(engine: Engine) -> None:
+def test_after_a_clock_step_retention_keeps_the_newest_checkpoint(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     captured_an_hour_ahead(mission)
     fleet.run_to_end(engine, mission)

@@ -34,7 +34,7 @@ def result_of_next_attempt(mission: Mission) -> Any:
     return Attempt.objects.filter(sortie__mission=mission).order_by("number").last().result  # type: ignore[union-attr]
 
 
-def test_later_attempts_have_saved_something_else(tmp_path: Any) -> None:
+def test_a_restore_brings_back_the_saved_value_that_later_attempts_replaced(tmp_path: Any) -> None:
     mission = fleet.launch(LOOK, folder=str(tmp_path))
     row = with_attempts(mission, {"step": 7, "exact": 2**60 + 1})
     checkpoint = operations.capture(missions=[mission.id])
@@ -45,7 +45,7 @@ def test_later_attempts_have_saved_something_else(tmp_path: Any) -> None:
     assert result_of_next_attempt(mission) == {"step": 7, "exact": 2**60 + 1}
 
 
-def test_nothing_was_saved_at_that_time(tmp_path: Any) -> None:
+def test_a_restore_to_a_time_without_a_saved_value_has_none(tmp_path: Any) -> None:
     mission = fleet.launch(
         {"one": {"run": 'if test -f "$FLEET_RESUME"; then echo 1; else echo 0; fi > "$FLEET_RESULT"'}}
     )
@@ -68,7 +68,7 @@ def test_the_replaced_state_comes_back_with_what_it_had_saved(tmp_path: Any) -> 
     assert result_of_next_attempt(mission) == {"step": 8}
 
 
-def test_the_rows_are_gone(tmp_path: Any) -> None:
+def test_the_saved_value_comes_back_after_the_rows_were_deleted(tmp_path: Any) -> None:
     mission = fleet.launch(LOOK, folder=str(tmp_path))
     with_attempts(mission, None, {"step": 7})
     checkpoint = operations.capture(missions=[mission.id])

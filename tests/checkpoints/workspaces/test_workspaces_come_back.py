@@ -31,7 +31,7 @@ pytestmark = [
 # ── The branch ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_branch_goes_back_and_what_it_had_stays_under_a_ref(project: Repository, engine: Engine) -> None:
+def test_the_branch_moves_back_and_its_old_tip_stays_under_a_ref(project: Repository, engine: Engine) -> None:
     mission = launch(project)
     start = operations.capture(missions=[mission.id])
     assert fleet.run_to_end(engine, mission) == "succeeded"
@@ -61,7 +61,7 @@ def test_the_replaced_branch_and_its_changes_come_back_too(project: Repository, 
     assert set(Change.objects.values_list("state", flat=True)) == {"landed"}
 
 
-def test_a_restore_to_the_middle_keeps_what_had_landed_by_then(project: Repository, engine: Engine) -> None:
+def test_a_restore_keeps_what_had_landed_by_the_time_of_the_checkpoint(project: Repository, engine: Engine) -> None:
     mission = launch(project)
     fleet.until(lambda: bool(engine.fly()) or fleet.states(mission.id)["first"] == "succeeded")
     middle = operations.capture(missions=[mission.id])
@@ -153,6 +153,94 @@ def test_discarded_work_comes_back(project: Repository, engine: Engine) -> None:
     restore(discarded)
     with pytest.raises(errors.Conflict, match="discarded"):
         discarding.require_not_discarded(mission.id)
+
+
+# ── Uncommitted work ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_next_attempt_continues_from_the_uncommitted_work(
+    project: Repository, settings: Any, tmp_path: Path
+) -> None:
+    settings.FLEET_COMMIT_BYTES = 1_000
+    work = (
+        "echo half > draft.txt; sed -i s/two/2/ app.py; echo x > some.log; head -c 2000 /dev/zero > big.bin;"
+        " mkdir 'a b'; echo new > 'a b/ü.txt'; git init -q inner; echo y > inner/y.txt; git add app.py; git commit -qm own;"
+    )
+    mission = launch(
+        project, {"slow": {"run": DRAFT.format(work=work, flag="$FLEET_SCRATCH/flag; mkdir build; touch build/ready")}}
+    )
+    row = Sortie.objects.get(mission=mission)
+    copy = copies.of(sortie=row.id, store=repositories.mirror(str(project.path)))
+    with running(mission, until=lambda: (copy.path / "build" / "ready").exists()):
+        before = sorted(path.name for path in copy.path.iterdir())
+        status = git.line("status", "--porcelain", at=copy.path)
+        checkpoint = operations.capture(missions=[mission.id])
+        assert sorted(path.name for path in copy.path.iterdir()) == before
+        assert git.line("status", "--porcelain", at=copy.path) == status, "the attempt notices nothing"
+    _, kept = sortie(checkpoint, "slow")
+    part: Any = kept["workspace"]
+    uncommitted = part["uncommitted"]
+    assert "fault" not in uncommitted, uncommitted
+    assert (uncommitted["left_out"], uncommitted["ignored"]) == (["big.bin", "inner/"], ["build/", "some.log"])
+    files = git.line("ls-tree", "-rz", "--name-only", uncommitted["commit"], at=copy.store).strip("\0").split("\0")
+    assert files == [".gitignore", "a b/ü.txt", "app.py", "draft.txt"]
+    ref = f"refs/fleet/checkpoints/{checkpoint.ref}/{ids.encode(ids.SORTIE, row.id)}"
+    assert refs(mission, ref) == {ref: uncommitted["commit"]}
+    restore(checkpoint)
+    assert SavedWork.objects.get().commit == uncommitted["commit"]
+    assert finish(mission) == "succeeded"
+    branch = repository.branch(mission)
+    assert branch.read("done.txt") == "half\n"
+    assert branch.read("app.py") == "one\n2\nthree\n"
+    assert branch.files() == [".gitignore", '"a b/\\303\\274.txt"', "app.py", "done.txt"]
+    assert not SavedWork.objects.exists(), "it is used once"
+    assert copies.of(sortie=Sortie.objects.get(mission=mission).id, store=copy.store).path == copy.path
+
+
+def test_a_restore_captures_the_uncommitted_work_that_it_stops(project: Repository) -> None:
+    mission = launch(project, {"slow": {"run": DRAFT.format(work="echo half > draft.txt;", flag="build-ready.log")}})
+    start = operations.capture(missions=[mission.id])
+    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, store=repositories.mirror(str(project.path)))
+    with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
+        safety = restore(start).safety
+    assert safety is not None
+    assert not SavedWork.objects.exists()
+    restore(safety)
+    work = SavedWork.objects.get()
+    assert git.line("show", f"{work.commit}:draft.txt", at=copy.store) == "half"
+
+
+def test_uncommitted_work_that_cannot_be_read_does_not_stop_a_capture(project: Repository) -> None:
+    mission = launch(project, {"slow": {"run": DRAFT.format(work="", flag="build-ready.log")}})
+    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, store=repositories.mirror(str(project.path)))
+    with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
+        (copy.engine / "base").write_text("0" * 40)
+        copy.index.unlink()
+        copy.index.write_text("nothing")
+        checkpoint = operations.capture(missions=[mission.id])
+    _, kept = sortie(checkpoint, "slow")
+    part: Any = kept["workspace"]
+    assert "git" in part["uncommitted"]["fault"]
+    restore(checkpoint)
+    assert not SavedWork.objects.exists()
+
+
+def test_uncommitted_work_that_takes_too_long_to_read_does_not_delay_a_capture(
+    project: Repository, settings: Any
+) -> None:
+    settings.FLEET_COMMIT_BYTES, settings.FLEET_CHECKPOINT_WORK_S = 10**10, 0.3
+    work = "truncate -s 2G big.bin;"  # git needs many seconds for it
+    mission = launch(project, {"slow": {"run": DRAFT.format(work=work, flag="build-ready.log")}})
+    row = Sortie.objects.get(mission=mission)
+    copy = copies.of(sortie=row.id, store=repositories.mirror(str(project.path)))
+    with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
+        checkpoint = operations.capture(missions=[mission.id])
+        (copy.path / "big.bin").unlink()  # the engine would need as long for it
+    _, kept = sortie(checkpoint, "slow")
+    part: Any = kept["workspace"]
+    assert part["uncommitted"]["fault"].startswith("There was not enough time to read the files of the copy.")
+    assert refs(mission, f"refs/fleet/checkpoints/{checkpoint.ref}/{ids.encode(ids.SORTIE, row.id)}") == {}
+    assert not list(copy.engine.parent.glob("reader-*"))
 
 
 # ── Forks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -279,7 +367,7 @@ def test_a_mission_with_a_workspace_is_not_exported(project: Repository, tmp_pat
     assert (tmp_path / "file").stat().st_size == 0
 
 
-def test_a_mission_without_a_workspace_has_no_such_part(engine: Engine) -> None:
+def test_checkpoints_of_missions_without_a_workspace_have_no_workspace_part(engine: Engine) -> None:
     mission = fleet.launch({"one": {}})
     fleet.run_to_end(engine, mission)
     state, kept = sortie(operations.capture(missions=[mission.id]), "one")

@@ -63,7 +63,7 @@ def test_the_audit_trail_is_verified_against_the_head_of_the_backup(installation
         assert cursor.fetchone() == (1,)
 
 
-def test_everybody_has_to_sign_in_again(installation: Installation) -> None:
+def test_all_users_have_to_sign_in_again(installation: Installation) -> None:
     user = get_user_model()._default_manager.create_user("ann", password="long enough for ann")
     Session.objects.create(user=user, refresh="x", expires_at="2100-01-01T00:00Z")
     made = backup.create(folder=installation.folder)
@@ -73,7 +73,7 @@ def test_everybody_has_to_sign_in_again(installation: Installation) -> None:
     assert Session.objects.count() == 1
 
 
-def test_what_happened_after_the_backup_is_gone(installation: Installation) -> None:
+def test_changes_after_the_backup_are_gone(installation: Installation) -> None:
     made = backup.create(folder=installation.folder)
     fleet.launch({"later": {}})
     backup.restore(backup=made.backup, force=connection.settings_dict["NAME"])

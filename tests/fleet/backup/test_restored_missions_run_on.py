@@ -139,7 +139,7 @@ def test_a_cancelled_sortie_stays_cancelled(idle: Installation) -> None:
     assert run_to_end(mission) == "failed"
 
 
-def test_outcomes_that_stand_keep_their_results(idle: Installation) -> None:
+def test_accepted_outcomes_keep_their_results(idle: Installation) -> None:
     mission = fleet.launch({"a": {"if": "always"}})
     assert run_to_end(mission) == "succeeded"
     made = backup.create(folder=idle.folder).backup
@@ -161,7 +161,7 @@ def test_a_branch_that_is_ahead_of_the_rows_is_moved_back(installation: Installa
     assert done.notes == ()
 
 
-def test_a_branch_with_work_that_the_rows_do_not_know_loses_it(installation: Installation) -> None:
+def test_commits_that_the_rows_do_not_know_are_removed_from_the_branch(installation: Installation) -> None:
     before = installation.branch().tip
     made = backup.create(folder=installation.folder).backup
     assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
@@ -209,7 +209,7 @@ def test_readers_of_events_continue_in_another_cluster(idle: Installation) -> No
     assert missions_digest
 
 
-def test_the_next_checkpoint_reads_everything(idle: Installation) -> None:
+def test_the_next_checkpoint_is_a_full_capture(idle: Installation) -> None:
     """A checkpoint that is newer than the restored rows says nothing about what has changed since."""
     mission, agent = fleet.launch({"a": {}, "b": {}}), party()
     checkpoints.capture(missions=[mission.id])

@@ -42,11 +42,11 @@ def test_the_embedded_servers_are_the_default_even_beside_an_engine(
 
 
 @pytest.mark.parametrize("name", ["embedded", "podman", "docker"])
-def test_the_setting_names_one(home: Home, name: str) -> None:
+def test_the_setting_selects_the_provider(home: Home, name: str) -> None:
     assert chosen(home, name) == name
 
 
-def test_an_unknown_one_stops_the_start(home: Home) -> None:
+def test_an_unknown_provider_stops_the_start(home: Home) -> None:
     with pytest.raises(ImproperlyConfigured, match="FLEET_SERVICES='kubernetes' is not one of: auto, embedded"):
         chosen(home, "kubernetes")
 
@@ -67,7 +67,7 @@ def test_the_engine_of_a_host_is_podman_or_else_docker(
     assert programs.engine() == engine
 
 
-def test_the_urls_of_other_servers_win(home: Home) -> None:
+def test_the_urls_of_external_servers_take_precedence(home: Home) -> None:
     urls = {"DATABASE_URL": "postgresql://a:b@db/c", "REDIS_URL": "redis://cache"}
     environment = Environment({**urls, "FLEET_SERVICES": "podman"})
     assert datastores.resolve(environment, home, credentials.ensure(home)).provider == "external"

@@ -26,13 +26,13 @@ def test_credentials_logs_and_locks_move_and_the_data_stays(tmp_path: Path, monk
     assert not (tmp_path / "shared" / "private").exists()
 
 
-def test_by_default_it_is_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_the_private_folder_is_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLEET_HOME", str(tmp_path))
     monkeypatch.delenv("FLEET_PRIVATE", raising=False)
     assert home.locate(tmp_path).private == tmp_path / "private"
 
 
-def test_no_work_sees_it(tmp_path: Path) -> None:
+def test_sorties_cannot_see_the_private_folder(tmp_path: Path) -> None:
     shared = Home(tmp_path / "shared", private_elsewhere=tmp_path / "own")
     view = View(scratch=shared.scratch / "x", readable=(tmp_path,), hidden=shared.hidden)
     assert not view.shows(tmp_path / "own" / "credentials.json")

@@ -62,7 +62,7 @@ def test_a_password_in_a_url_wins(tmp_path: Path) -> None:
     assert found.redis_url == "redis://me:own@cache/0"
 
 
-def test_given_credentials_win_over_the_generated_ones_and_are_not_stored(tmp_path: Path) -> None:
+def test_configured_credentials_override_the_generated_ones_and_are_not_stored(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     generated = credentials.ensure(home)
     given = credentials.ensure(home, overrides={"flower_password": "x" * 20, "secret_key": ""})

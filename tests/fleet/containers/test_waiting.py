@@ -34,11 +34,11 @@ def wait(*needs: waiting.Need, at: Endpoints, seconds: float = 10, base: Path = 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_there_is_not_waited_for() -> None:
+def test_an_available_service_is_not_waited_for() -> None:
     assert wait("owner", "postgres", "redis", "migrations", at=endpoints()) == []
 
 
-def test_what_does_not_come_is_named_with_its_address_and_the_reason() -> None:
+def test_a_missing_service_is_named_with_its_address_and_the_reason() -> None:
     found = endpoints()
     port = ports.free()
     nobody = replace(found, postgres=replace(found.postgres, port=port), redis_url=f"redis://:x@127.0.0.1:{port}/0")
@@ -60,7 +60,7 @@ def test_a_migration_that_is_missing_in_the_database_is_waited_for(tmp_path: Pat
     assert wait("migrations", at=endpoints(), base=tmp_path) == []
 
 
-def test_a_wait_ends_as_soon_as_it_is_there_and_repeats_no_reason() -> None:
+def test_a_wait_ends_as_soon_as_the_service_is_available_and_repeats_no_reason() -> None:
     found = endpoints()
     messages: list[str] = []
     with Proxy(found.postgres.port) as proxy:

@@ -1,4 +1,4 @@
-"""Pages that repeat facts of the code match it."""
+"""Facts in the pages match the code."""
 
 from __future__ import annotations
 

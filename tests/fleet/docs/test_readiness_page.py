@@ -42,14 +42,14 @@ def record(measures: dict[str, Any]) -> dict[str, Any]:
     return {"recorded": "2026-01-31", "commit": "abc123", "machine": {"cores": 2}, "measures": measures}
 
 
-def test_what_was_not_measured_is_shown_as_not_measured_and_prevents_a_go(root: Path) -> None:
+def test_an_unmeasured_criterion_is_shown_as_such_and_prevents_a_go(root: Path) -> None:
     write(root, "docs/settings.md", "")
     page = readiness.render(readiness.collect(root))
     assert page.count("| not measured | **no-go** |") == len(readiness.CRITERIA)
     assert "**No-go.**" in page
 
 
-def test_a_figure_comes_from_the_last_run_else_from_the_baseline(root: Path) -> None:
+def test_a_value_comes_from_the_last_run_or_else_from_the_baseline(root: Path) -> None:
     source = evidence.bench_figure("spawn", "p95_s", "{:.2f} s", met=readiness.below(5))
     assert source(root) is None
     write(root, "bench/baseline.json", record({"spawn": {"p95_s": 6.0}}))

@@ -1,4 +1,4 @@
-"""The pages make a site: each has a place in the navigation, and no link leads nowhere."""
+"""The pages form a site: each has a place in the navigation, and no link is broken."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_pipes_in_the_code_of_a_table_are_written_without_a_backslash() -> None:
     assert converted.replace("\u200b", "") == r"| `up|down` | a \| b |"
 
 
-def test_what_a_page_would_load_from_elsewhere_is_found(tmp_path: Path) -> None:
+def test_external_requests_of_a_page_are_found(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         '<a href="https://example.org"></a><script src="https://cdn.example.org/x.js"></script>'
     )

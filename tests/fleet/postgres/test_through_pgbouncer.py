@@ -152,7 +152,7 @@ def test_no_cursor_stays_on_the_server_between_two_statements(pooled: Pooled) ->
     assert ("Server" in kind, count) == (False, "3")
 
 
-def test_a_node_is_notified_of_orders_past_the_pooler(pooled: Pooled) -> None:
+def test_a_node_is_notified_of_orders_despite_the_pooler(pooled: Pooled) -> None:
     began = time.monotonic()
     pooled.home.manage("fleet_agents", "spawn", "backend")
     assert time.monotonic() - began < 20

@@ -68,7 +68,7 @@ def container_pid(checkout: Checkout, engine: ScriptedEngine, name: EngineName, 
     return int(done.stdout)
 
 
-def test_up_status_restart_logs_and_down(checkout: Checkout, engine: ScriptedEngine, name: EngineName) -> None:
+def test_up_status_restart_logs_and_down_work(checkout: Checkout, engine: ScriptedEngine, name: EngineName) -> None:
     started = time.monotonic()
     checkout.manage("fleet_services", "up", "--detach", timeout=90)
     assert time.monotonic() - started < 30
@@ -117,7 +117,7 @@ def test_a_container_that_dies_is_started_again(
     assert "service.restarted" in str(checkout.json("fleet_services", "status")["events"])
 
 
-def test_what_a_killed_supervisor_left_is_ended_by_the_next_start_and_the_data_stays(
+def test_the_next_start_stops_containers_of_a_killed_supervisor_and_keeps_the_data(
     checkout: Checkout, engine: ScriptedEngine, name: EngineName
 ) -> None:
     checkout.manage("fleet_services", "up", "--detach", timeout=90)

@@ -43,7 +43,7 @@ def test_systemd_accepts_every_unit(installed: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*(unit.name for unit in SINGLE), "fleet.service"])
-def test_systemd_finds_little_exposure(installed: Path, name: str) -> None:
+def test_the_units_have_a_low_exposure_score(installed: Path, name: str) -> None:
     command = ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE.get(name, 2.0) * 10:.0f}"]
     done = subprocess.run([*command, str(installed / name)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout[-200:] + done.stderr

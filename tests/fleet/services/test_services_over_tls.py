@@ -114,7 +114,7 @@ def test_a_host_that_the_certificate_does_not_name_is_refused(servers: Secured) 
         asyncio.run(probes.redis_server(where.redis_url))
 
 
-def test_a_file_that_is_not_there_is_named(servers: Secured, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(servers: Secured, tmp_path: Path) -> None:
     missing = tmp_path / "missing.pem"
     where = endpoints(servers.urls(authority=servers.ours), servers.folder / "home")
     gone = replace(where.postgres, options={**where.postgres.options, "sslrootcert": str(missing)})

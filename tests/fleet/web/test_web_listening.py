@@ -48,7 +48,7 @@ def test_a_process_accepts_a_burst_in_small_steps_so_that_others_can_take_their_
     assert 0 < early <= 10
 
 
-def test_what_a_client_does_not_read_is_given_up_after_the_timeout(settings: Any) -> None:
+def test_data_that_a_client_does_not_read_is_dropped_after_the_timeout(settings: Any) -> None:
     settings.FLEET_HTTP_TIMEOUT_S = 0.5
     with listening_socket(0) as listener, socket.socket() as client:
         listener.listen()

@@ -56,7 +56,7 @@ def assert_each_tick_has_one_mission() -> None:
     assert Counter(launched) == Counter(Mission.objects.exclude(schedule=None).values_list("id", flat=True))
 
 
-def test_of_many_loops_that_look_at_once_one_launches_each_tick() -> None:
+def test_one_of_many_concurrent_control_loops_launches_each_tick() -> None:
     for number in range(5):
         schedules.due(schedules.create(f"s{number}", cron="* * * * *", overlap="allow"), ago=timedelta(minutes=4))
     Schedule.objects.update(catch_up="all")
@@ -71,7 +71,7 @@ def test_of_many_loops_that_look_at_once_one_launches_each_tick() -> None:
         assert schedule.next_at > ticks[-1]
 
 
-def test_without_leases_too_a_tick_is_launched_once() -> None:
+def test_even_without_leases_a_tick_is_launched_once() -> None:
     """As if each lease had ended while its holder was still reading the plan."""
     schedule = schedules.due(schedules.create(cron="* * * * *", overlap="allow"))
     Schedule.objects.update(next_at=Now() + timedelta(days=1))
@@ -96,7 +96,7 @@ def test_a_waiting_tick_is_launched_once() -> None:
     assert_each_tick_has_one_mission()
 
 
-def test_a_request_at_the_moment_of_a_tick_disturbs_neither() -> None:
+def test_a_request_at_the_moment_of_a_tick_affects_neither_launch() -> None:
     schedule = schedules.due(schedules.create(cron="0 0 1 1 *", overlap="allow"))
 
     def request() -> None:
@@ -112,7 +112,7 @@ def test_a_request_at_the_moment_of_a_tick_disturbs_neither() -> None:
 
 
 @pytest.mark.parametrize("overlap", ["allow", "queue"])
-def test_a_loop_that_is_killed_at_any_step_leaves_a_tick_that_another_one_launches_once(overlap: str) -> None:
+def test_a_tick_of_a_control_loop_that_is_killed_at_any_step_is_launched_once_by_another(overlap: str) -> None:
     schedule = schedules.create(cron="0 0 1 1 *", overlap=overlap)
     if overlap == "queue":  # the tick waits already, and its mission's end makes it due
         earlier = operations.run_now(schedule=schedule.id, executes=True).mission
@@ -153,7 +153,7 @@ def control(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     )
 
 
-def test_control_processes_launch_each_tick_once_also_if_some_are_killed(
+def test_control_processes_launch_each_tick_once_even_if_some_are_killed(
     subprocess_environment: dict[str, str],
 ) -> None:
     schedule = schedules.create(cron="0 0 1 1 *", overlap="allow")

@@ -1,4 +1,4 @@
-"""Whenever a sortie is queued, its wait starts anew for health, alerts, autoscaling and stall detection."""
+"""Each time a sortie is queued, its wait restarts for health, alerts, autoscaling and stall detection."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ def sentence(when: datetime) -> str:
     return str(item["waits_for"])
 
 
-def test_a_time_on_another_day_has_its_date() -> None:
+def test_a_time_on_another_day_is_shown_with_its_date() -> None:
     text = "Waits for the time set by its plan (run_at) at 2090-01-31 06:00:00 UTC."
     assert sentence(datetime.fromisoformat("2090-01-31T07:00:00+01:00")) == text
 
 
-def test_a_time_today_has_no_date() -> None:
+def test_a_time_today_is_shown_without_a_date() -> None:
     mission = fleet.launch({"w": {"run": "ls"}})
     sortie = Sortie.objects.get(mission=mission)
     sortie.state, sortie.waits_for = "waiting", "its next try"

@@ -42,7 +42,7 @@ def copy_of(mission: Mission) -> Path:
     return settings.FLEET_HOME.work / Sortie.objects.get(mission=mission).ref
 
 
-def test_it_shows_first(project: Repository) -> None:
+def test_cleanup_without_yes_only_lists(project: Repository) -> None:
     mission = conflicting.landed(project)
     stderr = cleanup().err
     assert "0 finished missions would be removed." in stderr
@@ -64,7 +64,7 @@ def test_unmerged_work_stays_and_only_its_copies_are_removed(project: Repository
     assert repository.branch(mission).read("new.txt") == "new\n"
 
 
-def test_the_commands_that_it_names_settle_it(project: Repository) -> None:
+def test_the_commands_that_it_prints_resolve_the_unmerged_work(project: Repository) -> None:
     mission = conflicting.landed(project)
     line = next(line for line in cleanup().err.splitlines() if "Merge it: " in line)
     arguments = shlex.split(line.partition("Merge it: ")[2])

@@ -80,13 +80,13 @@ def test_a_raw_patch_can_be_applied(project: Repository) -> None:
     assert (project.path / "data.bin").read_bytes() == b"\377\0"
 
 
-def test_nothing_changed_is_said(project: Repository) -> None:
+def test_an_empty_diff_says_that_nothing_changed(project: Repository) -> None:
     landed = conflicting.landed(project, run_="true")
     assert (mission("diff", landed.ref).out, mission("diff", landed.ref).err) == ("", "Nothing has been changed.\n")
     assert mission("diff", landed.ref, "edit").err == "edit has changed nothing.\n"
 
 
-def test_a_mission_without_a_workspace_is_told_so() -> None:
+def test_commands_say_that_a_mission_has_no_workspace() -> None:
     plain = fleet.launch({"edit": {}})
     for action in ("diff", "merge", "discard"):
         done = mission(action, plain.ref)
@@ -114,9 +114,7 @@ def test_show_and_conflicts_name_a_command_that_resolves_it(project: Repository)
     assert "late attempt 1 merge with early in app.py: rework by command:" in mission("conflicts", waiting.ref).out
 
 
-def test_whoever_watches_is_told_that_a_sortie_waits_for_a_person(
-    project: Repository, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_watch_says_that_a_sortie_waits_for_a_person(project: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     waiting = conflicting.waiting_for_a_person(project)
     Board().update(reads.summary(waiting), list(reads.items(waiting, results=False)))
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "… late waiting" in line]
@@ -199,7 +197,7 @@ def test_merge_refuses_a_name_that_git_would_confuse(project: Repository, name: 
     assert project.git("for-each-ref") == before
 
 
-def test_discard_shows_first_and_removes_with_yes(project: Repository) -> None:
+def test_discard_lists_changes_and_removes_them_only_with_yes(project: Repository) -> None:
     landed = conflicting.landed(project)
     done = mission("discard", landed.ref)
     tip = repository.branch(landed).tip

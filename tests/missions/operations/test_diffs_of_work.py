@@ -97,7 +97,7 @@ def test_running_work_is_shown_and_not_disturbed(project: Repository) -> None:
     assert repository.branch(mission).files() == [".gitignore", "app.py", "one.txt", "two.txt"]
 
 
-def test_git_of_the_copy_decides_nothing_about_its_diff(project: Repository) -> None:
+def test_the_copys_git_configuration_does_not_affect_its_diff(project: Repository) -> None:
     """The attempt configures programs that change what git reads and shows. None of them is used."""
     script = (
         "echo '*.txt filter=x diff=x' > .gitattributes; cp .gitattributes .git/info/attributes;"
@@ -126,7 +126,7 @@ def test_a_sortie_that_has_not_started_has_no_diff(project: Repository) -> None:
     assert diffs.of_mission(mission).landed.patch == b""
 
 
-def test_the_work_of_a_failed_attempt_can_be_looked_at(project: Repository) -> None:
+def test_the_changes_of_a_failed_attempt_are_shown(project: Repository) -> None:
     mission = conflicting.landed(project, run_="echo new > new.txt; exit 1")
     assert sortie(mission).state == SortieState.FAILED
     work = diffs.of_sortie(sortie(mission))

@@ -174,7 +174,7 @@ def test_a_mission_that_has_landed_nothing_has_nothing_to_merge(project: Reposit
         merging.merge(mission=mission.id)
 
 
-def test_a_mission_without_a_workspace_is_told_so(db: None) -> None:
+def test_merging_a_mission_without_a_workspace_is_refused(db: None) -> None:
     mission = fleet.launch({"edit": {}})
     with pytest.raises(errors.NotFound, match="has no workspace"):
         merging.merge(mission=mission.id)

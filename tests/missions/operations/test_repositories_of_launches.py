@@ -54,7 +54,7 @@ def test_a_repository_below_a_root_is_allowed(roots: Path, ann: User) -> None:
     assert launch(project.path, by=ann).workspace.repository == str(project.path)
 
 
-def test_others_are_refused_also_by_a_link_or_a_similar_name(roots: Path, ann: User, tmp_path: Path) -> None:
+def test_repositories_outside_the_roots_are_refused_even_through_a_link(roots: Path, ann: User, tmp_path: Path) -> None:
     elsewhere = repository.create(tmp_path / "elsewhere", {"a": "1"})
     similar = repository.create(tmp_path / "repositories-of-others", {"a": "1"})
     (roots / "link").symlink_to(elsewhere.path)
@@ -65,7 +65,7 @@ def test_others_are_refused_also_by_a_link_or_a_similar_name(roots: Path, ann: U
         launch("https://git.example.org/teams/secret.git", by=ann)
 
 
-def test_operators_and_templates_may_use_any(roots: Path, ann: User, tmp_path: Path) -> None:
+def test_operators_and_templates_may_use_any_repository(roots: Path, ann: User, tmp_path: Path) -> None:
     project = repository.create(tmp_path / "elsewhere", {"a": "1"})
     assert launch(project.path, by=None, operator=True).workspace
     assert launch(project.path, by=ann, template="fix").workspace
@@ -80,7 +80,7 @@ def test_other_transports_are_refused(address: str) -> None:
         launch(address, by=None, operator=True)
 
 
-def test_nobody_works_on_the_branch_of_another_users_mission(roots: Path, ann: User) -> None:
+def test_the_branch_of_another_users_mission_is_refused(roots: Path, ann: User) -> None:
     project = repository.create(roots / "project", {"a": "1"})
     first = launch(project.path, by=ann)
     bob = User.objects.create_user("bob")

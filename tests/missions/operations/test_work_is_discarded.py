@@ -48,7 +48,7 @@ def copy_of(mission: Mission, key: str = "edit") -> copies.Copy:
 # ── Unmerged work ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_no_branch_of_the_user_contains_is_unmerged(project: Repository) -> None:
+def test_commits_that_no_branch_of_the_user_contains_are_unmerged(project: Repository) -> None:
     mission = conflicting.landed(project)
     found = unmerged.of_mission(mission.id)
     assert [row["sortie"] for row in found.commits] == ["edit"]

@@ -35,7 +35,7 @@ def spec(
     )
 
 
-def test_two_that_touch_the_same_files_conflict_unless_one_needs_the_other() -> None:
+def test_sorties_that_touch_the_same_files_conflict_unless_one_needs_the_other() -> None:
     assert predicted(a={"touches": ("src/**",)}, b={"touches": ("src/x.py",)}) == [("a", "b", "src/x.py")]
     assert predicted(a={"touches": ("src/**",)}, b={"touches": ("src/x.py",), "needs": ("a",)}) == []
     assert predicted(a={"touches": ("src/**",), "needs": ("b",)}, b={"touches": ("src/x.py",)}) == []
@@ -57,7 +57,7 @@ def test_a_plan_with_very_many_conflicts_shows_the_first() -> None:
     assert len(predicted(**many)) == prediction.MAX_PREDICTED
 
 
-def test_a_long_chain_is_searched_in_a_moment() -> None:
+def test_a_long_chain_is_searched_quickly() -> None:
     chain = {f"s{n}": {"touches": ("src/**",), "needs": (f"s{n - 1}",) if n else ()} for n in range(5_000)}
     assert predicted(**chain) == []
 

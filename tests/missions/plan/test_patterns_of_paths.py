@@ -43,7 +43,7 @@ def test_patterns_overlap_exactly_if_a_path_fits_both(first: str, second: str) -
 
 @given(first=long_patterns, second=long_patterns)
 @settings(max_examples=400, deadline=None)
-def test_so_do_patterns_of_many_folders(first: str, second: str) -> None:
+def test_deep_patterns_overlap_exactly_if_a_path_fits_both(first: str, second: str) -> None:
     assert globs.overlap(globs.parse(first), globs.parse(second)) == share_a_path(first, second, DEEP)
 
 
@@ -76,16 +76,16 @@ def test_a_pattern_includes_a_path_exactly_if_it_fits(pattern: str, path: str) -
         ("größe/*.py", "größe/ä.py", True),
     ],
 )
-def test_these_pairs(first: str, second: str, overlapping: bool) -> None:
+def test_known_pairs_overlap_or_not(first: str, second: str, overlapping: bool) -> None:
     assert globs.overlap(globs.parse(first), globs.parse(second)) is overlapping
 
 
-def test_signs_in_the_name_of_a_file_stand_for_themselves() -> None:
+def test_special_characters_in_a_file_name_are_literal() -> None:
     assert not globs.overlap(globs.of_file("docs/*.md"), globs.parse("docs/a.md"))
     assert globs.overlap(globs.of_file("docs/*.md"), globs.parse("docs/?.md"))
 
 
-def test_hostile_patterns_are_compared_in_a_moment() -> None:
+def test_hostile_patterns_are_compared_quickly() -> None:
     """A comparison that backtracks would need longer than the age of the universe."""
     first = globs.parse("*a" * 120 + "x")
     second = globs.parse("a" * 240 + "y")

@@ -156,7 +156,7 @@ def test_a_fault_behind_an_anchor_is_reported_once() -> None:
     ]
 
 
-def test_a_value_that_is_no_json_is_reported_once() -> None:
+def test_a_value_that_is_not_json_is_reported_once() -> None:
     data = {"mission": "M", "sorties": {"a": {"agent": "testing", "run": "x", "timeout": float("inf")}}}
     with pytest.raises(plan.PlanError) as caught:
         plan.from_data(data=data, context=CONTEXT)

@@ -297,7 +297,7 @@ def test_data_that_is_not_json_is_refused(value: object) -> None:
         plan.from_data(data=data, context=CONTEXT)
 
 
-def test_ten_thousand_faults_give_a_bounded_list_with_the_number_of_the_rest() -> None:
+def test_ten_thousand_errors_are_a_bounded_list_with_a_count_of_the_rest() -> None:
     text = whole("\n".join(f"s{number}: {{agent: testng, run: x}}" for number in range(9_000)))
     found = faults(text)
     assert len(found) == 1_001

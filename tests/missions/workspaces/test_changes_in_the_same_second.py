@@ -20,7 +20,7 @@ def project(tmp_path: Path) -> Repository:
     return repository.create(tmp_path / "project", {f"folder{n % 9}/file{n}": f"{n:05}\n" for n in range(FILES)})
 
 
-def test_a_change_of_equal_size_at_once(project: Repository) -> None:
+def test_an_immediate_change_of_equal_size_is_committed(project: Repository) -> None:
     for _ in range(5):
         sortie = repository.sortie(project)
         (sortie.path / "folder1" / "file1").write_text("x0001\n")
@@ -35,7 +35,7 @@ def test_a_change_of_equal_size_at_once(project: Repository) -> None:
         assert sortie.commit().paths == ("folder1/file1", "folder2/file2", "folder3/file3", "folder4/file4")
 
 
-def test_a_change_of_a_link_and_a_rename_at_once(project: Repository) -> None:
+def test_an_immediate_change_of_a_link_and_a_rename_are_committed(project: Repository) -> None:
     (project.path / "link").symlink_to("one")
     project.commit({"a": "a\n", "b": "b\n"})
     sortie = repository.sortie(project)
@@ -47,14 +47,14 @@ def test_a_change_of_a_link_and_a_rename_at_once(project: Repository) -> None:
     assert sortie.commit().paths == ("a", "b", "link")
 
 
-def test_every_file_at_once(project: Repository) -> None:
+def test_immediate_changes_of_every_file_are_committed(project: Repository) -> None:
     sortie = repository.sortie(project)
     for file in sortie.path.glob("folder*/file*"):
         file.write_text("x" + file.read_text()[1:])
     assert len(sortie.commit().files) == FILES
 
 
-def test_files_that_nobody_has_touched_since_are_not_read_again(project: Repository) -> None:
+def test_unchanged_files_are_not_read_again(project: Repository) -> None:
     """A change that seems to be older than the copy is not seen: git takes the word of the index."""
     for _ in range(20):
         time.sleep(1 - time.time() % 1)

@@ -1,4 +1,4 @@
-"""Conflict after conflict: two reworks, then a person. What a conflict tells is that of the newest state."""
+"""A sortie that conflicts repeatedly is reworked, then waits for a person. Each conflict describes the current state."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def launch(project: Repository, **workspace: object) -> Mission:
     )
 
 
-def test_rework_rework_person(project: Repository) -> None:
+def test_after_two_reworks_a_third_conflict_waits_for_a_person(project: Repository) -> None:
     mission = launch(project, reworks=2)
     waited_on = []
     for number in range(3):
@@ -59,7 +59,7 @@ def test_rework_rework_person(project: Repository) -> None:
     assert repository.branch(mission).read("app.py") == "one\nearly2\nthree\n"
 
 
-def test_the_attempt_is_told_of_all_files_that_conflict_by_then(project: Repository) -> None:
+def test_the_next_attempt_learns_of_every_file_that_conflicts_when_it_starts(project: Repository) -> None:
     mission = launch(project)
     late = landing.begin(mission, "late")
     late.work("sed -i s/two/late/ app.py b.py")
@@ -124,7 +124,7 @@ def test_a_file_that_git_renamed_because_it_conflicts_with_a_folder_does_not_lan
         again.commit()
 
 
-def test_a_conflict_whose_rework_fails_has_failed(project: Repository) -> None:
+def test_a_failed_rework_fails_the_sortie_and_closes_the_conflict(project: Repository) -> None:
     mission = launch(project)
     late = landing.begin(mission, "late")
     late.work("sed -i s/two/late/ app.py")

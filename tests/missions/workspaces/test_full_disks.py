@@ -1,4 +1,4 @@
-"""A full disk, at each step from the mirror to the branch: an error that says so, nothing half done, and on it goes."""
+"""A full disk at any step from the mirror to the branch gives a clear error, leaves nothing half done, and recovers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def fails_on(disk: Disk, run: Callable[[], Any], *, but: int = 0) -> str:
 
 
 @pytest.mark.parametrize("but", [0, 4_096, 50_000, 300_000])
-def test_the_mirror(disk: Disk, project: Repository, but: int) -> None:
+def test_a_full_disk_leaves_the_mirror_intact(disk: Disk, project: Repository, but: int) -> None:
     commit = project.git("rev-parse", "HEAD")
     text = fails_on(disk, lambda: repositories.ensure(str(project.path), commit=commit), but=but)
     assert "No space left" in text or "cannot" in text or "fail" in text
@@ -85,7 +85,7 @@ def test_the_mirror(disk: Disk, project: Repository, but: int) -> None:
 
 
 @pytest.mark.parametrize("but", [0, 4_096, 50_000, 300_000])
-def test_the_copy(disk: Disk, project: Repository, but: int) -> None:
+def test_a_full_disk_fails_the_copy_and_the_next_one_is_complete(disk: Disk, project: Repository, but: int) -> None:
     commit = project.git("rev-parse", "HEAD")
     store = repositories.ensure(str(project.path), commit=commit)
     made = Sortie(copies.of(sortie=ids.new(), store=store))
@@ -104,7 +104,7 @@ def test_the_copy(disk: Disk, project: Repository, but: int) -> None:
 
 
 @pytest.mark.parametrize("but", [0, 4_096, 20_000, 60_000])
-def test_the_commit(disk: Disk, project: Repository, but: int) -> None:
+def test_a_full_disk_fails_the_commit_and_the_next_one_is_complete(disk: Disk, project: Repository, but: int) -> None:
     sortie = repository.sortie(project)
     (sortie.path / "new").write_text(os.urandom(20_000).hex())
     made: list[commits.Commit] = []
@@ -114,7 +114,7 @@ def test_the_commit(disk: Disk, project: Repository, but: int) -> None:
     assert repositories.read_ref(sortie.copy.store, sortie.ref) == made[-1].commit
 
 
-def test_the_move_of_the_branch(disk: Disk, project: Repository) -> None:
+def test_a_full_disk_fails_the_move_of_the_branch(disk: Disk, project: Repository) -> None:
     """A full disk is not mistaken for another attempt that has moved it; then the sortie would wait for ever."""
     sortie = repository.sortie(project)
     (sortie.path / "new").write_text("new\n")

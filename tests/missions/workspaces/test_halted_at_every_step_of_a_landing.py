@@ -35,7 +35,7 @@ def land_again(mission: Mission, key: str) -> None:
     raise AssertionError("the lane does not become free")
 
 
-def test_it_loses_just_before_the_swap(mission: Mission) -> None:
+def test_an_attempt_that_is_halted_just_before_the_swap_loses(mission: Mission) -> None:
     current = landing.begin(mission, "s0")
     current.work("echo 0 > f0.txt")
     current.commit()
@@ -57,7 +57,7 @@ def test_it_loses_just_before_the_swap(mission: Mission) -> None:
 
 
 @pytest.mark.drill
-def test_it_moves_nothing_when_it_wakes_up(mission: Mission) -> None:
+def test_a_halted_attempt_moves_nothing_when_it_wakes_up(mission: Mission) -> None:
     def commit(number: int) -> Step:
         step = landing.begin(mission, f"s{number}")
         step.work(f"echo {number} > f{number}.txt")

@@ -76,7 +76,7 @@ def test_nothing_of_the_copys_own_repository_runs_or_hides_files(project: Reposi
         "git update-index --assume-unchanged app.py; git update-index --skip-worktree dir/file",
     ],
 )
-def test_whatever_the_agent_makes_of_dot_git_its_files_are_committed(project: Repository, script: str) -> None:
+def test_files_are_committed_whatever_the_agent_does_to_dot_git(project: Repository, script: str) -> None:
     sortie = repository.sortie(project)
     sortie.sh(f"{script}; sed -i s/two/new/ app.py; echo y > dir/file")
     change = sortie.commit()
@@ -150,7 +150,7 @@ def test_names_of_files_mean_nothing_to_git(project: Repository, name: str) -> N
     (sortie.path / name).unlink()
 
 
-def test_names_that_differ_in_case_or_form_only(project: Repository) -> None:
+def test_names_that_differ_only_in_case_or_form_are_committed(project: Repository) -> None:
     names = ["README", "readme", "é", "e\u0301"]
     sortie = repository.sortie(project)
     for number, name in enumerate(names):
@@ -161,7 +161,7 @@ def test_names_that_differ_in_case_or_form_only(project: Repository) -> None:
     assert [(again.path / name).read_text() for name in names] == ["0\n", "1\n", "2\n", "3\n"]
 
 
-def test_a_name_that_is_not_utf8(project: Repository) -> None:
+def test_a_name_that_is_not_utf8_is_committed(project: Repository) -> None:
     sortie = repository.sortie(project)
     with open(os.fsencode(sortie.path) + b"/\xff\xfe", "w") as file:
         file.write("new\n")
@@ -242,7 +242,7 @@ class TestWhileItRuns:
         assert Change.objects.get().files == ["a", "b"]
 
 
-def test_fifteen_copies_of_one_repository_at_once(project: Repository) -> None:
+def test_fifteen_copies_of_one_repository_are_made_concurrently(project: Repository) -> None:
     made: list[repository.Sortie] = []
     threads = [threading.Thread(target=lambda: made.append(repository.sortie(project))) for _ in range(15)]
     for thread in threads:

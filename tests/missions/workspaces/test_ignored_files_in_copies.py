@@ -90,7 +90,7 @@ def test_links_and_pipes_are_left_out(project: Repository) -> None:
     assert include(project, repository.sortie(project)) == 0
 
 
-def test_a_bare_repository_has_none(project: Repository, tmp_path: Path) -> None:
+def test_a_bare_repository_has_no_ignored_files(project: Repository, tmp_path: Path) -> None:
     project.git("clone", "--quiet", "--bare", str(project.path), str(tmp_path / "bare.git"))
     sortie = repository.sortie(project)
     base = project.git("rev-parse", "HEAD")

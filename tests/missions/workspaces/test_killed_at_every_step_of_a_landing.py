@@ -32,7 +32,7 @@ def commit_of(mission: Mission, number: int) -> Step:
     return step
 
 
-def test_the_next_attempt_lands_it_exactly_once(mission: Mission) -> None:
+def test_the_next_attempt_lands_the_change_exactly_once(mission: Mission) -> None:
     current = commit_of(mission, 0)
 
     def land() -> None:

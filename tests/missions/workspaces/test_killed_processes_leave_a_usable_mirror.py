@@ -1,4 +1,4 @@
-"""A process that was killed while it wrote to a mirror leaves lock files and half-made folders; nothing stumbles there."""
+"""A process that is killed while it writes to a mirror leaves lock files and partial folders, which break nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repositories of users: shallow, bare, with SHA-256, with odd names, without commits, with a rewritten base."""
+"""Missions work on every kind of repository: shallow, bare, SHA-256, oddly named, with a rewritten base."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check(project: Repository) -> None:
     assert third.sh("git log --format=%s").splitlines()[0] == "edit: A test"
 
 
-def test_a_shallow_clone(tmp_path: Path) -> None:
+def test_a_shallow_clone_can_be_used(tmp_path: Path) -> None:
     origin = repository.create(tmp_path / "origin", {"a.txt": "a\n"})
     origin.commit({"a.txt": "b\n"})
     origin.git("clone", "--quiet", "--depth=1", f"file://{origin.path}", str(tmp_path / "shallow"))
@@ -45,7 +45,7 @@ def test_a_shallow_clone(tmp_path: Path) -> None:
     check(project)
 
 
-def test_sha256(tmp_path: Path) -> None:
+def test_a_sha256_repository_can_be_used(tmp_path: Path) -> None:
     path = tmp_path / "project"
     path.mkdir()
     subprocess.run(["git", "init", "--quiet", "--object-format=sha256", str(path)], check=True)
@@ -54,23 +54,23 @@ def test_sha256(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["with spaces", "größe", "-dash", 'quote\'s "d"', "new\nline", "a:b", "$HOME"])
-def test_odd_names_of_folders(tmp_path: Path, name: str) -> None:
+def test_folders_with_odd_names_can_be_used(tmp_path: Path, name: str) -> None:
     check(repository.create(tmp_path / name, {"a.txt": "a\n"}))
 
 
-def test_a_bare_repository(tmp_path: Path) -> None:
+def test_a_bare_repository_can_be_used(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
     project.git("clone", "--quiet", "--bare", str(project.path), str(tmp_path / "bare.git"))
     check(Repository(tmp_path / "bare.git"))
 
 
-def test_a_linked_worktree(tmp_path: Path) -> None:
+def test_a_linked_worktree_can_be_used(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
     project.git("worktree", "add", "--quiet", "-b", "other", str(tmp_path / "linked"))
     check(Repository(tmp_path / "linked"))
 
 
-def test_a_clone_that_borrows_its_objects(tmp_path: Path) -> None:
+def test_a_clone_that_borrows_its_objects_can_be_used(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
     project.git("clone", "--quiet", "--shared", str(project.path), str(tmp_path / "shared"))
     sharing = Repository(tmp_path / "shared")
@@ -89,7 +89,7 @@ def test_submodules_stay_pointers(tmp_path: Path) -> None:
     check(project)
 
 
-def test_a_base_that_was_rewritten_after_it_was_fetched(tmp_path: Path) -> None:
+def test_a_base_that_was_rewritten_after_the_fetch_can_be_used(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
     base = project.git("rev-parse", "HEAD")
     store = repositories.ensure(str(project.path), commit=base)
@@ -103,13 +103,13 @@ def test_a_base_that_was_rewritten_after_it_was_fetched(tmp_path: Path) -> None:
     assert {repositories.read_ref(store, f"{repositories.BASES}/{commit}") for commit in (base, newer)} == {base, newer}
 
 
-def test_no_commits(tmp_path: Path) -> None:
+def test_a_repository_without_commits_is_refused(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path / "empty")], check=True)
     with pytest.raises(errors.Invalid, match="has no commits"):
         repositories.resolve_base(str(tmp_path / "empty"), "")
 
 
-def test_a_folder_inside_a_repository_is_not_one(tmp_path: Path) -> None:
+def test_a_subfolder_of_a_repository_is_refused(tmp_path: Path) -> None:
     """Git finds the repository above it, but cannot fetch from it."""
     project = repository.create(tmp_path / "project", {"sub/a.txt": "a\n"})
     with pytest.raises(errors.Invalid, match=f"belongs to the repository {project.path}"):
@@ -119,7 +119,7 @@ def test_a_folder_inside_a_repository_is_not_one(tmp_path: Path) -> None:
         repositories.resolve_base(str(tmp_path / "link"), "")
 
 
-def test_a_branch_whose_name_is_a_folder_of_another(tmp_path: Path) -> None:
+def test_a_branch_below_the_name_of_another_is_refused(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
     repository.sortie(project, branch="fleet/test")
     with pytest.raises(errors.FleetError, match="'refs/heads/fleet/test' exists"):

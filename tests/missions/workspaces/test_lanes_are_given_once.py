@@ -1,4 +1,4 @@
-"""A lane that is given to a waiting sortie is taken by nobody else, even by one that waited for the lock meanwhile."""
+"""A lane that was handed to a waiting sortie goes to no other, not even to one that was waiting for the lock."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def in_thread(work: Any) -> tuple[threading.Thread, list[Any]]:
     raise AssertionError("nothing waits for a lock")
 
 
-def test_an_attempt_that_waited_for_the_lock_does_not_take_what_was_just_given(mission: Mission) -> None:
+def test_an_attempt_that_waited_for_the_lock_does_not_take_a_lane_that_was_just_given(mission: Mission) -> None:
     waiting(mission, "a")
     b = Sortie.objects.get(mission=mission, key="b")
     with connection.cursor() as cursor:
@@ -88,7 +88,7 @@ def test_an_attempt_that_waited_for_the_lock_does_not_take_what_was_just_given(m
     assert results == [None]
 
 
-def test_two_that_give_the_lane_at_once_give_it_to_one(mission: Mission) -> None:
+def test_two_concurrent_handovers_give_the_lane_to_one_sortie(mission: Mission) -> None:
     a, _, _ = (waiting(mission, key) for key in "abc")
 
     def grant() -> int:

@@ -29,7 +29,7 @@ def mission(project: Repository) -> Mission:
     )
 
 
-def test_it_does_not_rebuild_the_copy(mission: Mission) -> None:
+def test_a_halted_attempt_does_not_rebuild_the_copy(mission: Mission) -> None:
     old = landing.begin(mission, "edit")
     new = landing.begin(mission, "edit")
     new.work("echo new > new")
@@ -38,7 +38,7 @@ def test_it_does_not_rebuild_the_copy(mission: Mission) -> None:
     assert (new.workspace.copy.path / "new").read_text() == "new\n"
 
 
-def test_it_neither_commits_nor_keeps_the_work_of_its_successor(mission: Mission) -> None:
+def test_a_halted_attempt_neither_commits_nor_keeps_the_work_of_its_successor(mission: Mission) -> None:
     old = landing.begin(mission, "edit")
     old.work("echo old > old")
     new = landing.begin(mission, "edit")
@@ -51,7 +51,7 @@ def test_it_neither_commits_nor_keeps_the_work_of_its_successor(mission: Mission
     assert repository.branch(mission).files() == ["app.py", "new"]
 
 
-def test_it_does_not_put_its_own_change_in_the_place_of_a_later_one(mission: Mission) -> None:
+def test_a_halted_attempt_does_not_replace_a_later_change(mission: Mission) -> None:
     """It has committed before it was halted, and writes its row after it woke up."""
     old = landing.begin(mission, "edit")
     old.work("echo old > new")
@@ -67,7 +67,7 @@ def test_it_does_not_put_its_own_change_in_the_place_of_a_later_one(mission: Mis
     assert late.exists
 
 
-def test_it_records_no_conflict(mission: Mission) -> None:
+def test_a_halted_attempt_records_no_conflict(mission: Mission) -> None:
     old = landing.begin(mission, "edit")
     old.work("sed -i s/two/edit/ app.py")
     change = old.commit()

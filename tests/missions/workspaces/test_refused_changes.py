@@ -1,4 +1,4 @@
-"""What the engine does not commit: it says which file, why, and what to do, and leaves nothing out silently."""
+"""The engine refuses to commit certain changes. It names the file, the reason and the remedy, and omits nothing silently."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def sortie(project: Repository) -> Sortie:
         ("mkdir sub; echo 'gitdir: ../.git' > sub/.git; echo x > sub/file", "sub"),
     ],
 )
-def test_another_repository_inside(sortie: Sortie, script: str, name: str) -> None:
+def test_a_repository_inside_the_copy_is_refused(sortie: Sortie, script: str, name: str) -> None:
     sortie.sh(script)
     with pytest.raises(Refused, match=f"{name} is a git repository of its own"):
         sortie.commit()
 
 
-def test_another_repository_that_is_ignored_does_not_matter(sortie: Sortie) -> None:
+def test_an_ignored_repository_inside_the_copy_is_accepted(sortie: Sortie) -> None:
     sortie.sh("echo sub > .gitignore; git init -q sub; echo x > sub/file")
     assert sortie.commit().paths == (".gitignore",)
 
@@ -61,14 +61,14 @@ def test_a_large_file_is_refused_before_git_reads_it(sortie: Sortie) -> None:
         sortie.commit()
 
 
-def test_a_large_file_that_is_ignored_or_was_there_before_does_not_matter(tmp_path: Path) -> None:
+def test_a_large_file_that_is_ignored_or_unchanged_is_accepted(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "large", {".gitignore": "data\n", "old": "x" * 3_000})
     sortie = repository.sortie(project)
     sortie.sh("truncate -s 1G data; echo new > new; touch old")
     assert sortie.commit(max_bytes=2_000).paths == ("new",)
 
 
-def test_the_attempts_own_token_in_a_file_a_name_or_a_link(project: Repository) -> None:
+def test_the_attempts_own_token_is_refused_in_contents_names_and_links(project: Repository) -> None:
     for script in (
         "echo 'key: s3cr3t' > new",
         "ln -s s3cr3t new",
@@ -90,7 +90,7 @@ def test_a_token_is_found_among_many_files(sortie: Sortie) -> None:
         sortie.commit(secret="s3cr3t")
 
 
-def test_conflict_markers_even_in_a_renamed_file_but_not_those_of_a_text_about_markers(project: Repository) -> None:
+def test_leftover_conflict_markers_are_refused_but_not_those_in_a_text_about_markers(project: Repository) -> None:
     base = project.git("rev-parse", "HEAD")
     mine, theirs = repository.sortie(project), repository.sortie(project)
     mine.sh("sed -i s/two/mine/ a.txt")
@@ -107,14 +107,14 @@ def test_conflict_markers_even_in_a_renamed_file_but_not_those_of_a_text_about_m
     assert base != tip
 
 
-def test_a_pipe_in_the_place_of_a_file(sortie: Sortie) -> None:
+def test_a_pipe_that_replaces_a_file_is_refused(sortie: Sortie) -> None:
     sortie.sh("rm a.txt; mkfifo a.txt")
     with pytest.raises(Refused, match=r"a\.txt is not a regular file"):
         sortie.commit()
 
 
 @pytest.mark.parametrize("name", [".gitignore", ".gitattributes", ".gitmodules"])
-def test_a_pipe_that_would_keep_git_waiting(sortie: Sortie, name: str) -> None:
+def test_a_pipe_on_which_git_would_block_is_refused(sortie: Sortie, name: str) -> None:
     sortie.sh(f"mkfifo dir/{name}")
     with pytest.raises(Refused, match=f"dir/{name} is not a regular file"):
         sortie.commit()
@@ -131,7 +131,7 @@ def test_a_pipe_that_would_keep_git_waiting(sortie: Sortie, name: str) -> None:
         ),
     ],
 )
-def test_what_could_harm_those_who_check_it_out(sortie: Sortie, script: str, reason: str) -> None:
+def test_paths_that_are_dangerous_to_check_out_are_refused(sortie: Sortie, script: str, reason: str) -> None:
     sortie.sh(script)
     with pytest.raises(Refused, match=reason):
         sortie.commit()
@@ -145,7 +145,7 @@ def test_the_reason_can_be_stored_whatever_the_name_of_the_file(sortie: Sortie) 
     assert str(refused.value).encode("utf-8")
 
 
-def test_a_copy_that_is_not_there_any_more(project: Repository) -> None:
+def test_a_removed_or_replaced_copy_is_refused(project: Repository) -> None:
     for script in ("rm -rf {0}", "rm -rf {0}; ln -s /etc {0}", "rm -rf {0}; echo > {0}"):
         sortie = repository.sortie(project)
         subprocess.run(["/bin/sh", "-c", script.format(sortie.path)], check=True)
@@ -186,7 +186,7 @@ def as_nobody(home: Path, run: Callable[[], None]) -> str:
         ("echo c > a.txt; chmod 0 a.txt", "a.txt"),
     ],
 )
-def test_what_cannot_be_read_is_not_left_out(script: str, name: str) -> None:
+def test_unreadable_files_are_refused_and_not_left_out(script: str, name: str) -> None:
     folder = Path(tempfile.mkdtemp(prefix="fleet-unreadable-"))
     try:
         with override_settings(

@@ -71,11 +71,11 @@ def check(address: str, served: Path) -> None:
 
 
 @pytest.mark.usefixtures("credentials")
-def test_https_with_a_password(https: str, served: Path) -> None:
+def test_a_repository_over_https_with_a_password_can_be_used(https: str, served: Path) -> None:
     check(https, served)
 
 
-def test_https_without_the_password_says_so_and_does_not_wait(https: str) -> None:
+def test_a_missing_https_password_is_reported_without_a_prompt(https: str) -> None:
     with pytest.raises(errors.Unavailable, match=r"cannot be read.*could not read Username"):
         launch(https)
 
@@ -89,7 +89,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
         launch(https)
 
 
-def test_ssh(ssh: str, served: Path, tmp_path: Path) -> None:
+def test_a_repository_over_ssh_can_be_used(ssh: str, served: Path, tmp_path: Path) -> None:
     check(ssh, served)
     called = (tmp_path / "programs" / "ssh.log").read_text()
     assert "BatchMode=yes" in called

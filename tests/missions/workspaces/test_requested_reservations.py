@@ -52,7 +52,7 @@ def request(token: str, *patterns: str, **options: Any) -> list[Reservation]:
     return reserving.request(token=token, patterns=patterns, **{"shared": False, "ttl_s": 600.0, **options})
 
 
-def test_two_attempts_that_each_request_what_the_other_has_are_both_refused_at_once(mission: Mission) -> None:
+def test_two_attempts_that_request_each_others_files_are_both_refused_immediately(mission: Mission) -> None:
     a, b = run(mission, "a"), run(mission, "b")
     request(a, "src/a/**")
     request(b, "src/b/**")
@@ -133,7 +133,7 @@ def test_an_operator_releases_a_reservation_and_the_sortie_that_waited_continues
         reserving.release(reservation=row.id)
 
 
-def test_the_list_says_which_are_in_force(mission: Mission) -> None:
+def test_the_list_shows_which_reservations_are_in_force(mission: Mission) -> None:
     a = run(mission, "a")
     request(a, "x")
     found = listing.as_json(listing.rows(missions=Mission.objects.all()))
@@ -157,7 +157,7 @@ def test_a_sortie_without_a_copy_has_nothing_to_reserve(mission: Mission) -> Non
         request(run(mission, "d"), "x")
 
 
-def test_an_attempt_may_not_request_without_end(mission: Mission) -> None:
+def test_an_attempt_has_a_limited_number_of_requests(mission: Mission) -> None:
     a = run(mission, "a")
     for number in range(5):
         request(a, *[f"f{number}/{index}" for index in range(20)])

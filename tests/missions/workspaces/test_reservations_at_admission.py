@@ -123,7 +123,7 @@ def branch_of(mission: Mission) -> str:
     return str(mission.workspace.branch)
 
 
-def test_branches_are_apart(project: repository.Repository) -> None:
+def test_reservations_of_different_branches_are_independent(project: repository.Repository) -> None:
     first, second = (launch(project, {"edit": {"touches": ["a"]}}) for _ in range(2))
     assert admitted(first) == ["edit"]
     assert admitted(second) == ["edit"]
@@ -136,7 +136,7 @@ def test_a_released_reservation_no_longer_counts(project: repository.Repository)
     assert admitted(mission) == ["a", "b"]
 
 
-def test_more_than_a_page_of_blocked_sorties_does_not_block_the_others(project: repository.Repository) -> None:
+def test_more_than_one_page_of_blocked_sorties_does_not_block_the_others(project: repository.Repository) -> None:
     blocked = {f"b{number}": {"touches": ["x"]} for number in range(admission.PAGE + 10)}
     mission = launch(project, {"first": {"touches": ["x"]}, **blocked, "last": {"touches": ["y"]}})
     assert admitted(mission) == ["first"]
@@ -148,7 +148,7 @@ patterns = st.sampled_from(["a", "a/*", "a/b", "*/b", "**", "a/b?", "a/[bc]*", "
 
 @given(st.lists(st.tuples(patterns, st.booleans(), st.integers(0, 3)), max_size=14), st.integers(0, 2**16))
 @settings(max_examples=150, deadline=None)
-def test_never_two_exclusive_holders_and_nobody_waits_without_a_reason(
+def test_no_file_has_two_exclusive_holders_and_no_sortie_waits_without_a_reason(
     rows: list[tuple[str, bool, int]], seed: int
 ) -> None:
     wanted: dict[Any, list[tuple[tuple[str, str], Reserved]]] = {}

@@ -1,4 +1,4 @@
-"""Work outside a sortie's reservations is taken if nobody else has reserved it, and else merged after the holder's."""
+"""A change to files that no one has reserved reserves them; a change to another sortie's files lands after that sortie."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def hourly(**fields: object) -> Schedule:
     return schedules.start_at(schedules.create(cron="0 * * * *", overlap="allow", **fields), *MIDNIGHT)
 
 
-def test_once_launches_the_newest_tick_and_says_how_many_it_stands_for() -> None:
+def test_once_launches_the_newest_tick_and_counts_the_missed_ones() -> None:
     schedule = hourly()
     (tick,) = schedules.wake(schedule, utc(2026, 5, 5, 23, 30))
     assert (tick.at, tick.outcome, tick.missed) == (utc(2026, 5, 5, 23, 0), "launched", 23)
@@ -64,7 +64,7 @@ def test_ticks_that_are_later_than_the_deadline_are_not_launched(catch_up: str, 
 
 
 @pytest.mark.parametrize("catch_up", ["once", "all"])
-def test_if_all_are_later_than_the_deadline_the_newest_says_so(catch_up: str) -> None:
+def test_if_all_ticks_are_past_the_deadline_the_newest_records_it(catch_up: str) -> None:
     schedule = schedules.start_at(schedules.create(catch_up=catch_up, deadline_s=60), 2026, 5, 5, 2, 30)
     (tick,) = schedules.wake(schedule, utc(2026, 5, 8, 0, 0))
     assert (tick.at, tick.outcome, tick.missed) == (utc(2026, 5, 7, 2, 30), "skipped", 2)

@@ -43,7 +43,7 @@ def test_skip_launches_nothing_until_the_earlier_mission_has_ended() -> None:
     assert (schedule.runs, schedule.skips) == (2, 2)
 
 
-def test_queue_has_one_tick_wait_and_launches_it_when_the_earlier_mission_has_ended() -> None:
+def test_queue_holds_one_tick_and_launches_it_when_the_earlier_mission_has_ended() -> None:
     schedule, mission = started("queue")
     for hour in (1, 2):
         schedules.wake(schedule, utc(2026, 5, 5, hour, 0))
@@ -58,7 +58,7 @@ def test_queue_has_one_tick_wait_and_launches_it_when_the_earlier_mission_has_en
     assert schedules.drain() == []
 
 
-def test_with_all_the_missed_ticks_queue_up_and_run_one_after_the_other() -> None:
+def test_with_catch_up_all_missed_ticks_queue_and_run_one_after_the_other() -> None:
     schedule, mission = started("queue", catch_up="all")
     schedules.wake(schedule, utc(2026, 5, 5, 4, 30))
     assert outcomes(schedule) == ["launched"] + 4 * ["waiting"]
@@ -121,7 +121,7 @@ def test_a_waiting_tick_that_passes_its_deadline_is_skipped() -> None:
     assert "its deadline is 10 min" in tick.reason
 
 
-def test_a_pause_skips_what_waits() -> None:
+def test_a_pause_skips_a_waiting_tick() -> None:
     schedule, mission = started("queue")
     schedules.wake(schedule, utc(2026, 5, 5, 1, 0))
     schedule_operations.pause(schedule=schedule.id)
@@ -141,7 +141,7 @@ def test_a_request_follows_the_same_policy() -> None:
     assert (tick.outcome, tick.requested) == ("launched", True)
 
 
-def test_missions_of_other_schedules_are_not_in_the_way() -> None:
+def test_missions_of_other_schedules_do_not_block_a_tick() -> None:
     started("skip")
     other = schedules.create("other", cron="0 * * * *")
     schedules.start_at(other, 2026, 5, 5, 0, 0)

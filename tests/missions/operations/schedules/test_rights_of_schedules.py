@@ -166,7 +166,7 @@ def test_a_user_whose_budget_is_used_up_waits_and_delays_nobody_else(ann: User, 
     assert (tick.schedule.name, tick.outcome) == ("second", "launched")
 
 
-def test_a_success_ends_the_row_of_failures(ann: User) -> None:
+def test_a_success_resets_the_count_of_failures(ann: User) -> None:
     schedule = schedules.create(owner=ann)
     User.objects.update(is_active=False)
     for _ in range(fleet_settings.FLEET_ALERT_SCHEDULE_FAILURES):
@@ -206,7 +206,7 @@ def test_an_admin_who_requests_a_run_lends_it_no_rights(ann: User) -> None:
         operations.resume(schedule=schedule.id, executes=True)
 
 
-def test_who_may_not_execute_cannot_have_anothers_code_run(ann: User) -> None:
+def test_users_without_plan_execute_cannot_run_another_users_code(ann: User) -> None:
     schedule = schedules.create(owner=ann)
     with pytest.raises(errors.Forbidden, match=r"plan\.execute"):
         operations.run_now(schedule=schedule.id, executes=False)
