@@ -22,7 +22,7 @@ help:  ## show this list
 install:  ## create .venv, with the hash-pinned requirements and the program .venv/bin/fleet
 	@scripts/install.sh
 
-dev:  ## install, with the tools for the tests and checks
+dev:  ## install, including the tools for tests and checks
 	@scripts/install.sh dev
 
 run: install  ## run the sample mission, an audit of this repository: make run [REPO=/path/to/repo]
@@ -48,7 +48,7 @@ coverage: dev  ## run the tests and measure their coverage, including the fleets
 drills: dev  ## run the long tests: 1 GB of output, soaks, restarts
 	@$(PY) -m pytest -m drill $(RESULTS)=build/drills.xml
 
-test-containers: dev  ## bring compose.yaml up on a real podman and try it: missions, crashes, scaling; needs root
+test-containers: dev  ## test compose.yaml on a real podman: missions, crashes, scaling; needs root
 	@$(PY) -m pytest -m containers -rs -s --timeout=2400 $(RESULTS)=build/containers.xml
 
 check: dev  ## check style, types, security, imports, migrations and pins
@@ -75,11 +75,11 @@ sbom: dev  ## write a bill of materials (CycloneDX) to build/sbom.json; needs a 
 format: dev  ## fix style and format the code
 	$(PY) -m ruff check --fix-only . ; $(PY) -m ruff format .
 
-docs:  ## build the documentation site into build/docs; it reads offline
+docs:  ## build the offline documentation site into build/docs
 	@scripts/install.sh docs
 	@$(PY) -m scripts.docs
 
-bench: dev  ## compare with bare Celery and with bench/baseline.json; fails if a figure fell
+bench: dev  ## compare with bare Celery and with bench/baseline.json; fails on a regression
 	@$(PY) -m bench
 
 readiness: dev  ## write docs/production-readiness.md from what was measured
