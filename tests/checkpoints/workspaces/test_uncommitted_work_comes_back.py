@@ -91,7 +91,7 @@ def test_a_restore_captures_the_uncommitted_work_that_it_stops(project: Reposito
     assert git.line("show", f"{work.commit}:draft.txt", at=copy.store) == "half"
 
 
-def test_work_that_cannot_be_read_does_not_stop_a_capture(project: Repository) -> None:
+def test_uncommitted_work_that_cannot_be_read_does_not_stop_a_capture(project: Repository) -> None:
     mission = launch(project, {"slow": {"run": DRAFT.format(work="", flag="build-ready.log")}})
     copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, store=repositories.mirror(str(project.path)))
     with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
@@ -106,7 +106,9 @@ def test_work_that_cannot_be_read_does_not_stop_a_capture(project: Repository) -
     assert not SavedWork.objects.exists()
 
 
-def test_work_that_takes_too_long_to_read_does_not_hold_a_capture_up(project: Repository, settings: Any) -> None:
+def test_uncommitted_work_that_takes_too_long_to_read_does_not_delay_a_capture(
+    project: Repository, settings: Any
+) -> None:
     settings.FLEET_COMMIT_BYTES, settings.FLEET_CHECKPOINT_WORK_S = 10**10, 0.3
     work = "truncate -s 2G big.bin;"  # git needs many seconds for it
     mission = launch(project, {"slow": {"run": DRAFT.format(work=work, flag="build-ready.log")}})
