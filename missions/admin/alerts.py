@@ -1,4 +1,4 @@
-"""Alerts that are raised now. Past alerts are events: alert.raised and alert.cleared."""
+"""Active alerts. Past alerts are events: alert.raised and alert.cleared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from missions.models import Alert, Mission
 
 
 class RuleFilter(admin.SimpleListFilter):
-    """Filters by rule. It offers all rules, whether or not they have raised an alert."""
+    """Filters by rule. It lists every rule, even those without an active alert."""
 
     title = parameter_name = "rule"
 
@@ -32,7 +32,7 @@ class AlertAdmin(ReadOnlyAdmin):
     list_display = ("message", "rule", "about", "began", "seen")
     list_filter = (RuleFilter, "raised_at")
     search_fields = ("subject", "message")
-    search_help_text = "Words of the message, or its subject: an agent type, a mission's id (msn_…), a service"
+    search_help_text = "Words of the message, or the subject: an agent type, a mission's id (msn_…) or a service"
     id_fields = ()
     ordering = ("raised_at", "id")
     fields = ("message", "rule", "about", "began", "raised_at", "seen", "seen_at")

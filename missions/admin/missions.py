@@ -40,8 +40,7 @@ def progress_text(counts: dict[str, int], tolerated: int) -> str:
     return f"{ended} of {sum(counts.values())}" + ("" if all_succeeded else f": {details}")
 
 
-WORK_FIELDS = ("branch", "repository", "work_lists", "diff")
-WORK = ("Work on the repository", {"fields": WORK_FIELDS})
+REPOSITORY = ("Work on the repository", {"fields": ("branch", "repository", "work_lists", "diff")})
 
 
 @admin.register(Mission)
@@ -87,12 +86,12 @@ class MissionAdmin(ReadOnlyAdmin):
                 )
             },
         ),
-        WORK,
+        REPOSITORY,
         (
             "Launch parameters",
             {"fields": ("objective", "schedule", "template", "inputs", "priority", "folder", "stop_on_failure")},
         ),
-        ("When and by whom", {"fields": ("created_at", "finished_at", "created_by")}),
+        ("Created and finished", {"fields": ("created_at", "finished_at", "created_by")}),
         ("The plan as launched", {"fields": ("text",), "classes": ("collapse",)}),
     )
     readonly_fields = (
@@ -111,10 +110,10 @@ class MissionAdmin(ReadOnlyAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out what concerns a repository if the mission has none."""
+        """Hide the section on the repository if the mission has no workspace."""
         fieldsets = super().get_fieldsets(request, obj)
         has_workspace = obj is not None and Workspace.objects.filter(mission=obj.id).exists()
-        return fieldsets if has_workspace else [fieldset for fieldset in fieldsets if fieldset[0] != WORK[0]]
+        return fieldsets if has_workspace else [fieldset for fieldset in fieldsets if fieldset[0] != REPOSITORY[0]]
 
     def available_actions(self, row: Mission) -> Collection[str]:
         match row.state:
@@ -154,7 +153,10 @@ class MissionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="origin")
     def origin_links(self, mission: Mission) -> SafeString | str:
-        """Link the mission and the checkpoint that it was forked from. The lists also find what is gone: nothing."""
+        """Link the mission and the checkpoint that it was forked from.
+
+        The links are searches: if the object has been removed, the list is empty and there is no 404.
+        """
         pages = {ids.MISSION: "missions_mission", ids.CHECKPOINT: "checkpoints_checkpoint"}
         parts = re.split(rf"\b(({'|'.join(pages)})_[0-7][0-9a-z]{{25}})\b", mission.origin)
         texts, refs, kinds = parts[::3], parts[1::3], parts[2::3]
@@ -230,13 +232,19 @@ class MissionAdmin(ReadOnlyAdmin):
         if page := self.confirmation_page(request, rows, title="Cancel missions", question=question):
             return page
         return apply_to_rows(
-            request, rows, lambda row: operations.cancel(mission=row.id, reason=rendering.by(request)), "Cancelled"
+            request,
+            rows,
+            lambda row: operations.cancel(mission=row.id, reason=rendering.action_reason(request)),
+            "Cancelled",
         )
 
     @admin.action(description="Pause", permissions=["operate"])
     def pause(self, request: HttpRequest, rows: QuerySet[Mission]) -> None:
         apply_to_rows(
-            request, rows, lambda row: operations.pause(mission=row.id, reason=rendering.by(request)), "Paused"
+            request,
+            rows,
+            lambda row: operations.pause(mission=row.id, reason=rendering.action_reason(request)),
+            "Paused",
         )
 
     @admin.action(description="Resume", permissions=["operate"])

@@ -26,17 +26,17 @@ OUTPUT_PIECES, OUTPUT_CHARACTERS = 200, 50_000
 
 
 def executes(request: HttpRequest) -> bool:
-    """Whether the user has plan.execute: admins do, and staff to whom it was granted."""
+    """Whether the user has plan.execute. Admins have it, and staff to whom it was granted."""
     return request.user.has_perm(EXECUTE)
 
 
-def by(request: HttpRequest) -> str:
-    """The reason recorded for an action on a page."""
+def action_reason(request: HttpRequest) -> str:
+    """The reason recorded for an action on an admin page."""
     return f"By {request.user} in the admin."
 
 
 def status_texts(sorties: Sequence[Sortie], mission: Mission | None = None) -> dict[UUID, str]:
-    """For each sortie, what it waits for, its progress or its error. Three queries for any number of sorties.
+    """For each sortie, what it waits for, its progress or its error. Takes three queries, however many sorties.
 
     `mission`: the mission of all of them; if None, each sortie must have its own loaded (select_related).
     """
@@ -89,7 +89,7 @@ def listing(page: str, text: str, **filters: object) -> SafeString:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> SafeString:
-    """A table with plain styling, which suits unfold and Django's own admin; `–` without rows."""
+    """A table with plain styling, which suits unfold and Django's own admin; `–` if there are no rows."""
     body = [
         (
             format_html_join(
@@ -114,7 +114,7 @@ def output(sortie: Sortie, attempt: int) -> SafeString:
         return SafeString("–")
     cut = len(pieces) > OUTPUT_PIECES or len(text) > OUTPUT_CHARACTERS
     note = (
-        "… only the end is shown. For all of it: "
+        "… only the end is shown. Show all of it: "
         + invocation.command("fleet_mission", "logs", ids.encode(ids.MISSION, sortie.mission_id), sortie.key)
         + "\n"
         if cut
@@ -126,7 +126,7 @@ def output(sortie: Sortie, attempt: int) -> SafeString:
 
 
 def plan_text(text: str) -> SafeString:
-    """A plan as people may see it, without its secrets."""
+    """A plan with its secrets masked."""
     return format_html('<pre style="white-space: pre-wrap">{}</pre>', plan.masked(text)[:100_000])
 
 

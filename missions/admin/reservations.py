@@ -1,4 +1,4 @@
-"""Reservations: the files that sorties have reserved, or wait for."""
+"""Reservations: the files that sorties have reserved or are waiting for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ReservationAdmin(OfSortie):
         title="Release",
         icon="lock_open",
         danger=True,
-        description="Other sorties may then change these files, although this one may still run.",
+        description="Other sorties may then change these files, even while this one is still running.",
     )
     fieldsets = (
         (None, {"fields": ("pattern", "kind", "coloured_state", "of_sortie", "of_mission", "requested_by")}),
@@ -42,7 +42,7 @@ class ReservationAdmin(OfSortie):
     )
     readonly_fields = ("kind", "coloured_state", "of_sortie", "of_mission", "requested_by", "ref")
 
-    @display(description="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
+    @display(description="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own takes no label
     def coloured_state(self, row: Reservation) -> str:
         return reservations.state(row, now=timezone.now())
 
@@ -50,9 +50,9 @@ class ReservationAdmin(OfSortie):
     def kind(self, row: Reservation) -> str:
         return "reads" if row.shared else "touches"
 
-    @admin.display(description="from")
+    @admin.display(description="requested by")
     def requested_by(self, row: Reservation) -> str:
-        return "the plan" if row.attempt is None else f"a request of attempt {row.attempt}"
+        return "the plan" if row.attempt is None else f"attempt {row.attempt}"
 
     @admin.display(description="id")
     def ref(self, row: Reservation) -> str:
@@ -68,7 +68,7 @@ class ReservationAdmin(OfSortie):
             request,
             rows,
             title="Release reservations",
-            question="Release these reservations? Others may then change the files while their sorties still run.",
+            question="Release these reservations? Other sorties may then change the files while these are still running.",
         ):
             return page
         return apply_to_rows(request, rows, lambda row: reserving.release(reservation=row.id), "Released")

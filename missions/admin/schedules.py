@@ -1,4 +1,4 @@
-"""Schedules: their next times, what became of the last ones, and the actions on them."""
+"""Schedules: their next times, their last ticks, and the actions on them."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class ScheduleAdmin(ReadOnlyAdmin):
     actions = ("pause", "resume", "run")
     actions_detail = ("run_button", "pause_button", "resume_button")
     run_button = button(
-        "run", title="Run now", icon="play_circle", description="A mission is launched now; the next time stays."
+        "run", title="Run now", icon="play_circle", description="Launches a mission now. The schedule does not change."
     )
     pause_button = button(
-        "pause", title="Pause", icon="pause", description="It has no further times until it is resumed."
+        "pause", title="Pause", icon="pause", description="Nothing is launched until the schedule is resumed."
     )
     resume_button = button(
-        "resume", title="Resume", icon="play_arrow", description="The times of the pause are not made up for."
+        "resume", title="Resume", icon="play_arrow", description="Times missed during the pause are not caught up."
     )
     fieldsets = (
         (None, {"fields": ("name", "ref", "coloured_state", "reason", "cron", "explanation", "timezone", "upcoming")}),
         ("Policies", {"fields": ("overlap", "catch_up", "deadline_s")}),
         ("What it launches", {"fields": ("owner", "operator", "team", "template", "params", "folder", "missions")}),
-        ("What happened", {"fields": ("runs", "skips", "failures", "failures_in_a_row", "last_ticks")}),
+        ("History", {"fields": ("runs", "skips", "failures", "failures_in_a_row", "last_ticks")}),
         ("When", {"fields": ("created_at", "changed_at")}),
         ("The plan", {"fields": ("text",), "classes": ("collapse",)}),
     )
@@ -54,7 +54,7 @@ class ScheduleAdmin(ReadOnlyAdmin):
     def available_actions(self, row: Schedule) -> Collection[str]:
         return ("resume", "run") if row.paused else ("pause", "run")
 
-    @display(description="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
+    @display(description="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own takes no label
     def coloured_state(self, row: Schedule) -> str:
         return "paused" if row.paused else "failing" if row.failures_in_a_row else "active"
 
@@ -72,7 +72,7 @@ class ScheduleAdmin(ReadOnlyAdmin):
 
     @admin.display(description="next times")
     def upcoming(self, row: Schedule) -> SafeString | str:
-        """The next five times, on the clocks of the schedule's zone; of a paused one, as if it were resumed now."""
+        """The next five times in the schedule's time zone. For a paused schedule: as if it were resumed now."""
         times = schedules.upcoming(cron_text=row.cron, timezone=row.timezone, after=clock.now())
         return format_html_join(SafeString("<br>"), "{}", ((f"{at:%a %Y-%m-%d %H:%M %Z}",) for at in times)) or "–"
 
@@ -104,7 +104,10 @@ class ScheduleAdmin(ReadOnlyAdmin):
     @admin.action(description="Pause", permissions=["operate"])
     def pause(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
         apply_to_rows(
-            request, rows, lambda row: operations.pause(schedule=row.id, reason=rendering.by(request)), "Paused"
+            request,
+            rows,
+            lambda row: operations.pause(schedule=row.id, reason=rendering.action_reason(request)),
+            "Paused",
         )
 
     @admin.action(description="Resume", permissions=["operate"])

@@ -17,8 +17,7 @@ from missions.admin import rendering, work
 from missions.models import FINAL, Need, Sortie, Workspace
 from missions.queries import reads
 
-WORK_FIELDS = ("changes", "conflicts", "diff")
-WORK = ("Work on the repository", {"fields": WORK_FIELDS})
+REPOSITORY = ("Work on the repository", {"fields": ("changes", "conflicts", "diff")})
 
 
 @admin.register(Sortie)
@@ -32,7 +31,9 @@ class SortieAdmin(ReadOnlyAdmin):
     id_fields = ("id", "mission_id", "agent_id")
     actions = ("cancel", "retry")
     actions_detail = ("retry_button", "cancel_button")
-    retry_button = button("retry", title="Retry", icon="replay", description="It runs again, with all its tries.")
+    retry_button = button(
+        "retry", title="Retry", icon="replay", description="It runs again, with a fresh set of tries."
+    )
     cancel_button = button(
         "cancel", title="Cancel sortie", icon="cancel", danger=True, description="Its running attempt is stopped."
     )
@@ -41,9 +42,9 @@ class SortieAdmin(ReadOnlyAdmin):
             None,
             {"fields": ("key", "ref", "mission", "agent_type", "state", "status", "took", "needed", "attempt_table", "files")},
         ),
-        WORK,
+        REPOSITORY,
         ("Output of the last attempt", {"fields": ("printed",)}),
-        ("Its task", {"fields": ("spec",), "classes": ("collapse",)}),
+        ("Task", {"fields": ("spec",), "classes": ("collapse",)}),
         (
             "Counters and times",
             {
@@ -69,10 +70,10 @@ class SortieAdmin(ReadOnlyAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out what concerns a repository if the mission has none."""
+        """Hide the section on the repository if the mission has no workspace."""
         fieldsets = super().get_fieldsets(request, obj)
         has_workspace = obj is not None and Workspace.objects.filter(mission=obj.mission_id).exists()
-        return fieldsets if has_workspace else [fieldset for fieldset in fieldsets if fieldset[0] != WORK[0]]
+        return fieldsets if has_workspace else [fieldset for fieldset in fieldsets if fieldset[0] != REPOSITORY[0]]
 
     def available_actions(self, row: Sortie) -> Collection[str]:
         if row.state not in FINAL:
@@ -159,7 +160,7 @@ class SortieAdmin(ReadOnlyAdmin):
     def printed(self, sortie: Sortie) -> SafeString:
         return rendering.output(sortie, sortie.accepted_attempt)
 
-    @admin.display(description="its part of the plan")
+    @admin.display(description="as in the plan")
     def spec(self, sortie: Sortie) -> SafeString:
         return rendering.table(
             ("key", "value"), sorted((k, str(v)) for k, v in plan.masked_spec(sortie.brief.spec).items() if v)
@@ -174,7 +175,7 @@ class SortieAdmin(ReadOnlyAdmin):
         return apply_to_rows(
             request,
             rows,
-            lambda row: operations.cancel_sortie(sortie=row.id, reason=rendering.by(request)),
+            lambda row: operations.cancel_sortie(sortie=row.id, reason=rendering.action_reason(request)),
             "Cancelled",
         )
 

@@ -41,9 +41,9 @@ class TemplateAdmin(Audited):
     search_fields = ("name", "description")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Show the plan without its secrets to those who may not change it."""
-        edits = self.has_change_permission(request, obj) if obj else True
-        return [name if edits or name != "text" else "masked_text" for name in TemplateForm.Meta.fields]
+        """Mask the plan's secrets for users who may not change it."""
+        can_edit = self.has_change_permission(request, obj) if obj else True
+        return [name if can_edit or name != "text" else "masked_text" for name in TemplateForm.Meta.fields]
 
     @admin.display(description="text")
     def masked_text(self, template: Template) -> SafeString:

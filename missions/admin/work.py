@@ -34,8 +34,8 @@ def outcome(conflict: Conflict) -> str:
     return str(conflict.outcome or "open")
 
 
-def few(names: Sequence[str]) -> str:
-    """The first five of some names."""
+def abbreviated(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
     more = len(names) - 5
     return ", ".join(names[:5]) + (f" and {more:,} more" if more > 0 else "") or "–"
 
@@ -69,8 +69,8 @@ def conflicts(sortie: Sortie) -> SafeString:
             (
                 rendering.link(row, row.kind),
                 "–" if row.attempt is None else row.attempt,
-                few(row.others),
-                few(row.files),
+                abbreviated(row.others),
+                abbreviated(row.files),
                 f"{outcome(row)}{f' by {row.by}' if row.by else ''}",
             )
             for row in rows
@@ -83,13 +83,13 @@ def conflicts(sortie: Sortie) -> SafeString:
 
 
 def diff_of_mission(mission: Mission) -> SafeString:
-    """What has landed on the branch of a mission, and the work that has not."""
+    """What has landed on a mission's branch, and the work that has not landed."""
     try:
         work = diffs.of_mission(mission, max_bytes=DIFF_BYTES)
     except errors.FleetError as fault:
         return format_html("{}", fault)
-    parts = [(f"{work.workspace.branch}, as it has landed", work.landed)]
-    parts += [(f"{one.sortie.key}: {one.state}", one.diff) for one in work.unmerged]
+    parts = [(f"{work.workspace.branch}: landed", work.landed)]
+    parts += [(f"{unmerged.sortie.key}: {unmerged.state}", unmerged.diff) for unmerged in work.unmerged]
     return _diffs(parts, mission=mission)
 
 
@@ -122,6 +122,6 @@ def _patch(diff: Diff, *, mission: Mission, sortie: str) -> SafeString:
     rest: SafeString | str = ""
     if diff.truncated or len(text) > DIFF_LINES:
         command = invocation.command("fleet_mission", "diff", mission.ref, *([sortie] if sortie else []))
-        rest = format_html("<p>Only the beginning is shown. For all of it: <code>{}</code></p>", command)
+        rest = format_html("<p>Only the beginning is shown. Show all of it: <code>{}</code></p>", command)
     style = "white-space: pre-wrap; overflow-wrap: anywhere; font-family: monospace; font-size: .85em"
     return format_html('<pre style="{}">{}</pre>{}', style, body, rest)

@@ -1,4 +1,4 @@
-"""Workspaces, changes and conflicts: which repository a mission works on, what its attempts changed, what did not fit."""
+"""Workspaces, changes and conflicts: a mission's repository, what its attempts changed, and where changes conflict."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
         rows: QuerySet[Workspace] = super().get_queryset(request)
         return rows.defer("mission__plan", "mission__defaults")
 
-    @display(description="mission's state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
+    @display(description="mission's state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own takes no label
     def coloured_state(self, workspace: Workspace) -> str:
         return "discarded" if workspace.discarded_at else workspace.mission.state
 
@@ -56,7 +56,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
 
 
 class OfSortie(ReadOnlyAdmin):
-    """A page of rows that belong to a sortie."""
+    """Base class of the pages of rows that belong to a sortie."""
 
     list_select_related = ("sortie",)
     search_fields: tuple[str, ...] = ("sortie__key",)
@@ -106,19 +106,28 @@ class ChangeAdmin(OfSortie):
 
 @admin.register(Conflict)
 class ConflictAdmin(OfSortie):
-    list_display = ("what", "coloured_outcome", "of_sortie", "whom", "where", "created_at")
+    list_display = ("name", "coloured_outcome", "of_sortie", "other_sorties", "file_list", "created_at")
     list_filter = ("outcome", "kind", "created_at")
     id_fields = ("id", "sortie_id", "sortie__mission_id")
     search_help_text = "A sortie's key, or an id (cfl_…, srt_…, msn_…)"
     fieldsets = (
         (None, {"fields": ("of_sortie", "of_mission", "attempt", "kind", "coloured_outcome", "by", "resolve")}),
-        ("What conflicts", {"fields": ("whom", "where", "messages", "onto")}),
+        ("Conflict", {"fields": ("other_sorties", "file_list", "messages", "onto")}),
         ("When", {"fields": ("created_at", "closed_at", "ref")}),
     )
-    readonly_fields = ("of_sortie", "of_mission", "coloured_outcome", "resolve", "whom", "where", "messages", "ref")
+    readonly_fields = (
+        "of_sortie",
+        "of_mission",
+        "coloured_outcome",
+        "resolve",
+        "other_sorties",
+        "file_list",
+        "messages",
+        "ref",
+    )
 
     @admin.display(description="conflict", ordering="kind")
-    def what(self, conflict: Conflict) -> str:
+    def name(self, conflict: Conflict) -> str:
         return conflict.kind
 
     @display(description="outcome", ordering="outcome", label=COLOURS)  # type: ignore[untyped-decorator]  # as above
@@ -126,12 +135,12 @@ class ConflictAdmin(OfSortie):
         return work.outcome(conflict)
 
     @admin.display(description="with")
-    def whom(self, conflict: Conflict) -> str:
+    def other_sorties(self, conflict: Conflict) -> str:
         return ", ".join(conflict.others) or "–"
 
     @admin.display(description="in")
-    def where(self, conflict: Conflict) -> SafeString:
-        return rendering.clamped(work.few(conflict.files))
+    def file_list(self, conflict: Conflict) -> SafeString:
+        return rendering.clamped(work.abbreviated(conflict.files))
 
     @admin.display(description="messages")
     def messages(self, conflict: Conflict) -> SafeString:
