@@ -61,7 +61,7 @@ class TypeDetailResponse(TypeResponse):
     )  # fmt: skip
     env_secret = serializers.ListField(
         child=serializers.CharField(), allow_null=True, initial=["OPENAI_API_KEY"],
-        help_text="further such variables, whose values are masked. Null unless the caller is an admin",
+        help_text="more such variables, whose values are masked in output. Null unless the caller is an admin",
     )  # fmt: skip
     readable = serializers.ListField(
         child=serializers.CharField(), allow_null=True, initial=["/srv/models"],
@@ -70,7 +70,7 @@ class TypeDetailResponse(TypeResponse):
 
 
 class ChangeType(Strict):
-    """Settings of an agent type. Omitted ones stay as they are."""
+    """Settings of an agent type. Omitted settings do not change."""
 
     description = Text(max_length=200, required=False, allow_blank=True)
     prompt_argv = serializers.ListField(

@@ -169,7 +169,7 @@ class Agents(ApiView):
 class SpawnAgents(ApiView):
     @endpoint("agents.spawn", body=Spawn, response=SpawnedResponse, status=202)
     def post(self, request: Request, *, body: Validated) -> Response:
-        """Have nodes start agents: all of them, or none. Poll each until its state is no longer `spawning`."""
+        """Start agents on nodes: all of them, or none. Poll each until its state is no longer `spawning`."""
         spawned = operations.spawn(
             type=body["type"], count=body["count"], node=body["node"], concurrency=body["concurrency"]
         )
@@ -250,5 +250,5 @@ def _row(request: Request, agent: Agent) -> dict[str, Any]:
 
 
 def _rows(request: Request, agents: Sequence[Agent]) -> list[dict[str, Any]]:
-    """Agents with those of their running sorties that the caller can see."""
+    """Agents, each with the running sorties that the caller can see."""
     return roster.rows(agents, roster.running_by(agents, of=visibility.missions(actor_of(request))))

@@ -54,7 +54,7 @@ class MissionEvents(ApiView):
 
 
 def visible_events(actor: Actor, events: Events) -> Events:
-    """Those of these events that the caller can see."""
+    """The events among these that the caller can see."""
     if actor.visibility("events.list") is Visibility.ALL:
         return events
     return events.filter(scope__in=visibility.missions(actor).values("id"))

@@ -37,7 +37,7 @@ from missions.operations.workspaces import bundling
 from missions.queries import visibility
 
 MAX_TOKEN = 200  # characters
-MAX_BUNDLES = 2  # that one caller downloads at once: each is a git process, which packs the history anew
+MAX_BUNDLES = 2  # downloads at once per caller: each runs a git process, which packs the whole history
 
 
 class Claim(Strict):
@@ -66,7 +66,7 @@ class Report(LeaseBody):
     )  # fmt: skip
     resume = Json(
         max_bytes=RESUME_BYTES, required=False, allow_null=True, initial={"session": "ses_1", "files_done": 4},
-        help_text="what the next attempt gets with its work, to continue here; null: nothing; omitted: as before",
+        help_text="passed to the next attempt, which continues from here; null clears it, omitting it keeps the last value",
     )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ class Fail(LeaseBody):
 
 
 class LeaseToken(serializers.CharField):
-    """A lease token, or any text: a bad token is only missing from `renewed`, and does not affect the other leases."""
+    """A lease token. Any string is valid: a bad token is left out of `renewed`, and does not affect the other leases."""
 
     def run_validation(self, data: Any = empty) -> str:
         if not isinstance(data, str):
@@ -166,8 +166,8 @@ class ReportProgress(ApiView):
 class CompleteSortie(ApiView):
     @endpoint("sorties.fly", body=Complete, response=shapes.StateResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Complete the sortie. Repeating the request returns the first response; a different result is a 409. For a
-        sortie of the fleet's own agents it is a 409 too: the end of its process completes it."""
+        """Complete the sortie. Repeating the request returns the first response. 409 if the result differs from the
+        first one, or if one of the fleet's own agents runs the sortie: then the exit of its process completes it."""
         actor = actor_of(request)
         if any(set(added) - _CODE_FREE for added in body["sorties"] if isinstance(added, dict)) and not actor.executes:
             raise errors.Forbidden(
@@ -175,7 +175,7 @@ class CompleteSortie(ApiView):
                 hint="Add prompts only, or ask an admin for the permission.",
             )
         if ("patch" in body) != ("base" in body):
-            raise errors.Invalid("A patch needs its `base`, and a `base` a patch.", pointer="/base")
+            raise errors.Invalid("Send `patch` and `base` together.", pointer="/base")
         state = external_agents.complete(
             token=lease_token(actor, body, ref),
             result=body["result"],
@@ -197,7 +197,7 @@ class FailSortie(ApiView):
 
 
 class _Download:
-    """The pieces of a bundle. Until they are closed they count as one download of their caller, in all processes."""
+    """The chunks of a bundle. Until it is closed it counts as one download of its caller, across all processes."""
 
     def __init__(self, pieces: Iterator[bytes], *, caller: str) -> None:
         self._pieces, self._name = pieces, f"bundles:{caller}"
@@ -224,8 +224,8 @@ class RepositoryBundle(Costly):
 
     @endpoint("sorties.read", response=file_response("# v2 git bundle"))
     def get(self, request: Request, ref: str) -> StreamingHttpResponse:
-        """The branch of the sortie's mission with its history, as a git bundle: `git clone -b BRANCH FILE FOLDER`. One
-        caller may download two at once; further ones get 429."""
+        """The branch of the sortie's mission with its history, as a git bundle: `git clone -b BRANCH FILE FOLDER`. A
+        caller may download two at once, and gets 429 for more."""
         actor = actor_of(request)
         sortie = visibility.sortie(actor, ref)
         pieces = bundling.bundle(mission=sortie.mission)
@@ -284,7 +284,7 @@ def report_to_mission(*, actor: Actor, ref: str, body: Validated) -> None:
 
 
 def report(*, token: str, body: Validated) -> None:
-    """Pass on a body in the shape of `Report`."""
+    """Record a report, whose body has been validated as a `Report`."""
     external_agents.progress(
         token=token,
         fraction=body.get("fraction"),

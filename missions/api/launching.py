@@ -63,7 +63,7 @@ def launch(*, actor: Actor, body: Mapping[str, Any]) -> Mission:
 
 
 def _template_plan(template: Template) -> tuple[Plan, str]:
-    """The plan of a template. It was valid when it was saved, but an agent type that it uses may be gone since."""
+    """The plan of a template. It was valid when it was saved, but an agent type may have been removed since."""
     try:
         return load(template.text)
     except PlanError as fault:
@@ -97,16 +97,17 @@ def _params_faults(fault: PlanError, plan: Plan, params: Mapping[str, Any]) -> d
 
 def load(source: Any) -> tuple[Plan, str]:
     """A plan, from an object or from YAML or JSON text, and its text. Raises PlanError with all faults."""
-    text = _text(source)
+    text = plan_text(source)
     return plan_reading.load(text), text
 
 
 def check(source: Any) -> Summary:
     """A summary of a plan. Raises PlanError with all faults."""
-    return plan_reading.summary(_text(source))
+    return plan_reading.summary(plan_text(source))
 
 
-def _text(source: Any) -> str:
+def plan_text(source: Any) -> str:
+    """The text of a plan that was sent as an object or as text."""
     return source if isinstance(source, str) else json.dumps(source, ensure_ascii=False)
 
 

@@ -74,7 +74,7 @@ class EventStream(LiveView):
 
 
 def visible_scopes(actor: Actor, scopes: Collection[UUID]) -> set[UUID]:
-    """Those of these missions that the caller can see."""
+    """The missions among these that the caller can see."""
     return set(visibility.missions(actor).filter(id__in=scopes).values_list("id", flat=True))
 
 

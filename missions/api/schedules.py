@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,12 +30,12 @@ PLAN = {"mission": "Nightly check", "sorties": {"lint": {"agent": "testing", "ru
 
 
 class TickResponse(serializers.Serializer[Any]):
-    """What became of one time of a schedule."""
+    """The outcome of one scheduled time."""
 
-    at = serializers.DateTimeField(initial=MOMENT, help_text="the time of the expression, or of the request")
+    at = serializers.DateTimeField(initial=MOMENT, help_text="the scheduled time, or the time of the request")
     outcome = serializers.ChoiceField(Tick.Outcome.choices, initial="launched")
-    reason = serializers.CharField(allow_blank=True, help_text="why it waits, was skipped or failed")
-    missed = serializers.IntegerField(initial=0, help_text="earlier times that it stands for")
+    reason = serializers.CharField(allow_blank=True, help_text="why it is waiting, was skipped or failed")
+    missed = serializers.IntegerField(initial=0, help_text="the number of earlier missed times that it covers")
     requested = serializers.BooleanField(initial=False, help_text="whether it was requested with `run`")
     mission = Id(ids.MISSION, allow_null=True)
     decided_at = serializers.DateTimeField(initial=MOMENT)
@@ -54,8 +53,8 @@ class ScheduleResponse(serializers.Serializer[Any]):
     deadline_s = serializers.FloatField(initial=0.0)
     paused = serializers.BooleanField(initial=False)
     reason = serializers.CharField(allow_blank=True, help_text="why it is paused")
-    owner = serializers.CharField(allow_null=True, initial="ann", help_text="with whose rights it runs")
-    operator = serializers.BooleanField(initial=False, help_text="whether it has the rights of the host's operator")
+    owner = serializers.CharField(allow_null=True, initial="ann", help_text="the user whose permissions it runs with")
+    operator = serializers.BooleanField(initial=False, help_text="whether it runs with the host operator's permissions")
     team = serializers.CharField(allow_null=True, initial="payments")
     template = serializers.CharField(allow_null=True, initial=None)
     next_at = serializers.DateTimeField(allow_null=True, initial=MOMENT)
@@ -64,7 +63,7 @@ class ScheduleResponse(serializers.Serializer[Any]):
     skips = serializers.IntegerField(initial=1, help_text="times that were skipped or missed")
     failures = serializers.IntegerField(initial=0, help_text="launches that were refused")
     failures_in_a_row = serializers.IntegerField(initial=0)
-    revision = serializers.IntegerField(initial=1, help_text="rises with each change by a person")
+    revision = serializers.IntegerField(initial=1, help_text="increases with each change by a user")
     created_at = serializers.DateTimeField(initial=MOMENT)
     changed_at = serializers.DateTimeField(initial=MOMENT)
 
@@ -90,17 +89,23 @@ class _Policies(Strict):
     """The fields that are the same in a new schedule and in a change."""
 
     overlap = serializers.ChoiceField(
-        Overlap.choices, required=False, initial="skip", help_text="while an earlier mission has not ended"
+        Overlap.choices,
+        required=False,
+        initial="skip",
+        help_text="what to do while an earlier mission is still running",
     )
     catch_up = serializers.ChoiceField(
-        CatchUp.choices, required=False, initial="once", help_text="for times at which no control loop ran"
+        CatchUp.choices,
+        required=False,
+        initial="once",
+        help_text="what to do about times missed while no control loop ran",
     )
     deadline_s = serializers.FloatField(
         required=False,
         min_value=0,
         max_value=editing.MAX_DEADLINE_S,
         initial=0,
-        help_text="a time that is later than this is skipped; 0: none is",
+        help_text="skip a launch that is later than this; 0: never",
     )
     plan = Json(
         max_bytes=settings.FLEET_PLAN_BYTES, required=False, initial=PLAN, help_text="an object, or YAML or JSON text"
@@ -164,16 +169,16 @@ class Schedules(Costly):
         """Create a schedule. Its plan is checked as if it were launched now."""
         actor = actor_of(request)
         if actor.user is None:
-            raise errors.Forbidden("A schedule needs a user, with whose rights it runs.")
-        given = {name: body[name] for name in ("overlap", "catch_up", "deadline_s") if name in body}
+            raise errors.Forbidden("A schedule needs an owner, with whose permissions it runs.")
+        policies = {name: body[name] for name in ("overlap", "catch_up", "deadline_s") if name in body}
         row = operations.create(
             name=body["name"],
             cron=body["cron"],
             timezone=body["timezone"],
             paused=body["paused"],
             owner=actor.user,
-            **{"params": {}, **_launched(actor, body)},
-            **given,
+            **{"params": {}, **_launch_fields(actor, body)},
+            **policies,
         )
         return Response(schedules.detail(row), status=201, headers={"Location": f"/api/v1/schedules/{row.ref}"})
 
@@ -181,7 +186,7 @@ class Schedules(Costly):
 class Preview(ApiView):
     @endpoint("schedules.preview", query=PreviewQuery, response=PreviewResponse)
     def get(self, request: Request, *, query: Validated) -> dict[str, Any]:
-        """The next times of a cron expression, on the clocks of its zone."""
+        """The next times of a cron expression, in its time zone."""
         return schedules.preview(cron_text=query["cron"], timezone=query["timezone"], number=query["limit"])
 
 
@@ -196,13 +201,13 @@ class ScheduleDetail(Costly):
 
     @endpoint("schedules.change", body=ScheduleChange, response=ScheduleDetailResponse, if_match=True)
     def patch(self, request: Request, ref: str, *, body: Validated) -> Response:
-        """Change a schedule. What it would launch is checked again."""
+        """Change a schedule. The new settings are checked as if it were launched now."""
         actor = actor_of(request)
         with conditional.exclusive(str(ids.decode(ids.SCHEDULE, ref))):
             row = schedules.schedule(actor, ref, "schedules.change")
             conditional.check_if_match(request=request, current=_etag(schedules.detail(row)))
             names = ("name", "cron", "timezone", "overlap", "catch_up", "deadline_s")
-            changes = {name: body[name] for name in names if name in body} | _launched(actor, body)
+            changes = {name: body[name] for name in names if name in body} | _launch_fields(actor, body)
             if changes:
                 row = operations.change(schedule=row.id, executes=actor.executes, changes=changes)
         representation = schedules.detail(row)
@@ -218,7 +223,7 @@ class ScheduleDetail(Costly):
 class Ticks(ApiView):
     @endpoint("schedules.read", query=Paged, response=page_of(TickResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """What became of the times of a schedule, the newest first."""
+        """The ticks of a schedule, the newest first: the outcome of each scheduled time."""
         rows = schedules.ticks(schedules.schedule(actor_of(request), ref))
         return paginate(
             request, rows, query=query, serialize=lambda page: [*map(schedules.tick_as_json, page)], ordering="-id"
@@ -228,7 +233,7 @@ class Ticks(ApiView):
 class PauseSchedule(ApiView):
     @endpoint("schedules.pause", body=PauseReason, response=ScheduleDetailResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Pause a schedule: it has no further times until it is resumed. Its missions go on."""
+        """Pause a schedule: nothing is launched until it is resumed. Running missions continue."""
         row = schedules.schedule(actor_of(request), ref, "schedules.pause")
         return schedules.detail(operations.pause(schedule=row.id, reason=body["reason"]))
 
@@ -236,7 +241,7 @@ class PauseSchedule(ApiView):
 class ResumeSchedule(Costly):
     @endpoint("schedules.resume", response=ScheduleDetailResponse)
     def post(self, request: Request, ref: str) -> dict[str, Any]:
-        """Resume a schedule from now on. The times of the pause are not made up for."""
+        """Resume a schedule. Times missed during the pause are not caught up."""
         actor = actor_of(request)
         row = schedules.schedule(actor, ref, "schedules.resume")
         return schedules.detail(operations.resume(schedule=row.id, executes=actor.executes))
@@ -245,7 +250,7 @@ class ResumeSchedule(Costly):
 class RunSchedule(Costly):
     @endpoint("schedules.run", response=TickResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
-        """Launch a schedule now, with its owner's rights. Its next time stays as it is."""
+        """Launch a schedule now, with its owner's permissions. Its next scheduled time does not change."""
         actor = actor_of(request)
         row = schedules.schedule(actor, ref, "schedules.run")
         tick = operations.run_now(schedule=row.id, executes=actor.executes)
@@ -253,15 +258,13 @@ class RunSchedule(Costly):
         return Response(schedules.tick_as_json(tick), status=202, headers={"Location": f"/api/v1/{location}"})
 
 
-def _launched(actor: Actor, body: Mapping[str, Any]) -> dict[str, Any]:
-    """What the schedule is to launch, as far as the body says it."""
+def _launch_fields(actor: Actor, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the body that say what the schedule launches."""
     values: dict[str, Any] = {}
     if "plan" in body and "template" in body:
         raise errors.Invalid("Send exactly one of plan and template.")
     if "plan" in body:
-        source = body["plan"]
-        text = source if isinstance(source, str) else json.dumps(source, ensure_ascii=False)
-        values |= {"plan": text, "template": ""}
+        values |= {"plan": launching.plan_text(body["plan"]), "template": ""}
     if "template" in body:
         values |= {"template": body["template"], "plan": ""}
     if "params" in body:

@@ -56,7 +56,7 @@ class WorkspaceResponse(serializers.Serializer[Any]):
     base_commit = serializers.CharField(initial=COMMIT)
     branch = serializers.CharField(initial="fleet/login")
     conflicts = serializers.ChoiceField(["rework", "person", "fail"])
-    discarded_at = serializers.DateTimeField(allow_null=True, help_text="since when its work is gone")
+    discarded_at = serializers.DateTimeField(allow_null=True, help_text="when its work was discarded")
 
 
 class MissionDetailResponse(MissionResponse):
@@ -71,12 +71,12 @@ class MissionDetailResponse(MissionResponse):
     template = serializers.CharField(
         allow_null=True,
         initial="audit",
-        help_text="the template that it was launched from; null for a plan of the caller's own",
+        help_text="the template that it was launched from; null if the caller sent the plan",
     )
 
 
 class ChangeResponse(serializers.Serializer[Any]):
-    """What an attempt has changed in the repository, as one commit."""
+    """An attempt's changes to the repository, as one commit."""
 
     attempt = serializers.IntegerField(initial=1)
     state = serializers.ChoiceField(Change.State.choices, initial="landed")
@@ -100,7 +100,7 @@ class SortieResponse(serializers.Serializer[Any]):
     )
     attempt = serializers.IntegerField(initial=1, help_text="the number of the last attempt; 0: none yet")
     tries = serializers.IntegerField(initial=0, help_text="failed attempts that count towards `max_attempts`")
-    needs = serializers.ListField(child=serializers.CharField(initial="inventory"), help_text="keys")
+    needs = serializers.ListField(child=serializers.CharField(initial="inventory"), help_text="keys of sorties")
     waits_on = serializers.ChoiceField(
         WaitsOn.choices, allow_blank=True, initial="", help_text="what ends the wait of a waiting sortie"
     )
@@ -122,7 +122,7 @@ class SortieResponse(serializers.Serializer[Any]):
     result = serializers.JSONField(allow_null=True, help_text="the result of a sortie that succeeded")
     error = serializers.CharField(allow_null=True)
     tolerated = serializers.BooleanField(help_text="whether it failed and the plan allows that (`allow_failure`)")
-    change = ChangeResponse(allow_null=True, help_text="the last one; null if it has changed nothing")
+    change = ChangeResponse(allow_null=True, help_text="its latest change; null if it has changed nothing")
 
 
 class SortieDetailResponse(SortieResponse):

@@ -45,7 +45,7 @@ class LogQuery(Strict):
 class TextQuery(Strict):
     attempt = serializers.IntegerField(
         required=False, min_value=1, max_value=2**31 - 1,
-        help_text="the last one by default; with `follow`, the last one and all that follow",
+        help_text="the last one by default; with `follow`, the last one and all later ones",
     )  # fmt: skip
     follow = serializers.BooleanField(
         default=False, help_text=f"keep sending new output until the end, for at most {FOLLOW_S} s"
@@ -113,9 +113,9 @@ class LogText(ApiView):
             listener = user.id if user else 0  # 0: a lease token
             hub.check_capacity(listener)
             transcript = SortieTranscript(sortie=sortie, attempt=query.get("attempt"))
-            followed = () if request.method == "HEAD" else _follow(transcript, listener=listener)
+            output = () if request.method == "HEAD" else _follow(transcript, listener=listener)
             return StreamingHttpResponse(
-                followed, content_type="text/plain; charset=utf-8", headers={**_HEADERS, "Accept-Ranges": "none"}
+                output, content_type="text/plain; charset=utf-8", headers={**_HEADERS, "Accept-Ranges": "none"}
             )
         text = "".join(reads.output(sortie=sortie, attempt=number).values_list("text", flat=True).iterator())
         return ranges.respond(

@@ -16,7 +16,7 @@ _PATCH = "--- a/app.py\n+++ b/app.py\n@@ -1 +1 @@\n-two\n+three\n"
 
 
 class FileDiff(serializers.Serializer[Any]):
-    """A changed file, with the numbers of lines; null if it is binary."""
+    """A changed file, with the number of lines added and removed; both are null if it is binary."""
 
     path = serializers.CharField(initial="app.py")
     added = serializers.IntegerField(allow_null=True, initial=1)
@@ -36,18 +36,19 @@ class Diff(serializers.Serializer[Any]):
 
 
 class SortieDiffResponse(Diff):
-    """What a sortie has changed in the repository."""
+    """A sortie's changes to the repository."""
 
     sortie = Id(ids.SORTIE)
     key = serializers.CharField(initial="lint")
     attempt = serializers.IntegerField(initial=1)
     state = serializers.CharField(
-        initial="landed", help_text="that of its change; `uncommitted` while an attempt works; `none` without changes"
+        initial="landed",
+        help_text="that of its change; `uncommitted` while an attempt is running; `none` without changes",
     )
 
 
 class MissionDiffResponse(Diff):
-    """What a mission has landed on its branch, and the work that has not landed, by sortie."""
+    """The changes that have landed on a mission's branch, and those that have not, by sortie."""
 
     mission = Id(ids.MISSION)
     branch = serializers.CharField(initial="fleet/login")
@@ -55,7 +56,7 @@ class MissionDiffResponse(Diff):
 
 
 class ConflictResponse(serializers.Serializer[Any]):
-    """Two pieces of work that do not fit together, and what was done about it."""
+    """A conflict between the changes of sorties, and how it was resolved."""
 
     id = Id(ids.CONFLICT)
     sortie = Id(ids.SORTIE)
@@ -67,7 +68,7 @@ class ConflictResponse(serializers.Serializer[Any]):
     onto = serializers.CharField(
         allow_blank=True, initial=shapes.COMMIT, help_text="the tip of the branch at that time"
     )
-    text = serializers.CharField(allow_blank=True, help_text="messages of git, or the end of the output of `verify`")
+    text = serializers.CharField(allow_blank=True, help_text="git's messages, or the end of the output of `verify`")
     outcome = serializers.ChoiceField(
         ["open", *(choice for choice, _ in Conflict.Outcome.choices if choice)], initial="person"
     )
@@ -82,7 +83,7 @@ class MergedResponse(serializers.Serializer[Any]):
     mission = Id(ids.MISSION)
     repository = serializers.CharField(initial="/srv/projects/shop")
     branch = serializers.CharField(initial="next")
-    before = serializers.CharField(allow_blank=True, help_text="its tip before; empty if it is new")
+    before = serializers.CharField(allow_blank=True, help_text="its previous tip; empty if it is new")
     commit = serializers.CharField(initial=shapes.COMMIT, help_text="its tip now")
     tip = serializers.CharField(initial=shapes.COMMIT, help_text="the tip of the mission's branch, which it contains")
     how = serializers.ChoiceField(["created", "moved forward", "merged", "already contained"])
@@ -99,7 +100,7 @@ class UnmergedChange(shapes.ChangeResponse):
 
 
 class Unmerged(serializers.Serializer[Any]):
-    """What no branch of the repository contains: commits of the mission's branch, and changes that never landed."""
+    """Work that no branch of the repository contains: commits of the mission's branch, and changes that never landed."""
 
     branch = serializers.CharField(allow_blank=True, initial="fleet/login")
     commits = UnmergedCommit(many=True)
@@ -107,7 +108,7 @@ class Unmerged(serializers.Serializer[Any]):
 
 
 class DiscardedResponse(serializers.Serializer[Any]):
-    """What is not merged, and whether it was discarded."""
+    """The unmerged work, and whether it was discarded."""
 
     mission = Id(ids.MISSION)
     discarded = serializers.BooleanField()

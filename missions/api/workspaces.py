@@ -1,4 +1,4 @@
-"""The work of missions on their repositories over HTTP: diffs and conflicts; resolve, merge and discard."""
+"""Workspaces over HTTP: diffs and conflicts; resolve, merge and discard."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ConflictFilter(Paged):
 class Resolve(Strict):
     decision = serializers.ChoiceField(
         ["retry", "from", "drop"],
-        help_text="another attempt resolves it; `ref` is taken as the change; or the change is dropped",
+        help_text="another attempt resolves it; `ref` replaces the change; or the change is dropped",
     )
     ref = Text(
         max_length=250, required=False, initial="fix-login", help_text="a branch, tag or commit of the repository"
@@ -52,7 +52,7 @@ class Merge(Strict):
 
 
 class Discard(Strict):
-    confirm = serializers.BooleanField(default=False, help_text="false only returns what is not merged")
+    confirm = serializers.BooleanField(default=False, help_text="false only lists the unmerged work")
 
 
 class MissionDiff(Costly):
@@ -60,7 +60,7 @@ class MissionDiff(Costly):
 
     @endpoint("missions.diff", response=workspace_shapes.MissionDiffResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """What a mission has changed in its repository: what has landed, what is to be merged, and running work."""
+        """A mission's changes to its repository: what has landed, what is still to be merged, and running work."""
         mission = visibility.mission(actor_of(request), ref, "missions.diff")
         with _charged():
             return diffs.of_mission(mission, max_bytes=MAX_BYTES).as_json()
@@ -71,7 +71,7 @@ class SortieDiff(Costly):
 
     @endpoint("missions.diff", response=workspace_shapes.SortieDiffResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """What a sortie has changed in the repository. A running attempt is not disturbed."""
+        """A sortie's changes to the repository. A running attempt is not disturbed."""
         sortie = visibility.sortie(actor_of(request), ref, "missions.diff")
         with _charged():
             return diffs.of_sortie(sortie, max_bytes=MAX_BYTES).as_json()
@@ -80,7 +80,7 @@ class SortieDiff(Costly):
 class Conflicts(ApiView):
     @endpoint("missions.read", query=ConflictFilter, response=page_of(workspace_shapes.ConflictResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """The conflicts of a mission, the newest first, with what was done about them."""
+        """The conflicts of a mission, the newest first, and how they were resolved."""
         mission = visibility.mission(actor_of(request), ref)
         rows = workspaces.conflicts_of(mission)
         if "sortie" in query:
@@ -99,11 +99,13 @@ class Conflicts(ApiView):
 class ResolveConflict(Costly):
     @endpoint("sorties.resolve", body=Resolve, response=shapes.SortieDetailResponse, status=202, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
-        """Decide about the conflict of a sortie that waits for a person. Requires plan.execute as `resume` does."""
+        """Resolve a conflict that is waiting for a person. Requires plan.execute as `resume` does."""
         actor = actor_of(request)
         sortie = visibility.sortie(actor, ref, "sorties.resolve")
         if (body["decision"] == "from") != ("ref" in body):
-            raise errors.Invalid("Send `ref` with the decision `from`, and only then.", pointer="/ref")
+            raise errors.Invalid(
+                "The decision `from` requires `ref`; the other decisions do not allow it.", pointer="/ref"
+            )
         with _charged():
             match body["decision"]:
                 case "retry":
@@ -122,14 +124,14 @@ class ResolveConflict(Costly):
 class MergeMission(Costly):
     @endpoint("missions.merge", body=Merge, response=workspace_shapes.MergedResponse, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Merge what has landed into a branch of the repository, which is created or moved. A branch that is checked
-        out is a 409, and so is one that the repository refuses."""
+        """Merge what has landed into a branch of the repository, which is created or moved. 409 if the branch is checked
+        out, or if the repository rejects the push."""
         actor = actor_of(request)
         mission = visibility.mission(actor, ref, "missions.merge")
         into = body.get("into", "")
         if into and into != workspaces.find(mission).branch and not actor.executes:
             raise errors.Forbidden(
-                "Merging into another branch than the mission's own requires plan.execute.",
+                "Merging into a branch other than the mission's own requires plan.execute.",
                 hint="Leave out `into`, or ask an admin for the permission.",
             )
         with _charged():
@@ -140,8 +142,8 @@ class MergeMission(Costly):
 class DiscardMission(Costly):
     @endpoint("missions.discard", body=Discard, response=workspace_shapes.DiscardedResponse, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Remove the branch, the commits and the copies of a mission that has ended. Without `confirm`, only list what
-        is not merged."""
+        """Remove the branch, the commits and the copies of a mission that has ended. Without `confirm`, only list the
+        unmerged work."""
         mission = visibility.mission(actor_of(request), ref, "missions.discard")
         discarding.require_discardable(mission)
         with _charged():
@@ -151,9 +153,10 @@ class DiscardMission(Costly):
 
 @contextmanager
 def _charged() -> Iterator[None]:
-    """Charge the caller for the time that git takes, which is another process."""
-    began, own = time.monotonic(), time.thread_time()
+    """Charge the caller for the time that git takes, which the thread's own processor time does not include."""
+    wall_start, cpu_start = time.monotonic(), time.thread_time()
     try:
         yield
     finally:
-        costs.add(max(0.0, time.monotonic() - began - (time.thread_time() - own)))
+        wall_s, cpu_s = time.monotonic() - wall_start, time.thread_time() - cpu_start
+        costs.add(max(0.0, wall_s - cpu_s))
