@@ -244,7 +244,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     "artifacts": {
-        "BACKEND": "missions.artifacts.storage.WholeFiles",
+        "BACKEND": "missions.artifacts.storage.AtomicFileStorage",
         "OPTIONS": {"location": FLEET_HOME.artifacts, "file_permissions_mode": 0o600},
     },
     "checkpoints": {

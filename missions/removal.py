@@ -1,4 +1,4 @@
-"""Removes folders that work has written to, which may be deep, locked (chmod 0) or full of links."""
+"""Removes folders that work has written to, which may be deep, locked (chmod 0) or full of symbolic links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder as far as possible. Raises nothing."""
+    """Remove a folder as far as possible. Never raises."""
     with suppress(RecursionError):  # the work nested folders deeper than Python recurses
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():  # too deep, or the work made a folder inaccessible (chmod 0)
@@ -19,7 +19,7 @@ def remove(folder: Path) -> None:
 
 
 def _remove_flat(folder: Path) -> None:
-    """Remove a folder of any depth. Follows no links.
+    """Remove a folder of any depth. Does not follow symbolic links.
 
     Each subfolder is moved to the top before it is emptied, so that neither paths nor the recursion get deep.
     """
@@ -57,10 +57,10 @@ def _empty(folder: int, top: int) -> list[str]:
 
 
 def _open_as_own(path: str, at: int | None = None) -> int:
-    """Open a folder after making it readable and writable for its owner. Follows no links."""
+    """Open a folder after making it readable and writable for its owner. Does not follow symbolic links."""
     descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     try:
-        os.chmod(f"/proc/self/fd/{descriptor}", 0o700)  # fchmod(2) takes no such descriptor
+        os.chmod(f"/proc/self/fd/{descriptor}", 0o700)  # fchmod(2) does not take an O_PATH descriptor
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
     finally:
         os.close(descriptor)

@@ -23,7 +23,7 @@ CHUNK_BYTES = 1 << 18
 @staff_member_required
 @permission_required("missions.view_artifact", raise_exception=True)
 def artifact(request: HttpRequest, ref: str) -> StreamingHttpResponse:
-    """An artifact's bytes, as an attachment, so that no browser runs what a sortie produced."""
+    """An artifact's bytes, as an attachment, so that browsers save what a sortie produced and never run it."""
     try:
         row = Artifact.objects.filter(id=ids.decode(ids.ARTIFACT, ref)).first()
         if row is None:

@@ -23,7 +23,7 @@ from checkpoints import document
 from checkpoints.document import Bucket, Manifest, Part, buckets
 from checkpoints.document.buckets import Malformed
 from fleet import errors, ids
-from missions.artifacts.storage import WholeFiles
+from missions.artifacts.storage import AtomicFileStorage
 
 LEVEL = 3
 WRITERS = 8  # threads, because a flush waits for the disk
@@ -33,7 +33,7 @@ class Damaged(errors.Conflict):
     """A file of a checkpoint is missing or was changed."""
 
 
-class Blobs(WholeFiles):
+class Blobs(AtomicFileStorage):
     """Like the storage of artifacts, but a file gets its name only once it is on disk."""
 
     def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str:

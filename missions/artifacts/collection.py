@@ -20,7 +20,7 @@ from agents.shim import beneath
 from fleet import errors, ids
 from fleet.postgres import statements
 from missions.artifacts import holders
-from missions.artifacts.storage import WholeFiles
+from missions.artifacts.storage import AtomicFileStorage
 from missions.claims import Claim
 from missions.models import Artifact
 
@@ -47,8 +47,8 @@ def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
     """Store and record the outputs of an attempt, behind the fence.
 
     `copies` maps each output's path to the errno with which copying it failed (0: success); the copies in `outbox` are
-    numbered in this order. Missing if an output was not produced, is not a regular file or is too large; Unavailable if
-    the disk is full.
+    numbered in this order. Raises Missing if an output was not produced, is not a regular file or is too large;
+    Unavailable if the disk is full.
     """
     for path, error in copies.items():
         _check_copy(path, error)
@@ -75,7 +75,7 @@ def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
 def sweep() -> int:
     """Remove drafts left by processes that were killed while they stored a file; returns how many."""
     store = storage()
-    return store.sweep() if isinstance(store, WholeFiles) else 0
+    return store.sweep() if isinstance(store, AtomicFileStorage) else 0
 
 
 def storage() -> Storage:
@@ -183,12 +183,12 @@ def has(digest: str) -> bool:
 
 
 def add(digest: str, file: File[bytes]) -> None:
-    """Store a file under its digest, which the caller has checked. OSError if the disk is full."""
+    """Store a file under its digest, which the caller has checked. Raises OSError if the disk is full."""
     storage().save(_name(digest), file)
 
 
 def forget_unused(digests: Collection[str]) -> None:
-    """Remove the files of those of these digests that no artifact and no holder refers to any more."""
+    """Remove the files with these digests that no artifact and no holder refers to any more."""
     referenced = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
     unreferenced = set(digests) - referenced
     for digest in unreferenced - holders.in_use(unreferenced):

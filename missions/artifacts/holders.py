@@ -1,4 +1,4 @@
-"""Upper layers register the artifacts that they use here, and cleanup checks that before it removes a file."""
+"""A registry of upper layers that use stored files. Cleanup asks them before it removes a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _holders: list[Holder] = []
 
 
 def register(holder: Holder) -> None:
-    """Register a function that returns the digests that are in use, out of those that it gets."""
+    """Register a function that takes digests and returns those that are in use."""
     _holders.append(holder)
 
 

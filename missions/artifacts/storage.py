@@ -14,11 +14,11 @@ from django.core.files.storage import FileSystemStorage
 from agents.shim import beneath
 from fleet import ids
 
-ABANDONED_S = 3_600.0  # far longer than a live writer pauses between two blocks, and than hosts' clocks differ
+ABANDONED_S = 3_600.0  # far longer than a live writer pauses between two writes, and than the hosts' clock skew
 
 
-class WholeFiles(FileSystemStorage):
-    """Stores each file atomically: it gets its name only once it is complete, even if a process dies meanwhile.
+class AtomicFileStorage(FileSystemStorage):
+    """Stores each file atomically: it gets its name only once it is complete, even if the writer is killed.
 
     Names are digests, so saving a file that exists already replaces it with the same bytes.
     """
@@ -27,7 +27,7 @@ class WholeFiles(FileSystemStorage):
         return name
 
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
-        """Open a file for reading. Links are not followed."""
+        """Open a file for reading. Symbolic links are not followed."""
         folder = beneath.open_path(Path(self.location).resolve(), folder=True)
         try:
             return File(os.fdopen(beneath.open_plain(folder, name), "rb"), name=name)
