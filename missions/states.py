@@ -66,7 +66,7 @@ def _arrow(letter: str, sources: str, target: str, by: str, why: str) -> Arrow:
 
 def _restored(letter: str, target: str, sources: str, *, created: bool = False) -> tuple[Arrow, ...]:
     """The transitions by which a checkpoint puts a row back, or creates it again."""
-    moved = _arrow(letter, sources, target, "restore", "a checkpoint has it so")
+    moved = _arrow(letter, sources, target, "restore", "a checkpoint recorded this state")
     return (moved, _arrow(f"{letter}0", "", target, "restore, fork", moved.why)) if created else (moved,)
 
 
@@ -111,7 +111,7 @@ SORTIE_ARROWS = (
         "running",
         "queued",
         "return, rescue",
-        "it had not started, its agent drained, or its agent is gone; costs no try",
+        "it had not started, its agent drained, or its agent was lost; costs no try",
     ),
     _arrow(
         "q",
@@ -119,7 +119,7 @@ SORTIE_ARROWS = (
         "ready",
         "pause, return, rescue, admit",
         "its mission is paused, or it lost its place under a limit: no agent serves its type, the limit was lowered, or"
-        " something more urgent waits",
+        " a more urgent sortie is waiting",
     ),
     _arrow("r", "pending waiting ready queued", "cancelled", "cancel", "a user cancelled it before it ran"),
     _arrow(

@@ -1,4 +1,4 @@
-"""Admission: ready sorties become queued at once, or when their limits and the reservations of others leave room.
+"""Admission: queues ready sorties, those under a limit once it leaves room, and reserving ones once their files are free.
 
 Concurrency keys, missions and agent types have limits. A queued or running sortie occupies a place under each limit
 that applies to it, and has the files that its plan reserves. One control loop at a time assigns places and files, under
@@ -9,7 +9,7 @@ loses its place (it returns to ready) if no agent serves its type any more, if t
 sortie with a higher priority waits for the place. Running sorties keep theirs. Claims do not take the lock: rows that
 an agent is claiming are skipped, and count as running.
 
-If a type's limit changes while missions run, `regate` updates which pending sorties must be admitted.
+If a type's limit changes while missions run, `update_gated` updates which pending sorties must be admitted.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _admit_limited() -> Counter[str]:
         if queued:
             fitting = set(choose(contenders, freed=queued, contest=reservations.contest(freed=_ids(queued))))
             displaced = [contender.sortie for contender in queued if contender.sortie not in fitting]
-            taken_back = _take_back(displaced, why="something more urgent waits")
+            taken_back = _take_back(displaced, why="a more urgent sortie is waiting")
         blocked: dict[UUID, Obstacle] = {}
         admitted = choose(
             [contender for contender in contenders if not contender.queued],
@@ -81,7 +81,7 @@ def _take_back(sorties: Sequence[UUID], *, why: str) -> set[UUID]:
 
 
 def _block(contenders: Sequence[Contender], obstacles: Mapping[UUID, Obstacle]) -> None:
-    """Note for these sorties whose reservation they wait for: they contend again once it ends."""
+    """Record whose reservation each of these sorties waits for. It contends again once that ends."""
     if not obstacles:
         return
     missions = {contender.sortie: contender.mission for contender in contenders}
@@ -105,12 +105,12 @@ def startable(types: Collection[str]) -> list[UUID]:
     return [sortie for sortie in choose(contenders, freed=queued, contest=contest) if sortie in ready]
 
 
-def regate() -> int:
+def update_gated() -> int:
     """Update which pending sorties must be admitted, by the current limits; returns how many changed."""
     changed = 0
     with connection.cursor() as cursor:
         while True:
-            cursor.execute(statements.read("missions.control", "regate"), {"limit": PAGE})
+            cursor.execute(statements.read("missions.control", "update_gated"), {"limit": PAGE})
             page = int(cursor.rowcount)
             changed += page
             if page < PAGE:
@@ -123,18 +123,18 @@ class LimitWatch:
     def __init__(self) -> None:
         self._limits: dict[str, int] | None = None
 
-    def regate_if_changed(self) -> None:
-        """Regate if a limit has changed since the last call, and at the first call."""
+    def update_gated_if_changed(self) -> None:
+        """Call `update_gated` if a limit has changed since the last call, and at the first call."""
         current = dict(AgentType.objects.values_list("name", "max_running"))
         if current != self._limits:
-            regate()
+            update_gated()
             self._limits = current
 
 
 class Contender(NamedTuple):
     """A sortie that needs a place, or has one that it may lose.
 
-    `of_key`, `of_mission` and `of_type` are the places left under its limits (None: no limit). `reserves`: its plan
+    `key_room`, `mission_room` and `type_room` are the places left under its limits (None: no limit). `reserves`: its plan
     reserves files.
     """
 
@@ -143,9 +143,9 @@ class Contender(NamedTuple):
     mission: UUID
     key: str | None
     queued: bool
-    of_key: int | None
-    of_mission: int | None
-    of_type: int | None
+    key_room: int | None
+    mission_room: int | None
+    type_room: int | None
     reserves: bool = False
     priority: int = 0
     turn: int = 0
@@ -157,9 +157,9 @@ class Contender(NamedTuple):
     def limits(self) -> Iterator[tuple[tuple[str, Hashable], int]]:
         """Each limit that applies to the sortie, and the places left under it."""
         for limit, places_left in (
-            (("key", self.key), self.of_key),
-            (("mission", self.mission), self.of_mission),
-            (("type", self.agent_type), self.of_type),
+            (("key", self.key), self.key_room),
+            (("mission", self.mission), self.mission_room),
+            (("type", self.agent_type), self.type_room),
         ):
             if places_left is not None:
                 yield limit, places_left

@@ -49,7 +49,7 @@ DOWN = {"failed", "unhealthy", "pausing"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One condition that a rule forbids."""
+    """One violation of an alert rule."""
 
     rule: str
     subject: str
@@ -219,8 +219,8 @@ def _counts_in_window(mark: TallyMark) -> dict[str, int]:
     past: list[tuple[float, dict[str, int]]] = [(at, dict(sums)) for at, sums in mark.past]
     if not past or (past[-1][1] != current and abs(now - past[-1][0]) >= RECORD_S):
         past.append((now, current))
-        began = now - settings.FLEET_ALERT_WINDOW_S
-        while len(past) > 1 and past[1][0] <= began:
+        window_start = now - settings.FLEET_ALERT_WINDOW_S
+        while len(past) > 1 and past[1][0] <= window_start:
             del past[0]
         TallyMark.objects.filter(id=mark.id).update(past=past)
     before = [sums for at, sums in past if at <= now - settings.FLEET_ALERT_WINDOW_S]

@@ -57,12 +57,12 @@ def unclaimed() -> tuple[Counter[str], dict[str, list[UUID]]]:
 
 
 def rescue(*, leases: bool = True, longest_lease_s: float | None = None) -> settling.Consequences:
-    """Take sorties from agents that are gone, a page at a time.
+    """Take sorties from lost agents, a page at a time.
 
     `leases` is false while the database's clock is unreliable: then no lease counts as expired. After the clock was set
-    back, a lease that ends later than `longest_lease_s` from now is a leftover and counts as expired. An outage of the
-    site, through which external agents renew, must not cost them their leases: these expire only once the site has been
-    up for FLEET_LEASE_S.
+    back, a lease that ends later than `longest_lease_s` from now was given before, and counts as expired. External agents
+    renew their leases through the site, and must not lose them to an outage of it: their leases expire only once the site
+    has been up for FLEET_LEASE_S.
     """
     consequences = settling.Consequences()
     external = uptime.has_been_up(for_s=settings.FLEET_LEASE_S)
@@ -90,7 +90,7 @@ def rescue(*, leases: bool = True, longest_lease_s: float | None = None) -> sett
                 settling.skip(cursor.cursor, bad=bad, consequences=consequences)
         if len(rows) < PAGE:
             if consequences.accepted:
-                log.warning("rescued %d sorties from agents that are gone", len(consequences.accepted))
+                log.warning("rescued %d sorties from lost agents", len(consequences.accepted))
             return consequences
 
 
@@ -116,7 +116,7 @@ def sweep() -> None:
 
 
 def expire() -> list[UUID]:
-    """Declare nodes and agents lost that send no heartbeats; returns the agents."""
+    """Mark nodes and agents that send no heartbeats as lost; returns the agents."""
     agents.expire_nodes(after_s=settings.FLEET_LEASE_S)
     return agents.expire(
         after_s=settings.FLEET_LEASE_S,

@@ -1,4 +1,4 @@
-"""What the control process does every hour, in its background thread."""
+"""The hourly duties of the control process, which run in its background thread."""
 
 from __future__ import annotations
 

@@ -56,11 +56,11 @@ class Control:
         self._do(duties.wake)
         if (granted := self._do(duties.grant_lanes)) is not None:
             self.hint_publisher.send(granted.freed, granted.queued_sorties)
-        self._do(self._limits.regate_if_changed)
+        self._do(self._limits.update_gated_if_changed)
         self._do(admission.admit)
         if time.monotonic() - self._recounted > RECOUNT_S:
             self._recounted = time.monotonic()
-            self._do(admission.regate)
+            self._do(admission.update_gated)
             self._do(duties.recount)
             self._do(duties.revive)
         self._do(transitions.complete)

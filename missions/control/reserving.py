@@ -1,4 +1,4 @@
-"""Which contenders of one pass of admission may have the files that they reserve.
+"""Decides which contenders of one admission pass get the files that they reserve.
 
 Each gets all of its files or none, in order. A ready sortie does not overtake an earlier one that it overlaps, even if
 that one waits for something else.
@@ -33,22 +33,22 @@ class Waiting(NamedTuple):
 
 
 class Obstacle(NamedTuple):
-    """Why a sortie does not get its files: a reservation of another one, which is in force unless that one waits too."""
+    """The reservation that blocks a sortie. It is in force, unless its own sortie is ahead and waiting too (`waits`)."""
 
     reserved: Reserved
     waits: bool
 
     def reason(self, mission: UUID) -> str:
         """In words, after "waits for"."""
-        what = "is before it and needs" if self.waits else "has reserved"
-        return f"{self.reserved.name_for(mission)}, which {what} {self.reserved.pattern}"
+        relation = "is ahead of it and needs" if self.waits else "has reserved"
+        return f"{self.reserved.name_for(mission)}, which {relation} {self.reserved.pattern}"
 
 
 @dataclass(slots=True, kw_only=True)
 class Snapshot:
-    """The reservations that matter to a pass. `wanted` has those of the contenders."""
+    """The reservations that matter to a pass. `requests` has those of the contenders."""
 
-    wanted: dict[UUID, list[tuple[Branch, Reserved]]] = field(default_factory=dict)
+    requests: dict[UUID, list[tuple[Branch, Reserved]]] = field(default_factory=dict)
     in_force: list[tuple[Branch, Reserved]] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
 
@@ -58,18 +58,22 @@ class Snapshot:
 
 
 def snapshot(*, contenders: Sequence[UUID], last: Order, served: Collection[str]) -> Snapshot:
-    """Read what is reserved on the branches of these contenders, which have reservations.
+    """Read the reservations on the branches of these contenders, each of which reserves files.
 
-    `last` is the order of the last one: ready sorties after it do not matter.
+    `last` is the order of the last contender: ready sorties after it do not matter.
     """
-    wanted = defaultdict(list)
+    requests = defaultdict(list)
     for branch, reserved in reservations.planned(contenders):
-        wanted[reserved.sortie].append((branch, reserved))
-    branches = {branch for pairs in wanted.values() for branch, _ in pairs}
+        requests[reserved.sortie].append((branch, reserved))
+    branches = {branch for pairs in requests.values() for branch, _ in pairs}
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("missions.control", "waiting_before"),
-            {**_folders(wanted), "served": list(served), **dict(zip(("priority", "turn", "last"), last, strict=True))},
+            {
+                **_folders(requests),
+                "served": list(served),
+                **dict(zip(("priority", "turn", "last"), last, strict=True)),
+            },
         )
         waiting = [
             Waiting(
@@ -78,16 +82,16 @@ def snapshot(*, contenders: Sequence[UUID], last: Order, served: Collection[str]
                 Reserved(sortie, mission, key, globs.parse(pattern), shared),
             )
             for repository, branch, sortie, mission, key, pattern, shared, priority, turn in cursor.fetchall()
-            if sortie not in wanted
+            if sortie not in requests
         ]
-    return Snapshot(wanted=wanted, in_force=reservations.in_force(branches), waiting=waiting)
+    return Snapshot(requests=requests, in_force=reservations.in_force(branches), waiting=waiting)
 
 
-def _folders(wanted: Mapping[UUID, Sequence[tuple[Branch, Reserved]]]) -> dict[str, list[str]]:
-    """Where patterns are that these may overlap: in their folders and all above them, and below them."""
+def _folders(requests: Mapping[UUID, Sequence[tuple[Branch, Reserved]]]) -> dict[str, list[str]]:
+    """The folders of the patterns that these may overlap: their own, all folders above, and all below."""
     above: set[tuple[str, ...]] = set()
     below: set[tuple[str, ...]] = set()
-    for branch, reserved in (pair for pairs in wanted.values() for pair in pairs):
+    for branch, reserved in (pair for pairs in requests.values() for pair in pairs):
         names, folder = reserved.pattern.folder, reserved.pattern.folder_key
         above |= {(*branch, "/".join(names[:depth])) for depth in range(len(names) + 1)}
         below.add(
@@ -102,10 +106,10 @@ def _folders(wanted: Mapping[UUID, Sequence[tuple[Branch, Reserved]]]) -> dict[s
 
 
 class Contest:
-    """One walk through the contenders in their order: ask for the obstacle of each, then `grant` or `wait`."""
+    """One pass through the contenders in their order: get the `obstacle` of each, then call `grant` or `wait`."""
 
     def __init__(self, snapshot: Snapshot, *, freed: Collection[UUID]) -> None:
-        self._wanted = snapshot.wanted
+        self._requests = snapshot.requests
         self._in_force: dict[Branch, ReservationIndex] = defaultdict(ReservationIndex)
         self._before: dict[Branch, ReservationIndex] = defaultdict(ReservationIndex)
         self._waiting = deque(snapshot.waiting)
@@ -114,13 +118,13 @@ class Contest:
                 self._in_force[branch].add(reserved)
 
     def obstacle(self, sortie: UUID, *, order: Order, queued: bool) -> Obstacle | None:
-        """What keeps the sortie from its files. A queued one only has to give way to what is in force."""
-        wanted = self._wanted.get(sortie, ())
-        if wanted and not queued:
+        """The reservation that blocks the sortie, if any. A queued sortie is blocked only by reservations in force."""
+        requests = self._requests.get(sortie, ())
+        if requests and not queued:
             while self._waiting and self._waiting[0].order < order:
                 earlier = self._waiting.popleft()
                 self._before[earlier.branch].add(earlier.reserved)
-        for branch, reserved in wanted:
+        for branch, reserved in requests:
             if (other := self._in_force[branch].obstacle(reserved)) is not None:
                 return Obstacle(other, waits=False)
             if not queued and (other := self._before[branch].obstacle(reserved)) is not None:
@@ -129,10 +133,10 @@ class Contest:
 
     def grant(self, sortie: UUID) -> None:
         """The sortie gets its files."""
-        for branch, reserved in self._wanted.get(sortie, ()):
+        for branch, reserved in self._requests.get(sortie, ()):
             self._in_force[branch].add(reserved)
 
     def wait(self, sortie: UUID) -> None:
         """The sortie waits, and later ones do not overtake it."""
-        for branch, reserved in self._wanted.get(sortie, ()):
+        for branch, reserved in self._requests.get(sortie, ()):
             self._before[branch].add(reserved)

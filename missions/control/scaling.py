@@ -81,7 +81,7 @@ class Decision:
 
 
 def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
-    """What to do about one type, given the free places on the nodes that are up."""
+    """The decision for one type, given the free places on the nodes that are up."""
 
     def decision(why: str, *, spawn: int = 0, drain: tuple[UUID, ...] = ()) -> Decision:
         failing = bool(facts.queued and facts.deaths)

@@ -1,4 +1,4 @@
-"""Launches the missions of schedules, in a thread of the control process: reading a plan or asking for a repository may
+"""Launches the missions of schedules, in a thread of the control process: reading a plan or resolving a repository may
 take seconds, and no other duty should wait for that.
 
 Any number of control loops may do this at once. A loop claims one schedule at a time with a lease, so that the others
@@ -48,7 +48,7 @@ def start(ending: threading.Event) -> threading.Thread:
 
 
 def step() -> Step:
-    """Decide one tick that is due, or else one that waits and whose turn has come."""
+    """Decide one due tick; if there is none, one waiting tick that may now be launched."""
     if (claim := _claim("claim_due_schedule")) is not None:
         # If the tick stays undecided, the lease keeps its schedule from being claimed again before the others.
         return Step(schedules.decide_next(schedule=claim.schedule, now=claim.now), True)

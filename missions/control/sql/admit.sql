@@ -6,7 +6,7 @@ WITH unlimited AS (
     JOIN agents_agenttype t ON t.name = s.agent_type_id
     WHERE s.state = 'ready' AND m.state = 'running'
       AND s.concurrency_key IS NULL AND m.max_running = 0 AND t.max_running = 0
-      AND s.blocked_by_id IS NULL  -- such a one waits for a reservation
+      AND s.blocked_by_id IS NULL  -- a blocked one waits for a reservation
       AND NOT EXISTS (SELECT FROM missions_reservation r
                       WHERE r.sortie_id = s.id AND r.attempt IS NULL AND r.released_at IS NULL)
       AND (s.wake_at IS NULL OR s.wake_at <= clock_timestamp())

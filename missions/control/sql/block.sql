@@ -1,4 +1,4 @@
--- Note for ready sorties whose reservation they wait for.
+-- Record for ready sorties whose reservation they wait for.
 UPDATE missions_sortie s
 SET blocked_by_id = block.by, waits_for = left(block.reason, 500)
 FROM unnest(%(sorties)s::uuid[], %(by)s::uuid[], %(reasons)s::text[]) AS block (sortie, by, reason)

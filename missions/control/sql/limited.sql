@@ -3,8 +3,9 @@
 -- sortie occupies a place.
 --
 -- 1. Ready sorties of types that agents serve, if each of their limits has room or has a less urgent sortie that is
---    only queued. Those that wait for a reservation (`blocked_by`) are left out for as long as that sortie keeps it, or
---    is before them; an expired request may have been all that it kept. Only sorties that reserve files are blocked.
+--    only queued. Those that wait for a reservation (`blocked_by`) are left out while the blocking sortie keeps it or is
+--    ahead of them, unless a request of that sortie has expired, which may have been what blocked them. Only sorties that
+--    reserve files are blocked.
 -- 2. Queued sorties under a limit with more contenders than room, or with reservations on the branch of a contender, if
 --    they are less urgent than the first contender.
 WITH candidates AS MATERIALIZED (

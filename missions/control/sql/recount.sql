@@ -1,4 +1,4 @@
--- Free pending sorties of running missions whose needs have all ended: a safety net under the counters.
+-- Free pending sorties of running missions whose needs have all ended: a safety net for the counters.
 WITH stuck AS (
     SELECT d.id
     FROM missions_mission m JOIN missions_sortie d ON d.mission_id = m.id

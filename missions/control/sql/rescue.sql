@@ -1,5 +1,4 @@
--- Take sorties from agents that are gone: their lease has expired, or their host saw that none of their work still
--- runs.
+-- Take sorties from lost agents: their lease has expired, or their host has seen that none of their processes is left.
 --
 -- Leases count only if the database's clock is reliable (`leases`). After that clock was set back, a lease that ends
 -- later than `longest_lease` seconds from now was not renewed since, and counts as expired. Leases of external agents
@@ -40,7 +39,7 @@ WITH lost AS (
     SET state = 'lost', finished_at = clock_timestamp(),
         error = CASE taken.state
             WHEN 'failed' THEN 'Its agent was lost while it ran, after ' || %(max_rescues)s
-                || ' rescues, which is the limit: it may be what kills its agents. See the agents'' logs, then retry it.'
+                || ' rescues, which is the limit: it may be killing its agents. See the agents'' logs, then retry it.'
             ELSE 'Its agent was lost while it ran.' END
     FROM taken
     WHERE a.sortie_id = taken.id AND a.number = taken.attempt

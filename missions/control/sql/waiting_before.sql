@@ -1,7 +1,7 @@
--- The ready sorties that wait for reservations and come before the last contender, the most urgent first: none of them may
--- be overtaken by a later one that it overlaps. Only those that the contenders may overlap are returned: with a pattern in
--- one of `folders`, which are those of the contenders' patterns and all above them, or below one of them, where the folder
--- is between `low` and `high`.
+-- The ready sorties that wait for reservations and are ahead of the last contender, the most urgent first: a later
+-- sortie that overlaps one of them must not overtake it. Only those that the contenders may overlap are returned: their
+-- pattern is in one of `folders` (those of the contenders' patterns and all above), or below one of them, where its
+-- folder is between `low` and `high`.
 --
 -- LATERAL with OFFSET or LIMIT makes Postgres use the indexes. Without statistics it would compare all with all.
 WITH candidate AS (

@@ -122,10 +122,10 @@ def test_run_at_and_keys_still_apply_after_the_limit_of_a_type_is_lifted() -> No
     )
     values = Sortie.objects.filter(gated=True).values_list("key", flat=True)
     limit(2)
-    admission.regate()
+    admission.update_gated()
     assert values.count() == 3
     limit(0)
-    admission.regate()
+    admission.update_gated()
     assert set(values) == {"later", "keyed"}
 
 

@@ -92,7 +92,7 @@ def test_a_later_sortie_does_not_overtake_an_earlier_one_that_it_overlaps(projec
     )
     assert admitted(mission) == ["first", "other"]
     later = next(item for item in reads.items(mission) if item["key"] == "later")
-    assert later["waits_for"] == "Waits for both, which is before it and needs b."
+    assert later["waits_for"] == "Waits for both, which is ahead of it and needs b."
     end(mission, "first")
     assert admitted(mission) == ["both", "other"]
 
