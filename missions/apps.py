@@ -8,8 +8,8 @@ class MissionsConfig(AppConfig):
     verbose_name = "Missions"
 
     def ready(self) -> None:
-        """Register the metrics and readiness checks of missions, how a lease token is verified, what `fleet_up` says,
-        what the control process does every hour, and what belongs to a backup."""
+        """Register metrics, readiness checks, the announcement of live missions, the verification of lease tokens, hourly
+        duties and the parts of a backup."""
         for module in (
             "missions.metrics",
             "missions.queries.health",

@@ -46,7 +46,7 @@ def issue(*, sortie: UUID, attempt: int) -> str:
 
 
 def parse(token: str) -> tuple[UUID, int]:
-    """The sortie and the attempt number that a token contains; Invalid if the text is not a token."""
+    """The sortie and the attempt number that a token contains. Raises Invalid if the text is not a token."""
     sortie, _, rest = token.partition(".")
     number = rest.partition(".")[0]
     if not token.isascii() or not number.isdigit() or len(number) > 9:

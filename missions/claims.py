@@ -17,7 +17,7 @@ class Claim:
     """One attempt that this process holds under a lease. `attempt` is the fencing token.
 
     `lease_end` is when the lease ends, as claimed, on this process's monotonic clock (fleet/lease.py). Unless the lease
-    is renewed, nothing of the attempt runs after that time.
+    is renewed, no process of the attempt runs after that time.
     """
 
     id: UUID

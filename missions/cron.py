@@ -1,4 +1,4 @@
-"""Cron expressions with a time zone: the times that they match. Pure: it knows neither Django nor rows.
+"""Cron expressions with a time zone: the times that they match. Pure functions, without Django or a database.
 
 The arithmetic is cronsim's, which follows Debian's cron when the clocks change. An expression with a fixed hour and
 minute runs exactly once on such a day: at the first moment after the gap if its time does not exist, and at the first
@@ -45,7 +45,7 @@ class Due:
 
 
 def check(*, cron: str, timezone: str) -> None:
-    """Invalid, with the field as its pointer, if the expression or the zone is wrong or no date ever matches."""
+    """Raise Invalid, which points at the field, if the expression or the zone is wrong or no date ever matches."""
     if timezone not in _zones():
         close = difflib.get_close_matches(timezone, _zones(), n=1)
         raise errors.Invalid(
@@ -62,7 +62,7 @@ def check(*, cron: str, timezone: str) -> None:
 
 
 def times(*, cron: str, timezone: str, after: datetime) -> Iterator[datetime]:
-    """The times after `after`, in UTC, rising. Ends if no date of the next 50 years matches.
+    """The times after `after`, in UTC, in ascending order. Ends if no date of the next 50 years matches.
 
     Raises CronSimError for an expression that `check` refuses.
     """
@@ -82,18 +82,18 @@ def next_time(*, cron: str, timezone: str, after: datetime) -> datetime | None:
     return next(times(cron=cron, timezone=timezone, after=after), None)
 
 
-def due(*, cron: str, timezone: str, first: datetime, now: datetime, most: int) -> Due:
-    """What is due by now: `first`, which has come, and the times since then; of these the newest `most`."""
-    found: list[datetime] = []
+def due(*, cron: str, timezone: str, first: datetime, now: datetime, limit: int) -> Due:
+    """The times that are due by `now`: `first`, which is due, and those after it; of all these the newest `limit`."""
+    due_times: list[datetime] = []
     if now - first > LOOK_BACK:
-        found = [*takewhile(lambda at: at <= now, times(cron=cron, timezone=timezone, after=now - LOOK_BACK))]
-    if not found:
-        found = [first, *takewhile(lambda at: at <= now, times(cron=cron, timezone=timezone, after=first))]
-    return Due(times=tuple(found[-most:]), earlier=max(0, len(found) - most))
+        due_times = [*takewhile(lambda at: at <= now, times(cron=cron, timezone=timezone, after=now - LOOK_BACK))]
+    if not due_times:
+        due_times = [first, *takewhile(lambda at: at <= now, times(cron=cron, timezone=timezone, after=first))]
+    return Due(times=tuple(due_times[-limit:]), earlier=max(0, len(due_times) - limit))
 
 
 def local(at: datetime, timezone: str) -> datetime:
-    """The time on the clocks of a zone."""
+    """The local time in a time zone."""
     return at.astimezone(zoneinfo.ZoneInfo(timezone))
 
 
@@ -115,7 +115,7 @@ def _fault(cron: str, detail: str) -> str:
         except (CronSimError, ValueError):
             pass
         else:
-            return f"The cron expression {cron!r} never matches: none of its months has such a day."
+            return f"The cron expression {cron!r} never matches: none of its months has that day."
     return f"{cron[:MAX_LENGTH]!r} is not a cron expression: {detail[:1].lower()}{detail[1:]}."
 
 

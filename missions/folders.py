@@ -18,14 +18,14 @@ BELOW = "Choose a folder below one of FLEET_FOLDERS, or have the operator launch
 
 
 def folder_for_api(folder: str) -> str:
-    """The normalised folder of a launch over the API; Invalid unless it is empty or below FLEET_FOLDERS."""
+    """The normalised folder of a launch over the API. Raises Invalid unless it is empty or below FLEET_FOLDERS."""
     if folder and not _is_allowed(path := _normal(folder)):
         raise errors.Invalid(f"Launches over the API may not use the folder {path}.", hint=BELOW, pointer="/folder")
     return str(_normal(folder)) if folder else ""
 
 
 def check_folder(folder: str) -> None:
-    """Invalid if no mission may use this folder."""
+    """Raise Invalid if no mission may use this folder."""
     try:
         sandbox.check_writable(
             Path(folder), hidden=[*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS]
@@ -35,7 +35,7 @@ def check_folder(folder: str) -> None:
 
 
 def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool = False) -> None:
-    """Invalid if a prompt would have only its scratch folder to work in, which is deleted with all its changes.
+    """Raise Invalid if a prompt would have only its scratch folder to work in, which is deleted with all its changes.
 
     Prompts for external agents are exempt, because those work elsewhere, and so are prompts with `outputs`, and those
     that get a copy of the repository because the mission has a `workspace`.
@@ -61,8 +61,8 @@ def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool =
 def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bool, template: bool) -> list[str]:
     """The paths that the plan's sorties may read.
 
-    An operator's launch may name any path, and so may the literal text of a template. All other paths that arrive over
-    the API must lie below FLEET_FOLDERS; Invalid otherwise.
+    An operator's launch may name any path, and so may the literal text of a template. Raises Invalid for all other paths
+    that arrive over the API, unless they lie below FLEET_FOLDERS.
     """
     paths = []
     for text in plan.readable:
@@ -76,7 +76,7 @@ def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bo
         written_by_operator = template and not list(templates.references(text))
         if not operator and not written_by_operator and not _is_allowed(path):
             raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=BELOW)
-        # Only operators may name a link. It is followed here and never again, because work may change it later.
+        # Only operators may name a symbolic link. It is resolved once, here, because work may change it later.
         paths.append(str(path.resolve() if operator or written_by_operator else path))
     return paths
 
@@ -84,8 +84,8 @@ def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bo
 def cwd(*, plan_cwd: str | None, folder: str, scratch: Path, allowed: Sequence[Path]) -> Path | None:
     """The folder in which a sortie starts: its `cwd`, relative to the mission's folder; else that folder; else None.
 
-    `plan_cwd` is the sortie's `cwd`. A result of None means the scratch folder. Invalid if the `cwd` is outside the
-    mission's folder, the scratch folder, the private /tmp and the `allowed` folders.
+    `plan_cwd` is the sortie's `cwd`. A result of None means the scratch folder. Raises Invalid if the `cwd` is outside
+    the mission's folder, the scratch folder, the private /tmp and the `allowed` folders.
     """
     if plan_cwd is None:
         return Path(folder) if folder else None
@@ -107,7 +107,7 @@ def cwd(*, plan_cwd: str | None, folder: str, scratch: Path, allowed: Sequence[P
 
 
 def _is_allowed(path: Path) -> bool:
-    """Whether the path lies below FLEET_FOLDERS. Links are not followed: the sandbox refuses paths that contain one."""
+    """Whether the path lies below FLEET_FOLDERS. Symbolic links are not followed: the sandbox refuses such paths."""
     return any(path != Path(top) and path.is_relative_to(top) for top in settings.FLEET_FOLDERS)
 
 

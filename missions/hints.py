@@ -95,7 +95,7 @@ class HintPublisher(threading.Thread):
                     redis.ltrim(queue, 0, MAX_KEPT - 1)  # new hints are pushed in front and taken from the end
         except Exception as fault:
             self._producer = None
-            log.log(logging.WARNING if fresh else logging.INFO, "the broker did not take a hint: %s", fault)
+            log.log(logging.WARNING if fresh else logging.INFO, "a hint could not be published: %s", fault)
             return fresh
         return True
 

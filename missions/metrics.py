@@ -56,7 +56,7 @@ def _by_state() -> Iterator[Metric]:
     for sortie_state in LIVE:
         sorties.add_metric([sortie_state.value], by_state.get(sortie_state.value, 0))
     yield sorties
-    raised = GaugeMetricFamily("fleet_alerts", "Alerts that are raised now, by rule.", labels=["rule"])
+    raised = GaugeMetricFamily("fleet_alerts", "Active alerts by rule.", labels=["rule"])
     by_rule = dict(Alert.objects.order_by().values_list("rule").annotate(number=Count("id")))
     for rule in alerts.RULES:
         raised.add_metric([rule], by_rule.get(rule, 0))
@@ -79,7 +79,7 @@ def _queues() -> Iterator[Metric]:
 
 
 def _demand() -> Iterator[Metric]:
-    """What to scale the nodes of a type by. Without an agent of the type, nothing is queued for it, but ready."""
+    """The signal for scaling nodes. While a type has no agent, its sorties are ready instead of queued."""
     demand = GaugeMetricFamily(
         "fleet_demand",
         "Sorties that run or are queued, or would be queued if the type had an agent, by agent type.",
@@ -106,11 +106,11 @@ def _totals(totals: Mapping[Key, Total], types: list[str]) -> Iterator[Metric]:
     yield missions
     sorties = CounterMetricFamily("fleet_sorties_ended", "Sorties that have ended.", labels=["type", "outcome"])
     attempts = CounterMetricFamily("fleet_attempts_ended", "Attempts that have ended.", labels=["type", "outcome"])
-    retries = CounterMetricFamily("fleet_retries", "Failed attempts that are followed by a try.", labels=["type"])
-    losses = CounterMetricFamily("fleet_lease_losses", "Attempts taken from agents that were gone.", labels=["type"])
+    retries = CounterMetricFamily("fleet_retries", "Failed attempts that are retried.", labels=["type"])
+    losses = CounterMetricFamily("fleet_lease_losses", "Attempts taken from lost agents.", labels=["type"])
     agents = CounterMetricFamily("fleet_agents_ended", "Agents that have ended.", labels=["type", "outcome"])
-    waits = HistogramMetricFamily("fleet_sortie_wait_seconds", "From ready to taken by an agent.", labels=["type"])
-    runs = HistogramMetricFamily("fleet_attempt_run_seconds", "From taken to ended, of attempts.", labels=["type"])
+    waits = HistogramMetricFamily("fleet_sortie_wait_seconds", "Time from ready to claimed.", labels=["type"])
+    runs = HistogramMetricFamily("fleet_attempt_run_seconds", "Time from claimed to ended.", labels=["type"])
     for type in types:
         for state in ENDED:
             sorties.add_metric([type, state.value], _number(totals, "sorties", type, state.value))
@@ -142,7 +142,9 @@ def _schedules(totals: Mapping[Key, Total]) -> Iterator[Metric]:
     for outcome in ("launched", "skipped", "failed", "missed"):
         ticks.add_metric([outcome], _number(totals, "schedules", "", outcome))
     yield ticks
-    late = HistogramMetricFamily("fleet_schedule_late_seconds", "From the time of a tick to its launch.", labels=[])
+    late = HistogramMetricFamily(
+        "fleet_schedule_late_seconds", "Time from a tick's scheduled time to its launch.", labels=[]
+    )
     launched = totals.get(("schedules", "", "launched"))
     _observe(late, [], [launched] if launched else [])
     yield late

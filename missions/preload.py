@@ -1,4 +1,4 @@
-"""Loads what sending a hint needs, before the site forks its worker processes. So the first launch is not slow."""
+"""Loads what sending a hint needs before the site forks its worker processes, so that the first launch is not slow."""
 
 from fleet.celery import app
 

@@ -62,8 +62,8 @@ def test_within_the_repeated_hour_the_next_run_is_on_the_next_day() -> None:
 @pytest.mark.parametrize(
     ("expression", "words"),
     [
-        ("0 0 30 2 *", "never matches: none of its months has such a day"),
-        ("0 0 31 4,6,9,11 *", "never matches: none of its months has such a day"),
+        ("0 0 30 2 *", "never matches: none of its months has that day"),
+        ("0 0 31 4,6,9,11 *", "never matches: none of its months has that day"),
         ("0 0 32 1 *", "is not a cron expression: bad day-of-month"),
         ("60 * * * *", "is not a cron expression: bad minute"),
         ("* * * *", "is not a cron expression: wrong number of fields"),
@@ -110,7 +110,7 @@ def test_the_rarest_expression_is_found_in_less_than_a_second() -> None:
 def test_due_ticks_are_bounded_and_found_quickly_after_ten_years() -> None:
     now = datetime(2026, 6, 1, tzinfo=UTC)
     began = time.process_time()
-    due = cron.due(cron="* * * * *", timezone="UTC", first=datetime(2016, 6, 1, tzinfo=UTC), now=now, most=2)
+    due = cron.due(cron="* * * * *", timezone="UTC", first=datetime(2016, 6, 1, tzinfo=UTC), now=now, limit=2)
     assert time.process_time() - began < 5
     assert due.times == (now - timedelta(minutes=1), now)
     assert due.earlier == 31 * 24 * 60 - 2
@@ -118,7 +118,7 @@ def test_due_ticks_are_bounded_and_found_quickly_after_ten_years() -> None:
 
 def test_a_rare_time_that_was_due_long_ago_is_still_due() -> None:
     first = datetime(2026, 1, 1, tzinfo=UTC)
-    due = cron.due(cron="@yearly", timezone="UTC", first=first, now=datetime(2026, 11, 1, tzinfo=UTC), most=3)
+    due = cron.due(cron="@yearly", timezone="UTC", first=first, now=datetime(2026, 11, 1, tzinfo=UTC), limit=3)
     assert (due.times, due.earlier) == ((first,), 0)
 
 

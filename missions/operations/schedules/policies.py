@@ -30,8 +30,8 @@ def next_tick(schedule: Schedule, *, now: datetime, catch_up: int, on_time_s: fl
     """
     if schedule.next_at is None or schedule.next_at > now:
         return None
-    most = catch_up if schedule.catch_up == CatchUp.ALL else 1
-    due = cron.due(cron=schedule.cron, timezone=schedule.timezone, first=schedule.next_at, now=now, most=max(1, most))
+    limit = max(1, catch_up if schedule.catch_up == CatchUp.ALL else 1)
+    due = cron.due(cron=schedule.cron, timezone=schedule.timezone, first=schedule.next_at, now=now, limit=limit)
     index = next((n for n, at in enumerate(due.times) if not _is_too_late(schedule, at, now)), len(due.times) - 1)
     at = due.times[index]
     skip = lateness(schedule, at=at, now=now)
