@@ -10,7 +10,7 @@ from fleet import ids, invocation
 from fleet.console import lines
 from fleet.management.operator import OperatorCommand
 from missions.operations.workspaces import tidying
-from missions.operations.workspaces.tidying import Kept
+from missions.operations.workspaces.tidying import KeptFolder
 from missions.operations.workspaces.unmerged import Unmerged
 
 MAX_LISTED = 20
@@ -23,7 +23,7 @@ class Cleanup:
     removed: bool
     copies: int
     mirrors: int
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptFolder, ...]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -36,7 +36,7 @@ class Cleanup:
 
 
 def clean(*, remove: bool) -> Cleanup:
-    """Remove them, or with `remove` false only count them."""
+    """Remove the copies and mirrors that nothing uses, or only count them."""
     sorties = tidying.ended()
     kept = tidying.unknown_copies()
     if remove:
@@ -60,10 +60,10 @@ def report(command: OperatorCommand, cleanup: Cleanup, unmerged: Sequence[Unmerg
             command.say(f"{copies} and {mirrors} would be removed.")
     for work in unmerged[:MAX_LISTED]:
         mission = ids.encode(ids.MISSION, work.mission)
-        what = f"{lines.counted(len(work.commits), 'commit')} and {lines.counted(len(work.changes), 'change')}"
+        counts = f"{lines.counted(len(work.commits), 'commit')} and {lines.counted(len(work.changes), 'change')}"
         merge = invocation.command("fleet_mission", "merge", mission)
         discard = invocation.command("fleet_mission", "discard", mission)
-        command.say(f"{mission} is kept, because {what} are not merged. Merge it: {merge}\n  Discard it: {discard}")
+        command.say(f"{mission} is kept, because {counts} are not merged. Merge it: {merge}\n  Discard it: {discard}")
     for kept in cleanup.kept[:MAX_LISTED]:
         command.say(f"{kept.path} is kept: {lines.one_line(kept.reason)}")
     hidden = max(0, len(unmerged) - MAX_LISTED) + max(0, len(cleanup.kept) - MAX_LISTED)

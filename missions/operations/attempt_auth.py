@@ -1,4 +1,4 @@
-"""Authenticate whoever works on an attempt, by its lease token (missions/attempt_tokens.py)."""
+"""Authenticates calls about an attempt by its lease token (missions/attempt_tokens.py)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parse(token: str) -> tuple[UUID, int] | None:
 
 
 def authenticate_to_end(token: str, outcome: str | None = None) -> AuthenticatedAttempt:
-    """The attempt that a token may end. Conflict if one of the fleet's own agents runs it: that agent ends it."""
+    """The attempt that a token may end. Raises Conflict if one of the fleet's own agents runs it, and thus ends it."""
     attempt = authenticate(token, ended_as=outcome)
     if attempt.internal:
         raise errors.Conflict(
@@ -48,7 +48,7 @@ def authenticate_to_end(token: str, outcome: str | None = None) -> Authenticated
 def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAttempt:
     """The running attempt of a token. An attempt that already ended as `ended_as` is returned with `repeated_state`.
 
-    NotFound for an unknown token; StaleLease if its attempt is no longer the running one.
+    Raises NotFound for an unknown token; StaleLease if its attempt is no longer the running one.
     """
     sortie, number = attempt_tokens.parse(token)
     attempts = Attempt.objects.select_related("sortie__brief", "agent").defer("resume")
@@ -58,10 +58,9 @@ def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAtt
     row = attempt.sortie
     running = row.state == "running" and row.attempt == number
     internal = attempt.agent is not None and attempt.agent.pid is not None
-    ends = {"succeeded": ("succeeded", "committed")}.get(
-        ended_as or "", (ended_as,)
-    )  # committed: its patch is accepted
-    repeated = not running and not internal and ended_as is not None and attempt.state in ends
+    # An attempt whose patch was accepted is committed.
+    same_outcome = ("succeeded", "committed") if ended_as == "succeeded" else (ended_as,)
+    repeated = not running and not internal and ended_as is not None and attempt.state in same_outcome
     if not running and not repeated:
         raise StaleLease(
             f"The lease on {row.key} is lost: attempt {number} is {attempt.state}, and the sortie is {row.state}.",

@@ -1,4 +1,4 @@
-"""What missions have in a backup: artifacts and mirrors. And what has to happen to restored missions."""
+"""The parts of a backup that belong to missions (artifacts and mirrors), and the steps after a restore."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from missions.states import MissionState
 from missions.workspaces import git, moving, repositories
 
 REFS = "packed-refs"
-_KEPT = ("HEAD", "config", "shallow")  # beside objects and refs
-_DRAFTS = ("tmp_", ".tmp-")  # of git, which gives complete files other names
+_FILES = ("HEAD", "config", "shallow")  # besides objects and refs
+_TEMPORARY = ("tmp_", ".tmp-")  # name prefixes of files that git has not completed
 
 
 class Mirrors:
-    """The mirrors of repositories. Objects never change; the refs are read before them, so all that they need is there."""
+    """The mirrors of repositories. Refs are read before objects, which never change, so no ref lacks an object."""
 
     name = "repositories"
 
@@ -32,11 +32,11 @@ class Mirrors:
         for mirror in repositories.mirrors():
             refs = git.run("for-each-ref", "--format=%(objectname) %(refname)", at=mirror)
             yield SourceFile(f"{mirror.name}/{REFS}", b"# pack-refs with: sorted \n" + refs)
-            for name in _KEPT:
+            for name in _FILES:
                 if (mirror / name).is_file():
                     yield SourceFile(f"{mirror.name}/{name}", (mirror / name).read_bytes())
             for file in copying.walk(mirror / "objects"):
-                if not file.name.startswith(_DRAFTS):
+                if not file.name.startswith(_TEMPORARY):
                     yield SourceFile(f"{mirror.name}/{file.relative_to(mirror).as_posix()}", file)
 
     def put_back(self, path: str, source: Path, *, sha256: str) -> None:
@@ -45,10 +45,10 @@ class Mirrors:
             copying.put_back(source, target, sha256=sha256)
 
     def finish(self, folder: Path, *, backup: str) -> None:
-        """Replace the refs of the mirrors by those of the backup. Those that they had are in `refs-before-BACKUP`."""
+        """Replace the refs of the mirrors by those of the backup. The former refs are kept in `refs-before-BACKUP`."""
         for saved in sorted(folder.glob(f"*.git/{REFS}")):
             mirror = settings.FLEET_HOME.repositories / saved.parent.name
-            _complete(mirror)
+            _create_folders(mirror)
             with repositories.lock(mirror.with_suffix(".refs-lock"), within_s=git.NETWORK_TIMEOUT_S):
                 before = mirror / f"refs-before-{backup}"
                 if not before.exists():
@@ -61,21 +61,21 @@ class Mirrors:
 
     def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
         for mirror in sorted(folder.glob("*.git")):
-            _complete(mirror)
+            _create_folders(mirror)
             done = git.execute("rev-list", "--objects", "--all", "--quiet", at=mirror, timeout_s=git.NETWORK_TIMEOUT_S)
             if done.returncode:
                 text = done.stderr.decode("utf-8", "replace").strip()[-300:]
                 yield mirror.name, f"repositories/{mirror.name} is incomplete: {text}"
 
 
-def _complete(mirror: Path) -> None:
-    """Create the folders without which git takes it for no repository; a backup has no empty ones."""
+def _create_folders(mirror: Path) -> None:
+    """Create the folders that git requires in a repository. A backup omits empty ones."""
     for name in ("objects", "refs"):
         (mirror / name).mkdir(mode=0o700, exist_ok=True)
 
 
 def align_branches() -> Iterator[str]:
-    """Move the branches of live missions to what their restored rows say. Work that landed later is done again."""
+    """Move the branches of live missions to the commits in their restored rows. Work that landed later is done again."""
     live = Workspace.objects.filter(discarded_at=None).exclude(
         mission__state__in=[state for state in MissionState if state.final]
     )
@@ -94,7 +94,7 @@ def align_branches() -> Iterator[str]:
         except errors.FleetError as fault:
             yield f"The branch {workspace.branch} could not be moved back: {fault}"
         else:
-            yield f"The branch {workspace.branch} was moved back to {tip[:12]}, as the mission's rows have it."
+            yield f"The branch {workspace.branch} was moved back to {tip[:12]}, the commit in the restored rows."
 
 
 def register() -> None:

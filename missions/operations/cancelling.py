@@ -16,7 +16,7 @@ from missions.states import MissionState, SortieState
 
 
 def cancel(*, mission: UUID, reason: str = "") -> Mission:
-    """Cancel a mission. It is *cancelling* until all its running sorties have stopped. Conflict if it has ended."""
+    """Cancel a mission. It is *cancelling* until all running sorties have stopped. Raises Conflict if it has ended."""
     hooks.before_cancel.run([mission])
     with transaction.atomic():
         transitions.apply(mission=mission, to=MissionState.CANCELLING, by="cancel", reason=reason)
@@ -34,7 +34,7 @@ def sweep(*, missions: list[UUID], why: str = "") -> None:
 
 
 def cancel_sortie(*, sortie: UUID, reason: str = "") -> Sortie:
-    """Cancel one sortie and skip its dependents. Conflict if it has ended."""
+    """Cancel one sortie and skip its dependents. Raises Conflict if it has ended."""
     consequences = settling.Consequences()
     with transaction.atomic(), connection.cursor() as cursor:
         parameters = {"missions": None, "sorties": [sortie], "why": reason}

@@ -16,9 +16,9 @@ Hook = Callable[[Sequence[UUID]], None]
 
 
 class Hooks:
-    """Functions that are called with the ids of missions. A failure is logged and stops nothing.
+    """Functions that are called with the ids of missions. A failure is logged, and the operation continues.
 
-    A failure that can happen to anyone, such as a full disk, is one line of the log.
+    An expected failure, such as a full disk, takes one line of the log; a bug is logged with its traceback.
     """
 
     def __init__(self, moment: str) -> None:
@@ -34,7 +34,7 @@ class Hooks:
                 hook(missions)
             except (Error, FleetError, OSError) as fault:
                 log.warning("before %s: %s", self._moment, " ".join(str(fault).split()))  # Postgres adds lines of hints
-            except Exception:  # a defect, which needs its traceback
+            except Exception:
                 log.exception("before %s: a hook failed", self._moment)
 
 

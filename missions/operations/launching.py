@@ -26,8 +26,8 @@ from missions.states import MissionState
 def task(*, agent_type: str, task: str) -> tuple[Plan, str]:
     """A plan with one sortie, for an agent type that takes prompts. Launch it with the parameter `task`.
 
-    The text is an input of the plan, so that nothing in it is read as a template. Invalid if it is blank; PlanError if
-    the type takes no prompts.
+    The text is an input of the plan, so that nothing in it is read as a template. Raises Invalid if it is blank;
+    PlanError if the type takes no prompts.
     """
     if not task.strip():
         raise errors.Invalid("The task is empty.", hint="Say what to do.", pointer="/objective")
@@ -77,7 +77,7 @@ def launch(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """A launch that has been checked, and is created once at most."""
+    """A checked launch, from which `create` makes a mission."""
 
     plan: Plan
     text: str
@@ -110,7 +110,7 @@ def prepare(
     under `readable`. `executes`: the launcher may run code (`plan.execute`), and so may sorties that its agents add
     later. A template's agents may always add code.
 
-    Forbidden if the plan runs code and the launcher may not; Invalid for a prompt without a folder (see
+    Raises Forbidden if the plan runs code and the launcher may not; Invalid for a prompt without a folder (see
     `folders.check_prompts`) or a workspace that cannot be used (`repositories.prepare`); PlanError if `params` do not
     match the plan's inputs.
     """
@@ -140,7 +140,7 @@ def create(launch: Launch, *, start: bool = True, schedule: Schedule | None = No
     """Create the mission of a launch, with its sorties, in one transaction. `schedule`: the one that launches it."""
     plan, by, team = launch.plan, launch.by, launch.team
     state = MissionState.RUNNING if start else MissionState.PLANNED
-    of_schedule = {"schedule": schedule.ref} if schedule is not None else {}
+    schedule_data = {"schedule": schedule.ref} if schedule is not None else {}
     with transaction.atomic(), connection.cursor() as cursor:
         turn, now = fair_turn(cursor)
         mission = Mission.objects.create(
@@ -172,7 +172,7 @@ def create(launch: Launch, *, start: bool = True, schedule: Schedule | None = No
                 "name": mission.name,
                 "sorties": len(plan.sorties),
                 "by": str(by) if by else None,
-                **of_schedule,
+                **schedule_data,
             },
         )
         audit.record(
@@ -183,7 +183,7 @@ def create(launch: Launch, *, start: bool = True, schedule: Schedule | None = No
                 "sorties": len(plan.sorties),
                 "team": team.name if team else None,
                 "template": launch.template or None,
-                **of_schedule,
+                **schedule_data,
             },
         )
         if launch.workspace is not None:

@@ -1,4 +1,4 @@
-"""Pause: running sorties may finish; nothing starts, and the mission does not complete. Resume starts it (again)."""
+"""Pause: running sorties may finish, nothing starts, and the mission does not complete. Resume undoes this."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from missions.states import MissionState
 
 
 def pause(*, mission: UUID, reason: str = "") -> Mission:
-    """Pause a mission. Its queued sorties return to ready, where nobody claims them. Conflict unless it is running."""
+    """Pause a mission. Its queued sorties return to ready, so none is claimed. Raises Conflict unless it is running."""
     with transaction.atomic():
         transitions.apply(mission=mission, to=MissionState.PAUSED, by="pause", reason=reason)
         with connection.cursor() as cursor:
@@ -24,7 +24,7 @@ def pause(*, mission: UUID, reason: str = "") -> Mission:
 def resume(*, mission: UUID, executes: bool) -> Mission:
     """Resume a paused mission or start a planned one; the control loop admits its ready sorties at its next beat.
 
-    Conflict unless it is paused or planned; Forbidden if the caller may not start its code (see `rights`).
+    Raises Conflict unless it is paused or planned; Forbidden if the caller may not start its code (see `rights`).
     """
     rights.require_for_mission(mission=mission, executes=executes)
     with transaction.atomic():

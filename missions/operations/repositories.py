@@ -29,8 +29,8 @@ def prepare(
 ) -> Workspace | None:
     """The workspace that the plan asks for, without its mission; None if it asks for none.
 
-    Invalid if the repository or its base does not exist, if the caller may not use it or its branch, or if no agent could
-    merge the work; Unavailable if the repository's server does not answer.
+    Raises Invalid if the repository or its base does not exist, if the caller may not use it or its branch, or if no
+    agent could merge the work; Unavailable if the repository's server does not answer.
     """
     spec = plan.workspace
     if spec is None:
@@ -39,11 +39,11 @@ def prepare(
     written_by_operator = template and not list(templates.references(spec.repository))
     if not operator and not written_by_operator:
         if not repositories.is_address(repository):
-            repository = str(Path(repository).resolve())  # a link could be replaced once it has been checked
+            repository = str(Path(repository).resolve())  # a symbolic link could be replaced after the check
         _require_allowed(repository)
     if not operator and not template:
         _require_own_branch(repository, spec.branch, by)
-    _require_possible_branch(repository, spec.branch)
+    _require_compatible_branch(repository, spec.branch)
     _require_agents(plan)
     _require_one_host()
     base, commit = repositories.resolve_base(repository, spec.base)
@@ -60,7 +60,7 @@ def prepare(
 
 
 def check(*, plan: Plan, inputs: Mapping[str, Any], folder: str) -> None:
-    """Invalid if the repository of a plan is on this host and does not exist, or has no such base."""
+    """Raise Invalid if the repository of a plan is on this host and does not exist, or has no such base."""
     if plan.workspace is None:
         return
     repository = repositories.locate(_text(plan.workspace.repository, inputs), folder=folder)
@@ -95,9 +95,9 @@ def record_predicted(*, mission: UUID, specs: Sequence[SortieSpec]) -> None:
 
 
 def _require_allowed(repository: str) -> None:
-    """Invalid unless the repository is below one of FLEET_REPOSITORY_ROOTS: folders, or beginnings of addresses.
+    """Raise Invalid unless the repository is below one of FLEET_REPOSITORY_ROOTS: folders, or prefixes of addresses.
 
-    Invalid too if missions over the API can write to it: its configuration could lead git to any other repository.
+    Also if missions over the API can write to it: its configuration could lead git to any other repository.
     """
     is_address = repositories.is_address(repository)
     if not is_address and any(Path(repository).is_relative_to(Path(top).resolve()) for top in settings.FLEET_FOLDERS):
@@ -122,20 +122,20 @@ def _require_allowed(repository: str) -> None:
 
 
 def _require_own_branch(repository: str, branch: str, by: User | None) -> None:
-    """Invalid if missions of others work on this branch: this one could change and block their work."""
+    """Raise Invalid if missions of other users work on this branch: this one could change and block their work."""
     if (
         branch
         and Workspace.objects.filter(repository=repository, branch=branch).exclude(mission__created_by=by).exists()
     ):
         raise errors.Invalid(
-            f"The branch {branch} is that of another user's mission.",
+            f"The branch {branch} belongs to another user's mission.",
             hint="Choose another name, or leave it out: each mission then gets a branch of its own.",
             pointer="/plan/workspace/branch",
         )
 
 
-def _require_possible_branch(repository: str, branch: str) -> None:
-    """Invalid if git cannot have this branch beside those of other missions: neither may be a folder of the other."""
+def _require_compatible_branch(repository: str, branch: str) -> None:
+    """Raise Invalid if the name is a prefix of another mission's branch or the reverse: git stores branches as files."""
     parents = ["/".join(parts) for parts in itertools.accumulate(([part] for part in branch.split("/")), list.__add__)]
     others = Workspace.objects.filter(repository=repository, discarded_at=None)
     if branch and (
@@ -143,8 +143,8 @@ def _require_possible_branch(repository: str, branch: str) -> None:
         or others.filter(Q(branch__startswith=f"{branch}/") | Q(branch__in=parents[:-1])).exists()
     ):
         raise errors.Invalid(
-            f"Git cannot have the branch {branch} beside those of other missions, because it would be a folder of them "
-            "or they of it.",
+            f"Git cannot store the branch {branch} next to those of other missions, because one name would be a folder of "
+            "the other.",
             hint="Choose another name, or leave it out: each mission then gets a branch of its own.",
             pointer="/plan/workspace/branch",
         )

@@ -30,11 +30,11 @@ class Taken(errors.Conflict):
 
 
 def request(*, token: str, patterns: Sequence[str], shared: bool, ttl_s: float) -> list[Reservation]:
-    """Reserve files for a running attempt: all of them, or none. Never waits for their holder.
+    """Reserve files for a running attempt: all of them, or none. Never waits for another holder.
 
-    `ttl_s` is at most an hour; the end of the attempt ends them too. Asking again for the same pattern extends it.
-    Invalid for a pattern that leaves the repository or a sortie without a copy of one; Taken if another sortie has
-    reserved some of the files, which is recorded as a conflict.
+    The reservations end after `ttl_s` seconds, at most an hour, or with the attempt. Requesting the same pattern again
+    extends it. Raises Invalid for a pattern that leaves the repository, or for a sortie without a copy of one; Taken if
+    another sortie has reserved some of the files, which is recorded as a conflict.
     """
     claim = attempt_auth.authenticate(token).claim
     workspace = Workspace.objects.filter(mission=claim.mission).first()
@@ -53,15 +53,15 @@ def request(*, token: str, patterns: Sequence[str], shared: bool, ttl_s: float) 
         for _, reserved in reservations.in_force([branch]):
             index.add(reserved)
         for pattern in patterns:
-            wanted = Reserved(claim.id, claim.mission, claim.key, globs.parse(pattern), shared)
-            if (holder := index.obstacle(wanted)) is not None:
+            requested = Reserved(claim.id, claim.mission, claim.key, globs.parse(pattern), shared)
+            if (holder := index.obstacle(requested)) is not None:
                 _record_refusal(claim.id, claim.mission, claim.attempt, pattern, holder)
                 break
         else:
             return _grant(claim.id, claim.attempt, branch, dict.fromkeys(patterns), shared, ttl_s)
     raise Taken(
         f"{pattern} is not free: {holder.name_for(claim.mission)} has reserved {holder.pattern}.",
-        hint="Change other files meanwhile and ask again later, or leave these files to that sortie.",
+        hint="Change other files for now and request these again later, or leave them to that sortie.",
     )
 
 
@@ -72,8 +72,8 @@ def _grant(
     own.filter(pattern__in=patterns, shared=shared).delete()
     if own.filter(until__gt=Now(), released_at__isnull=True).count() + len(patterns) > MAX_REQUESTED:
         raise errors.Conflict(
-            f"An attempt may have {MAX_REQUESTED} requested reservations.",
-            hint="Release some, or ask for their folder.",
+            f"An attempt may request at most {MAX_REQUESTED} reservations.",
+            hint="Release some, or request their folder instead.",
         )
     repository, name = branch
     granted = [
@@ -94,7 +94,7 @@ def _grant(
 
 
 def _record_refusal(sortie: UUID, mission: UUID, attempt: int, pattern: str, holder: Reserved) -> None:
-    """Store the conflict, once per attempt and pattern: an attempt may ask again and again."""
+    """Store the conflict, once per attempt and pattern: an attempt may repeat its request many times."""
     kind = Conflict.Kind.RESERVATION
     if not Conflict.objects.filter(sortie=sortie, attempt=attempt, kind=kind, files=[pattern]).exists():
         conflicts.record(
@@ -121,10 +121,10 @@ def release_requested(*, token: str, patterns: Sequence[str] = ()) -> int:
 
 
 def release(*, reservation: UUID) -> Reservation:
-    """Release a reservation although its sortie may still run: others may then change its files.
+    """Release a reservation, even if its sortie is still running: others may then change its files.
 
     The sortie's own work is not affected; if both change the same lines, that is a conflict when they are merged.
-    Conflict if it is no longer in force or wanted.
+    Raises Conflict if the reservation has ended or was released.
     """
     with transaction.atomic():
         row = (

@@ -19,8 +19,8 @@ from missions.states import MissionState, SortieState, ended_badly
 def retry(*, mission: UUID, executes: bool) -> Mission:
     """Reopen all failed, cancelled and skipped sorties of a mission that has ended.
 
-    The attempt numbers continue; tries and rescues start from 0 again. Conflict if the mission has not ended or no
-    sortie ended badly; Forbidden if the caller may not start its code (see `rights`).
+    The attempt numbers continue; tries and rescues start from 0 again. Raises Conflict if the mission has not ended or
+    no sortie ended badly; Forbidden if the caller may not start its code (see `rights`).
     """
     rights.require_for_mission(mission=mission, executes=executes)
     discarding.require_not_discarded(mission)
@@ -37,8 +37,8 @@ def retry(*, mission: UUID, executes: bool) -> Mission:
 def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
     """Reopen one sortie, and its dependents that were skipped or have not started. A mission that had ended runs again.
 
-    Conflict while a dependent is running, because that has already read how this sortie ended. Forbidden as for
-    `retry`.
+    Raises Conflict while a dependent is running, because it has already read the outcome of this sortie; Forbidden as
+    for `retry`.
     """
     row = Sortie.objects.select_related("mission").filter(id=sortie).first()
     if row is None:
@@ -73,7 +73,7 @@ def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
 
 
 def _refuse_running_dependents(*, reopened: list[UUID]) -> None:
-    """Conflict if a dependent is running: its result would rest on an outcome that is about to be replaced."""
+    """Raise Conflict if a dependent is running: its result would rest on an outcome that is about to be replaced."""
     running = list(
         Need.objects.filter(upstream__in=reopened, sortie__state=SortieState.RUNNING)
         .values_list("sortie__key", flat=True)

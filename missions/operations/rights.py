@@ -1,10 +1,10 @@
 """Who may start code: running a user-supplied plan requires `plan.execute`, checked at every start.
 
-The permission of whoever starts the mission counts, at its launch and at each later resume or retry, because it may
-have been revoked in between. Work that is already running continues. Templates need no permission: operators wrote
-them.
+What counts is the permission of the user who starts the mission, at its launch and at each later resume or retry, because
+it may have been revoked in between. Work that is already running continues. Templates need no permission: operators
+wrote them.
 
-`executes` says whether the caller has the permission. Admins and the machine's operator always have it.
+`executes` says whether the caller has the permission. Admins and the host's operator always have it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from missions.plan import Plan
 
 
 def require_for_plan(*, plan: Plan, executes: bool) -> None:
-    """Forbidden if the plan runs code and its launcher may not."""
+    """Raise Forbidden if the plan runs code and its launcher may not."""
     if not executes and (plan.workspace is not None or any(sortie.executes for sortie in plan.sorties)):
         raise errors.Forbidden(
             "This plan runs code (run, call, verify, driver, env, cwd or workspace), which requires plan.execute.",
@@ -26,7 +26,7 @@ def require_for_plan(*, plan: Plan, executes: bool) -> None:
 
 
 def require_for_mission(*, mission: UUID, executes: bool) -> None:
-    """Forbidden if the mission may run user-supplied code and the caller may not start it.
+    """Raise Forbidden if the mission may run user-supplied code and the caller may not start it.
 
     A mission launched with the permission counts even if its plan contains no code: its agents may add some.
     """

@@ -15,7 +15,7 @@ from missions.states import MISSION_ARROWS, MissionState
 
 
 def apply(*, mission: UUID, to: MissionState, by: str, reason: str = "", **changes: Any) -> None:
-    """Move a mission along the arrow to `to` that belongs to `by`. Conflict if that arrow does not start at its state.
+    """Move a mission to the state `to` by the arrow of the operation `by`. Raises Conflict if its state has no such arrow.
 
     Call it inside a transaction, which the event and the audit record become part of.
     """
@@ -35,7 +35,11 @@ def apply(*, mission: UUID, to: MissionState, by: str, reason: str = "", **chang
     )
 
 
-_ALREADY = {("paused", "pause"), ("cancelling", "cancel"), ("running", "resume")}
+_ALREADY = {
+    ("paused", "pause"): "paused",
+    ("cancelling", "cancel"): "being cancelled",
+    ("running", "resume"): "running",
+}
 _PARTICIPLES = {"pause": "paused", "cancel": "cancelled", "resume": "resumed", "retry": "retried"}
 _HINTS = {
     ("failed", "resume"): "Retry it.",
@@ -49,11 +53,14 @@ _HINTS = {
 
 
 def _refusal(*, state: str, by: str) -> errors.Conflict:
-    """Says which state the mission is in, what therefore cannot be done, and what can be done instead."""
-    is_now = f"has ended ({state})" if MissionState(state).final else f"is {state}"
-    is_now = {"planned": "has not been started", "cancelling": "is being cancelled"}.get(state, is_now)
-    cannot = " already" if (state, by) in _ALREADY else f"; it cannot be {_PARTICIPLES.get(by, by)}"
-    return errors.Conflict(f"The mission {is_now}{cannot}.", hint=_HINTS.get((state, by), ""))
+    """The error that says which state the mission is in, what cannot be done in it, and what can be done instead."""
+    if (state, by) in _ALREADY:
+        return errors.Conflict(f"The mission is already {_ALREADY[state, by]}.")
+    status = f"has ended ({state})" if MissionState(state).final else f"is {state}"
+    status = {"planned": "has not been started", "cancelling": "is being cancelled"}.get(state, status)
+    return errors.Conflict(
+        f"The mission {status}; it cannot be {_PARTICIPLES.get(by, by)}.", hint=_HINTS.get((state, by), "")
+    )
 
 
 def complete(*, missions: list[UUID] | None = None) -> list[tuple[UUID, str]]:

@@ -105,10 +105,10 @@ def test_branch_names_that_would_block_other_branches_are_refused(roots: Path, a
     bob = User.objects.create_user("bob")
     first = launch(by=bob, repository=str(project.path), branch="login/form")
     for branch in ("fleet", "login", "login/form/x", first.workspace.branch + "/y/z"):
-        with pytest.raises(errors.Invalid, match="Git cannot have the branch"):
+        with pytest.raises(errors.Invalid, match="Git cannot store the branch"):
             launch(by=ann, repository=str(project.path), branch=branch)
     default = launch(by=bob, repository=str(project.path)).workspace.branch
-    with pytest.raises(errors.Invalid, match="Git cannot have the branch"):
+    with pytest.raises(errors.Invalid, match="Git cannot store the branch"):
         launch(by=ann, repository=str(project.path), branch=f"{default}/x")
     for branch in ("login/page", "login-form", "fleet/own"):
         assert launch(by=ann, repository=str(project.path), branch=branch)

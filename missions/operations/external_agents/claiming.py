@@ -49,12 +49,12 @@ class Heartbeat:
 def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
     """Claim up to `want` sorties of the agent's type, the most urgent first; at most `concurrency` are held at once.
 
-    Conflict if the agent has ended, is draining, or already holds as many sorties as its concurrency.
+    Raises Conflict if the agent has ended, is draining, or already holds as many sorties as its concurrency.
     """
     row = membership.record_heartbeat_and_obey(agent)
     if row.order:
         raise errors.Conflict(
-            f"{row.ref} was ordered to {row.order}, so it may claim nothing more.",
+            f"{row.ref} was ordered to {row.order}, so it may not claim more sorties.",
             hint="Finish the sorties that it holds; then it ends.",
         )
     with transaction.atomic(), connection.cursor() as cursor:
@@ -77,7 +77,7 @@ def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
 def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Heartbeat:
     """Record that the agent is alive, and renew the leases of these tokens. Leases absent from `renewed` are lost.
 
-    Malformed tokens are ignored. Conflict if the agent has ended, or if none of its tokens holds a lease.
+    Malformed tokens are ignored. Raises Conflict if the agent has ended, or if none of its tokens holds a lease.
     """
     row = membership.record_heartbeat_and_obey(agent)
     parsed = [(attempt, token) for token in tokens if (attempt := attempt_auth.parse(token)) is not None]
@@ -99,7 +99,7 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Heartbeat:
 
 
 def renew_lease(*, token: str) -> Heartbeat:
-    """Renew one lease; StaleLease if it is lost. If one of the fleet's own agents holds it, that agent renews it."""
+    """Renew one lease. Raises StaleLease if it is lost. If one of the fleet's own agents holds it, that agent renews it."""
     attempt = attempt_auth.authenticate(token)
     if attempt.internal:
         cancelled = Sortie.objects.filter(id=attempt.claim.id, cancel_requested=True).exists()
@@ -108,12 +108,12 @@ def renew_lease(*, token: str) -> Heartbeat:
 
 
 def _room(agent: UUID) -> int:
-    """How many more sorties the agent may hold; Conflict if none. Locks its row, so that claims run one at a time."""
+    """How many more sorties the agent may hold. Raises Conflict if none. Locks its row, so that claims are serialised."""
     row = Agent.objects.select_for_update().get(id=agent)
     count = Sortie.objects.filter(state="running", agent=agent).count()
     if count >= row.concurrency:
         raise errors.Conflict(
-            f"{row.ref} holds {count} {'sortie' if count == 1 else 'sorties'}, which is its concurrency.",
+            f"{row.ref} holds {count} {'sortie' if count == 1 else 'sorties'}, as many as its concurrency allows.",
             hint="Settle one first, or register with a larger `concurrency`.",
         )
     return row.concurrency - count

@@ -1,4 +1,4 @@
-"""External agents register, are heard of with each request, obey their orders, and end."""
+"""The life of external agents: registration, heartbeats with each request, orders, and the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from missions.operations import transitions
 def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -> Agent:
     """Register an external agent. It is lost if it sends no request for FLEET_LEASE_S.
 
-    NotFound for an unknown type, Conflict for a disabled one.
+    Raises NotFound for an unknown type, Conflict for a disabled one.
     """
     if AgentType.objects.filter(name=agent_type, enabled=False).exists():
         raise errors.Conflict(
@@ -41,7 +41,7 @@ def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -
 
 
 def owned_agent(*, agent: UUID, by: User | None) -> Agent:
-    """The external agent that `by` registered (None: any user). NotFound if there is none."""
+    """The external agent that `by` registered (None: any user). Raises NotFound if there is none."""
     row = Agent.objects.filter(id=agent, node=None, **({"by": by} if by else {})).first()
     if row is None:
         raise errors.NotFound(
@@ -56,7 +56,7 @@ def leave(*, agent: UUID) -> None:
 
 
 def record_heartbeat(agent: UUID, *, claimed: bool = False) -> Agent:
-    """Record that the agent is alive; Conflict if it has ended."""
+    """Record that the agent is alive. Raises Conflict if it has ended."""
     flying = Sortie.objects.filter(state="running", agent=agent).count()
     with connection.cursor() as cursor:
         alive = agents.heartbeat(
@@ -71,7 +71,7 @@ def record_heartbeat_and_obey(agent: UUID) -> Agent:
     """Record that the agent is alive, and carry out its order, since no node does so for an external agent.
 
     An agent ordered to drain ends once it holds no sortie. Any other order ends it now and returns its sorties to the
-    queue. Conflict if it has ended.
+    queue. Raises Conflict if it has ended.
     """
     row = record_heartbeat(agent)
     holds = row.order and Sortie.objects.filter(state="running", agent=row.id).exists()

@@ -26,9 +26,9 @@ def progress(
 ) -> None:
     """Report progress (a fraction from 0 to 1), a note on the current step, output, and a value to resume from.
 
-    The next attempt gets the last `resume` with its work; None has it start from scratch. StaleLease if the lease is
-    lost. `output` and `resume` are Invalid for attempts that the fleet's own agents run, which capture what is printed
-    and written to FLEET_RESUME.
+    The next attempt gets the last `resume` with its work; with None it starts from scratch. Raises StaleLease if the
+    lease is lost; Invalid for the `output` or `resume` of an attempt that one of the fleet's own agents runs, because
+    that agent captures what is printed and what is written to FLEET_RESUME.
     """
     attempt = attempt_auth.authenticate(token)
     if not attempt.internal:
@@ -77,7 +77,7 @@ def progress(
 
 
 def _acceptable_resume(value: Any, redactor: Redactor) -> Any:
-    """The value to resume from, redacted. Invalid if it is not acceptable, or too large before or after that."""
+    """The value to resume from, redacted. Raises Invalid if it is not acceptable, or too large before or afterwards."""
     try:
         values.check(value, max_bytes=RESUME_BYTES)
         redacted = redactor.value(value)

@@ -1,4 +1,4 @@
-"""Attempts end with their lease tokens: succeeded, failed, or given back to the queue."""
+"""Ends attempts by their lease tokens: succeeded, failed, or returned to the queue."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ def complete(
 
     If the plan has a `verify`, `verified` is that command's exit code, and only 0 counts as success. If the sortie works
     on a repository, it succeeds only when its `patch` has been merged: until then it waits, and an agent of the fleet
-    runs `verify`, whatever `verified` says. A repeated call returns the same as the first; Conflict if its result
-    differs. StaleLease if the lease is lost; Invalid if the result is not JSON or is too large, or for a patch that is
-    missing or not expected; PlanError if the added sorties are not valid.
+    runs `verify`, whatever `verified` says. A repeated call returns the same as the first.
+
+    Raises Conflict if a repeated call has another result; StaleLease if the lease is lost; Invalid if the result is not
+    JSON or is too large, or for a patch that is missing or not expected; PlanError if the added sorties are not valid.
     """
     attempt = attempt_auth.authenticate_to_end(token, "succeeded")
     try:
@@ -74,7 +75,7 @@ def complete(
     if patch is not None and patch.text and workspace is not None:
         specs = added_sorties.check(claim=attempt.claim, items=evidence.added) if evidence.added else ()
         return _settle(
-            attempt, _waits_for_merge(attempt, result), patch=_row(attempt, patch, result, specs), lane=workspace
+            attempt, _waits_for_merge(attempt, result), patch=_patch_row(attempt, patch, result, specs), lane=workspace
         )
     if attempt.spec.verify is not None and verified != 0:
         why = "no exit code was reported (`verified`)" if verified is None else f"it ended with exit code {verified}"
@@ -98,12 +99,12 @@ def _check_patch(
     key = attempt.claim.key
     if workspace is None:
         if patch is not None:
-            raise errors.Invalid(f"{key} works on no repository.", hint="Send no patch.", pointer="/patch")
+            raise errors.Invalid(f"{key} does not work on a repository.", hint="Send no patch.", pointer="/patch")
         return
     if patch is None or not patch.text:
         if attempt.spec.changes == "required":
             raise errors.Invalid(
-                f"{key} has to change its repository, and no patch was sent.",
+                f"{key} has to change its repository, but no patch was sent.",
                 hint="Send `git diff --binary BASE` as `patch`, with the `base` of the claim. If nothing has to be changed,"
                 " fail the sortie and say why.",
                 pointer="/patch",
@@ -115,7 +116,7 @@ def _check_patch(
         raise errors.Invalid("The patch contains the lease token.", hint="Remove it.", pointer="/patch")
 
 
-def _row(attempt: AuthenticatedAttempt, patch: SentPatch, result: Any, added: Sequence[SortieSpec]) -> Patch:
+def _patch_row(attempt: AuthenticatedAttempt, patch: SentPatch, result: Any, added: Sequence[SortieSpec]) -> Patch:
     return Patch(
         sortie_id=attempt.claim.id,
         base=patch.base,
@@ -139,7 +140,7 @@ def _waits_for_merge(attempt: AuthenticatedAttempt, result: Any) -> Settlement:
 
 
 def _require_same_result(claim: Claim, result: Any) -> None:
-    """Conflict if this attempt was accepted with another result. Postgres compares: it normalises JSON numbers."""
+    """Raise Conflict if this attempt was accepted with another result. Postgres compares: it normalises JSON numbers."""
     accepted = Attempt.objects.filter(sortie=claim.id, number=claim.attempt)
     same = accepted.filter(result=RawSQL("%s::jsonb", [values.encode(result)], JSONField()))
     if not same.exists():

@@ -1,6 +1,6 @@
 """The operations on schedules: change them (`editing`), and launch what is due or requested (`running`).
 
-`policies` decides what becomes of a tick, without touching rows. `launches` checks what a schedule would launch.
+`policies` decides the outcome of a tick, without touching rows. `launches` checks what a schedule would launch.
 """
 
 from missions.operations.schedules.editing import change, create, delete, pause, resume

@@ -25,9 +25,9 @@ from missions.operations.schedules import launches
 
 MAX_NAME = 60
 MAX_DEADLINE_S = 366 * 86_400.0
-LAUNCHED = frozenset({"plan", "template", "params", "folder"})
-CHANGEABLE = LAUNCHED | {"name", "cron", "timezone", "overlap", "catch_up", "deadline_s", "team"}
-RECORDED = ("name", "cron", "timezone", "overlap", "catch_up", "deadline_s", "template", "params", "folder")
+LAUNCH_FIELDS = frozenset({"plan", "template", "params", "folder"})
+CHANGEABLE = LAUNCH_FIELDS | {"name", "cron", "timezone", "overlap", "catch_up", "deadline_s", "team"}
+AUDITED_FIELDS = ("name", "cron", "timezone", "overlap", "catch_up", "deadline_s", "template", "params", "folder")
 
 
 def create(
@@ -47,11 +47,11 @@ def create(
     deadline_s: float = 0.0,
     paused: bool = False,
 ) -> Schedule:
-    """Create a schedule that launches `plan`, a text, or a template, with the rights of `owner`.
+    """Create a schedule that launches `plan`, a text, or a template, with the permissions of `owner`.
 
-    `operator`: the host's operator creates it; then it has no owner, and runs with the operator's rights. Everything
-    is checked as if it were launched now, with the same errors. Conflict if the owner has a schedule of that name, or
-    as many as FLEET_MAX_SCHEDULES.
+    `operator`: the host's operator creates it; then it has no owner, and runs with the operator's permissions. Everything
+    is checked as if it were launched now, with the same errors. Raises Conflict if the owner has a schedule of that name,
+    or as many as FLEET_MAX_SCHEDULES.
     """
     row = Schedule(
         name=name,
@@ -83,24 +83,24 @@ def create(
 def change(*, schedule: UUID, executes: bool, operator: bool = False, changes: Mapping[str, Any]) -> Schedule:
     """Change some of the fields `CHANGEABLE`. Everything is checked as for `create`.
 
-    A new expression or zone applies from now on. Forbidden if the changed schedule would run user-supplied code and the
-    caller may not (`executes`), or if it has the rights of the host's operator, who alone may change what it launches
-    (`operator`). Conflict if its owner may not launch it.
+    A new expression or zone applies from now on. Raises Forbidden if the changed schedule would run user-supplied code
+    and the caller may not (`executes`), or if it has the permissions of the host's operator, who alone may change what it
+    launches (`operator`); Conflict if its owner may not launch it.
     """
     if unknown := set(changes) - CHANGEABLE:
         raise ValueError(f"no such fields: {unknown}")
     row = find(schedule)
-    if row.operator and not operator and changes.keys() & LAUNCHED:
+    if row.operator and not operator and changes.keys() & LAUNCH_FIELDS:
         raise errors.Forbidden(
-            "This schedule has the rights of the host's operator, who alone may change what it launches.",
+            "This schedule has the permissions of the host's operator, who alone may change what it launches.",
             hint=f"On the host: {invocation.command('fleet_schedule', 'change', row.name)}",
         )
     for field, value in changes.items():
         setattr(row, field, value)
     row.cron = row.cron.strip()
-    with refusing_for_owner(executes=executes):
+    with owner_refusal_as_conflict(executes=executes):
         launch = _check(row)
-        if changes.keys() & LAUNCHED:
+        if changes.keys() & LAUNCH_FIELDS:
             require_execute(launch, executes=executes)
     with transaction.atomic(), _unique_name(row.name):
         before = _locked(schedule)
@@ -122,14 +122,14 @@ def change(*, schedule: UUID, executes: bool, operator: bool = False, changes: M
 
 
 def pause(*, schedule: UUID, reason: str = "") -> Schedule:
-    """Pause a schedule: it has no ticks until it is resumed, and what waits is skipped. Its missions go on.
+    """Pause a schedule: it has no ticks until it is resumed, and waiting ticks are skipped. Its missions continue.
 
-    Conflict if it is paused already.
+    Raises Conflict if it is already paused.
     """
     with transaction.atomic():
         row = _locked(schedule)
         if row.paused:
-            raise errors.Conflict(f"{row.name} is paused already.")
+            raise errors.Conflict(f"{row.name} is already paused.")
         waiting = Tick.objects.filter(schedule=schedule, outcome=Tick.Outcome.WAITING)
         skipped = waiting.update(
             outcome=Tick.Outcome.SKIPPED, reason="The schedule was paused while it waited.", decided_at=Now()
@@ -147,13 +147,13 @@ def pause(*, schedule: UUID, reason: str = "") -> Schedule:
 
 
 def resume(*, schedule: UUID, executes: bool) -> Schedule:
-    """Resume a paused schedule from now on: ticks of the pause are not made up for.
+    """Resume a paused schedule. Ticks missed during the pause are not caught up.
 
-    Conflict if it is not paused, or its owner may not launch it any more. It is checked as for `create`, and Forbidden
+    It is checked as for `create`. Raises Conflict if it is not paused, or if its owner may no longer launch it; Forbidden
     if it runs user-supplied code and the caller may not.
     """
     row = find(schedule)
-    with refusing_for_owner(executes=executes):
+    with owner_refusal_as_conflict(executes=executes):
         require_execute(_check(row), executes=executes)
     with transaction.atomic():
         row = _locked(schedule)
@@ -173,7 +173,7 @@ def resume(*, schedule: UUID, executes: bool) -> Schedule:
 
 
 def delete(*, schedule: UUID) -> None:
-    """Delete a schedule and the record of its ticks. Its missions stay, and those that run go on."""
+    """Delete a schedule and the record of its ticks. Its missions stay, and running ones continue."""
     with transaction.atomic():
         row = _locked(schedule)
         record(row, "deleted", "delete", before=_recorded(row))
@@ -181,7 +181,7 @@ def delete(*, schedule: UUID) -> None:
 
 
 def find(schedule: UUID) -> Schedule:
-    """The row, with its owner and team. NotFound."""
+    """The schedule with its owner and team. Raises NotFound if there is none."""
     row = Schedule.objects.select_related("owner", "team").filter(id=schedule).first()
     if row is None:
         raise errors.NotFound("There is no such schedule.")
@@ -189,14 +189,14 @@ def find(schedule: UUID) -> Schedule:
 
 
 def require_execute(launch: Launch, *, executes: bool) -> None:
-    """Forbidden if the launch runs user-supplied code and the caller may not start it, whoever owns the schedule."""
+    """Raise Forbidden if the launch runs user-supplied code and the caller may not start it, whoever owns the schedule."""
     if not launch.template:
         rights.require_for_plan(plan=launch.plan, executes=executes)
 
 
 @contextmanager
-def refusing_for_owner(*, executes: bool) -> Iterator[None]:
-    """Turn a Forbidden into a Conflict if not the caller lacks the right (`executes`) but the owner of the schedule."""
+def owner_refusal_as_conflict(*, executes: bool) -> Iterator[None]:
+    """Turn a Forbidden into a Conflict if the schedule's owner lacks the permission, and not the caller (`executes`)."""
     try:
         yield
     except errors.Forbidden as refused:
@@ -208,7 +208,7 @@ def refusing_for_owner(*, executes: bool) -> Iterator[None]:
 
 
 def _check(row: Schedule) -> Launch:
-    """What it would launch now; every error that has a cause in the schedule."""
+    """Check every setting of a schedule, and return what it would launch now."""
     if not row.name.strip() or len(row.name) > MAX_NAME or not row.name.isprintable():
         raise errors.Invalid(f"A schedule needs a name of 1 to {MAX_NAME} printable characters.", pointer="/name")
     if bool(row.plan) == bool(row.template):
@@ -225,10 +225,11 @@ def _next(row: Schedule) -> datetime | None:
 
 
 def _require_room(owner: User) -> None:
-    User.objects.select_for_update(of=("self",), no_key=True).get(id=owner.id)  # of two at once, one counts the other
-    most = settings.FLEET_MAX_SCHEDULES
-    if most and Schedule.objects.filter(owner=owner).count() >= most:
-        raise errors.Conflict(f"{owner} has {most} schedules, and may not have more.", hint="Delete some.")
+    # Locked, so that of two concurrent creations one counts the other.
+    User.objects.select_for_update(of=("self",), no_key=True).get(id=owner.id)
+    limit = settings.FLEET_MAX_SCHEDULES
+    if limit and Schedule.objects.filter(owner=owner).count() >= limit:
+        raise errors.Conflict(f"{owner} already has {limit} schedules, the maximum.", hint="Delete some.")
 
 
 @contextmanager
@@ -240,7 +241,7 @@ def _unique_name(name: str) -> Iterator[None]:
         if "schedule_name_once" not in str(fault):
             raise
         raise errors.Conflict(
-            f"There is a schedule {name!r} already.",
+            f"A schedule named {name!r} already exists.",
             hint=f"Choose another name, or change that one: {invocation.command('fleet_schedule', 'change', name)}",
             over_http="Choose another name, or change that one.",
         ) from None
@@ -254,9 +255,9 @@ def _locked(schedule: UUID) -> Schedule:
 
 
 def _recorded(row: Schedule) -> dict[str, Any]:
-    """The row for the audit trail. The plan is left out: it may be long, and contain secrets."""
+    """The schedule for the audit trail, without its plan, which may be long and contain secrets."""
     return {
-        **{field: getattr(row, field) for field in RECORDED},
+        **{field: getattr(row, field) for field in AUDITED_FIELDS},
         "team": row.team.name if row.team else None,
         "owner": row.owner.username if row.owner else None,
         "plan": len(row.plan) or None,  # characters
@@ -271,6 +272,6 @@ def record(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the event and the audit record of a change. The event names the schedule only: others may read it."""
+    """Write the event and the audit record of a change. The event contains only the name, because others may read it."""
     Event.objects.create(kind=f"schedule.{event}", subject=row.id, data={"name": row.name})
     audit.record(kind=f"schedule.{act}", subject=row.ref, before=before, after=after)

@@ -1,4 +1,4 @@
-"""What a schedule launches at a tick, checked with the rights that its owner has at that moment."""
+"""What a schedule launches at a tick, checked with the permissions that its owner has at that moment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REFERENCE = re.compile(r"\{\{\s*schedule\.(\w+)\s*\}\}")
 def prepare(schedule: Schedule, *, at: datetime) -> launching.Launch:
     """Check the launch of the tick at `at`.
 
-    Forbidden if the owner may not launch it now; NotFound if its template is gone; further errors as for
+    Raises Forbidden if the owner may not launch it now; NotFound if its template has been removed; further errors as for
     `launching.prepare`.
     """
     owner = None if schedule.operator else _owner(schedule)
@@ -32,7 +32,7 @@ def prepare(schedule: Schedule, *, at: datetime) -> launching.Launch:
     return launching.prepare(
         plan=plan_reading.load(text),
         text=text,
-        params=filled(schedule.params, schedule=schedule, at=at),
+        params=fill_params(schedule.params, schedule=schedule, at=at),
         folder=folder,
         by=owner,
         team=schedule.team,
@@ -42,15 +42,15 @@ def prepare(schedule: Schedule, *, at: datetime) -> launching.Launch:
     )
 
 
-def filled(params: Mapping[str, Json], *, schedule: Schedule, at: datetime) -> dict[str, Json]:
+def fill_params(params: Mapping[str, Json], *, schedule: Schedule, at: datetime) -> dict[str, Json]:
     """The parameters with `{{ schedule.at }}`, `{{ schedule.date }}` and `{{ schedule.name }}` replaced.
 
-    Time and date are those of the schedule's zone. Everything else stays as it is. Invalid for another field.
+    Time and date are in the schedule's time zone. Everything else stays unchanged. Raises Invalid for another field.
     """
     local = cron.local(at, schedule.timezone).replace(microsecond=0)
     values = {"at": local.isoformat(), "date": local.date().isoformat(), "name": schedule.name}
 
-    def replaced(match: re.Match[str]) -> str:
+    def value_of(match: re.Match[str]) -> str:
         if match[1] not in values:
             raise errors.Invalid(
                 f"{match[0]} is not a value of a schedule.",
@@ -61,7 +61,7 @@ def filled(params: Mapping[str, Json], *, schedule: Schedule, at: datetime) -> d
 
     def fill(value: Json) -> Json:
         if isinstance(value, str):
-            return _REFERENCE.sub(replaced, value)
+            return _REFERENCE.sub(value_of, value)
         if isinstance(value, dict):
             return {key: fill(item) for key, item in value.items()}
         return [fill(item) for item in value] if isinstance(value, list) else value
@@ -73,7 +73,7 @@ def _owner(schedule: Schedule) -> User:
     owner = User.objects.filter(id=schedule.owner_id).first() if schedule.owner_id else None
     if owner is None:
         raise errors.Forbidden(
-            "The owner of this schedule was deleted, so there is nobody with whose rights it could run.",
+            "The owner of this schedule was deleted, so it has no permissions to run with.",
             hint="Delete it, and create it again as another user.",
         )
     if not owner.is_active:

@@ -1,4 +1,4 @@
-"""What becomes of a tick: the policies for ticks that were missed, and for those that meet an earlier mission."""
+"""The policies for ticks that were missed, and for ticks that are due while an earlier mission is running."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from missions.models import CatchUp, Overlap, Schedule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextTick:
-    """The tick to decide now, how many earlier ones it stands for, and the tick after it."""
+    """The tick to decide now, how many earlier missed ones it covers, and the tick after it."""
 
     at: datetime
     missed: int
-    skip: str  # why it is skipped; empty: it is to be launched
+    skip: str  # why it is skipped; empty if it should be launched
     next_at: datetime | None
 
 
 def next_tick(schedule: Schedule, *, now: datetime, catch_up: int, on_time_s: float) -> NextTick | None:
     """The tick of a schedule to decide at `now`; None if none is due.
 
-    `catch_up`: how many missed ticks are launched at most. A tick is missed if it is later than `on_time_s`, or if a
-    later one is due too.
+    `catch_up`: the maximum number of missed ticks to launch. A tick is missed if it is later than `on_time_s`, or if a
+    later one is also due.
     """
     if schedule.next_at is None or schedule.next_at > now:
         return None
@@ -57,33 +57,33 @@ def _is_too_late(schedule: Schedule, at: datetime, now: datetime) -> bool:
     return schedule.deadline_s > 0 and now - at > timedelta(seconds=schedule.deadline_s)
 
 
-class Fate(Enum):
-    """What the overlap policy has for a tick."""
+class OverlapAction(Enum):
+    """What the overlap policy does with a tick."""
 
     LAUNCH = auto()
     WAIT = auto()
-    REPLACE = auto()  # wait, in place of the ticks that wait already
+    REPLACE = auto()  # wait, in place of the ticks that are already waiting
     SKIP = auto()
 
 
-def fate(schedule: Schedule, *, live: Sequence[str], waiting: int, catch_up: int) -> Fate:
-    """What becomes of a tick while these missions of the schedule have not ended, and as many ticks wait."""
+def overlap_action(schedule: Schedule, *, live: Sequence[str], waiting: int, catch_up: int) -> OverlapAction:
+    """What to do with a tick, given the missions of the schedule that have not ended and the number of waiting ticks."""
     if schedule.overlap == Overlap.ALLOW or not (live or waiting):
-        return Fate.LAUNCH
+        return OverlapAction.LAUNCH
     if schedule.overlap == Overlap.CANCEL:
-        return Fate.REPLACE
+        return OverlapAction.REPLACE
     room = catch_up if schedule.catch_up == CatchUp.ALL else 1
     if schedule.overlap == Overlap.QUEUE and waiting < room:
-        return Fate.WAIT
-    return Fate.SKIP
+        return OverlapAction.WAIT
+    return OverlapAction.SKIP
 
 
 def obstacle(live: Sequence[str], waiting: int) -> str:
-    """What keeps a tick from being launched, as a sentence."""
+    """Why a tick cannot be launched now, as a sentence."""
     if not live and not waiting:
         return "An earlier mission had not ended."
     if not live:
-        return f"{waiting} earlier ticks wait." if waiting > 1 else "An earlier tick waits."
+        return f"{waiting} earlier ticks are waiting." if waiting > 1 else "An earlier tick is waiting."
     others = f" (and {len(live) - 1} more)" if len(live) > 1 else ""
-    queue = ", and another tick waits already" if waiting else ""
+    queue = ", and another tick is already waiting" if waiting else ""
     return f"{live[0]}{others} has not ended{queue}."

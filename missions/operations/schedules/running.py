@@ -1,9 +1,9 @@
-"""Launch what is due, what waits, and what somebody requests.
+"""Launches due, waiting and requested ticks.
 
-Each function decides one tick. What may take long, reading the plan and asking for its repository, comes first, without
-a transaction. Then one transaction locks the schedule, checks that nobody has decided the tick or changed the schedule
-meanwhile, and writes the tick, the mission and the next time. So a tick is decided once, however many control loops
-run, and a loop that dies in between has changed nothing.
+Each function decides one tick. The slow part, reading the plan and resolving its repository, comes first, outside a
+transaction. Then one transaction locks the schedule, checks that nobody has decided the tick or changed the schedule in
+the meantime, and writes the tick, the mission and the next time. So a tick is decided once, however many control loops
+run, and a loop that dies halfway has changed nothing.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from fleet.postgres import clock, retries
 from missions.models import Mission, Overlap, Schedule, Tick
 from missions.operations import cancelling, launching
 from missions.operations.schedules import editing, launches, policies
-from missions.operations.schedules.policies import Fate
+from missions.operations.schedules.policies import OverlapAction
 from missions.states import MissionState
 
 log = logging.getLogger("fleet.schedules")
 
 FINAL = [state.value for state in MissionState if state.final]
 RETRY = timedelta(minutes=10)
-NOT_NOW = (errors.Unavailable, errors.RateLimited)
+TEMPORARY = (errors.Unavailable, errors.RateLimited)
 
 
 def decide_next(*, schedule: UUID, now: datetime) -> Tick | None:
@@ -44,10 +44,10 @@ def decide_next(*, schedule: UUID, now: datetime) -> Tick | None:
     if row is None or tick is None:
         return None
     launch, fault = None, tick.skip
-    if not fault and _fate(row) is Fate.LAUNCH:
+    if not fault and _overlap_action(row) is OverlapAction.LAUNCH:
         try:
-            launch, fault = _prepared(row, tick.at, now)
-        except NOT_NOW:
+            launch, fault = _prepare(row, tick.at, now)
+        except TEMPORARY:
             return None
     outcome = Tick.Outcome.SKIPPED if tick.skip else Tick.Outcome.FAILED
 
@@ -65,14 +65,14 @@ def decide_next(*, schedule: UUID, now: datetime) -> Tick | None:
         _save(locked, decided, next_at=tick.next_at)
         return decided
 
-    def undecided(locked: Schedule) -> Tick | None:
+    def failed_tick(locked: Schedule) -> Tick | None:
         return Tick(schedule=locked, at=tick.at, missed=tick.missed) if locked.next_at == row.next_at else None
 
-    return _decided(row, decide, undecided=undecided, next_at=tick.next_at)
+    return _decide_locked(row, decide, failed_tick=failed_tick, next_at=tick.next_at)
 
 
 def launch_waiting(*, schedule: UUID, now: datetime) -> Tick | None:
-    """Launch the oldest tick that waits, if no mission of the schedule is left. With `cancel`, cancel those first."""
+    """Launch the oldest waiting tick once all missions of the schedule have ended. The policy `cancel` cancels them."""
     row = _find(schedule)
     waiting = _waiting(row).order_by("at").first() if row is not None else None
     if row is None or waiting is None:
@@ -86,8 +86,8 @@ def launch_waiting(*, schedule: UUID, now: datetime) -> Tick | None:
         return None
     skip = policies.lateness(row, at=waiting.at, now=now)
     try:
-        launch, fault = (None, skip) if skip else _prepared(row, waiting.at, now)
-    except NOT_NOW:
+        launch, fault = (None, skip) if skip else _prepare(row, waiting.at, now)
+    except TEMPORARY:
         return None
     outcome = Tick.Outcome.SKIPPED if skip else Tick.Outcome.FAILED
 
@@ -102,23 +102,24 @@ def launch_waiting(*, schedule: UUID, now: datetime) -> Tick | None:
         _save(locked, tick)
         return tick
 
-    return _decided(row, decide, undecided=lambda locked: _waiting(locked).filter(id=waiting.id).first())
+    return _decide_locked(row, decide, failed_tick=lambda locked: _waiting(locked).filter(id=waiting.id).first())
 
 
 def run_now(*, schedule: UUID, executes: bool) -> Tick:
-    """Launch a schedule now, also a paused one, with its owner's rights; its next tick stays as it is.
+    """Launch a schedule now, even a paused one, with its owner's permissions. Its next tick does not change.
 
-    Its overlap policy applies: the tick may wait; Conflict if it would be skipped, or if the owner may not launch it any
-    more. Errors as for `editing.create`, and Forbidden if it runs user-supplied code and the caller may not (`executes`).
+    Its overlap policy applies, so the tick may wait. Raises Conflict if it would be skipped, or if the owner may no longer
+    launch it; Forbidden if it runs user-supplied code and the caller may not (`executes`); further errors as for
+    `editing.create`.
     """
     row = editing.find(schedule)
-    with editing.refusing_for_owner(executes=executes):
+    with editing.owner_refusal_as_conflict(executes=executes):
         launch = launches.prepare(row, at=clock.now())
         editing.require_execute(launch, executes=executes)
     with transaction.atomic():
         locked = Schedule.objects.select_for_update(of=("self",)).filter(id=schedule, revision=row.revision).first()
         if locked is None:
-            raise errors.Conflict("The schedule was changed at this moment.", hint="Try again.")
+            raise errors.Conflict("The schedule was changed concurrently.", hint="Try again.")
         tick = Tick(schedule=locked, at=clock.now(), requested=True)
         _apply_overlap(locked, tick, launch)
         if tick.outcome == Tick.Outcome.SKIPPED:
@@ -139,18 +140,18 @@ def _next_tick(row: Schedule, now: datetime) -> policies.NextTick | None:
     )
 
 
-def _prepared(row: Schedule, at: datetime, now: datetime) -> tuple[launching.Launch | None, str]:
-    """The checked launch, or why it is refused.
+def _prepare(row: Schedule, at: datetime, now: datetime) -> tuple[launching.Launch | None, str]:
+    """The checked launch, or the reason why it is refused.
 
-    Raises one of NOT_NOW while it is less than RETRY late, for example if the server of the repository does not answer
-    or the owner's budget of CPU time is used up: the tick stays undecided, and is tried again when the lease has
-    ended.
+    Raises a TEMPORARY error while the tick is less than RETRY late, for example if the server of the repository does not
+    answer or the owner's budget of CPU time is used up: the tick stays undecided, and is tried again when the lease
+    has ended.
     """
     try:
         with _charged(row.owner_id):
             return launches.prepare(row, at=at), ""
     except errors.FleetError as refused:
-        if isinstance(refused, NOT_NOW) and now - at < RETRY:
+        if isinstance(refused, TEMPORARY) and now - at < RETRY:
             log.warning("%s: %s", row, refused)
             raise
         return None, str(refused)
@@ -163,8 +164,8 @@ def _prepared(row: Schedule, at: datetime, now: datetime) -> tuple[launching.Lau
 
 @contextmanager
 def _charged(owner: int | None) -> Iterator[None]:
-    """Charge a user for the CPU time of the block, from the budget of the API: nobody can keep the control loop
-    from the schedules of others with large plans. BudgetExceeded if it is used up."""
+    """Charge a user's API budget for the CPU time of the block, so that large plans of one user cannot delay the
+    schedules of others. Raises BudgetExceeded if the budget is used up."""
     if owner is None:
         yield
         return
@@ -177,16 +178,17 @@ def _charged(owner: int | None) -> Iterator[None]:
         costs.charge(owner, time.thread_time() - began)
 
 
-def _decided(
+def _decide_locked(
     row: Schedule,
     decide: Callable[[Schedule], Tick | None],
     *,
-    undecided: Callable[[Schedule], Tick | None],
+    failed_tick: Callable[[Schedule], Tick | None],
     next_at: datetime | None = None,
 ) -> Tick | None:
     """Call `decide` with the locked schedule, if it has not been changed.
 
-    If the rows of the mission cannot be written, that is rolled back and the tick, as `undecided` returns it, fails.
+    If the rows of the mission cannot be written, they are rolled back and the tick that `failed_tick` returns is stored
+    as failed.
     """
 
     def locked() -> Schedule | None:
@@ -206,7 +208,7 @@ def _decided(
             reason = f"The mission could not be stored: {fault}"
         with transaction.atomic():
             schedule = locked()
-            if schedule is None or (tick := undecided(schedule)) is None:
+            if schedule is None or (tick := failed_tick(schedule)) is None:
                 return None
             tick.outcome, tick.reason, tick.mission = Tick.Outcome.FAILED, reason, None
             _save(schedule, tick, next_at=next_at)
@@ -222,33 +224,35 @@ def _waiting(row: Schedule) -> QuerySet[Tick]:
     return Tick.objects.filter(schedule=row, outcome=Tick.Outcome.WAITING)
 
 
-def _fate(row: Schedule) -> Fate:
+def _overlap_action(row: Schedule) -> OverlapAction:
     live = [mission.ref for mission in _live(row)]
-    return policies.fate(row, live=live, waiting=_waiting(row).count(), catch_up=settings.FLEET_SCHEDULE_CATCH_UP)
+    return policies.overlap_action(
+        row, live=live, waiting=_waiting(row).count(), catch_up=settings.FLEET_SCHEDULE_CATCH_UP
+    )
 
 
 def _apply_overlap(row: Schedule, tick: Tick, launch: launching.Launch | None) -> None:
     """Set the outcome of a new tick.
 
-    `launch` is None if an earlier mission was in the way when the launch would have been prepared. If that has ended
-    since, the tick waits all the same, for a moment, or is skipped.
+    `launch` is None if an earlier mission was still running when the launch would have been prepared. If that mission has
+    ended since, the tick waits anyway, for a moment, or is skipped.
     """
     live = [mission.ref for mission in _live(row)]
     waiting = _waiting(row)
     number = waiting.count()
-    fate = policies.fate(row, live=live, waiting=number, catch_up=settings.FLEET_SCHEDULE_CATCH_UP)
-    if fate is Fate.LAUNCH and launch is None:
-        fate = Fate.SKIP if row.overlap == Overlap.SKIP else Fate.WAIT
-    match fate:
-        case Fate.LAUNCH if launch is not None:
+    action = policies.overlap_action(row, live=live, waiting=number, catch_up=settings.FLEET_SCHEDULE_CATCH_UP)
+    if action is OverlapAction.LAUNCH and launch is None:
+        action = OverlapAction.SKIP if row.overlap == Overlap.SKIP else OverlapAction.WAIT
+    match action:
+        case OverlapAction.LAUNCH if launch is not None:
             _launch(row, tick, launch)
             return
-        case Fate.REPLACE:
+        case OverlapAction.REPLACE:
             row.skips += waiting.update(
-                outcome=Tick.Outcome.SKIPPED, reason="A later tick took its place.", decided_at=Now()
+                outcome=Tick.Outcome.SKIPPED, reason="A later tick replaced it.", decided_at=Now()
             )
             tick.outcome = Tick.Outcome.WAITING
-        case Fate.SKIP:
+        case OverlapAction.SKIP:
             tick.outcome = Tick.Outcome.SKIPPED
         case _:
             tick.outcome = Tick.Outcome.WAITING
@@ -293,5 +297,5 @@ def _cancel(row: Schedule, live: list[Mission]) -> None:
     with caller.acting(caller.Caller(name=f"schedule:{row.ref}", user=row.owner_id)):
         for mission in live:
             if mission.state != MissionState.CANCELLING:
-                with suppress(errors.Conflict):  # it has ended meanwhile
+                with suppress(errors.Conflict):  # it has just ended
                     cancelling.cancel(mission=mission.id, reason=f"The next run of the schedule {row.name} is due.")

@@ -1,7 +1,8 @@
 -- Reopen sorties that ended badly: one, or all of the mission if `sortie` is NULL. Their dependents, to any depth, are
 -- reopened too if they were skipped or have not started, or if they run `if: always` and have ended. All become
 -- pending; missions/operations/sql/reopen_counters.sql then recounts their needs and frees those that wait for nothing.
--- A `run_at` applies again; so does the time until which a restored sortie must wait for its former attempt. Dependents that are pending already are locked too, since their needs are recounted.
+-- A `run_at` applies again; so does the time until which a restored sortie must wait for its former attempt. Dependents
+-- that are already pending are locked too, because their needs are recounted.
 WITH RECURSIVE chosen AS (
     SELECT s.id FROM missions_sortie s
     WHERE s.mission_id = %(mission)s

@@ -1,4 +1,4 @@
-"""What people do with the work on a repository: look at it, resolve conflicts, merge it into their own, discard it.
+"""Operations on a mission's work in its repository: show diffs, resolve conflicts, merge it, discard it.
 
-One implementation for the commands, the admin and the API. `unmerged` says what would be lost; retention asks it too.
+One implementation for the commands, the admin and the API. `unmerged` says what would be lost; retention uses it too.
 """

@@ -10,9 +10,9 @@ from missions.workspaces import git, repositories
 
 
 def bundle(*, mission: Mission) -> Iterator[bytes]:
-    """The branch and its history as a git bundle, in pieces. Fetches the repository if that has not been done yet.
+    """The branch and its history as a git bundle, in chunks. Fetches the repository if that has not been done yet.
 
-    NotFound if the mission has no workspace.
+    Raises NotFound if the mission has no workspace.
     """
     workspace = workspaces.find(mission)
     git.require()

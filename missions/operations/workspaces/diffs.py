@@ -1,4 +1,4 @@
-"""The diff of a sortie or of a whole mission, including work in progress, which is not disturbed."""
+"""The diff of a sortie or of a whole mission, including work in progress, which is read without disturbing it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNMERGED = (Change.State.COMMITTED, Change.State.LANDING, Change.State.CONFLICTE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SortieDiff:
-    """The work of a sortie. `state` is that of its change, `uncommitted` while an attempt works, or `none`."""
+    """The work of a sortie. `state` is that of its change, `uncommitted` while an attempt is running, or `none`."""
 
     sortie: Sortie
     state: str
@@ -57,7 +57,7 @@ class MissionDiff:
 def of_sortie(sortie: Sortie, *, max_bytes: int = diffs.MAX_BYTES, binary: bool = False) -> SortieDiff:
     """The work of a sortie: what its running attempt has changed so far, what it has landed, or its last commit.
 
-    NotFound if its mission has no workspace; Conflict if the work was discarded.
+    Raises NotFound if its mission has no workspace; Conflict if the work was discarded.
     """
     workspace = _usable(workspaces.find(sortie.mission))
     return _of_sortie(sortie, workspace, max_bytes=max_bytes, binary=binary)
@@ -77,19 +77,19 @@ def of_mission(mission: Mission, *, max_bytes: int = diffs.MAX_BYTES, binary: bo
     if tip := repositories.find_tip(store, workspace.branch):
         base = _fork_point(store, base=workspace.base_commit, tip=tip)
         landed = diffs.between(store, base=base, commit=tip, max_bytes=max_bytes, binary=binary)
-    left, unmerged = max_bytes - len(landed.patch), []
-    for sortie in _at_work(mission):
-        work = _of_sortie(sortie, workspace, max_bytes=max(left, 0), binary=binary)
+    bytes_left, unmerged = max_bytes - len(landed.patch), []
+    for sortie in _unlanded_sorties(mission):
+        work = _of_sortie(sortie, workspace, max_bytes=max(bytes_left, 0), binary=binary)
         if work.state in (UNCOMMITTED, *UNMERGED):
             unmerged.append(work)
-            left -= len(work.diff.patch)
+            bytes_left -= len(work.diff.patch)
     return MissionDiff(workspace=workspace, landed=landed, unmerged=tuple(unmerged))
 
 
 def _fork_point(store: Path, *, base: str, tip: str) -> str:
     """The commit of the base that the branch contains: an older one, if other missions created the branch earlier."""
-    found = git.execute("merge-base", base, tip, at=store)
-    return found.stdout.decode().strip() if found.returncode == 0 else base
+    completed = git.execute("merge-base", base, tip, at=store)
+    return completed.stdout.decode().strip() if completed.returncode == 0 else base
 
 
 def _as_json(diff: Diff) -> dict[str, Any]:
@@ -109,8 +109,8 @@ def _usable(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def _at_work(mission: Mission) -> list[Sortie]:
-    """The sorties that are running or have a change that is to be merged."""
+def _unlanded_sorties(mission: Mission) -> list[Sortie]:
+    """The sorties that are running, or whose change is still to be merged."""
     changed = workspaces.unmerged_changes([mission.id]).values("sortie")
     sorties = Sortie.objects.filter(mission=mission)
     selected = sorties.filter(state=SortieState.RUNNING) | sorties.filter(id__in=changed)
@@ -121,7 +121,7 @@ def _of_sortie(sortie: Sortie, workspace: Workspace, *, max_bytes: int, binary: 
     store = repositories.mirror(workspace.repository)
     change = workspaces.newest_change(sortie.id)
     copy = copies.of(sortie=sortie.id, store=store)
-    if sortie.state == SortieState.RUNNING and _works(sortie, change) and copy.exists:
+    if sortie.state == SortieState.RUNNING and _is_editing(sortie, change) and copy.exists:
         diff = diffs.of_copy(copy, max_bytes=max_bytes, binary=binary)
         return SortieDiff(sortie=sortie, state=UNCOMMITTED, attempt=sortie.attempt, diff=diff)
     if change is None:
@@ -139,8 +139,8 @@ def _of_change(change: Change, workspace: Workspace, *, max_bytes: int, binary: 
     return SortieDiff(sortie=change.sortie, state=change.state, attempt=change.attempt, diff=diff)
 
 
-def _works(sortie: Sortie, change: Change | None) -> bool:
-    """Whether the running attempt still changes its copy, instead of merging what it or an earlier one has committed."""
+def _is_editing(sortie: Sortie, change: Change | None) -> bool:
+    """Whether the running attempt is still changing its copy, and not merging a change that is already committed."""
     if change is None:
         return True
     return change.attempt != sortie.attempt and change.state not in (Change.State.COMMITTED, Change.State.LANDING)

@@ -20,9 +20,9 @@ from missions.workspaces import copies, repositories
 
 
 def discard(*, mission: UUID) -> Unmerged:
-    """Remove the work of a mission that has ended; returns what was not merged. It cannot be retried afterwards.
+    """Remove the work of a mission that has ended; returns what was not merged. The mission cannot be retried afterwards.
 
-    Conflict while the mission has not ended. Repeat it if it was interrupted.
+    Raises Conflict while the mission has not ended. If it is interrupted, call it again.
     """
     row = Mission.objects.defer("plan").get(id=mission)
     workspace = require_discardable(row)
@@ -30,7 +30,7 @@ def discard(*, mission: UUID) -> Unmerged:
     with transaction.atomic():
         locked = Mission.objects.select_for_update(of=("self",)).defer("plan").get(id=mission)
         _require_ended(locked)
-        if _mark(workspace):
+        if _mark_discarded(workspace):
             facts = {"branch": workspace.branch, "commits": len(lost.commits), "changes": len(lost.changes)}
             audit.record(kind="mission.discard", subject=row.ref, before=lost.as_json(), after=facts)
             Event.objects.create(kind="mission.discarded", scope=mission, subject=mission, data=facts)
@@ -39,9 +39,9 @@ def discard(*, mission: UUID) -> Unmerged:
 
 
 def release(*, missions: Sequence[UUID]) -> list[UUID]:
-    """Remove the work of these missions as far as it is merged, before their rows are removed.
+    """Remove the merged work of these missions, before their rows are removed.
 
-    Returns those whose rows may be removed: they have ended and nothing of them is unmerged.
+    Returns those whose rows may be removed: they have ended and have no unmerged work.
     """
     ended = set(
         Mission.objects.filter(id__in=missions, state__in=[state for state in MissionState if state.final]).values_list(
@@ -57,16 +57,16 @@ def release(*, missions: Sequence[UUID]) -> list[UUID]:
         if workspace is not None:
             with transaction.atomic():
                 locked = Mission.objects.select_for_update(of=("self",)).defer("plan").get(id=mission)
-                if not MissionState(locked.state).final:  # retried meanwhile
+                if not MissionState(locked.state).final:  # it was just retried
                     continue
-                _mark(workspace)
+                _mark_discarded(workspace)
             _remove(workspace)
         released.append(mission)
     return released
 
 
 def require_discardable(row: Mission) -> Workspace:
-    """The workspace of a mission that has ended. NotFound if it has none; Conflict while the mission has not ended."""
+    """The workspace of a mission that has ended. Raises NotFound if it has none; Conflict if the mission has not ended."""
     workspace = workspaces.find(row)
     _require_ended(row)
     return workspace
@@ -85,8 +85,8 @@ def _require_ended(row: Mission) -> None:
         )
 
 
-def _mark(workspace: Workspace) -> bool:
-    """Note that the work is discarded, from which point on the mission cannot be retried. False if it was before."""
+def _mark_discarded(workspace: Workspace) -> bool:
+    """Record that the work is discarded, so that the mission cannot be retried any more. Returns False if it already was."""
     changes = Change.objects.filter(sortie__mission=workspace.mission_id)
     changes.exclude(state__in=(Change.State.LANDED, Change.State.KEPT)).update(state=Change.State.KEPT)
     Conflict.objects.filter(sortie__mission=workspace.mission_id, closed_at=None).update(
@@ -110,6 +110,6 @@ def _remove(workspace: Workspace) -> None:
 
 
 def require_not_discarded(mission: UUID) -> None:
-    """Conflict if the work of the mission was discarded: later sorties would miss what earlier ones have changed."""
+    """Raise Conflict if the work of the mission was discarded: later sorties would lack the changes of earlier ones."""
     if Workspace.objects.filter(mission=mission, discarded_at__isnull=False).exists():
         raise errors.Conflict("The work of this mission has been discarded.", hint="Launch it again.")

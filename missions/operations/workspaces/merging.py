@@ -48,12 +48,12 @@ class Merged:
 
 
 def merge(*, mission: UUID, into: str = "") -> Merged:
-    """Bring what the mission has landed to a branch of its repository: the mission's branch, or `into`.
+    """Merge what the mission has landed into a branch of its repository: the mission's branch, or `into`.
 
-    The branch is created, or moved forward, by a merge commit if need be. Nothing else of the repository changes. It is
-    read afterwards: nothing is returned unless it contains the work. Conflict if nothing has landed, if the branch is
-    checked out, or if the two do not merge; targets.Rejected if the repository refuses; Unavailable if it cannot be
-    read.
+    The branch is created or moved forward, by a merge commit if necessary. Nothing else in the repository changes. The
+    branch is read back, to verify that it contains the work. Raises Conflict if nothing has landed, if the branch is
+    checked out, or if the two do not merge; targets.Rejected if the repository rejects the commit; Unavailable if it
+    cannot be read.
     """
     row = Mission.objects.get(id=mission)
     workspace = workspaces.find(row)
@@ -66,8 +66,8 @@ def merge(*, mission: UUID, into: str = "") -> Merged:
     store = repositories.mirror(workspace.repository)
     tip = "" if workspace.discarded_at else repositories.find_tip(store, workspace.branch)
     if not tip or tip == workspace.base_commit:
-        what = "has been discarded" if workspace.discarded_at else "has not landed anything yet"
-        raise errors.Conflict(f"The mission {what}, so there is nothing to merge.")
+        reason = "has been discarded" if workspace.discarded_at else "has not landed anything yet"
+        raise errors.Conflict(f"The mission {reason}, so there is nothing to merge.")
     target = Target(repository=workspace.repository, branch=branch)
     before = target.tip()
     commit = _commit(row, workspace, store, target=target, before=before, tip=tip)
@@ -110,17 +110,17 @@ def _commit(row: Mission, workspace: Workspace, store: Path, *, target: Target, 
 
 
 def _require_trusted_hooks(workspace: Workspace, store: Path, target: Target) -> None:
-    """Conflict if work of missions could write to the bare repository, whose hooks would run outside the sandbox."""
+    """Raise Conflict if missions could write to the bare repository, whose hooks would run outside the sandbox."""
     if not target.is_bare:
         return
     path = Path(target.repository).resolve()
-    around = [str(folder) for folder in (path, *path.parents)]
-    written = Mission.objects.filter(Q(folder__in=around) | Q(folder__startswith=f"{path}/")).first()
-    if written is not None:
+    enclosing = [str(folder) for folder in (path, *path.parents)]
+    writer = Mission.objects.filter(Q(folder__in=enclosing) | Q(folder__startswith=f"{path}/")).first()
+    if writer is not None:
         raise errors.Conflict(
-            f"{target.repository} is a bare repository in the folder of a mission ({written.ref}), whose work may have "
+            f"{target.repository} is a bare repository in the folder of a mission ({writer.ref}), whose work may have "
             "changed its hooks, so nothing is pushed to it.",
-            hint=f"Look at its hooks, then push yourself: git push {target.repository} {workspace.branch}, in {store}.",
+            hint=f"Check its hooks, then push by hand: git push {target.repository} {workspace.branch}, in {store}.",
             over_http="Have the operator push it.",
         )
 
@@ -129,7 +129,7 @@ def _require_not_checked_out(workspace: Workspace, store: Path, target: Target) 
     folder = target.checked_out_in()
     if folder:
         raise errors.Conflict(
-            f"{target.branch} is checked out in {lines.one_line(folder)}, and its files would no longer be those of the "
+            f"{target.branch} is checked out in {lines.one_line(folder)}, and its files would no longer match the "
             "branch.",
             hint=f"Choose another branch (--into NAME), or merge it there: git pull {store} {workspace.branch}",
             over_http="Choose another branch (`into`).",
@@ -137,7 +137,7 @@ def _require_not_checked_out(workspace: Workspace, store: Path, target: Target) 
 
 
 def _verified(row: Mission, workspace: Workspace, store: Path, *, target: Target, tip: str) -> str:
-    """The tip of the branch now. Conflict if it does not contain the mission's work."""
+    """The tip of the branch now. Raises Conflict if it does not contain the mission's work."""
     after = target.tip()
     if after:
         repositories.fetch(workspace.repository, revision=after, to=f"{repositories.TARGETS}/{row.ref}")
@@ -155,7 +155,7 @@ def _record(row: Mission, merged: Merged) -> None:
         )
 
 
-def recorded(mission: UUID) -> list[str]:
-    """The tips of the mission's branch of which a merge was verified, the newest first."""
+def merged_tips(mission: UUID) -> list[str]:
+    """The tips of the mission's branch whose merges were verified, the newest first."""
     events = Event.objects.filter(kind="mission.merged", scope=mission).order_by("-id").values_list("data", flat=True)
     return [str(data.get("tip", "")) for data in events[:20]]

@@ -1,4 +1,4 @@
-"""A person decides about a conflict: another attempt, a version of the person's own, or no change at all."""
+"""A person resolves a conflict: by another attempt, by a version of their own, or by dropping the change."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from missions.workspaces import conflicts, diffs, git, merging, repositories
 
 
 def retry(*, sortie: UUID, executes: bool) -> Sortie:
-    """Let another attempt of the sortie resolve its conflict, at the cost of no try.
+    """Let another attempt of the sortie resolve its conflict. This costs no try.
 
-    Conflict unless the sortie waits for a person; Forbidden if the caller may not start the mission's code.
+    Raises Conflict unless the sortie waits for a person; Forbidden if the caller may not start the mission's code.
     """
     with _decision(sortie, executes=executes) as (row, _):
         _close(row, outcome=Conflict.Outcome.REWORK, how="retry")
@@ -32,8 +32,8 @@ def retry(*, sortie: UUID, executes: bool) -> Sortie:
 def replace(*, sortie: UUID, revision: str, executes: bool) -> Sortie:
     """Take a branch, tag or commit of the user's repository as the resolved version of the sortie's change.
 
-    It must merge with the branch of the mission, and is verified like any other change when it lands. Invalid if it
-    does not exist; Conflict if it does not merge, or as for `retry`.
+    It must merge with the branch of the mission, and is verified like any other change when it lands. Raises Invalid if
+    it does not exist; Conflict if it does not merge, or as for `retry`.
     """
     row = Sortie.objects.select_related("mission").get(id=sortie)
     rights.require_for_mission(mission=row.mission_id, executes=executes)
@@ -62,7 +62,7 @@ def replace(*, sortie: UUID, revision: str, executes: bool) -> Sortie:
 def drop(*, sortie: UUID) -> Sortie:
     """Drop the change: the sortie is cancelled, and those that need it are skipped. Its commit is kept in the mirror.
 
-    Conflict as for `retry`.
+    Raises Conflict as for `retry`.
     """
     with _decision(sortie, executes=True) as (row, change):
         Change.objects.filter(id=change.id).update(state=Change.State.KEPT)
@@ -93,11 +93,11 @@ def _conflicted(row: Sortie) -> Change:
 
 
 def _merge_base(workspace: Workspace, commit: str) -> str:
-    """The common ancestor of the resolved version and the branch. Conflict if they do not merge."""
+    """The common ancestor of the resolved version and the branch. Raises Conflict if they do not merge."""
     store = repositories.mirror(workspace.repository)
     tip = repositories.tip(store, workspace.branch, start=workspace.base_commit)
-    found = git.execute("merge-base", tip, commit, at=store)
-    if found.returncode:
+    base = git.execute("merge-base", tip, commit, at=store)
+    if base.returncode:
         raise errors.Conflict(f"{commit[:12]} has no history in common with {workspace.branch}.")
     merged = merging.merge(store, onto=tip, commit=commit)
     if not merged.clean:
@@ -107,7 +107,7 @@ def _merge_base(workspace: Workspace, commit: str) -> str:
             hint=f"Merge the branch into it first: git pull {store} {workspace.branch}",
             over_http="Merge the branch of the mission into it first (POST missions/{id}/merge creates it).",
         )
-    return found.stdout.decode().strip()
+    return base.stdout.decode().strip()
 
 
 def _close(row: Sortie, *, outcome: Conflict.Outcome, how: str, **facts: str) -> None:
@@ -123,7 +123,7 @@ def _continue(row: Sortie, *, why: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.operations", "resolve"), {"sortie": row.id, "why": why})
         if not cursor.rowcount:
-            raise errors.Conflict(f"{ids.encode(ids.SORTIE, row.id)} does not wait for a person any more.")
+            raise errors.Conflict(f"{ids.encode(ids.SORTIE, row.id)} no longer waits for a person.")
 
 
 def _read(sortie: UUID) -> Sortie:

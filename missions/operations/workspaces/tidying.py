@@ -29,11 +29,11 @@ from missions.workspaces.copies import Copy
 log = logging.getLogger("fleet.workspaces")
 
 MAX_FILES = 1_000  # paths that a change names
-UNSUCCESSFUL_FOR = timedelta(days=1)  # how long the background duty leaves copies of unsuccessful sorties to people
+UNSUCCESSFUL_FOR = timedelta(days=1)  # how long the background duty keeps copies of unsuccessful sorties for inspection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class KeptFolder:
     """A folder that is not removed, and why."""
 
     path: Path
@@ -48,7 +48,7 @@ def ended(*, before: datetime | None = None) -> list[UUID]:
     return list(rows.order_by("id").values_list("id", flat=True))
 
 
-def remove_copies(sorties: list[UUID]) -> tuple[int, list[Kept]]:
+def remove_copies(sorties: list[UUID]) -> tuple[int, list[KeptFolder]]:
     """Remove the copies of these sorties. Returns how many, and those that contain work that cannot be committed."""
     removed, kept = 0, []
     for sortie in sorties:
@@ -56,7 +56,7 @@ def remove_copies(sorties: list[UUID]) -> tuple[int, list[Kept]]:
             removed += _remove_copy(sortie)
         except (errors.FleetError, OSError) as fault:
             path = copies.of(sortie=sortie, store=Path()).path
-            kept.append(Kept(path=path, reason=str(fault)))
+            kept.append(KeptFolder(path=path, reason=str(fault)))
             log.info("%s is kept: %s", path, fault)
     copies.sweep()
     return removed, kept
@@ -68,15 +68,15 @@ def tidy() -> int:
     return removed
 
 
-def unknown_copies() -> list[Kept]:
-    """Copies of sorties that the database does not know: of another database, perhaps. They are not removed."""
+def unknown_copies() -> list[KeptFolder]:
+    """Copies of sorties that are not in the database, perhaps because they belong to another one. They are not removed."""
     found = copies.existing()
     known = set(Sortie.objects.filter(id__in=found).values_list("id", flat=True))
     paths = (copies.of(sortie=sortie, store=Path()).path for sortie in sorted(found - known))
-    return [Kept(path=path, reason="Its sortie is not in the database.") for path in paths]
+    return [KeptFolder(path=path, reason="Its sortie is not in the database.") for path in paths]
 
 
-def unused_mirrors() -> tuple[list[Path], list[Kept]]:
+def unused_mirrors() -> tuple[list[Path], list[KeptFolder]]:
     """The mirrors that no mission uses: those that can be removed, and those that still contain work."""
     found = repositories.mirrors()
     used = {repositories.mirror(name) for name in Workspace.objects.values_list("repository", flat=True).distinct()}
@@ -85,7 +85,7 @@ def unused_mirrors() -> tuple[list[Path], list[Kept]]:
         if path in used:
             continue
         if repositories.has_work(path):
-            kept.append(Kept(path=path, reason="No mission uses it, but it contains commits or checkpoints."))
+            kept.append(KeptFolder(path=path, reason="No mission uses it, but it contains commits or checkpoints."))
         else:
             removable.append(path)
     return removable, kept
@@ -103,7 +103,7 @@ def remove_mirrors() -> int:
 def _remove_copy(sortie: UUID) -> bool:
     """Remove a copy, unless its sortie has been reopened.
 
-    First its uncommitted work is stored. Only once that is certain, the folders are renamed.
+    Its uncommitted work is stored first; the folders are renamed only once that has succeeded.
     """
     with _locked(sortie) as row:
         if row is None:
@@ -143,7 +143,7 @@ def _may_have_uncommitted(row: Sortie) -> bool:
 
 
 def _keep_uncommitted(row: Sortie, copy: Copy) -> None:
-    """Commit what the last attempt left. commits.Refused if it may not be committed."""
+    """Commit what the last attempt left. Raises commits.Refused if it may not be committed."""
     commit = commits.commit(
         copy,
         base=copy.base,

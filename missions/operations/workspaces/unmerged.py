@@ -57,19 +57,19 @@ def of_mission(mission: UUID) -> Unmerged:
 
 
 def among(missions: Iterable[UUID]) -> list[Unmerged]:
-    """Those of these missions that have unmerged work."""
+    """The unmerged work of those of these missions that have any."""
     with_workspace = Workspace.objects.filter(mission__in=list(missions), discarded_at=None).order_by("mission")
-    found = (of_mission(mission) for mission in with_workspace.values_list("mission", flat=True))
-    return [unmerged for unmerged in found if unmerged]
+    work = (of_mission(mission) for mission in with_workspace.values_list("mission", flat=True))
+    return [unmerged for unmerged in work if unmerged]
 
 
 def _is_merged(workspace: Workspace, store: Path, tip: str) -> bool:
-    """Whether a ref of the user's repository contains the commit; on a server, whether a merge of it was verified."""
+    """Whether a ref of the user's repository contains the commit. For one on a server: whether its merge was verified."""
     if repositories.is_address(workspace.repository):
-        recorded = merging.recorded(workspace.mission_id)
-        return any(tip == merged or repositories.contains(store, commit=tip, ref=merged) for merged in recorded)
+        merged_tips = merging.merged_tips(workspace.mission_id)
+        return any(tip == merged or repositories.contains(store, commit=tip, ref=merged) for merged in merged_tips)
     try:
-        found = git.execute("for-each-ref", "--count=1", "--contains", tip, at=Path(workspace.repository))
+        completed = git.execute("for-each-ref", "--count=1", "--contains", tip, at=Path(workspace.repository))
     except git.GitError:
         return False
-    return found.returncode == 0 and bool(found.stdout.strip())
+    return completed.returncode == 0 and bool(completed.stdout.strip())

@@ -16,7 +16,7 @@ def test_a_schedule_is_paused_resumed_and_run() -> None:
     boss, schedule = web.superuser(), schedules.create()
     assert "Paused: 1" in act(boss, "pause", schedule)
     assert Schedule.objects.get().reason == "By boss in the admin."
-    assert "is paused already" in act(boss, "pause", schedule)
+    assert "is already paused" in act(boss, "pause", schedule)
     assert "Resumed: 1" in act(boss, "resume", schedule)
     assert not Schedule.objects.get().paused
     assert "Requested: 1" in act(boss, "run", schedule)

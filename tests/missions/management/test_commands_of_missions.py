@@ -80,9 +80,9 @@ def test_wrong_usage_exits_with_2_and_prints_the_usage(arguments: list[str]) -> 
 @pytest.mark.parametrize(
     ("state", "order", "message"),
     [
-        ("running", "resume", "The mission is running already."),
-        ("paused", "pause", "The mission is paused already."),
-        ("cancelling", "cancel", "The mission is being cancelled already."),
+        ("running", "resume", "The mission is already running."),
+        ("paused", "pause", "The mission is already paused."),
+        ("cancelling", "cancel", "The mission is already being cancelled."),
         ("cancelling", "pause", "The mission is being cancelled; it cannot be paused."),
         ("planned", "pause", "The mission has not been started; it cannot be paused."),
         ("failed", "resume", "The mission has ended (failed); it cannot be resumed. Retry it."),

@@ -43,7 +43,7 @@ def test_an_agent_holds_at_most_its_concurrency() -> None:
     fleet.launch({f"s{n}": {} for n in range(4)})
     agent = external_agents.register(agent_type="backend", concurrency=2).id
     first, _ = external_agents.claim(agent=agent, want=3)
-    with pytest.raises(errors.Conflict, match="holds 2 sorties, which is its concurrency"):
+    with pytest.raises(errors.Conflict, match="holds 2 sorties, as many as its concurrency allows"):
         external_agents.claim(agent=agent)
     external_agents.complete(token=first.token)
     assert len(external_agents.claim(agent=agent, want=3)) == 1

@@ -84,7 +84,7 @@ def test_the_branch_of_another_users_mission_is_refused(roots: Path, ann: User) 
     project = repository.create(roots / "project", {"a": "1"})
     first = launch(project.path, by=ann)
     bob = User.objects.create_user("bob")
-    with pytest.raises(errors.Invalid, match="is that of another user's mission"):
+    with pytest.raises(errors.Invalid, match="belongs to another user's mission"):
         launch(project.path, by=bob, branch=first.workspace.branch)
     launch(project.path, by=ann, branch=first.workspace.branch)
     launch(project.path, by=None, operator=True, branch=first.workspace.branch)

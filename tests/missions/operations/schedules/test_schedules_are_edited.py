@@ -106,7 +106,7 @@ def test_a_paused_schedule_has_no_ticks_and_goes_on_from_now_when_resumed() -> N
     schedule.refresh_from_db()
     assert (schedule.paused, schedule.reason, schedule.next_at) == (True, "Holidays", None)
     assert schedules.drain() == []
-    with pytest.raises(errors.Conflict, match="paused already"):
+    with pytest.raises(errors.Conflict, match="already paused"):
         operations.pause(schedule=schedule.id)
     resumed = operations.resume(schedule=schedule.id, executes=True)
     assert (resumed.paused, resumed.reason) == (False, "")
