@@ -19,7 +19,7 @@ UNHEALTHY = 1
 
 def add_arguments(actions: Any) -> None:
     list_parser = actions.add_parser("list", help="list the live agents and their sorties")
-    list_parser.add_argument("--all", action="store_true", help="also agents that have ended")
+    list_parser.add_argument("--all", action="store_true", help="include agents that have ended")
     status = actions.add_parser("status", help="show nodes and slots in use, or everything about one agent")
     agent = status.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
     completion.complete(agent, by=completion.agents)

@@ -26,7 +26,7 @@ FAILED, TIMED_OUT = 1, 3
 
 
 def add_arguments(actions: Any) -> None:
-    spawn = actions.add_parser("spawn", help="start agents of a type, and give them a task if there is one")
+    spawn = actions.add_parser("spawn", help="start agents of a type, optionally with a task")
     completion.complete(spawn.add_argument("type", metavar="TYPE"), by=completion.types)
     spawn.add_argument(
         "task", metavar="TASK", nargs="?", help="a prompt, launched and watched as a mission of one sortie"
@@ -42,7 +42,7 @@ def add_arguments(actions: Any) -> None:
         agent_lists.add_filters(parser)
         parser.add_argument("--all", action="store_true", help="every live agent")
         parser.add_argument("--reason", default="", help="recorded with the agent")
-        parser.add_argument("--no-wait", action="store_true", help="do not wait until it is done")
+        parser.add_argument("--no-wait", action="store_true", help="return without waiting for the result")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
     cordon = actions.add_parser("cordon", help="keep new agents off nodes; their current agents stay")
     uncordon = actions.add_parser("uncordon", help="allow new agents on nodes again")
@@ -62,7 +62,7 @@ def add_spawn_options(parser: Any) -> None:
     parser.add_argument(
         "--concurrency", type=arguments.count, help="sorties at once per agent (default: the type's setting)"
     )
-    parser.add_argument("--no-wait", action="store_true", help="do not wait until it is done")
+    parser.add_argument("--no-wait", action="store_true", help="return without waiting for the result")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -102,12 +102,12 @@ def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
         spawned = agents.spawn(
             type=options["type"], count=options["count"], node=options["node"], concurrency=options["concurrency"]
         )
-    except agents.NoCapacity as full:
-        running = _staying(options["type"]).count() if task else 0
+    except agents.NoCapacity as fault:
+        running = _not_ending(options["type"]).count() if task else 0
         if not running:
             raise
-        who = "The running agent" if running == 1 else f"One of the {running} running agents"
-        command.say(f"{full.message} {who} gets the task.")
+        recipient = "The running agent" if running == 1 else f"One of the {running} running agents"
+        command.say(f"{fault.message} {recipient} gets the task.")
         spawned = []
     if not options["no_wait"]:
         spawned = _wait_for_reports(command, spawned)
@@ -130,8 +130,8 @@ def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
     return code
 
 
-def _staying(type: str) -> QuerySet[Agent]:
-    """The live agents of a type that have no order to end."""
+def _not_ending(type: str) -> QuerySet[Agent]:
+    """The live agents of a type that have not been ordered to end."""
     return Agent.objects.filter(type=type, state__in=Agent.LIVE, order__in=("", Agent.Order.RESTART)).exclude(
         state=Agent.State.DRAINING
     )
@@ -178,7 +178,7 @@ def _launch(task_plan: tuple[plan.Plan, str], task: str) -> Mission:
 def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
     selected = [queries.find(reference) for reference in options["agents"]]
     if not selected and not (options["all"] or options["type"] or options["node"]):
-        raise errors.Invalid("No agents are named.", hint="Name them, or give --type, --node or --all.")
+        raise errors.Invalid("No agents are selected.", hint="Name agents, or use --type, --node or --all.")
     selected = selected or agent_lists.select(options)
     order = Agent.Order.DRAIN
     if options["action"] == "terminate":
@@ -206,7 +206,7 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
         code = _wait_for_ends(command, ordered, limited=order != Agent.Order.DRAIN)
     types = AgentType.objects.filter(agent__in=ordered, enabled=True, external=False, autoscale=False).distinct()
     for name in types.values_list("name", flat=True):
-        if not _staying(name).exists():
+        if not _not_ending(name).exists():
             command.say(
                 f"No agent of type {name} is left, and none starts by itself: its queued sorties wait. "
                 f"Start one: {invocation.command('fleet_agents', 'spawn', name)}"
@@ -218,7 +218,7 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _wait_for_ends(command: OperatorCommand, ordered: Collection[Agent], *, limited: bool) -> int:
-    """Wait until the agents have ended; `limited`: not longer than an end by order can take. A drain has no limit."""
+    """Wait until the agents have ended. `limited`: give up after the longest time that ending can take, except by a drain."""
     limit_s = settings.FLEET_DRAIN_S + 3 * settings.FLEET_GRACE_S + settings.FLEET_LEASE_S
     deadline = time.monotonic() + limit_s if limited else None
     waiting = {agent.id for agent in ordered}

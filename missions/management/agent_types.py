@@ -36,7 +36,7 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
         changes = {setting: options[setting] for setting in types.SETTINGS if options[setting] is not None}
         if not changes:
             raise errors.Invalid(
-                "No setting to change is given.",
+                "No setting was given.",
                 hint=f"For example: {invocation.command('fleet_agents', 'type', 'set', options['type'], '--concurrency', '4')}",
             )
         agent_type = types.change(name=options["type"], changes=changes)
@@ -58,7 +58,7 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _format(value: Any) -> str:
-    """A setting as `type set` takes it: booleans as `on` or `off`, lists as JSON."""
+    """A setting in the syntax of `type set`: booleans as `on` or `off`, lists as JSON."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)

@@ -82,7 +82,7 @@ def _row(item: dict[str, Any], width: int | None) -> str:
 
 
 def _reason(item: dict[str, Any]) -> str:
-    """Why a sortie is in its state; of one that is retried, why its last attempt failed."""
+    """Why a sortie is in its state. For one that is retried: why its last attempt failed."""
     if item["waits_on"] == WaitsOn.PERSON:
         return str(item["waits_for"])
     return str(item["error"] or item["waits_for"] or item["note"] or "")
@@ -169,7 +169,7 @@ def write_output(stream: str, text: str, *, raw: bool = False) -> None:
 
 def write_interleaved(pieces: Iterable[Piece], *, raw: bool = False) -> bool:
     """Print the output of several sorties line by line, prefixed with their keys. Return whether there was any."""
-    unfinished: dict[tuple[str, int, str], str] = {}  # the last line of each source, until its end has come
+    unfinished: dict[tuple[str, int, str], str] = {}  # the last line of each source, while it is incomplete
     labels: dict[tuple[str, int, str], str] = {}
     for piece in pieces:
         source = piece["sortie"], piece["attempt"], piece["stream"]

@@ -24,10 +24,10 @@ ACTIONS = ("diff", "conflicts", "resolve", "merge", "discard")
 
 
 def add_arguments(action: Callable[[str, str], ArgumentParser]) -> None:
-    """Add the actions. `action` creates the parser of one."""
+    """Add the actions. `action` creates the parser of an action."""
     diff = action("diff", "show what a mission or one sortie has changed in the repository, including running work")
-    conflicts = action("conflicts", "list the conflicts between the sorties of a mission, and what was done about them")
-    resolve = action("resolve", "decide about the conflict of a sortie that waits for a person")
+    conflicts = action("conflicts", "list the conflicts between the sorties of a mission, and how they were resolved")
+    resolve = action("resolve", "resolve a conflict that is waiting for a person")
     merge = action("merge", "merge what a mission has landed into a branch of the user's repository")
     discard = action("discard", "remove the branch, the commits and the copies of a mission that has ended")
     for parser in (diff, conflicts, resolve, merge, discard):
@@ -40,11 +40,11 @@ def add_arguments(action: Callable[[str, str], ArgumentParser]) -> None:
     completion.complete(*sorties, by=completion.sorties)
     form = diff.add_mutually_exclusive_group()
     form.add_argument("--stat", action="store_true", help="only list the changed files")
-    form.add_argument("--raw", action="store_true", help="print exactly the patch, with binary files, for `git apply`")
+    form.add_argument("--raw", action="store_true", help="print the exact patch, with binary files, for `git apply`")
     decision = resolve.add_mutually_exclusive_group(required=True)
     decision.add_argument("--retry", action="store_true", help="another attempt of the sortie resolves it")
     decision.add_argument(
-        "--from", metavar="REF", dest="revision", help="take this branch or commit of the repository as its change"
+        "--from", metavar="REF", dest="revision", help="replace its change by this branch or commit of the repository"
     )
     decision.add_argument("--drop", action="store_true", help="drop the change; the sortie is cancelled")
     merge.add_argument("--into", metavar="BRANCH", default="", help="default: the name of the mission's own branch")
@@ -80,7 +80,9 @@ def _diff(command: OperatorCommand, mission: Mission, sortie: Sortie | None, opt
     else:
         work = diffs.of_mission(mission, binary=options["raw"])
         parts = [(work.workspace.branch, "landed", work.landed)]
-        parts += [(one.sortie.key, one.state, one.diff) for one in work.unmerged]
+        parts += [
+            (unmerged_work.sortie.key, unmerged_work.state, unmerged_work.diff) for unmerged_work in work.unmerged
+        ]
     if options["json"]:
         command.show(work.as_json())
     elif not any(diff.files for _, _, diff in parts):
@@ -138,14 +140,14 @@ def _conflicts(command: OperatorCommand, mission: Mission, options: dict[str, An
 
 
 def _conflict(row: Conflict) -> str:
-    whom = f"with {', '.join(row.others[:5])}" if row.others else ""
+    others = f"with {', '.join(row.others[:5])}" if row.others else ""
     files = f"in {', '.join(row.files[:5])}" if row.files else ""
     more = f"and {len(row.files) - 5:,} more files" if len(row.files) > 5 else ""
     attempt = f"attempt {row.attempt}" if row.attempt else ""
     by = f"by {row.by}" if row.by else ""
     outcome = "waits for a person" if row.outcome == Conflict.Outcome.PERSON else row.outcome or "open"
-    what = " ".join(part for part in (row.sortie.key, attempt, row.kind, whom, files, more) if part)
-    return lines.one_line(f"{row.created_at:%Y-%m-%d %H:%M:%S}  {what}: {outcome} {by}".rstrip())
+    description = " ".join(part for part in (row.sortie.key, attempt, row.kind, others, files, more) if part)
+    return lines.one_line(f"{row.created_at:%Y-%m-%d %H:%M:%S}  {description}: {outcome} {by}".rstrip())
 
 
 def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options: dict[str, Any]) -> int:
@@ -200,8 +202,8 @@ def _discard(command: OperatorCommand, mission: Mission, options: dict[str, Any]
         again = invocation.command("fleet_mission", "discard", mission.ref, "--yes")
         shared = discarding.is_shared(workspace)
         kept = f" {lines.one_line(workspace.branch)} stays, because another mission uses it." if shared else ""
-        doomed = "Its commits and copies" if shared else "Its branch, commits and copies"
-        command.say(f"{doomed} would be removed.{kept} Remove them: {again}")
+        targets = "Its commits and copies" if shared else "Its branch, commits and copies"
+        command.say(f"{targets} would be removed.{kept} Remove them: {again}")
     return 0
 
 

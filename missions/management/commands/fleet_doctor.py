@@ -94,7 +94,7 @@ def _git() -> Finding:
 
 
 def _limits() -> Iterator[Finding]:
-    """By what attempts are limited: those of the nodes on this host, or else of a node that is started like this."""
+    """What enforces the limits of attempts: on the nodes of this host, or else on a node that is started like this."""
     try:
         pids = operations.pids_of_nodes_on_this_host()
     except Error:  # another check reports it
@@ -148,7 +148,7 @@ def _services() -> Iterator[Finding]:
             f"Apply them: {invocation.command('migrate')}" if pending else "",
         )
         if not pending:
-            yield from _trail()
+            yield from _audit_trail()
             yield from _agents(start)
             yield from _prompts()
     except Error as fault:
@@ -161,7 +161,7 @@ def _services() -> Iterator[Finding]:
         yield Finding("redis", False, str(fault), start)
 
 
-def _trail() -> Iterator[Finding]:
+def _audit_trail() -> Iterator[Finding]:
     gaps = protection.gaps()
     if not gaps:
         yield Finding("audit trail", True, "the application can only add to it")
@@ -185,7 +185,7 @@ def _agents(start: str) -> Iterator[Finding]:
 
 
 def _prompts() -> Iterator[Finding]:
-    """Whether the program that reads a type's prompts is on this host."""
+    """Whether the program that takes a type's prompts is installed on this host."""
     for agent_type in AgentType.objects.filter(enabled=True, external=False).exclude(prompt_argv=[]):
         program = str(agent_type.prompt_argv[0])
         if "/" in program and not program.startswith("/"):

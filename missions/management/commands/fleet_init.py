@@ -24,7 +24,7 @@ class Command(OperatorCommand):
         "Create a new fleet in a folder: its data in .fleet, its settings, and a plan of a first mission. Files that exist "
         "are kept.\n\n"
         "Commands use the fleet of the nearest such folder, from the current one upwards. With FLEET_HOME, or in a "
-        "checkout of the project, the folder is given, and only a missing settings file is created."
+        "checkout of the project, the folder is fixed, and only a missing settings file is created."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -32,13 +32,13 @@ class Command(OperatorCommand):
 
     def act(self, **options: Any) -> int:
         if os.environ.get("FLEET_HOME", "").strip() or home.is_checkout(settings.BASE_DIR):
-            return self._in_the_given_home(options["folder"])
+            return self._init_fixed_home(options["folder"])
         folder = Path(options["folder"] or os.curdir).resolve()
         folders.check_folder(str(folder))
         new = home.Home(folder / home.NAME)
         credentials.ensure(new)
         home.record_folder(folder)
-        self.say(f"The fleet of {folder} is created:")
+        self.say(f"Created a fleet in {folder}:")
         self._create(new.root / environment_file.NAME, "settings, and keys that agents need", of=folder, private=True)
         self._create(folder / PLAN, "the plan of a first mission", of=folder)
         for ignored in (new.root, new.checkpoints("").parent):
@@ -55,11 +55,11 @@ class Command(OperatorCommand):
             self.say(f"  {command:<32} {meaning}")
         return 0
 
-    def _in_the_given_home(self, folder: str | None) -> int:
+    def _init_fixed_home(self, folder: str | None) -> int:
         root = settings.FLEET_HOME.root
         if folder:
             raise errors.Invalid(
-                f"The fleet's folder is {root} here: FLEET_HOME or the checkout says so.",
+                f"FLEET_HOME or the checkout fixes the fleet's folder to {root}.",
                 hint=f"Leave out FOLDER, or set FLEET_HOME={Path(folder).resolve() / home.NAME}.",
             )
         self.say(f"The fleet's folder is {root}:")
@@ -68,11 +68,11 @@ class Command(OperatorCommand):
 
     def _create(self, path: Path, meaning: str, *, of: Path, private: bool = False) -> None:
         new = _write(path, TEMPLATES.joinpath(path.name).read_text(encoding="utf-8"), private=private)
-        self.say(f"  {path.relative_to(of)!s:<22} {meaning}{'' if new else ' (it was there already)'}")
+        self.say(f"  {path.relative_to(of)!s:<22} {meaning}{'' if new else ' (exists already)'}")
 
 
 def _write(path: Path, text: str, *, private: bool = False) -> bool:
-    """Write a new file. Returns False if there is one."""
+    """Create a file. Return False if it exists already."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
     except FileExistsError:

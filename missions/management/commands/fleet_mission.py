@@ -1,5 +1,5 @@
 """`manage.py fleet_mission validate|run|create|list|show|watch|wait|logs|artifacts|cancel|pause|resume|retry`,
-and what `workspace_actions` has: `diff|conflicts|resolve|merge|discard`."""
+and the actions of `workspace_actions`: `diff|conflicts|resolve|merge|discard`."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Command(OperatorCommand):
             refused = plan.with_line(fault=fault, text=text, context=context)
             if not options["json"] or not isinstance(refused, plan.PlanError):
                 raise refused from None
-            self.show({"valid": False, "faults": [each.as_json() for each in refused.faults], "warnings": []})
+            self.show({"valid": False, "faults": [entry.as_json() for entry in refused.faults], "warnings": []})
             return refused.exit_code
         warnings = plan.warnings(parsed)
         if options["json"]:

@@ -21,8 +21,8 @@ class Command(OperatorCommand):
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         listing = actions.add_parser("list", help="list reservations, of all missions or of one")
         completion.complete(listing.add_argument("mission", nargs="?", metavar="MISSION"), by=completion.missions)
-        listing.add_argument("--all", action="store_true", help="also those that have ended or been released")
-        release = actions.add_parser("release", help="release reservations although their sorties may still run")
+        listing.add_argument("--all", action="store_true", help="include those that have ended or been released")
+        release = actions.add_parser("release", help="release reservations, even if their sorties are still running")
         release.add_argument("reservations", nargs="+", metavar="RESERVATION", help="an id from the list")
         for action in (listing, release):
             action.add_argument("--json", action="store_true", help="print one JSON document")
@@ -42,12 +42,13 @@ class Command(OperatorCommand):
         missions = Mission.objects.all()
         if options["mission"]:
             missions = missions.filter(id=reads.find(options["mission"]).id)
-        found = list(reservations.as_json(reservations.rows(missions=missions, ended=options["all"])))
+        rows = list(reservations.as_json(reservations.rows(missions=missions, ended=options["all"])))
         if options["json"]:
-            self.show(found)
-        elif not found:
+            self.show(rows)
+            return 0
+        if not rows:
             self.say("No files are reserved.")
-        for row in found if not options["json"] else ():
+        for row in rows:
             self.stdout.write(_line(row))
         return 0
 

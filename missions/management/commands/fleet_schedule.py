@@ -1,4 +1,4 @@
-"""`manage.py fleet_schedule create|change|list|show|preview|pause|resume|run|delete`: missions on a cron expression."""
+"""`manage.py fleet_schedule create|change|list|show|preview|pause|resume|run|delete`: missions on a cron schedule."""
 
 from __future__ import annotations
 
@@ -47,23 +47,25 @@ class Command(OperatorCommand):
             parser.add_argument("--json", action="store_true", help="print one JSON document")
             return parser
 
-        create = action("create", "create a schedule; what it would launch is checked at once")
+        create = action("create", "create a schedule, and check it as if it were launched now")
         create.add_argument("name", help="a name of your choice")
         create.add_argument("plan", nargs="?", help="a YAML or JSON file, or - for standard input")
         change = action("change", "change a schedule; a new expression or zone applies from now on")
         listing = action("list", "list the schedules")
         show = action("show", "show a schedule, its next times and its last ticks")
         preview = action("preview", "list the next times of an expression")
-        pause = action("pause", "pause a schedule: no further times until it is resumed")
-        resume = action("resume", "resume a schedule from now on")
-        run = action("run", "launch a schedule now; its next time stays as it is")
+        pause = action("pause", "pause a schedule: nothing is launched until it is resumed")
+        resume = action("resume", "resume a schedule; times missed during the pause are not caught up")
+        run = action("run", "launch a schedule now; its next scheduled time does not change")
         delete = action("delete", "delete a schedule; its missions stay")
         for parser_ in (change, show, pause, resume, run, delete):
             schedule = parser_.add_argument("schedule", help="its name or id")
             completion.complete(schedule, by=completion.schedules)
         for parser_ in (create, change):
             _add_settings(parser_, required=parser_ is create)
-        create.add_argument("--owner", metavar="USER", help="run it with the rights of this user, not the operator's")
+        create.add_argument(
+            "--owner", metavar="USER", help="run it with the permissions of this user, not the operator's"
+        )
         create.add_argument("--paused", action="store_true", help="create it paused")
         change.add_argument("--name", help="a new name")
         change.add_argument("--plan", help="launch this plan from now on: a file, or - for standard input")
@@ -143,7 +145,7 @@ class Command(OperatorCommand):
         if options["json"]:
             self.show(schedules.tick_as_json(tick))
         elif tick.mission is None:
-            self.say(f"It waits: {tick.reason}")
+            self.say(f"Waiting: {tick.reason}")
         else:
             self.say(f"{tick.mission.ref}: {lines.one_line(tick.mission.name)}")
             self.say(f"Watch it: {invocation.command('fleet_mission', 'watch', tick.mission.ref)}")
@@ -153,12 +155,13 @@ class Command(OperatorCommand):
         rows = schedules.rows()
         if options["owner"]:
             rows = rows.filter(owner=schedules.owner(options["owner"]))
-        found = schedules.as_json(list(rows))
+        summaries = schedules.as_json(list(rows))
         if options["json"]:
-            self.show(found)
-        elif not found:
+            self.show(summaries)
+            return 0
+        if not summaries:
             self.say("There are no schedules.")
-        for row in found if not options["json"] else ():
+        for row in summaries:
             last = f"last {row['last']['outcome']}" if row["last"] else "no tick yet"
             state = "paused" if row["paused"] else _clock(row["next_at"], row["timezone"])
             name, owner = lines.one_line(row["name"]), lines.one_line(row["owner"] or "operator")
@@ -215,23 +218,27 @@ def _add_settings(parser: ArgumentParser, *, required: bool) -> None:
         help="an input of the plan; may contain {{ schedule.at }}, {{ schedule.date }} or {{ schedule.name }}",
     )
     parser.add_argument(
-        "--folder", help="what relative paths start from (default: the current folder; with --owner: none)"
+        "--folder", help="the folder that relative paths start from (default: the current folder; with --owner: none)"
     )
-    parser.add_argument("--overlap", choices=Overlap.values, help="while an earlier mission runs (default: skip)")
     parser.add_argument(
-        "--catch-up", choices=CatchUp.values, help="for times at which no control loop ran (default: once)"
+        "--overlap", choices=Overlap.values, help="what to do while an earlier mission runs (default: skip)"
+    )
+    parser.add_argument(
+        "--catch-up",
+        choices=CatchUp.values,
+        help="what to do about times missed while no control loop ran (default: once)",
     )
     parser.add_argument(
         "--deadline",
         dest="deadline_s",
         type=plan_arguments.duration,
         metavar="DURATION",
-        help="skip a time that is later than this; 0: none (default: 0)",
+        help="skip a launch that is later than this; 0: never (default: 0)",
     )
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the command line names."""
+    """The settings given on the command line."""
     settings = {name: options[name] for name in OPTIONS if options.get(name) is not None}
     if options["param"]:
         settings["params"] = arguments.pairs(options["param"], option="--param")
@@ -247,9 +254,9 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
 def _next(row: Schedule) -> str:
     if row.paused:
         return f"It is paused. {row.reason}".strip()
-    return f"Next: {_clock(row.next_at.isoformat(), row.timezone)}" if row.next_at else "It has no further times."
+    return f"Next: {_clock(row.next_at.isoformat(), row.timezone)}" if row.next_at else "Nothing more will be launched."
 
 
 def _clock(at: str | None, timezone: str) -> str:
-    """A time on the clocks of a zone, to the minute."""
+    """A local time in a time zone, to the minute."""
     return f"{cron.local(datetime.fromisoformat(at), timezone):%Y-%m-%d %H:%M %Z}" if at else "–"

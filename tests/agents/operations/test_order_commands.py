@@ -116,4 +116,4 @@ def test_a_task_can_be_launched_without_watching_it(kind: str) -> None:
 def test_an_order_without_agents_asks_for_them(host: Host) -> None:
     done = agents("drain")
     assert done.code == 2
-    assert "No agents are named." in done.err
+    assert "No agents are selected." in done.err

@@ -32,7 +32,7 @@ def test_settings_are_changed_and_shown() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "No setting to change is given."),
+        ([], "No setting was given."),
         (["--prompt-argv", '"cat"'], "Pass a JSON list of strings"),
         (["--prompt-argv", "cat"], "is not JSON"),
         (["--env-allow", '["A B"]'], "Pass a JSON list of strings"),

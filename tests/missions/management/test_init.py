@@ -33,7 +33,7 @@ def test_a_missing_settings_file_is_created_for_its_user_alone(file: Path) -> No
 
 def test_a_file_that_exists_is_kept(file: Path) -> None:
     file.write_text("FLEET_LOG=json\n")
-    assert "(it was there already)" in console.manage("fleet_init").err
+    assert "(exists already)" in console.manage("fleet_init").err
     assert file.read_text() == "FLEET_LOG=json\n"
 
 
