@@ -35,7 +35,7 @@ class TallyMark(models.Model):
     id = models.SmallIntegerField(primary_key=True)
     snapshot = models.TextField()  # every event visible in it has been counted
     settled = models.BigIntegerField(default=0)  # events up to this id are counted, and none can still appear
-    drawn = models.BigIntegerField(default=0)  # the last event id that had been drawn when this row was written
+    drawn = models.BigIntegerField(default=0)  # the last event id that had been allocated when this row was written
     coming = models.BigIntegerField(default=0)  # the next value of `settled`,
     coming_xid = models.BigIntegerField(default=0)  # once all transactions before this one have ended
     at = models.DateTimeField(db_default=Now())  # when `drawn` was read
@@ -43,7 +43,7 @@ class TallyMark(models.Model):
 
 
 class Alert(models.Model):
-    """Something that operators should look at now. The row is deleted when it is over; its events remain."""
+    """A condition that operators should look at now. The row is deleted when it is cleared; its events remain."""
 
     rule = models.CharField(max_length=30)
     subject = models.CharField(max_length=100)  # an agent type, a mission's id, or a service and its host

@@ -24,7 +24,7 @@ class Mission(models.Model):
     stop_on_failure = models.BooleanField(default=False)
     max_running = models.PositiveIntegerField(default=0)  # limit of its queued and running sorties; 0: none
     inputs = models.JSONField(default=dict, encoder=values.Encoder)
-    # Those of the plan, which also apply to sorties added at run time.
+    # The plan's defaults, which also apply to sorties added at run time.
     defaults = models.JSONField(default=dict, encoder=values.Encoder)
     # Its plan's policy for checkpoints: every_s, sorties, at and on; settings apply to what is missing.
     checkpoints = models.JSONField(default=dict, db_default={})
@@ -33,7 +33,7 @@ class Mission(models.Model):
     readable = models.JSONField(default=list, db_default=[])
     plan = models.TextField(blank=True)  # its text, as launched
     executes = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code
-    template = models.CharField(max_length=60, blank=True, default="", db_default="")  # it was launched from, if any
+    template = models.CharField(max_length=60, blank=True, default="", db_default="")  # that it was launched from
     origin = models.CharField(
         max_length=300, blank=True, default="", db_default=""
     )  # what it was forked or imported from
@@ -43,7 +43,7 @@ class Mission(models.Model):
     )
     reason = models.CharField(max_length=500, blank=True)  # why it is paused, cancelled or failed
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False)
-    # The team that may see it too.
+    # A team that may also see it.
     team = models.ForeignKey("auth.Group", null=True, blank=True, on_delete=models.SET_NULL, db_index=False)
     created_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
@@ -142,17 +142,17 @@ class Sortie(models.Model):
     concurrency_key = models.CharField(max_length=200, null=True)
     waits_on = models.CharField(max_length=10, choices=WaitsOn, default="", db_default="")  # set while it is waiting
     waits_for = models.CharField(max_length=500, default="")  # why it waits or was skipped, beyond its state
-    # While it is ready: the sortie whose reservation it waits for. While it waits for a merge: the one to be merged first.
+    # While ready: the sortie whose reservation it waits for. While waiting for a merge: the sortie to be merged first.
     blocked_by = models.ForeignKey(
         "self", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False, related_name="+"
     )
     agent = models.ForeignKey("agents.Agent", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False)
     lease_until = models.DateTimeField(null=True)
     wake_at = models.DateTimeField(null=True)
-    ready_at = models.DateTimeField(null=True)  # since when it waits: when it became ready or was last queued
+    ready_at = models.DateTimeField(null=True)  # when it became ready or was last queued
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
-    # The sortie that added it at run time, which it follows in the plan's order.
+    # The sortie that added it at run time. In the plan's order it comes after that one.
     added_by = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False)
 
     brief: Brief

@@ -1,4 +1,4 @@
-"""Schedules: plans that are launched at the times of a cron expression, and what became of each time."""
+"""Schedules: plans that are launched at the times of a cron expression, and the outcome of each time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Overlap(models.TextChoices):
 
     SKIP = "skip"  # nothing is launched
     QUEUE = "queue"  # it waits until that mission has ended
-    ALLOW = "allow"  # it is launched all the same
+    ALLOW = "allow"  # it is launched anyway
     CANCEL = "cancel"  # that mission is cancelled; the tick waits until it has ended
 
 
@@ -23,12 +23,12 @@ class CatchUp(models.TextChoices):
     """What happens to ticks at which nothing could be launched, because no control loop ran."""
 
     ONCE = "once"  # the newest one is launched, late
-    SKIP = "skip"  # none is
-    ALL = "all"  # all are, up to FLEET_SCHEDULE_CATCH_UP of them
+    SKIP = "skip"  # none is launched
+    ALL = "all"  # all are launched, up to FLEET_SCHEDULE_CATCH_UP
 
 
 class Schedule(models.Model):
-    """A plan, or a template, that is launched at the times of a cron expression with the rights of its owner."""
+    """A plan or a template that is launched at the times of a cron expression, with the permissions of its owner."""
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     name = models.CharField(max_length=60)
@@ -43,19 +43,19 @@ class Schedule(models.Model):
     params = models.JSONField(default=dict, encoder=values.Encoder)  # may refer to the tick: {{ schedule.date }}
     folder = models.TextField(blank=True)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_index=False)
-    operator = models.BooleanField(default=False)  # created by the host's operator, with whose rights it runs
+    operator = models.BooleanField(default=False)  # created by the host's operator, with whose permissions it runs
     team = models.ForeignKey("auth.Group", null=True, blank=True, on_delete=models.SET_NULL, db_index=False)
     paused = models.BooleanField(default=False)
     reason = models.CharField(max_length=500, blank=True)  # why it is paused
     next_at = models.DateTimeField(null=True)  # the next tick; null: it is paused, or there is none within 50 years
-    lease_until = models.DateTimeField(null=True)  # until when a control loop has its next tick to itself
-    revision = models.IntegerField(default=1)  # rises with each change by a person
+    lease_until = models.DateTimeField(null=True)  # a control loop has claimed the next tick until then
+    revision = models.IntegerField(default=1)  # increases with each change by a user
     runs = models.BigIntegerField(default=0)
-    skips = models.BigIntegerField(default=0)  # with those that were missed
+    skips = models.BigIntegerField(default=0)  # includes missed ticks
     failures = models.BigIntegerField(default=0)  # launches that failed, not missions
     failures_in_a_row = models.IntegerField(default=0)
     created_at = models.DateTimeField(db_default=Now())
-    changed_at = models.DateTimeField(db_default=Now())  # by a person
+    changed_at = models.DateTimeField(db_default=Now())  # by a user
 
     class Meta:
         ordering = ["name", "id"]
@@ -87,7 +87,7 @@ class Schedule(models.Model):
 
 
 class Tick(models.Model):
-    """What became of one time of a schedule. The unique constraint is what launches it once."""
+    """The outcome of one scheduled time. The unique constraint ensures that it is launched only once."""
 
     class Outcome(models.TextChoices):
         WAITING = "waiting"  # for an earlier mission to end
@@ -96,12 +96,12 @@ class Tick(models.Model):
         FAILED = "failed"  # the launch was refused; `reason` says why
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="ticks", db_index=False)
-    at = models.DateTimeField()  # the time of the cron expression, or of the request
-    requested = models.BooleanField(default=False)  # somebody asked for it with `run`
+    at = models.DateTimeField()  # the scheduled time, or the time of the request
+    requested = models.BooleanField(default=False)  # by `run`
     outcome = models.CharField(max_length=10, choices=Outcome)
     reason = models.CharField(max_length=500, blank=True)
-    missed = models.IntegerField(default=0)  # earlier ticks that it stands for, which have no rows
-    # The id stays when a cleanup has removed the mission.
+    missed = models.IntegerField(default=0)  # the number of earlier missed ticks that it covers, which have no rows
+    # The id stays after a cleanup has removed the mission.
     mission = models.ForeignKey(
         "missions.Mission",
         null=True,

@@ -1,6 +1,6 @@
 """The tables of workspaces: the repository of a mission, its changes, the lanes of branches, reservations and conflicts.
 
-`missions/workspaces` reads and writes them; docs/workspaces.md explains the words.
+`missions/workspaces` reads and writes them; docs/workspaces.md explains the terms.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Workspace(models.Model):
     # and keep what it had under `restore_ref`. Empty: nothing.
     restore_to = models.CharField(max_length=64, default="")
     restore_ref = models.CharField(max_length=200, default="")
-    discarded_at = models.DateTimeField(null=True)  # since when its branch and commits may be gone from the mirror
+    discarded_at = models.DateTimeField(null=True)  # from then on its branch and commits may be missing from the mirror
 
     def __str__(self) -> str:
         return f"{self.branch} of {self.repository}"
@@ -63,7 +63,7 @@ class Change(models.Model):
         LANDING = "landing"  # `landed` is about to become the tip of the branch, or has just become it
         LANDED = "landed"
         CONFLICTED = "conflicted"  # good, but it conflicts with the branch
-        KEPT = "kept"  # of an unsuccessful attempt, or dropped; nothing uses it, and people may look at it
+        KEPT = "kept"  # from an unsuccessful attempt, or dropped; only kept for inspection
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="changes", db_index=False)
@@ -93,7 +93,7 @@ class Change(models.Model):
 
 
 class SavedWork(models.Model):
-    """Uncommitted work that a restore has put back: the sortie's next attempt starts with it. It goes when that commits."""
+    """Uncommitted work that a restore has put back. The sortie's next attempt starts with it, and its commit deletes it."""
 
     sortie = models.OneToOneField(Sortie, primary_key=True, on_delete=models.CASCADE, related_name="saved_work")
     base = models.CharField(max_length=64)  # the tip of the branch that its attempt started from
@@ -129,22 +129,22 @@ class VerifiedTree(models.Model):
 
 
 class Reservation(models.Model):
-    """Files that a sortie changes, or reads and nobody may change: a pattern of its plan, or one that an attempt asked for.
+    """A pattern of files that a sortie changes, or reads while none may change them: from its plan, or requested.
 
     Whether it is in force follows from its sortie and `attempt`; nothing has to clear it.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="reservations", db_index=False)
-    attempt = models.IntegerField(null=True)  # the attempt that asked for it; null: the plan
+    attempt = models.IntegerField(null=True)  # the attempt that requested it; null: the plan
     repository = models.CharField(max_length=1000)
     branch = models.CharField(max_length=200)
     pattern = models.CharField(max_length=500)
-    # Its parts before the first wildcard: the key of an index. "" is always right, and slower.
+    # Its folders before the first wildcard, for the index. "" is always correct, but slower.
     folder = models.CharField(max_length=500, default="", db_default="", db_collation="C")
     shared = models.BooleanField(default=False)  # `reads`: others may share it, but not change the files
-    until = models.DateTimeField(null=True)  # of one that an attempt asked for
-    released_at = models.DateTimeField(null=True)  # by a person, or by the attempt that asked for it
+    until = models.DateTimeField(null=True)  # the end of a requested one
+    released_at = models.DateTimeField(null=True)  # by a person, or by the attempt that requested it
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -163,12 +163,12 @@ class Reservation(models.Model):
 
 
 class Conflict(models.Model):
-    """Two pieces of work that do not fit together, and what was done about it."""
+    """A conflict between the changes of sorties, and how it was resolved."""
 
     class Kind(models.TextChoices):
         PREDICTED = "predicted"  # both touch the same files, and neither needs the other
-        RESERVATION = "reservation"  # an attempt asked for files that another one has
-        STRAY = "stray"  # it changed files outside its reservations that another sortie has
+        RESERVATION = "reservation"  # an attempt requested files that another sortie has reserved
+        STRAY = "stray"  # it changed files outside its reservations that another sortie has reserved
         MERGE = "merge"  # both changed the same lines
         VERIFY = "verify"  # they merge, but `verify` fails on the result
 
@@ -179,19 +179,18 @@ class Conflict(models.Model):
         REWORK = "rework"  # another attempt resolves it
         PERSON = "person"  # a person has to decide
         FAILED = "failed"  # its sortie failed
-        RESOLVED = "resolved"  # the sortie has landed since, or a person gave a version that merges
+        RESOLVED = "resolved"  # the sortie has landed since, or a person provided a version that merges
         DROPPED = "dropped"  # a person dropped the change
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="conflicts", db_index=False)
     attempt = models.IntegerField(null=True)
     kind = models.CharField(max_length=12, choices=Kind)
-    # Whose work it conflicts with, as far as that is known.
-    others = models.JSONField(default=list)  # keys of sorties
+    others = models.JSONField(default=list)  # keys of the sorties that it conflicts with, as far as they are known
     files = models.JSONField(default=list)  # at most 100 paths
     onto = models.CharField(max_length=64, default="")  # the tip of the branch at that time
     tree = models.CharField(max_length=64, default="")  # merge: the merged tree with conflict markers
-    text = models.TextField(blank=True)  # messages of git, or the end of the output of `verify`
+    text = models.TextField(blank=True)  # git's messages, or the end of the output of `verify`
     outcome = models.CharField(max_length=10, choices=Outcome, default="", blank=True)
     by = models.CharField(max_length=150, blank=True, default="")  # the person who decided
     created_at = models.DateTimeField(db_default=Now())
