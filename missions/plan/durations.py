@@ -12,7 +12,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 def seconds(value: str | int | float) -> float:
-    """The seconds of a duration. ValueError if it is not a duration, not above zero, or more than a year."""
+    """The seconds of a duration. Raises ValueError if it is not a duration, not above zero, or more than a year."""
     if isinstance(value, str):
         if not _WHOLE.fullmatch(value):
             raise ValueError("is not a duration")

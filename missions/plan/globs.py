@@ -66,13 +66,13 @@ def parse(text: str) -> Pattern:
             if not parts or parts[-1] is not ANY:
                 parts.append(ANY)
         else:
-            parts.append(Wildcard(part) if any(sign in part for sign in "*?[") else part)
+            parts.append(Wildcard(part) if any(wildcard in part for wildcard in "*?[") else part)
     return Pattern(tuple(parts))
 
 
 @lru_cache(CACHED)
 def of_file(path: str) -> Pattern:
-    """The pattern of one file, whose name may contain the signs of wildcards."""
+    """The pattern of one file, whose name may contain wildcard characters."""
     return Pattern(tuple(path.split("/")))
 
 
@@ -141,18 +141,18 @@ def _characters(name: str | Wildcard) -> tuple[Characters | AnyNumber, ...]:
     elements: list[Characters | AnyNumber] = []
     text, place = name.text, 0
     while place < len(text):
-        sign = text[place]
-        end = text.find("]", place + 2 + (text[place + 1 : place + 2] in ("!", "^"))) if sign == "[" else -1
-        if sign == "*":
+        character = text[place]
+        end = text.find("]", place + 2 + (text[place + 1 : place + 2] in ("!", "^"))) if character == "[" else -1
+        if character == "*":
             if not elements or elements[-1] is not ANY:
                 elements.append(ANY)
-        elif sign == "?":
+        elif character == "?":
             elements.append(((0, MAX_CHARACTER),))
         elif end > 0:
             elements.append(_bracketed(text[place + 1 : end]))
             place = end
         else:
-            elements.append(((ord(sign), ord(sign)),))
+            elements.append(((ord(character), ord(character)),))
         place += 1
     return tuple(elements)
 

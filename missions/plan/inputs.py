@@ -38,7 +38,7 @@ def declared(*, data: Mapping[str, Any], path: Path, broken: Collection[Path], f
             description=item.get("description", ""),
             enum=tuple(item.get("enum", ())),
         )
-        # If the type itself is invalid, any value may be right.
+        # If the type itself is invalid, any value is accepted.
         has_type: Callable[[Any], bool] = (lambda _: True) if (*path, name, "type") in broken else _HAS_TYPE[spec.type]
         for index, value in enumerate(spec.enum):
             if value is not None and not has_type(value):

@@ -16,7 +16,7 @@ from missions.plan.graph.sorties import Graph
 from missions.plan.specs import InputSpec, Plan, PlanContext, SortieSpec, WorkspaceSpec
 from missions.plan.values import Json
 
-POINTER = "/plan/"  # begins the pointers of faults in a plan
+POINTER = "/plan/"  # the prefix of pointers into a plan
 FORMAT = "Start with mission: and sorties:, as in docs/plan.md."
 
 
@@ -37,9 +37,9 @@ def from_data(*, data: Mapping[str, Any], context: PlanContext) -> Plan:
 
 
 def with_line(*, fault: errors.Invalid, text: str | bytes, context: PlanContext) -> errors.Invalid:
-    """The fault of a valid plan that a launch found, as a PlanError with the line that its `pointer` names.
+    """Add the line in the plan to a fault that a launch found: a PlanError with the line that `pointer` names.
 
-    The fault itself if its pointer names nothing in the plan.
+    Returns the fault unchanged if its pointer names nothing in the plan.
     """
     if not fault.pointer.startswith(POINTER) or isinstance(fault, PlanError):
         return fault

@@ -43,7 +43,7 @@ def masked(text: str) -> str:
     """A plan's text with its secrets hidden, for people to read; WITHHELD if that is impossible."""
     secrets = _secrets_in_text(text)
     if not secrets:
-        return text  # also if it cannot be parsed, which is true of no launched plan
+        return text  # or it cannot be parsed; but every launched plan can be
     try:
         ranges = sorted(set(_secret_ranges(yaml.compose(text, Loader=yaml.CSafeLoader))), reverse=True)
     except yaml.YAMLError:

@@ -1,11 +1,11 @@
 """Reads plans in a separate process, a child of the process that needs them.
 
-Reading a plan of ten thousand sorties takes seconds of CPU time. In the web process, that would stop all its
-other threads, because Python runs one of them at a time, and nothing there could end a reading that hangs. The reader
-process has no secrets, little memory and the lowest priority, and is killed when the time is up.
+Reading a plan of ten thousand sorties takes seconds of CPU time. In the web process, that would block all other
+threads, because they share the global interpreter lock (GIL), and a read that hangs could not be stopped. The reader process has no
+secrets, limited memory and the lowest priority, and is killed when the time is up.
 
-Each side writes a length (8 bytes) and a pickle. A plan is sent in batches, so that the caller never holds Python's
-lock for as long as unpickling all of it takes.
+Each side writes a length (8 bytes) and a pickle. A plan is sent in batches, so that the caller never holds the GIL
+for as long as unpickling all of it takes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ BATCH = 500  # sorties per message
 MAX_SUMMARY_KEYS = 2_000
 QUEUE_TIMEOUT_S = 5.0  # how long a plan waits for the one before it
 WALL_TIME_FACTOR = 3.0  # the wall time that the allowed CPU time may take before the process is killed
-PROGRAM = "from missions.plan import reader_process; reader_process.main()"  # with -m, its classes would be of __main__
+PROGRAM = (
+    "from missions.plan import reader_process; reader_process.main()"  # with -m, its classes would belong to __main__
+)
 _LENGTH = struct.Struct("!Q")
 
 
@@ -71,7 +73,7 @@ class Reader:
             sorties: list[SortieSpec] = []
             for _ in range(0, plan["count"], BATCH):
                 sorties += self._receive(QUEUE_TIMEOUT_S)
-                time.sleep(0)  # let other threads have Python's lock
+                time.sleep(0)  # let other threads run
             return replace(plan["plan"], sorties=tuple(sorties)), cost_s
 
     def summary(self, *, text: str, context: PlanContext) -> tuple[Summary, float]:
@@ -88,7 +90,7 @@ class Reader:
 
     @contextlib.contextmanager
     def _request(self, kind: str, text: str, context: PlanContext) -> Iterator[tuple[float, Any]]:
-        """The CPU time and the first message of the response. The process serves no other request meanwhile."""
+        """The CPU time and the first message of the response. Until the block ends, no other request is served."""
         if not self._lock.acquire(timeout=QUEUE_TIMEOUT_S):
             raise errors.Unavailable("The reader is busy with other plans.", hint="Try again in a few seconds.")
         try:

@@ -26,7 +26,7 @@ class TypeFacts:
 class PlanContext:
     """What a plan may refer to, and its limits. `max_needs` limits the edges of the whole graph.
 
-    `types` None: the agent types are unknown here, so none is refused.
+    `types` None: the agent types are unknown here, so any name is accepted.
     """
 
     types: Mapping[str, TypeFacts] | None
@@ -93,7 +93,7 @@ class SortieSpec:
     concurrency: Concurrency | None = None
     run_at: datetime | None = None
     touches: tuple[str, ...] = ()  # patterns of the files that it changes
-    reads: tuple[str, ...] = ()  # patterns of files that others must not change meanwhile
+    reads: tuple[str, ...] = ()  # patterns of files that no other sortie may change while it runs
     changes: Literal["required", "optional"] = "optional"
     workspace: bool = True  # whether it gets a copy of the mission's repository, if there is one
     before: tuple[str, ...] = ()  # only if added at run time: keys of sorties that now need it too

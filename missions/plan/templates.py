@@ -49,7 +49,7 @@ class Scope:
 
 
 def render(*, value: Json, scope: Scope) -> Json:
-    """The value with each reference replaced. errors.Invalid if a path does not exist; the message says what does."""
+    """The value with each reference replaced. Raises errors.Invalid if a path does not exist, and says which do."""
     remaining = MAX_CHARS
 
     def resolve(reference: Reference) -> Json:
@@ -98,7 +98,7 @@ def is_safe_in_shell(value: Json) -> bool:
 
 
 def references(text: str) -> Iterator[Reference]:
-    """The distinct references in a text. ValueError, with a sentence, if one is invalid."""
+    """The distinct references in a text. Raises ValueError, with a message for the user, if one is invalid."""
     if "{{" not in text:
         return
     seen: set[str] = set()

@@ -35,7 +35,7 @@ _NO_KEY = object()
 
 
 def read(*, text: str | bytes, max_bytes: int, faults: Faults) -> Source:
-    """Read YAML or JSON. Faults that allow reading to go on are added to `faults`; others raise PlanError."""
+    """Read YAML or JSON. Adds faults to `faults`, and raises PlanError for those that prevent further reading."""
     if len(text) > max_bytes:
         faults.add((), f"The plan has more than {max_bytes:,} bytes.", "Split it into several plans.")
         faults.fail()
@@ -52,7 +52,7 @@ def read(*, text: str | bytes, max_bytes: int, faults: Faults) -> Source:
 
 
 def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
-    """Copy data that is already parsed (from the API, for example), under the same limits. It has no places."""
+    """Copy data that is already parsed (from the API, for example), under the same limits. It has no line numbers."""
     source = Source()
     count = chars = 0
     unread: list[Path] = []

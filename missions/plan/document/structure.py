@@ -18,8 +18,8 @@ from missions.plan.faults import MAX_FAULTS, Faults, Path, listed, quoted
 
 SCHEMA: dict[str, Any] = json.loads((FilePath(__file__).parent / "schema.json").read_text(encoding="utf-8"))
 
-# Keys without an effect yet. They are refused, because ignoring them would promise something that does not happen.
-NOT_YET = frozenset(
+# Keys that are not implemented yet. They are refused, because ignoring them would promise something that does not happen.
+UNSUPPORTED_KEYS = frozenset(
     {
         *("approval", "budget", "checkpoint", "decompose", "decomposition", "isolation", "mail", "merge", "model"),
         *("notify", "on_success", "permissions", "reservations", "resources", "schedule", "secrets", "skills"),
@@ -158,7 +158,7 @@ def _unknown_key(path: Path, known: list[str], faults: Faults) -> None:
     key = str(path[-1])
     if key == "<<":
         return  # `parsing` has added the fault
-    if key in NOT_YET and key not in known:
+    if key in UNSUPPORTED_KEYS and key not in known:
         faults.add(path, f"The key {quoted(key)} is not available yet.", "Remove it.")
     else:
         fix = faults.did_you_mean(key, known) or f"The keys allowed here are {listed(sorted(known))}."

@@ -41,7 +41,7 @@ def added(
     that of `parent`. Added sorties without a priority inherit it, and not that of `defaults`, because the priority of
     `parent` may have been raised. `workspace`: whether the mission has one.
     """
-    faults = Faults()  # needs no deadline: this function takes one look at each item, and `loading.added` has its own
+    faults = Faults()  # needs no deadline: this function reads each item once, and `loading.added` sets its own
     plain, names, before = list[object](), dict[str, str](), dict[str, tuple[str, ...]]()
     existing = dict.fromkeys(existing)  # ordered, with fast lookups
     used_names = set(existing)

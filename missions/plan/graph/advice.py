@@ -25,7 +25,7 @@ _TRUSTED = frozenset({"matrix", "mission", "sortie"})  # values by the plan's au
 
 
 def warnings(plan: Plan) -> list[Advice]:
-    """All warnings of a plan, at most MAX_WARNINGS, in the plan's order; for a matrix once."""
+    """All warnings of a plan, at most MAX_WARNINGS, in the plan's order, and once for each matrix."""
     unique = dict.fromkeys(warning for sortie in plan.sorties for warning in _warnings_of_sortie(sortie))
     return [*plan.warnings, *unique, *dict.fromkeys(map(_conflict, predict(plan.sorties)))][:MAX_WARNINGS]
 

@@ -1,4 +1,4 @@
-"""Expands drafts into specs, one for each combination of a matrix, and checks what only the expanded plan shows."""
+"""Expands drafts into specs, one for each combination of a matrix, and does the checks that need the expanded plan."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_patterns(*, drafts: Iterable[Draft], faults: Faults) -> None:
 
 
 def check_concurrency_keys(*, drafts: Iterable[Draft], broken: set[Path], faults: Faults) -> None:
-    """The length of each key, and that a key has the same limit everywhere."""
+    """Check the length of each key, and that a key has the same limit everywhere."""
     first: dict[str, tuple[int, str]] = {}
     for draft in drafts:
         concurrency, path = draft.data.get("concurrency", {}), (*draft.path, "concurrency")
@@ -136,7 +136,7 @@ def _command(value: Any, combination: Mapping[str, Json], fill: Callable[[Any], 
 
 
 def _expand_text(draft: Draft, text: str, deadline: Deadline) -> Iterable[str]:
-    """The text for each combination; nothing if its templates are invalid, which already has a fault."""
+    """The text for each combination; nothing if its templates are invalid, because that fault is already recorded."""
     if "{{" not in text:
         yield text
         return

@@ -51,8 +51,8 @@ def check_templates(
 ) -> None:
     """Add a fault for each reference in `value` that is invalid.
 
-    `needs` None: the needs are invalid, so none is refused. `axes`: the axes of the matrix with their values; there may
-    be others unless `all_axes`. `shell`: a shell interprets the value, so no data may become part of it.
+    `needs` None: the needs are invalid, so any name is accepted. `axes`: the axes of the matrix with their values; there
+    may be others unless `all_axes`. `shell`: a shell interprets the value, so no data may become part of it.
     """
     for where, text in templates.texts(value, path):
         faults.deadline.check()
@@ -113,7 +113,7 @@ def _reference_fault(
             fix = faults.suggestion(first, axes) or "Give the sortie a matrix."
             return f"{quoted(first)} is not an axis of this sortie's matrix.", fix
         if len(steps) > 1:
-            return f"{text}: a value of a matrix has no parts.", f"Write {{{{ matrix.{first} }}}}."
+            return f"{text}: a matrix value has no fields or items.", f"Write {{{{ matrix.{first} }}}}."
     if root == "needs" and needs is not None:
         if first not in needs:
             fix = faults.did_you_mean(first, needs) or f"Add {first} to its needs."
@@ -137,7 +137,7 @@ def duration(*, data: Mapping[str, Any], key: str, path: Path, faults: Faults) -
 
 
 def retry(*, data: Mapping[str, Any], path: Path, faults: Faults) -> Retry:
-    """The retry of a sortie, with defaults for missing keys."""
+    """The retry policy of a sortie, with defaults for missing keys."""
     default = Retry()
     backoff_s = duration(data=data, key="backoff", path=path, faults=faults)
     max_s = duration(data=data, key="max", path=path, faults=faults)
@@ -172,7 +172,7 @@ def run_at(*, value: str, path: Path, faults: Faults) -> datetime | None:
 
 
 def check_output(*, value: str, path: Path, faults: Faults) -> None:
-    """An output must be a path below the sortie's folder that fits its database column."""
+    """Check that an output is a path below the sortie's folder that fits its database column."""
     fix = "Give a path below the sortie's folder, such as build/report.html."
     if len(value) > MAX_OUTPUT:
         fault = f"The output {quoted(value)} has {len(value)} characters; {MAX_OUTPUT} are allowed."
@@ -208,7 +208,7 @@ def check_pattern(*, value: str, path: Path, faults: Faults) -> None:
 
 
 def check_workspace(*, sortie: Mapping[str, Any], path: Path, workspace: bool, faults: Faults) -> None:
-    """The keys that need a workspace, and those that do not fit together with it."""
+    """Check the keys that need a workspace, and those that cannot be combined with one."""
     if not workspace:
         for key in ("touches", "reads", "changes"):
             if sortie.get(key):
@@ -224,7 +224,7 @@ def check_workspace(*, sortie: Mapping[str, Any], path: Path, workspace: bool, f
 
 
 def check_agent(*, name: str, path: Path, context: PlanContext, faults: Faults) -> None:
-    """An agent type must exist, if the types are known here."""
+    """Check that an agent type exists, if the types are known here."""
     if context.types is not None and name not in context.types:
         fix = faults.did_you_mean(name, context.types) or f"Use {types(context)}."
         faults.add(path, f"There is no agent type {quoted(name)}.", fix)
@@ -248,7 +248,7 @@ def check_work(
         fix = "Use run, or set the type's prompt command (in the admin, under Agent types)."
         faults.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)
     if sum(key in sortie or key in removed for key in WORK) > 1 or (kind is None and removed & WORK):
-        return kind or driver or "command"  # it is unknown what `driver` and `with` belong to
+        return kind or driver or "command"  # it is not known which work `driver` and `with` belong to
     if "with" in sortie and kind in ("command", "prompt"):
         fix = "Use env: for a command, and templates for a prompt."
         faults.add((*path, "with"), "Only call and driver take arguments.", fix)

@@ -79,7 +79,7 @@ def _text(value: Json) -> str:
 
 
 def _names(names: Iterable[str]) -> str:
-    """At most ten names, so that the fault of a list of thousands remains a sentence."""
+    """At most ten names, so that the message stays short for a list of thousands."""
     ordered = sorted(name[:100] for name in names)
     return listed([*ordered[:10], *([f"{len(ordered) - 10:,} more"] if len(ordered) > 10 else [])])
 

@@ -29,7 +29,7 @@ class Resolver:
         for index, need in enumerate(draft.data.get("needs", ())):
             self._faults.deadline.check()
             if need is None:
-                continue  # it was invalid and already has a fault
+                continue  # it was invalid, and its fault is already recorded
             path = (*draft.path, "needs", index)
             name = need.partition("[")[0]
             if name == draft.name:
@@ -47,7 +47,7 @@ class Resolver:
                     fix = self._faults.suggestion(need, other.keys) or f"Name one of its sorties, or all with {name}."
                     self._faults.add(path, f"{quoted(need)} is not in the matrix of {quoted(name)}.", fix)
             elif name in self._names:
-                pass  # that sortie is invalid and already has a fault
+                pass  # that sortie is invalid, and its fault is already recorded
             elif need in self._existing:
                 draft.groups[need] = (need,)
             elif group := self._existing_group(need):
@@ -86,7 +86,7 @@ class Resolver:
         self._faults.add(path, f"{quoted(need)} is not a sortie of this {owner}.", fix)
 
     def _check_variables(self, draft: Draft) -> None:
-        """Two needs must not set the same FLEET_NEED_… variable."""
+        """Check that no two needs set the same FLEET_NEED_… variable."""
         if len(draft.groups) < 2:
             return
         variables: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Finds cycles among needs, and the order in which each sortie comes after all that it needs."""
+"""Finds cycles among needs, and an order in which each sortie comes after all that it needs (a topological sort)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Predicted conflicts: sorties that reserve the same files although neither needs the other.
 
-They are executed one after the other, in the order of the plan. If the order matters, the plan has to say so.
+They run one after the other, in the order of the plan. If the order matters, the plan should state it as a need.
 """
 
 from __future__ import annotations
