@@ -296,7 +296,7 @@ class Timeline(ApiView):
         mission = visibility.mission(actor_of(request), ref)
         attempts = Attempt.objects.filter(sortie__mission=mission).select_related("sortie").defer("result", "resume")
         return paginate(
-            request, attempts, query=query, serialize=lambda rows: [*map(reads.timeline_bar, rows)], ordering="id"
+            request, attempts, query=query, serialize=lambda rows: [*map(reads.timeline_entry, rows)], ordering="id"
         )
 
 

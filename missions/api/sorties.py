@@ -182,7 +182,7 @@ def _accepted(sortie: Sortie, request: Request) -> Response:
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
     return {
-        **reads.timeline_bar(attempt),
+        **reads.timeline_entry(attempt),
         "result": attempt.result,
         "exit_code": attempt.exit_code,
         "cpu_s": attempt.cpu_s,

@@ -1,16 +1,16 @@
-"""Running totals of events: exact, never falling, at a cost that does not grow with history.
+"""Running totals of events: exact and monotonic, at a cost that does not grow with history.
 
 Every state change writes an event in the same transaction, so the events are the only source. `fold` adds the events
 since the last count to the totals in `Tally`. The control loop calls it whenever it checks the alerts; it is also
-called at each scrape and before anything is removed. Settling and claiming pay nothing for it.
+called at each scrape and before anything is removed. It adds no cost to settling and claiming.
 
-**Each event counts once.** Ids are drawn before commit, so "after the last id" would miss events that commit late.
+**Each event counts once.** Ids are allocated before commit, so "after the last id" would miss events that commit late.
 Instead, the snapshot of the last count is kept: an event is new if it is visible now and was not visible in that
 snapshot (https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT).
 
-**Old events are not read again.** An id that was drawn before one count belongs to a transaction that has its number by
-the next count. Once all transactions before that number have ended, no new event can appear with such an id. So a
-transaction that hangs costs time but loses no event.
+**Old events are not read again.** An id that was allocated before one count belongs to a transaction that has its own id
+by the next count. Once all transactions before that transaction id have ended, no new event can appear with such an event
+id. So a transaction that hangs costs time but loses no event.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from missions.models import Tally, TallyMark
 
 # Upper bounds of the buckets of durations, in seconds. One more bucket counts longer durations.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0)
-NOTHING_SEEN = "1:1:"  # a snapshot in which no transaction is visible
-APART = timedelta(seconds=1)  # between two readings of the last id; far longer than an INSERT needs for its defaults
+EMPTY_SNAPSHOT = "1:1:"  # a snapshot in which no transaction is visible
+MIN_INTERVAL = timedelta(
+    seconds=1
+)  # between two reads of the last id; far longer than an INSERT takes for its defaults
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ def totals() -> dict[Key, Total]:
 def lock_mark(*, wait: bool = False) -> TallyMark | None:
     """The mark, locked until the transaction ends. None if another process holds it, unless `wait`."""
     if not TallyMark.objects.filter(id=1).exists():
-        TallyMark.objects.bulk_create([TallyMark(id=1, snapshot=NOTHING_SEEN)], ignore_conflicts=True)
+        TallyMark.objects.bulk_create([TallyMark(id=1, snapshot=EMPTY_SNAPSHOT)], ignore_conflicts=True)
     return TallyMark.objects.select_for_update(skip_locked=not wait).filter(id=1).first()
 
 
@@ -93,7 +95,7 @@ def _count(mark: TallyMark) -> None:
     mark.snapshot = snapshot
     if mark.coming_xid and int(snapshot.split(":")[0]) >= mark.coming_xid:
         mark.settled, mark.coming_xid = mark.coming, 0
-    if abs(now - mark.at) >= APART:
+    if abs(now - mark.at) >= MIN_INTERVAL:
         if not mark.coming_xid:
             mark.coming, mark.coming_xid = mark.drawn, _next_xid(snapshot)
         mark.drawn, mark.at = last, now
@@ -106,7 +108,7 @@ def _next_xid(snapshot: str) -> int:
 
 
 def _current_snapshot() -> tuple[str, int]:
-    """The current snapshot, and the last event id that was drawn."""
+    """The current snapshot, and the last event id that was allocated."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_current_snapshot()::text, CASE WHEN is_called THEN last_value ELSE 0 END FROM fleet_event_id_seq"

@@ -34,7 +34,7 @@ def _outlook(row: Mission, counts: dict[str, int]) -> str:
     interrupted = counts.get(SortieState.RUNNING, 0)
     match row.state:
         case MissionState.RUNNING if interrupted:
-            return f"continues, {progress}; {interrupted:,} were running and are taken from agents that are gone"
+            return f"continues, {progress}; {interrupted:,} were running and will be taken from their lost agents"
         case MissionState.RUNNING:
             return f"continues, {progress}"
         case MissionState.CANCELLING:

@@ -24,7 +24,7 @@ PAGE = 100  # sorties in memory at once, each with its result
 
 
 def find(text: str) -> Mission:
-    """The mission with this id (`msn_…`) or end of an id, or the `latest`. NotFound; Conflict if several match."""
+    """The mission with this id (`msn_…`) or end of an id, or `latest`. Raises NotFound; Conflict if several match."""
     missions = Mission.objects.defer("plan").order_by("-id")
     if text == "latest":
         matches = list(missions[:1])
@@ -259,7 +259,7 @@ def progress(mission: Mission) -> dict[str, Any]:
     }
 
 
-def timeline_bar(attempt: Attempt) -> dict[str, Any]:
+def timeline_entry(attempt: Attempt) -> dict[str, Any]:
     """An attempt for the timeline: `{sortie, key, attempt, state, agent, started_at, finished_at, error}`.
 
     Its sortie must be loaded.

@@ -1,4 +1,4 @@
-"""Reservations as people and programs see them."""
+"""Reservations as the commands, the admin and the API show them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LIVE = Q(released_at__isnull=True) & ~Q(sortie__state__in=FINAL) & (Q(until__isn
 
 
 def rows(*, missions: QuerySet[Mission], sortie: UUID | None = None, ended: bool = False) -> QuerySet[Reservation]:
-    """The reservations of these missions, or of one sortie. `ended`: also those that can no longer be in force."""
-    found = Reservation.objects.filter(sortie__mission__in=missions).select_related("sortie__mission")
+    """The reservations of these missions, or of one sortie. `ended`: include those that can no longer be in force."""
+    selected = Reservation.objects.filter(sortie__mission__in=missions).select_related("sortie__mission")
     if sortie is not None:
-        found = found.filter(sortie=sortie)
-    return found if ended else found.filter(LIVE)
+        selected = selected.filter(sortie=sortie)
+    return selected if ended else selected.filter(LIVE)
 
 
 def state(row: Reservation, *, now: datetime) -> str:
@@ -39,10 +39,10 @@ def state(row: Reservation, *, now: datetime) -> str:
     return "in force" if working else "waiting"
 
 
-def as_json(found: Iterable[Reservation]) -> Iterator[dict[str, Any]]:
-    """`{id, mission, sortie, key, pattern, shared, attempt, state, until, branch}` of each."""
+def as_json(reservations: Iterable[Reservation]) -> Iterator[dict[str, Any]]:
+    """Each reservation as `{id, mission, sortie, key, pattern, shared, attempt, state, until, branch}`."""
     now = timezone.now()
-    for row in found:
+    for row in reservations:
         yield {
             "id": row.ref,
             "mission": row.sortie.mission.ref,

@@ -74,7 +74,7 @@ def running_by(agents: Iterable[Agent], *, of: QuerySet[Mission] | None = None) 
 def health(agents: list[Agent], *, types: Iterable[str | None] = (None,)) -> dict[str, Any]:
     """`{well, agents: [{id, name, state, health}], missing, remedy}`
 
-    `missing`: those of these types (None: of all) that should have agents and have none. `remedy`: what to do about it.
+    `missing`: the types among `types` (None: all) that should have agents and have none. `remedy`: what to do about it.
     """
     by_agent = verdicts(agents)
     missing = sorted(name for only in types for name in _without_agents(only))
@@ -121,7 +121,7 @@ def verdicts(agents: list[Agent]) -> dict[UUID, str]:
         elif agent.state == Agent.State.DRAINING:
             verdict = "draining"
         elif agent.id in stalled_ids:
-            verdict = "alive, but takes nothing while its queue waits"
+            verdict = "alive, but claims nothing while work is queued"
         else:
             verdict = "well"
         verdicts[agent.id] = verdict

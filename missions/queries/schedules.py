@@ -27,7 +27,7 @@ def rows() -> QuerySet[Schedule]:
 
 
 def visible(actor: Actor, action: str = "schedules.read") -> QuerySet[Schedule]:
-    """The schedules on which a caller may perform an action: of users their own and, for reading, their teams'."""
+    """The schedules on which a caller may perform an action: a user's own and, for reading, those of the user's teams."""
     visibility = actor.visibility(action)
     if visibility is Visibility.ALL:
         return rows()
@@ -40,7 +40,7 @@ def visible(actor: Actor, action: str = "schedules.read") -> QuerySet[Schedule]:
 
 
 def schedule(actor: Actor, ref: str, action: str = "schedules.read") -> Schedule:
-    """The schedule with this id (`sch_…`). NotFound if the caller cannot see it; Forbidden if it may only see it."""
+    """The schedule with this id (`sch_…`). Raises NotFound if the caller cannot see it; Forbidden if it may only see it."""
     row = visible(actor).filter(id=ids.decode(ids.SCHEDULE, ref)).first()
     if row is None:
         raise errors.NotFound(f"There is no schedule {ref}.")
@@ -50,22 +50,22 @@ def schedule(actor: Actor, ref: str, action: str = "schedules.read") -> Schedule
 
 
 def find(text: str) -> Schedule:
-    """The schedule with this name or id, for the host's operator. NotFound; Conflict if several have the name."""
-    found = (
+    """The schedule with this name or id, for the host's operator. Raises NotFound; Conflict if several have the name."""
+    matches = (
         list(rows().filter(id=ids.decode(ids.SCHEDULE, text)))
         if text.startswith(f"{ids.SCHEDULE}_")
         else list(rows().filter(name=text)[:20])
         if text.isprintable()
         else []
     )
-    if len(found) > 1:
-        owners = ", ".join(f"{row.ref} ({row.owner or 'operator'})" for row in found)
-        raise errors.Conflict(f"Several users have a schedule {text!r}.", hint=f"Name it by its id: {owners}.")
-    if not found:
+    if len(matches) > 1:
+        owners = ", ".join(f"{row.ref} ({row.owner or 'operator'})" for row in matches)
+        raise errors.Conflict(f"Several users have a schedule {text!r}.", hint=f"Use its id: {owners}.")
+    if not matches:
         raise errors.NotFound(
             f"There is no schedule {text!r}.", hint=f"See: {invocation.command('fleet_schedule', 'list')}"
         )
-    return found[0]
+    return matches[0]
 
 
 def names() -> list[str]:
@@ -73,7 +73,7 @@ def names() -> list[str]:
 
 
 def owner(name: str) -> User:
-    """The user with this name. NotFound."""
+    """The user with this name. Raises NotFound if there is none."""
     user = User.objects.filter(username=name).first()
     if user is None:
         raise errors.NotFound(f"There is no user {name!r}.", hint=f"See: {invocation.command('fleet_user', 'list')}")
@@ -86,13 +86,13 @@ def ticks(row: Schedule) -> QuerySet[Tick]:
 
 
 def upcoming(*, cron_text: str, timezone: str, after: datetime, number: int = UPCOMING) -> list[datetime]:
-    """The next times of an expression, on the clocks of its zone."""
+    """The next times of an expression, in its time zone."""
     times = cron.times(cron=cron_text, timezone=timezone, after=after)
     return [cron.local(at, timezone) for at in islice(times, number)]
 
 
 def preview(*, cron_text: str, timezone: str, number: int = UPCOMING) -> dict[str, Any]:
-    """`{cron, timezone, explanation, times}` of an expression from now on. Invalid if it or the zone is wrong."""
+    """`{cron, timezone, explanation, times}` of an expression from now on. Raises Invalid if it or the zone is wrong."""
     cron.check(cron=cron_text, timezone=timezone)
     return {
         "cron": cron_text,
@@ -112,7 +112,7 @@ def as_json(schedules: Sequence[Schedule]) -> list[dict[str, Any]]:
 
 
 def detail(row: Schedule) -> dict[str, Any]:
-    """A schedule with its parameters and its next times. The plan is left out: it may be long, and contain secrets."""
+    """A schedule with its parameters and its next times, without its plan, which may be long and contain secrets."""
     after = clock.now()
     (summary,) = as_json([row])
     return {

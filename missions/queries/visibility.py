@@ -42,12 +42,12 @@ def missions(actor: Actor, action: str = "missions.read") -> QuerySet[Mission]:
 
 
 def mission(actor: Actor, ref: str, action: str = "missions.read") -> Mission:
-    """The mission with this id (`msn_…`). NotFound if the caller cannot see it; Forbidden if it may only see it."""
+    """The mission with this id (`msn_…`). Raises NotFound if the caller cannot see it; Forbidden if it may only see it."""
     return _allowed(actor, ids.decode(ids.MISSION, ref), action, missing=f"There is no mission {ref}.")
 
 
 def _allowed(actor: Actor, id: UUID | None, action: str, *, missing: str) -> Mission:
-    """The mission with this id. NotFound with the message `missing`; Forbidden as in `mission`."""
+    """The mission with this id. Raises NotFound with the message `missing`; Forbidden as in `mission`."""
     mission = next(iter(missions(actor).filter(id=id).order_by()), None) if id else None
     if mission is None:
         raise errors.NotFound(missing)
@@ -69,7 +69,7 @@ def sortie(actor: Actor, ref: str, action: str = "sorties.read") -> Sortie:
 
 
 def artifact(actor: Actor, ref: str) -> Artifact:
-    """The artifact with this id; NotFound if the caller cannot see its mission."""
+    """The artifact with this id. Raises NotFound if the caller cannot see its mission."""
     row = Artifact.objects.select_related("sortie").filter(id=ids.decode(ids.ARTIFACT, ref)).first()
     if row is None or not missions(actor).filter(id=row.sortie.mission_id).exists():
         raise errors.NotFound(f"There is no artifact {ref}.")

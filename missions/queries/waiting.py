@@ -11,7 +11,7 @@ from agents import queries as agents
 from missions.models import Mission, Sortie
 from missions.states import SortieState
 
-MAX_HOLDERS = 100  # sorties that hold a concurrency key, to be counted
+MAX_HOLDERS = 100  # the most holders of a concurrency key that are counted
 MAX_NAME = 80  # characters of a name in a sentence
 
 

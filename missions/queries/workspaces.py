@@ -14,7 +14,7 @@ from missions.states import SortieState
 
 
 def find(mission: Mission) -> Workspace:
-    """The workspace of a mission. NotFound if it has none."""
+    """The workspace of a mission. Raises NotFound if it has none."""
     workspace = Workspace.objects.filter(mission=mission).first()
     if workspace is None:
         raise errors.NotFound(
@@ -48,7 +48,7 @@ def has_landed(mission: Mission) -> bool:
 
 
 def newest_change(sortie: UUID) -> Change | None:
-    """The change of the last attempt of a sortie that made one: what has landed, or what is to be merged."""
+    """The newest change of a sortie: the one that has landed, or that is still to be merged."""
     return Change.objects.filter(sortie_id=sortie).order_by("-attempt").first()
 
 
@@ -66,7 +66,7 @@ def change_as_json(change: Change) -> dict[str, Any]:
 
 
 def unmerged_changes(missions: Iterable[UUID]) -> QuerySet[Change]:
-    """Good work that is on no branch: committed, and waiting for a merge or for a person."""
+    """Accepted work that is not on a branch yet: committed, and waiting for a merge or for a person."""
     states = (Change.State.COMMITTED, Change.State.LANDING, Change.State.CONFLICTED)
     return (
         Change.objects.filter(sortie__mission__in=list(missions), state__in=states, number_of_files__gt=0)
@@ -101,6 +101,6 @@ def conflict_as_json(row: Conflict) -> dict[str, Any]:
 
 
 def resolve_command(mission: Mission, sortie: Sortie | str) -> str:
-    """The command with which another attempt resolves the conflict of a sortie, ready to be pasted."""
+    """The command that lets another attempt resolve the conflict of a sortie."""
     key = sortie if isinstance(sortie, str) else sortie.key
     return invocation.command("fleet_mission", "resolve", mission.ref, key, "--retry")

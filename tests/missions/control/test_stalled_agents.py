@@ -43,7 +43,7 @@ def test_a_stalled_agent_is_reported_and_restarted_once(node: Node) -> None:
     stalled = agent(node)
     work_that_waits()
     health = manage("fleet_agents", "health", "--type", "backend")
-    assert (health.code, "takes nothing while its queue waits" in health.out) == (1, True)
+    assert (health.code, "claims nothing while work is queued" in health.out) == (1, True)
     assert duties.revive() == [stalled.id]
     stalled.refresh_from_db()
     assert (stalled.order, "claimed nothing" in stalled.reason) == ("restart", True)
