@@ -2,6 +2,6 @@
 
 `git` runs git without any configuration; `repositories` keeps the mirrors, `copies` the copies, `commits` turns what
 changed in a copy into a commit, `merging` moves branches, `lanes` lets one sortie at a time do so, `reservations` keeps
-sorties from changing the same files, `conflicts` records what does not fit together. `missions/engine`,
-`missions/operations` and `missions/control` use them; nothing here imports those. docs/workspaces.md explains the words.
+sorties from changing the same files, `conflicts` records conflicts between changes. `missions/engine`,
+`missions/operations` and `missions/control` use them; nothing here imports those. docs/workspaces.md explains the terms.
 """

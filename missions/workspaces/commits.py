@@ -21,14 +21,16 @@ GITLINK, LINK, MISSING = "160000", "120000", "000000"
 MAX_FILES = 100_000  # changed by one attempt
 MAX_PATCHED_BYTES = 1_000_000_000  # of all files that a patch changes
 SUSPECTS = 9  # exit code of a script
-MOST_BYTES = 2**62  # of a file, if there is no limit
+UNLIMITED_BYTES = 2**62  # the size limit of a file if there is none
 
-# $1: the size of a large file, which git would read before we can refuse it. $2: the folder for files of this script.
-# $3: the engine's repository. Git would also wait for pipes from which it tries to read its rules.
+# $1: the size limit; git would read a larger file before we could refuse it. $2: the folder for this script's files.
+# $3: the engine's repository. Named pipes are refused too, because git would block when it reads its rules (.git*) from
+# one.
 #
 # Git compares times in seconds. So it reads every file again that was written in the same second as the index: all of a
 # copy that was made within a second. We know better which ones may have changed in that second after the copy was made,
-# because ctime has nanoseconds and cannot be set. These lose their times in the index; then it may count as later.
+# because ctime has nanoseconds and cannot be set. The index entries of these lose their times, so that the index itself
+# may be given a later time.
 _PREPARE = """
 made=$GIT_INDEX_FILE second=$GIT_INDEX_FILE later=
 if test -e "$3/second" && test "$GIT_INDEX_FILE" -ot "$3/second"; then made=$3/made second=$3/second later=yes; fi
@@ -44,11 +46,11 @@ if test "$later"; then
     fi
 fi
 """
-# The refresh compares files that are as young as the index, to the second. `git add` alone would store each of them
+# The refresh compares files that were written in the same second as the index. `git add` alone would store each of them
 # again, because the objects that the copy borrows are read-only here: thousands of files of a large repository.
 #
-# Of a submodule whose commit has not changed, `git add` runs `git status` in the submodule: with its configuration, which
-# names programs. So git skips submodules: those that are gone are removed first, and those with another commit refused.
+# In a submodule whose commit has not changed, `git add` runs `git status` with the submodule's configuration, which may
+# name programs to run. So git skips submodules: deleted ones are removed first, and those with another commit refused.
 _ADD = r"""
 git update-index -q --refresh || :
 git ls-files -sz | sed -zn 's/^160000 [^\t]*\t//p' >"$HOME/submodules"
@@ -83,7 +85,7 @@ _FSCK = re.compile(r"^error: object \w+: (.+)$", re.M)
 
 
 class Refused(errors.Invalid):
-    """The engine does not commit what is in the copy. The text says why, and what to do."""
+    """The engine refuses to commit the files of the copy. The message says why, and what to do."""
 
 
 def printable(path: str) -> str:
@@ -144,7 +146,7 @@ def commit(
 ) -> Commit:
     """Commit what differs from `base` in the copy, and store the commit in the mirror under `ref`.
 
-    Refused for a nested repository, a file that cannot be read or has more than `max_bytes`, a file that contains
+    Raises Refused for a nested repository, a file that cannot be read or has more than `max_bytes`, a file that contains
     `secret` (the attempt's own token), and conflict markers of the merge of the commits `merged`.
     """
     tree = write_tree(copy, max_bytes=max_bytes)
@@ -169,9 +171,9 @@ def commit(
 def apply(copy: Copy, *, patch: bytes, max_bytes: int, max_total_bytes: int = MAX_PATCHED_BYTES) -> None:
     """Apply a patch to the files of the copy, which are those of its base.
 
-    Refused if it does not apply exactly, if a file would have more than `max_bytes`, or all together more than
-    `max_total_bytes`. A small patch can contain files of any size. So the memory of git is limited, and the files are
-    written only after their sizes are known; until then they are compressed.
+    Raises Refused if it does not apply exactly, if a file would have more than `max_bytes`, or all together more than
+    `max_total_bytes`. A small patch can expand to files of any size. So git's memory is limited, and the files are
+    written only after their sizes are known; until then they are stored compressed.
     """
     file = copy.engine / "patch"
     file.write_bytes(patch)
@@ -212,7 +214,7 @@ def _check_patched(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int
     if sum(sizes) > max_total_bytes:
         raise Refused(
             f"The files that the patch changes have {sum(sizes):,} bytes; {max_total_bytes:,} are allowed.",
-            hint="Send less.",
+            hint="Send a smaller patch.",
         )
 
 
@@ -224,14 +226,14 @@ def _sizes(copy: Copy, files: Iterable[ChangedFile]) -> list[int]:
 def write_tree(copy: Copy, *, max_bytes: int | None = None, index: Path | None = None) -> str:
     """The tree of the files in the copy that git does not ignore. Its objects are in the engine's folder.
 
-    With an `index` of its own, the engine's index stays as it is. Refused if the copy contains another repository, or a
-    file that git cannot add, or (with `max_bytes`) one that is too large.
+    With a separate `index`, the engine's index does not change. Raises Refused if the copy contains another repository,
+    or a file that git cannot add, or (with `max_bytes`) one that is too large.
     """
-    arguments = (str(max_bytes or MOST_BYTES), str(copy.run), str(copy.git_folder))
+    arguments = (str(max_bytes or UNLIMITED_BYTES), str(copy.run), str(copy.git_folder))
     try:
         completed = _run(copy, _PREPARE + _ADD, *arguments, index=index, accept=(0, SUSPECTS))
         if completed.returncode == SUSPECTS:
-            _refuse_suspects(copy, max_bytes or MOST_BYTES)
+            _refuse_suspects(copy, max_bytes or UNLIMITED_BYTES)
             completed = _run(copy, _ADD, index=index)
     except git.GitError as fault:
         if refused := _refusal(fault.text):
@@ -260,7 +262,7 @@ def _run(
 
 
 def _refuse_suspects(copy: Copy, max_bytes: int) -> None:
-    """Refused if one of the suspect files would be committed, or would keep git waiting."""
+    """Raise Refused if one of the suspect files would be committed, or would block git."""
     for path in _run(copy, _FIND_PIPES, index=None).stdout.splitlines():
         raise _special(printable(os.fsdecode(path)).removeprefix("./"))
     for path in _run(copy, _FIND_LARGE, str(max_bytes), index=None).stdout.split(b"\0"):
@@ -285,7 +287,7 @@ def check_out(copy: Copy, *, tree: str) -> None:
 def store(copy: Copy, *, commit: str, ref: str) -> None:
     """Copy a commit from the engine's folder to the mirror, under `ref`. Git checks every object that arrives.
 
-    Refused if git finds an object that could harm those who check it out.
+    Raises Refused if git finds an object that would be harmful to check out.
     """
     options = ("-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head")
     try:
@@ -342,15 +344,17 @@ def _check(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, secret
     if not needles:
         return
     for file, pieces in zip(present, git.blobs([file.blob for file in present], env=copy.read_env), strict=True):
-        found = _found(pieces, needles)
-        if secret in found:
-            raise Refused(f"{file} contains the attempt's own token.", hint="Remove it; the token ends anyway.")
-        if found:
+        contained = _contained(pieces, needles)
+        if secret in contained:
+            raise Refused(
+                f"{file} contains the attempt's own token.", hint="Remove it; the token expires with the attempt."
+            )
+        if contained:
             raise Refused(f"{file} still contains conflict markers.", hint="Resolve the conflict in this file.")
 
 
-def _found(pieces: Iterable[bytes], needles: Sequence[bytes]) -> set[bytes]:
-    """Which of the needles the pieces contain together. The text begins with a line break, for needles that do so."""
+def _contained(pieces: Iterable[bytes], needles: Sequence[bytes]) -> set[bytes]:
+    """The needles that the joined pieces contain. A line break is put in front, for needles that begin with one."""
     found, overlap, end = set(), max(map(len, needles)) - 1, b"\n"
     for piece in pieces:
         text = end + piece
@@ -360,7 +364,7 @@ def _found(pieces: Iterable[bytes], needles: Sequence[bytes]) -> set[bytes]:
 
 
 def _refusal(text: str) -> Refused | None:
-    """Why git did not add a file, from what it printed; None if it printed nothing of the kind."""
+    """Why git did not add a file, according to its output; None if the output gives no such reason."""
     if found := _NESTED.search(text):
         return _nested(found[1])
     if found := _UNREADABLE.search(text):

@@ -72,7 +72,7 @@ def newest(sortie: UUID) -> Conflict | None:
 
 
 def close(*, sortie: UUID, outcome: Conflict.Outcome, by: str = "") -> int:
-    """Record what a person decided about the sortie's conflict; returns how many waited for that."""
+    """Record how a person resolved the sortie's conflict; returns how many conflicts waited for that."""
     rows = Conflict.objects.filter(sortie_id=sortie, kind__in=COUNTED, closed_at__isnull=True)
     decided = rows.filter(outcome=Conflict.Outcome.PERSON).update(outcome=outcome, by=by[:150], closed_at=Now())
     rows.update(closed_at=Now())
@@ -80,9 +80,9 @@ def close(*, sortie: UUID, outcome: Conflict.Outcome, by: str = "") -> int:
 
 
 def describe(*, store: Path, change: Change, conflict: Conflict, tip: str, files: Sequence[str]) -> dict[str, Any]:
-    """What FLEET_CONFLICT contains: the files, both sides, and what was merged since the change was begun.
+    """The content of FLEET_CONFLICT: the files, both sides, and what was merged since the change was started.
 
-    `files`: those with conflict markers now. There may be others than when the conflict was recorded.
+    `files`: those with conflict markers now. They may differ from those that were recorded with the conflict.
     """
     paths = list(files[:MAX_FILES]) or conflict.files
     return {
@@ -99,17 +99,17 @@ def prompt(description: Mapping[str, Any], *, path: Path) -> str:
     """The text that precedes the prompt of the attempt that resolves the conflict."""
     files = "\n".join(f"- {name}" for name in description["files"]) or "- (none)"
     if description["kind"] == Conflict.Kind.VERIFY:
-        what = (
+        problem = (
             "Your earlier change merges cleanly with what others have merged since, but the check of the repository fails"
             f" on the result. It ended with:\n\n{description['message']}\n"
         )
     else:
-        what = (
+        problem = (
             "Your earlier change conflicts with what others have merged since. Both versions are in these files, between"
             f" conflict markers:\n\n{files}\n\nResolve every conflict and remove the markers."
         )
     return (
-        f"{what}\nThe folder contains the newest state of the branch together with your earlier change. {path} has the"
+        f"{problem}\nThe folder contains the newest state of the branch together with your earlier change. {path} has the"
         " details as JSON. Keep what others have done. Your task was:\n\n"
     )
 
@@ -125,5 +125,5 @@ def others(store: Path, *, base: str, tip: str, files: Sequence[str] = ()) -> li
 
 def _diff(store: Path, base: str, commit: str, files: Sequence[str]) -> str:
     words = ("diff-tree", "-p", "-r", "--no-ext-diff", "--no-textconv", base, commit, "--", *files)
-    output, more = git.beginning(*words, at=store, most=MAX_DIFF)
+    output, more = git.read_up_to(MAX_DIFF, *words, at=store)
     return output.decode("utf-8", "replace") + ("\n… (cut)\n" if more else "")

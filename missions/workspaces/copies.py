@@ -2,8 +2,8 @@
 
 It is a shared clone: it borrows the mirror's objects and has its own configuration, hooks, index and refs, because
 linked worktrees would share those. The engine trusts nothing in it: its own git folder and index are elsewhere
-(`.fleet/commits/SORTIE`), where no attempt can see them. A lock in there lets one attempt at a time work on the copy for
-the engine, and none that is older than one before: an agent that was halted for longer than its lease may wake up.
+(`.fleet/commits/SORTIE`), where no attempt can see them. A lock there admits one attempt at a time, and never an older one
+after a newer one: an agent that was suspended for longer than its lease may wake up.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from missions import removal
 from missions.workspaces import git, repositories
 
 INCLUDE = ".worktreeinclude"
-READER_S = 3_600  # after which a reader was certainly killed
-READER, REMOVED = "reader-", "removed-"  # beginnings of the names of folders that belong to no sortie
+READER_S = 3_600  # a reader's folder that is older was left behind by a killed process
+READER, REMOVED = "reader-", "removed-"  # name prefixes of folders that belong to no sortie
 TICK_S = 0.012
 LOCK_S = 60.0  # how long to wait for the git of an earlier attempt, whose agent was killed
 
@@ -52,7 +52,7 @@ class Copy:
 
     @property
     def run(self) -> Path:
-        """The part of the engine's folder that git writes to while it reads the copy. Never follow a link in it."""
+        """The part of the engine's folder that git writes to while it reads the copy. Never follow a symbolic link in it."""
         return self.engine / "run"
 
     @property
@@ -66,7 +66,7 @@ class Copy:
 
     @property
     def exists(self) -> bool:
-        """Whether it was completely made."""
+        """Whether it was built completely."""
         return self.path.is_dir() and not self.path.is_symlink() and stat.S_ISREG(_mode(self.index))
 
     def env(self, *, index: Path | None = None) -> dict[str, str]:
@@ -93,8 +93,8 @@ def of(*, sortie: UUID, store: Path) -> Copy:
 def lock(copy: Copy, *, attempt: int) -> Iterator[int]:
     """Let no other attempt work on the copy. Yields a descriptor: processes that inherit it keep the lock.
 
-    Superseded if a later attempt has had the lock. Unavailable if something fails with an OSError, on a full disk for
-    example. Lock files of git in the engine's folder are left over, and removed.
+    Removes git's lock files in the engine's folder, which must be leftovers. Raises Superseded if a later attempt has had
+    the lock; Unavailable after an OSError, for example on a full disk.
     """
     try:
         copy.engine.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,17 +110,17 @@ def lock(copy: Copy, *, attempt: int) -> Iterator[int]:
 
 
 def make(copy: Copy, *, branch: str, tip: str, author: str, tree: str = "", descriptor: int | None = None) -> None:
-    """Build the copy anew at the commit `tip`, with `branch` checked out. All processes of earlier attempts must be gone.
+    """Rebuild the copy at the commit `tip`, with `branch` checked out. No process of an earlier attempt may be running.
 
-    `tree`: what the files are instead, for example with conflict markers; the agent's git shows the difference to `tip`.
-    `descriptor`: of its lock.
+    `tree`: the files to check out instead, for example with conflict markers; the agent's git shows how they differ from
+    `tip`. `descriptor`: of the copy's lock.
     """
 
     def run(*arguments: str, accept: tuple[int, ...] = (0,)) -> None:
         git.run(*arguments, at=copy.path, accept=accept, pass_fds=() if descriptor is None else (descriptor,))
 
     copy.engine.mkdir(mode=0o700, parents=True, exist_ok=True)
-    copy.index.unlink(missing_ok=True)  # from here on it does not exist
+    copy.index.unlink(missing_ok=True)  # until the index is written, the copy counts as missing
     for folder in (copy.run, copy.git_folder, copy.path):
         _remove(folder)
         folder.mkdir(mode=0o700, parents=True)
@@ -133,7 +133,7 @@ def make(copy: Copy, *, branch: str, tip: str, author: str, tree: str = "", desc
     if tree:
         run("read-tree", tip)
         run("update-index", "-q", "--refresh", accept=(0, 1))
-    _note_time(copy.git_folder)
+    _record_time(copy.git_folder)
     new.rename(copy.index)
 
 
@@ -144,10 +144,10 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def _note_time(folder: Path) -> None:
-    """Note when the copy was made, and the next full second, as the times of two files; see `commits`.
+def _record_time(folder: Path) -> None:
+    """Record when the copy was made, and the next full second, as the times of two files; see `commits`.
 
-    What an attempt changes has a later time: clocks of file systems advance at least every 10 ms.
+    Then wait, so that all changes of an attempt have later times: the clocks of file systems advance every 10 ms or less.
     """
     (folder / "made").write_bytes(b"")
     second = (folder / "made").stat().st_mtime_ns // 10**9 + 1
@@ -158,9 +158,9 @@ def _note_time(folder: Path) -> None:
 
 @contextmanager
 def reader(copy: Copy) -> Iterator[Copy]:
-    """The same copy with a folder of the engine of its own, to read what an attempt is working on without disturbing it.
+    """The same copy with a separate engine folder, to read what an attempt is working on without disturbing it.
 
-    NotFound if the copy does not exist, or is just being built.
+    Raises NotFound if the copy does not exist, or is being built.
     """
     settings.FLEET_HOME.commits.mkdir(mode=0o700, parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=READER, dir=settings.FLEET_HOME.commits) as folder:
@@ -173,12 +173,12 @@ def reader(copy: Copy) -> Iterator[Copy]:
                 shutil.copy2(copy.git_folder / name, own.git_folder / name)
             _copy_index(copy, own.index)
         except FileNotFoundError as fault:
-            raise errors.NotFound("The copy of this sortie is just being built.", hint="Try again.") from fault
+            raise errors.NotFound("The copy of this sortie is still being built.", hint="Try again.") from fault
         yield own
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, or what an attempt has put in its place. Unavailable if it cannot be removed."""
+    """Remove a folder, or what an attempt has put in its place. Raises Unavailable if it cannot be removed."""
     if folder.is_dir() and not folder.is_symlink():
         removal.remove(folder)
     else:
@@ -190,8 +190,8 @@ def _remove(folder: Path) -> None:
 def renew_repository(copy: Copy, *, branch: str, commit: str) -> None:
     """Replace the copy's own repository, which the agent could change, by one with `branch` at `commit`.
 
-    For the commands that verify a tree: neither configuration nor hooks of the agent take part. The engine's index must
-    have the tree of `commit`.
+    Commands that verify a tree then run without the agent's configuration and hooks. The engine's index must have the tree
+    of `commit`.
     """
     folder = copy.path / ".git"
     _remove(folder)
@@ -200,7 +200,7 @@ def renew_repository(copy: Copy, *, branch: str, commit: str) -> None:
 
 
 def _copy_index(copy: Copy, target: Path) -> None:
-    """Copy the engine's index, with its times, to a new file. Unavailable if it is not a regular file."""
+    """Copy the engine's index, with its times, to a new file. Raises Unavailable if it is not a regular file."""
     top = os.open(copy.engine, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         source = beneath.open_plain(top, "run/index")
@@ -220,8 +220,8 @@ def _copy_index(copy: Copy, target: Path) -> None:
 def include_ignored(copy: Copy, *, repository: Path, base: str) -> int:
     """Copy the ignored files of the user's checkout that the `.worktreeinclude` of `base` names; returns how many.
 
-    That of the branch does not count: an agent may have changed it. Existing files are not replaced, links are neither
-    copied nor followed, and files of the fleet are left out.
+    The branch's own `.worktreeinclude` is not used, because an agent may have changed it. Existing files are not replaced,
+    symbolic links are neither copied nor followed, and files of the fleet are left out.
     """
     patterns = git.execute("cat-file", "blob", f"{base}:{INCLUDE}", at=copy.store)
     if patterns.returncode or git.line("rev-parse", "--is-bare-repository", at=repository) == "true":
@@ -247,9 +247,9 @@ def include_ignored(copy: Copy, *, repository: Path, base: str) -> int:
 
 
 def _copy_file(checkout: int, top: int, name: bytes) -> bool:
-    """Copy the file `name` from one folder to another. Whether it was copied: not if it or its target is unfit.
+    """Copy the file `name` from one folder to another. Returns False if the file or its target cannot be used.
 
-    Work may be changing both folders. A link in either path makes the file unfit, because git names no such files.
+    Work may be changing both folders. Paths with a symbolic link are not used, because git does not list such files.
     """
     try:
         source = beneath.open_plain(checkout, os.fsdecode(name))
@@ -278,8 +278,8 @@ def _copy_file(checkout: int, top: int, name: bytes) -> bool:
 
 def _untracked(repository: Path, exclude: str) -> set[bytes]:
     """The untracked files that match an option `--exclude…`."""
-    listed = git.run("ls-files", "-z", "--others", "--ignored", exclude, at=repository)
-    return {name for name in listed.split(b"\0") if name}
+    output = git.run("ls-files", "-z", "--others", "--ignored", exclude, at=repository)
+    return {name for name in output.split(b"\0") if name}
 
 
 def _init(folder: Path, store: Path, *, author: str, head: str, tip: str) -> None:
@@ -309,7 +309,7 @@ def existing() -> set[UUID]:
 
 
 def set_aside(copy: Copy) -> list[Path]:
-    """Rename the folders of a copy that nothing needs any more. Remove the returned folders; `sweep` does so too."""
+    """Rename the folders of a copy that is no longer needed. The caller removes the returned folders, or `sweep` does."""
     aside = []
     for folder in (copy.path, copy.engine):
         with suppress(FileNotFoundError):

@@ -18,7 +18,7 @@ _OPTIONS = ("-r", "--no-ext-diff", "--no-textconv", "--no-color")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileDiff:
-    """A changed file; the numbers of lines are None if it is binary."""
+    """A changed file, with the number of lines added and removed; both are None if it is binary."""
 
     path: str
     added: int | None
@@ -27,7 +27,7 @@ class FileDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diff:
-    """What differs between two trees. `commit` is "" if the newer one is not committed."""
+    """The difference between two trees. `commit` is "" if the newer one is not committed."""
 
     base: str
     commit: str
@@ -55,12 +55,12 @@ def between(store: Path, *, base: str, commit: str, max_bytes: int = MAX_BYTES, 
 def of_copy(copy: Copy, *, max_bytes: int = MAX_BYTES, binary: bool = False) -> Diff:
     """What an attempt has changed in its copy so far. The attempt and the engine's own index are not disturbed.
 
-    NotFound if the copy does not exist; commits.Refused if it contains what the engine would not commit.
+    Raises NotFound if the copy does not exist; commits.Refused if it contains files that the engine would not commit.
     """
     with copies.reader(copy) as own:
         try:
             tree = commits.write_tree(own, max_bytes=settings.FLEET_COMMIT_BYTES)
-        except git.GitError:  # the engine was committing, so that its index names objects that are not in the mirror
+        except git.GitError:  # the engine was committing, so its index names objects that are not in the mirror
             own.index.unlink(missing_ok=True)
             git.run("read-tree", own.base, env=own.read_env)
             tree = commits.write_tree(own, max_bytes=settings.FLEET_COMMIT_BYTES)
@@ -70,12 +70,12 @@ def of_copy(copy: Copy, *, max_bytes: int = MAX_BYTES, binary: bool = False) -> 
 def _diff(
     base: str, newer: str, commit: str, *, at: Path | None, env: Mapping[str, str], max_bytes: int, binary: bool
 ) -> Diff:
-    counts, more = git.beginning(
-        "diff-tree", *_OPTIONS, "--no-renames", "-z", "--numstat", base, newer, at=at, env=env, most=MAX_BYTES
+    counts, more = git.read_up_to(
+        MAX_BYTES, "diff-tree", *_OPTIONS, "--no-renames", "-z", "--numstat", base, newer, at=at, env=env
     )
     files = tuple(_files(counts))
     form = ("--binary",) if binary else ()
-    patch, cut = git.beginning("diff-tree", *_OPTIONS, "-p", "-M", *form, base, newer, at=at, env=env, most=max_bytes)
+    patch, cut = git.read_up_to(max_bytes, "diff-tree", *_OPTIONS, "-p", "-M", *form, base, newer, at=at, env=env)
     return Diff(
         base=base,
         commit=commit,

@@ -31,8 +31,8 @@ CONFIGURATION = Path(__file__).with_name("gitconfig")
 PUSH_CONFIGURATION = Path(__file__).with_name("gitconfig-push")  # the receiving repository runs its hooks
 # These override what a repository's own configuration says.
 _OPTIONS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false")
-# Variables of the fleet's own environment: paths, keys of ssh, and how servers are reached.
-_PASSED = (
+# Environment variables that git inherits: paths, the ssh agent, certificates and proxies.
+_INHERITED = (
     "PATH",
     "HOME",
     "TMPDIR",
@@ -57,7 +57,7 @@ class GitError(errors.FleetError):
 
     @property
     def lock_files(self) -> tuple[Path, ...]:
-        """The lock files of git that exist already, so that the command did not run."""
+        """The git lock files that already existed, so that the command did not run."""
         return tuple(map(Path, _LOCKED.findall(self.text)))
 
 
@@ -73,11 +73,11 @@ def version() -> tuple[int, int]:
 
 
 def require() -> None:
-    """Unavailable if git is missing or too old."""
+    """Raise Unavailable if git is missing or too old."""
     if version() < MIN_VERSION:
         needed = ".".join(map(str, MIN_VERSION))
-        has = "there is no git" if version() == (0, 0) else f"this is {'.'.join(map(str, version()))}"
-        raise errors.Unavailable(f"Workspaces need git {needed} or newer; {has}.", hint="Install a newer git here.")
+        found = "git is not installed" if version() == (0, 0) else f"found {'.'.join(map(str, version()))}"
+        raise errors.Unavailable(f"Workspaces need git {needed} or newer; {found}.", hint="Install a newer git here.")
 
 
 def run(
@@ -89,7 +89,7 @@ def run(
     timeout_s: float = TIMEOUT_S,
     pass_fds: Sequence[int] = (),
 ) -> bytes:
-    """Run git in the repository `at`; returns its output. GitError if the exit code is not in `accept`."""
+    """Run git in the repository `at`; returns its output. Raises GitError if the exit code is not in `accept`."""
     completed = execute(*arguments, at=at, stdin=stdin, env=env, timeout_s=timeout_s, pass_fds=pass_fds)
     return _output(completed, arguments, accept)
 
@@ -102,19 +102,19 @@ def execute(
     timeout_s: float = TIMEOUT_S,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run git; returns the completed process, whatever its exit code. GitError if it takes longer than `timeout_s`."""
-    argv, environment = _located(arguments, at, env)
+    """Run git; returns the completed process, whatever its exit code. Raises GitError after `timeout_s`."""
+    argv, environment = _command_line(arguments, at, env)
     return _complete(argv, arguments, stdin, environment, timeout_s, pass_fds)
 
 
-def _located(
+def _command_line(
     arguments: Sequence[str], at: Path | None, env: Mapping[str, str] | None
 ) -> tuple[list[str], dict[str, str]]:
-    """The words and the environment of a git command in the repository `at`."""
+    """The arguments and the environment of a git command in the repository `at`."""
     environment = {**_environment(), **(env or {})}
     if at is None:
         return ["git", *_OPTIONS, *arguments], environment
-    # If there is no repository, git must not use that of a folder above.
+    # If there is no repository, git must not use one in a parent folder.
     environment["GIT_CEILING_DIRECTORIES"] = str(at.resolve().parent)
     return ["git", *_OPTIONS, "-C", str(at), *arguments], environment
 
@@ -124,22 +124,22 @@ def line(*arguments: str, at: Path | None = None, env: Mapping[str, str] | None 
     return run(*arguments, at=at, env=env, stdin=stdin).decode("utf-8", "surrogateescape").strip()
 
 
-def beginning(
+def read_up_to(
+    max_bytes: int,
     *arguments: str,
     at: Path | None = None,
     env: Mapping[str, str] | None = None,
-    most: int,
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[bytes, bool]:
-    """Run git; returns the first `most` bytes of its output, and whether there is more. Git ends when that is read."""
-    argv, environment = _located(arguments, at, env)
-    with tempfile.TemporaryFile() as errors_file:
+    """Run git; returns the first `max_bytes` of its output, and whether there is more. Git is killed after that."""
+    argv, environment = _command_line(arguments, at, env)
+    with tempfile.TemporaryFile() as stderr_file:
         try:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=errors_file,
+                stderr=stderr_file,
                 env=environment,
             )
         except OSError as fault:
@@ -148,12 +148,12 @@ def beginning(
         timer.start()
         try:
             assert process.stdout is not None
-            output = process.stdout.read(most + 1)
-            if len(output) > most:
-                return output[:most], True
+            output = process.stdout.read(max_bytes + 1)
+            if len(output) > max_bytes:
+                return output[:max_bytes], True
             if process.wait() != 0:
-                errors_file.seek(0)
-                text = errors_file.read(10_000).decode("utf-8", "replace") or "it took too long"
+                stderr_file.seek(0)
+                text = stderr_file.read(10_000).decode("utf-8", "replace") or "it took too long"
                 raise GitError(arguments=arguments, exit_code=process.returncode, text=text)
             return output, False
         finally:
@@ -165,12 +165,12 @@ def beginning(
 
 
 def stream(*arguments: str, at: Path) -> Iterator[bytes]:
-    """Run git in the repository `at`, and yield its output in pieces. GitError at the end if it fails."""
-    argv, environment = _located(arguments, at, None)
+    """Run git in the repository `at`, and yield its output in chunks. Raises GitError at the end if it fails."""
+    argv, environment = _command_line(arguments, at, None)
     with (
-        tempfile.TemporaryFile() as complaints,
+        tempfile.TemporaryFile() as stderr_file,
         subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, env=environment
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr_file, env=environment
         ) as process,
     ):
         assert process.stdout is not None
@@ -178,22 +178,22 @@ def stream(*arguments: str, at: Path) -> Iterator[bytes]:
             while piece := process.stdout.read(PIECE_BYTES):
                 yield piece
             if process.wait() != 0:
-                complaints.seek(0)
-                text = complaints.read(10_000).decode("utf-8", "replace")
+                stderr_file.seek(0)
+                text = stderr_file.read(10_000).decode("utf-8", "replace")
                 raise GitError(arguments=arguments, exit_code=process.returncode, text=text)
         finally:
             process.kill()
 
 
 def blobs(names: Sequence[str], *, env: Mapping[str, str]) -> Iterator[Iterator[bytes]]:
-    """The content of each of these blobs, in pieces. Read all pieces of one before you take the next."""
-    with tempfile.TemporaryFile() as wanted, tempfile.TemporaryFile() as complaints:
-        wanted.write("".join(f"{name}\n" for name in names).encode())
-        wanted.seek(0)
+    """The content of each of these blobs, in chunks. Read all chunks of a blob before you take the next one."""
+    with tempfile.TemporaryFile() as names_file, tempfile.TemporaryFile() as stderr_file:
+        names_file.write("".join(f"{name}\n" for name in names).encode())
+        names_file.seek(0)
         argv = ["git", *_OPTIONS, "cat-file", "--batch"]
         environment = {**_environment(), **env}
         with subprocess.Popen(
-            argv, stdin=wanted, stdout=subprocess.PIPE, stderr=complaints, env=environment
+            argv, stdin=names_file, stdout=subprocess.PIPE, stderr=stderr_file, env=environment
         ) as process:
             assert process.stdout is not None
             try:
@@ -230,10 +230,10 @@ def confined(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a shell script in a sandbox that sees the copy, the object store, and the engine's repository `git_folder`.
 
-    Only `run` and the objects of the repository are writable: whatever may happen here, it must not change a file that
-    the engine writes to, or that configures its git. The script gets `arguments` as "$1", "$2" and so on. Without a
-    sandbox (FLEET_SANDBOX=off) it runs as it is. GitError if its exit code is not in `accept`; errors.Unavailable if the
-    copy is not there.
+    Only `run` and the objects of the repository are writable: whatever happens here must not change a file that the
+    engine writes to, or that configures its git. The script gets `arguments` as "$1", "$2" and so on. With
+    FLEET_SANDBOX=off it runs without a sandbox. Raises GitError if its exit code is not in `accept`; errors.Unavailable
+    if the copy is not there.
     """
     if copy.is_symlink() or not copy.is_dir():
         raise errors.Unavailable(f"The copy {copy} has been removed or replaced.", hint="Retry the sortie.")
@@ -302,7 +302,7 @@ def _output(completed: subprocess.CompletedProcess[bytes], arguments: Sequence[s
 
 def _environment() -> dict[str, str]:
     return {
-        **{name: os.environ[name] for name in _PASSED if name in os.environ},
+        **{name: os.environ[name] for name in _INHERITED if name in os.environ},
         **_credentials(),
         "LC_ALL": "C.UTF-8",
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -321,5 +321,5 @@ def _credentials() -> dict[str, str]:
     """The configuration with which git finds the passwords of https addresses."""
     if not settings.FLEET_GIT_CREDENTIALS:
         return {}
-    helper = f"store --file={shlex.quote(settings.FLEET_GIT_CREDENTIALS)}"  # git gives it to a shell
+    helper = f"store --file={shlex.quote(settings.FLEET_GIT_CREDENTIALS)}"  # git passes it to a shell
     return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "credential.helper", "GIT_CONFIG_VALUE_0": helper}

@@ -21,8 +21,8 @@ from missions.models import Lane
 from missions.workspaces import merging
 
 LOCK_S = 5  # how long to wait for another attempt that takes the lane
-# After so long, Postgres ends the transaction of a process that was halted while it took the lane. Writing a ref may take
-# repositories.LOCK_S and a moment more.
+# After this time, Postgres ends the transaction of a process that was suspended while it took the lane. Writing a ref may
+# take slightly longer than repositories.LOCK_S.
 HALTED_S = 10
 
 
@@ -42,7 +42,7 @@ def take(*, repository: str, branch: str, store: Path, sortie: UUID, attempt: in
             cursor.execute(
                 "SELECT id FROM missions_lane WHERE repository = %s AND branch = %s FOR UPDATE", [repository, branch]
             )
-            cursor.execute(  # a further statement: it sees what the transaction did that the lock was waited for
+            cursor.execute(  # a separate statement, which sees the effects of the transaction that held the lock
                 statements.read("missions.workspaces", "take_lane"),
                 {"repository": repository, "branch": branch, "sortie": sortie, "attempt": attempt},
             )

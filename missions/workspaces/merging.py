@@ -1,6 +1,6 @@
 """Merges a change onto the tip of a branch, and moves the branch. Everything happens in the mirror.
 
-A merge becomes one commit whose parent is the tip: the branch is a line of one commit per sortie.
+A merge becomes one commit whose parent is the tip: the history of the branch is linear, with one commit per sortie.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Merge:
 
 
 class Moved(Exception):
-    """The branch or its lane belongs to another attempt by now, so this one may not move it."""
+    """The branch or its lane now belongs to another attempt, so this one may not move it."""
 
 
 def merge(store: Path, *, onto: str, commit: str) -> Merge:
@@ -37,7 +37,7 @@ def merge(store: Path, *, onto: str, commit: str) -> Merge:
         raise git.GitError(
             arguments=words, exit_code=completed.returncode, text=completed.stderr.decode("utf-8", "replace")
         )
-    clean = completed.returncode == 0  # there may be a conflict without a file that has one: of renamed folders
+    clean = completed.returncode == 0  # renamed folders can conflict without any file in conflict
     parts = completed.stdout.decode("utf-8", "surrogateescape").split("\0")
     tree, rest = parts[0].strip(), parts[1:]
     if "" not in rest:  # without messages
@@ -48,7 +48,7 @@ def merge(store: Path, *, onto: str, commit: str) -> Merge:
 
 
 def _messages(parts: list[str]) -> list[str]:
-    """The texts of git's messages: each is a number of paths, these paths, a kind and a text."""
+    """The texts of git's messages. Each message is a number of paths, these paths, a kind and a text."""
     texts, place = [], 0
     while place < len(parts) and parts[place].isdigit():
         text = place + int(parts[place]) + 2
@@ -64,9 +64,9 @@ def tree_of(store: Path, commit: str) -> str:
     return git.line("rev-parse", "--verify", f"{commit}^{{tree}}", at=store)
 
 
-def create_commit(store: Path, *, tree: str, parent: str, message: Message, also: str = "") -> str:
-    """A commit with this tree on top of `parent` (and of `also`, if it merges two). No ref points to it yet."""
-    parents = ("-p", parent, *(("-p", also) if also else ()))
+def create_commit(store: Path, *, tree: str, parent: str, message: Message, second_parent: str = "") -> str:
+    """Create a commit with this tree on `parent`, and on `second_parent` for a merge. No ref points to it yet."""
+    parents = ("-p", parent, *(("-p", second_parent) if second_parent else ()))
     return git.line("commit-tree", tree, *parents, at=store, env=message.env(), stdin=message.text().encode())
 
 
@@ -96,7 +96,7 @@ def read_lane(store: Path, branch: str) -> str:
 
 
 def write_lane(store: Path, branch: str, *, content: str, expected: str) -> None:
-    """Give the lane to another attempt. Moved if it does not have the `expected` content any more."""
+    """Give the lane to another attempt. Raises Moved if it no longer has the `expected` content."""
     ref = f"{repositories.LANES}/{branch}"
     try:
         repositories.write_refs(store, f"update {ref} {content} {expected or '0' * len(content)}\n")
@@ -107,7 +107,7 @@ def write_lane(store: Path, branch: str, *, content: str, expected: str) -> None
 
 
 def move(store: Path, *, branch: str, lane: str, tip: str, to: str) -> None:
-    """Move the branch from `tip` to `to`, if the lane has the content `lane`. Moved otherwise; then nothing changes."""
+    """Move the branch from `tip` to `to` if the lane has the content `lane`. Otherwise raises Moved and changes nothing."""
     ref = f"refs/heads/{branch}"
     try:
         repositories.write_refs(store, f"verify {repositories.LANES}/{branch} {lane}\nupdate {ref} {to} {tip}\n")

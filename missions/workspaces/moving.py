@@ -1,4 +1,4 @@
-"""What checkpoints need of a mirror: the tip that a mission's rows stand for, refs that keep commits, and moved branches.
+"""Operations of checkpoints on a mirror: find the tip that a mission's rows imply, keep commits by refs, move branches.
 
 The refs of a checkpoint are below refs/fleet/checkpoints/CHECKPOINT; they exist as long as the checkpoint does.
 """
@@ -12,12 +12,12 @@ from fleet import errors, ids
 from missions.models import Workspace
 from missions.workspaces import git, repositories
 
-TRIES = 5  # to move a branch that others move too
+TRIES = 5  # to move a branch that other processes move too
 MAX_COMMITS = 1_000  # that have landed since the rows were read
 
 
 def tip(workspace: Workspace, *, landed: Collection[str]) -> str:
-    """The tip of the branch as of the rows that know the commits `landed`: without what this mission landed since."""
+    """The tip of the branch as of the rows with the commits `landed`: without what this mission has landed since then."""
     store = repositories.mirror(workspace.repository)
     if workspace.restore_to:
         return workspace.restore_to
@@ -71,11 +71,11 @@ def sweep(*, checkpoints: Collection[str]) -> None:
 
 
 def complete(workspace: Workspace) -> None:
-    """Do in git what a restore or a fork has noted in the row: move the branch. Several processes may call this at once.
+    """Move the branch in git, as a restore or a fork has recorded it in the row. Several processes may call this at once.
 
     The branch's former tip gets the ref `restore_ref` in the same git transaction, so it is never moved twice; without
-    that ref, the branch is only created. The lane's ref changes too: an attempt that was about to land loses.
-    Unavailable if the commit is missing or the branch does not stand still.
+    that ref, the branch is only created. The lane's ref changes too: an attempt that was about to land loses. Raises
+    Unavailable if the commit is missing, or if other processes keep moving the branch.
     """
     to, ref = workspace.restore_to, workspace.restore_ref
     if not to:
@@ -84,7 +84,7 @@ def complete(workspace: Workspace) -> None:
     if missing(store, [to]):
         raise errors.Unavailable(
             f"The mirror {store.name} lacks the commit {to[:12]}, to which a restore moves {workspace.branch}.",
-            hint="Bring back the folder of repositories from a backup.",
+            hint="Restore the folder of repositories from a backup.",
         )
     if ref:
         _move(store, branch=workspace.branch, to=to, ref=ref)
@@ -112,7 +112,7 @@ def _move(store: Path, *, branch: str, to: str, ref: str) -> None:
     lane = git.line("hash-object", "-w", "--stdin", at=store, stdin=f"{ref}\n".encode())
     for attempt in range(TRIES):
         if repositories.read_ref(store, ref):
-            return  # done before
+            return  # already done
         former = repositories.find_tip(store, branch)
         try:
             repositories.write_refs(

@@ -1,13 +1,13 @@
 """Mirrors of the repositories that missions change: `.fleet/repositories/ID.git`, bare, written to by the fleet alone.
 
 A mirror has the history of every base commit (refs/fleet/bases), the branches of missions (refs/heads), every commit
-that an attempt made (refs/fleet/attempts) and the lanes (refs/fleet/lanes). What the user's repository has besides the
-base is never fetched.
+that an attempt made (refs/fleet/attempts) and the lanes (refs/fleet/lanes). Nothing but the base is fetched from the user's
+repository.
 
 Locks: ID.fetch-lock while objects are fetched from the user's repository, ID.refs-lock while refs are written. The git
-processes inherit them. So who has a lock knows that nobody else writes, even if the fleet's own process was killed, and
-removes the lock files of git that a killed process has left. Who does not get ID.refs-lock, because the process that has
-it is halted, writes all the same: git's own lock files suffice for that.
+processes inherit them. So the holder of a lock knows that no other process writes, even if the fleet's own process was
+killed, and may remove the git lock files that a killed process has left. A process that cannot get ID.refs-lock, because
+its holder is suspended, writes anyway: git's own lock files suffice for that.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from missions import removal
 from missions.workspaces import git
 
 SHA256 = 64  # hexadecimal digits of an id in a repository that uses SHA-256
-# What Postgres says has landed must be on the disk.
+# A commit that Postgres records as landed must be on disk.
 _CONFIGURATION = "[core]\n\tfsync = committed,loose-object,reference\n\tfsyncMethod = batch\n"
-LOCK_S = 2.0  # how long to wait for others that write refs: each needs some milliseconds
+LOCK_S = 2.0  # how long to wait for other processes that write refs: each takes a few milliseconds
 _URL = re.compile(r"(https|ssh)://[^\s-][^\s]*")
 _SCP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^\s-][^\s]*")  # git@example.org:app.git
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-REMOVED = "removed-"  # the beginning of the name of a mirror that is being removed
+REMOVED = "removed-"  # the name prefix of a mirror that is being removed
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*:[^/@]*@")
 BASES, ATTEMPTS, LANES, CHECKPOINTS, TARGETS = (
     "refs/fleet/bases",
@@ -54,7 +54,7 @@ def is_address(repository: str) -> bool:
 def locate(repository: str, *, folder: str) -> str:
     """The absolute path or the address of a repository as a plan writes it. A relative path starts from `folder`.
 
-    Invalid for other kinds of addresses: some of them run programs.
+    Raises Invalid for other kinds of addresses: some of them run programs.
     """
     if is_address(repository):
         if _CREDENTIALS.search(repository):
@@ -66,7 +66,7 @@ def locate(repository: str, *, folder: str) -> str:
         return repository
     if repository.startswith("-") or "::" in repository or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", repository):
         raise errors.Invalid(
-            f"{repository!r} is not a path, nor an https or ssh address.",
+            f"{repository!r} is neither a path nor an https or ssh address.",
             hint="Write a path, https://… or git@host:path.",
             pointer="/plan/workspace/repository",
         )
@@ -83,7 +83,7 @@ def locate(repository: str, *, folder: str) -> str:
 def resolve_base(repository: str, base: str) -> tuple[str, str]:
     """The name and the commit of the base of a mission: `base`, or the branch that is checked out.
 
-    Invalid if the repository or the base does not exist; Unavailable if its server does not answer.
+    Raises Invalid if the repository or the base does not exist; Unavailable if its server does not answer.
     """
     git.require()
     return _resolve_remote(repository, base) if is_address(repository) else _resolve_local(repository, base)
@@ -96,8 +96,8 @@ def _resolve_local(repository: str, base: str) -> tuple[str, str]:
         if above is not None and above.returncode == 0:
             top = os.fsdecode(above.stdout.removesuffix(b"\n"))
             raise errors.Invalid(
-                f"{repository} is no git repository; it belongs to the repository {top}.",
-                hint=f"Name {top}, and set cwd for the sorties that work in the folder.",
+                f"{repository} is not the root of a git repository; it is in the repository {top}.",
+                hint=f"Use {top}, and set cwd for the sorties that work in the folder.",
                 pointer="/plan/workspace/repository",
             )
         raise errors.Invalid(
@@ -135,7 +135,7 @@ def _resolve_remote(repository: str, base: str) -> tuple[str, str]:
             return base, commits[name]
     raise errors.Invalid(
         f"{base!r} is not a branch or tag of {repository}." if base else f"{repository} has no commits.",
-        hint="Name one that exists, or a whole commit id.",
+        hint="Name one that exists, or a full commit id.",
         pointer="/plan/workspace/base",
     )
 
@@ -162,7 +162,7 @@ def ensure(repository: str, *, commit: str) -> Path:
 def fetch(repository: str, *, revision: str, to: str) -> str:
     """Fetch a branch, tag or commit of the user's repository into the ref `to` of the mirror; returns the commit.
 
-    Invalid if it does not exist there.
+    Raises Invalid if it does not exist there.
     """
     _, commit = resolve_base(repository, revision)
     path = mirror(repository)
@@ -173,7 +173,7 @@ def fetch(repository: str, *, revision: str, to: str) -> str:
 
 
 def _create(path: Path, *, sha256: bool) -> None:
-    """Create an empty mirror. It gets its name when it is complete."""
+    """Create an empty mirror. It is renamed to its final name once it is complete."""
     new = path.with_suffix(".new")
     removal.remove(new)
     object_format = "sha256" if sha256 else "sha1"
@@ -202,7 +202,7 @@ def _has(path: Path, commit: str) -> bool:
 def lock(path: Path, *, within_s: float = LOCK_S) -> Iterator[int]:
     """Lock a file; yields its descriptor, for processes that must keep the lock if this process is killed.
 
-    Unavailable if others do not release the lock in time.
+    Raises Unavailable if another process does not release the lock in time.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -221,7 +221,7 @@ def lock(path: Path, *, within_s: float = LOCK_S) -> Iterator[int]:
 
 
 def write_refs(path: Path, commands: str) -> None:
-    """Run commands of `git update-ref --stdin` as one transaction. GitError if a ref has not the expected value."""
+    """Run commands of `git update-ref --stdin` as one transaction. Raises GitError if a ref has an unexpected value."""
     text = f"start\n{commands}prepare\ncommit\n".encode("utf-8", "surrogateescape")
     with ExitStack() as stack:
         try:
@@ -245,9 +245,10 @@ def _write(
     timeout_s: float = git.TIMEOUT_S,
     lock_s: float = git.NETWORK_TIMEOUT_S,
 ) -> None:
-    """Run git while we have the lock `descriptor`, so existing lock files of git are those of killed processes.
+    """Run git while this process has the lock `descriptor`, so that git's lock files must be leftovers of killed processes.
 
-    After `lock_s` they may not be: then this process was halted, and another has not waited for it any longer.
+    After `lock_s` that is no longer certain: this process may have been suspended, and another may have stopped waiting
+    for the lock.
     """
     deadline = time.monotonic() + lock_s
     while True:
@@ -256,11 +257,11 @@ def _write(
             return
         except git.GitError as fault:
             files = [file for file in fault.lock_files if file.is_relative_to(path)]
-            if time.monotonic() > deadline or not [file for file in files if _removed(file)]:
+            if time.monotonic() > deadline or not [file for file in files if _unlink(file)]:
                 raise
 
 
-def _removed(file: Path) -> bool:
+def _unlink(file: Path) -> bool:
     with suppress(OSError):
         file.unlink()
         return True
@@ -275,14 +276,14 @@ def read_ref(path: Path, ref: str) -> str:
 def tip(path: Path, branch: str, *, start: str) -> str:
     """The newest commit of a mission's branch; the branch is created at `start` if it does not exist."""
     ref = f"refs/heads/{branch}"
-    if found := read_ref(path, ref):
-        return found
+    if commit := read_ref(path, ref):
+        return commit
     try:
         write_refs(path, f"create {ref} {start}\n")
         return start
     except git.GitError:
-        if found := read_ref(path, ref):  # another attempt has created it
-            return found
+        if commit := read_ref(path, ref):  # another attempt has created it
+            return commit
         raise
 
 
@@ -298,10 +299,10 @@ def remove_work(path: Path, *, branches: Collection[str], sorties: Collection[st
     if not (path / "HEAD").exists():
         return
     refs = git.line("for-each-ref", "--format=%(refname)", "refs/heads", LANES, ATTEMPTS, TARGETS, at=path).splitlines()
-    doomed = {f"{home}/{branch}" for branch in branches for home in ("refs/heads", LANES)}
-    doomed |= {f"{TARGETS}/{mission}" for mission in missions}
-    doomed |= {ref for ref in refs if ref.startswith(f"{ATTEMPTS}/") and ref.split("/")[3] in sorties}
-    commands = "".join(f"delete {ref}\n" for ref in refs if ref in doomed)
+    removed = {f"{home}/{branch}" for branch in branches for home in ("refs/heads", LANES)}
+    removed |= {f"{TARGETS}/{mission}" for mission in missions}
+    removed |= {ref for ref in refs if ref.startswith(f"{ATTEMPTS}/") and ref.split("/")[3] in sorties}
+    commands = "".join(f"delete {ref}\n" for ref in refs if ref in removed)
     write_refs(path, commands)
 
 
@@ -318,7 +319,7 @@ def has_work(path: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a mirror that nothing uses. It is gone at once, even if this process is killed while it removes the files."""
+    """Remove a mirror that nothing uses. It disappears at once, even if this process is killed while it deletes the files."""
     aside = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")
     with lock(path.with_suffix(".fetch-lock"), within_s=git.NETWORK_TIMEOUT_S), lock(path.with_suffix(".refs-lock")):
         path.rename(aside)

@@ -11,7 +11,7 @@ from missions.plan.pattern_tree import PatternTree
 
 
 class Reserved(NamedTuple):
-    """A pattern that a sortie has reserved, or wants to."""
+    """A pattern that a sortie has reserved or requests."""
 
     sortie: UUID
     mission: UUID
@@ -20,20 +20,20 @@ class Reserved(NamedTuple):
     shared: bool
 
     def name_for(self, mission: UUID) -> str:
-        """The sortie in a text that people see who can see this mission, and perhaps no other."""
+        """The sortie's name in a text for readers who may be allowed to see only this mission."""
         return self.key if self.mission == mission else "a sortie of another mission"
 
 
 @dataclass(slots=True)
 class _Holders:
-    """Who has reserved a pattern."""
+    """The sorties that have reserved a pattern."""
 
     exclusive: dict[UUID, Reserved] = field(default_factory=dict)
     shared: dict[UUID, Reserved] = field(default_factory=dict)
 
 
 class ReservationIndex:
-    """Finds the obstacles of further reservations."""
+    """Finds the reservations that conflict with another one."""
 
     def __init__(self) -> None:
         self._tree: PatternTree[_Holders] = PatternTree(_Holders)
@@ -44,9 +44,9 @@ class ReservationIndex:
         (holders.shared if reserved.shared else holders.exclusive)[reserved.sortie] = reserved
 
     def obstacle(self, reserved: Reserved) -> Reserved | None:
-        """A reservation of another sortie that does not permit this one; None if there is none.
+        """A reservation of another sortie that conflicts with this one; None if there is none.
 
-        Two shared reservations permit each other.
+        Two shared reservations do not conflict.
         """
         for _, holders in self._tree.overlapping(reserved.pattern):
             for group in (holders.exclusive,) if reserved.shared else (holders.exclusive, holders.shared):

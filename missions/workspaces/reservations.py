@@ -16,7 +16,7 @@ from missions.plan import globs
 from missions.workspaces.reservation_index import ReservationIndex, Reserved
 
 Branch = tuple[str, str]  # the repository and the name
-HALTED_S = 5.0  # after which Postgres ends the transaction of a process that was stopped while it had the lock
+HALTED_S = 5.0  # after this, Postgres ends the transaction of a process that was suspended while it held the lock
 
 
 def planned(sorties: Sequence[UUID]) -> list[tuple[Branch, Reserved]]:
@@ -43,19 +43,19 @@ def in_force(branches: Collection[Branch], *, changes: bool = True) -> list[tupl
 
 
 def obstacles(*, sortie: UUID, mission: UUID, branch: Branch, paths: Iterable[str]) -> dict[str, Reserved]:
-    """Those of the files that other sorties have reserved, with the reservation that includes each.
+    """The files among `paths` that other sorties have reserved, with the reservation that includes each.
 
-    Files that others have changed without a reservation are not among them: a merge decides on those.
+    Files that others have changed without a reservation are not included: the merge finds those conflicts.
     """
     index = ReservationIndex()
     for _, reserved in in_force([branch], changes=False):
         index.add(reserved)
-    found = {}
+    by_path = {}
     for path in paths:
         reserved = Reserved(sortie, mission, "", globs.of_file(path), shared=False)
         if (obstacle := index.obstacle(reserved)) is not None:
-            found[path] = obstacle
-    return found
+            by_path[path] = obstacle
+    return by_path
 
 
 def parameters(branches: Iterable[Branch]) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
 """The user's repository as the target of a merge: its branches are moved, and nothing else in it is touched.
 
 A repository with a checkout gets commits by a fetch, in which git itself refuses to move a branch that is checked out.
-A bare one and one on a server get them by a push, so that their hooks decide.
+Bare repositories and those on a server get them by a push, so that their hooks decide.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Target:
 
     @property
     def is_bare(self) -> bool:
-        """Whether it is a bare repository on this host. That of a checkout is not, whatever its configuration says."""
+        """Whether it is a bare repository on this host. One with a checkout is not, whatever its configuration says."""
         return not self.is_address and git.line("rev-parse", "--git-dir", at=self._path) == "."
 
     def tip(self) -> str:
-        """The newest commit of the branch; "" if it does not exist. Unavailable if the repository cannot be read."""
+        """The newest commit of the branch; "" if it does not exist. Raises Unavailable if the repository cannot be read."""
         try:
             if self.is_address:
                 text = git.run("ls-remote", "--", self.repository, self.ref, timeout_s=60).decode("utf-8", "replace")
@@ -75,15 +75,15 @@ class Target:
         return ""
 
     def receive(self, store: Path, *, commit: str) -> None:
-        """Create the branch at a commit of the mirror `store`, or move it forward. Rejected with the reason otherwise."""
+        """Create the branch at a commit of the mirror `store`, or move it forward. Raises Rejected if that fails."""
         if self.is_address or self.is_bare:
             self._push(store, commit)
             return
-        # No `+`: only forward.
+        # Without `+`, git only fast-forwards.
         env = {"GIT_ALLOW_PROTOCOL": "file"}
         completed = git.execute(*_FETCH, "--", str(store), f"{commit}:{self.ref}", at=self._path, env=env)
         if completed.returncode:
-            raise Rejected(f"{self.repository} does not accept it: {_reason(completed.stderr)}")
+            raise Rejected(f"{self.repository} rejected it: {_reason(completed.stderr)}")
 
     def _push(self, store: Path, commit: str) -> None:
         completed = git.execute(
@@ -96,7 +96,7 @@ class Target:
             timeout_s=git.NETWORK_TIMEOUT_S,
         )
         if completed.returncode:
-            raise Rejected(f"{self.repository} refused it: {_reason(completed.stderr + completed.stdout)}")
+            raise Rejected(f"{self.repository} rejected it: {_reason(completed.stderr + completed.stdout)}")
 
     @property
     def _path(self) -> Path:
@@ -111,7 +111,7 @@ def is_branch_name(name: str) -> bool:
 
 
 def _reason(output: bytes) -> str:
-    """What git, and the hooks of the repository, said: at most ten lines, without git's advice."""
+    """The messages of git and of the repository's hooks: at most ten lines, without git's advice."""
     lines = [line.removeprefix("remote:").strip() for line in output.decode("utf-8", "replace").splitlines()]
     reasons = [
         line for line in lines if line and not line.startswith(("hint:", "To ", "Done", "Everything up-to-date"))

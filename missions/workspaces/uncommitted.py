@@ -51,8 +51,8 @@ class Uncommitted:
 def save(copy: Copy, *, message: Message, ref: str, max_bytes: int, deadline: float) -> Uncommitted:
     """Store the files of a copy in the mirror under `ref`, without those of more than `max_bytes`.
 
-    A FleetError or OSError if the copy is just being built or removed, for example, or if its files are not read by
-    `deadline` (of the monotonic clock).
+    Raises a FleetError or OSError, for example if the copy is being built or removed, or if its files cannot be read
+    before `deadline` (of the monotonic clock).
     """
     _seconds_left(deadline)
     base = copy.base
@@ -79,7 +79,7 @@ def save(copy: Copy, *, message: Message, ref: str, max_bytes: int, deadline: fl
 
 
 def _seconds_left(deadline: float) -> float:
-    """The seconds until `deadline`; Unavailable if it has passed."""
+    """The seconds until `deadline`. Raises Unavailable if it has passed."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise errors.Unavailable(
@@ -104,6 +104,6 @@ def _write_tree(draft: Copy, base: str, max_bytes: int, deadline: float) -> byte
     ).stdout
 
 
-def _names(listed: bytes) -> tuple[str, ...]:
-    names = (name.decode("utf-8", "replace") for name in listed.split(b"\0") if name)
+def _names(output: bytes) -> tuple[str, ...]:
+    names = (name.decode("utf-8", "replace") for name in output.split(b"\0") if name)
     return tuple(sorted(names)[:MAX_NAMED])

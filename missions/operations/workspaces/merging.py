@@ -106,7 +106,7 @@ def _commit(row: Mission, workspace: Workspace, store: Path, *, target: Target, 
         subject=f"Merge {workspace.branch} into {target.branch}",
         trailers={"Fleet-Mission": row.ref},
     )
-    return merging.create_commit(store, tree=merged.tree, parent=before, also=tip, message=message)
+    return merging.create_commit(store, tree=merged.tree, parent=before, second_parent=tip, message=message)
 
 
 def _require_trusted_hooks(workspace: Workspace, store: Path, target: Target) -> None:

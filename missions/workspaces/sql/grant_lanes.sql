@@ -1,17 +1,16 @@
 -- Give each free lane to the sortie that is next: the most urgent one that waits for a merge into its branch. That
 -- sortie becomes queued, or ready if it is under a limit; if it does not start within a minute, the lane is free again.
 -- A sortie that changed files which another one has reserved waits until that one waits too, or has ended, and is merged
--- after it.
--- It keeps its reservations while it waits, so these need no admission. Only lanes of the branches of `sorties` are
--- given; NULL: all lanes. lock_lanes.sql has locked them.
-WITH wanted AS (
+-- after it. It keeps its reservations while it waits, so these need no admission. Only lanes of the branches of `sorties`
+-- are assigned; NULL: all lanes. lock_lanes.sql has locked them.
+WITH branches AS (
     SELECT DISTINCT w.repository, w.branch
     FROM missions_sortie s JOIN missions_workspace w ON w.mission_id = s.mission_id
     WHERE CASE WHEN %(sorties)s::uuid[] IS NULL THEN s.state = 'waiting' AND s.waits_on = 'merge'
                ELSE s.id = ANY (%(sorties)s) END
 ), free AS (
     SELECT l.id, l.repository, l.branch
-    FROM missions_lane l JOIN wanted USING (repository, branch)
+    FROM missions_lane l JOIN branches USING (repository, branch)
     LEFT JOIN missions_sortie holder ON holder.id = l.sortie_id
     WHERE holder.id IS NULL
        OR NOT (CASE WHEN l.attempt IS NOT NULL THEN holder.state = 'running' AND holder.attempt = l.attempt
@@ -38,7 +37,7 @@ WITH wanted AS (
     FROM next, missions_mission m, agents_agenttype t
     WHERE s.id = next.sortie AND m.id = s.mission_id AND t.name = s.agent_type_id
     RETURNING s.id, s.mission_id, s.agent_type_id, s.state
-), given AS (
+), assigned AS (
     UPDATE missions_lane l SET sortie_id = next.sortie, attempt = NULL FROM next WHERE l.id = next.lane
 ), events AS (
     INSERT INTO fleet_event (kind, scope, subject, data)

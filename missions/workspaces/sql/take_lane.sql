@@ -1,5 +1,5 @@
--- The lane of a branch, which is locked, if this attempt may take it. No row: another sortie has it, or this attempt is no
--- longer the running one. A lane that was given to a waiting sortie is free again if that sortie does not start within a
+-- The (locked) lane of a branch, if this attempt may take it. No row: another sortie has it, or this attempt is no longer
+-- the running one. A lane that was assigned to a waiting sortie is free again if that sortie does not start within a
 -- minute.
 SELECT lane.id
 FROM missions_lane lane

@@ -112,7 +112,7 @@ def test_a_repository_without_commits_is_refused(tmp_path: Path) -> None:
 def test_a_subfolder_of_a_repository_is_refused(tmp_path: Path) -> None:
     """Git finds the repository above it, but cannot fetch from it."""
     project = repository.create(tmp_path / "project", {"sub/a.txt": "a\n"})
-    with pytest.raises(errors.Invalid, match=f"belongs to the repository {project.path}"):
+    with pytest.raises(errors.Invalid, match=f"is in the repository {project.path}"):
         repositories.resolve_base(str(project.path / "sub"), "")
     (tmp_path / "link").symlink_to(project.path / "sub")
     with pytest.raises(errors.Invalid):
