@@ -153,7 +153,7 @@ class DiscardMission(Costly):
 
 @contextmanager
 def _charged() -> Iterator[None]:
-    """Charge the caller for the time that git takes, which the thread's own processor time does not include."""
+    """Charge the caller for the time that git takes, which the thread's own CPU time does not include."""
     wall_start, cpu_start = time.monotonic(), time.thread_time()
     try:
         yield
