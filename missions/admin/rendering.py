@@ -62,8 +62,8 @@ def _attempt_text(sortie: Sortie, attempt: Attempt | None) -> str:
     if attempt is None:
         return ""
     if sortie.state == SortieState.RUNNING:
-        done = f"{attempt.progress:.0%} " if attempt.progress is not None else ""
-        return f"{done}{attempt.note}".strip() + (" (being stopped)" if sortie.cancel_requested else "")
+        percentage = f"{attempt.progress:.0%} " if attempt.progress is not None else ""
+        return f"{percentage}{attempt.note}".strip() + (" (being stopped)" if sortie.cancel_requested else "")
     error = attempt.error.strip().partition("\n")[0][:200]
     return f"Tolerated: {error}" if sortie.state == SortieState.FAILED and sortie.allow_failure else error
 

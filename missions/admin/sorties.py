@@ -103,7 +103,7 @@ class SortieAdmin(ReadOnlyAdmin):
     def status_column(self, sortie: Any) -> SafeString:
         return rendering.clamped(self.status(sortie))
 
-    @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own knows no labels
+    @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own takes no label
     def coloured_state(self, sortie: Sortie) -> str:
         return reads.status(sortie)
 

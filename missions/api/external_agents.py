@@ -301,7 +301,7 @@ _CODE_FREE = {  # keys of a sortie that run no code
 
 
 def own_agent(actor: Actor, ref: str) -> Any:
-    """The id of an external agent that the caller registered. Admins may use anybody's."""
+    """The id of an external agent that the caller registered. Admins may use any."""
     return external_agents.owned_agent(
         agent=ids.decode(ids.AGENT, ref), by=None if actor.role == Role.ADMIN else actor.user
     ).id

@@ -104,7 +104,7 @@ class SortieResponse(serializers.Serializer[Any]):
     waits_on = serializers.ChoiceField(
         WaitsOn.choices, allow_blank=True, initial="", help_text="what ends the wait of a waiting sortie"
     )
-    waits_for = serializers.CharField(allow_blank=True, help_text="why it has not started yet, in words")
+    waits_for = serializers.CharField(allow_blank=True, help_text="why it has not started yet, as a sentence")
     ready_at = serializers.DateTimeField(
         allow_null=True, initial=MOMENT, help_text="when it last became ready or was queued"
     )

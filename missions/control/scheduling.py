@@ -1,9 +1,9 @@
 """Launches the missions of schedules, in a thread of the control process: reading a plan or resolving a repository may
 take seconds, and no other duty should wait for that.
 
-Any number of control loops may do this at once. A loop claims one schedule at a time with a lease, so that the others
-turn to the next one; if it dies, another loop takes over when the lease has ended. That a tick is decided only once does
-not depend on the lease: see `missions/operations/schedules/running.py`.
+Any number of control loops may do this at once. A loop claims one schedule at a time with a lease, so that other loops
+skip it; if it dies, another loop takes over when the lease has ended. Deciding each tick only once does not depend on the
+lease: see `missions/operations/schedules/running.py`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _loop(ending: threading.Event) -> None:
         except Error as fault:  # Postgres is unreachable, or two loops conflicted: the rows are still there
             log.warning("schedules: %s", str(fault).strip())
             connection.close()
-        except Exception:  # a defect must not end the thread: the next tick may be decided all the same
+        except Exception:  # a bug must not end the thread: the next tick may still be decided
             log.exception("schedules failed")
             connection.close()
     plan_reading.reader.stop()

@@ -40,9 +40,9 @@ def clean(*, remove: bool) -> Cleanup:
     sorties = tidying.ended()
     kept = tidying.unknown_copies()
     if remove:
-        copies, refused = tidying.remove_copies(sorties)
+        copies, unremovable = tidying.remove_copies(sorties)
         mirrors = tidying.remove_mirrors()
-        kept += refused
+        kept += unremovable
     else:
         copies, mirrors = len(sorties), len(tidying.unused_mirrors()[0])
     kept += tidying.unused_mirrors()[1]

@@ -153,17 +153,17 @@ def _conflict(row: Conflict) -> str:
 def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options: dict[str, Any]) -> int:
     if options["revision"] is not None:
         row = resolving.replace(sortie=sortie.id, revision=options["revision"], executes=True)
-        done = f"The change of {row.key} is now that of {options['revision']}; it is merged next."
+        message = f"The change of {row.key} is now that of {options['revision']}; it is merged next."
     elif options["drop"]:
         row = resolving.drop(sortie=sortie.id)
-        done = f"The change of {row.key} is dropped, and the sortie cancelled."
+        message = f"The change of {row.key} is dropped, and the sortie cancelled."
     else:
         row = resolving.retry(sortie=sortie.id, executes=True)
-        done = f"{row.key} is {row.state}: its next attempt resolves the conflict."
+        message = f"{row.key} is {row.state}: its next attempt resolves the conflict."
     if options["json"]:
         command.show(reads.item(row, visible=Mission.objects.all()))
     else:
-        command.say(done)
+        command.say(message)
     return 0
 
 

@@ -133,7 +133,7 @@ class Sortie(models.Model):
     allow_failure = models.BooleanField(default=False)  # its failure is tolerated
     remaining = models.IntegerField(default=0)  # needs that still keep it from starting
     attempt = models.IntegerField(default=0)  # the fencing token: raised by each claim, never lowered
-    # The attempt whose outcome stands, if a restore put back an earlier one than the last; see `accepted_attempt`.
+    # The attempt whose outcome counts, if a restore brought back an earlier one than the last; see `accepted_attempt`.
     accepted = models.IntegerField(null=True)
     tries = models.SmallIntegerField(default=0)  # how often a driver started and failed
     max_tries = models.SmallIntegerField(default=1)
@@ -215,7 +215,7 @@ class Sortie(models.Model):
 
     @property
     def accepted_attempt(self) -> int:
-        """The number of the attempt whose outcome stands: the last one, unless a restore put back an earlier one."""
+        """The number of the attempt whose outcome counts: the last one, unless a restore brought back an earlier one."""
         return self.attempt if self.accepted is None else self.accepted
 
 
@@ -246,7 +246,7 @@ class Attempt(models.Model):
         SUCCEEDED = "succeeded"
         FAILED = "failed"
         CANCELLED = "cancelled"
-        LOST = "lost"  # its agent is gone; anything it sends later is refused
+        LOST = "lost"  # its agent was lost; anything that it sends later is refused
         COMMITTED = (
             "committed"  # its work was good and is committed; a later attempt merges it or resolves its conflict
         )

@@ -62,9 +62,10 @@ class Mirrors:
     def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
         for mirror in sorted(folder.glob("*.git")):
             _create_folders(mirror)
-            done = git.execute("rev-list", "--objects", "--all", "--quiet", at=mirror, timeout_s=git.NETWORK_TIMEOUT_S)
-            if done.returncode:
-                text = done.stderr.decode("utf-8", "replace").strip()[-300:]
+            options = ("--objects", "--all", "--quiet")
+            completed = git.execute("rev-list", *options, at=mirror, timeout_s=git.NETWORK_TIMEOUT_S)
+            if completed.returncode:
+                text = completed.stderr.decode("utf-8", "replace").strip()[-300:]
                 yield mirror.name, f"repositories/{mirror.name} is incomplete: {text}"
 
 

@@ -46,7 +46,7 @@ def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
     rights.require_for_mission(mission=row.mission_id, executes=executes)
     discarding.require_not_discarded(row.mission_id)
     with transaction.atomic():
-        mission = Mission.objects.select_for_update().get(id=row.mission_id)  # locked, so that it cannot end meanwhile
+        mission = Mission.objects.select_for_update().get(id=row.mission_id)  # locked, so that it cannot end now
         state = MissionState(mission.state)
         if state is MissionState.CANCELLING:
             raise errors.Conflict(

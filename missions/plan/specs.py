@@ -198,6 +198,6 @@ class Plan:
     priority: int
     sorties: tuple[SortieSpec, ...]
     defaults: Mapping[str, Json]
-    checkpoints: Mapping[str, Json] = field(default_factory=dict)  # every_s, sorties, at and on, as far as given
+    checkpoints: Mapping[str, Json] = field(default_factory=dict)  # every_s, sorties, at and on, if given
     workspace: WorkspaceSpec | None = None
     warnings: tuple[Advice, ...] = ()  # about secrets; `missions.plan.warnings` returns all

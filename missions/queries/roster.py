@@ -60,7 +60,7 @@ def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, An
 
 
 def running_by(agents: Iterable[Agent], *, of: QuerySet[Mission] | None = None) -> dict[UUID, list[str]]:
-    """The keys of the sorties that each agent is running; `of`: only those of these missions."""
+    """The keys of the sorties that each agent is running; `of`: only sorties of these missions."""
     keys: dict[UUID, list[str]] = {}
     running = Sortie.objects.filter(state="running", agent__in=[agent.id for agent in agents])
     if of is not None:

@@ -36,7 +36,7 @@ class Transcript:
         for id, sortie, number in newer[: self._limit]:
             self._last_attempt = max(self._last_attempt, id)
             self._read[sortie, number] = 0
-        # Queried before the output is read, so that an attempt that ends meanwhile is read once more.
+        # Queried before the output is read, so that an attempt that ends during the read is read once more.
         running = _running(self._read)
         yield from self._new_pieces()
         self._read = {attempt: piece for attempt, piece in self._read.items() if attempt in running}
@@ -67,7 +67,7 @@ class Transcript:
 
 
 class SortieTranscript(Transcript):
-    """The output of one attempt of a sortie; without `attempt`, of the one whose outcome stands and all further ones."""
+    """The output of one attempt of a sortie; without `attempt`, of the accepted one and all later ones."""
 
     def __init__(self, *, sortie: Sortie, attempt: int | None) -> None:
         self._sortie = sortie.id

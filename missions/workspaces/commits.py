@@ -293,8 +293,8 @@ def store(copy: Copy, *, commit: str, ref: str) -> None:
     try:
         git.run(*options, "--", str(copy.git_folder), commit, at=copy.store)
     except git.GitError as fault:
-        if found := _FSCK.search(fault.text):
-            raise Refused(f"Git does not accept the change: {found[1]}.", hint="Correct this file.") from fault
+        if match := _FSCK.search(fault.text):
+            raise Refused(f"Git does not accept the change: {match[1]}.", hint="Correct this file.") from fault
         raise
     repositories.set_ref(copy.store, ref, commit)
 
@@ -365,17 +365,17 @@ def _contained(pieces: Iterable[bytes], needles: Sequence[bytes]) -> set[bytes]:
 
 def _refusal(text: str) -> Refused | None:
     """Why git did not add a file, according to its output; None if the output gives no such reason."""
-    if found := _NESTED.search(text):
-        return _nested(found[1])
-    if found := _UNREADABLE.search(text):
-        path = next(filter(None, found.groups()))
+    if match := _NESTED.search(text):
+        return _nested(match[1])
+    if match := _UNREADABLE.search(text):
+        path = next(filter(None, match.groups()))
         return Refused(
             f"{path.rstrip('/')} cannot be read, so it cannot be committed.", hint="Change its mode (chmod)."
         )
-    if found := _SPECIAL.search(text):
-        return _special(found[1])
-    if found := _NAME.search(text):
-        return Refused(f"Git does not allow the name {found[1]}.", hint="Rename or remove it.")
+    if match := _SPECIAL.search(text):
+        return _special(match[1])
+    if match := _NAME.search(text):
+        return Refused(f"Git does not allow the name {match[1]}.", hint="Rename or remove it.")
     return None
 
 

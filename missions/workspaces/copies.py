@@ -164,17 +164,17 @@ def reader(copy: Copy) -> Iterator[Copy]:
     """
     settings.FLEET_HOME.commits.mkdir(mode=0o700, parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=READER, dir=settings.FLEET_HOME.commits) as folder:
-        own = Copy(path=copy.path, engine=Path(folder), store=copy.store)
+        view = Copy(path=copy.path, engine=Path(folder), store=copy.store)
         try:
-            (own.engine / "base").write_text(copy.base)
-            _init(own.git_folder, copy.store, author="Fleet", head="fleet/read", tip=copy.base)
-            own.run.mkdir(mode=0o700)
-            for name in ("made", "second"):  # with their times, which tell which files git must read again
-                shutil.copy2(copy.git_folder / name, own.git_folder / name)
-            _copy_index(copy, own.index)
+            (view.engine / "base").write_text(copy.base)
+            _init(view.git_folder, copy.store, author="Fleet", head="fleet/read", tip=copy.base)
+            view.run.mkdir(mode=0o700)
+            for name in ("made", "second"):  # with their times, which show which files git must read again
+                shutil.copy2(copy.git_folder / name, view.git_folder / name)
+            _copy_index(copy, view.index)
         except FileNotFoundError as fault:
             raise errors.NotFound("The copy of this sortie is still being built.", hint="Try again.") from fault
-        yield own
+        yield view
 
 
 def _remove(folder: Path) -> None:

@@ -57,14 +57,14 @@ def of_copy(copy: Copy, *, max_bytes: int = MAX_BYTES, binary: bool = False) -> 
 
     Raises NotFound if the copy does not exist; commits.Refused if it contains files that the engine would not commit.
     """
-    with copies.reader(copy) as own:
+    with copies.reader(copy) as view:
         try:
-            tree = commits.write_tree(own, max_bytes=settings.FLEET_COMMIT_BYTES)
+            tree = commits.write_tree(view, max_bytes=settings.FLEET_COMMIT_BYTES)
         except git.GitError:  # the engine was committing, so its index names objects that are not in the mirror
-            own.index.unlink(missing_ok=True)
-            git.run("read-tree", own.base, env=own.read_env)
-            tree = commits.write_tree(own, max_bytes=settings.FLEET_COMMIT_BYTES)
-        return _diff(own.base, tree, "", at=None, env=own.read_env, max_bytes=max_bytes, binary=binary)
+            view.index.unlink(missing_ok=True)
+            git.run("read-tree", view.base, env=view.read_env)
+            tree = commits.write_tree(view, max_bytes=settings.FLEET_COMMIT_BYTES)
+        return _diff(view.base, tree, "", at=None, env=view.read_env, max_bytes=max_bytes, binary=binary)
 
 
 def _diff(

@@ -30,7 +30,7 @@ def take(*, repository: str, branch: str, store: Path, sortie: UUID, attempt: in
     """Take the lane of a branch for a running attempt. Returns the content of its ref; None if another sortie has it.
 
     The ref is written while the row is locked, and the lane is taken only once the row is committed. An attempt that is
-    halted in between loses its transaction. When it wakes up it may still write the ref, but it does not go on; the new
+    halted in between loses its transaction. When it wakes up it may still write the ref, but then stops; the new
     holder's move then fails (`merging.Moved`), and it takes the lane again.
     """
     Lane.objects.get_or_create(repository=repository, branch=branch)

@@ -24,21 +24,21 @@ def tip(workspace: Workspace, *, landed: Collection[str]) -> str:
     if not (store / "HEAD").exists():
         return workspace.base_commit
     form = "--format=%H %(trailers:key=Fleet-Mission,valueonly,separator=%x2C)"
-    found = git.execute(
+    log = git.execute(
         "log", "--first-parent", f"--max-count={MAX_COMMITS}", form, f"refs/heads/{workspace.branch}", "--", at=store
     )
-    if found.returncode:
+    if log.returncode:
         return workspace.base_commit  # no attempt has created the branch yet
     known = {*landed, workspace.base_commit}
     mission = ids.encode(ids.MISSION, workspace.mission_id)
-    rows = [row.partition(" ") for row in found.stdout.decode("utf-8", "replace").splitlines() if row]
+    rows = [row.partition(" ") for row in log.stdout.decode("utf-8", "replace").splitlines() if row]
     return next((commit for commit, _, owner in rows if commit in known or owner != mission), rows[0][0])
 
 
 def commits_after(store: Path, *, branch: str, commit: str) -> int:
     """How many commits the branch has that `commit` does not contain; 0 if either is missing."""
-    found = git.execute("rev-list", "--count", f"{commit}..refs/heads/{branch}", "--", at=store)
-    return int(found.stdout) if found.returncode == 0 else 0
+    completed = git.execute("rev-list", "--count", f"{commit}..refs/heads/{branch}", "--", at=store)
+    return int(completed.stdout) if completed.returncode == 0 else 0
 
 
 def missing(store: Path, commits: Collection[str]) -> set[str]:
@@ -60,14 +60,14 @@ def keep(store: Path, refs: Mapping[str, str]) -> None:
 
 
 def sweep(*, checkpoints: Collection[str]) -> None:
-    """Remove the refs of all checkpoints but these. No capture may run meanwhile."""
+    """Remove the refs of all checkpoints except these. No capture may run at the same time."""
     for store in repositories.mirrors():
         rows = git.line("for-each-ref", "--format=%(refname)", repositories.CHECKPOINTS, at=store).splitlines()
-        gone = [
+        obsolete = [
             ref for ref in rows if ref.removeprefix(f"{repositories.CHECKPOINTS}/").split("/")[0] not in checkpoints
         ]
-        if gone:
-            repositories.write_refs(store, "".join(f"delete {ref}\n" for ref in gone))
+        if obsolete:
+            repositories.write_refs(store, "".join(f"delete {ref}\n" for ref in obsolete))
 
 
 def complete(workspace: Workspace) -> None:

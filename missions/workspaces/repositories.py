@@ -105,15 +105,16 @@ def _resolve_local(repository: str, base: str) -> tuple[str, str]:
             hint=f"Create one (git init {repository}), or name another.",
             pointer="/plan/workspace/repository",
         )
-    found = git.execute("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base or 'HEAD'}^{{commit}}", at=path)
-    if found.returncode:
+    revision = f"{base or 'HEAD'}^{{commit}}"
+    resolved = git.execute("rev-parse", "--verify", "--quiet", "--end-of-options", revision, at=path)
+    if resolved.returncode:
         fault = f"{base!r} is not a branch, tag or commit of {repository}." if base else f"{repository} has no commits."
         hint = "Name one that exists." if base else "Commit something first."
         raise errors.Invalid(fault, hint=hint, pointer="/plan/workspace/base")
     if not base:
         head = git.execute("symbolic-ref", "--quiet", "--short", "HEAD", at=path)
-        base = head.stdout.decode().strip() or found.stdout.decode().strip()[:12]
-    return base, found.stdout.decode().strip()
+        base = head.stdout.decode().strip() or resolved.stdout.decode().strip()[:12]
+    return base, resolved.stdout.decode().strip()
 
 
 def _resolve_remote(repository: str, base: str) -> tuple[str, str]:

@@ -56,11 +56,11 @@ class Target:
             git.run("rev-parse", "--git-dir", at=self._path)
         except git.GitError as fault:
             raise errors.Unavailable(f"The repository {self.repository} cannot be read: {fault.text[-300:]}") from fault
-        found = git.execute("rev-parse", "--verify", "--quiet", f"{self.ref}^{{commit}}", at=self._path)
-        return found.stdout.decode().strip() if found.returncode == 0 else ""
+        completed = git.execute("rev-parse", "--verify", "--quiet", f"{self.ref}^{{commit}}", at=self._path)
+        return completed.stdout.decode().strip() if completed.returncode == 0 else ""
 
     def checked_out_in(self) -> str:
-        """The folder in which the branch is checked out; "" if it is checked out nowhere, as far as the fleet can see."""
+        """The folder in which the branch is checked out; "" if it is not checked out anywhere that the fleet can see."""
         if self.is_address:
             return ""
         folder = ""

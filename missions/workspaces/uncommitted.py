@@ -1,7 +1,7 @@
-"""Captures the uncommitted work of a running attempt as a commit that is on no branch. The attempt does not notice.
+"""Captures the uncommitted work of a running attempt as a commit that is on no branch, without disturbing the attempt.
 
-Git works with a folder and an index of its own, in a sandbox that can only read the copy. The index is that of the
-engine as it is now, so git reads only files that have changed.
+Git works with a separate folder and index, in a sandbox that can only read the copy. The index starts as a copy of the
+engine's current one, so that git reads only files that have changed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from missions.workspaces.copies import Copy
 
 MAX_NAMED = 100  # files that were left out
 
-# Adds all files but ignored and large ones, and those of other repositories. A file that changes or goes meanwhile is
-# left out (exit code 1). Then prints the tree, the ignored files and what else is left out.
+# Adds all files except ignored and large ones, and those of other repositories. A file that changes or disappears during
+# this is left out (exit code 1). Then prints the tree, the ignored files and the other files that are left out.
 _WRITE_TREE = r"""
 if find . -path ./.git -prune -o -type p -name '.git*' -print 2> /dev/null | grep -q .; then
   echo "a pipe has the name of a file that git reads" >&2; exit 2

@@ -1,4 +1,4 @@
--- Remove those of these missions that have ended, with everything that belongs to them.
+-- Remove the missions among these that have ended, with everything that belongs to them.
 WITH removed AS (
     SELECT id FROM missions_mission
     WHERE id = ANY (%(missions)s) AND state IN ('succeeded', 'failed', 'cancelled')

@@ -42,9 +42,9 @@ class KeptFolder:
 
 def ended(*, before: datetime | None = None) -> list[UUID]:
     """The sorties with a copy that have succeeded, or have ended otherwise (before a time)."""
-    found = copies.existing()  # read before the rows: a copy is built only after its sortie has started
+    with_copy = copies.existing()  # read before the rows: a copy is built only after its sortie has started
     unsuccessful = Q(state__in=FINAL) if before is None else Q(state__in=FINAL, finished_at__lt=before)
-    rows = Sortie.objects.filter(Q(state=SortieState.SUCCEEDED) | unsuccessful, id__in=found)
+    rows = Sortie.objects.filter(Q(state=SortieState.SUCCEEDED) | unsuccessful, id__in=with_copy)
     return list(rows.order_by("id").values_list("id", flat=True))
 
 
@@ -70,18 +70,18 @@ def tidy() -> int:
 
 def unknown_copies() -> list[KeptFolder]:
     """Copies of sorties that are not in the database, perhaps because they belong to another one. They are not removed."""
-    found = copies.existing()
-    known = set(Sortie.objects.filter(id__in=found).values_list("id", flat=True))
-    paths = (copies.of(sortie=sortie, store=Path()).path for sortie in sorted(found - known))
+    with_copy = copies.existing()
+    in_database = set(Sortie.objects.filter(id__in=with_copy).values_list("id", flat=True))
+    paths = (copies.of(sortie=sortie, store=Path()).path for sortie in sorted(with_copy - in_database))
     return [KeptFolder(path=path, reason="Its sortie is not in the database.") for path in paths]
 
 
 def unused_mirrors() -> tuple[list[Path], list[KeptFolder]]:
     """The mirrors that no mission uses: those that can be removed, and those that still contain work."""
-    found = repositories.mirrors()
+    mirrors = repositories.mirrors()
     used = {repositories.mirror(name) for name in Workspace.objects.values_list("repository", flat=True).distinct()}
     removable, kept = [], []
-    for path in found:
+    for path in mirrors:
         if path in used:
             continue
         if repositories.has_work(path):
