@@ -25,6 +25,9 @@ class MissionState(TextChoices):
         return self in (MissionState.SUCCEEDED, MissionState.FAILED, MissionState.CANCELLED)
 
 
+FINAL_MISSION_STATES = [state.value for state in MissionState if state.final]
+
+
 class SortieState(TextChoices):
     PENDING = "pending"  # a need has not ended yet
     WAITING = "waiting"  # waits for a time (a retry's backoff, a `run_at`), a merge or a person: `WaitsOn`

@@ -25,9 +25,8 @@ from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
 from missions.models import Mission
-from missions.states import MissionState
+from missions.states import FINAL_MISSION_STATES, MissionState
 
-FINAL_MISSION_STATES = [state for state in MissionState if state.final]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from fleet import errors, invocation
 from fleet.console import lines
 from missions.admin import rendering
-from missions.models import Change, Conflict, Mission, Sortie
+from missions.models import Change, Mission, Sortie
 from missions.operations.workspaces import diffs
 from missions.queries import workspaces
 from missions.workspaces.diffs import Diff
@@ -26,12 +26,6 @@ def size(change: Change) -> str:
     if not change.number_of_files:
         return f"no change: {change.no_change}" if change.no_change else "no change"
     return f"{lines.counted(change.number_of_files, 'file')} (+{change.lines_added:,} −{change.lines_removed:,})"
-
-
-def outcome(conflict: Conflict) -> str:
-    if conflict.outcome == Conflict.Outcome.PERSON and conflict.closed_at is None:
-        return "waits for a person"
-    return str(conflict.outcome or "open")
 
 
 def abbreviated(names: Sequence[str]) -> str:
@@ -71,12 +65,12 @@ def conflicts(sortie: Sortie) -> SafeString:
                 "–" if row.attempt is None else row.attempt,
                 abbreviated(row.others),
                 abbreviated(row.files),
-                f"{outcome(row)}{f' by {row.by}' if row.by else ''}",
+                f"{workspaces.conflict_status(row)}{f' by {row.by}' if row.by else ''}",
             )
             for row in rows
         ),
     )
-    if not any(outcome(row) == "waits for a person" for row in rows):
+    if not any(workspaces.conflict_status(row) == "waits for a person" for row in rows):
         return table
     command = workspaces.resolve_command(sortie.mission, sortie)
     return format_html("{}<p>Resolve it: <code>{}</code></p>", table, command)

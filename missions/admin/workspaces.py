@@ -132,7 +132,7 @@ class ConflictAdmin(OfSortie):
 
     @display(description="outcome", ordering="outcome", label=COLOURS)  # type: ignore[untyped-decorator]  # as above
     def coloured_outcome(self, conflict: Conflict) -> str:
-        return work.outcome(conflict)
+        return workspaces.conflict_status(conflict)
 
     @admin.display(description="with")
     def other_sorties(self, conflict: Conflict) -> str:

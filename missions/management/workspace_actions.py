@@ -145,9 +145,10 @@ def _conflict(row: Conflict) -> str:
     more = f"and {len(row.files) - 5:,} more files" if len(row.files) > 5 else ""
     attempt = f"attempt {row.attempt}" if row.attempt else ""
     by = f"by {row.by}" if row.by else ""
-    outcome = "waits for a person" if row.outcome == Conflict.Outcome.PERSON else row.outcome or "open"
     description = " ".join(part for part in (row.sortie.key, attempt, row.kind, others, files, more) if part)
-    return lines.one_line(f"{row.created_at:%Y-%m-%d %H:%M:%S}  {description}: {outcome} {by}".rstrip())
+    return lines.one_line(
+        f"{row.created_at:%Y-%m-%d %H:%M:%S}  {description}: {workspaces.conflict_status(row)} {by}".rstrip()
+    )
 
 
 def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options: dict[str, Any]) -> int:

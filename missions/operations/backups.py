@@ -12,7 +12,7 @@ from fleet import errors, ids
 from fleet.backup import copying, hooks, parts
 from fleet.backup.parts import Query, SourceFile, Tree
 from missions.models import Change, Workspace
-from missions.states import MissionState
+from missions.states import FINAL_MISSION_STATES
 from missions.workspaces import git, moving, repositories
 
 REFS = "packed-refs"
@@ -77,9 +77,7 @@ def _create_folders(mirror: Path) -> None:
 
 def align_branches() -> Iterator[str]:
     """Move the branches of live missions to the commits in their restored rows. Work that landed later is done again."""
-    live = Workspace.objects.filter(discarded_at=None).exclude(
-        mission__state__in=[state for state in MissionState if state.final]
-    )
+    live = Workspace.objects.filter(discarded_at=None).exclude(mission__state__in=FINAL_MISSION_STATES)
     for workspace in live:
         changes = Change.objects.filter(sortie__mission=workspace.mission_id).values_list("landed", "onto")
         landed = {commit for pair in changes for commit in pair if commit}

@@ -15,14 +15,14 @@ from missions.models import Artifact, Mission, Tick
 from missions.operations import hooks
 from missions.operations.workspaces import discarding
 from missions.queries import counters
+from missions.states import FINAL_MISSION_STATES
 
 PAGE = 50
-FINAL = ("succeeded", "failed", "cancelled")
 
 
 def outdated(*, now: datetime, days: int, keep: int) -> list[UUID]:
     """Finished missions older than `days`, or beyond the newest `keep` of them; oldest first."""
-    ended = Mission.objects.filter(state__in=FINAL)
+    ended = Mission.objects.filter(state__in=FINAL_MISSION_STATES)
     old = set(ended.filter(finished_at__lt=now - timedelta(days=days)).values_list("id", flat=True))
     beyond = set(ended.order_by("-id").values_list("id", flat=True)[keep:])
     return sorted(old | beyond)

@@ -11,14 +11,14 @@ from fleet.console import lines
 from fleet.services import announcements
 from missions.models import Mission
 from missions.queries import reads
-from missions.states import MissionState, SortieState
+from missions.states import FINAL_MISSION_STATES, MissionState, SortieState
 
 MAX_MISSIONS = 10  # in the list
 
 
 def announce() -> Iterator[str]:
     """One line per live mission, the oldest first."""
-    live: QuerySet[Mission] = Mission.objects.exclude(state__in=[state for state in MissionState if state.final])
+    live: QuerySet[Mission] = Mission.objects.exclude(state__in=FINAL_MISSION_STATES)
     rows = list(live.defer("plan").order_by("id")[: MAX_MISSIONS + 1])
     counts = reads.counts([row.id for row in rows])
     for row in rows[:MAX_MISSIONS]:

@@ -26,10 +26,8 @@ def find(mission: Mission) -> Workspace:
 def workspace(mission: Mission) -> dict[str, Any] | None:
     """`{repository, base, base_commit, branch, conflicts, discarded_at}`; None if the mission has no workspace."""
     row = Workspace.objects.filter(mission=mission).first()
-    return None if row is None else workspace_as_json(row)
-
-
-def workspace_as_json(row: Workspace) -> dict[str, Any]:
+    if row is None:
+        return None
     return {
         "repository": row.repository,
         "base": row.base,
@@ -98,6 +96,13 @@ def conflict_as_json(row: Conflict) -> dict[str, Any]:
         "created_at": row.created_at.isoformat(),
         "closed_at": row.closed_at.isoformat() if row.closed_at else None,
     }
+
+
+def conflict_status(conflict: Conflict) -> str:
+    """The outcome of a conflict for people: `open`, `waits for a person`, or how it ended."""
+    if conflict.outcome == Conflict.Outcome.PERSON and conflict.closed_at is None:
+        return "waits for a person"
+    return str(conflict.outcome or "open")
 
 
 def resolve_command(mission: Mission, sortie: Sortie | str) -> str:

@@ -17,7 +17,7 @@ from fleet.management.operator import OperatorCommand
 from missions import operations as missions
 from missions.models import Mission
 from missions.queries import reads
-from missions.states import MissionState
+from missions.states import FINAL_MISSION_STATES, MissionState
 
 
 class Command(OperatorCommand):
@@ -49,7 +49,7 @@ class Command(OperatorCommand):
         else:
             steps = [self._try_from_rows(mission, options) for mission in _lost_missions()]
             if not steps:
-                steps = [_describe(row) for row in Mission.objects.exclude(state__in=_FINAL).order_by("id")]
+                steps = [_describe(row) for row in Mission.objects.exclude(state__in=FINAL_MISSION_STATES).order_by("id")]
         if options["json"]:
             self.show({"missions": steps, "dry_run": options["dry_run"]})
         else:
@@ -99,9 +99,6 @@ class Command(OperatorCommand):
         return _describe(row)
 
 
-_FINAL = [state for state in MissionState if state.final]
-
-
 def _describe(row: Mission) -> dict[str, str]:
     """The state of a mission, and what to do about it."""
     if row.state == MissionState.RUNNING:
@@ -110,7 +107,7 @@ def _describe(row: Mission) -> dict[str, str]:
         happens = f"runs, with {running} running. Sorties of lost agents start again by themselves."
     elif row.state == MissionState.CANCELLING:
         happens = "is being cancelled."
-    elif row.state in _FINAL:
+    elif row.state in FINAL_MISSION_STATES:
         happens = f"has ended ({row.state}). Retry it: {invocation.command('fleet_mission', 'retry', row.ref)}"
     else:
         happens = f"is {row.state}. Continue it: {invocation.command('fleet_resume', '--mission', row.ref)}"

@@ -28,11 +28,10 @@ from missions.models import Mission, Overlap, Schedule, Tick
 from missions.operations import cancelling, launching
 from missions.operations.schedules import editing, launches, policies
 from missions.operations.schedules.policies import OverlapAction
-from missions.states import MissionState
+from missions.states import FINAL_MISSION_STATES, MissionState
 
 log = logging.getLogger("fleet.schedules")
 
-FINAL = [state.value for state in MissionState if state.final]
 RETRY = timedelta(minutes=10)
 TEMPORARY = (errors.Unavailable, errors.RateLimited)
 
@@ -217,7 +216,9 @@ def _decide_locked(
 
 def _live(row: Schedule) -> list[Mission]:
     """The missions of a schedule that have not ended, the oldest first."""
-    return list(Mission.objects.filter(schedule=row).exclude(state__in=FINAL).order_by("id").only("id", "state"))
+    return list(
+        Mission.objects.filter(schedule=row).exclude(state__in=FINAL_MISSION_STATES).order_by("id").only("id", "state")
+    )
 
 
 def _waiting(row: Schedule) -> QuerySet[Tick]:

@@ -15,7 +15,7 @@ from missions.models import Change, Conflict, Mission, Sortie, Workspace
 from missions.operations.workspaces import unmerged
 from missions.operations.workspaces.unmerged import Unmerged
 from missions.queries import workspaces
-from missions.states import MissionState
+from missions.states import FINAL_MISSION_STATES, MissionState
 from missions.workspaces import copies, repositories
 
 
@@ -43,11 +43,7 @@ def release(*, missions: Sequence[UUID]) -> list[UUID]:
 
     Returns those whose rows may be removed: they have ended and have no unmerged work.
     """
-    ended = set(
-        Mission.objects.filter(id__in=missions, state__in=[state for state in MissionState if state.final]).values_list(
-            "id", flat=True
-        )
-    )
+    ended = set(Mission.objects.filter(id__in=missions, state__in=FINAL_MISSION_STATES).values_list("id", flat=True))
     with_workspace = {row.mission_id: row for row in Workspace.objects.filter(mission__in=ended)}
     released = []
     for mission in missions:
