@@ -25,7 +25,7 @@ from fleet.postgres import locks
 from fleet.postgres.locks import Lock
 from missions import folders, plan
 from missions.models import Mission
-from missions.operations import launching, rights
+from missions.operations import launching, permissions
 from missions.plan import Json, SortieSpec
 from missions.queries import plan_context
 from missions.states import MissionState, ended_badly
@@ -260,7 +260,7 @@ def _check_rights(saved: SavedMission, edited: Mapping[str, SortieSpec], *, temp
     if executes or template:
         return
     if saved.mission_kept["executes"] or any(spec.executes for spec in edited.values()):
-        raise rights.refusal()
+        raise permissions.refusal()
 
 
 def _origin(saved: SavedMission, checkpoint: Checkpoint, sorties: Collection[str]) -> str:

@@ -26,7 +26,7 @@ from fleet.events.models import Event
 from fleet.postgres import clock, locks, statements
 from fleet.postgres.locks import Lock
 from missions.models import Mission
-from missions.operations import launching, rights
+from missions.operations import launching, permissions
 from missions.queries import counters
 from missions.states import MissionState
 from missions.workspaces import moving
@@ -75,7 +75,7 @@ def restore(
         if not Mission.objects.filter(id=saved.id).exists():
             replaced = _recreate(checkpoint, saved, executes=executes, force=force, plan=plan)
             return _restored(saved, safety=None, replaced=replaced)
-        rights.require_for_mission(mission=saved.id, executes=executes)
+        permissions.require_for_mission(mission=saved.id, executes=executes)
         with reading.snapshot() as snapshot:
             current = reading.mission(saved.id)
         planning.require_acceptable(planning.plan_for(checkpoint, saved, current), force=force, digest=plan)
@@ -168,7 +168,7 @@ def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, fo
     """
     kept = saved.mission_kept
     if not executes and kept["executes"] and not kept["template"]:
-        raise rights.refusal()
+        raise permissions.refusal()
     planning.require_acceptable(planning.plan_for(checkpoint, saved, None), force=force, digest=plan)
     later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = [

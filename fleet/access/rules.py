@@ -44,7 +44,7 @@ class Rule:
     visibility: Visibility
     description: str
     lease: Visibility | None  # for lease tokens; None: denied
-    starts_code: bool  # requires plan.execute unless the plan is a template (missions/operations/rights.py)
+    starts_code: bool  # requires plan.execute unless the plan is a template (missions/operations/permissions.py)
 
 
 def _rule(

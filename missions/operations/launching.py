@@ -17,7 +17,7 @@ from fleet.events.models import Event
 from missions import folders, hints
 from missions.engine.settlement import insertion
 from missions.models import Mission, Schedule, Workspace
-from missions.operations import repositories, rights
+from missions.operations import permissions, repositories
 from missions.plan import Plan, bind, load
 from missions.queries import plan_context
 from missions.states import MissionState
@@ -115,7 +115,7 @@ def prepare(
     match the plan's inputs.
     """
     if not template:
-        rights.require_for_plan(plan=plan, executes=executes)
+        permissions.require_for_plan(plan=plan, executes=executes)
     inputs = bind(plan=plan, params=params)
     readable = folders.readable(plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template))
     workspace = repositories.prepare(

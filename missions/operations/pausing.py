@@ -8,7 +8,7 @@ from django.db import connection, transaction
 
 from fleet.postgres import statements
 from missions.models import Mission
-from missions.operations import rights, transitions
+from missions.operations import permissions, transitions
 from missions.states import MissionState
 
 
@@ -24,9 +24,9 @@ def pause(*, mission: UUID, reason: str = "") -> Mission:
 def resume(*, mission: UUID, executes: bool) -> Mission:
     """Resume a paused mission or start a planned one; the control loop admits its ready sorties at its next beat.
 
-    Raises Conflict unless it is paused or planned; Forbidden if the caller may not start its code (see `rights`).
+    Raises Conflict unless it is paused or planned; Forbidden if the caller may not start its code (see `permissions`).
     """
-    rights.require_for_mission(mission=mission, executes=executes)
+    permissions.require_for_mission(mission=mission, executes=executes)
     with transaction.atomic():
         transitions.apply(mission=mission, to=MissionState.RUNNING, by="resume")
     transitions.complete(missions=[mission])

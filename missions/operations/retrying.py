@@ -11,7 +11,7 @@ from fleet.postgres import statements
 from fleet.postgres.hot_path import Cursor
 from missions.engine.settlement import settling
 from missions.models import Mission, Need, Sortie
-from missions.operations import rights, transitions
+from missions.operations import permissions, transitions
 from missions.operations.workspaces import discarding
 from missions.states import MissionState, SortieState, ended_badly
 
@@ -20,9 +20,9 @@ def retry(*, mission: UUID, executes: bool) -> Mission:
     """Reopen all failed, cancelled and skipped sorties of a mission that has ended.
 
     The attempt numbers continue; tries and rescues start from 0 again. Raises Conflict if the mission has not ended or
-    no sortie ended badly; Forbidden if the caller may not start its code (see `rights`).
+    no sortie ended badly; Forbidden if the caller may not start its code (see `permissions`).
     """
-    rights.require_for_mission(mission=mission, executes=executes)
+    permissions.require_for_mission(mission=mission, executes=executes)
     discarding.require_not_discarded(mission)
     with transaction.atomic():
         transitions.apply(mission=mission, to=MissionState.RUNNING, by="retry", finished_at=None)
@@ -43,7 +43,7 @@ def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
     row = Sortie.objects.select_related("mission").filter(id=sortie).first()
     if row is None:
         raise errors.NotFound("There is no such sortie.")
-    rights.require_for_mission(mission=row.mission_id, executes=executes)
+    permissions.require_for_mission(mission=row.mission_id, executes=executes)
     discarding.require_not_discarded(row.mission_id)
     with transaction.atomic():
         mission = Mission.objects.select_for_update().get(id=row.mission_id)  # locked, so that it cannot end now

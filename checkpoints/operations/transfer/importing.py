@@ -31,7 +31,7 @@ from fleet.postgres import locks
 from fleet.postgres.locks import Lock
 from missions import folders, plan
 from missions.models import Mission
-from missions.operations import launching, rights
+from missions.operations import launching, permissions
 from missions.plan import PlanError
 from missions.queries import plan_context
 from missions.states import MissionState
@@ -148,7 +148,7 @@ class _Content:
     def require_rights(self, *, executes: bool) -> None:
         """Raise Forbidden if a sortie runs code and the importer may not. Ended sorties count: they can be retried."""
         if not executes and any(sortie.spec.executes for sortie in self.sorties.values()):
-            raise rights.refusal()
+            raise permissions.refusal()
 
     def require_references(self) -> None:
         """Raise Conflict if a sortie that has not ended needs something that this fleet does not have."""

@@ -51,7 +51,7 @@ def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
 
     Raises Conflict if the agent has ended, is draining, or already holds as many sorties as its concurrency.
     """
-    row = membership.record_heartbeat_and_obey(agent)
+    row = membership.record_heartbeat_and_apply_order(agent)
     if row.order:
         raise errors.Conflict(
             f"{row.ref} was ordered to {row.order}, so it may not claim more sorties.",
@@ -79,7 +79,7 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Heartbeat:
 
     Malformed tokens are ignored. Raises Conflict if the agent has ended, or if none of its tokens holds a lease.
     """
-    row = membership.record_heartbeat_and_obey(agent)
+    row = membership.record_heartbeat_and_apply_order(agent)
     parsed = [(attempt, token) for token in tokens if (attempt := attempt_auth.parse(token)) is not None]
     digests = {
         (sortie, number): digest

@@ -67,7 +67,7 @@ def record_heartbeat(agent: UUID, *, claimed: bool = False) -> Agent:
     return Agent.objects.get(id=agent)
 
 
-def record_heartbeat_and_obey(agent: UUID) -> Agent:
+def record_heartbeat_and_apply_order(agent: UUID) -> Agent:
     """Record that the agent is alive, and carry out its order, since no node does so for an external agent.
 
     An agent ordered to drain ends once it holds no sortie. Any other order ends it now and returns its sorties to the

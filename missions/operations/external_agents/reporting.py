@@ -32,7 +32,7 @@ def progress(
     """
     attempt = attempt_auth.authenticate(token)
     if not attempt.internal:
-        membership.record_heartbeat_and_obey(attempt.agent)
+        membership.record_heartbeat_and_apply_order(attempt.agent)
     elif output:
         raise errors.Invalid(
             "This attempt's output is what it prints, so it takes no `output`.",

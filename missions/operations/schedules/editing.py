@@ -19,7 +19,7 @@ from fleet.events.models import Event
 from fleet.postgres import clock
 from missions import cron
 from missions.models import CatchUp, Overlap, Schedule, Tick
-from missions.operations import rights
+from missions.operations import permissions
 from missions.operations.launching import Launch
 from missions.operations.schedules import launches
 
@@ -191,7 +191,7 @@ def find(schedule: UUID) -> Schedule:
 def require_execute(launch: Launch, *, executes: bool) -> None:
     """Raise Forbidden if the launch runs user-supplied code and the caller may not start it, whoever owns the schedule."""
     if not launch.template:
-        rights.require_for_plan(plan=launch.plan, executes=executes)
+        permissions.require_for_plan(plan=launch.plan, executes=executes)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from fleet import audit, caller, errors, ids, invocation
 from fleet.events.models import Event
 from fleet.postgres import statements
 from missions.models import Change, Conflict, Sortie, WaitsOn, Workspace
-from missions.operations import cancelling, rights
+from missions.operations import cancelling, permissions
 from missions.queries import workspaces
 from missions.states import SortieState
 from missions.workspaces import conflicts, diffs, git, merging, repositories
@@ -36,7 +36,7 @@ def replace(*, sortie: UUID, revision: str, executes: bool) -> Sortie:
     it does not exist; Conflict if it does not merge, or as for `retry`.
     """
     row = Sortie.objects.select_related("mission").get(id=sortie)
-    rights.require_for_mission(mission=row.mission_id, executes=executes)
+    permissions.require_for_mission(mission=row.mission_id, executes=executes)
     workspace = workspaces.find(row.mission)
     change = _conflicted(row)
     store = repositories.mirror(workspace.repository)
@@ -76,7 +76,7 @@ def _decision(sortie: UUID, *, executes: bool) -> Iterator[tuple[Sortie, Change]
     """A transaction in which the sortie is locked and waits for a person to decide about the change."""
     with transaction.atomic():
         row = Sortie.objects.select_for_update(of=("self",)).select_related("mission").get(id=sortie)
-        rights.require_for_mission(mission=row.mission_id, executes=executes)
+        permissions.require_for_mission(mission=row.mission_id, executes=executes)
         yield row, _conflicted(row)
 
 

@@ -1,4 +1,4 @@
-"""A schedule runs with the rights that its owner has at that moment; a refused launch is recorded and blocks no other."""
+"""A schedule runs with the permissions that its owner has at that moment; a refused launch is recorded and blocks no other."""
 
 from __future__ import annotations
 
