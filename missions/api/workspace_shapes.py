@@ -32,7 +32,7 @@ class Diff(serializers.Serializer[Any]):
     )
     files = FileDiff(many=True)
     patch = serializers.CharField(allow_blank=True, trim_whitespace=False, initial=_PATCH)
-    truncated = serializers.BooleanField(help_text="whether the patch or the list of files was cut off")
+    truncated = serializers.BooleanField(help_text="whether the patch or the list of files is incomplete")
 
 
 class SortieDiffResponse(Diff):

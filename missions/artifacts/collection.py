@@ -88,12 +88,12 @@ def open_stored(artifact: Artifact) -> File[bytes]:
         file = storage().open(_name(artifact.digest))
     except OSError as fault:
         raise errors.NotFound(
-            f"The bytes of {artifact.path} ({artifact.digest[:12]}…) are missing from the store.", hint=RESTORE
+            f"The content of {artifact.path} ({artifact.digest[:12]}…) is missing from the store.", hint=RESTORE
         ) from fault
     if not _verified.is_intact(file, artifact.digest):
         file.close()
         raise errors.NotFound(
-            f"The stored bytes of {artifact.path} ({artifact.digest[:12]}…) have been changed.",
+            f"The stored content of {artifact.path} ({artifact.digest[:12]}…) has been changed.",
             hint=RESTORE,
         )
     return file
@@ -145,7 +145,7 @@ def _check_copy(path: str, error: int) -> None:
         case errno.E2BIG:
             raise Missing(
                 f"{path!r}, listed under `outputs`, exceeds the limit of {settings.FLEET_ARTIFACT_BYTES:,} bytes"
-                " (FLEET_ARTIFACT_BYTES), or all outputs together the disk limit of the agent type."
+                " (FLEET_ARTIFACT_BYTES), or all outputs together exceed the disk limit of the agent type."
             )
         case errno.EINVAL | errno.EISDIR:
             raise Missing(

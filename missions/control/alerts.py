@@ -169,7 +169,7 @@ def _unserved(served: frozenset[str]) -> Iterator[Finding]:
         yield Finding(
             rule="unserved",
             subject=type,
-            message=f"{waiting} for agents of type {type}, and none takes work. {remedy}",
+            message=f"{waiting} for agents of type {type}, and none is taking work. {remedy}",
         )
 
 

@@ -191,7 +191,7 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
         if agent.id in accepted:
             continue
         command.say(
-            f"{agent.ref}  {agent.name} {'has ended' if agent.state not in Agent.LIVE else 'is ending already'}"
+            f"{agent.ref}  {agent.name} {'has ended' if agent.state not in Agent.LIVE else 'is already ending'}"
         )
     if options["node"] and Node.objects.filter(name=options["node"], cordoned=False).exists():
         command.say(

@@ -90,7 +90,7 @@ def _diff(command: OperatorCommand, mission: Mission, sortie: Sortie | None, opt
     else:
         _write_diffs(command, parts, options)
     if any(diff.truncated for _, _, diff in parts):
-        command.say("The patch is too long and was cut off.")
+        command.say("The patch is too long and was truncated.")
     return 0
 
 

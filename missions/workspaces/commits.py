@@ -334,7 +334,7 @@ def _check(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, secret
     for file in present:
         if any(f"~{side}" in file.path for side in merged):  # git names a file so that conflicts with a folder
             raise Refused(
-                f"{file} is left over from a conflict of a file with a folder.", hint="Rename it, or remove it."
+                f"{file} is left over from a conflict between a file and a folder.", hint="Rename it, or remove it."
             )
     for file, size in zip(present, _sizes(copy, present), strict=True):
         if size > max_bytes:
@@ -381,7 +381,7 @@ def _refusal(text: str) -> Refused | None:
 
 def _large(path: str, max_bytes: int) -> Refused:
     return Refused(
-        f"{printable(path)} is too large: a file that is committed may have {max_bytes:,} bytes (FLEET_COMMIT_BYTES).",
+        f"{printable(path)} is too large: a committed file may have at most {max_bytes:,} bytes (FLEET_COMMIT_BYTES).",
         hint="Store it as an artifact (`outputs`), or ignore it in .gitignore.",
     )
 

@@ -213,7 +213,7 @@ def lock(path: Path, *, within_s: float = LOCK_S) -> Iterator[int]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if time.monotonic() > deadline:
-                raise errors.Unavailable(f"Another process has had {path} locked for {humanise.duration(within_s)}.")
+                raise errors.Unavailable(f"Another process has held the lock {path} for {humanise.duration(within_s)}.")
             time.sleep(pause_s)
             pause_s = min(0.02, 2 * pause_s)
         yield descriptor

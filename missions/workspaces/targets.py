@@ -83,7 +83,7 @@ class Target:
         env = {"GIT_ALLOW_PROTOCOL": "file"}
         completed = git.execute(*_FETCH, "--", str(store), f"{commit}:{self.ref}", at=self._path, env=env)
         if completed.returncode:
-            raise Rejected(f"{self.repository} rejected it: {_reason(completed.stderr)}")
+            raise Rejected(f"{self.repository} rejected the commit: {_reason(completed.stderr)}")
 
     def _push(self, store: Path, commit: str) -> None:
         completed = git.execute(
@@ -96,7 +96,7 @@ class Target:
             timeout_s=git.NETWORK_TIMEOUT_S,
         )
         if completed.returncode:
-            raise Rejected(f"{self.repository} rejected it: {_reason(completed.stderr + completed.stdout)}")
+            raise Rejected(f"{self.repository} rejected the commit: {_reason(completed.stderr + completed.stdout)}")
 
     @property
     def _path(self) -> Path:

@@ -108,7 +108,7 @@ def test_a_waiting_sortie_shows_what_it_waits_for() -> None:
     mission = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
     boss = web.superuser()
     page = boss.get(address("missions_sortie")).content.decode()
-    assert "Waits for an agent of type backend: none takes work (check the health of its agents)." in page
+    assert "Waits for an agent of type backend: none is taking work (check the health of its agents)." in page
     external_agents.register(agent_type="backend")
     page = boss.get(address("missions_sortie")).content.decode()
     assert "Waits for a free agent of type backend." in page
@@ -154,7 +154,7 @@ def test_long_texts_in_the_list_of_sorties_wrap_after_the_mission() -> None:
     sentence, name = (
         re.search(rf'<div style="max-width: 18rem; white-space: normal[^>]*>(<a [^>]*>)?{re.escape(words)}<', page)
         for words in (
-            "Waits for an agent of type backend: none takes work (check the health of its agents).",
+            "Waits for an agent of type backend: none is taking work (check the health of its agents).",
             mission.name,
         )
     )

@@ -180,7 +180,7 @@ def test_a_waiting_sortie_names_the_holder_of_its_key() -> None:
     assert y["waits_for"] == (
         f"Waits for a place under the concurrency key 'one', which 'build' of mission 'A test' ({holder.ref}) holds."
     )
-    assert z["waits_for"] == "Waits for an agent of type testing: none takes work (check the health of its agents)."
+    assert z["waits_for"] == "Waits for an agent of type testing: none is taking work (check the health of its agents)."
     (y, _) = reads.items(waiting)
     assert y["waits_for"].endswith("which a sortie of another mission holds."), "others' missions are not named"
     (_, later) = reads.items(holder)
@@ -208,7 +208,7 @@ def test_work_without_agents_raises_an_alert_until_an_agent_starts() -> None:
     (raised,) = alerts.raised()
     assert (raised["rule"], raised["subject"]) == ("unserved", "backend")
     assert raised["message"] == (
-        "3 sorties wait for agents of type backend, and none takes work. Start one: ./manage.py fleet_agents spawn backend"
+        "3 sorties wait for agents of type backend, and none is taking work. Start one: ./manage.py fleet_agents spawn backend"
     )
     serve()
     Sortie.objects.update(ready_at=Now())

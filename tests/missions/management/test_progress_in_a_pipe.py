@@ -119,7 +119,7 @@ def test_without_changes_the_progress_is_printed_now_and_then(
     now = SILENT_S
     (line,) = look()
     assert line.startswith("[0/2] running for ")
-    assert "; a: Waits for an agent of type backend: none takes work" in line
+    assert "; a: Waits for an agent of type backend: none is taking work" in line
     assert look() == []
     external_agents.claim(agent=external_agents.register(agent_type="backend").id)
     assert look() == ["[0/2] ▶ a running"]

@@ -120,7 +120,7 @@ def test_a_file_that_git_renamed_because_it_conflicts_with_a_folder_does_not_lan
     assert late.settle(late.merge(change))
     again = landing.begin(mission, "late")
     again.work("echo more > c")
-    with pytest.raises(commits.Refused, match="left over from a conflict of a file with a folder"):
+    with pytest.raises(commits.Refused, match="left over from a conflict between a file and a folder"):
         again.commit()
 
 

@@ -57,7 +57,7 @@ def test_an_ignored_repository_inside_the_copy_is_accepted(sortie: Sortie) -> No
 
 def test_a_large_file_is_refused_before_git_reads_it(sortie: Sortie) -> None:
     sortie.sh("truncate -s 100G large")
-    with pytest.raises(Refused, match="large is too large: a file that is committed may have 1,000,000 bytes"):
+    with pytest.raises(Refused, match="large is too large: a committed file may have at most 1,000,000 bytes"):
         sortie.commit()
 
 
