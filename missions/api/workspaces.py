@@ -125,7 +125,7 @@ class MergeMission(Costly):
     @endpoint("missions.merge", body=Merge, response=workspace_shapes.MergedResponse, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Merge what has landed into a branch of the repository, which is created or moved. 409 if the branch is checked
-        out, or if the repository rejects the push."""
+        out, or if the repository rejects the commit."""
         actor = actor_of(request)
         mission = visibility.mission(actor, ref, "missions.merge")
         into = body.get("into", "")

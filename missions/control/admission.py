@@ -1,4 +1,4 @@
-"""Admission: queues ready sorties, those under a limit once it leaves room, and reserving ones once their files are free.
+"""Admission: queues ready sorties, as soon as their limits and the reservations of other sorties allow it.
 
 Concurrency keys, missions and agent types have limits. A queued or running sortie occupies a place under each limit
 that applies to it, and has the files that its plan reserves. One control loop at a time assigns places and files, under
