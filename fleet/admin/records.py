@@ -15,17 +15,16 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from fleet import audit, errors, ids
+from fleet import audit, errors
 from fleet.access import operations, tokens
 from fleet.access.actor import role_of
 from fleet.access.models import Key, Role, Session
 from fleet.admin.pages import Audited, ReadOnlyAdmin, ago, apply_to_rows, button
 from fleet.audit.models import Entry
 from fleet.events import naming
-from fleet.events.models import Event
+from fleet.events.models import PREFIXES, Event
 
 RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
-PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "node": ids.NODE}
 
 
 def _rights(user: User) -> dict[str, Any]:
@@ -85,10 +84,7 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="subject id")
     def subject_id(self, event: Event) -> str:
-        prefix = PREFIXES.get(event.kind.partition(".")[0])
-        if event.subject is None:
-            return "–"
-        return ids.encode(prefix, event.subject) if prefix else str(event.subject)
+        return event.subject_ref or str(event.subject or "–")
 
     @admin.display(description="details")
     def details(self, event: Event) -> str:

@@ -21,6 +21,14 @@ class TransactionId(models.Func):
 # Every sortie passes through these, so a scan without an index soon finds one.
 FREQUENT = ("sortie.queued", "sortie.running", "sortie.succeeded")
 _RARE = ~models.Q(kind__in=FREQUENT)
+# The nouns of kinds whose subject has an id, and the prefixes of these ids.
+PREFIXES = {
+    "sortie": ids.SORTIE,
+    "mission": ids.MISSION,
+    "schedule": ids.SCHEDULE,
+    "agent": ids.AGENT,
+    "node": ids.NODE,
+}
 
 
 class Noun(models.Func):
@@ -74,6 +82,12 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.kind}"
+
+    @property
+    def subject_ref(self) -> str | None:
+        """The typed id of the subject, such as `srt_…`; None if it has none."""
+        prefix = PREFIXES.get(self.kind.partition(".")[0])
+        return ids.encode(prefix, self.subject) if self.subject and prefix else None
 
     @property
     def public_data(self) -> dict[str, Any]:

@@ -24,13 +24,6 @@ from missions.queries import reads, visibility
 
 Events = TypeVar("Events", bound=QuerySet[Event])
 naming.register("sortie", reads.keys)
-PREFIXES = {
-    "sortie": ids.SORTIE,
-    "mission": ids.MISSION,
-    "schedule": ids.SCHEDULE,
-    "agent": ids.AGENT,
-    "node": ids.NODE,
-}
 
 
 class Filter(Paged):
@@ -62,13 +55,12 @@ def visible_events(actor: Actor, events: Events) -> Events:
 
 def serialize(event: Event) -> dict[str, Any]:
     """`{id, at, kind, mission, subject, key, data}`. `key` is set if `naming.name` was called on the event."""
-    prefix = PREFIXES.get(event.kind.partition(".")[0])
     return {
         "id": event.id,
         "at": event.at.isoformat(),
         "kind": event.kind,
         "mission": ids.encode(ids.MISSION, event.scope) if event.scope else None,
-        "subject": ids.encode(prefix, event.subject) if event.subject and prefix else None,
+        "subject": event.subject_ref,
         "key": event.name,
         "data": event.public_data,
     }

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from fleet import errors, humanise, ids, invocation
+from fleet import errors, humanise, invocation
 from fleet.console import lines
 from fleet.console.progress import Board
 from fleet.events import stream
@@ -32,7 +32,6 @@ EVENTS_PER_READ = 1_000
 MAX_MISSION_NAMES = 5  # running missions that `wait` lists
 MAX_LISTED = 20  # failed sorties, and files, in the summary at the end
 UNSUCCESSFUL, TIMED_OUT, DETACHED = 5, 3, 130
-PREFIXES = {"mission": ids.MISSION, "sortie": ids.SORTIE, "agent": ids.AGENT, "node": ids.NODE}
 
 Say = Callable[[str], None]
 OnEvent = Callable[[dict[str, Any]], None]
@@ -128,12 +127,11 @@ class Watch:
 
 def _as_json(event: Event, keys: dict[UUID, str]) -> dict[str, Any]:
     """`{id, at, kind, subject, key, data}` (docs/commands.md)."""
-    prefix = PREFIXES.get(event.kind.partition(".")[0])
     return {
         "id": event.id,
         "at": event.at.isoformat(),
         "kind": event.kind,
-        "subject": ids.encode(prefix, event.subject) if prefix and event.subject else None,
+        "subject": event.subject_ref,
         "key": keys.get(event.subject) if event.subject else None,
         "data": event.public_data,
     }
