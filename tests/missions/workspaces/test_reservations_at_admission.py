@@ -151,30 +151,30 @@ patterns = st.sampled_from(["a", "a/*", "a/b", "*/b", "**", "a/b?", "a/[bc]*", "
 def test_no_file_has_two_exclusive_holders_and_no_sortie_waits_without_a_reason(
     rows: list[tuple[str, bool, int]], seed: int
 ) -> None:
-    wanted: dict[Any, list[tuple[tuple[str, str], Reserved]]] = {}
+    requests: dict[Any, list[tuple[tuple[str, str], Reserved]]] = {}
     mission, contenders = ids.new(), []
     for turn, (pattern, shared, priority) in enumerate(rows):
         sortie = ids.new()
-        wanted[sortie] = [(("r", "b"), Reserved(sortie, mission, str(turn), globs.parse(pattern), shared))]
+        requests[sortie] = [(("r", "b"), Reserved(sortie, mission, str(turn), globs.parse(pattern), shared))]
         contenders.append(
             admission.Contender(sortie, "t", mission, None, False, None, None, None, True, priority, turn)
         )
     contenders.sort(key=lambda contender: contender.order)
-    running = [pairs[0] for pairs in random.Random(seed).sample(list(wanted.values()), len(rows) // 4)]
+    running = [pairs[0] for pairs in random.Random(seed).sample(list(requests.values()), len(rows) // 4)]
     running = [pair for number, pair in enumerate(running) if not overlaps(pair[1], [r for _, r in running[:number]])]
     busy = {reserved.sortie for _, reserved in running}
-    snapshot = reserving.Snapshot(wanted=wanted, in_force=running)
+    snapshot = reserving.Snapshot(requests=requests, in_force=running)
     blocked: dict[Any, reserving.Obstacle] = {}
     chosen = admission.choose(
         [contender for contender in contenders if contender.sortie not in busy],
         contest=snapshot.contest(),
         blocked=blocked,
     )
-    holders = [wanted[sortie][0][1] for sortie in (*busy, *chosen)]
+    holders = [requests[sortie][0][1] for sortie in (*busy, *chosen)]
     assert not any(overlaps(holder, holders[:number]) for number, holder in enumerate(holders))
-    assert set(blocked) | set(chosen) | busy == set(wanted)
+    assert set(blocked) | set(chosen) | busy == set(requests)
     for sortie, obstacle in blocked.items():
-        assert globs.overlap(wanted[sortie][0][1].pattern, obstacle.reserved.pattern)
+        assert globs.overlap(requests[sortie][0][1].pattern, obstacle.reserved.pattern)
 
 
 def overlaps(reserved: Reserved, others: Sequence[Reserved]) -> bool:
