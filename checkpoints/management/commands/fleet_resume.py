@@ -49,7 +49,9 @@ class Command(OperatorCommand):
         else:
             steps = [self._try_from_rows(mission, options) for mission in _lost_missions()]
             if not steps:
-                steps = [_describe(row) for row in Mission.objects.exclude(state__in=FINAL_MISSION_STATES).order_by("id")]
+                steps = [
+                    _describe(row) for row in Mission.objects.exclude(state__in=FINAL_MISSION_STATES).order_by("id")
+                ]
         if options["json"]:
             self.show({"missions": steps, "dry_run": options["dry_run"]})
         else:
