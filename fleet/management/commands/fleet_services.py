@@ -1,4 +1,4 @@
-"""`manage.py fleet_services up|down|restart|status|logs|upgrade`: Postgres, Valkey and the other services of the supervisor."""
+"""`manage.py fleet_services up|down|restart|status|logs|upgrade`: Postgres, Valkey and the fleet's other services."""
 
 from __future__ import annotations
 
