@@ -160,7 +160,7 @@ def test_one_of_several_missions_can_be_chosen() -> None:
     assert "Choose one of its missions above" in page
     assert "mission would be" not in page
     assert address("restore_button", whole, second) in page
-    assert "Put" in content(boss, address("restore_button", whole, second))
+    assert "to its state in" in content(boss, address("restore_button", whole, second))
     assert boss.get(address("restore_button", whole)).status_code == 302
     url = address("restore_button", whole, second)
     boss.post(url, {"plan": digest(content(boss, url)), "restore": ""})
