@@ -73,7 +73,7 @@ def test_a_checkpoint_is_renamed_and_kept(ann: api.Client, mission: Mission, che
     assert ann.patch(f"checkpoints/{checkpoint}", {"keep": False}).json()["name"] == "the start"
     assert Checkpoint.objects.values_list("name", "keep").get() == ("the start", False)
     assert ann.patch(f"checkpoints/{checkpoint}", {}).status_code == 422
-    entry = Entry.objects.filter(kind="checkpoint.keep").order_by("id")[0]
+    entry = Entry.objects.filter(kind="checkpoint.keep", actor="user:ann").order_by("id")[0]
     assert (entry.before, entry.after) == ({"name": "start", "keep": False}, {"name": "the start", "keep": True})
     assert ann.post(f"checkpoints/{checkpoint}/verify", {}).json()["intact"], "its files stay as they are"
 

@@ -95,7 +95,7 @@ STATES = [
     (setting(result=2**70), "2⁶³"),
     (setting(artifacts=[{"path": "a", "digest": "0" * 64, "size": 1, "media_type": "a/b"}]), "before it has ended"),
     (setting_spec(key="other"), "differ in key"),
-    (setting_spec(name="other"), "another name"),
+    (setting_spec(name="other"), "a different name"),
     (setting_spec(unknown=1), "schema"),
     (setting_spec(driver="command"), "work for a driver other than"),
     (setting_spec(run="true"), "work for a driver other than"),
@@ -193,7 +193,7 @@ def test_a_sortie_in_the_wrong_bucket_is_refused() -> None:
     line = opened.state.pop("top")
     kept = opened.kept.pop("top")
     opened.state["left"], opened.kept["left"] = line, kept
-    refuse(opened.sealed(), "another one|two keys|needs")
+    refuse(opened.sealed(), "another bucket|two keys|needs")
 
 
 def test_other_spellings_of_the_same_values_are_refused() -> None:
