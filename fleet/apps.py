@@ -12,4 +12,4 @@ class FleetConfig(AppConfig):
     def ready(self) -> None:
         import_module("fleet.checks")
         signins.connect()
-        import_module("fleet.access.operations").watch_passwords()
+        import_module("fleet.access.password_changes").watch()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ def run() -> None:
 
 
 def main() -> None:
+    gc.disable()  # until everything is loaded: nothing of it is garbage, and looking for some takes a tenth of the start
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
     reopen_closed_streams()
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # false under nohup, for example
@@ -96,6 +98,8 @@ def execute(argv: list[str], *, interruptible: bool) -> None:
                     f"There is no fleet in {settings.FLEET_HOME.root.parent} or in a folder above it. Create one: "
                     f"{invocation.command('fleet_init')}. To use an existing one, go to its folder, or set FLEET_HOME.",
                 )
+            gc.freeze()
+            gc.enable()
             if interruptible:  # everything is loaded: the command decides what Ctrl-C does
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             return command

@@ -152,7 +152,7 @@ ALLOWED_HOSTS = env.words("FLEET_ALLOWED_HOSTS", ("127.0.0.1", "localhost", "[::
 INSTALLED_APPS = [
     "unfold",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # fleet/urls.py loads the pages, which only the site needs
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

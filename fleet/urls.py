@@ -14,6 +14,8 @@ def no_icon(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=204, headers={"Cache-Control": "public, max-age=86400"})
 
 
+admin.autodiscover()  # here, so that only what serves or checks the site loads the pages
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", signin.page),

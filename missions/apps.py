@@ -8,14 +8,5 @@ class MissionsConfig(AppConfig):
     verbose_name = "Missions"
 
     def ready(self) -> None:
-        """Register metrics, readiness checks, the announcement of live missions, the verification of lease tokens, hourly
-        duties and the parts of a backup."""
-        for module in (
-            "missions.metrics",
-            "missions.queries.health",
-            "missions.queries.live_missions",
-            "missions.attempt_tokens",
-        ):
-            import_module(module)
-        import_module("missions.control.hourly").register()
-        import_module("missions.operations.backups").register()
+        """Register how a lease token is verified."""
+        import_module("missions.attempt_tokens")

@@ -16,7 +16,6 @@ from django.contrib.auth.models import Group, Permission, User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import signals
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -150,35 +149,6 @@ def set_password(*, user: User, password: str) -> None:
     with transaction.atomic():
         user.set_password(password)
         user.save(update_fields=["password"])
-
-
-def watch_passwords() -> None:
-    """Audit each changed password and end the user's sessions, wherever it is changed: by an operation, a page or a
-    command of Django's."""
-    signals.pre_save.connect(_compare_password, sender=User, dispatch_uid="fleet.access.compare_password")
-    signals.post_save.connect(_password_changed, sender=User, dispatch_uid="fleet.access.password_changed")
-
-
-def _compare_password(instance: User, raw: bool, update_fields: Collection[str] | None, **_: object) -> None:
-    """Mark a user that is about to be saved with whether its password changes."""
-    changed = False
-    if not raw and instance.pk is not None and (update_fields is None or "password" in update_fields):
-        stored = User.objects.filter(pk=instance.pk).values_list("password", flat=True).first()
-        # At a sign-in, Django may rehash the same password with a stronger algorithm.
-        rehashed = instance._password is None and instance.has_usable_password()  # type: ignore[attr-defined]
-        changed = stored not in (None, instance.password) and not rehashed
-    instance.has_new_password = changed  # type: ignore[attr-defined]
-
-
-def _password_changed(instance: User, **_: object) -> None:
-    """Machine keys stay valid, so that programs keep working; revoke them one by one. Django signs out all browsers
-    except the one in which the password was changed."""
-    if not getattr(instance, "has_new_password", False):
-        return
-    with transaction.atomic():
-        keys = Key.objects.filter(user=instance, revoked_at=None).exclude(expires_at__lte=Now()).count()
-        audit.record(kind="user.password_changed", subject=_subject(instance), data={"keys_that_stay": keys})
-        tokens.end(user=instance)
 
 
 def find_user(name: str) -> User:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from fleet import extensions
 from fleet.backup import copying
 
 Rows = list[tuple[Any, ...]]
@@ -87,4 +88,5 @@ def register(part: Part) -> None:
 
 
 def registered() -> list[Part]:
+    extensions.load()
     return list(_parts.values())

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 
 from django.db import Error, connection
 
+from fleet import extensions
+
 Announcement = Callable[[], Iterable[str]]
 _announcements: list[Announcement] = []
 
@@ -17,6 +19,7 @@ def register(announcement: Announcement) -> None:
 
 def lines() -> list[str]:
     """The lines of all announcements; none if Postgres does not answer."""
+    extensions.load()
     try:
         return [line for announcement in _announcements for line in announcement()]
     except Error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from fleet import extensions
+
 Holder = Callable[[Collection[str]], Collection[str]]
 _holders: list[Holder] = []
 
@@ -15,4 +17,5 @@ def register(holder: Holder) -> None:
 
 def in_use(digests: Collection[str]) -> set[str]:
     """The digests among these that a registered function reports as in use."""
+    extensions.load()
     return {digest for holder in _holders for digest in holder(digests)} if digests else set()

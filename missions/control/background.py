@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from django.db import Error, connection
 
+from fleet import extensions
 from fleet.errors import FleetError
 
 log = logging.getLogger("fleet.control")
@@ -40,6 +41,7 @@ def register(
 
 def start(ending: threading.Event) -> threading.Thread:
     """Run the duties until `ending` is set, then the `at_end` functions. The caller joins the returned thread."""
+    extensions.load()
     thread = threading.Thread(target=_loop, args=(ending,), name="background")
     thread.start()
     return thread

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db import Error
 
+from fleet import extensions
 from fleet.errors import FleetError
 
 log = logging.getLogger("fleet.missions")
@@ -29,6 +30,7 @@ class Hooks:
         self._hooks.append(hook)
 
     def run(self, missions: Sequence[UUID]) -> None:
+        extensions.load()
         for hook in self._hooks:
             try:
                 hook(missions)

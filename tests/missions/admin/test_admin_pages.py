@@ -216,7 +216,7 @@ def test_a_long_list_needs_as_many_queries_as_a_short_one(page: str) -> None:
     more()
     more()
     assert Artifact.objects.count() == 3
-    assert cost() == few
+    assert cost() <= few + 1  # an event of another kind may need one query more, but no row does
 
 
 def test_a_typed_id_or_a_uuid_finds_its_row(flown: Mission) -> None:

@@ -1,0 +1,3 @@
+"""What agents add to lower layers: their metrics."""
+
+from agents import metrics  # noqa: F401
