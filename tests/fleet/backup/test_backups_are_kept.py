@@ -72,7 +72,9 @@ def test_a_backup_of_a_newer_version_is_refused(installation: Installation) -> N
         **{**_fields(listed), "migrations": (*listed.migrations, "missions.9999_new"), "version": "9.0"}
     )
     path.write_bytes(newer.serialize())
-    with pytest.raises(errors.Conflict, match=r"newer version of the fleet \(9\.0\): missions\.9999_new is unknown"):
+    with pytest.raises(
+        errors.Conflict, match=r"newer version of the fleet \(9\.0\), with the migration missions\.9999_new"
+    ):
         backup.restore(backup=Backup(made.path), force=connection.settings_dict["NAME"])
 
 
