@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.conf import settings
@@ -15,18 +16,19 @@ from missions.artifacts import collection
 from missions.models import Artifact, Sortie
 from tests.support import web
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True, serialized_rollback=True),
-    pytest.mark.xdist_group("stored artifacts"),
-]  # all workers have the same store
-
-CONTENT = b"a report"
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
 @pytest.fixture
-def made() -> Artifact:
+def content() -> bytes:
+    """Of this test alone, because the store keeps equal content once."""
+    return b"a report " + uuid4().hex.encode()
+
+
+@pytest.fixture
+def made(content: bytes) -> Artifact:
     web.flown()
-    return web.artifact(Sortie.objects.get(key="good"), path="report.txt", content=CONTENT)
+    return web.artifact(Sortie.objects.get(key="good"), path="report.txt", content=content)
 
 
 def path_of(made: Artifact) -> Path:
@@ -47,29 +49,29 @@ def test_a_link_in_place_of_the_file_is_not_followed(made: Artifact, tmp_path: P
     refused(made)
 
 
-def test_a_link_in_place_of_the_folder_is_not_followed(made: Artifact, tmp_path: Path) -> None:
-    (tmp_path / made.digest).write_bytes(CONTENT)
+def test_a_link_in_place_of_the_folder_is_not_followed(made: Artifact, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / made.digest).write_bytes(content)
     folder = path_of(made).parent
-    path_of(made).unlink()
-    folder.rmdir()
+    aside = folder.rename(folder.with_name(f"{folder.name}.aside"))
     folder.symlink_to(tmp_path)
     try:
         refused(made)
     finally:
         folder.unlink()
+        aside.rename(folder)
 
 
 @pytest.mark.parametrize("keep_times", [False, True])
-def test_changed_bytes_are_detected_even_after_a_verification(made: Artifact, keep_times: bool) -> None:
+def test_changed_bytes_are_detected_even_after_a_verification(made: Artifact, content: bytes, keep_times: bool) -> None:
     path = path_of(made)
     time.sleep(2.1)
     collection.open_stored(made).close()
     before = path.stat()
     path.chmod(0o600)
-    path.write_bytes(b"A REPORT")
+    path.write_bytes(content.upper())
     if keep_times:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     refused(made)
-    path.write_bytes(CONTENT)
+    path.write_bytes(content)
     with collection.open_stored(made) as file:
-        assert file.read() == CONTENT
+        assert file.read() == content

@@ -229,7 +229,7 @@ def _require_room(owner: User) -> None:
     User.objects.select_for_update(of=("self",), no_key=True).get(id=owner.id)
     limit = settings.FLEET_MAX_SCHEDULES
     if limit and Schedule.objects.filter(owner=owner).count() >= limit:
-        raise errors.Conflict(f"{owner} already has {limit} schedules, the maximum.", hint="Delete some.")
+        raise errors.Conflict(f"{owner} has reached the limit of {limit} schedules.", hint="Delete one.")
 
 
 @contextmanager

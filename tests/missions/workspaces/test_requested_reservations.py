@@ -161,7 +161,7 @@ def test_an_attempt_has_a_limited_number_of_requests(mission: Mission) -> None:
     a = run(mission, "a")
     for number in range(5):
         request(a, *[f"f{number}/{index}" for index in range(20)])
-    with pytest.raises(errors.Conflict, match="may have 100"):
+    with pytest.raises(errors.Conflict, match="at most 100 reservations"):
         request(a, "one-more")
 
 

@@ -57,7 +57,7 @@ def test_a_name_is_unique_for_its_owner_only() -> None:
     for owner in (ann, eve, None):
         schedules.create(owner=owner)
     for owner in (ann, None):
-        with pytest.raises(errors.Conflict, match="There is a schedule 'nightly' already"):
+        with pytest.raises(errors.Conflict, match="A schedule named 'nightly' already exists"):
             schedules.create(owner=owner)
     User.objects.all().delete()
     assert Schedule.objects.filter(owner=None).count() == 3
@@ -67,7 +67,7 @@ def test_a_user_has_a_limited_number_of_schedules(settings: object) -> None:
     settings.FLEET_MAX_SCHEDULES = 1  # type: ignore[attr-defined]
     ann = api.person("ann", executes=True).user
     schedules.create("first", owner=ann)
-    with pytest.raises(errors.Conflict, match="ann has 1 schedules"):
+    with pytest.raises(errors.Conflict, match="ann has reached the limit of 1"):
         schedules.create("second", owner=ann)
 
 
