@@ -23,13 +23,17 @@ from missions.engine.settlement import settling
 from missions.models import Mission
 from missions.operations import cancelling
 from missions.queries import roster
-from missions.states import SortieState, ended_badly
+from missions.states import FINAL_MISSION_STATES, SortieState, ended_badly
 from missions.workspaces import lanes
 
 log = logging.getLogger("fleet.dispatch")
 
 PAGE = 1_000
 HOUR = timedelta(hours=1)
+
+
+def has_live_missions() -> bool:
+    return Mission.objects.exclude(state__in=FINAL_MISSION_STATES).exists()
 
 
 def wake() -> int:

@@ -49,6 +49,18 @@ class Control:
         self._clock_is_steady = bool(self._do(self._clock.is_steady))
         if self._clock_is_steady:
             self._do(duties.expire)
+        if self._do(duties.has_live_missions):
+            self._advance_missions()
+        if time.monotonic() - self._scaled > SCALE_S:
+            self._scaled = time.monotonic()
+            self._do(scaling.scale)
+        self._do(events.record)
+        self._do(sealing.seal)
+        self._do(self._anchor.append_head)
+        self._do(self._alerts.check_when_due)
+
+    def _advance_missions(self) -> None:
+        """The duties that concern live missions. An idle fleet has none, and should cost next to nothing."""
         consequences = self._do(self._rescue)
         if consequences is not None:
             self.hint_publisher.send(consequences.freed, consequences.queued_sorties)
@@ -64,13 +76,6 @@ class Control:
             self._do(duties.recount)
             self._do(duties.revive)
         self._do(transitions.complete)
-        if time.monotonic() - self._scaled > SCALE_S:
-            self._scaled = time.monotonic()
-            self._do(scaling.scale)
-        self._do(events.record)
-        self._do(sealing.seal)
-        self._do(self._anchor.append_head)
-        self._do(self._alerts.check_when_due)
         if (queued := self._do(duties.unclaimed)) is not None:
             self.hint_publisher.send(*queued)
 
