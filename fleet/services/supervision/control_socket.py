@@ -1,6 +1,6 @@
 """The control socket of the running supervisor: a Unix socket in the private folder, one JSON line each way.
 
-{"do": "status"}                      {"ok": {…}}
+{"do": "status", "measure": true}     {"ok": {…}}      `measure`: measure the memory now (the default)
 {"do": "restart", "name": "valkey"}   {"ok": null}, once the service is healthy again
 {"do": "stop"}                        {"ok": null}, at once; the supervisor releases its lock when it has stopped
 a request that fails                  {"error": {"kind": …, "message": …, "hint": …}}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import time
@@ -25,7 +26,8 @@ from fleet.services.supervision.runner import ServiceRunner
 from fleet.services.supervision.service import Service
 
 LOG_BYTES = 10_000_000
-_ROUND_S = 5  # between two checks of memory and logs
+_ROUND_S = 5  # between two checks of logs and adopted processes
+_MEMORY_S = 30  # between two measurements of memory, which read much of the kernel's tables
 _EVENTS = 10  # recent events in the status
 _STRAY_GRACE_S = 15  # for adopted processes to end by themselves; an agent hands back its sorties meanwhile
 _SHORT_STRAY_GRACE_S = 2  # after a second signal
@@ -132,6 +134,7 @@ class Supervisor:
     async def _maintain(self) -> None:
         """Reap adopted processes, rotate logs and measure memory, for ever."""
         earlier: set[int] = set()
+        measured = -math.inf
         while True:
             zombies = process_trees.zombies()
             process_trees.reap(earlier & zombies)  # our own children are reaped sooner, by asyncio
@@ -140,7 +143,9 @@ class Supervisor:
                 logfiles.rotate_large(self.home, limit=LOG_BYTES)
             except OSError as fault:
                 self.say(f"The logs could not be rotated: {fault}")
-            await self._measure_memory()
+            if time.monotonic() - measured >= _MEMORY_S:
+                measured = time.monotonic()
+                await self._measure_memory()
             await asyncio.sleep(_ROUND_S)
 
     async def _measure_memory(self) -> None:
@@ -166,8 +171,9 @@ class Supervisor:
 
     async def _handle_request(self, request: dict[str, Any]) -> Any:
         match request:
-            case {"do": "status"}:
-                await self._measure_memory()
+            case {"do": "status", **options}:
+                if options.get("measure", True):
+                    await self._measure_memory()
                 return self.status()
             case {"do": "restart", "name": str(name)}:
                 if name not in self._runners:
