@@ -127,11 +127,11 @@ class Command(OperatorCommand):
         rows = Checkpoint.objects.order_by("-id")
         if mission := lookup.mission_id(options["mission"]):
             rows = rows.filter(missions__contains=[mission])
-        summaries = [summaries.summary(row) for row in rows[: options["number"]]]
+        listed = [summaries.summary(row) for row in rows[: options["number"]]]
         if options["json"]:
-            self.show(summaries)
-        elif summaries:
-            output.table(summaries, self.stdout)
+            self.show(listed)
+        elif listed:
+            output.table(listed, self.stdout)
         else:
             example = invocation.command("fleet_checkpoint", "create", "--mission", "latest")
             self.say(f"There are no checkpoints. Create one: {example}")
