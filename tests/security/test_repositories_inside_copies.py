@@ -5,6 +5,7 @@ And if work ran a program in git's sandbox all the same, it could not make the e
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,13 @@ def test_a_submodule_runs_nothing_when_running_work_is_read(project: Repository,
     sortie = repository.sortie(project)
     sortie.sh(ATTACK.format(head=SAME_COMMIT) + "echo two > app.py")
     message = commits.Message(author="backend", subject="half", trailers={})
-    saved = uncommitted.save(sortie.copy, message=message, ref="refs/fleet/attempts/srt_1/1", max_bytes=1_000_000)
+    saved = uncommitted.save(
+        sortie.copy,
+        message=message,
+        ref="refs/fleet/attempts/srt_1/1",
+        max_bytes=1_000_000,
+        deadline=time.monotonic() + 60,
+    )
     assert git.run("show", f"{saved.commit}:app.py", at=sortie.copy.store) == b"two\n"
     assert [file.path for file in diffs.of_copy(sortie.copy, max_bytes=1_000).files] == ["app.py"]
     assert ran(tmp_path, sortie) == []

@@ -104,7 +104,7 @@ def test_autoscaling_respects_the_bound(host: Host) -> None:
     assert "or Postgres has no free connections" in decided.why
 
 
-def test_a_node_starts_no_kept_agent_without_connections_for_it() -> None:
+def test_a_node_starts_no_kept_agent_without_connections_for_it(host: Host) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SHOW max_connections")
         (most,) = cursor.fetchone()

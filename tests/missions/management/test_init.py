@@ -40,7 +40,7 @@ def test_a_file_that_exists_is_kept(file: Path) -> None:
 def test_another_folder_is_refused_with_the_way_to_use_it(file: Path, tmp_path: Path) -> None:
     done = console.manage("fleet_init", str(tmp_path))
     assert done.code == 2
-    assert f"The fleet's folder is {settings.FLEET_HOME.root} here" in done.err
+    assert f"fixes the fleet's folder to {settings.FLEET_HOME.root}." in done.err
     assert f"FLEET_HOME={tmp_path}/.fleet" in done.err
     assert not file.exists()
 

@@ -62,7 +62,7 @@ def test_unchanged_files_are_not_read_again(project: Repository) -> None:
         sortie = repository.sortie(project)
         (sortie.path / "folder1" / "file1").write_text("x0001\n")
         time.sleep(copies.TICK_S)
-        copies._note_time(sortie.copy.git_folder)
+        copies._record_time(sortie.copy.git_folder)
         if int(time.time()) == started:
             assert sortie.commit().paths == ()
             return

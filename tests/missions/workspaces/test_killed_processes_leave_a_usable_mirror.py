@@ -104,7 +104,7 @@ def test_waiting_for_the_lock_of_another_ends(store: Path) -> None:
     path = store.with_suffix(".refs-lock")
     with (
         repositories.lock(path),
-        pytest.raises(errors.Unavailable, match="locked"),
+        pytest.raises(errors.Unavailable, match="has held the lock"),
         repositories.lock(path, within_s=0.1),
     ):
         pass
