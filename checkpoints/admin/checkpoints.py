@@ -101,7 +101,9 @@ class CheckpointAdmin(ReadOnlyAdmin):
     @admin.display(description="missions")
     def of_missions(self, row: Any) -> SafeString:
         links = format_html_join(
-            ", ", "{}", ((_link(id, row.missions_by_id.get(id)),) for id in row.missions[:MAX_MISSIONS])
+            ", ",
+            "{}",
+            ((rendering.mission_link(id, row.missions_by_id.get(id)),) for id in row.missions[:MAX_MISSIONS]),
         )
         more = len(row.missions) - MAX_MISSIONS
         return mission_rendering.clamped(format_html("{} and {} more", links, more) if more > 0 else links or "–")
@@ -135,11 +137,11 @@ class CheckpointAdmin(ReadOnlyAdmin):
                 ("mission", "state then", "state now", "digest", ""),
                 (
                     (
-                        _link(id, missions_by_id.get(id), entry["name"]),
+                        rendering.mission_link(id, missions_by_id.get(id), entry["name"]),
                         entry["state"],
                         missions_by_id[id].state if id in missions_by_id else "removed",
                         entry["digest"][:16],
-                        _choices(row, entry["id"]) if len(row.missions) > 1 else "",
+                        rendering.choices(row, entry["id"]) if len(row.missions) > 1 else "",
                     )
                     for id, entry in contents
                 ),
@@ -246,7 +248,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
         mission = Mission.objects.filter(id=row.chosen).only("id", "name", "state").first()
         return self._page(
             request, row, "checkpoints/restore.html", title="Restore a mission",
-            mission=_link(row.chosen, mission), now=mission.state if mission else "removed",
+            mission=rendering.mission_link(row.chosen, mission), now=mission.state if mission else "removed",
             plan=rendering.recovery_plan(plan), digest=plan.digest, blocked=Level.BLOCKING in levels,
             risky=Level.HIGH in levels, live=plan.state == MissionState.PAUSED,
         )  # fmt: skip
@@ -289,8 +291,8 @@ class CheckpointAdmin(ReadOnlyAdmin):
             return redirect_to(request, self, object_id)
         mission = Mission.objects.filter(id=row.chosen).only("id", "name", "inputs").first()
         return self._page(
-            request, row, "checkpoints/fork.html", title="Fork a mission", mission=_link(row.chosen, mission), form=form,
-            keys=keys[:MAX_KEYS], more=max(0, len(keys) - MAX_KEYS),
+            request, row, "checkpoints/fork.html", title="Fork a mission", form=form,
+            mission=rendering.mission_link(row.chosen, mission), keys=keys[:MAX_KEYS], more=max(0, len(keys) - MAX_KEYS),
             inputs=json.dumps(mission.inputs, ensure_ascii=False) if mission and mission.inputs else "",
         )  # fmt: skip
 
@@ -346,29 +348,6 @@ def _detail(row: Any) -> dict[str, Any]:
     if not hasattr(row, "detail"):
         row.detail = bounds.detail(row, fleet=False)
     return dict(row.detail)
-
-
-def _choices(row: Any, mission: str) -> SafeString:
-    """Links for one of several missions: to its plan and changes, its restore and its fork."""
-    is_chosen = row.chosen is not None and ids.encode(ids.MISSION, row.chosen) == mission
-    pages = [] if is_chosen else [("change", "show")]
-    if row.may_start:
-        pages += [("restore_button", "restore"), ("fork_button", "fork")]
-    links = ((reverse(f"admin:checkpoints_checkpoint_{page}", args=[row.id]), mission, label) for page, label in pages)
-    return format_html(
-        '<span style="white-space: nowrap">{}{}</span>',
-        "shown below · " if is_chosen else "",
-        format_html_join(
-            " · ", '<a href="{}?mission={}" class="text-link" style="text-decoration: underline">{}</a>', links
-        ),
-    )
-
-
-def _link(id: UUID, mission: Mission | None, name: str = "") -> SafeString | str:
-    """A link to a mission if it has rows, otherwise its name or id."""
-    if mission is None:
-        return f"{name or ids.encode(ids.MISSION, id)} (removed)"
-    return mission_rendering.link(mission, mission.name)
 
 
 def _for_chosen(row: Any, build: Callable[[], SafeString | str], *, reads_all: bool = False) -> SafeString | str:

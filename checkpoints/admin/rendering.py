@@ -1,11 +1,13 @@
-"""Recovery contexts, recovery plans and differences as HTML."""
+"""Recovery contexts, recovery plans, differences and links to missions as HTML."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -13,9 +15,10 @@ from checkpoints.operations import Difference, Restored
 from checkpoints.queries import bounds
 from checkpoints.recovery.context import Context
 from checkpoints.recovery.plan import LISTS, Level, RecoveryPlan
-from fleet import humanise
+from fleet import humanise, ids
 from fleet.admin.pages import span
 from missions.admin import rendering
+from missions.models import Mission
 
 MAX_KEYS = 12  # in one line
 MAX_ROWS = 100  # of a difference
@@ -23,6 +26,29 @@ MAX_VALUE = 200  # characters of a changed value
 MAX_ACTIONS = 8
 
 _COLOURS = {Level.LOW: "#6b7280", Level.MEDIUM: "#b45309", Level.HIGH: "#b91c1c", Level.BLOCKING: "#b91c1c"}
+
+
+def choices(row: Any, mission: str) -> SafeString:
+    """Links for one of several missions: to its plan and changes, its restore and its fork."""
+    is_chosen = row.chosen is not None and ids.encode(ids.MISSION, row.chosen) == mission
+    pages = [] if is_chosen else [("change", "show")]
+    if row.may_start:
+        pages += [("restore_button", "restore"), ("fork_button", "fork")]
+    links = ((reverse(f"admin:checkpoints_checkpoint_{page}", args=[row.id]), mission, label) for page, label in pages)
+    return format_html(
+        '<span style="white-space: nowrap">{}{}</span>',
+        "shown below · " if is_chosen else "",
+        format_html_join(
+            " · ", '<a href="{}?mission={}" class="text-link" style="text-decoration: underline">{}</a>', links
+        ),
+    )
+
+
+def mission_link(id: UUID, mission: Mission | None, name: str = "") -> SafeString | str:
+    """A link to a mission if it has rows, otherwise its name or id."""
+    if mission is None:
+        return f"{name or ids.encode(ids.MISSION, id)} (removed)"
+    return rendering.link(mission, mission.name)
 
 
 def replaced(restored: Restored) -> SafeString | None:
