@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from uuid import UUID
 
+from fleet import extensions
 from fleet.events.models import Event
 
 Lookup = Callable[[Collection[UUID]], Mapping[UUID, str]]
@@ -18,6 +19,7 @@ def register(noun: str, lookup: Lookup) -> None:
 
 def name(events: Sequence[Event]) -> None:
     """Set `name` of each event whose noun has a lookup, with one query per noun."""
+    extensions.load()
     for noun, lookup in _lookups.items():
         of_noun = [event for event in events if event.subject and event.kind.startswith(f"{noun}.")]
         if of_noun:

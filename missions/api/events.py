@@ -20,10 +20,9 @@ from fleet.api.views import ApiView, actor_of
 from fleet.events import naming
 from fleet.events.models import Event, EventQuerySet
 from missions.api import shapes
-from missions.queries import reads, visibility
+from missions.queries import visibility
 
 Events = TypeVar("Events", bound=QuerySet[Event])
-naming.register("sortie", reads.keys)
 
 
 class Filter(Paged):
