@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import signal
 import time
@@ -134,7 +133,7 @@ class Supervisor:
     async def _maintain(self) -> None:
         """Reap adopted processes, rotate logs and measure memory, for ever."""
         earlier: set[int] = set()
-        measured = -math.inf
+        next_measurement = time.monotonic() + _ROUND_S  # by then the services have started
         while True:
             zombies = process_trees.zombies()
             process_trees.reap(earlier & zombies)  # our own children are reaped sooner, by asyncio
@@ -143,8 +142,8 @@ class Supervisor:
                 logfiles.rotate_large(self.home, limit=LOG_BYTES)
             except OSError as fault:
                 self.say(f"The logs could not be rotated: {fault}")
-            if time.monotonic() - measured >= _MEMORY_S:
-                measured = time.monotonic()
+            if time.monotonic() >= next_measurement:
+                next_measurement = time.monotonic() + _MEMORY_S
                 await self._measure_memory()
             await asyncio.sleep(_ROUND_S)
 

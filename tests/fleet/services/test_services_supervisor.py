@@ -309,6 +309,18 @@ def test_a_stop_before_readiness_exits_with_130_and_starts_nothing_more(tmp_path
     assert "top: starting" not in trial.output
 
 
+def test_a_status_measures_the_memory_unless_it_need_not(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, kept("base"))
+
+    async def compare() -> None:
+        await trial.supervisor._handle_request({"do": "status", "measure": False})
+        assert trial.service("base")["memory_bytes"] is None
+        await trial.supervisor._handle_request({"do": "status"})
+        assert trial.service("base")["memory_bytes"] > 0
+
+    assert trial.run(compare) == 0
+
+
 def test_each_crossing_of_a_limit_is_reported_once(tmp_path: Path) -> None:
     sign = tmp_path / "slow"
     sign.touch()
