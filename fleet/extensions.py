@@ -1,7 +1,6 @@
-"""What apps add to the layers below them: metrics, checks, parts of backups, hooks. Each has it in its `extensions.py`.
+"""What apps register with the layers below them: metrics, checks, hooks, parts of backups. Each does it in `extensions.py`.
 
-It is loaded when somebody first asks for what was added. Most commands never do, and loading it at every start would
-take them a third of their time.
+These modules are imported at first use: most commands never need them, and start faster without.
 """
 
 from __future__ import annotations
