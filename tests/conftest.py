@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
         except BaseException:
             cluster.remove(shared)
             raise
+    # The tests start hundreds of processes, each of which would compile the project otherwise.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     os.environ["FLEET_SCRIPTED_DRIVER"] = "yes"
     for kind in ("IP", "AUTH", "SESSION"):
         os.environ[f"FLEET_LIMIT_{kind}"] = "off"  # all tests come from one address, and their users have few ids
@@ -61,6 +65,15 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     settings.PASSWORD_HASHERS = ["tests.support.passwords.FastHasher"]
     del os.environ["DJANGO_SETTINGS_MODULE"]  # or else the xdist workers load them before they know their Redis index
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a version of pytest with which pytest-xdist spreads groups, and with them their fleets, over all workers."""
+    if getattr(config.option, "loadgroup", False):
+        for item in items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid.rpartition("]")[2]:
+                pytest.exit("pytest-xdist ignores `xdist_group` with this version of pytest. Run `make dev`.", 4)
 
 
 @pytest.hookimpl(optionalhook=True)
