@@ -16,15 +16,18 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NoReturn
+
+from tests.support import warm_client
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
@@ -48,55 +51,52 @@ class Warm:
     """
 
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.warm"], cwd=CHECKOUT,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-        )  # fmt: skip
-        self._readable = select.poll()
-        self._readable.register(self._out, select.POLLIN | select.POLLHUP)
-        if env is not None:
-            self._send({"settle": dict(env)})
-
-    @property
-    def _out(self) -> IO[str]:
-        assert self._process.stdout is not None
-        return self._process.stdout
+        self.env = env
+        self._folder = tempfile.TemporaryDirectory(prefix="fleet-warm-")
+        self.address = str(Path(self._folder.name, "socket"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(self.address)
+            listener.listen(16)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.warm", str(listener.fileno()), json.dumps(env and dict(env))],
+                cwd=CHECKOUT, stdin=subprocess.PIPE, pass_fds=[listener.fileno()],
+            )  # fmt: skip
 
     def manage(
         self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = CHECKOUT, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run `manage.py` with these arguments. Returns and raises the same as `subprocess.run`."""
-        with tempfile.TemporaryDirectory() as folder:
-            out, err = Path(folder, "out"), Path(folder, "err")
-            request = {
-                "arguments": arguments,
-                "env": env and dict(env),
-                "cwd": str(cwd),
-                "out": str(out),
-                "err": str(err),
-            }
-            pid = self._send(request)
-            deadline = time.monotonic() + timeout
-            timed_out = not self._readable.poll(max(0.0, deadline - time.monotonic()) * 1_000)
+        argv = ["manage.py", *arguments]
+        with open(os.devnull) as nothing, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            streams = (nothing.fileno(), out.fileno(), err.fileno())
+            command = warm_client.start(self.address, argv, env=env, cwd=str(cwd), streams=streams)
+            with command.connection:
+                try:
+                    code, timed_out = command.wait(timeout_s=timeout), False
+                except TimeoutError:
+                    os.kill(command.pid, signal.SIGKILL)
+                    code, timed_out = command.wait(), True
+            out.seek(0)
+            err.seek(0)
             if timed_out:
-                os.kill(pid, signal.SIGKILL)
-            code = json.loads(self._out.readline())
-            if timed_out:
-                raise subprocess.TimeoutExpired(["manage.py", *arguments], timeout, out.read_bytes(), err.read_bytes())
-            return subprocess.CompletedProcess(
-                ["manage.py", *arguments], code, out.read_text(), err.read_text(errors="replace")
-            )
+                raise subprocess.TimeoutExpired(argv, timeout, out.read(), err.read())
+            return subprocess.CompletedProcess(argv, code, out.read().decode(), err.read().decode(errors="replace"))
+
+    def write_program(self, path: Path) -> None:
+        """Write a program that runs its commands here if they have this process's settings, or else is `manage.py`."""
+        settings = warm_client.settings_of(self.env or {})
+        path.write_text(
+            f"#!{sys.executable} -IS\nimport sys\nsys.path.insert(0, {str(CHECKOUT)!r})\n"
+            "from tests.support.warm_client import main\n"
+            f"sys.exit(main({self.address!r}, {str(CHECKOUT / 'manage.py')!r}, {settings!r}))\n"
+        )
+        path.chmod(0o755)
 
     def stop(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(60)
-
-    def _send(self, request: dict[str, Any]) -> int:
-        """Send a request. Returns the child's pid, or 0 for settings."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        return int(json.loads(self._out.readline()))
+        self._folder.cleanup()
 
 
 @functools.cache
@@ -105,27 +105,39 @@ def anywhere() -> Warm:
     return Warm()
 
 
-def serve() -> None:
-    """Serve the requests on standard input, one JSON document per line, until it ends."""
+def serve(listener: socket.socket, env: Mapping[str, str] | None) -> None:
+    """Serve the commands that come to `listener` until standard input ends."""
     for name in LIBRARIES:
         __import__(name)
     gc.freeze()  # otherwise a collection in a fork would copy every page
-    requests, responses = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
-    for descriptor, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
-        os.dup2(os.open(os.devnull, mode), descriptor)
-    for line in iter(requests.readline, ""):
-        request = json.loads(line)
-        if "settle" in request:
-            settle(request["settle"])
-            responses.write("0\n")
-        elif pid := os.fork():
-            responses.write(f"{pid}\n")
-            responses.write(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
-        else:
-            requests.close()
-            os.close(responses.fileno())
-            command(request)
-            return
+    if env is not None:
+        settle(env)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children below
+    while listener in select.select([listener, 0], [], [])[0]:
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listener.close()
+            serve_one(connection)
+        connection.close()
+
+
+def serve_one(connection: socket.socket) -> NoReturn:
+    """Run the command of a connection in a child; send its pid, then its exit code."""
+    data, streams, *_ = socket.recv_fds(connection, 65536, 3)
+    while not data.endswith(b"\n"):
+        data += connection.recv(65536)
+    if pid := os.fork():
+        connection.sendall(f"{pid}\n".encode())
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with suppress(OSError):  # the client has ended
+            connection.sendall(f"{code}\n".encode())
+        os._exit(0)
+    connection.close()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    command(json.loads(data))
 
 
 def settle(env: Mapping[str, str]) -> None:
@@ -138,14 +150,12 @@ def settle(env: Mapping[str, str]) -> None:
     gc.freeze()
 
 
-def command(request: Mapping[str, Any]) -> None:
+def command(request: Mapping[str, Any]) -> NoReturn:
     """Run one command in this process, and exit."""
-    for descriptor, path in ((1, request["out"]), (2, request["err"])):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), descriptor)
     if request["env"] is not None:
         os.environ.clear()
         os.environ.update(request["env"])
-    sys.argv = ["manage.py", *request["arguments"]]
+    sys.argv = request["argv"]
     from manage import main  # noqa: PLC0415
 
     os.chdir(request["cwd"])
@@ -171,4 +181,4 @@ def command(request: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]))
