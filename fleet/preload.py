@@ -4,6 +4,6 @@ import psycopg_pool  # noqa: F401
 from django.contrib.messages.storage import fallback  # noqa: F401
 from django.contrib.sessions import serializers  # noqa: F401
 
-from fleet import extensions
+from fleet import registrations
 
-extensions.load()
+registrations.load()

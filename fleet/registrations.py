@@ -1,4 +1,4 @@
-"""What apps register with the layers below them: metrics, checks, hooks, parts of backups. Each does it in `extensions.py`.
+"""What apps register with the layers below them: metrics, checks, hooks, parts of backups. Each does it in `registrations.py`.
 
 These modules are imported at first use: most commands never need them, and start faster without.
 """
@@ -12,5 +12,5 @@ from django.utils.module_loading import autodiscover_modules
 
 @cache
 def load() -> None:
-    """Import the `extensions.py` of every app."""
-    autodiscover_modules("extensions")
+    """Import the `registrations.py` of every app."""
+    autodiscover_modules("registrations")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fleet import extensions
+from fleet import registrations
 from fleet.postgres import statements
 
 Function = Callable[[], Iterator[str]]
@@ -34,16 +34,16 @@ def register_after_migrations(function: Function) -> None:
 
 
 def moved() -> list[str]:
-    extensions.load()
+    registrations.load()
     return [statements.read(package, name) for package, name in _moved]
 
 
 def restored() -> list[str]:
-    extensions.load()
+    registrations.load()
     return [statements.read(package, name) for package, name in _restored]
 
 
 def after_migrations() -> Iterator[str]:
-    extensions.load()
+    registrations.load()
     for function in _after_migrations:
         yield from function()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fleet import extensions
+from fleet import registrations
 from fleet.backup import copying
 
 Rows = list[tuple[Any, ...]]
@@ -88,5 +88,5 @@ def register(part: Part) -> None:
 
 
 def registered() -> list[Part]:
-    extensions.load()
+    registrations.load()
     return list(_parts.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from uuid import UUID
 
-from fleet import extensions
+from fleet import registrations
 from fleet.events.models import Event
 
 Lookup = Callable[[Collection[UUID]], Mapping[UUID, str]]
@@ -19,7 +19,7 @@ def register(noun: str, lookup: Lookup) -> None:
 
 def name(events: Sequence[Event]) -> None:
     """Set `name` of each event whose noun has a lookup, with one query per noun."""
-    extensions.load()
+    registrations.load()
     for noun, lookup in _lookups.items():
         of_noun = [event for event in events if event.subject and event.kind.startswith(f"{noun}.")]
         if of_noun:

@@ -1,6 +1,6 @@
 """`/healthz`: this process is alive. `/readyz`: the services that it needs answer. Neither needs authentication.
 
-Apps add checks with `register`, from their `extensions.py`.
+Apps add checks with `register`, from their `registrations.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
-from fleet import extensions, invocation, redis_clients
+from fleet import invocation, redis_clients, registrations
 from fleet.postgres import parameters
 
 log = logging.getLogger("fleet.health")
@@ -46,7 +46,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
     """`{ready, checks: {database, migrations, redis, queue, …: {ok, why}}}`, with status 503 if any check fails."""
-    extensions.load()
+    registrations.load()
     database = _run("Postgres does not answer.", _database)
     need_database = {"migrations": ("The migrations cannot be read.", _migrations), **_registered}
     unknown = Result(ok=False, why="Unknown, because Postgres does not answer.")

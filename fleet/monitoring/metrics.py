@@ -2,7 +2,7 @@
 
 Each scrape reads everything from the database, and the state of the services from their supervisor, so the figures do
 not depend on which process answers. Apps register their collectors in a `metrics.py`, which their
-`extensions.py` imports.
+`registrations.py` imports.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fleet import errors, extensions
+from fleet import errors, registrations
 from fleet.services.supervision import control_socket
 
 registry = CollectorRegistry(auto_describe=False)
@@ -31,7 +31,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     expected = f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"
     if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected.encode()):
         return HttpResponse("A valid bearer token is required.\n", status=401, headers={"WWW-Authenticate": "Bearer"})
-    extensions.load()
+    registrations.load()
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

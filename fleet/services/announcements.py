@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from django.db import Error, connection
 
-from fleet import extensions
+from fleet import registrations
 
 Announcement = Callable[[], Iterable[str]]
 _announcements: list[Announcement] = []
@@ -19,7 +19,7 @@ def register(announcement: Announcement) -> None:
 
 def lines() -> list[str]:
     """The lines of all announcements; none if Postgres does not answer."""
-    extensions.load()
+    registrations.load()
     try:
         return [line for announcement in _announcements for line in announcement()]
     except Error:

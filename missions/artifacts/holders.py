@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from fleet import extensions
+from fleet import registrations
 
 Holder = Callable[[Collection[str]], Collection[str]]
 _holders: list[Holder] = []
@@ -17,5 +17,5 @@ def register(holder: Holder) -> None:
 
 def in_use(digests: Collection[str]) -> set[str]:
     """The digests among these that a registered function reports as in use."""
-    extensions.load()
+    registrations.load()
     return {digest for holder in _holders for digest in holder(digests)} if digests else set()

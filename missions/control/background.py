@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from django.db import Error, connection
 
-from fleet import extensions
+from fleet import registrations
 from fleet.errors import FleetError
 
 log = logging.getLogger("fleet.control")
@@ -41,7 +41,7 @@ def register(
 
 def start(ending: threading.Event) -> threading.Thread:
     """Run the duties until `ending` is set, then the `at_end` functions. The caller joins the returned thread."""
-    extensions.load()
+    registrations.load()
     thread = threading.Thread(target=_loop, args=(ending,), name="background")
     thread.start()
     return thread

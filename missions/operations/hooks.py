@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import Error
 
-from fleet import extensions
+from fleet import registrations
 from fleet.errors import FleetError
 
 log = logging.getLogger("fleet.missions")
@@ -30,7 +30,7 @@ class Hooks:
         self._hooks.append(hook)
 
     def run(self, missions: Sequence[UUID]) -> None:
-        extensions.load()
+        registrations.load()
         for hook in self._hooks:
             try:
                 hook(missions)

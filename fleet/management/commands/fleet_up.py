@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 
-from fleet import checks, errors, extensions, invocation, processes, services
+from fleet import checks, errors, invocation, processes, registrations, services
 from fleet.config import credentials
 from fleet.management.operator import OperatorCommand
 from fleet.services import announcements, composition, detached, foreground
@@ -67,7 +67,7 @@ class Command(OperatorCommand):
 
     def _run_fleet(self, mission: list[str] | None) -> int:
         supervisor = composition.fleet(self.say)
-        extensions.load()  # now, so that the announcements follow the addresses before `--detach` stops reading
+        registrations.load()  # now, so that the announcements follow the addresses before `--detach` stops reading
 
         async def work() -> int:
             self._show_addresses(supervisor.say)

@@ -1,4 +1,4 @@
-"""A command loads only what it needs: neither the pages of the admin nor the extensions of apps."""
+"""Commands and the processes of a fleet load only what they need."""
 
 from __future__ import annotations
 
@@ -9,16 +9,36 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 LOADED = """
 import atexit, sys
-sys.argv = ["manage.py", "fleet_doctor", "--help"]
 atexit.register(lambda: print("loaded:", *sys.modules, file=sys.stderr))
+"""
+A_COMMAND = """
+sys.argv = ["manage.py", "fleet_doctor", "--help"]
 from fleet import command_line
 command_line.main()
 """
+REGISTRATIONS = """
+import os
+os.environ["DJANGO_SETTINGS_MODULE"] = "fleet.settings"
+import django
+django.setup()
+from fleet import registrations
+registrations.load()
+"""
 
 
-def test_a_command_loads_no_page_and_no_extension() -> None:
-    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, timeout=60)
+def modules_after(code: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", LOADED + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     modules = set(done.stderr.rpartition("loaded: ")[2].split())
-    assert "missions.models" in modules
-    unneeded = {"missions.admin", "missions.extensions", "checkpoints.extensions", "rest_framework_simplejwt.tokens"}
-    assert not modules & unneeded
+    assert "missions.models" in modules, done.stderr
+    return modules
+
+
+def test_a_command_loads_no_page_and_no_registration() -> None:
+    pages = {"missions.admin", "rest_framework_simplejwt.tokens"}
+    assert not modules_after(A_COMMAND) & {*pages, "missions.registrations", "checkpoints.registrations"}
+
+
+def test_the_registrations_of_the_apps_load_nothing_of_the_api() -> None:
+    modules = modules_after(REGISTRATIONS)
+    assert {"missions.registrations", "checkpoints.registrations"} <= modules
+    assert not modules & {"rest_framework.views", "drf_spectacular.plumbing", "missions.admin"}
