@@ -57,8 +57,8 @@ FLEET_LEASE_S = env.number("FLEET_LEASE_S", 30, minimum=1)  # an agent that does
 FLEET_RENEW_S = env.number("FLEET_RENEW_S", 2, minimum=0.1)  # how often an agent renews, and learns of cancellations
 FLEET_HEARTBEAT_S = env.number("FLEET_HEARTBEAT_S", 5, minimum=0.1)
 FLEET_CONTROL_S = env.number("FLEET_CONTROL_S", 0.5, minimum=0.05)  # the interval of the control loop
-FLEET_LISTEN_S = env.number("FLEET_LISTEN_S", 2, minimum=0.05)  # an agent without a hint for this long looks for work
-FLEET_ANSWER_S = env.integer("FLEET_ANSWER_S", 5, minimum=1)  # silence of Postgres before a new connection is tried
+FLEET_POLL_INTERVAL_S = env.number("FLEET_POLL_INTERVAL_S", 2, minimum=0.05)  # agents without hints look for work
+FLEET_POSTGRES_TIMEOUT_S = env.integer("FLEET_POSTGRES_TIMEOUT_S", 5, minimum=1)  # silence; then a new connection
 FLEET_GRACE_S = env.number("FLEET_GRACE_S", 5, minimum=0)  # between SIGTERM and SIGKILL for the processes of a driver
 FLEET_LINGER_S = env.number("FLEET_LINGER_S", 2, minimum=0)  # how long descendants may keep the output open at the end
 FLEET_TIMEOUT_S = env.number("FLEET_TIMEOUT_S", 3600, minimum=1)  # of a sortie without `timeout`
@@ -140,8 +140,8 @@ FLEET_HTTP_TIMEOUT_S = env.number("FLEET_HTTP_TIMEOUT_S", 20, minimum=0.1)  # fo
 FLEET_ADDRESS_CONNECTIONS = env.integer("FLEET_ADDRESS_CONNECTIONS", 800)  # per address, in all processes; 0: no limit
 FLEET_WEB_WORKERS = env.integer("FLEET_WEB_WORKERS", 2, minimum=1)  # processes that serve the site
 FLEET_WEB_POOL = env.integer("FLEET_WEB_POOL", 10)  # connections to Postgres per process; 0: no pool
-FLEET_WEB_AT_ONCE = env.integer("FLEET_WEB_AT_ONCE", 4, minimum=1)  # requests that each process handles at once
-FLEET_WEB_WAITING = env.integer("FLEET_WEB_WAITING", 64)  # requests that may queue in each process; others are refused
+FLEET_WEB_CONCURRENCY = env.integer("FLEET_WEB_CONCURRENCY", 4, minimum=1)  # requests that each process handles at once
+FLEET_WEB_QUEUE = env.integer("FLEET_WEB_QUEUE", 64)  # requests that may queue in each process; others are refused
 FLEET_LIVE_LISTENERS = env.integer("FLEET_LIVE_LISTENERS", 2_000, minimum=1)  # streams; a quarter of them per user
 FLEET_LIVE_RECHECK_S = env.number("FLEET_LIVE_RECHECK_S", 15, minimum=0.1)  # between checks of a listener's permission
 
@@ -205,7 +205,7 @@ DATABASES = {
         "ENGINE": "fleet.postgres",
         **parameters.for_django(
             FLEET_ENDPOINTS.postgres,
-            connect_timeout_s=FLEET_ANSWER_S,
+            connect_timeout_s=FLEET_POSTGRES_TIMEOUT_S,
             # The audit trail recognises the fleet's own writes by this; those of people in a shell are others.
             application_name="manage.py shell" if sys.argv[1:2] == ["shell"] else "fleet",
             pool=pool.options(process=FLEET_PROCESS, max_size=FLEET_WEB_POOL),

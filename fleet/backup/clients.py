@@ -82,7 +82,9 @@ def writer() -> Postgres:
 
 def libpq(server: Postgres) -> dict[str, Any]:
     """The parameters for psycopg."""
-    return parameters.for_libpq(server, connect_timeout_s=settings.FLEET_ANSWER_S, application_name="fleet backup")
+    return parameters.for_libpq(
+        server, connect_timeout_s=settings.FLEET_POSTGRES_TIMEOUT_S, application_name="fleet backup"
+    )
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 TCP detects a host or a route that is down (`tcp_user_timeout` in the settings). It does not detect a server that is
 halted while its kernel still acknowledges packets, such as by SIGSTOP or a stuck proxy: a client would wait until the
-server resumes. So a client that has waited for FLEET_ANSWER_S opens a second connection. If that succeeds, the
-statement is merely slow and may take as long as it needs; if it times out, the first connection is broken. PgBouncer
-accepts connections whatever its server does, so behind it the client also tries the server itself.
+server resumes. So a client that has waited for FLEET_POSTGRES_TIMEOUT_S opens a second connection. If that succeeds,
+the statement is merely slow and may take as long as it needs; if it times out, the first connection is broken.
+PgBouncer accepts connections whatever its server does, so behind it the client also tries the server itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Connection(psycopg.Connection[Row]):
-    """Raises OperationalError, after twice FLEET_ANSWER_S, if the server neither answers nor accepts a connection."""
+    """Raises OperationalError if the server neither answers nor accepts a connection for FLEET_POSTGRES_TIMEOUT_S each."""
 
     def wait(self, gen: PQGen[T], interval: float = INTERVAL_S, timeout: float | None = None) -> T:
         if timeout is not None:
@@ -34,7 +34,7 @@ class Connection(psycopg.Connection[Row]):
         started_at = time.monotonic()
         while True:
             try:
-                return super().wait(gen, interval, settings.FLEET_ANSWER_S)
+                return super().wait(gen, interval, settings.FLEET_POSTGRES_TIMEOUT_S)
             except errors._WaitTimeout:
                 if not self._server_responds():
                     self.pgconn.finish()  # marks it as broken rather than closed, so that its user replaces it

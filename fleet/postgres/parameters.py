@@ -65,7 +65,7 @@ def with_session(*, application_name: str) -> dict[str, Any]:
         return beside_django(application_name=application_name)
     return for_libpq(
         direct,
-        connect_timeout_s=settings.FLEET_ANSWER_S,
+        connect_timeout_s=settings.FLEET_POSTGRES_TIMEOUT_S,
         application_name=f"fleet {application_name}"[:63],
     )
 

@@ -40,7 +40,7 @@ def share() -> None:
 
 def site_connections() -> int:
     """Return the number of connections that all web processes together may open."""
-    each = settings.FLEET_WEB_POOL or settings.FLEET_WEB_AT_ONCE + MIN_SIZE
+    each = settings.FLEET_WEB_POOL or settings.FLEET_WEB_CONCURRENCY + MIN_SIZE
     return settings.FLEET_WEB_WORKERS * each
 
 

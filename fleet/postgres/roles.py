@@ -37,7 +37,7 @@ def owner_connection(connection: Wrapper) -> Wrapper:
     name = owner.name if settings.FLEET_ENDPOINTS.direct else database["NAME"]  # a pooler may have names of its own
     owners = parameters.for_django(
         replace(owner, name=name, options={**settings.FLEET_ENDPOINTS.postgres.options, **owner.options}),
-        connect_timeout_s=settings.FLEET_ANSWER_S,
+        connect_timeout_s=settings.FLEET_POSTGRES_TIMEOUT_S,
         application_name=database["OPTIONS"]["application_name"],
         pool={},
     )
@@ -71,7 +71,7 @@ def convert() -> None:
     )
     with psycopg.connect(
         **parameters.for_libpq(
-            administrator, connect_timeout_s=settings.FLEET_ANSWER_S, application_name="fleet prepare"
+            administrator, connect_timeout_s=settings.FLEET_POSTGRES_TIMEOUT_S, application_name="fleet prepare"
         )
     ) as session:
         session.execute(_statement("database_roles"))
@@ -93,7 +93,7 @@ def ensure_application() -> None:
     application: Postgres = endpoints.postgres
     with psycopg.connect(
         **parameters.for_libpq(
-            endpoints.owner, connect_timeout_s=settings.FLEET_ANSWER_S, application_name="fleet prepare"
+            endpoints.owner, connect_timeout_s=settings.FLEET_POSTGRES_TIMEOUT_S, application_name="fleet prepare"
         )
     ) as session:
         session.execute("SET LOCAL ROLE NONE")

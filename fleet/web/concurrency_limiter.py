@@ -36,7 +36,7 @@ EXEMPT = ("/healthz", "/readyz", "/flower/")  # probes must work in a busy proce
 
 
 class _Queue:
-    """A number of slots, with a first-in-first-out queue of at most FLEET_WEB_WAITING requests."""
+    """A number of slots, with a first-in-first-out queue of at most FLEET_WEB_QUEUE requests."""
 
     def __init__(self, slots: int, timeout_s: float) -> None:
         self._slots, self._timeout_s = asyncio.Semaphore(slots), timeout_s
@@ -44,7 +44,7 @@ class _Queue:
 
     async def enter(self) -> Callable[[], None]:
         """Wait for a slot. Returns a function that frees it; calling it again has no effect."""
-        if self._slots.locked() and self._waiting >= settings.FLEET_WEB_WAITING:
+        if self._slots.locked() and self._waiting >= settings.FLEET_WEB_QUEUE:
             raise _busy()
         self._waiting += 1
         try:
@@ -66,7 +66,7 @@ class _Queue:
 
 
 class ConcurrencyLimiter:
-    """Runs FLEET_WEB_AT_ONCE requests at once, plus one costly request."""
+    """Runs FLEET_WEB_CONCURRENCY requests at once, plus one costly request."""
 
     def __init__(self, application: Application, *, timeout_s: float = TIMEOUT_S) -> None:
         self._application, self._timeout_s = application, timeout_s
@@ -101,7 +101,7 @@ class ConcurrencyLimiter:
         if COSTLY.fullmatch(f"{scope.get('method')} {scope['path']}"):
             self._costly = self._costly or _Queue(1, self._timeout_s)
             return self._costly
-        self._normal = self._normal or _Queue(settings.FLEET_WEB_AT_ONCE, self._timeout_s)
+        self._normal = self._normal or _Queue(settings.FLEET_WEB_CONCURRENCY, self._timeout_s)
         return self._normal
 
 

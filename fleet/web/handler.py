@@ -25,7 +25,7 @@ from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-EXEMPT_THREADS = 60  # in addition to FLEET_WEB_AT_ONCE, for requests that need no slot
+EXEMPT_THREADS = 60  # in addition to FLEET_WEB_CONCURRENCY, for requests that need no slot
 LIVENESS_PATH = "/healthz"  # has its own thread, for when all others wait for a halted Postgres
 
 
@@ -33,7 +33,7 @@ class Handler(ASGIHandler):
     def __init__(self) -> None:
         super().__init__()
         self.load_middleware(is_async=False)
-        threads = settings.FLEET_WEB_AT_ONCE + EXEMPT_THREADS
+        threads = settings.FLEET_WEB_CONCURRENCY + EXEMPT_THREADS
         self._threads = ThreadPoolExecutor(threads, "requests")  # starts its threads on demand, so after a fork
         self._liveness = ThreadPoolExecutor(1, "liveness")
 

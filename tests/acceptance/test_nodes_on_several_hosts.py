@@ -28,7 +28,7 @@ def here(host_group: hosts.Hosts) -> Host:
 @pytest.fixture(scope="module")
 def far(host_group: hosts.Hosts) -> Host:
     """Reaches Postgres through one proxy and Redis through another."""
-    return host_group.add("far", FLEET_ANSWER_S="30")  # it waits for as long as its way is halted here
+    return host_group.add("far", FLEET_POSTGRES_TIMEOUT_S="30")  # it waits for as long as its way is halted here
 
 
 @pytest.fixture
@@ -157,14 +157,14 @@ def test_a_halted_postgres_with_open_connections_blocks_nobody_forever(
     host_group: hosts.Hosts, kind: str, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
-    host = host_group.add("halted", FLEET_ANSWER_S="1", FLEET_DRAIN_S="1")
+    host = host_group.add("halted", FLEET_POSTGRES_TIMEOUT_S="1", FLEET_DRAIN_S="1")
     (agent,) = hosts.spawn(kind, host)
     fleet.launch(
         {"one": {"agent": kind, "run": f"echo $FLEET_ATTEMPT $$ >> {pids}; exec sleep 600"}}, folder=str(tmp_path)
     )
     (pid,) = until(lambda: hosts.noted(pids))
     host.database.halt()
-    env = {**os.environ, **host.addresses(), "FLEET_ANSWER_S": "1"}
+    env = {**os.environ, **host.addresses(), "FLEET_POSTGRES_TIMEOUT_S": "1"}
     listing = anywhere().manage("fleet_agents", "list", env=env, timeout=15)
     assert (listing.returncode, listing.stdout) == (1, "")
     assert listing.stderr.startswith("Postgres does not answer")

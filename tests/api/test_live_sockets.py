@@ -283,7 +283,7 @@ def test_tickets_and_tokens_are_not_logged(web: Web) -> None:
 
 def test_opening_a_socket_counts_against_the_concurrency_limit(tmp_path: Path) -> None:
     ann = api.person("ann")
-    turns = {**live.environment(), "FLEET_WEB_AT_ONCE": "1", "FLEET_WEB_WAITING": "0"}
+    turns = {**live.environment(), "FLEET_WEB_CONCURRENCY": "1", "FLEET_WEB_QUEUE": "0"}
     with live.serving(tmp_path, turns) as web, ThreadPoolExecutor(1) as threads:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"LOCK TABLE {Event._meta.db_table} IN ACCESS EXCLUSIVE MODE")

@@ -47,7 +47,7 @@ def clock() -> Iterator[Clock]:
 def burning(clock: Clock) -> Iterator[Fleet]:
     with running(
         FLEET_CALLABLES="tests.support.writing", FLEET_MAX_RESCUES="1000", FLEET_MAX_CRASHES="100000",
-        FLEET_ANSWER_S="1", **clock.environment,
+        FLEET_POSTGRES_TIMEOUT_S="1", **clock.environment,
     ) as fleet:  # fmt: skip
         yield fleet
 

@@ -99,7 +99,7 @@ def test_reads_are_answered_while_a_plan_is_being_read() -> None:
 
 
 def test_costly_requests_do_not_take_the_places_of_others(settings: Settings) -> None:
-    settings.FLEET_WEB_AT_ONCE, settings.FLEET_WEB_WAITING = 1, 8
+    settings.FLEET_WEB_CONCURRENCY, settings.FLEET_WEB_QUEUE = 1, 8
 
     async def main() -> None:
         working: list[str] = []

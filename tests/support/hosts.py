@@ -43,7 +43,7 @@ TIMES = {
     "FLEET_RENEW_S": 0.3,
     "FLEET_HEARTBEAT_S": 0.5,
     "FLEET_CONTROL_S": 0.2,
-    "FLEET_LISTEN_S": 1.0,
+    "FLEET_POLL_INTERVAL_S": 1.0,
     "FLEET_GRACE_S": 1.0,
     "FLEET_DRAIN_S": 2.0,
 }

@@ -340,7 +340,7 @@ class Engine:
                 for batch in self._batches:
                     if batch.waiting and now - batch.since > BLOCKED_S:
                         self._return(batch.waiting)
-            if now - self._last_hint > settings.FLEET_LISTEN_S:
+            if now - self._last_hint > settings.FLEET_POLL_INTERVAL_S:
                 self._last_hint = now
                 self._wake_another()
 

@@ -30,7 +30,7 @@ TYPES = ("backend", "frontend")
 @pytest.fixture
 def engines(settings: Settings) -> Iterator[dict[str, Engine]]:
     """Engines that work only when they are told to, so that nothing changes between two reads."""
-    settings.FLEET_LISTEN_S = 3_600
+    settings.FLEET_POLL_INTERVAL_S = 3_600
     started = {name: fleet.engine(name, slots=1) for name in TYPES}
     yield started
     for engine in started.values():

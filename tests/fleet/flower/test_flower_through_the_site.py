@@ -62,7 +62,7 @@ def site(subprocess_environment: dict[str, str]) -> Iterator[Site]:
         port = free.getsockname()[1]
     env = {**subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     node = {"FLEET_NODE": "flowerbed", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1"}
-    node["FLEET_LISTEN_S"] = "60"  # it flies when it is hinted, and not by itself: what is looked at here are hints
+    node["FLEET_POLL_INTERVAL_S"] = "60"  # it flies when it is hinted, and not by itself: this is about hints
     AgentType.objects.exclude(name="backend").update(agents=0)
     with contextlib.ExitStack() as stack:
 

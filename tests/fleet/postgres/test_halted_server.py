@@ -13,7 +13,7 @@ from fleet import postgres
 from fleet.postgres import hot_path
 from tests.support.proxy import Proxy
 
-SHORT_TIMEOUT = override_settings(FLEET_ANSWER_S=0.1)
+SHORT_TIMEOUT = override_settings(FLEET_POSTGRES_TIMEOUT_S=0.1)
 
 
 def address(**more: object) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def test_a_halted_postgres_behind_the_pooler_is_noticed(pooled: Pooled) -> None:
         "    try: cursor.execute('SELECT 2')\n"
         "    except Exception as fault: print(str(fault).split(',')[0], flush=True)\n"
     )
-    env = {**pooled.home.env, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_ANSWER_S": "1"}
+    env = {**pooled.home.env, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_POSTGRES_TIMEOUT_S": "1"}
     client = subprocess.Popen(
         [sys.executable, "-c", script], env=env, cwd=CHECKOUT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -82,7 +82,7 @@ def test_a_mission_survives_the_death_of_the_master_and_hints_continue(
 ) -> None:
     urls = {**postgres.environment(), "REDIS_URL": group.url}
     del urls["FLEET_HOME"]
-    with checkout(env={**urls, "FLEET_LISTEN_S": "40"}) as home:  # so that agents depend on hints
+    with checkout(env={**urls, "FLEET_POLL_INTERVAL_S": "40"}) as home:  # so that agents depend on hints
         home.manage("fleet_up", "--detach", timeout=200)
         mission = _launch(home, tmp_path, sorties=60)
         until(lambda: _done(home, mission) >= 10)
@@ -99,7 +99,7 @@ def test_a_mission_survives_the_death_of_the_master_and_hints_continue(
             attempts = session.execute("SELECT DISTINCT attempt FROM missions_sortie").fetchall()
         assert attempts == [(1,)], "the broker's death costs no attempt"
         assert hinted_after_s < FAILOVER_S
-        began = time.monotonic()  # agents listen to the new master: a hint reaches them long before FLEET_LISTEN_S
+        began = time.monotonic()  # agents listen to the new master: a hint arrives long before FLEET_POLL_INTERVAL_S
         second = _launch(home, tmp_path, sorties=1)
         until(lambda: _done(home, second) == 1)
         assert time.monotonic() - began < 30, "also on a busy machine"

@@ -36,7 +36,7 @@ class Work:
 
 @pytest.fixture(autouse=True)
 def few(settings: Settings) -> None:
-    settings.FLEET_WEB_AT_ONCE, settings.FLEET_WEB_WAITING = AT_ONCE, WAITING
+    settings.FLEET_WEB_CONCURRENCY, settings.FLEET_WEB_QUEUE = AT_ONCE, WAITING
 
 
 def run(what: Callable[[Work, Any], Awaitable[None]], *, patience_s: float = 5) -> None:

@@ -122,7 +122,7 @@ def test_a_transaction_left_open_does_not_reach_the_next_request() -> None:
 
 
 def test_as_many_requests_run_at_once_as_the_limit_allows(settings: Settings) -> None:
-    settings.FLEET_WEB_AT_ONCE = MANY
+    settings.FLEET_WEB_CONCURRENCY = MANY
 
     async def main() -> set[int]:
         site = Site()
@@ -162,7 +162,7 @@ def test_each_request_starts_and_finishes_once_even_if_its_client_is_gone(name: 
 
 
 def test_the_health_check_answers_while_all_threads_are_busy(settings: Settings) -> None:
-    settings.FLEET_WEB_AT_ONCE = 1
+    settings.FLEET_WEB_CONCURRENCY = 1
 
     async def main() -> int:
         site = Site()
