@@ -57,13 +57,13 @@ class HealthResponse(serializers.Serializer[Any]):
     id = Id(ids.AGENT)
     name = serializers.CharField(initial="testing-1")
     state = serializers.ChoiceField(Agent.State.choices, initial="busy")
-    health = serializers.CharField(initial="well", help_text="`well`, or a sentence that says what is wrong")
+    health = serializers.CharField(initial="healthy", help_text="`healthy`, or a sentence that says what is wrong")
 
 
 class SystemHealthResponse(serializers.Serializer[Any]):
     """The health of all agents, the types that lack an agent, and what to do about it."""
 
-    well = serializers.BooleanField(initial=True)
+    healthy = serializers.BooleanField(initial=True)
     agents = HealthResponse(many=True)
     missing = serializers.ListField(child=serializers.CharField(), initial=[], help_text="types without an agent")
     remedy = serializers.CharField(initial="", help_text="what to do about it")

@@ -142,7 +142,7 @@ def _health(command: OperatorCommand, options: dict[str, Any]) -> int:
             command.stdout.write(f"{agent['id']}  {agent['name']:<24} {agent['state']:<10} {agent['health']}")
         if health["missing"]:
             command.stdout.write(f"Types without an agent: {', '.join(health['missing'])}. {health['remedy']}")
-    return 0 if health["well"] else UNHEALTHY
+    return 0 if health["healthy"] else UNHEALTHY
 
 
 def _types(command: OperatorCommand, options: dict[str, Any]) -> int:

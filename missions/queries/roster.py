@@ -17,7 +17,7 @@ from fleet import humanise, invocation
 from fleet.postgres import clock, statements
 from missions.models import Mission, Sortie
 
-WELL = {"well", "starting", "draining"}
+HEALTHY = {"healthy", "starting", "draining"}
 
 
 def stalled() -> list[Agent]:
@@ -72,14 +72,14 @@ def running_by(agents: Iterable[Agent], *, of: QuerySet[Mission] | None = None) 
 
 
 def health(agents: list[Agent], *, types: Iterable[str | None] = (None,)) -> dict[str, Any]:
-    """`{well, agents: [{id, name, state, health}], missing, remedy}`
+    """`{healthy, agents: [{id, name, state, health}], missing, remedy}`
 
     `missing`: the types among `types` (None: all) that should have agents and have none. `remedy`: what to do about it.
     """
     by_agent = verdicts(agents)
     missing = sorted(name for only in types for name in _without_agents(only))
     return {
-        "well": not missing and set(by_agent.values()) <= WELL,
+        "healthy": not missing and set(by_agent.values()) <= HEALTHY,
         "agents": [
             {"id": agent.ref, "name": agent.name, "state": agent.state, "health": by_agent[agent.id]}
             for agent in agents
@@ -123,7 +123,7 @@ def verdicts(agents: list[Agent]) -> dict[UUID, str]:
         elif agent.id in stalled_ids:
             verdict = "alive, but claims nothing while work is queued"
         else:
-            verdict = "well"
+            verdict = "healthy"
         verdicts[agent.id] = verdict
     return verdicts
 

@@ -205,7 +205,7 @@ def test_work_cannot_read_the_fleets_credentials(fleet: Fleet) -> None:
 
 
 def test_the_doctor_passes_a_running_fleet_and_reports_a_fault_with_its_remedy(fleet: Fleet) -> None:
-    assert all(finding["well"] for finding in fleet.json("fleet_doctor"))
+    assert all(finding["healthy"] for finding in fleet.json("fleet_doctor"))
     credentials = Path(fleet.env["FLEET_HOME"]) / "private" / "credentials.json"
     credentials.chmod(0o644)
     try:

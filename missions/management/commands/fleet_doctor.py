@@ -33,10 +33,10 @@ FREE_BYTES = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `message` describes it; `remedy` is empty if all is well. The fields are JSON keys."""
+    """The result of one check. `message` describes it; `remedy`: what to do, or empty. The fields are JSON keys."""
 
     name: str
-    well: bool
+    healthy: bool
     message: str
     remedy: str = ""
 
@@ -57,9 +57,9 @@ class Command(OperatorCommand):
                 message, remedy = finding.message, finding.remedy
                 if remedy and not message.endswith((".", "!", "?")):
                     message += "."
-                text = f"{'ok   ' if finding.well else 'FAULT'} {finding.name:<13} {message} {remedy}".rstrip()
+                text = f"{'ok   ' if finding.healthy else 'FAULT'} {finding.name:<13} {message} {remedy}".rstrip()
                 self.stdout.write(lines.fitted(text, width=width, indent=20))
-        return 0 if all(finding.well for finding in findings) else 1
+        return 0 if all(finding.healthy for finding in findings) else 1
 
 
 def _host() -> Iterator[Finding]:

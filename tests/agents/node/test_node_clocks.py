@@ -109,7 +109,7 @@ def test_an_operator_with_a_wrong_clock_sees_and_records_correct_times(
     agent, health, heard, mission = json.loads(done.stdout)
     assert 0 <= agent["heard_s_ago"] < 30
     assert 0 <= agent["age_s"] < 60
-    assert [item["health"] for item in health["agents"]] == ["well"]
+    assert [item["health"] for item in health["agents"]] == ["healthy"]
     assert heard.endswith("\u00a0s\u00a0ago")
     assert 0 <= mission["elapsed_s"] < 30
     waiting = Sortie.objects.get(mission=ids.decode(ids.MISSION, mission["id"]))

@@ -75,7 +75,7 @@ def test_the_doctor_finds_a_missing_prompt_program() -> None:
     findings = manage("fleet_doctor", "--json").json
     prompts = {finding["name"]: finding for finding in findings if "prompts" in finding["message"]}
     assert prompts.keys() == {"backend", "testing"}
-    assert prompts["testing"]["well"]
-    assert not prompts["backend"]["well"]
+    assert prompts["testing"]["healthy"]
+    assert not prompts["backend"]["healthy"]
     assert "'no-such-program'" in prompts["backend"]["message"]
     assert "fleet_agents type set backend --prompt-argv" in prompts["backend"]["remedy"]

@@ -142,11 +142,11 @@ def test_the_doctor_finds_types_without_agents_and_exits_with_1() -> None:
     done = manage("fleet_doctor", "--json")
     engine.stop(within_s=5)
     findings = {item["name"]: item for item in done.json}
-    assert all(set(item) == {"name", "well", "message", "remedy"} for item in done.json)
-    assert findings["postgres"]["well"]
-    assert findings["redis"]["well"]
-    assert findings["backend"]["well"]
-    assert (findings["testing"]["well"], findings["testing"]["message"]) == (False, "has no agent")
+    assert all(set(item) == {"name", "healthy", "message", "remedy"} for item in done.json)
+    assert findings["postgres"]["healthy"]
+    assert findings["redis"]["healthy"]
+    assert findings["backend"]["healthy"]
+    assert (findings["testing"]["healthy"], findings["testing"]["message"]) == (False, "has no agent")
     assert findings["testing"]["remedy"] == "Start one: ./manage.py fleet_agents spawn testing"
     assert done.code == 1
 
@@ -314,7 +314,7 @@ def test_the_doctor_names_missing_services(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "well", "remedy"),
+    ("version", "healthy", "remedy"),
     [
         ("git version 2.37.9", False, "Install git 2.38 or newer; missions with a workspace need it."),
         ("git version 2.38.0.windows.1", True, ""),
@@ -322,13 +322,13 @@ def test_the_doctor_names_missing_services(tmp_path: Path) -> None:
         ("nonsense", False, "Install git 2.38 or newer; workspaces and the sample need it."),
     ],
 )
-def test_the_doctor_says_whether_git_is_new_enough(tmp_path: Path, version: str, well: bool, remedy: str) -> None:
+def test_the_doctor_says_whether_git_is_new_enough(tmp_path: Path, version: str, healthy: bool, remedy: str) -> None:
     program = tmp_path / "git"
     program.write_text(f"#!/bin/sh\necho '{version}'\n")
     program.chmod(0o755)
     done = alone(tmp_path, "fleet_doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")
     (found,) = [finding for finding in json.loads(done.stdout) if finding["name"] == "git"]
-    assert (found["well"], found["remedy"]) == (well, remedy)
+    assert (found["healthy"], found["remedy"]) == (healthy, remedy)
 
 
 def test_a_plan_can_be_validated_without_a_fleet(tmp_path: Path) -> None:

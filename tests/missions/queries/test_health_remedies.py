@@ -13,7 +13,7 @@ from missions.queries import roster
 def test_the_remedy_matches_the_cause() -> None:
     def remedy() -> str:
         result = roster.health([], types=["backend"])
-        assert (result["well"], result["missing"]) == (False, ["backend"])
+        assert (result["healthy"], result["missing"]) == (False, ["backend"])
         return str(result["remedy"])
 
     assert remedy() == "No node is up. Start one: ./manage.py fleet_node"
