@@ -93,7 +93,7 @@ class SpawnForm(BaseDialogForm):  # type: ignore[misc]  # unfold has no types
     count = forms.IntegerField(min_value=1, max_value=100, initial=1, widget=UnfoldAdminIntegerFieldWidget)
     node = forms.ModelChoiceField(
         Node.objects.filter(up=True), required=False, widget=UnfoldAdminSelectWidget,
-        empty_label="the node with the most free places",
+        empty_label="the node with the most room",
     )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ class AgentAdmin(ReadOnlyAdmin):
         return format_html(
             '<a href="{}" class="text-link" style="text-decoration: underline">{}</a>',
             url,
-            counted(agent.flying, "sortie"),
+            counted(agent.running, "sortie"),
         )
 
     @admin.display(description=f"last {LOG_LINES} lines of its log")

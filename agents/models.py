@@ -35,7 +35,7 @@ class AgentType(models.Model):
     )
     max_agents = models.PositiveSmallIntegerField(
         default=0,
-        help_text="Maximum number of agents of this type in the whole fleet; 0: limited only by the nodes' places.",
+        help_text="Maximum number of agents of this type in the whole fleet; 0: limited only by what the nodes allow.",
     )
     max_running = models.PositiveIntegerField(
         default=0,
@@ -118,7 +118,7 @@ class Node(models.Model):
     cordoned = models.BooleanField(
         default=False, help_text="It gets no new agents. Its current agents stay until they are drained."
     )
-    places = models.PositiveSmallIntegerField(default=16, help_text="Maximum number of agents.")
+    max_agents = models.PositiveSmallIntegerField(default=16, help_text="Maximum number of agents.")
     types = models.JSONField(
         default=list, blank=True, help_text="The agent types that it serves, by name. Empty: every type."
     )
@@ -187,8 +187,8 @@ class Agent(models.Model):
     crashes = models.PositiveSmallIntegerField(
         default=0, help_text="Consecutive crashes of its predecessors in this place."
     )
-    flying = models.PositiveSmallIntegerField(default=0, help_text="Running sorties at its last heartbeat.")
-    flown = models.BigIntegerField(default=0, help_text="Settled sorties at its last heartbeat.")
+    running = models.PositiveSmallIntegerField(default=0, help_text="Running sorties at its last heartbeat.")
+    settled = models.BigIntegerField(default=0, help_text="Settled sorties at its last heartbeat.")
     claimed_at = models.DateTimeField(null=True, help_text="When it last took a sortie.")
     spawned_at = models.DateTimeField(db_default=Now())
     heartbeat_at = models.DateTimeField(db_default=Now())

@@ -65,7 +65,7 @@ FLEET_TIMEOUT_S = env.number("FLEET_TIMEOUT_S", 3600, minimum=1)  # of a sortie 
 FLEET_PROMPT_SILENCE_S = env.number("FLEET_PROMPT_SILENCE_S", 1800, minimum=1)  # of a prompt without `silence`
 FLEET_SPAWN_S = env.number("FLEET_SPAWN_S", 60, minimum=1)  # an agent that has not reported by then has failed
 FLEET_DRAIN_S = env.number("FLEET_DRAIN_S", 10, minimum=0)  # how long a terminated agent waits for its sorties
-FLEET_NODE_PLACES = env.integer("FLEET_NODE_PLACES", 16)  # the largest number of agents on this host
+FLEET_NODE_MAX_AGENTS = env.integer("FLEET_NODE_MAX_AGENTS", 16)  # the largest number of agents on this host
 FLEET_TYPES = env.words("FLEET_TYPES")  # the agent types that this host serves; empty: every type
 FLEET_SPARE_CONNECTIONS = env.integer("FLEET_SPARE_CONNECTIONS", 20)  # to Postgres, reserved for commands
 FLEET_MAX_CRASHES = env.integer("FLEET_MAX_CRASHES", 5)  # consecutive crashes, after which a post is given up

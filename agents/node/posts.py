@@ -132,7 +132,7 @@ class Posts:
         desired = {(type.name, place) for type in types.values() for place in range(1, type.agents + 1)}
         self._released &= desired
         for name, place in sorted(desired - self._posts.keys() - self._released):
-            if len(self._posts) < self._node.places and not self._cordoned:
+            if len(self._posts) < self._node.max_agents and not self._cordoned:
                 self._posts[name, place] = Post(types[name], place, types[name].concurrency, permanent=True)
         for key, post in list(self._posts.items()):
             if (type := types.get(post.type.name)) is None:

@@ -61,18 +61,18 @@ def heartbeat(
     database: psycopg.Connection[Any],
     *,
     agent: UUID,
-    flying: int,
-    flown: int | None = None,
+    running: int,
+    settled: int | None = None,
     claimed_s_ago: float | None = None,
 ) -> bool:
     """Record that an agent is alive. Returns False if it has ended or was declared lost, and must stop.
 
-    `flying` is the number of its running sorties, `flown` how many it has settled (None: unchanged), and
+    `running` is the number of its running sorties, `settled` how many it has settled (None: unchanged), and
     `claimed_s_ago` when it last claimed one (None: not yet).
     """
     row = database.execute(
         statements.read("agents", "heartbeat"),
-        {"agent": agent, "flying": flying, "flown": flown, "claimed_s_ago": claimed_s_ago},
+        {"agent": agent, "running": running, "settled": settled, "claimed_s_ago": claimed_s_ago},
     ).fetchone()
     return row is not None
 

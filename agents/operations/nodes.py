@@ -45,7 +45,7 @@ def join(*, name: str, pid: int, start_time: float) -> Node:
                 "pid": pid,
                 "start_time": start_time,
                 "up": True,
-                "places": settings.FLEET_NODE_PLACES,
+                "max_agents": settings.FLEET_NODE_MAX_AGENTS,
                 "types": settings.FLEET_TYPES,
                 "cpus": os.cpu_count() or 1,
                 "joined_at": Now(),

@@ -29,7 +29,7 @@ class NoCapacity(errors.Conflict):
 
 
 def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: int | None = None) -> list[Agent]:
-    """Order `count` agents of a type, on the named node or on those with the most free places: all of them, or none.
+    """Order `count` agents of a type, on the named node or on those with the most room: all of them, or none.
 
     Raises NotFound for an unknown type or node, Conflict for a disabled or external type, Unavailable if no node is up,
     and NoCapacity if the node is cordoned or full or does not serve the type, if the fleet is full, or if Postgres has no
@@ -53,12 +53,12 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
                 hint=f"Raise its limit ({invocation.command('fleet_agents', 'type', 'set', type)} --max-agents N), "
                 "or terminate one first.",
             )
-        places, taken = sum(candidate.places for candidate in nodes), live.total()
-        if count > sum(max(0, candidate.places - live[candidate.id]) for candidate in nodes):
+        limit, taken = sum(candidate.max_agents for candidate in nodes), live.total()
+        if count > sum(max(0, candidate.max_agents - live[candidate.id]) for candidate in nodes):
             raise NoCapacity(
                 f"{f'Node {node} has' if node else 'The nodes that are up have'} no room for {count} more:"
-                f" {taken} of {places} places are taken.",
-                hint="Terminate some, start a node on another host, or raise FLEET_NODE_PLACES and restart the node.",
+                f" {taken} of at most {limit} agents.",
+                hint="Terminate some, start a node on another host, or raise FLEET_NODE_MAX_AGENTS and restart the node.",
             )
         connections = capacity()
         if count > connections.room:
@@ -69,7 +69,7 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
             )
         agents = []
         for _ in range(count):
-            target = max(nodes, key=lambda node: (node.places - live[node.id], -node.load / max(node.cpus, 1)))
+            target = max(nodes, key=lambda node: (node.max_agents - live[node.id], -node.load / max(node.cpus, 1)))
             live[target.id] += 1
             agents.append(
                 lifecycle.create_agent(

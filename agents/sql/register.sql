@@ -1,7 +1,7 @@
 -- Register an agent's process: spawning becomes idle. An agent that no node started gets a new row.
 WITH reported AS (
     INSERT INTO agents_agent (id, type_id, node_id, place, concurrency, pid, start_time, state, reason, "order",
-                              crashes, flying, flown, spawned_at, heartbeat_at)
+                              crashes, running, settled, spawned_at, heartbeat_at)
     VALUES (%(agent)s, %(type)s, (SELECT id FROM agents_node WHERE name = %(node)s), 0, %(concurrency)s, %(pid)s,
             %(start_time)s, 'idle', '', '', 0, 0, 0, clock_timestamp(), clock_timestamp())
     ON CONFLICT (id) DO UPDATE

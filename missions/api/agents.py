@@ -38,9 +38,9 @@ class AgentResponse(serializers.Serializer[Any]):
     sorties = serializers.ListField(
         child=serializers.CharField(initial="lint"), help_text="keys of its running sorties"
     )
-    flown = serializers.IntegerField(initial=12)
+    settled = serializers.IntegerField(initial=12)
     crashes = serializers.IntegerField(initial=0)
-    heard_s_ago = serializers.FloatField(initial=1.2)
+    heartbeat_age_s = serializers.FloatField(initial=1.2)
     age_s = serializers.FloatField(initial=340.5)
     reason = serializers.CharField(allow_blank=True)
 
@@ -98,7 +98,7 @@ class NodeResponse(serializers.Serializer[Any]):
     up = serializers.BooleanField(initial=True)
     cordoned = serializers.BooleanField(help_text="whether the node gets no new agents")
     agents = serializers.IntegerField(initial=6)
-    places = serializers.IntegerField(initial=16, help_text="maximum number of agents")
+    max_agents = serializers.IntegerField(initial=16, help_text="maximum number of agents")
     types = serializers.ListField(
         child=serializers.CharField(),
         initial=["testing"],

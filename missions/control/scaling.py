@@ -2,7 +2,7 @@
 
 `decide` is a pure function. **Up**: if all slots of the type are in use (or it has none) and a sortie has waited for
 FLEET_SCALE_UP_S, it starts as many agents as the queue could fill, but at most doubles their number, within the type's
-limit and the free places of the nodes. **Down**: if nothing is queued, it drains agents beyond those that nodes keep,
+limit and the capacity of the nodes. **Down**: if nothing is queued, it drains agents beyond those that nodes keep,
 if they have had no work for FLEET_SCALE_DOWN_S. A drain interrupts no work.
 """
 
@@ -56,12 +56,12 @@ class Facts:
 
     type: str
     on: bool
-    max_agents: int  # limit in the whole fleet; 0: only places limit it
+    max_agents: int  # limit in the whole fleet; 0: only the nodes limit it
     concurrency: int
     live: int
     starting: int
     slots: int
-    flying: int
+    running: int
     queued: int
     oldest_s: float
     idle: tuple[UUID, ...] = ()  # agents that may be drained
@@ -80,8 +80,8 @@ class Decision:
     failing: bool = False  # work waits, and the agents started for it died
 
 
-def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
-    """The decision for one type, given the free places on the nodes that are up."""
+def decide(*, facts: Facts, room: int, up_after_s: float) -> Decision:
+    """The decision for one type, given how many more agents the nodes that are up may have."""
 
     def decision(why: str, *, spawn: int = 0, drain: tuple[UUID, ...] = ()) -> Decision:
         failing = bool(facts.queued and facts.deaths)
@@ -95,12 +95,12 @@ def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
             situation += f"; {died} ran anything ({facts.deaths.last})"
         if facts.starting:
             return decision(f"{situation}; {facts.starting} agents are starting")
-        if facts.flying < facts.slots:
-            return decision(f"{situation}; {facts.slots - facts.flying} of {facts.slots} slots are free")
+        if facts.running < facts.slots:
+            return decision(f"{situation}; {facts.slots - facts.running} of {facts.slots} slots are free")
         if facts.oldest_s < up_after_s:
             return decision(f"{situation}; agents are added after {humanise.duration(up_after_s)}")
         count = min(math.ceil(facts.queued / max(facts.concurrency, 1)), max(facts.live, 1))
-        room = min(places, facts.max_agents - facts.live if facts.max_agents else places)
+        room = min(room, facts.max_agents - facts.live if facts.max_agents else room)
         if facts.deaths:
             if facts.deaths.last_s_ago < facts.deaths.pause_s:
                 left_s = facts.deaths.pause_s - facts.deaths.last_s_ago
@@ -110,7 +110,7 @@ def decide(*, facts: Facts, places: int, up_after_s: float) -> Decision:
             limit = (
                 "its limit is reached"
                 if facts.max_agents and facts.live >= facts.max_agents
-                else "no node has a free place, or Postgres has no free connections"
+                else "no node has room for another agent, or Postgres has no free connections"
             )
             return decision(f"{situation}, all {facts.slots} slots in use; {limit} ({facts.live} agents)")
         return decision(f"{situation}, all {facts.slots} slots in use", spawn=min(count, room))
@@ -132,7 +132,7 @@ def decisions() -> list[Decision]:
     idle, deaths = _idle(), _deaths()
     startable = _startable([name for name, on, *_, live, _, _, _, _, _ in rows if on and not live])
     decisions = []
-    for name, on, max_agents, concurrency, live, starting, slots, flying, queued, oldest_s in rows:
+    for name, on, max_agents, concurrency, live, starting, slots, running, queued, oldest_s in rows:
         admissible, admissible_oldest_s = startable.get(name, (0, 0.0))
         facts = Facts(
             type=name,
@@ -142,14 +142,14 @@ def decisions() -> list[Decision]:
             live=live,
             starting=starting,
             slots=slots,
-            flying=flying,
+            running=running,
             queued=queued + admissible,
             oldest_s=max(oldest_s, admissible_oldest_s),
             idle=idle.get(name, ()),
             deaths=deaths.get(name),
         )
-        free = sum(node.places - live_agents[node.id] for node in nodes if node.serves(name))
-        decision = decide(facts=facts, places=min(free, room) - spawned, up_after_s=settings.FLEET_SCALE_UP_S)
+        free = sum(node.max_agents - live_agents[node.id] for node in nodes if node.serves(name))
+        decision = decide(facts=facts, room=min(free, room) - spawned, up_after_s=settings.FLEET_SCALE_UP_S)
         spawned += decision.spawn if decision.on else 0
         decisions.append(decision)
     return decisions
@@ -208,7 +208,7 @@ def _idle() -> dict[str, tuple[UUID, ...]]:
     quiet_since = Now() - timedelta(seconds=settings.FLEET_SCALE_DOWN_S)
     agents_without_work = (
         Agent.objects.filter(
-            state=Agent.State.IDLE, order="", flying=0, node__isnull=False, place__gt=F("type__agents")
+            state=Agent.State.IDLE, order="", running=0, node__isnull=False, place__gt=F("type__agents")
         )
         .annotate(last=Coalesce("claimed_at", "spawned_at"))
         .filter(last__lt=quiet_since)

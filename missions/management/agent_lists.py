@@ -109,7 +109,7 @@ def _status_of_fleet(command: OperatorCommand, options: dict[str, Any]) -> int:
             "type": agent_type.name,
             "agents": len(agents := [agent for agent in live_agents if agent.type_id == agent_type.name]),
             "slots": sum(agent.concurrency for agent in agents),
-            "flying": sum(agent.flying for agent in agents),
+            "running": sum(agent.running for agent in agents),
         }
         for agent_type in AgentType.objects.all()
     ]
@@ -121,12 +121,12 @@ def _status_of_fleet(command: OperatorCommand, options: dict[str, Any]) -> int:
     for node, state in zip(nodes, states, strict=True):
         serves = f", serves only {', '.join(map(str, node['types']))}" if node["types"] else ""
         command.stdout.write(
-            f"{node['name']:<20} {state:<{state_width}}  {node['agents']} of {node['places']} places taken,"
+            f"{node['name']:<20} {state:<{state_width}}  {node['agents']} of {node['max_agents']} agents,"
             f" load {node['load']} on {node['cpus']} processors, {int(str(node['memory_free_bytes'])) / 1e9:.1f} GB free{serves}"
         )
     for row in types:
         command.stdout.write(
-            f"{row['type']:<20} agents {row['agents']}, {row['flying']} of {row['slots']} slots in use"
+            f"{row['type']:<20} agents {row['agents']}, {row['running']} of {row['slots']} slots in use"
         )
     if not nodes:
         command.say(f"There are no nodes. {start_hint()}")

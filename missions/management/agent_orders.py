@@ -56,7 +56,7 @@ def add_arguments(actions: Any) -> None:
 def add_spawn_options(parser: Any) -> None:
     """Add the options that `fleet_agents spawn` and `fleet_spawn` share."""
     node = parser.add_argument(
-        "--node", metavar="NODE", help="start them on this node (default: the one with the most free places)"
+        "--node", metavar="NODE", help="start them on this node (default: the one with the most room)"
     )
     completion.complete(node, by=completion.nodes)
     parser.add_argument(
@@ -93,7 +93,7 @@ def _cordon(command: OperatorCommand, options: dict[str, Any]) -> int:
 def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
     """Start agents and wait until they have reported. With a task, launch it for their type and watch it.
 
-    If no node has a free place, the running agents of the type get the task.
+    If no node has room for another agent, the running agents of the type get the task.
     """
     task = None
     if options["task"] is not None:

@@ -51,9 +51,9 @@ def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, An
         "order": agent.order,
         "concurrency": agent.concurrency,
         "sorties": list(sorties),
-        "flown": agent.flown,
+        "settled": agent.settled,
         "crashes": agent.crashes,
-        "heard_s_ago": round((now - agent.heartbeat_at).total_seconds(), 1),
+        "heartbeat_age_s": round((now - agent.heartbeat_at).total_seconds(), 1),
         "age_s": round(((agent.ended_at or now) - agent.spawned_at).total_seconds(), 1),
         "reason": agent.reason,
     }
@@ -129,7 +129,7 @@ def verdicts(agents: list[Agent]) -> dict[UUID, str]:
 
 
 def nodes(selected: Iterable[Node] | None = None) -> list[dict[str, Any]]:
-    """`[{name, up, cordoned, agents, places, …}]` of the selected nodes, by default all."""
+    """`[{name, up, cordoned, agents, max_agents, …}]` of the selected nodes, by default all."""
     live = Counter(Agent.objects.filter(state__in=Agent.LIVE).values_list("node", flat=True))
     return [
         {
@@ -137,7 +137,7 @@ def nodes(selected: Iterable[Node] | None = None) -> list[dict[str, Any]]:
             "up": node.up,
             "cordoned": node.cordoned,
             "agents": live[node.id],
-            "places": node.places,
+            "max_agents": node.max_agents,
             "types": node.types,
             "cpus": node.cpus,
             "load": round(node.load, 2),

@@ -64,7 +64,7 @@ def work(agent: Agent, ending: threading.Event, refused: list[Claim]) -> None:
     """What the loop of an old agent does: claim a list, renew, settle it, and claim more in the same statement."""
     claims: list[Claim] = []
     while not ending.is_set() or claims:
-        assert agent.heartbeat(flying=len(claims))
+        assert agent.heartbeat(running=len(claims))
         renewed = agent.renew(claims)
         assert renewed == {(claim.id, claim.attempt) for claim in claims}
         settlements = [done(claim) for claim in claims]

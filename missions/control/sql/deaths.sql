@@ -3,7 +3,7 @@
 -- do not count.
 WITH recent AS (
     SELECT a.id, a.type_id, a.spawned_at, a.ended_at, a.reason,
-           a.flown > 0 OR a.claimed_at IS NOT NULL
+           a.settled > 0 OR a.claimed_at IS NOT NULL
                OR a.state <> 'failed' AND coalesce(a.ended_at, clock_timestamp()) - a.spawned_at > make_interval(secs => %(steady)s)
                AS worked,
            a.ended_at > clock_timestamp() - interval '1 hour'

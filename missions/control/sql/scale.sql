@@ -1,11 +1,11 @@
 -- The facts for the autoscaler, one row per agent type: its agents, their slots, and its queue.
 SELECT t.name, t.autoscale, t.max_agents, t.concurrency,
-       coalesce(a.live, 0), coalesce(a.starting, 0), coalesce(a.slots, 0), coalesce(a.flying, 0),
+       coalesce(a.live, 0), coalesce(a.starting, 0), coalesce(a.slots, 0), coalesce(a.running, 0),
        coalesce(q.queued, 0), coalesce(q.oldest_s, 0)
 FROM agents_agenttype t
 LEFT JOIN (
     SELECT type_id, count(*) AS live, count(*) FILTER (WHERE state = 'spawning') AS starting,
-           sum(concurrency) AS slots, sum(flying) AS flying
+           sum(concurrency) AS slots, sum(running) AS running
     FROM agents_agent
     WHERE state IN ('spawning', 'idle', 'busy') AND "order" = ''
     GROUP BY type_id

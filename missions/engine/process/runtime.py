@@ -91,7 +91,7 @@ class Engine:
             send_hints=hint_publisher.send,
             on_settled=self._on_settled,
         )
-        self.flown = 0  # sorties whose settlement was accepted, since the start
+        self.settled = 0  # sorties whose settlement was accepted, since the start
         self._claims: dict[tuple[UUID, int], ActiveClaim] = {}
         self._batches: set[Batch] = set()
         self._free = threading.Semaphore(slots)
@@ -161,7 +161,7 @@ class Engine:
         self._hurried = True
 
     @property
-    def flying(self) -> int:
+    def running(self) -> int:
         with self._lock:
             return sum(active_claim.started is not None for active_claim in self._claims.values())
 
@@ -262,7 +262,7 @@ class Engine:
     def _on_settled(self, settlement: Settlement, accepted: bool) -> None:
         with self._lock:
             self._claims.pop((settlement.id, settlement.attempt), None)
-            self.flown += accepted
+            self.settled += accepted
         if not accepted:
             log.warning(
                 "%s/%s: the outcome was refused, because its attempt is not the running one",
@@ -298,8 +298,8 @@ class Engine:
                         alive = agents.heartbeat(
                             database,
                             agent=self.agent,
-                            flying=self.flying,
-                            flown=self.flown,
+                            running=self.running,
+                            settled=self.settled,
                             claimed_s_ago=claimed_s_ago,
                         )
                     if not alive:

@@ -57,10 +57,10 @@ def leave(*, agent: UUID) -> None:
 
 def record_heartbeat(agent: UUID, *, claimed: bool = False) -> Agent:
     """Record that the agent is alive. Raises Conflict if it has ended."""
-    flying = Sortie.objects.filter(state="running", agent=agent).count()
+    running = Sortie.objects.filter(state="running", agent=agent).count()
     with connection.cursor() as cursor:
         alive = agents.heartbeat(
-            cursor.cursor.connection, agent=agent, flying=flying, claimed_s_ago=0.0 if claimed else None
+            cursor.cursor.connection, agent=agent, running=running, claimed_s_ago=0.0 if claimed else None
         )
     if not alive:
         raise agents.AgentEnded(f"{ids.encode(ids.AGENT, agent)} has ended or never existed.", hint="Register again.")

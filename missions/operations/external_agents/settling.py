@@ -188,7 +188,7 @@ def _settle(
         consequences = settle_and_claim.settle_and_claim(
             cursor.cursor, by=membership.party(row), settlements=[settlement]
         )
-        Agent.objects.filter(id=attempt.agent).update(flown=F("flown") + len(consequences.accepted))
+        Agent.objects.filter(id=attempt.agent).update(settled=F("settled") + len(consequences.accepted))
         if attempt.claim.id in consequences.accepted:
             verb = "complete" if settlement.outcome in ("succeeded", "committed") else "fail"
             membership.audit_attempt(verb, attempt.claim.id, attempt.claim.attempt)

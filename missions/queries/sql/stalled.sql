@@ -5,7 +5,7 @@ FROM agents_agent a
 WHERE a.state IN ('idle', 'busy')
   AND a."order" = ''
   AND a.heartbeat_at > clock_timestamp() - make_interval(secs => %(fresh)s)
-  AND a.flying < a.concurrency
+  AND a.running < a.concurrency
   AND coalesce(a.claimed_at, a.spawned_at) < clock_timestamp() - make_interval(secs => %(after)s)
   AND a.spawned_at < clock_timestamp() - make_interval(secs => 2 * %(after)s)
   AND EXISTS (

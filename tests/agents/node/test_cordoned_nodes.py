@@ -118,7 +118,7 @@ def test_the_autoscaler_skips_a_cordoned_node(host: Host, kind: str) -> None:
         decided = next(decision for decision in scaling.decisions() if decision.type == kind)
         assert decided.spawn == 0, decided.why
         # Before that, an agent of the test before may be going, or just dead.
-        return "no node has a free place" in decided.why
+        return "no node has room for another agent" in decided.why
 
     try:
         until(passes_over_it)

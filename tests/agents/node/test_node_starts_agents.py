@@ -27,12 +27,12 @@ def fate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(django_db_setup: None, django_db_blocker: Any, fate: Path) -> Iterator[Host]:
-    """A node with places for three agents."""
+    """A node that may have three agents."""
     host_group = hosts.Hosts()
     with hosts.database(django_db_blocker), hosts.control(), override_settings(FLEET_SPAWN_S=5.0):
         try:
             yield host_group.add(
-                "here", FLEET_NODE_PLACES="3", FLEET_CALLABLES="tests.support.fates", FLEET_TEST_FATE=str(fate)
+                "here", FLEET_NODE_MAX_AGENTS="3", FLEET_CALLABLES="tests.support.fates", FLEET_TEST_FATE=str(fate)
             )
         finally:
             host_group.remove()
@@ -83,9 +83,9 @@ def test_an_agent_that_its_type_keeps_is_tried_again_until_it_comes_up(host: Hos
     assert agent.place == 1
 
 
-def test_a_node_takes_no_more_agents_than_it_has_places(host: Host, kind: str) -> None:
+def test_a_node_takes_no_more_agents_than_it_may_have(host: Host, kind: str) -> None:
     hosts.spawn(kind, host, count=2)
-    with pytest.raises(errors.Conflict, match="Node here has no room for 2 more: 2 of 3 places"):
+    with pytest.raises(errors.Conflict, match="Node here has no room for 2 more: 2 of at most 3 agents"):
         operations.spawn(type=kind, node=host.name, count=2)
     assert len(hosts.live(kind)) == 2, "all that were asked for, or none"
     AgentType.objects.filter(name=kind).update(agents=9)

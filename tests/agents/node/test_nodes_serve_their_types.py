@@ -65,5 +65,5 @@ def test_the_autoscaler_counts_only_places_where_the_type_is_served(host: Host) 
     with connection.cursor() as cursor:
         cursor.execute("UPDATE missions_sortie SET ready_at = now() - interval '1 min'")
     decisions = {decision.type: decision for decision in scaling.decisions()}
-    assert "no node has a free place" in decisions["digging"].why
+    assert "no node has room for another agent" in decisions["digging"].why
     assert decisions["digging"].spawn == 0

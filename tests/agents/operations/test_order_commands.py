@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("orders")
 
 @pytest.fixture(scope="module")
 def host(host_group: hosts.Hosts) -> Host:
-    return host_group.add("here", FLEET_NODE_PLACES="3")
+    return host_group.add("here", FLEET_NODE_MAX_AGENTS="3")
 
 
 @pytest.fixture

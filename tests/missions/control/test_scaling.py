@@ -21,12 +21,12 @@ from tests.support import fleet
 from tests.support.console import manage
 
 BUSY = Facts(
-    type="backend", on=True, max_agents=0, concurrency=2, live=1, starting=0, slots=2, flying=2, queued=9, oldest_s=60
+    type="backend", on=True, max_agents=0, concurrency=2, live=1, starting=0, slots=2, running=2, queued=9, oldest_s=60
 )
 
 
-def decided(*, places: int = 10, **facts: Any) -> tuple[int, int]:
-    found = decide(facts=replace(BUSY, **facts), places=places, up_after_s=5)
+def decided(*, room: int = 10, **facts: Any) -> tuple[int, int]:
+    found = decide(facts=replace(BUSY, **facts), room=room, up_after_s=5)
     return found.spawn, len(found.drain)
 
 
@@ -34,26 +34,26 @@ def decided(*, places: int = 10, **facts: Any) -> tuple[int, int]:
     ("facts", "spawn"),
     [
         ({}, 1),
-        ({"live": 4, "slots": 8, "flying": 8}, 4),
-        ({"live": 4, "slots": 8, "flying": 8, "queued": 3}, 2),
-        ({"live": 0, "slots": 0, "flying": 0}, 1),
-        ({"flying": 1}, 0),
+        ({"live": 4, "slots": 8, "running": 8}, 4),
+        ({"live": 4, "slots": 8, "running": 8, "queued": 3}, 2),
+        ({"live": 0, "slots": 0, "running": 0}, 1),
+        ({"running": 1}, 0),
         ({"starting": 1}, 0),
         ({"oldest_s": 2}, 0),
         ({"queued": 0}, 0),
         ({"max_agents": 1}, 0),
-        ({"live": 4, "slots": 8, "flying": 8, "max_agents": 5}, 1),
-        ({"places": 0}, 0),
+        ({"live": 4, "slots": 8, "running": 8, "max_agents": 5}, 1),
+        ({"room": 0}, 0),
     ],
 )
 def test_agents_are_added_only_where_they_help(facts: dict[str, Any], spawn: int) -> None:
-    places = facts.pop("places", 10)
-    assert decided(places=places, **facts) == (spawn, 0)
+    room = facts.pop("room", 10)
+    assert decided(room=room, **facts) == (spawn, 0)
 
 
 @pytest.mark.parametrize(("count", "pause_s"), [(1, 10), (2, 20), (3, 40), (6, 320), (7, 600), (50, 600), (5_000, 600)])
 def test_after_early_deaths_one_agent_is_tried_after_a_growing_pause(count: int, pause_s: float) -> None:
-    busy = {"live": 4, "slots": 8, "flying": 8}
+    busy = {"live": 4, "slots": 8, "running": 8}
     soon = Deaths(count=count, last_s_ago=pause_s - 1, last="agt_x")
     assert decided(**busy, deaths=soon) == (0, 0)
     assert decided(**busy, deaths=replace(soon, last_s_ago=pause_s + 1)) == (1, 0)
@@ -61,18 +61,18 @@ def test_after_early_deaths_one_agent_is_tried_after_a_growing_pause(count: int,
 
 
 @given(
-    live=st.integers(0, 50), most=st.integers(0, 50), queued=st.integers(0, 1_000), places=st.integers(-5, 50),
-    concurrency=st.integers(1, 8), flying=st.integers(0, 100), idle=st.integers(0, 5),
+    live=st.integers(0, 50), most=st.integers(0, 50), queued=st.integers(0, 1_000), room=st.integers(-5, 50),
+    concurrency=st.integers(1, 8), running=st.integers(0, 100), idle=st.integers(0, 5),
 )  # fmt: skip
 def test_no_limit_is_ever_exceeded(
-    live: int, most: int, queued: int, places: int, concurrency: int, flying: int, idle: int
+    live: int, most: int, queued: int, room: int, concurrency: int, running: int, idle: int
 ) -> None:
     facts = replace(
-        BUSY, live=live, max_agents=most, queued=queued, concurrency=concurrency, slots=live * concurrency, flying=flying,
+        BUSY, live=live, max_agents=most, queued=queued, concurrency=concurrency, slots=live * concurrency, running=running,
         idle=tuple(ids.new() for _ in range(idle)),
     )  # fmt: skip
-    found = decide(facts=facts, places=places, up_after_s=5)
-    assert 0 <= found.spawn <= max(places, 0)
+    found = decide(facts=facts, room=room, up_after_s=5)
+    assert 0 <= found.spawn <= max(room, 0)
     assert not most or found.spawn == 0 or live + found.spawn <= most
     assert not (found.spawn and found.drain)
     assert not (queued and found.drain)
@@ -84,13 +84,13 @@ def node(transactional_db: None) -> Node:
     return agents.join(name="a host", pid=1, start_time=0.0)
 
 
-def busy_agent(node: Node, *, place: int, flying: int, quiet_s: int = 0) -> Agent:
+def busy_agent(node: Node, *, place: int, running: int, quiet_s: int = 0) -> Agent:
     agent = agents.create_agent(type=AgentType.objects.get(name="backend"), node=node, place=place, concurrency=2)
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE agents_agent SET state = %s, flying = %s, pid = 1, spawned_at = now() - make_interval(secs => %s)"
+            "UPDATE agents_agent SET state = %s, running = %s, pid = 1, spawned_at = now() - make_interval(secs => %s)"
             " WHERE id = %s",
-            ["busy" if flying else "idle", flying, quiet_s, agent.id],
+            ["busy" if running else "idle", running, quiet_s, agent.id],
         )
     return agent
 
@@ -102,7 +102,7 @@ def wait_long() -> None:
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_autoscaling_is_off_by_default_and_says_what_it_would_do(node: Node) -> None:
-    busy_agent(node, place=1, flying=2)
+    busy_agent(node, place=1, running=2)
     fleet.launch({f"s{n}": {} for n in range(6)})
     wait_long()
     assert scaling.scale() == []
@@ -119,10 +119,10 @@ def test_autoscaling_is_off_by_default_and_says_what_it_would_do(node: Node) -> 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_only_idle_agents_beyond_the_configured_number_are_ended(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
-    kept = busy_agent(node, place=1, flying=0, quiet_s=3_600)
-    working = busy_agent(node, place=2, flying=1, quiet_s=3_600)
-    fresh = busy_agent(node, place=3, flying=0)
-    quiet = busy_agent(node, place=4, flying=0, quiet_s=3_600)
+    kept = busy_agent(node, place=1, running=0, quiet_s=3_600)
+    working = busy_agent(node, place=2, running=1, quiet_s=3_600)
+    fresh = busy_agent(node, place=3, running=0)
+    quiet = busy_agent(node, place=4, running=0, quiet_s=3_600)
     assert [item.drain for item in scaling.scale()] == [(quiet.id,)]
     orders = dict(Agent.objects.values_list("id", "order"))
     assert [orders[agent.id] for agent in (kept, working, fresh, quiet)] == ["", "", "", "drain"]
@@ -131,7 +131,7 @@ def test_only_idle_agents_beyond_the_configured_number_are_ended(node: Node) -> 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_scaling_stops_when_agents_die_at_once_and_says_why(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
-    busy_agent(node, place=1, flying=2)
+    busy_agent(node, place=1, running=2)
     fleet.launch({f"s{n}": {} for n in range(9)})
     wait_long()
 
@@ -160,14 +160,14 @@ def test_scaling_stops_when_agents_die_at_once_and_says_why(node: Node) -> None:
     assert scaling.scale() == [], "the second pause is longer"
     later(10)
     assert [item.spawn for item in scaling.scale()] == [1]
-    Agent.objects.filter(state="spawning").update(state="busy", flying=2, flown=1)
+    Agent.objects.filter(state="spawning").update(state="busy", running=2, settled=1)
     assert [item.spawn for item in scaling.scale()] == [2], "one gets on: as many again as there are"
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_agents_that_died_with_their_node_do_not_delay_scaling(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
-    quiet = busy_agent(node, place=1, flying=0)
+    quiet = busy_agent(node, place=1, running=0)
     agents.end(agents=[quiet.id], state=Agent.State.LOST, reason="Its heartbeat stopped.")
     fleet.launch({"s": {}})
     wait_long()

@@ -53,7 +53,7 @@ def test_a_stalled_agent_is_reported_and_restarted_once(node: Node) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "flying = 2",
+        "running = 2",
         "claimed_at = now()",
         "spawned_at = now()",
         "state = 'draining'",

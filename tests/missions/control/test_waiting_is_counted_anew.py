@@ -113,5 +113,5 @@ def test_autoscaling_and_stall_detection_read_the_new_wait(agent: UUID) -> None:
     decision = next(item for item in scaling.decisions() if item.type == "backend")
     assert re.search(r"the oldest for [\d.]+ m?s;", decision.why), decision.why
     Agent.objects.update(spawned_at=Now() - HOUR, claimed_at=Now() - HOUR)
-    agents.heartbeat(connection.connection, agent=agent, flying=0)
+    agents.heartbeat(connection.connection, agent=agent, running=0)
     assert roster.stalled() == []

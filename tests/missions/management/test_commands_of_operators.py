@@ -69,8 +69,8 @@ def test_agents_are_listed_with_their_sorties() -> None:
     engine = fleet.engine("testing")
     (agent,) = manage("fleet_agents", "list", "--json").json
     assert set(agent) == {
-        "id", "name", "type", "node", "pid", "state", "order", "concurrency", "sorties", "flown", "crashes",
-        "heard_s_ago", "age_s", "reason",
+        "id", "name", "type", "node", "pid", "state", "order", "concurrency", "sorties", "settled", "crashes",
+        "heartbeat_age_s", "age_s", "reason",
     }  # fmt: skip
     assert (agent["type"], agent["pid"], agent["state"], agent["sorties"]) == ("testing", 1, "idle", [])
     assert agent["id"].startswith("agt_")
@@ -91,8 +91,8 @@ def test_the_columns_of_nodes_stay_aligned_when_one_is_cordoned() -> None:
     Node.objects.all().delete()
     for name, cordoned in (("one", False), ("two", True)):
         Node.objects.create(name=name, boot=str(ids.new()), pid=1, start_time=1.0, up=True, cordoned=cordoned)
-    nodes = [line for line in manage("fleet_agents", "status").out.splitlines() if "places taken" in line]
-    assert len({line.index(" places taken") for line in nodes}) == 1, nodes
+    nodes = [line for line in manage("fleet_agents", "status").out.splitlines() if "of 16 agents" in line]
+    assert len({line.index(" of 16 agents") for line in nodes}) == 1, nodes
 
 
 @services

@@ -63,7 +63,7 @@ def test_an_external_agent_runs_a_mission_to_its_end(agent: UUID) -> None:
     mission.refresh_from_db()
     assert mission.state == "succeeded"
     assert external_agents.claim(agent=agent) == []
-    assert Agent.objects.get(id=agent).flown == 2
+    assert Agent.objects.get(id=agent).settled == 2
     ledger.check(mission.id)
 
 

@@ -60,9 +60,11 @@ class Agent:
             {"agent": self.id, "type": self.agent_type, "node": "old", "pid": 1, "start_time": 0.0, "concurrency": 1},
         )
 
-    def heartbeat(self, *, flying: int) -> bool:
+    def heartbeat(self, *, running: int) -> bool:
         """False if the agent was given up."""
-        rows = self._execute("heartbeat", {"agent": self.id, "flying": flying, "flown": None, "claimed_s_ago": None})
+        rows = self._execute(
+            "heartbeat", {"agent": self.id, "running": running, "settled": None, "claimed_s_ago": None}
+        )
         return bool(rows)
 
     def settle_and_claim(
