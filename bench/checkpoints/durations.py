@@ -59,11 +59,11 @@ def _measure(rounds: int) -> dict[str, float]:
             waits: list[float] = []
             locker = threading.Thread(target=_lock, args=(mission.ids[0], ending, waits))
             locker.start()
-            timed("restore", operations.restore, checkpoint=increment, executes=True)
+            timed("restore", operations.restore, checkpoint=increment, can_execute=True)
             ending.set()
             locker.join()
             times["others_wait"].append(max(waits, default=0.0))
-            forked = timed("fork", operations.fork, checkpoint=increment, executes=True).mission
+            forked = timed("fork", operations.fork, checkpoint=increment, can_execute=True).mission
             forked.delete()
             mission.end_all()
             execute("UPDATE missions_mission SET state = 'running', finished_at = NULL WHERE id = %s", mission.id)

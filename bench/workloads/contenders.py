@@ -122,7 +122,7 @@ class Fleet:
         return text, self.plan.load(text=text, context=self.plan_context.current())
 
     def _launch(self, text: str, parsed: Any) -> Any:
-        return self.operations.launch(plan=parsed, text=text, params={}, folder="", by=None, executes=True).id
+        return self.operations.launch(plan=parsed, text=text, params={}, folder="", by=None, can_execute=True).id
 
     def _succeeded(self, missions: list[Any]) -> bool:
         (count,) = self.watch.execute(

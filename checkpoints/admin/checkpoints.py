@@ -254,18 +254,18 @@ class CheckpointAdmin(ReadOnlyAdmin):
         )  # fmt: skip
 
     def _restore(self, request: HttpRequest, row: Any) -> HttpResponse:
-        executes = mission_rendering.executes(request)
+        can_execute = mission_rendering.can_execute(request)
         restored = operations.restore(
             checkpoint=row,
             mission=row.chosen,
-            executes=executes,
+            can_execute=can_execute,
             force="force" in request.POST,
             plan=request.POST.get("plan", ""),
             by=_user(request),
         )
         mission = restored.mission
         if "resume" in request.POST and mission.state == MissionState.PAUSED:
-            mission = missions.resume(mission=mission.id, executes=executes)
+            mission = missions.resume(mission=mission.id, can_execute=can_execute)
         messages.success(request, f"Restored to {row.ref}. The mission is {mission.state}.")
         if replaced := rendering.replaced(restored):
             messages.info(request, replaced)
@@ -297,19 +297,19 @@ class CheckpointAdmin(ReadOnlyAdmin):
         )  # fmt: skip
 
     def _fork(self, request: HttpRequest, row: Any, data: dict[str, Any]) -> HttpResponse:
-        executes = mission_rendering.executes(request)
+        can_execute = mission_rendering.can_execute(request)
         forked = operations.fork(
             checkpoint=row,
             mission=row.chosen,
             sorties=data["sorties"],
             params=data["params"],
             name=data["name"],
-            executes=executes,
+            can_execute=can_execute,
             by=_user(request),
         )
         mission = forked.mission
         if data["start"] and mission.state == MissionState.PLANNED:
-            mission = missions.resume(mission=mission.id, executes=executes)
+            mission = missions.resume(mission=mission.id, can_execute=can_execute)
         messages.success(request, f"Forked. {len(forked.again):,} sorties run again; the mission is {mission.state}.")
         if forked.dropped:
             messages.info(

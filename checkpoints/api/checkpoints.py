@@ -244,14 +244,14 @@ class ForkCheckpoint(Costly):
                 params=body["params"],
                 edit=edit if isinstance(edit, str) else json.dumps(edit, ensure_ascii=False),
                 name=body["name"],
-                executes=actor.executes,
+                can_execute=actor.can_execute,
                 by=actor.user,
             )
         except PlanError as fault:
             raise ValidationError(_fork_faults(fault, body["params"])) from None
         mission = forked.mission
         if body["start"] and mission.state == MissionState.PLANNED:
-            mission = missions.resume(mission=mission.id, executes=actor.executes)
+            mission = missions.resume(mission=mission.id, can_execute=actor.can_execute)
         lists = {name: getattr(forked, name) for name in ("again", "dropped", "doubtful")}
         data = {
             "mission": reads.summary(mission),
@@ -272,14 +272,14 @@ def _restore(actor: Actor, ref: str, body: Validated, *, resume: bool) -> Respon
     restored = operations.restore(
         checkpoint=checkpoint,
         mission=mission_id,
-        executes=actor.executes,
+        can_execute=actor.can_execute,
         force=body["force"],
         plan=body["plan"],
         by=actor.user,
     )
     mission = restored.mission
     if resume and mission.state == MissionState.PAUSED:
-        mission = missions.resume(mission=mission.id, executes=actor.executes)
+        mission = missions.resume(mission=mission.id, can_execute=actor.can_execute)
     safety = restored.safety.ref if restored.safety else None
     data = {
         "mission": reads.summary(mission),

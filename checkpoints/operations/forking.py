@@ -51,7 +51,7 @@ def fork(
     params: Mapping[str, Json] | None = None,
     edit: str = "",
     name: str = "",
-    executes: bool,
+    can_execute: bool,
     by: User | None = None,
 ) -> Forked:
     """Create a mission that continues from a checkpoint. It is planned; `resume` starts it.
@@ -69,7 +69,7 @@ def fork(
         edited = _edited_specs(saved, graph, edit, inputs)
         graph.require([*sorties, *edited])
         template = "" if edited else saved.mission_kept["template"]
-        _check_rights(saved, edited, template=template, executes=executes)
+        _check_rights(saved, edited, template=template, can_execute=can_execute)
         again, dropped = graph.reset([*sorties, *edited])
         changed_inputs = [key for key, value in inputs.items() if value != saved.mission_state["inputs"].get(key)]
         live = bool(again) or saved.mission_state["state"] == "live"
@@ -80,7 +80,7 @@ def fork(
                 mission_lines=saved.mission_lines,
                 checkpoint=checkpoint.ref,
                 live=MissionState.PLANNED,
-                executes=executes or bool(template),
+                executes=can_execute or bool(template),
                 template=template,
                 name=name or None,
                 origin=_origin(saved, checkpoint, sorties),
@@ -255,11 +255,11 @@ def _edited_specs(saved: SavedMission, graph: _Graph, text: str, inputs: Mapping
     return {spec.key: spec for spec in specs}
 
 
-def _check_rights(saved: SavedMission, edited: Mapping[str, SortieSpec], *, template: str, executes: bool) -> None:
+def _check_rights(saved: SavedMission, edited: Mapping[str, SortieSpec], *, template: str, can_execute: bool) -> None:
     """As for a launch: code needs plan.execute, unless it comes unchanged from a template."""
-    if executes or template:
+    if can_execute or template:
         return
-    if saved.mission_kept["executes"] or any(spec.executes for spec in edited.values()):
+    if saved.mission_kept["executes"] or any(spec.runs_code for spec in edited.values()):
         raise permissions.refusal()
 
 

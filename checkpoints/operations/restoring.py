@@ -56,7 +56,7 @@ def restore(
     *,
     checkpoint: Checkpoint,
     mission: UUID | None = None,
-    executes: bool,
+    can_execute: bool,
     force: bool = False,
     plan: str = "",
     by: User | None = None,
@@ -73,9 +73,9 @@ def restore(
     with locks.session(Lock.CHECKPOINTS, shared=True):
         saved = loading.load_intact(checkpoint, mission)
         if not Mission.objects.filter(id=saved.id).exists():
-            replaced = _recreate(checkpoint, saved, executes=executes, force=force, plan=plan)
+            replaced = _recreate(checkpoint, saved, can_execute=can_execute, force=force, plan=plan)
             return _restored(saved, safety=None, replaced=replaced)
-        permissions.require_for_mission(mission=saved.id, executes=executes)
+        permissions.require_for_mission(mission=saved.id, can_execute=can_execute)
         with reading.snapshot() as snapshot:
             current = reading.mission(saved.id)
         planning.require_acceptable(planning.plan_for(checkpoint, saved, current), force=force, digest=plan)
@@ -161,13 +161,13 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: U
     return safety
 
 
-def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, executes: bool, force: bool, plan: str) -> str:
+def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, can_execute: bool, force: bool, plan: str) -> str:
     """Create the removed rows of a mission again, with its old id and new ids for its sorties.
 
     Returns the ref for what the branch of its workspace has now; "" without a workspace.
     """
     kept = saved.mission_kept
-    if not executes and kept["executes"] and not kept["template"]:
+    if not can_execute and kept["executes"] and not kept["template"]:
         raise permissions.refusal()
     planning.require_acceptable(planning.plan_for(checkpoint, saved, None), force=force, digest=plan)
     later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)

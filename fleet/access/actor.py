@@ -49,7 +49,7 @@ class Actor:
         return list(self.user.groups.values_list("id", flat=True))
 
     @property
-    def executes(self) -> bool:
+    def can_execute(self) -> bool:
         """Whether the caller may launch plans that run code (plan.execute)."""
         return self.user is not None and self.user.has_perm(EXECUTE)
 

@@ -257,12 +257,12 @@ def key_of(text: str) -> Key:
 
 
 def serialize_user(user: User) -> dict[str, Any]:
-    """`{name, role, active, executes, teams, created_at, last_sign_in_at}`"""
+    """`{name, role, active, can_execute, teams, created_at, last_sign_in_at}`"""
     return {
         "name": user.username,
         "role": role_of(user),
         "active": user.is_active,
-        "executes": user.has_perm("fleet.plan_execute"),
+        "can_execute": user.has_perm("fleet.plan_execute"),
         "teams": sorted(user.groups.values_list("name", flat=True)),
         "created_at": user.date_joined.isoformat(),
         "last_sign_in_at": user.last_login.isoformat() if user.last_login else None,

@@ -30,7 +30,7 @@ RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
 def _rights(user: User) -> dict[str, Any]:
     """Return a user's role and permissions as they are in the database now."""
     user_data = operations.serialize_user(User.objects.get(pk=user.pk))
-    return {name: user_data[name] for name in ("role", "active", "executes", "teams")}
+    return {name: user_data[name] for name in ("role", "active", "can_execute", "teams")}
 
 
 def is_superuser(request: HttpRequest) -> bool:

@@ -71,7 +71,7 @@ class MeResponse(serializers.Serializer[Any]):
     role = serializers.ChoiceField(Role.choices, initial="user")
     user = serializers.CharField(allow_null=True, initial="ann", help_text="null for a lease token")
     teams = serializers.ListField(child=serializers.CharField(initial="payments"))
-    executes = serializers.BooleanField(help_text="whether the caller may launch plans that run code (plan.execute)")
+    can_execute = serializers.BooleanField(help_text="whether the caller may launch plans that run code (plan.execute)")
     scopes = serializers.ListField(
         child=serializers.CharField(),
         allow_null=True,
@@ -174,7 +174,7 @@ class Me(ApiView):
             "role": actor.role,
             "user": actor.user.username if actor.user else None,
             "teams": sorted(actor.user.groups.values_list("name", flat=True)) if actor.user else [],
-            "executes": actor.executes,
+            "can_execute": actor.can_execute,
             "scopes": None if actor.scopes is None else sorted(actor.scopes),
             "actions": sorted(action for action in RULES if actor.may(action)),
         }

@@ -252,7 +252,7 @@ class MissionAdmin(ReadOnlyAdmin):
         apply_to_rows(
             request,
             rows,
-            lambda row: operations.resume(mission=row.id, executes=rendering.executes(request)),
+            lambda row: operations.resume(mission=row.id, can_execute=rendering.can_execute(request)),
             "Resumed",
         )
 
@@ -261,6 +261,6 @@ class MissionAdmin(ReadOnlyAdmin):
         apply_to_rows(
             request,
             rows,
-            lambda row: operations.retry(mission=row.id, executes=rendering.executes(request)),
+            lambda row: operations.retry(mission=row.id, can_execute=rendering.can_execute(request)),
             "Reopened",
         )

@@ -25,7 +25,7 @@ from missions.states import SortieState
 OUTPUT_PIECES, OUTPUT_CHARACTERS = 200, 50_000
 
 
-def executes(request: HttpRequest) -> bool:
+def can_execute(request: HttpRequest) -> bool:
     """Whether the user has plan.execute. Admins have it, and staff to whom it was granted."""
     return request.user.has_perm(EXECUTE)
 

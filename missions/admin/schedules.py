@@ -115,7 +115,7 @@ class ScheduleAdmin(ReadOnlyAdmin):
         apply_to_rows(
             request,
             rows,
-            lambda row: operations.resume(schedule=row.id, executes=rendering.executes(request)),
+            lambda row: operations.resume(schedule=row.id, can_execute=rendering.can_execute(request)),
             "Resumed",
         )
 
@@ -124,6 +124,6 @@ class ScheduleAdmin(ReadOnlyAdmin):
         apply_to_rows(
             request,
             rows,
-            lambda row: operations.run_now(schedule=row.id, executes=rendering.executes(request)),
+            lambda row: operations.run_now(schedule=row.id, can_execute=rendering.can_execute(request)),
             "Requested",
         )

@@ -184,6 +184,6 @@ class SortieAdmin(ReadOnlyAdmin):
         apply_to_rows(
             request,
             rows,
-            lambda row: operations.retry_sortie(sortie=row.id, executes=rendering.executes(request)),
+            lambda row: operations.retry_sortie(sortie=row.id, can_execute=rendering.can_execute(request)),
             "Reopened",
         )

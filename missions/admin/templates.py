@@ -58,7 +58,7 @@ class TemplateAdmin(Audited):
 
         This holds for templates without code too: the agents of a mission may add sorties with code.
         """
-        return bool(super().has_add_permission(request)) and rendering.executes(request)
+        return bool(super().has_add_permission(request)) and rendering.can_execute(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(super().has_change_permission(request, obj)) and rendering.executes(request)
+        return bool(super().has_change_permission(request, obj)) and rendering.can_execute(request)

@@ -169,7 +169,8 @@ class CompleteSortie(ApiView):
         """Complete the sortie. Repeating the request returns the first response. 409 if the result differs from the
         first one, or if one of the fleet's own agents runs the sortie: then the exit of its process completes it."""
         actor = actor_of(request)
-        if any(set(added) - _CODE_FREE for added in body["sorties"] if isinstance(added, dict)) and not actor.executes:
+        added_code = any(set(added) - _CODE_FREE for added in body["sorties"] if isinstance(added, dict))
+        if added_code and not actor.can_execute:
             raise errors.Forbidden(
                 "Adding sorties that run code requires plan.execute.",
                 hint="Add prompts only, or ask an admin for the permission.",

@@ -54,7 +54,7 @@ def launch(*, actor: Actor, body: Mapping[str, Any]) -> Mission:
             folder=folder,
             by=actor.user,
             team=team,
-            executes=actor.executes,
+            can_execute=actor.can_execute,
             template=template,
             start=body["start"],
         )

@@ -147,7 +147,7 @@ class PlanCheck(Costly):
         return {
             "mission": summary.name,
             "sorties": list(summary.keys),
-            "executes": summary.executes,
+            "runs_code": summary.runs_code,
             "warnings": [
                 {"where": warning.where, "detail": f"{warning.text} {warning.fix}"} for warning in summary.warnings
             ],
@@ -216,7 +216,7 @@ class Resume(MissionAction):
         mission can run code and was not launched from a template."""
         actor = actor_of(request)
         mission = visibility.mission(actor, ref, "missions.resume")
-        return self.accepted(operations.resume(mission=mission.id, executes=actor.executes))
+        return self.accepted(operations.resume(mission=mission.id, can_execute=actor.can_execute))
 
 
 class Retry(MissionAction):
@@ -225,7 +225,7 @@ class Retry(MissionAction):
         """Retry all sorties that failed, were cancelled or were skipped. Requires plan.execute as `resume` does."""
         actor = actor_of(request)
         mission = visibility.mission(actor, ref, "missions.retry")
-        return self.accepted(operations.retry(mission=mission.id, executes=actor.executes))
+        return self.accepted(operations.retry(mission=mission.id, can_execute=actor.can_execute))
 
 
 class Progress(ApiView):

@@ -209,7 +209,7 @@ class ScheduleDetail(Costly):
             names = ("name", "cron", "timezone", "overlap", "catch_up", "deadline_s")
             changes = {name: body[name] for name in names if name in body} | _launch_fields(actor, body)
             if changes:
-                row = operations.change(schedule=row.id, executes=actor.executes, changes=changes)
+                row = operations.change(schedule=row.id, can_execute=actor.can_execute, changes=changes)
         representation = schedules.detail(row)
         return Response(representation, headers={"ETag": _etag(representation)})
 
@@ -244,7 +244,7 @@ class ResumeSchedule(Costly):
         """Resume a schedule. Times missed during the pause are not caught up."""
         actor = actor_of(request)
         row = schedules.schedule(actor, ref, "schedules.resume")
-        return schedules.detail(operations.resume(schedule=row.id, executes=actor.executes))
+        return schedules.detail(operations.resume(schedule=row.id, can_execute=actor.can_execute))
 
 
 class RunSchedule(Costly):
@@ -253,7 +253,7 @@ class RunSchedule(Costly):
         """Launch a schedule now, with its owner's permissions. Its next scheduled time does not change."""
         actor = actor_of(request)
         row = schedules.schedule(actor, ref, "schedules.run")
-        tick = operations.run_now(schedule=row.id, executes=actor.executes)
+        tick = operations.run_now(schedule=row.id, can_execute=actor.can_execute)
         location = f"missions/{tick.mission.ref}" if tick.mission else f"schedules/{row.ref}/ticks"
         return Response(schedules.tick_as_json(tick), status=202, headers={"Location": f"/api/v1/{location}"})
 

@@ -283,7 +283,7 @@ class CheckResponse(serializers.Serializer[Any]):
 
     mission = serializers.CharField(initial="Repository audit", help_text="the name of the mission")
     sorties = serializers.ListField(child=serializers.CharField(), initial=["inventory", "lint"], help_text="keys")
-    executes = serializers.BooleanField(initial=True, help_text="whether launching it requires plan.execute")
+    runs_code = serializers.BooleanField(initial=True, help_text="whether launching it requires plan.execute")
     warnings = PlanWarning(many=True, help_text="such as places where input data becomes code")
 
 

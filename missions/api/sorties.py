@@ -160,7 +160,7 @@ class Retry(ApiView):
         """Retry a sortie, and the sorties that were skipped because of it. Requires plan.execute as `resume` does."""
         actor = actor_of(request)
         sortie = visibility.sortie(actor, ref, "sorties.retry")
-        return _accepted(operations.retry_sortie(sortie=sortie.id, executes=actor.executes), request)
+        return _accepted(operations.retry_sortie(sortie=sortie.id, can_execute=actor.can_execute), request)
 
 
 _HEADERS = {

@@ -109,9 +109,9 @@ class ResolveConflict(Costly):
         with _charged():
             match body["decision"]:
                 case "retry":
-                    row = resolving.retry(sortie=sortie.id, executes=actor.executes)
+                    row = resolving.retry(sortie=sortie.id, can_execute=actor.can_execute)
                 case "from":
-                    row = resolving.replace(sortie=sortie.id, revision=body["ref"], executes=actor.executes)
+                    row = resolving.replace(sortie=sortie.id, revision=body["ref"], can_execute=actor.can_execute)
                 case _:
                     row = resolving.drop(sortie=sortie.id)
         representation = {
@@ -129,7 +129,7 @@ class MergeMission(Costly):
         actor = actor_of(request)
         mission = visibility.mission(actor, ref, "missions.merge")
         into = body.get("into", "")
-        if into and into != workspaces.find(mission).branch and not actor.executes:
+        if into and into != workspaces.find(mission).branch and not actor.can_execute:
             raise errors.Forbidden(
                 "Merging into a branch other than the mission's own requires plan.execute.",
                 hint="Leave out `into`, or ask an admin for the permission.",

@@ -170,7 +170,7 @@ def _launch(task_plan: tuple[plan.Plan, str], task: str) -> Mission:
         params={"task": task},
         folder=mission_watch.current_folder(),
         by=None,
-        executes=True,
+        can_execute=True,
         operator=True,
     )
 

@@ -153,13 +153,13 @@ def _conflict(row: Conflict) -> str:
 
 def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options: dict[str, Any]) -> int:
     if options["revision"] is not None:
-        row = resolving.replace(sortie=sortie.id, revision=options["revision"], executes=True)
+        row = resolving.replace(sortie=sortie.id, revision=options["revision"], can_execute=True)
         message = f"The change of {row.key} is now that of {options['revision']}; it is merged next."
     elif options["drop"]:
         row = resolving.drop(sortie=sortie.id)
         message = f"The change of {row.key} is dropped, and the sortie cancelled."
     else:
-        row = resolving.retry(sortie=sortie.id, executes=True)
+        row = resolving.retry(sortie=sortie.id, can_execute=True)
         message = f"{row.key} is {row.state}: its next attempt resolves the conflict."
     if options["json"]:
         command.show(reads.item(row, visible=Mission.objects.all()))

@@ -50,7 +50,7 @@ def launch(
     folder: str,
     by: User | None,
     team: Group | None = None,
-    executes: bool,
+    can_execute: bool,
     template: str = "",
     operator: bool = False,
     start: bool = True,
@@ -67,7 +67,7 @@ def launch(
             folder=folder,
             by=by,
             team=team,
-            executes=executes,
+            can_execute=can_execute,
             template=template,
             operator=operator,
         ),
@@ -87,7 +87,7 @@ class Launch:
     workspace: Workspace | None
     by: User | None
     team: Group | None
-    executes: bool
+    can_execute: bool
     template: str
 
 
@@ -99,7 +99,7 @@ def prepare(
     folder: str,
     by: User | None,
     team: Group | None,
-    executes: bool,
+    can_execute: bool,
     template: str,
     operator: bool,
 ) -> Launch:
@@ -107,7 +107,7 @@ def prepare(
 
     `text` is the plan as written, kept for the record. Relative paths start from `folder`. `template` is the name of
     the template that the plan comes from, if any. `operator`: the host's operator launches it and may name any path
-    under `readable`. `executes`: the launcher may run code (`plan.execute`), and so may sorties that its agents add
+    under `readable`. `can_execute`: the launcher may run code (`plan.execute`), and so may sorties that its agents add
     later. A template's agents may always add code.
 
     Raises Forbidden if the plan runs code and the launcher may not; Invalid for a prompt without a folder (see
@@ -115,7 +115,7 @@ def prepare(
     match the plan's inputs.
     """
     if not template:
-        permissions.require_for_plan(plan=plan, executes=executes)
+        permissions.require_for_plan(plan=plan, can_execute=can_execute)
     inputs = bind(plan=plan, params=params)
     readable = folders.readable(plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template))
     workspace = repositories.prepare(
@@ -131,7 +131,7 @@ def prepare(
         workspace=workspace,
         by=by,
         team=team,
-        executes=executes or bool(template),
+        can_execute=can_execute or bool(template),
         template=template,
     )
 
@@ -159,7 +159,7 @@ def create(launch: Launch, *, start: bool = True, schedule: Schedule | None = No
             plan=launch.text,
             created_by=by,
             team=team,
-            executes=launch.executes,
+            executes=launch.can_execute,
             template=launch.template,
             schedule=schedule,
             created_at=now,

@@ -21,12 +21,12 @@ def pause(*, mission: UUID, reason: str = "") -> Mission:
     return Mission.objects.get(id=mission)
 
 
-def resume(*, mission: UUID, executes: bool) -> Mission:
+def resume(*, mission: UUID, can_execute: bool) -> Mission:
     """Resume a paused mission or start a planned one; the control loop admits its ready sorties at its next beat.
 
     Raises Conflict unless it is paused or planned; Forbidden if the caller may not start its code (see `permissions`).
     """
-    permissions.require_for_mission(mission=mission, executes=executes)
+    permissions.require_for_mission(mission=mission, can_execute=can_execute)
     with transaction.atomic():
         transitions.apply(mission=mission, to=MissionState.RUNNING, by="resume")
     transitions.complete(missions=[mission])

@@ -4,7 +4,7 @@ What counts is the permission of the user who starts the mission, at its launch 
 it may have been revoked in between. Work that is already running continues. Templates need no permission: operators
 wrote them.
 
-`executes` says whether the caller has the permission. Admins and the host's operator always have it.
+`can_execute` says whether the caller has the permission. Admins and the host's operator always have it.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from missions.models import Mission
 from missions.plan import Plan
 
 
-def require_for_plan(*, plan: Plan, executes: bool) -> None:
+def require_for_plan(*, plan: Plan, can_execute: bool) -> None:
     """Raise Forbidden if the plan runs code and its launcher may not."""
-    if not executes and (plan.workspace is not None or any(sortie.executes for sortie in plan.sorties)):
+    if not can_execute and (plan.workspace is not None or any(sortie.runs_code for sortie in plan.sorties)):
         raise errors.Forbidden(
             "This plan runs code (run, call, verify, driver, env, cwd or workspace), which requires plan.execute.",
             hint="Ask an admin for the permission, or launch a template.",
         )
 
 
-def require_for_mission(*, mission: UUID, executes: bool) -> None:
+def require_for_mission(*, mission: UUID, can_execute: bool) -> None:
     """Raise Forbidden if the mission may run user-supplied code and the caller may not start it.
 
     A mission launched with the permission counts even if its plan contains no code: its agents may add some.
     """
-    if not executes and Mission.objects.filter(id=mission, executes=True, template="").exists():
+    if not can_execute and Mission.objects.filter(id=mission, executes=True, template="").exists():
         raise refusal()
 
 

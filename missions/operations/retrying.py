@@ -16,13 +16,13 @@ from missions.operations.workspaces import discarding
 from missions.states import MissionState, SortieState, ended_badly
 
 
-def retry(*, mission: UUID, executes: bool) -> Mission:
+def retry(*, mission: UUID, can_execute: bool) -> Mission:
     """Reopen all failed, cancelled and skipped sorties of a mission that has ended.
 
     The attempt numbers continue; tries and rescues start from 0 again. Raises Conflict if the mission has not ended or
     no sortie ended badly; Forbidden if the caller may not start its code (see `permissions`).
     """
-    permissions.require_for_mission(mission=mission, executes=executes)
+    permissions.require_for_mission(mission=mission, can_execute=can_execute)
     discarding.require_not_discarded(mission)
     with transaction.atomic():
         transitions.apply(mission=mission, to=MissionState.RUNNING, by="retry", finished_at=None)
@@ -34,7 +34,7 @@ def retry(*, mission: UUID, executes: bool) -> Mission:
     return Mission.objects.get(id=mission)
 
 
-def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
+def retry_sortie(*, sortie: UUID, can_execute: bool) -> Sortie:
     """Reopen one sortie, and its dependents that were skipped or have not started. A mission that had ended runs again.
 
     Raises Conflict while a dependent is running, because it has already read the outcome of this sortie; Forbidden as
@@ -43,7 +43,7 @@ def retry_sortie(*, sortie: UUID, executes: bool) -> Sortie:
     row = Sortie.objects.select_related("mission").filter(id=sortie).first()
     if row is None:
         raise errors.NotFound("There is no such sortie.")
-    permissions.require_for_mission(mission=row.mission_id, executes=executes)
+    permissions.require_for_mission(mission=row.mission_id, can_execute=can_execute)
     discarding.require_not_discarded(row.mission_id)
     with transaction.atomic():
         mission = Mission.objects.select_for_update().get(id=row.mission_id)  # locked, so that it cannot end now

@@ -104,7 +104,7 @@ class SortieSpec:
         return tuple(dict.fromkeys(key for keys in self.groups.values() for key in keys))
 
     @property
-    def executes(self) -> bool:
+    def runs_code(self) -> bool:
         """Whether it contains code, or could make an agent's program run some (by its environment, for example)."""
         return self.prompt is None or self.verify is not None or bool(self.env) or self.cwd is not None
 

@@ -22,7 +22,7 @@ def entries_of(kind: str) -> list[dict[str, Any]]:
 
 
 def test_denials_by_operations_are_recorded_like_denials_by_the_table() -> None:
-    ann, bob = api.person("ann", executes=True, teams=["web"]), api.person("bob", teams=["web"])
+    ann, bob = api.person("ann", can_execute=True, teams=["web"]), api.person("bob", teams=["web"])
     agent = api.machine(bob.user, Scope.MANAGE)
     made = ann.post("missions", {"plan": api.PLAN, "team": "web"}).json()["id"]
     answers = [
@@ -102,7 +102,7 @@ def test_surrogates_duplicate_keys_and_other_encodings_are_problems(body: bytes)
     "body", [b'{"result": "\\ud800"}', b'{"result": {"\\udc00": 1}}', b'{"sorties": [[{"a": 1}]]}']
 )
 def test_a_result_that_cannot_be_stored_leaves_the_lease_unchanged(body: bytes) -> None:
-    ann = api.person("ann", executes=True)
+    ann = api.person("ann", can_execute=True)
     ann.post("missions", {"plan": api.PLAN})
     agent = external_agents.register(agent_type="backend", by=ann.user)
     (lease,) = external_agents.claim(agent=agent.id)

@@ -33,7 +33,7 @@ def give_to(mission: Mission, owner: User, team: str | None = None) -> Mission:
 
 @pytest.fixture
 def ann() -> api.Client:
-    return api.person("ann", executes=True, teams=["web"])
+    return api.person("ann", can_execute=True, teams=["web"])
 
 
 @pytest.fixture
@@ -79,7 +79,11 @@ def test_a_checkpoint_is_renamed_and_kept(ann: api.Client, mission: Mission, che
 
 
 def test_others_find_nothing_and_the_team_may_only_read(ann: api.Client, mission: Mission, checkpoint: str) -> None:
-    bob, eve, boss = api.person("bob", executes=True, teams=["web"]), api.person("eve"), api.person("boss", Role.ADMIN)
+    bob, eve, boss = (
+        api.person("bob", can_execute=True, teams=["web"]),
+        api.person("eve"),
+        api.person("boss", Role.ADMIN),
+    )
     reads = [("GET", checkpoint, None), ("GET", f"{checkpoint}/plan", None), ("GET", f"{checkpoint}/diff", None)]
     reads += [("GET", f"latest/{mission.ref}", None), ("POST", f"{checkpoint}/verify", {})]
     writes = [("POST", f"{checkpoint}/{name}", {}) for name in ("restore", "resume", "fork")]
@@ -114,7 +118,7 @@ def test_users_who_lost_access_to_a_mission_see_neither_the_plan_nor_the_diff(
 
 
 def test_another_users_mission_is_not_overwritten(ann: api.Client, mission: Mission, checkpoint: str) -> None:
-    eve = api.person("eve", executes=True)
+    eve = api.person("eve", can_execute=True)
     give_to(mission, eve.user)
     assert ann.post(f"checkpoints/{checkpoint}/restore").status_code == 404
     assert fleet.state(mission.id) == "running"

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 @pytest.fixture
 def ann() -> api.Client:
-    return api.person("ann", executes=True)
+    return api.person("ann", can_execute=True)
 
 
 # ── Idempotency-Key ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -42,7 +42,7 @@ def test_a_key_cannot_be_reused_for_another_request_and_belongs_to_one_caller(an
     ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1")
     other = ann.post("missions", {"plan": {**api.PLAN, "mission": "Another"}}, Idempotency_Key="k-1")
     assert (other.status_code, other.json()["code"]) == (422, "invalid")
-    bob = api.person("bob", executes=True)
+    bob = api.person("bob", can_execute=True)
     assert bob.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1").status_code == 201
     assert Mission.objects.count() == 2
 
@@ -251,7 +251,7 @@ def test_without_plan_execute_a_user_launches_only_prompts_and_templates(project
 
 
 def test_a_mission_is_visible_to_the_chosen_team_which_must_be_the_callers() -> None:
-    ann, bob, eve = (api.person(name, executes=True, teams=teams) for name, teams in
+    ann, bob, eve = (api.person(name, can_execute=True, teams=teams) for name, teams in
                      (("ann", ["web"]), ("bob", ["web"]), ("eve", ["ops"])))  # fmt: skip
     assert ann.post("missions", {"plan": api.PLAN, "team": "ops"}).status_code == 422
     ref = ann.post("missions", {"plan": api.PLAN, "team": "web"}).json()["id"]
@@ -267,7 +267,7 @@ def test_a_mission_without_plan_execute_cannot_add_code(project: str) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["sh", "-c", "cat > $FLEET_SORTIES"])
     engine = fleet.engine()
     came = {}
-    for client in (api.person("eve"), api.person("ann", executes=True)):
+    for client in (api.person("eve"), api.person("ann", can_execute=True)):
         request = '[{"name": "more", "agent": "backend", "run": "true"}]'
         made = client.post("missions", {"objective": request, "agent": "backend", "folder": project}).json()["id"]
         mission = Mission.objects.get(id=ids.decode(ids.MISSION, made))

@@ -78,7 +78,7 @@ def test_each_example_body_is_accepted_by_its_endpoint() -> None:
 @pytest.mark.django_db
 def test_each_example_launch_works_and_its_plan_is_valid(settings: Any) -> None:
     settings.FLEET_FOLDERS = ["/srv/projects"]
-    ann = api.person("ann", executes=True)
+    ann = api.person("ann", can_execute=True)
     launch = DOCUMENT["paths"]["/api/v1/missions"]["post"]["requestBody"]["content"]["application/json"]
     check = DOCUMENT["paths"]["/api/v1/plans/check"]["post"]["requestBody"]["content"]["application/json"]
     Template.objects.create(name="audit", text=str(check["example"]["plan"]))
@@ -128,7 +128,7 @@ def test_each_documented_problem_has_exactly_one_example() -> None:
 
 @pytest.mark.django_db
 def test_real_problems_look_like_the_examples() -> None:
-    ann, eve = api.person("ann", executes=True), api.person("eve")
+    ann, eve = api.person("ann", can_execute=True), api.person("eve")
     boss = api.person("boss", Role.ADMIN)
     mission = ann.post("missions", {"plan": api.PLAN, "start": False}).json()["id"]
     (sortie,) = ann.get(f"missions/{mission}/sorties").json()["results"]

@@ -25,7 +25,7 @@ GREET = {
 
 @pytest.fixture
 def ann() -> api.Client:
-    return api.person("ann", executes=True)
+    return api.person("ann", can_execute=True)
 
 
 def faults(answer: Any) -> dict[str, str]:

@@ -102,7 +102,7 @@ def test_read_only_fields_are_refused(boss: api.Client, field: str) -> None:
 
 def test_ids_cannot_be_guessed_from_each_other(boss: api.Client) -> None:
     """Ids sort by time, so their first half can be guessed; the rest is random, and rights do not hang on it."""
-    eve = api.person("eve", executes=True)
+    eve = api.person("eve", can_execute=True)
     refs = [fleet.launch({"one": {}}).ref for _ in range(3)]
     assert {eve.get(f"missions/{ref}").status_code for ref in refs} == {404}
     mine = eve.post("missions", {"plan": api.PLAN}).json()["id"]
@@ -134,7 +134,7 @@ def test_a_template_treats_its_inputs_as_data() -> None:
 
 
 def test_a_write_with_a_session_cookie_requires_a_csrf_token() -> None:
-    user = api.person("ann", executes=True).user
+    user = api.person("ann", can_execute=True).user
     browser = web.Client(enforce_csrf_checks=True)
     browser.force_login(user)
     assert browser.get("/api/v1/missions").status_code == 200

@@ -77,7 +77,11 @@ def test_events_can_be_filtered_by_kind_and_by_its_prefix(kind: str, found: list
 
 
 def test_missions_can_be_filtered_by_owner() -> None:
-    boss, ann, bob = api.person("boss", Role.ADMIN), api.person("ann", executes=True), api.person("bob", executes=True)
+    boss, ann, bob = (
+        api.person("boss", Role.ADMIN),
+        api.person("ann", can_execute=True),
+        api.person("bob", can_execute=True),
+    )
     team = Group.objects.create(name="payments")
     ann.user.groups.add(team)
     of_ann = ann.post("missions", {"plan": api.PLAN, "team": "payments"}).json()["id"]

@@ -261,7 +261,7 @@ def test_a_reopened_mission_is_followed_beyond_its_first_end(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     missions.cancel(mission=mission.id)
-    missions.retry(mission=mission.id, executes=True)
+    missions.retry(mission=mission.id, can_execute=True)
     with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as heard:
         until(lambda: "mission.running" in heard.kinds)
         assert heard.kinds.count("mission.cancelled") == 1

@@ -27,7 +27,7 @@ TEMPLATE = '{mission: Greet, sorties: {one: {agent: backend, run: ["echo", "hell
 @pytest.fixture
 def ann() -> api.Client:
     """Somebody who may run code, until that is taken away."""
-    return api.person("ann", executes=True)
+    return api.person("ann", can_execute=True)
 
 
 def take_away(ann: api.Client) -> None:

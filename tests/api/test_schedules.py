@@ -19,7 +19,7 @@ BODY = {"name": "nightly", "cron": "30 2 * * *", "timezone": "America/New_York",
 
 @pytest.fixture
 def ann(transactional_db: None) -> api.Client:
-    return api.person("ann", executes=True, teams=["web"])
+    return api.person("ann", can_execute=True, teams=["web"])
 
 
 def created(client: api.Client, **fields: Any) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def test_a_preview_lists_times_on_the_clocks_of_the_zone(ann: api.Client) -> Non
 
 def test_only_the_owner_changes_a_schedule_and_only_its_team_sees_it(ann: api.Client) -> None:
     body = created(ann, team="web")
-    bob, eve = api.person("bob", executes=True, teams=["web"]), api.person("eve", executes=True)
+    bob, eve = api.person("bob", can_execute=True, teams=["web"]), api.person("eve", can_execute=True)
     assert bob.get(f"schedules/{body['id']}").status_code == 200
     assert bob.post(f"schedules/{body['id']}/run").status_code == 403
     assert eve.get(f"schedules/{body['id']}").status_code == 404

@@ -37,7 +37,7 @@ def test_a_correct_password_returns_a_pair_of_tokens(ann: User) -> None:
     pair = sign_in().json()
     assert set(pair) == {"access", "refresh", "expires_in"}
     body = api.Client(pair["access"]).get("me").json()
-    assert (body["name"], body["role"], body["executes"]) == ("user:ann", "user", False)
+    assert (body["name"], body["role"], body["can_execute"]) == ("user:ann", "user", False)
     ann.refresh_from_db()
     assert ann.last_login is not None
 

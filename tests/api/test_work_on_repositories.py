@@ -75,7 +75,7 @@ def test_conflicts_are_listed_and_filtered(project: Repository) -> None:
 
 
 def test_a_conflict_is_resolved_once_for_one_idempotency_key(project: Repository) -> None:
-    ann = api.person("ann", executes=True)
+    ann = api.person("ann", can_execute=True)
     mission = conflicting.waiting_for_a_person(project)
     own(mission, ann)
     first = ann.post(f"sorties/{late(mission)}/resolve", {"decision": "retry"}, Idempotency_Key="once")
@@ -93,7 +93,7 @@ def test_a_conflict_is_resolved_once_for_one_idempotency_key(project: Repository
 
 
 def test_a_users_own_version_resolves_a_conflict(project: Repository) -> None:
-    ann = api.person("ann", executes=True)
+    ann = api.person("ann", can_execute=True)
     mission = conflicting.waiting_for_a_person(project)
     ref = own(mission, ann)
     assert ann.post(f"missions/{ref}/merge").json()["how"] == "created"
@@ -109,7 +109,7 @@ def test_a_users_own_version_resolves_a_conflict(project: Repository) -> None:
     "body", [{}, {"decision": "x"}, {"decision": "from"}, {"decision": "drop", "ref": "x"}, {"retry": True}]
 )
 def test_a_decision_must_be_complete(project: Repository, body: dict[str, object]) -> None:
-    ann = api.person("ann", executes=True)
+    ann = api.person("ann", can_execute=True)
     mission = fleet.launch({"late": {}})
     own(mission, ann)
     assert ann.post(f"sorties/{late(mission)}/resolve", body).status_code == 422

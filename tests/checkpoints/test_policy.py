@@ -98,7 +98,7 @@ def test_a_mission_is_captured_before_it_is_cancelled() -> None:
     missions.cancel(mission=mission.id)
     checkpoint = Checkpoint.objects.get()
     assert checkpoint.trigger == "cancel"
-    operations.restore(checkpoint=checkpoint, executes=True)
+    operations.restore(checkpoint=checkpoint, can_execute=True)
     assert fleet.states(mission.id) == {"one": "ready"}
 
 
@@ -115,7 +115,7 @@ def test_missions_are_captured_before_cleanup_and_their_artifacts_stay(engine: E
     cleaning.remove(missions=[mission.id])
     checkpoint = Checkpoint.objects.get(trigger="cleanup")
     assert collection.has(digest)
-    operations.restore(checkpoint=checkpoint, executes=True)
+    operations.restore(checkpoint=checkpoint, can_execute=True)
     assert Artifact.objects.get().digest == digest
 
 

@@ -49,8 +49,8 @@ def with_artifact(mission: Mission, key: str, content: bytes) -> Artifact:
     )
 
 
-def imported(data: bytes, *, by: User | None = None, executes: bool = True, **options: Any) -> Imported:
-    return operations.import_file(file=io.BytesIO(data), by=by, executes=executes, **options)
+def imported(data: bytes, *, by: User | None = None, can_execute: bool = True, **options: Any) -> Imported:
+    return operations.import_file(file=io.BytesIO(data), by=by, can_execute=can_execute, **options)
 
 
 def traces() -> tuple[object, ...]:

@@ -23,7 +23,7 @@ def test_code_needs_plan_execute() -> None:
     data = archives.exported(operations.capture(missions=[mission.id]))
     before = traces()
     with pytest.raises(errors.Forbidden):
-        imported(data, by=User.objects.create_user("ann"), executes=False)
+        imported(data, by=User.objects.create_user("ann"), can_execute=False)
     assert traces() == before
 
 
@@ -31,7 +31,7 @@ def test_prompts_need_no_right_and_give_none() -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
     mission = fleet.launch({"one": {"prompt": "Hello", "outputs": ["a.txt"]}})
     data = archives.exported(operations.capture(missions=[mission.id]))
-    arrived = imported(data, by=User.objects.create_user("ann"), executes=False)
+    arrived = imported(data, by=User.objects.create_user("ann"), can_execute=False)
     assert not arrived.mission.executes
 
 

@@ -81,7 +81,7 @@ def test_a_killed_reader_is_replaced(reader: Reader) -> None:
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_reads_are_answered_while_a_plan_is_being_read() -> None:
-    ann = api.person("ann", executes=True)
+    ann = api.person("ann", can_execute=True)
     assert ann.post("plans/check", {"plan": api.PLAN}).status_code == 200
     assert plan_reading.reader.pid is not None
     os.kill(plan_reading.reader.pid, signal.SIGSTOP)  # a plan that takes as long as it takes

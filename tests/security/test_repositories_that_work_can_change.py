@@ -40,7 +40,7 @@ def launch(*, by: User | None, template: str = "", params: Any = None, inputs: A
     text = yaml.safe_dump({"mission": "A test", "inputs": inputs or {}, "workspace": workspace, "sorties": sorties})
     loaded = plan.load(text=text, context=plan_context.current())
     return operations.launch(
-        plan=loaded, text=text, params=params or {}, folder="", by=by, executes=True, template=template
+        plan=loaded, text=text, params=params or {}, folder="", by=by, can_execute=True, template=template
     )
 
 

@@ -58,12 +58,12 @@ class Client:
         return self.send("DELETE", path, **headers)
 
 
-def person(name: str, role: Role = Role.USER, *, executes: bool = False, teams: Collection[str] = ()) -> Client:
+def person(name: str, role: Role = Role.USER, *, can_execute: bool = False, teams: Collection[str] = ()) -> Client:
     """A client for a new user who has signed in. Creates the teams that do not exist."""
     for team in teams:
         Group.objects.get_or_create(name=team)
     user = operations.create_user(name=name, role=role, password=PASSWORD, teams=teams)
-    if executes:
+    if can_execute:
         operations.set_execute(user=user, may=True)
     return Client(tokens.begin(user=user).access, user)
 

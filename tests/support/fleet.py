@@ -34,7 +34,7 @@ def launch(
     )
     loaded = plan.load(text=text, context=plan_context.current())
     return operations.launch(
-        plan=loaded, text=text, params=params or {}, folder=folder, by=None, executes=True, operator=True
+        plan=loaded, text=text, params=params or {}, folder=folder, by=None, can_execute=True, operator=True
     )
 
 

@@ -22,12 +22,12 @@ def launch(project: Repository, sorties: dict[str, Any] = TWO, **plan: Any) -> M
 
 
 def restore(checkpoint: Checkpoint) -> operations.Restored:
-    return operations.restore(checkpoint=checkpoint, executes=True)
+    return operations.restore(checkpoint=checkpoint, can_execute=True)
 
 
 def finish(mission: Mission) -> str:
     """Resume a restored mission, without waiting for former attempts, and run it to its end."""
-    missions.resume(mission=mission.id, executes=True)
+    missions.resume(mission=mission.id, can_execute=True)
     Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
     engine = fleet.engine()
     try:

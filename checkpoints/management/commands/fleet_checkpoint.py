@@ -182,7 +182,7 @@ class Command(OperatorCommand):
                 output.recovery_plan(plan, self.stdout)
             return 0
         restored = operations.restore(
-            checkpoint=checkpoint, mission=mission, executes=True, force=options["force"], plan=options["plan"]
+            checkpoint=checkpoint, mission=mission, can_execute=True, force=options["force"], plan=options["plan"]
         )
         if options["json"]:
             safety = restored.safety.ref if restored.safety else None
@@ -211,11 +211,11 @@ class Command(OperatorCommand):
             params=arguments.pairs(options["param"], option="--param"),
             edit=_read(options["edit"]) if options["edit"] else "",
             name=options["name"],
-            executes=True,
+            can_execute=True,
         )
         mission = forked.mission
         if options["start"] and mission.state == MissionState.PLANNED:
-            mission = missions.resume(mission=mission.id, executes=True)
+            mission = missions.resume(mission=mission.id, can_execute=True)
         if options["json"]:
             again, dropped, doubtful = (list(getattr(forked, name)) for name in ("again", "dropped", "doubtful"))
             self.show({"mission": reads.summary(mission), "again": again, "dropped": dropped, "doubtful": doubtful})
@@ -263,7 +263,7 @@ class Command(OperatorCommand):
     def _import(self, options: dict[str, Any]) -> int:
         try:
             with Path(options["file"]).open("rb") as file:
-                imported = operations.import_file(file=file, by=None, executes=True, folder=options["folder"])
+                imported = operations.import_file(file=file, by=None, can_execute=True, folder=options["folder"])
         except OSError as fault:
             raise errors.Invalid(f"The file {options['file']!r} cannot be read: {fault.strerror}.") from fault
         mission = imported.mission

@@ -68,11 +68,11 @@ class Command(OperatorCommand):
                 output.recovery_plan(plan, self.stdout)
             return {"mission": plan.mission, "happens": f"would be restored to {checkpoint.ref} and continue."}
         restored = operations.restore(
-            checkpoint=checkpoint, mission=mission, executes=True, force=options["force"], plan=plan.digest
+            checkpoint=checkpoint, mission=mission, can_execute=True, force=options["force"], plan=plan.digest
         )
         row = restored.mission
         if row.state == MissionState.PAUSED:
-            missions.resume(mission=row.id, executes=True)
+            missions.resume(mission=row.id, can_execute=True)
         outcome = "continues" if row.state == MissionState.PAUSED else f"has ended ({row.state})"
         return {"mission": row.ref, "happens": f"was restored to {checkpoint.ref} and {outcome}."}
 
@@ -96,7 +96,7 @@ class Command(OperatorCommand):
             return self._from_checkpoint(checkpoint, mission, options)
         if row.state in (MissionState.PAUSED, MissionState.PLANNED):
             if not options["dry_run"]:
-                missions.resume(mission=row.id, executes=True)
+                missions.resume(mission=row.id, can_execute=True)
             return {"mission": row.ref, "happens": "would continue." if options["dry_run"] else "continues."}
         return _describe(row)
 

@@ -55,7 +55,7 @@ class Imported:
 
 
 def import_file(
-    *, file: Readable, by: User | None, executes: bool, folder: str = "", team: Group | None = None
+    *, file: Readable, by: User | None, can_execute: bool, folder: str = "", team: Group | None = None
 ) -> Imported:
     """Create a mission from an exported file. `by` None: the host's operator imports it.
 
@@ -81,7 +81,7 @@ def import_file(
     with spooling.spool() as spool:
         with _translate_faults():
             content = _Content.read(file, spool)
-        content.require_rights(executes=executes)
+        content.require_rights(can_execute=can_execute)
         content.require_references()
         specs = [sortie.spec for sortie in content.sorties.values() if not sortie.ended]
         folders.check_prompts(specs=specs, folder=folder)
@@ -92,7 +92,7 @@ def import_file(
         )
         with locks.session(Lock.CHECKPOINTS, shared=True), spooling.stored(spool):
             mission, checkpoint = _create(
-                content, by=by, executes=executes, folder=folder, team=team, missing=len(missing)
+                content, by=by, can_execute=can_execute, folder=folder, team=team, missing=len(missing)
             )
     return Imported(mission=mission, checkpoint=checkpoint, missing=tuple(missing))
 
@@ -145,9 +145,9 @@ class _Content:
             sorties=sorties,
         )
 
-    def require_rights(self, *, executes: bool) -> None:
+    def require_rights(self, *, can_execute: bool) -> None:
         """Raise Forbidden if a sortie runs code and the importer may not. Ended sorties count: they can be retried."""
-        if not executes and any(sortie.spec.executes for sortie in self.sorties.values()):
+        if not can_execute and any(sortie.spec.runs_code for sortie in self.sorties.values()):
             raise permissions.refusal()
 
     def require_references(self) -> None:
@@ -289,7 +289,7 @@ def _kept(sortie: checking.ImportedSortie) -> dict[str, Any]:
 
 
 def _create(
-    content: _Content, *, by: User | None, executes: bool, folder: str, team: Group | None, missing: int
+    content: _Content, *, by: User | None, can_execute: bool, folder: str, team: Group | None, missing: int
 ) -> tuple[Mission, Checkpoint]:
     """Create the rows, check their digest, and capture them, all in one transaction."""
     id = ids.new()
@@ -309,7 +309,7 @@ def _create(
                 mission_lines=content.mission_lines(),
                 checkpoint=content.manifest.id,
                 live=MissionState.PLANNED,
-                executes=executes,
+                executes=can_execute,
                 origin=f"import of {content.manifest.missions[0].id} at {content.manifest.id}",
                 reason=content.reason if json.loads(content.mission_line)["state"] != "live" else "",
                 owner=by.id if by else None,

@@ -97,7 +97,7 @@ class Command(OperatorCommand):
         width = lines.columns(self.stdout)
         for user in users:
             notes = [f"in {', '.join(user['teams'])}"] if user["teams"] else []
-            notes += ["plan.execute"] if user["executes"] else []
+            notes += ["plan.execute"] if user["can_execute"] else []
             notes += [] if user["active"] else ["disabled"]
             name, role = (lines.padded(user[key], to, width=width) for key, to in (("name", 20), ("role", 6)))
             text = f"{name} {role} {'; '.join(notes)}"

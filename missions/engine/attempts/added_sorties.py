@@ -26,7 +26,7 @@ def check(*, claim: Claim, items: Sequence[Json]) -> tuple[SortieSpec, ...]:
             " LEFT JOIN missions_workspace w ON w.mission_id = m.id WHERE s.id = %s",
             [claim.id],
         )
-        defaults, inputs, executes, folder, priority, workspace = cursor.fetchone()
+        defaults, inputs, can_execute, folder, priority, workspace = cursor.fetchone()
     specs = added(
         items=items,
         existing=existing,
@@ -39,7 +39,7 @@ def check(*, claim: Claim, items: Sequence[Json]) -> tuple[SortieSpec, ...]:
         workspace=workspace,
     )
     folders.check_prompts(specs=specs, folder=folder, workspace=workspace)
-    if not executes and (code := [spec.key for spec in specs if spec.executes]):
+    if not can_execute and (code := [spec.key for spec in specs if spec.runs_code]):
         raise PlanError(
             Fault(
                 line=None,

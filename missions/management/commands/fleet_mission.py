@@ -207,7 +207,7 @@ class Command(OperatorCommand):
                 folder=mission_watch.current_folder(),
                 operator=True,
                 by=None,
-                executes=True,  # the users of this command are the fleet's operators
+                can_execute=True,  # the users of this command are the fleet's operators
                 start=options["action"] == "run",
             )
         except errors.Invalid as fault:
@@ -337,13 +337,13 @@ class Command(OperatorCommand):
             case "cancel":
                 operations.cancel(mission=mission.id, reason=options["reason"])
             case "retry" if sortie:
-                operations.retry_sortie(sortie=sortie, executes=True)
+                operations.retry_sortie(sortie=sortie, can_execute=True)
             case "retry":
-                operations.retry(mission=mission.id, executes=True)
+                operations.retry(mission=mission.id, can_execute=True)
             case "pause":
                 operations.pause(mission=mission.id, reason=options["reason"])
             case "resume":
-                operations.resume(mission=mission.id, executes=True)
+                operations.resume(mission=mission.id, can_execute=True)
         mission.refresh_from_db()
         if options["json"]:
             self.show(reads.summary(mission))

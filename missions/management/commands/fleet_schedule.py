@@ -101,13 +101,13 @@ class Command(OperatorCommand):
                 if not changes:
                     self.say("Nothing to change: name at least one setting.")
                     return 2
-                row = operations.change(schedule=row.id, executes=True, operator=True, changes=changes)
+                row = operations.change(schedule=row.id, can_execute=True, operator=True, changes=changes)
                 return self._changed(row, options, "Changed")
             case "pause":
                 row = operations.pause(schedule=row.id, reason=options["reason"])
                 return self._changed(row, options, "Paused")
             case "resume":
-                return self._changed(operations.resume(schedule=row.id, executes=True), options, "Resumed")
+                return self._changed(operations.resume(schedule=row.id, can_execute=True), options, "Resumed")
             case "run":
                 return self._run(row, options)
             case "delete":
@@ -141,7 +141,7 @@ class Command(OperatorCommand):
         return 0
 
     def _run(self, row: Schedule, options: dict[str, Any]) -> int:
-        tick = operations.run_now(schedule=row.id, executes=True)
+        tick = operations.run_now(schedule=row.id, can_execute=True)
         if options["json"]:
             self.show(schedules.tick_as_json(tick))
         elif tick.mission is None:

@@ -80,12 +80,12 @@ def create(
     return row
 
 
-def change(*, schedule: UUID, executes: bool, operator: bool = False, changes: Mapping[str, Any]) -> Schedule:
+def change(*, schedule: UUID, can_execute: bool, operator: bool = False, changes: Mapping[str, Any]) -> Schedule:
     """Change some of the fields `CHANGEABLE`. Everything is checked as for `create`.
 
     A new expression or zone applies from now on. Raises Forbidden if the changed schedule would run user-supplied code
-    and the caller may not (`executes`), or if it has the permissions of the host's operator, who alone may change what it
-    launches (`operator`); Conflict if its owner may not launch it.
+    and the caller may not (`can_execute`), or if it has the permissions of the host's operator, who alone may change
+    what it launches (`operator`); Conflict if its owner may not launch it.
     """
     if unknown := set(changes) - CHANGEABLE:
         raise ValueError(f"no such fields: {unknown}")
@@ -98,10 +98,10 @@ def change(*, schedule: UUID, executes: bool, operator: bool = False, changes: M
     for field, value in changes.items():
         setattr(row, field, value)
     row.cron = row.cron.strip()
-    with owner_refusal_as_conflict(executes=executes):
+    with owner_refusal_as_conflict(can_execute=can_execute):
         launch = _check(row)
         if changes.keys() & LAUNCH_FIELDS:
-            require_execute(launch, executes=executes)
+            require_execute(launch, can_execute=can_execute)
     with transaction.atomic(), _unique_name(row.name):
         before = _locked(schedule)
         values: dict[str, Any] = {field: getattr(row, field) for field in changes}
@@ -146,15 +146,15 @@ def pause(*, schedule: UUID, reason: str = "") -> Schedule:
     return find(schedule)
 
 
-def resume(*, schedule: UUID, executes: bool) -> Schedule:
+def resume(*, schedule: UUID, can_execute: bool) -> Schedule:
     """Resume a paused schedule. Ticks missed during the pause are not caught up.
 
     It is checked as for `create`. Raises Conflict if it is not paused, or if its owner may no longer launch it; Forbidden
     if it runs user-supplied code and the caller may not.
     """
     row = find(schedule)
-    with owner_refusal_as_conflict(executes=executes):
-        require_execute(_check(row), executes=executes)
+    with owner_refusal_as_conflict(can_execute=can_execute):
+        require_execute(_check(row), can_execute=can_execute)
     with transaction.atomic():
         row = _locked(schedule)
         if not row.paused:
@@ -188,19 +188,19 @@ def find(schedule: UUID) -> Schedule:
     return row
 
 
-def require_execute(launch: Launch, *, executes: bool) -> None:
+def require_execute(launch: Launch, *, can_execute: bool) -> None:
     """Raise Forbidden if the launch runs user-supplied code and the caller may not start it, whoever owns the schedule."""
     if not launch.template:
-        permissions.require_for_plan(plan=launch.plan, executes=executes)
+        permissions.require_for_plan(plan=launch.plan, can_execute=can_execute)
 
 
 @contextmanager
-def owner_refusal_as_conflict(*, executes: bool) -> Iterator[None]:
-    """Turn a Forbidden into a Conflict if the schedule's owner lacks the permission, and not the caller (`executes`)."""
+def owner_refusal_as_conflict(*, can_execute: bool) -> Iterator[None]:
+    """Turn a Forbidden into a Conflict if the schedule's owner lacks the permission and the caller has it."""
     try:
         yield
     except errors.Forbidden as refused:
-        if not executes:
+        if not can_execute:
             raise
         raise errors.Conflict(
             f"The owner of the schedule may not launch it. {refused.message}", hint=refused.hint

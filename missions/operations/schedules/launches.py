@@ -36,7 +36,7 @@ def prepare(schedule: Schedule, *, at: datetime) -> launching.Launch:
         folder=folder,
         by=owner,
         team=schedule.team,
-        executes=owner is None or owner.has_perm(EXECUTE),
+        can_execute=owner is None or owner.has_perm(EXECUTE),
         template=schedule.template,
         operator=schedule.operator,
     )

@@ -104,17 +104,17 @@ def launch_waiting(*, schedule: UUID, now: datetime) -> Tick | None:
     return _decide_locked(row, decide, failed_tick=lambda locked: _waiting(locked).filter(id=waiting.id).first())
 
 
-def run_now(*, schedule: UUID, executes: bool) -> Tick:
+def run_now(*, schedule: UUID, can_execute: bool) -> Tick:
     """Launch a schedule now, even a paused one, with its owner's permissions. Its next tick does not change.
 
     Its overlap policy applies, so the tick may wait. Raises Conflict if it would be skipped, or if the owner may no longer
-    launch it; Forbidden if it runs user-supplied code and the caller may not (`executes`); further errors as for
+    launch it; Forbidden if it runs user-supplied code and the caller may not (`can_execute`); further errors as for
     `editing.create`.
     """
     row = editing.find(schedule)
-    with editing.owner_refusal_as_conflict(executes=executes):
+    with editing.owner_refusal_as_conflict(can_execute=can_execute):
         launch = launches.prepare(row, at=clock.now())
-        editing.require_execute(launch, executes=executes)
+        editing.require_execute(launch, can_execute=can_execute)
     with transaction.atomic():
         locked = Schedule.objects.select_for_update(of=("self",)).filter(id=schedule, revision=row.revision).first()
         if locked is None:

@@ -18,25 +18,25 @@ from missions.states import SortieState
 from missions.workspaces import conflicts, diffs, git, merging, repositories
 
 
-def retry(*, sortie: UUID, executes: bool) -> Sortie:
+def retry(*, sortie: UUID, can_execute: bool) -> Sortie:
     """Let another attempt of the sortie resolve its conflict. This costs no try.
 
     Raises Conflict unless the sortie waits for a person; Forbidden if the caller may not start the mission's code.
     """
-    with _decision(sortie, executes=executes) as (row, _):
+    with _decision(sortie, can_execute=can_execute) as (row, _):
         _close(row, outcome=Conflict.Outcome.REWORK, how="retry")
         _continue(row, why="a person decided: another attempt resolves the conflict")
     return _read(sortie)
 
 
-def replace(*, sortie: UUID, revision: str, executes: bool) -> Sortie:
+def replace(*, sortie: UUID, revision: str, can_execute: bool) -> Sortie:
     """Take a branch, tag or commit of the user's repository as the resolved version of the sortie's change.
 
     It must merge with the branch of the mission, and is verified like any other change when it lands. Raises Invalid if
     it does not exist; Conflict if it does not merge, or as for `retry`.
     """
     row = Sortie.objects.select_related("mission").get(id=sortie)
-    permissions.require_for_mission(mission=row.mission_id, executes=executes)
+    permissions.require_for_mission(mission=row.mission_id, can_execute=can_execute)
     workspace = workspaces.find(row.mission)
     change = _conflicted(row)
     store = repositories.mirror(workspace.repository)
@@ -44,7 +44,7 @@ def replace(*, sortie: UUID, revision: str, executes: bool) -> Sortie:
     commit = repositories.fetch(workspace.repository, revision=revision, to=ref)
     base = _merge_base(workspace, commit)
     diff = diffs.between(store, base=base, commit=commit, max_bytes=0)
-    with _decision(sortie, executes=executes) as (row, change):
+    with _decision(sortie, can_execute=can_execute) as (row, change):
         Change.objects.filter(id=change.id).update(
             state=Change.State.COMMITTED,
             base=base,
@@ -64,7 +64,7 @@ def drop(*, sortie: UUID) -> Sortie:
 
     Raises Conflict as for `retry`.
     """
-    with _decision(sortie, executes=True) as (row, change):
+    with _decision(sortie, can_execute=True) as (row, change):
         Change.objects.filter(id=change.id).update(state=Change.State.KEPT)
         _close(row, outcome=Conflict.Outcome.DROPPED, how="drop", commit=change.commit)
         cancelling.cancel_sortie(sortie=sortie, reason="its change was dropped")
@@ -72,11 +72,11 @@ def drop(*, sortie: UUID) -> Sortie:
 
 
 @contextmanager
-def _decision(sortie: UUID, *, executes: bool) -> Iterator[tuple[Sortie, Change]]:
+def _decision(sortie: UUID, *, can_execute: bool) -> Iterator[tuple[Sortie, Change]]:
     """A transaction in which the sortie is locked and waits for a person to decide about the change."""
     with transaction.atomic():
         row = Sortie.objects.select_for_update(of=("self",)).select_related("mission").get(id=sortie)
-        permissions.require_for_mission(mission=row.mission_id, executes=executes)
+        permissions.require_for_mission(mission=row.mission_id, can_execute=can_execute)
         yield row, _conflicted(row)
 
 

@@ -61,7 +61,7 @@ def test_it_is_intact(checkpoint: Checkpoint) -> None:
 
 
 def test_it_is_restored_exactly_and_the_mission_goes_on(sample: Path, checkpoint: Checkpoint) -> None:
-    mission = operations.restore(checkpoint=checkpoint, executes=True).mission
+    mission = operations.restore(checkpoint=checkpoint, can_execute=True).mission
     assert digest(mission) == expected(sample)["digest"]
     ended = {"succeeded", "failed", "skipped", "cancelled"}
     states = {key: state for key, state in expected(sample)["states"].items() if state in ended}
@@ -75,12 +75,12 @@ def test_it_is_restored_exactly_and_the_mission_goes_on(sample: Path, checkpoint
 
 
 def test_it_is_forked(sample: Path, checkpoint: Checkpoint) -> None:
-    mission = operations.fork(checkpoint=checkpoint, executes=True).mission
+    mission = operations.fork(checkpoint=checkpoint, can_execute=True).mission
     assert digest(mission) == expected(sample)["digest"]
 
 
 def test_its_export_is_imported(sample: Path, checkpoint: Checkpoint) -> None:
     file = io.BytesIO((sample / "exported").read_bytes())
-    imported = operations.import_file(file=file, by=None, executes=True)
+    imported = operations.import_file(file=file, by=None, can_execute=True)
     assert digest(imported.mission) == expected(sample)["digest"]
     assert imported.missing == ()

@@ -32,8 +32,8 @@ from tests.support.checkpoints import DIAMOND, digest, manifest
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def imported(data: bytes, *, by: User | None = None, executes: bool = True, folder: str = "") -> Imported:
-    return operations.import_file(file=io.BytesIO(data), by=by, executes=executes, folder=folder)
+def imported(data: bytes, *, by: User | None = None, can_execute: bool = True, folder: str = "") -> Imported:
+    return operations.import_file(file=io.BytesIO(data), by=by, can_execute=can_execute, folder=folder)
 
 
 def saved_digest(checkpoint: Checkpoint) -> str:
@@ -70,7 +70,7 @@ def test_a_mission_that_was_live_is_planned_and_runs_to_its_end(engine: Engine) 
     assert digest(arrived) == saved_digest(checkpoint)
     fleet.beat()
     assert fleet.states(arrived.id)["top"] == "ready"
-    missions.resume(mission=arrived.id, executes=True)
+    missions.resume(mission=arrived.id, can_execute=True)
     assert fleet.run_to_end(engine, arrived) == "succeeded"
 
 
@@ -115,7 +115,7 @@ def test_an_exported_fork_can_be_imported(engine: Engine) -> None:
     mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
     fleet.run_to_end(engine, mission)
     forked = operations.fork(
-        checkpoint=operations.capture(missions=[mission.id]), sorties=["adder"], executes=True
+        checkpoint=operations.capture(missions=[mission.id]), sorties=["adder"], can_execute=True
     ).mission
     checkpoint = operations.capture(missions=[forked.id])
     assert digest(imported(archives.exported(checkpoint)).mission) == saved_digest(checkpoint)
@@ -124,7 +124,7 @@ def test_an_exported_fork_can_be_imported(engine: Engine) -> None:
 def test_a_mission_whose_tolerated_failure_is_retried_can_be_moved(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     fleet.run_to_end(engine, mission)
-    missions.retry_sortie(sortie=mission.sorties.get(key="right").id, executes=True)
+    missions.retry_sortie(sortie=mission.sorties.get(key="right").id, can_execute=True)
     checkpoint = operations.capture(missions=[mission.id])
     assert digest(imported(archives.exported(checkpoint)).mission) == saved_digest(checkpoint)
 
@@ -139,7 +139,7 @@ def test_a_mission_that_ended_badly_arrives_with_its_reasons(engine: Engine, end
     arrived = imported(archives.exported(checkpoint)).mission
     assert (arrived.state, digest(arrived)) == (end, saved_digest(checkpoint))
     assert arrived.reason == Mission.objects.get(id=mission.id).reason
-    missions.retry(mission=arrived.id, executes=True)
+    missions.retry(mission=arrived.id, can_execute=True)
     assert fleet.run_to_end(engine, arrived) == "failed"
 
 
@@ -234,14 +234,14 @@ def test_it_belongs_to_the_importer_and_starts_from_the_importers_folder(tmp_pat
     ann.groups.add(team)
     data = archives.exported(operations.capture(missions=[mission.id]))
     arrived = operations.import_file(
-        file=io.BytesIO(data), by=ann, executes=True, folder=str(tmp_path / "mine"), team=team
+        file=io.BytesIO(data), by=ann, can_execute=True, folder=str(tmp_path / "mine"), team=team
     )
     row = arrived.mission
     assert (row.created_by, row.team, row.template, row.executes) == (ann, team, "", True)
     assert (row.folder, row.readable) == (str(tmp_path / "mine"), [])
     assert (arrived.checkpoint.created_by, arrived.checkpoint.owner, arrived.checkpoint.trigger) == (ann, ann, "import")
     assert digest(row) == saved_digest(arrived.checkpoint)
-    operations.restore(checkpoint=arrived.checkpoint, executes=True)
+    operations.restore(checkpoint=arrived.checkpoint, can_execute=True)
     row.refresh_from_db()
     assert (row.folder, row.readable) == (str(tmp_path / "mine"), [])
 

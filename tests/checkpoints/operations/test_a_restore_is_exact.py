@@ -41,7 +41,7 @@ def test_a_mission_that_ran_to_its_end_is_put_back_to_its_start_and_runs_again(e
     restored = restore(start)
     assert (restored.mission.state, digest(mission)) == ("paused", saved_digest(start))
     assert fleet.states(mission.id) == {"top": "ready", "left": "pending", "right": "pending", "bottom": "pending"}
-    missions.resume(mission=mission.id, executes=True)
+    missions.resume(mission=mission.id, can_execute=True)
     assert fleet.run_to_end(engine, mission) == "succeeded"
     assert Sortie.objects.get(mission=mission, key="top").attempt == 2
 
@@ -71,7 +71,7 @@ def test_back_forward_and_back_again_give_dependents_the_right_results(engine: E
             " WHERE s.id = b.sortie_id AND s.key = 'a' AND s.mission_id = %s",
             [mission.id],
         )
-    missions.resume(mission=mission.id, executes=True)
+    missions.resume(mission=mission.id, can_execute=True)
     fleet.run_to_end(engine, mission)
     second = operations.capture(missions=[mission.id])
     assert reads.last_result(mission) == 2
@@ -182,7 +182,7 @@ def test_the_owner_needs_plan_execute_to_restore_code() -> None:
     mission = fleet.launch({"one": {"run": "true"}})
     checkpoint = operations.capture(missions=[mission.id])
     with pytest.raises(errors.Forbidden):
-        operations.restore(checkpoint=checkpoint, executes=False)
+        operations.restore(checkpoint=checkpoint, can_execute=False)
 
 
 def test_a_mission_that_is_being_cancelled_is_not_restored() -> None:

@@ -48,10 +48,10 @@ def test_a_restore_on_a_full_disk_changes_nothing(engine: Engine, after: int) ->
     fleet.run_to_end(engine, mission)
     ended = digest(mission)
     with full_disk(after), pytest.raises(errors.Unavailable, match=r"could not be written: File too large"):
-        operations.restore(checkpoint=start, executes=True)
+        operations.restore(checkpoint=start, can_execute=True)
     assert (digest(mission), fleet.state(mission.id)) == (ended, "succeeded")
     assert list(Checkpoint.objects.all()) == [start]
-    operations.restore(checkpoint=start, executes=True)
+    operations.restore(checkpoint=start, can_execute=True)
     assert operations.verify(checkpoints=Checkpoint.objects.all()) == []
 
 
@@ -92,7 +92,7 @@ def test_after_a_clock_step_a_new_capture_is_still_the_newest(engine: Engine) ->
     assert list(Checkpoint.objects.order_by("-id")) == [third, second, ahead]
     assert (second.parent, third.parent) == (ahead.id, second.id)
     assert manifest(third).missions[0].digest == digest(mission)
-    safety = operations.restore(checkpoint=ahead, executes=True).safety
+    safety = operations.restore(checkpoint=ahead, can_execute=True).safety
     assert safety == Checkpoint.objects.order_by("-id").first()
 
 

@@ -41,7 +41,7 @@ def results(mission: Mission) -> dict[str, object]:
 
 def test_a_fork_without_changes_has_the_same_digest(engine: Engine) -> None:
     _, checkpoint = ended_mission(engine)
-    forked = operations.fork(checkpoint=checkpoint, executes=True).mission
+    forked = operations.fork(checkpoint=checkpoint, can_execute=True).mission
     (entry,) = manifest(checkpoint).missions
     assert digest(forked) == entry.digest
     assert (forked.state, forked.origin) == ("succeeded", f"fork of {entry.id} at {checkpoint.ref}")
@@ -49,12 +49,14 @@ def test_a_fork_without_changes_has_the_same_digest(engine: Engine) -> None:
 
 def test_the_chosen_sortie_and_everything_downstream_run_again(engine: Engine) -> None:
     origin, checkpoint = ended_mission(engine)
-    forked = operations.fork(checkpoint=checkpoint, sorties=["b"], params={"word": "new"}, name="Again", executes=True)
+    forked = operations.fork(
+        checkpoint=checkpoint, sorties=["b"], params={"word": "new"}, name="Again", can_execute=True
+    )
     assert (forked.again, forked.dropped, forked.doubtful) == (("b", "c"), (), ("apart",))
     mission = forked.mission
     assert (mission.name, mission.state) == ("Again", "planned")
     assert fleet.states(mission.id) == {"a": "succeeded", "b": "ready", "c": "pending", "apart": "succeeded"}
-    missions.resume(mission=mission.id, executes=True)
+    missions.resume(mission=mission.id, can_execute=True)
     assert fleet.run_to_end(engine, mission) == "succeeded"
     assert results(mission) == {"a": 1, "b": "new", "c": "new", "apart": "old"}
     assert results(origin) == {"a": 1, "b": "old", "c": "old", "apart": "old"}
@@ -63,8 +65,8 @@ def test_the_chosen_sortie_and_everything_downstream_run_again(engine: Engine) -
 def test_an_edited_sortie_runs_again_as_it_was_edited(engine: Engine) -> None:
     _, checkpoint = ended_mission(engine)
     edit = "sorties:\n  b: {agent: backend, driver: scripted, needs: [a], with: {result: edited}}\n"
-    forked = operations.fork(checkpoint=checkpoint, edit=edit, executes=True)
-    missions.resume(mission=forked.mission.id, executes=True)
+    forked = operations.fork(checkpoint=checkpoint, edit=edit, can_execute=True)
+    missions.resume(mission=forked.mission.id, can_execute=True)
     fleet.run_to_end(engine, forked.mission)
     assert results(forked.mission)["c"] == "edited"
 
@@ -74,9 +76,9 @@ def test_sorties_that_a_repeated_sortie_had_added_are_dropped_and_added_again(en
     mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
     fleet.run_to_end(engine, mission)
     checkpoint = operations.capture(missions=[mission.id])
-    forked = operations.fork(checkpoint=checkpoint, sorties=["adder"], executes=True)
+    forked = operations.fork(checkpoint=checkpoint, sorties=["adder"], can_execute=True)
     assert (forked.again, forked.dropped) == (("adder", "later"), ("extra",))
-    missions.resume(mission=forked.mission.id, executes=True)
+    missions.resume(mission=forked.mission.id, can_execute=True)
     fleet.run_to_end(engine, forked.mission)
     assert set(fleet.states(forked.mission.id)) == {"adder", "extra", "later"}
 
@@ -84,14 +86,14 @@ def test_sorties_that_a_repeated_sortie_had_added_are_dropped_and_added_again(en
 def test_a_mission_that_still_runs_can_be_forked(engine: Engine) -> None:
     mission = fleet.launch(CHAIN, inputs=INPUTS)
     checkpoint = operations.capture(missions=[mission.id])
-    forked = operations.fork(checkpoint=checkpoint, executes=True).mission
+    forked = operations.fork(checkpoint=checkpoint, can_execute=True).mission
     assert forked.state == "planned"
     assert digest(forked) == digest(mission)
 
 
 def test_the_origin_is_shown_with_the_mission(engine: Engine) -> None:
     mission, checkpoint = ended_mission(engine)
-    forked = operations.fork(checkpoint=checkpoint, sorties=["c"], executes=True).mission
+    forked = operations.fork(checkpoint=checkpoint, sorties=["c"], can_execute=True).mission
     assert reads.summary(forked)["origin"] == f"fork of {mission.ref} at {checkpoint.ref}, from c"
 
 
@@ -110,11 +112,11 @@ def test_a_fork_with_invalid_arguments_creates_nothing(
 ) -> None:
     _, checkpoint = ended_mission(engine)
     with pytest.raises(error):
-        operations.fork(checkpoint=checkpoint, executes=True, **arguments)  # type: ignore[arg-type]
+        operations.fork(checkpoint=checkpoint, can_execute=True, **arguments)  # type: ignore[arg-type]
     assert Mission.objects.count() == 1
 
 
 def test_a_fork_of_code_needs_plan_execute(engine: Engine) -> None:
     _, checkpoint = ended_mission(engine)
     with pytest.raises(errors.Forbidden):
-        operations.fork(checkpoint=checkpoint, executes=False)
+        operations.fork(checkpoint=checkpoint, can_execute=False)

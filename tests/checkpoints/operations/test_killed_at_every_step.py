@@ -55,7 +55,7 @@ def test_a_killed_restore_changes_everything_or_nothing(engine: Engine) -> None:
     (entry,) = manifest(start).missions
     kills = 0
     for _ in killing.at_each_step(
-        lambda: operations.restore(checkpoint=start, executes=True), folder=settings.FLEET_CHECKPOINTS
+        lambda: operations.restore(checkpoint=start, can_execute=True), folder=settings.FLEET_CHECKPOINTS
     ):
         kills += 1
         if digest(mission) != ended:  # the transaction was committed, and only what follows it was not reached
@@ -63,7 +63,7 @@ def test_a_killed_restore_changes_everything_or_nothing(engine: Engine) -> None:
             break
     assert kills > 20
     assert digest(mission) in (ended, entry.digest)
-    operations.restore(checkpoint=start, executes=True)
+    operations.restore(checkpoint=start, can_execute=True)
     assert digest(mission) == entry.digest
     assert intact()
 
@@ -101,9 +101,9 @@ def test_a_killed_export_leaves_a_file_that_no_import_accepts(engine: Engine, tm
         kills += 1
         if path.exists():
             with path.open("rb") as file, pytest.raises(errors.Invalid, match="incomplete"):
-                operations.import_file(file=file, by=None, executes=True)
+                operations.import_file(file=file, by=None, can_execute=True)
             path.unlink()
     assert kills >= 3
     assert intact()
     with path.open("rb") as file:
-        assert digest(operations.import_file(file=file, by=None, executes=True).mission) == digest(mission)
+        assert digest(operations.import_file(file=file, by=None, can_execute=True).mission) == digest(mission)

@@ -81,7 +81,7 @@ class World:
         self._on_any_sortie(draw, lambda row: missions.cancel_sortie(sortie=row.id, reason="no"))
 
     def retry_sortie(self, draw: Callable[..., Any]) -> None:
-        self._on_any_sortie(draw, lambda row: missions.retry_sortie(sortie=row.id, executes=True))
+        self._on_any_sortie(draw, lambda row: missions.retry_sortie(sortie=row.id, can_execute=True))
 
     def _on_any_sortie(self, draw: Callable[..., Any], act: Callable[[Sortie], object]) -> None:
         rows = list(Sortie.objects.filter(mission=self.mission).order_by("key"))
@@ -95,7 +95,7 @@ class World:
         if row.state == "running":
             missions.pause(mission=row.id)
         elif row.state == "paused":
-            missions.resume(mission=row.id, executes=True)
+            missions.resume(mission=row.id, can_execute=True)
 
     def prioritise(self, draw: Callable[..., Any]) -> None:
         try:
@@ -114,7 +114,7 @@ class World:
             return
         checkpoint, digest = self.captured[draw(st.integers(0, 19)) % len(self.captured)]
         before = self.digest()
-        safety = operations.restore(checkpoint=checkpoint, executes=True).safety
+        safety = operations.restore(checkpoint=checkpoint, can_execute=True).safety
         assert self.digest() == digest
         assert safety is not None
         self.captured.append((safety, before))
@@ -123,7 +123,7 @@ class World:
         if not self.captured:
             return
         checkpoint, digest = self.captured[-1]
-        forked = operations.fork(checkpoint=checkpoint, executes=True).mission
+        forked = operations.fork(checkpoint=checkpoint, can_execute=True).mission
         with reading.snapshot():
             assert reading.mission(forked.id).entry({}).digest == digest
 
@@ -151,7 +151,7 @@ def test_every_checkpoint_puts_its_mission_back_exactly(data: st.DataObject, eng
     world.capture(data.draw)
     world.restore(data.draw)
     if Mission.objects.get(id=world.mission.id).state == "paused":
-        missions.resume(mission=world.mission.id, executes=True)
+        missions.resume(mission=world.mission.id, can_execute=True)
     # Sorties that a restore created again wait for the duration of a lease, which would take too long here.
     Sortie.objects.filter(mission=world.mission.id, state="waiting").update(wake_at=Now())
     for _ in range(40):

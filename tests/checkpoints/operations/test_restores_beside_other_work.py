@@ -36,7 +36,7 @@ def test_two_restores_at_once_leave_the_state_of_one_of_them(engine: Engine) -> 
     def restore(checkpoint: Checkpoint) -> str:
         try:
             for _ in range(3):
-                operations.restore(checkpoint=checkpoint, executes=True)
+                operations.restore(checkpoint=checkpoint, can_execute=True)
             return "restored"
         except errors.Conflict as fault:
             return str(fault)
@@ -65,7 +65,7 @@ def test_the_capture_after_a_restore_contains_what_the_restore_changed(engine: E
     thread = threading.Thread(target=commit)
     thread.start()
     try:
-        operations.restore(checkpoint=start, executes=True)
+        operations.restore(checkpoint=start, can_execute=True)
     finally:
         ending.set()
         thread.join(10)
@@ -100,14 +100,14 @@ def test_agents_settle_and_add_sorties_throughout_restores() -> None:
         for number in range(6):
             Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
             checkpoint = checkpoints[number * 7 % len(checkpoints)]
-            restored = operations.restore(checkpoint=checkpoint, executes=True)  # proves itself before it commits
+            restored = operations.restore(checkpoint=checkpoint, can_execute=True)  # proves itself before it commits
             assert restored.safety is not None
             checkpoints.append(restored.safety)
             if restored.mission.state == "paused":
-                missions.resume(mission=mission.id, executes=True)
+                missions.resume(mission=mission.id, can_execute=True)
             checkpoints.append(operations.capture(missions=[mission.id]))
-        operations.restore(checkpoint=start, executes=True)
-        missions.resume(mission=mission.id, executes=True)
+        operations.restore(checkpoint=start, can_execute=True)
+        missions.resume(mission=mission.id, can_execute=True)
 
         def ended() -> bool:
             Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())

@@ -124,7 +124,7 @@ def test_a_mission_whose_rows_were_removed_comes_back() -> None:
     before = digest(mission)
     cleaning.remove(missions=[mission.id])
     assert not Mission.objects.filter(id=mission.id).exists()
-    operations.restore(checkpoint=ended, executes=True)
+    operations.restore(checkpoint=ended, can_execute=True)
     assert (Mission.objects.get(id=mission.id).state, digest(mission)) == ("failed", before)
-    operations.restore(checkpoint=checkpoints[0], executes=True)
+    operations.restore(checkpoint=checkpoints[0], can_execute=True)
     assert Mission.objects.get(id=mission.id).state == "paused"

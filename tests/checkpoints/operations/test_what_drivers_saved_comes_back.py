@@ -83,7 +83,7 @@ def test_a_fork_starts_from_the_beginning(tmp_path: Any) -> None:
         {"one": {"run": 'if test -f "$FLEET_RESUME"; then echo 1; else echo 0; fi > "$FLEET_RESULT"'}}
     )
     with_attempts(mission, {"step": 7})
-    forked = operations.fork(checkpoint=operations.capture(missions=[mission.id]), executes=True).mission
+    forked = operations.fork(checkpoint=operations.capture(missions=[mission.id]), can_execute=True).mission
     assert result_of_next_attempt(forked) == 0
 
 

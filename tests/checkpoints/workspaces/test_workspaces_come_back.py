@@ -164,9 +164,9 @@ def test_a_fork_has_a_branch_of_its_own_at_the_tip_of_the_checkpoint(project: Re
     checkpoint = operations.capture(missions=[mission.id])
     branch = repository.branch(mission)
     end = branch.tip
-    exact = operations.fork(checkpoint=checkpoint, executes=True).mission
+    exact = operations.fork(checkpoint=checkpoint, can_execute=True).mission
     assert digest(exact) == digest(mission)
-    forked = operations.fork(checkpoint=checkpoint, sorties=["second"], executes=True).mission
+    forked = operations.fork(checkpoint=checkpoint, sorties=["second"], can_execute=True).mission
     own = repository.branch(forked)
     assert (own.tip, own.name) == (end, f"fleet/{forked.ref}")
     Sortie.objects.filter(mission=forked, key="second").update(state="ready")
@@ -204,7 +204,7 @@ def test_a_restore_is_refused_if_the_mirror_lacks_its_commits(project: Repositor
     checkpoint = operations.capture(missions=[mission.id])
     branch.mirror.rename(branch.mirror.with_suffix(".gone"))
     with pytest.raises(errors.Conflict, match="lacks 1 commit"):
-        operations.restore(checkpoint=checkpoint, executes=True, force=True)
+        operations.restore(checkpoint=checkpoint, can_execute=True, force=True)
     branch.mirror.with_suffix(".gone").rename(branch.mirror)
 
 
@@ -217,7 +217,7 @@ def test_a_shared_branch_moves_back_only_with_force(project: Repository, engine:
     with pytest.raises(errors.Conflict, match="shared"):
         restore(start)
     fleet.run_to_end(engine, other)
-    operations.restore(checkpoint=start, executes=True, force=True)
+    operations.restore(checkpoint=start, can_execute=True, force=True)
     assert repository.branch(mission).subjects() == []
 
 
@@ -230,7 +230,7 @@ def test_a_branch_of_another_users_mission_does_not_move_back(project: Repositor
     end = repository.branch(mission).tip
     fleet.launch({"third": {"run": "true"}}, **plan)
     with pytest.raises(errors.Conflict, match="another user's mission"):
-        operations.restore(checkpoint=start, executes=True, force=True)
+        operations.restore(checkpoint=start, can_execute=True, force=True)
     assert repository.branch(mission).tip == end
 
 

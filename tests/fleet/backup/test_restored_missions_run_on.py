@@ -117,12 +117,12 @@ def test_a_retried_sortie_is_fenced_too(idle: Installation) -> None:
     missions.cancel(mission=mission.id)
     fleet.beat()
     made = backup.create(folder=idle.folder).backup
-    missions.retry(mission=mission.id, executes=True)
+    missions.retry(mission=mission.id, can_execute=True)
     fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").exists())
     (zombie,) = claim(agent)
     restore(made)
     assert fleet.states(mission.id) == {"a": "cancelled"}
-    missions.retry(mission=mission.id, executes=True)
+    missions.retry(mission=mission.id, can_execute=True)
     fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").exists())
     (again,) = claim(party())
     assert settle(agent, [zombie]) == set()

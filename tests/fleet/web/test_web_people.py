@@ -44,7 +44,8 @@ def test_a_user_who_is_no_longer_a_superuser_is_no_admin_and_it_is_recorded(ann:
     assert operations.serialize_user(User.objects.get(pk=ann.pk))["role"] == Role.USER
     assert last_entry() == {
         "actor": "user:boss", "subject": "user:ann",
-        "before": {"role": "admin", "executes": True, "teams": []}, "after": {"role": "user", "executes": False, "teams": ["web"]},
+        "before": {"role": "admin", "can_execute": True, "teams": []},
+        "after": {"role": "user", "can_execute": False, "teams": ["web"]},
     }  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def test_no_password_is_recorded(ann: User) -> None:
     gone = last_entry("user.deleted")["before"]
     assert gone == {
         "name": "ann", "first_name": "", "last_name": "", "email": "",
-        "role": "admin", "active": True, "executes": True, "teams": [],
+        "role": "admin", "active": True, "can_execute": True, "teams": [],
     }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def test_launches_skips_failures_and_lateness_are_counted(client: Client) -> Non
     schedules.drain()  # launched, for some that were missed
     schedules.due(schedule)
     schedules.drain()  # skipped: the mission runs
-    failing = schedules.create("failing", owner=api.person("ann", executes=True).user)
+    failing = schedules.create("failing", owner=api.person("ann", can_execute=True).user)
     User.objects.update(is_active=False)
     schedules.due(failing)
     schedules.drain()
@@ -47,7 +47,7 @@ def test_launches_skips_failures_and_lateness_are_counted(client: Client) -> Non
 
 
 def test_an_alert_is_raised_after_several_failures_in_a_row_and_only_then() -> None:
-    schedule = schedules.create(owner=api.person("ann", executes=True).user)
+    schedule = schedules.create(owner=api.person("ann", can_execute=True).user)
     User.objects.update(is_active=False)
     for number in range(settings.FLEET_ALERT_SCHEDULE_FAILURES):
         assert not Alert.objects.filter(rule="schedule_failing").exists(), number

@@ -77,7 +77,7 @@ def test_a_reopened_sortie_is_counted_again() -> None:
     engine = fleet.engine()
     mission = fleet.launch({"a": {"with": {"fail": "no"}}})
     fleet.run_to_end(engine, mission)
-    operations.retry(mission=mission.id, executes=True)
+    operations.retry(mission=mission.id, can_execute=True)
     fleet.run_to_end(engine, mission)
     engine.stop(within_s=5)
     counters.fold()

@@ -86,9 +86,9 @@ def test_even_without_leases_a_tick_is_launched_once() -> None:
 
 def test_a_waiting_tick_is_launched_once() -> None:
     schedule = schedules.create(cron="0 0 1 1 *", overlap="queue")
-    first = operations.run_now(schedule=schedule.id, executes=True).mission
+    first = operations.run_now(schedule=schedule.id, can_execute=True).mission
     assert first is not None
-    assert operations.run_now(schedule=schedule.id, executes=True).outcome == "waiting"
+    assert operations.run_now(schedule=schedule.id, can_execute=True).outcome == "waiting"
     schedules.end(first)
     now = Tick.objects.get(outcome="waiting").at
     in_threads(*6 * [lambda: operations.launch_waiting(schedule=schedule.id, now=now)])
@@ -101,7 +101,7 @@ def test_a_request_at_the_moment_of_a_tick_affects_neither_launch() -> None:
 
     def request() -> None:
         with suppress(errors.Conflict):  # it was launched at exactly this moment
-            operations.run_now(schedule=schedule.id, executes=True)
+            operations.run_now(schedule=schedule.id, can_execute=True)
 
     in_threads(request, schedules.drain, request, schedules.drain)
     schedules.drain()
@@ -115,9 +115,9 @@ def test_a_request_at_the_moment_of_a_tick_affects_neither_launch() -> None:
 def test_a_tick_of_a_control_loop_that_is_killed_at_any_step_is_launched_once_by_another(overlap: str) -> None:
     schedule = schedules.create(cron="0 0 1 1 *", overlap=overlap)
     if overlap == "queue":  # the tick waits already, and its mission's end makes it due
-        earlier = operations.run_now(schedule=schedule.id, executes=True).mission
+        earlier = operations.run_now(schedule=schedule.id, can_execute=True).mission
         assert earlier is not None
-        operations.run_now(schedule=schedule.id, executes=True)
+        operations.run_now(schedule=schedule.id, can_execute=True)
         schedules.end(earlier)
     else:
         schedules.due(schedule)
@@ -134,7 +134,7 @@ def test_a_tick_of_a_control_loop_that_is_killed_at_any_step_is_launched_once_by
         assert Mission.objects.count() == expected
         launched_by_the_killed += before == expected
         if overlap == "queue":
-            operations.run_now(schedule=schedule.id, executes=True)
+            operations.run_now(schedule=schedule.id, can_execute=True)
             schedules.end(*Mission.objects.exclude(state="succeeded"))
         else:
             schedules.due(schedule)

@@ -32,7 +32,7 @@ def lose_lease(lease: external_agents.Lease) -> None:
 
 def pause_and_resume(mission: Mission) -> None:
     operations.pause(mission=mission.id)
-    operations.resume(mission=mission.id, executes=True)
+    operations.resume(mission=mission.id, can_execute=True)
     admission.admit()
 
 

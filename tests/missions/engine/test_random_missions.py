@@ -51,11 +51,11 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 KEYS = {"narrow": 1, "wide": 2}
 ORDERS: dict[str, Callable[..., object]] = {
     "pause": operations.pause,
-    "resume": partial(operations.resume, executes=True),
+    "resume": partial(operations.resume, can_execute=True),
     "cancel": operations.cancel,
-    "retry": partial(operations.retry, executes=True),
+    "retry": partial(operations.retry, can_execute=True),
     "cancel_sortie": operations.cancel_sortie,
-    "retry_sortie": partial(operations.retry_sortie, executes=True),
+    "retry_sortie": partial(operations.retry_sortie, can_execute=True),
 }
 FAR = "2100-01-01T00:00:00+00:00"
 
@@ -242,7 +242,7 @@ class Missions(RuleBasedStateMachine):
         """Left in peace, every mission ends."""
         for _ in range(60):
             for mission in Mission.objects.filter(id__in=self.missions, state="paused"):
-                operations.resume(mission=mission.id, executes=True)
+                operations.resume(mission=mission.id, can_execute=True)
             self._expire(agent=None)  # what was cancelled just when it was handed back is nobody's
             duties.rescue()
             duties.sweep()

@@ -39,7 +39,7 @@ def test_a_schedule_is_created_with_the_operators_rights_in_the_current_folder(p
 
 
 def test_a_schedule_can_have_the_rights_of_a_user(plan: str) -> None:
-    ann = api.person("ann", executes=True).user
+    ann = api.person("ann", can_execute=True).user
     assert created(plan, "--owner", "ann", "--json").json["owner"] == "ann"
     assert (Schedule.objects.get().owner, Schedule.objects.get().operator) == (ann, False)
     assert created(plan, "--owner", "nobody", name="other").code == 1
@@ -117,7 +117,7 @@ def test_a_plan_is_replaced(plan: str, tmp_path: Path) -> None:
 
 
 def test_a_name_that_two_users_have_must_be_an_id(plan: str) -> None:
-    api.person("ann", executes=True)
+    api.person("ann", can_execute=True)
     created(plan)
     created(plan, "--owner", "ann")
     done = schedule("show", "nightly")

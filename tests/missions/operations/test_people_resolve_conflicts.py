@@ -43,7 +43,7 @@ def resolved_version(project: Repository, mission: Mission, *, text: str = "one\
 
 def test_another_attempt_resolves_it(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
-    row = resolving.retry(sortie=late(mission).id, executes=True)
+    row = resolving.retry(sortie=late(mission).id, can_execute=True)
     assert (row.state, row.waits_on, row.waits_for) == ("ready", "", "")
     assert conflicting.run(mission) == "succeeded"
     assert repository.branch(mission).read("app.py") == "one\nboth\nthree\n"
@@ -56,7 +56,7 @@ def test_another_attempt_resolves_it(project: Repository) -> None:
 def test_the_version_of_a_person_lands(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     revision = resolved_version(project, mission)
-    resolving.replace(sortie=late(mission).id, revision=revision, executes=True)
+    resolving.replace(sortie=late(mission).id, revision=revision, can_execute=True)
     assert conflicting.run(mission) == "succeeded"
     branch = repository.branch(mission)
     assert branch.read("app.py") == "one\nby a person\nthree\n"
@@ -72,7 +72,7 @@ def test_the_version_of_a_person_is_verified(project: Repository) -> None:
         verify="! grep -q person app.py"
     )
     revision = resolved_version(project, mission)
-    resolving.replace(sortie=late(mission).id, revision=revision, executes=True)
+    resolving.replace(sortie=late(mission).id, revision=revision, can_execute=True)
     assert conflicting.run(mission) == "failed"
     assert repository.branch(mission).read("app.py") == "one\nearly\nthree\n"
 
@@ -91,7 +91,7 @@ def test_a_dropped_change_cancels_the_sortie_and_skips_its_dependents(project: R
 def test_a_decision_is_audited_and_has_an_event(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     row = late(mission)
-    resolving.retry(sortie=row.id, executes=True)
+    resolving.retry(sortie=row.id, can_execute=True)
     facts = {"how": "retry", "outcome": "rework"}
     assert Entry.objects.get(kind="sortie.resolve", subject=row.ref).after == facts
     assert Event.objects.get(kind="sortie.resolved", subject=row.id).data == facts
@@ -103,7 +103,7 @@ def test_a_version_that_conflicts_too_is_refused_and_nothing_changes(project: Re
     project.commit({"app.py": "one\nby a person\nthree\n"})
     project.git("switch", "--quiet", "main")
     with pytest.raises(errors.Conflict, match=r"conflicts with fleet/msn_\w+ too, in app\.py"):
-        resolving.replace(sortie=late(mission).id, revision="mine", executes=True)
+        resolving.replace(sortie=late(mission).id, revision="mine", can_execute=True)
     assert Change.objects.get(sortie=late(mission)).state == "conflicted"
     assert late(mission).waits_on == "person"
 
@@ -112,15 +112,15 @@ def test_a_version_that_conflicts_too_is_refused_and_nothing_changes(project: Re
 def test_a_version_that_does_not_exist_is_refused(project: Repository, revision: str) -> None:
     mission = conflicting.waiting_for_a_person(project)
     with pytest.raises(errors.Invalid, match="is not a branch, tag or commit"):
-        resolving.replace(sortie=late(mission).id, revision=revision, executes=True)
+        resolving.replace(sortie=late(mission).id, revision=revision, can_execute=True)
 
 
 def test_a_sortie_without_a_conflict_has_nothing_to_resolve(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     early = Sortie.objects.get(mission=mission, key="early")
     for resolve in (
-        lambda: resolving.retry(sortie=early.id, executes=True),
-        lambda: resolving.replace(sortie=early.id, revision="main", executes=True),
+        lambda: resolving.retry(sortie=early.id, can_execute=True),
+        lambda: resolving.replace(sortie=early.id, revision="main", can_execute=True),
         lambda: resolving.drop(sortie=early.id),
     ):
         with pytest.raises(errors.Conflict, match="early does not wait for a person"):
@@ -131,14 +131,16 @@ def test_only_the_first_of_two_decisions_counts(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     resolving.drop(sortie=late(mission).id)
     with pytest.raises(errors.Conflict, match="it is cancelled"):
-        resolving.retry(sortie=late(mission).id, executes=True)
+        resolving.retry(sortie=late(mission).id, can_execute=True)
 
 
 def test_another_attempt_needs_the_permission_to_run_code(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     for resolve in (
-        lambda: resolving.retry(sortie=late(mission).id, executes=False),
-        lambda: resolving.replace(sortie=late(mission).id, revision=resolved_version(project, mission), executes=False),
+        lambda: resolving.retry(sortie=late(mission).id, can_execute=False),
+        lambda: resolving.replace(
+            sortie=late(mission).id, revision=resolved_version(project, mission), can_execute=False
+        ),
     ):
         with pytest.raises(errors.Forbidden):
             resolve()

@@ -45,7 +45,7 @@ def launch(
     )
     loaded = plan.load(text=text, context=plan_context.current())
     return operations.launch(
-        plan=loaded, text=text, params={}, folder="", by=by, executes=True, operator=operator, template=template
+        plan=loaded, text=text, params={}, folder="", by=by, can_execute=True, operator=operator, template=template
     )
 
 

@@ -110,9 +110,9 @@ def test_a_mission_whose_work_was_discarded_is_not_retried(project: Repository) 
     mission = conflicting.landed(project, run_="echo new > new.txt; exit 1")
     discarding.discard(mission=mission.id)
     with pytest.raises(errors.Conflict, match="discarded"):
-        operations.retry(mission=mission.id, executes=True)
+        operations.retry(mission=mission.id, can_execute=True)
     with pytest.raises(errors.Conflict, match="discarded"):
-        operations.retry_sortie(sortie=Sortie.objects.get(mission=mission).id, executes=True)
+        operations.retry_sortie(sortie=Sortie.objects.get(mission=mission).id, can_execute=True)
 
 
 # ── Retention of missions ────────────────────────────────────────────────────────────────────────────────────────────

@@ -45,7 +45,9 @@ FAILED = {
 def test_every_key_does_what_the_docs_say() -> None:
     read = plan.load(text=PLAN, context=plan_context.current())
     values = {"who": WHO, "top": "4", "tags": '["t", 1]'}
-    mission = operations.launch(plan=read, text=PLAN, params=values, folder="", by=None, executes=True, operator=True)
+    mission = operations.launch(
+        plan=read, text=PLAN, params=values, folder="", by=None, can_execute=True, operator=True
+    )
     engine = fleet.engine(slots=4)
     try:
         assert fleet.run_to_end(engine, mission) == "failed"

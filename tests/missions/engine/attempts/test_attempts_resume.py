@@ -141,7 +141,7 @@ def test_a_retry_by_a_user_gets_it_too(engine: Engine) -> None:
     save = """printf '{"n": 1}' > $FLEET_RESUME; exit 1"""
     mission = fleet.launch({"one": {**steps(first=save, second=SHOW), "retry": {"max_attempts": 1}}})
     assert fleet.run_to_end(engine, mission) == "failed"
-    operations.retry(mission=mission.id, executes=True)
+    operations.retry(mission=mission.id, can_execute=True)
     assert fleet.run_to_end(engine, mission) == "succeeded"
     assert result(mission) == {"n": 1}
 

@@ -35,7 +35,7 @@ def test_an_ended_mission_can_be_retried_but_not_resumed(engine: Engine) -> None
     mission = fleet.launch({"bad": {"with": {"fail": "no"}}})
     fleet.run_to_end(engine, mission)
     with pytest.raises(errors.Conflict, match="Retry it"):
-        operations.resume(mission=mission.id, executes=True)
+        operations.resume(mission=mission.id, can_execute=True)
     assert fleet.state(mission.id) == "failed"
 
 
@@ -44,7 +44,7 @@ def test_a_paused_mission_can_be_resumed_but_not_retried(engine: Engine) -> None
     engine.fly()
     operations.pause(mission=mission.id)
     with pytest.raises(errors.Conflict, match="Resume it"):
-        operations.retry(mission=mission.id, executes=True)
+        operations.retry(mission=mission.id, can_execute=True)
     assert fleet.state(mission.id) == "paused"
 
 
@@ -55,13 +55,13 @@ def test_a_sortie_with_two_failed_needs_is_skipped_until_both_are_retried(engine
          "tidy": {"needs": ["last"], "if": "always"}}
     )  # fmt: skip
     assert fleet.run_to_end(engine, mission) == "failed"
-    operations.retry_sortie(sortie=sortie(mission, "a").id, executes=True)
+    operations.retry_sortie(sortie=sortie(mission, "a").id, can_execute=True)
     assert fleet.run_to_end(engine, mission) == "failed"
     assert fleet.states(mission.id) == {
         "a": "succeeded", "b": "failed", "both": "skipped", "last": "skipped", "tidy": "succeeded",
     }  # fmt: skip
     assert "because b did not succeed" in sortie(mission, "both").waits_for
-    operations.retry_sortie(sortie=sortie(mission, "b").id, executes=True)
+    operations.retry_sortie(sortie=sortie(mission, "b").id, can_execute=True)
     assert fleet.run_to_end(engine, mission) == "succeeded"
     ledger.check(mission.id)
 
@@ -72,7 +72,7 @@ def test_a_sortie_that_is_about_to_start_waits_for_a_retried_need(engine: Engine
     )
     engine.fly()
     assert fleet.states(mission.id) == {"a": "failed", "tidy": "queued"}
-    operations.retry_sortie(sortie=sortie(mission, "a").id, executes=True)
+    operations.retry_sortie(sortie=sortie(mission, "a").id, can_execute=True)
     assert fleet.states(mission.id) == {"a": "ready", "tidy": "pending"}
     ledger.check(mission.id)
 
@@ -86,10 +86,10 @@ def test_a_need_cannot_be_retried_while_a_dependent_runs() -> None:
         was = {"a": "failed", "b": "skipped", "tidy": "running"}
         assert fleet.states(mission.id) == was
         with pytest.raises(errors.Conflict, match="are still running: tidy"):
-            operations.retry_sortie(sortie=claim.id, executes=True)
+            operations.retry_sortie(sortie=claim.id, can_execute=True)
         assert fleet.states(mission.id) == was
         flier.committer.settle_and_claim(settlements=[ended(tidy, ok=True)])
-        operations.retry_sortie(sortie=claim.id, executes=True)
+        operations.retry_sortie(sortie=claim.id, can_execute=True)
         admission.admit()
         assert fleet.states(mission.id) == {"a": "queued", "b": "pending", "tidy": "pending"}
     finally:
@@ -100,7 +100,7 @@ def test_a_skipped_sortie_cannot_be_retried_before_its_failed_need(engine: Engin
     mission = fleet.launch({"a": {"with": {"fail": "no"}}, "b": {"needs": ["a"]}})
     assert fleet.run_to_end(engine, mission) == "failed"
     with pytest.raises(errors.Conflict, match="b was skipped because a did not succeed"):
-        operations.retry_sortie(sortie=sortie(mission, "b").id, executes=True)
+        operations.retry_sortie(sortie=sortie(mission, "b").id, can_execute=True)
     assert fleet.state(mission.id) == "failed"
     ledger.check(mission.id)
 
@@ -109,7 +109,7 @@ def test_run_at_still_applies_after_a_retry() -> None:
     mission = fleet.launch({"later": {"run_at": "2100-01-01T00:00:00+00:00"}})
     admission.admit()
     operations.cancel_sortie(sortie=sortie(mission, "later").id)
-    operations.retry_sortie(sortie=sortie(mission, "later").id, executes=True)
+    operations.retry_sortie(sortie=sortie(mission, "later").id, can_execute=True)
     admission.admit()
     assert fleet.states(mission.id) == {"later": "waiting"}
 
@@ -135,7 +135,7 @@ def test_a_sortie_of_a_mission_being_cancelled_cannot_be_retried() -> None:
         operations.cancel(mission=mission.id)
         other = Sortie.objects.get(mission=mission, state="cancelled")
         with pytest.raises(errors.Conflict, match="Wait until it is cancelled"):
-            operations.retry_sortie(sortie=other.id, executes=True)
+            operations.retry_sortie(sortie=other.id, can_execute=True)
         assert fleet.states(mission.id) == {other.key: "cancelled", claim.key: "running"}
     finally:
         flier.end()

@@ -289,9 +289,9 @@ def test_every_event_of_a_long_run_is_a_transition_of_the_table(database: hot_pa
         }
     )  # fmt: skip
     fleet.run_to_end(engine, mission)
-    operations.retry(mission=mission.id, executes=True)
+    operations.retry(mission=mission.id, can_execute=True)
     operations.pause(mission=mission.id)
-    operations.resume(mission=mission.id, executes=True)
+    operations.resume(mission=mission.id, can_execute=True)
     operations.cancel(mission=mission.id)
     fleet.run_to_end(engine, mission)
     engine.stop(within_s=5)

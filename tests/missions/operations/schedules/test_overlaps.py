@@ -133,11 +133,11 @@ def test_a_pause_skips_a_waiting_tick() -> None:
 def test_a_request_follows_the_same_policy() -> None:
     schedule, mission = started("skip")
     with pytest.raises(errors.Conflict, match=mission.ref):
-        schedule_operations.run_now(schedule=schedule.id, executes=True)
+        schedule_operations.run_now(schedule=schedule.id, can_execute=True)
     Schedule.objects.update(overlap="queue")
-    assert schedule_operations.run_now(schedule=schedule.id, executes=True).outcome == "waiting"
+    assert schedule_operations.run_now(schedule=schedule.id, can_execute=True).outcome == "waiting"
     Schedule.objects.update(overlap="allow")
-    tick = schedule_operations.run_now(schedule=schedule.id, executes=True)
+    tick = schedule_operations.run_now(schedule=schedule.id, can_execute=True)
     assert (tick.outcome, tick.requested) == ("launched", True)
 
 

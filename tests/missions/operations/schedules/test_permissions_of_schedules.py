@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 @pytest.fixture
 def ann(transactional_db: None) -> User:
-    return api.person("ann", executes=True, teams=["web"]).user
+    return api.person("ann", can_execute=True, teams=["web"]).user
 
 
 def tick_of(schedule: Schedule) -> Tick:
@@ -156,7 +156,7 @@ def test_a_user_whose_budget_is_used_up_waits_and_delays_nobody_else(ann: User, 
     cache.clear()
     for name in ("first", "second"):
         schedules.due(schedules.create(name, owner=ann), ago=timedelta(minutes=5))
-    others = schedules.due(schedules.create("others", owner=api.person("bob", executes=True).user))
+    others = schedules.due(schedules.create("others", owner=api.person("bob", can_execute=True).user))
     ticks = {tick.schedule.name: tick.outcome for tick in schedules.drain()}
     assert ticks == {"first": "launched", "others": "launched"}
     assert others.ticks.count() == 1
@@ -200,24 +200,24 @@ def test_an_admin_who_requests_a_run_lends_it_no_rights(ann: User) -> None:
     schedule = schedules.create(owner=ann)
     access.set_execute(user=ann, may=False)
     with pytest.raises(errors.Conflict, match=r"owner of the schedule may not launch it.*plan\.execute"):
-        operations.run_now(schedule=schedule.id, executes=True)
+        operations.run_now(schedule=schedule.id, can_execute=True)
     operations.pause(schedule=schedule.id)
     with pytest.raises(errors.Conflict, match=r"plan\.execute"):
-        operations.resume(schedule=schedule.id, executes=True)
+        operations.resume(schedule=schedule.id, can_execute=True)
 
 
 def test_users_without_plan_execute_cannot_run_another_users_code(ann: User) -> None:
     schedule = schedules.create(owner=ann)
     with pytest.raises(errors.Forbidden, match=r"plan\.execute"):
-        operations.run_now(schedule=schedule.id, executes=False)
+        operations.run_now(schedule=schedule.id, can_execute=False)
     operations.pause(schedule=schedule.id)
     with pytest.raises(errors.Forbidden, match=r"plan\.execute"):
-        operations.resume(schedule=schedule.id, executes=False)
+        operations.resume(schedule=schedule.id, can_execute=False)
 
 
 def test_only_the_operator_changes_what_runs_with_the_operators_rights() -> None:
     schedule = schedules.create()
     for changes in ({"plan": schedules.PLAN}, {"params": {"day": "x"}}, {"folder": "/srv"}):
         with pytest.raises(errors.Forbidden, match="host's operator"):
-            operations.change(schedule=schedule.id, executes=True, changes=changes)
-    assert operations.change(schedule=schedule.id, executes=True, changes={"cron": "@daily"}).cron == "@daily"
+            operations.change(schedule=schedule.id, can_execute=True, changes=changes)
+    assert operations.change(schedule=schedule.id, can_execute=True, changes={"cron": "@daily"}).cron == "@daily"

@@ -53,7 +53,7 @@ def test_a_wrong_schedule_is_refused_and_nothing_is_stored(fields: dict[str, obj
 
 
 def test_a_name_is_unique_for_its_owner_only() -> None:
-    ann, eve = (api.person(name, executes=True).user for name in ("ann", "eve"))
+    ann, eve = (api.person(name, can_execute=True).user for name in ("ann", "eve"))
     for owner in (ann, eve, None):
         schedules.create(owner=owner)
     for owner in (ann, None):
@@ -65,7 +65,7 @@ def test_a_name_is_unique_for_its_owner_only() -> None:
 
 def test_a_user_has_a_limited_number_of_schedules(settings: object) -> None:
     settings.FLEET_MAX_SCHEDULES = 1  # type: ignore[attr-defined]
-    ann = api.person("ann", executes=True).user
+    ann = api.person("ann", can_execute=True).user
     schedules.create("first", owner=ann)
     with pytest.raises(errors.Conflict, match="ann has reached the limit of 1"):
         schedules.create("second", owner=ann)
@@ -73,10 +73,10 @@ def test_a_user_has_a_limited_number_of_schedules(settings: object) -> None:
 
 def test_a_new_expression_or_zone_applies_from_now_on() -> None:
     schedule = schedules.due(schedules.create(cron="0 0 1 1 *"), ago=timedelta(days=1))
-    changed = operations.change(schedule=schedule.id, executes=True, operator=True, changes={"cron": "@daily"})
+    changed = operations.change(schedule=schedule.id, can_execute=True, operator=True, changes={"cron": "@daily"})
     assert changed.next_at == cron.next_time(cron="@daily", timezone="UTC", after=clock.now())
     changed = operations.change(
-        schedule=schedule.id, executes=True, operator=True, changes={"timezone": "Asia/Kathmandu"}
+        schedule=schedule.id, can_execute=True, operator=True, changes={"timezone": "Asia/Kathmandu"}
     )
     assert changed.next_at == cron.next_time(cron="@daily", timezone="Asia/Kathmandu", after=clock.now())
     assert changed.revision == schedule.revision + 2
@@ -85,7 +85,7 @@ def test_a_new_expression_or_zone_applies_from_now_on() -> None:
 
 def test_another_change_leaves_a_tick_that_is_due() -> None:
     schedule = schedules.due(schedules.create())
-    changed = operations.change(schedule=schedule.id, executes=True, operator=True, changes={"overlap": "allow"})
+    changed = operations.change(schedule=schedule.id, can_execute=True, operator=True, changes={"overlap": "allow"})
     assert changed.next_at == schedule.next_at
     assert len(schedules.drain()) == 1
     entry = Entry.objects.get(kind="schedule.change", subject=schedule.ref)
@@ -95,7 +95,7 @@ def test_another_change_leaves_a_tick_that_is_due() -> None:
 def test_a_change_that_is_refused_changes_nothing() -> None:
     schedule = schedules.create()
     with pytest.raises(errors.Invalid, match="never matches"):
-        operations.change(schedule=schedule.id, executes=True, operator=True, changes={"cron": "0 0 30 2 *"})
+        operations.change(schedule=schedule.id, can_execute=True, operator=True, changes={"cron": "0 0 30 2 *"})
     schedule.refresh_from_db()
     assert (schedule.cron, schedule.revision) == ("30 2 * * *", 1)
 
@@ -108,13 +108,13 @@ def test_a_paused_schedule_has_no_ticks_and_goes_on_from_now_when_resumed() -> N
     assert schedules.drain() == []
     with pytest.raises(errors.Conflict, match="already paused"):
         operations.pause(schedule=schedule.id)
-    resumed = operations.resume(schedule=schedule.id, executes=True)
+    resumed = operations.resume(schedule=schedule.id, can_execute=True)
     assert (resumed.paused, resumed.reason) == (False, "")
     assert resumed.next_at is not None
     assert resumed.next_at > clock.now()
     assert schedules.drain() == []
     with pytest.raises(errors.Conflict, match="is not paused"):
-        operations.resume(schedule=schedule.id, executes=True)
+        operations.resume(schedule=schedule.id, can_execute=True)
     assert [entry.kind for entry in Entry.objects.filter(subject=schedule.ref).order_by("id")] == [
         "schedule.create", "schedule.pause", "schedule.resume",
     ]  # fmt: skip
@@ -123,15 +123,15 @@ def test_a_paused_schedule_has_no_ticks_and_goes_on_from_now_when_resumed() -> N
 def test_a_schedule_that_is_created_paused_waits_for_resume() -> None:
     schedule = schedules.create(paused=True)
     assert schedule.next_at is None
-    assert operations.resume(schedule=schedule.id, executes=True).next_at is not None
+    assert operations.resume(schedule=schedule.id, can_execute=True).next_at is not None
 
 
 def test_a_request_runs_a_paused_schedule_and_leaves_its_next_tick() -> None:
     schedule = schedules.create(paused=True, overlap="allow")
-    assert operations.run_now(schedule=schedule.id, executes=True).outcome == "launched"
-    operations.resume(schedule=schedule.id, executes=True)
+    assert operations.run_now(schedule=schedule.id, can_execute=True).outcome == "launched"
+    operations.resume(schedule=schedule.id, can_execute=True)
     before = Schedule.objects.get().next_at
-    operations.run_now(schedule=schedule.id, executes=True)
+    operations.run_now(schedule=schedule.id, can_execute=True)
     assert Schedule.objects.get().next_at == before
     assert Schedule.objects.get().runs == 2
 
