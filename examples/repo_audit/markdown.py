@@ -15,8 +15,8 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 def render(audit: Audit, *, top: int) -> str:
     """The verdict, the first `top` items, and notes."""
     headline, below = gathering.verdict(audit)
-    tally = " · ".join(f"{audit.by_severity[name]:,} {name}" for name in SEVERITIES if audit.by_severity[name])
-    parts = [f"# {escaped(audit.name)}: {headline}", below, tally]
+    counts = " · ".join(f"{audit.by_severity[name]:,} {name}" for name in SEVERITIES if audit.by_severity[name])
+    parts = [f"# {escaped(audit.name)}: {headline}", below, counts]
     for number, item in enumerate(audit.items[:top], 1):
         parts.append(_item(item, number))
     if len(audit.items) > top:

@@ -30,7 +30,7 @@ def render(audit: Audit) -> str:
             tag("p", _facts(audit), class_="over"),
             tag("h1", headline),
             tag("p", below, class_="lead"),
-            _tally(audit),
+            _severity_counts(audit),
         ),
         _first(audit),
         _charts(audit),
@@ -67,13 +67,13 @@ def _facts(audit: Audit) -> Part:
     return [tag("b", audit.name), at, " · ", " · ".join(facts)]
 
 
-def _tally(audit: Audit) -> Part:
+def _severity_counts(audit: Audit) -> Part:
     entries = [
         tag("li", _mark(name), tag("b", f"{audit.by_severity[name]:,}"), f" {name}", class_=name)
         for name in SEVERITIES
         if audit.by_severity[name]
     ]
-    return tag("ul", entries, class_="tally", aria_label="Findings by severity") if entries else None
+    return tag("ul", entries, class_="counts", aria_label="Findings by severity") if entries else None
 
 
 def _first(audit: Audit) -> Part:

@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet import errors
-from fleet.api.models import Answer
+from fleet.api.models import IdempotentResponse
 from fleet.postgres import locks
 from fleet.postgres.locks import SubjectLock
 
@@ -48,7 +48,7 @@ def once(*, request: Request, caller: str, handle: Callable[[], Response], commi
             raise errors.Conflict(
                 "The first request with this Idempotency-Key is still in progress.", hint="Retry later."
             )
-        stored = Answer.objects.filter(caller=caller, key=key).first()
+        stored = IdempotentResponse.objects.filter(caller=caller, key=key).first()
         if stored is not None:
             if stored.request != digest:
                 raise errors.Invalid(
@@ -57,7 +57,7 @@ def once(*, request: Request, caller: str, handle: Callable[[], Response], commi
                 )
             return _replay(stored)
         response = handle()
-        Answer.objects.create(
+        IdempotentResponse.objects.create(
             caller=caller,
             key=key,
             request=digest,
@@ -79,7 +79,7 @@ def _exclusive(subject: str, *, commits: bool) -> Iterator[bool]:
             yield locks.try_lock_subject(SubjectLock.IDEMPOTENT_REQUEST, subject)
 
 
-def _replay(stored: Answer) -> Response:
+def _replay(stored: IdempotentResponse) -> Response:
     headers = {"Idempotency-Replayed": "true", **({"Location": stored.location} if stored.location else {})}
     return Response(stored.body, status=stored.status, headers=headers)
 
@@ -89,6 +89,6 @@ def _digest(request: Request) -> str:
     return hashlib.sha256(f"{request.method} {request.path}\n".encode() + body).hexdigest()
 
 
-def outdated(*, now: datetime) -> QuerySet[Answer]:
+def outdated(*, now: datetime) -> QuerySet[IdempotentResponse]:
     """Stored responses past their retention. Their keys may be used again."""
-    return Answer.objects.filter(at__lt=now - RETENTION)
+    return IdempotentResponse.objects.filter(at__lt=now - RETENTION)

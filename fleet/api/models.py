@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 
-class Answer(models.Model):
+class IdempotentResponse(models.Model):
     """The response to a POST, written in the transaction of its effect."""
 
     caller = models.CharField(max_length=200)  # fleet.access.actor.Actor.name
@@ -18,5 +18,5 @@ class Answer(models.Model):
     at = models.DateTimeField(db_default=Now())
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["caller", "key"], name="answer_once")]
-        indexes = [models.Index(fields=["at"], name="answer_by_age")]
+        constraints = [models.UniqueConstraint(fields=["caller", "key"], name="idempotent_response_once")]
+        indexes = [models.Index(fields=["at"], name="idempotent_response_by_age")]

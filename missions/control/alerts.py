@@ -29,7 +29,7 @@ from fleet.monitoring import metrics
 from fleet.postgres import statements
 from missions.control import scaling
 from missions.engine.output.writer import ACTIVITY_S
-from missions.models import Alert, Schedule, Sortie, TallyMark
+from missions.models import Alert, CounterMark, Schedule, Sortie
 from missions.queries import counters
 
 log = logging.getLogger("fleet.alerts")
@@ -184,7 +184,7 @@ def _failing() -> Iterator[Finding]:
             )
 
 
-def _windows(mark: TallyMark) -> Iterator[Finding]:
+def _windows(mark: CounterMark) -> Iterator[Finding]:
     """Events that occurred too often within FLEET_ALERT_WINDOW_S."""
     counts = _counts_in_window(mark)
     window = humanise.duration(settings.FLEET_ALERT_WINDOW_S)
@@ -213,7 +213,7 @@ def _windows(mark: TallyMark) -> Iterator[Finding]:
             )
 
 
-def _counts_in_window(mark: TallyMark) -> dict[str, int]:
+def _counts_in_window(mark: CounterMark) -> dict[str, int]:
     """The growth of the totals within the window. Records the totals from time to time, if they have changed."""
     now, current = time.time(), _totals()
     past: list[tuple[float, dict[str, int]]] = [(at, dict(sums)) for at, sums in mark.past]
@@ -222,7 +222,7 @@ def _counts_in_window(mark: TallyMark) -> dict[str, int]:
         window_start = now - settings.FLEET_ALERT_WINDOW_S
         while len(past) > 1 and past[1][0] <= window_start:
             del past[0]
-        TallyMark.objects.filter(id=mark.id).update(past=past)
+        CounterMark.objects.filter(id=mark.id).update(past=past)
     before = [sums for at, sums in past if at <= now - settings.FLEET_ALERT_WINDOW_S]
     base = before[-1] if before else past[0][1]
     return {name: count - base.get(name, 0) for name, count in current.items()}

@@ -3,7 +3,7 @@
 Rows change state only as `missions/states.py` allows, mostly through the statements in `missions/**/sql`.
 """
 
-from missions.models.counters import Alert, Tally, TallyMark
+from missions.models.counters import Alert, Counter, CounterMark
 from missions.models.missions import (
     FINAL,
     Artifact,
@@ -30,6 +30,8 @@ __all__ = [
     "Change",
     "ConcurrencyKey",
     "Conflict",
+    "Counter",
+    "CounterMark",
     "Lane",
     "Mission",
     "Need",
@@ -40,8 +42,6 @@ __all__ = [
     "SavedWork",
     "Schedule",
     "Sortie",
-    "Tally",
-    "TallyMark",
     "Template",
     "Tick",
     "VerifiedTree",

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 
-class Tally(models.Model):
+class Counter(models.Model):
     """A running total of something that happened. It never falls, even when the rows that it counted are removed.
 
     missions/queries/sql/count_settled.sql does the counting; the bounds of the buckets are in
@@ -22,14 +22,14 @@ class Tally(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["series", "subject", "outcome", "bucket"], name="tally_once"),
+            models.UniqueConstraint(fields=["series", "subject", "outcome", "bucket"], name="counter_once"),
         ]
 
     def __str__(self) -> str:
         return f"{self.series} {self.subject} {self.outcome}: {self.number}"
 
 
-class TallyMark(models.Model):
+class CounterMark(models.Model):
     """How far the events have been counted: one row, which is also the lock. See missions/queries/counters.py."""
 
     id = models.SmallIntegerField(primary_key=True)

@@ -1,7 +1,7 @@
 """Running totals of events: exact and monotonic, at a cost that does not grow with history.
 
 Every state change writes an event in the same transaction, so the events are the only source. `fold` adds the events
-since the last count to the totals in `Tally`. The control loop calls it whenever it checks the alerts; it is also
+since the last count to the totals in `Counter`. The control loop calls it whenever it checks the alerts; it is also
 called at each scrape and before anything is removed. It adds no cost to settling and claiming.
 
 **Each event counts once.** Ids are allocated before commit, so "after the last id" would miss events that commit late.
@@ -24,7 +24,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from fleet.postgres import statements
-from missions.models import Tally, TallyMark
+from missions.models import Counter, CounterMark
 
 # Upper bounds of the buckets of durations, in seconds. One more bucket counts longer durations.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0)
@@ -49,7 +49,7 @@ Key = tuple[str, str, str]  # series, subject, outcome
 def totals() -> dict[Key, Total]:
     """The totals so far. Keys without events are absent."""
     by_key: dict[Key, Total] = defaultdict(Total)
-    for series, subject, outcome, bucket, number, seconds in Tally.objects.values_list(
+    for series, subject, outcome, bucket, number, seconds in Counter.objects.values_list(
         "series", "subject", "outcome", "bucket", "number", "seconds"
     ):
         total = by_key[series, subject, outcome]
@@ -59,11 +59,11 @@ def totals() -> dict[Key, Total]:
     return by_key
 
 
-def lock_mark(*, wait: bool = False) -> TallyMark | None:
+def lock_mark(*, wait: bool = False) -> CounterMark | None:
     """The mark, locked until the transaction ends. None if another process holds it, unless `wait`."""
-    if not TallyMark.objects.filter(id=1).exists():
-        TallyMark.objects.bulk_create([TallyMark(id=1, snapshot=EMPTY_SNAPSHOT)], ignore_conflicts=True)
-    return TallyMark.objects.select_for_update(skip_locked=not wait).filter(id=1).first()
+    if not CounterMark.objects.filter(id=1).exists():
+        CounterMark.objects.bulk_create([CounterMark(id=1, snapshot=EMPTY_SNAPSHOT)], ignore_conflicts=True)
+    return CounterMark.objects.select_for_update(skip_locked=not wait).filter(id=1).first()
 
 
 def fold(*, wait: bool = False) -> bool:
@@ -76,7 +76,7 @@ def fold(*, wait: bool = False) -> bool:
     return True
 
 
-def _count(mark: TallyMark) -> None:
+def _count(mark: CounterMark) -> None:
     current_snapshot, last = _current_snapshot()
     if _next_xid(mark.snapshot) > _next_xid(current_snapshot) or mark.settled > last:
         # Restored from a dump into a cluster with smaller transaction ids: count only events from here on.

@@ -12,7 +12,7 @@ from django.db import connection
 from agents.models import AgentType, Node
 from fleet import ids
 from fleet.access.models import Role
-from fleet.api.models import Answer
+from fleet.api.models import IdempotentResponse
 from fleet.events.models import Event
 from missions.models import Mission, Sortie, Template
 from tests.support import api, fleet, web
@@ -50,7 +50,7 @@ def test_a_key_cannot_be_reused_for_another_request_and_belongs_to_one_caller(an
 def test_a_failed_request_can_be_repeated_with_its_key(ann: api.Client) -> None:
     bad = {"plan": {"mission": "x", "sorties": {"a": {"agent": "nobody", "run": "true"}}}}
     assert ann.post("missions", bad, Idempotency_Key="k-1").status_code == 422
-    assert Answer.objects.count() == 0
+    assert IdempotentResponse.objects.count() == 0
     assert ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1").status_code == 201
 
 
@@ -81,7 +81,7 @@ def test_an_invalid_key_is_refused(ann: api.Client, key: str) -> None:
 def test_stored_responses_contain_no_tokens_or_keys(ann: api.Client) -> None:
     ann.post("keys", {"name": "one", "scopes": ["read"]}, Idempotency_Key="k-1")
     api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}, Idempotency_Key="k-2")
-    assert Answer.objects.count() == 0
+    assert IdempotentResponse.objects.count() == 0
 
 
 # ── Lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────

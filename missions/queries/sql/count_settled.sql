@@ -58,12 +58,12 @@ WITH fresh AS MATERIALIZED (
     FROM fresh CROSS JOIN LATERAL generate_series(1, (data ->> 'missed')::int)
     WHERE kind LIKE 'schedule.%%' AND data ? 'missed'
 ), added AS (
-    INSERT INTO missions_tally (series, subject, outcome, bucket, number, seconds)
+    INSERT INTO missions_counter (series, subject, outcome, bucket, number, seconds)
     SELECT series, subject, outcome, coalesce(width_bucket(seconds, %(bounds)s::float8[]), 0), count(*),
            coalesce(sum(seconds), 0)
     FROM counted
     GROUP BY 1, 2, 3, 4
     ON CONFLICT (series, subject, outcome, bucket) DO UPDATE
-        SET number = missions_tally.number + excluded.number, seconds = missions_tally.seconds + excluded.seconds
+        SET number = missions_counter.number + excluded.number, seconds = missions_counter.seconds + excluded.seconds
 )
 SELECT pg_current_snapshot()::text, (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM fleet_event_id_seq), (SELECT count(*) FROM fresh)

@@ -21,7 +21,7 @@ from missions.control import alerts
 from missions.control.alerts import AlertMonitor
 from missions.control.loop import Control
 from missions.hints import HintPublisher
-from missions.models import Alert, Mission, Sortie, TallyMark
+from missions.models import Alert, CounterMark, Mission, Sortie
 from missions.operations import external_agents
 from tests.support import console, fleet
 
@@ -45,8 +45,8 @@ def lose_agents(count: int) -> None:
 
 def age(past_s: float) -> None:
     """As if what has been noted so far had been noted so long ago."""
-    mark = TallyMark.objects.get()
-    TallyMark.objects.update(past=[[at - past_s, sums] for at, sums in mark.past])
+    mark = CounterMark.objects.get()
+    CounterMark.objects.update(past=[[at - past_s, sums] for at, sums in mark.past])
 
 
 def test_a_queue_that_waits_too_long_raises_once_and_clears_once() -> None:

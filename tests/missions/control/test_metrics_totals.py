@@ -18,7 +18,7 @@ from agents.models import Agent
 from fleet.events.models import Event
 from missions import operations
 from missions.control import duties
-from missions.models import Mission, Sortie, TallyMark
+from missions.models import CounterMark, Mission, Sortie
 from missions.operations import cleaning
 from missions.queries import counters
 from tests.support import fleet
@@ -104,7 +104,7 @@ def test_an_event_that_commits_late_is_counted() -> None:
         for number in range(3):
             Event.objects.create(kind="service.restarted", data={"service": f"late {number}"})
             counters.fold()
-            TallyMark.objects.update(at="2020-01-01T00:00:00Z")  # as if the last id had been read long ago
+            CounterMark.objects.update(at="2020-01-01T00:00:00Z")  # as if the last id had been read long ago
         assert time.monotonic() < deadline
         assert counts("restarts") == {(f"late {number}", ""): 1 for number in range(3)}
     finally:
@@ -112,7 +112,7 @@ def test_an_event_that_commits_late_is_counted() -> None:
         thread.join(60)
     for _ in range(4):
         counters.fold()
-        TallyMark.objects.update(at="2020-01-01T00:00:00Z")
+        CounterMark.objects.update(at="2020-01-01T00:00:00Z")
     assert counts("restarts") == {("early", ""): 1, **{(f"late {number}", ""): 1 for number in range(3)}}
 
 
@@ -146,9 +146,9 @@ def test_old_events_are_not_read_again() -> None:
     last = Event.objects.order_by("-id").values_list("id", flat=True)[0]
 
     def settled() -> bool:
-        TallyMark.objects.update(at="2020-01-01T00:00:00Z")
+        CounterMark.objects.update(at="2020-01-01T00:00:00Z")
         counters.fold()
-        return TallyMark.objects.get().settled >= last
+        return CounterMark.objects.get().settled >= last
 
     fleet.until(settled, within_s=60)  # transactions of other tests' databases may have to end first
     before = _version_of_the_mark()
@@ -159,7 +159,7 @@ def test_old_events_are_not_read_again() -> None:
 def test_counting_continues_after_a_restore_into_another_cluster() -> None:
     Event.objects.create(kind="service.restarted", data={"service": "web"})
     counters.fold()
-    TallyMark.objects.update(snapshot="9000000000:9000000000:")
+    CounterMark.objects.update(snapshot="9000000000:9000000000:")
     counters.fold()
     Event.objects.create(kind="service.restarted", data={"service": "web"})
     counters.fold()
@@ -204,5 +204,5 @@ def test_totals_contain_every_ended_sortie() -> None:
 
 def _version_of_the_mark() -> str:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT xmin::text FROM missions_tallymark")
+        cursor.execute("SELECT xmin::text FROM missions_countermark")
         return str(cursor.fetchone()[0])
