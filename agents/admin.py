@@ -61,8 +61,8 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
     def _string_list(self, field: str) -> list[str]:
         try:
             return types.string_list(field, self.cleaned_data[field])
-        except errors.Invalid as fault:
-            raise forms.ValidationError(fault.hint) from fault
+        except errors.Invalid as error:
+            raise forms.ValidationError(error.hint) from error
 
 
 @admin.register(AgentType)

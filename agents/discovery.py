@@ -33,8 +33,8 @@ def discover() -> None:
     for module in (*modules, *settings.FLEET_CALLABLES):
         try:
             callables.load([module])
-        except (Exception, SystemExit) as fault:
+        except (Exception, SystemExit) as error:
             raise errors.Unavailable(
-                f"The callables of {module} cannot be loaded: {type(fault).__name__}: {fault}.",
+                f"The callables of {module} cannot be loaded: {type(error).__name__}: {error}.",
                 hint="Fix the module, or remove it from FLEET_CALLABLES.",
-            ) from fault
+            ) from error

@@ -159,9 +159,9 @@ def _capture(missions: Sequence[UUID], trigger: Trigger, *, work_s: float | None
         return [capture(missions=missions, trigger=trigger, work_s=work_s)]
     except errors.NotFound:  # a mission was removed in the meantime
         return []
-    except errors.FleetError as fault:
-        _record_failure(missions, trigger, str(fault))
-        log.warning("no checkpoint (%s): %s", trigger, fault)
+    except errors.FleetError as error:
+        _record_failure(missions, trigger, str(error))
+        log.warning("no checkpoint (%s): %s", trigger, error)
         return []
 
 

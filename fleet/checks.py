@@ -15,8 +15,8 @@ TAG = "fleet"
 
 @register(Tags.urls)
 def every_route_of_the_api_has_a_rule(app_configs: Any, **options: Any) -> list[CheckMessage]:
-    faults: list[CheckMessage] = import_module("fleet.api.checks").faults()
-    return faults
+    problems: list[CheckMessage] = import_module("fleet.api.checks").problems()
+    return problems
 
 
 @register(TAG)

@@ -47,18 +47,18 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has closed it, as `| head` does
         discard_stdout()
         exit_with(141)
-    except PermissionError as fault:
+    except PermissionError as error:
         exit_with(
             4,
-            f"You are not allowed to use {fault.filename} ({fault.strerror}). A fleet's folder belongs to the user who "
+            f"You are not allowed to use {error.filename} ({error.strerror}). A fleet's folder belongs to the user who "
             "started it: run this as that user, or set FLEET_HOME to a folder of your own.",
         )
-    except OSError as fault:
-        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         discard_stdout()
-        where = fault.filename or "the output or the fleet's folder"
-        exit_with(1, f"{fault.strerror}: {where} could not be written. Free some space, and try again.")
+        where = error.filename or "the output or the fleet's folder"
+        exit_with(1, f"{error.strerror}: {where} could not be written. Free some space, and try again.")
 
 
 def execute(argv: list[str], *, interruptible: bool) -> None:
@@ -107,8 +107,8 @@ def execute(argv: list[str], *, interruptible: bool) -> None:
     try:
         name = spelling.PROGRAM if spelling.is_program(program) else program
         CommandLine([name, *spelling.arguments(words)]).execute()
-    except ImproperlyConfigured as fault:
-        exit_with(2, f"Invalid settings: {fault}")
+    except ImproperlyConfigured as error:
+        exit_with(2, f"Invalid settings: {error}")
 
 
 def exit_with(code: int, message: str = "") -> NoReturn:

@@ -68,7 +68,7 @@ def check(value: Any, *, max_bytes: int | None = None) -> None:
         raise TooLarge(f"is larger than {max_bytes:,} bytes")
 
 
-def scalar_fault(value: object) -> str:
+def scalar_problem(value: object) -> str:
     """Return why a string or number is not acceptable, as a predicate; empty if it is acceptable."""
     match value:
         case None | bool():
@@ -119,8 +119,8 @@ def _check(value: Any, levels: int) -> None:
         for name, item in value.items():
             if not isinstance(name, str):
                 raise Unacceptable(f"has the key {str(name)[:60]!r}, which is not a string")
-            if fault := scalar_fault(name):
-                raise Unacceptable(f"has a key that {fault}")
+            if problem := scalar_problem(name):
+                raise Unacceptable(f"has a key that {problem}")
             try:
                 _check(item, levels - 1)
             except Unacceptable as inner:
@@ -133,8 +133,8 @@ def _check(value: Any, levels: int) -> None:
                 _check(item, levels - 1)
             except Unacceptable as inner:
                 raise Unacceptable(inner.reason, (index, *inner.steps)) from None
-    elif fault := scalar_fault(value):
-        raise Unacceptable(fault)
+    elif problem := scalar_problem(value):
+        raise Unacceptable(problem)
 
 
 def _integer(digits: str) -> int:

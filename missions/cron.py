@@ -55,8 +55,8 @@ def check(*, cron: str, timezone: str) -> None:
         )
     try:
         first = next(times(cron=cron, timezone=timezone, after=_EPOCH), None)
-    except (CronSimError, ValueError) as fault:
-        raise errors.Invalid(_fault(cron, str(fault)), hint=FIELDS, pointer="/cron") from None
+    except (CronSimError, ValueError) as error:
+        raise errors.Invalid(_problem(cron, str(error)), hint=FIELDS, pointer="/cron") from None
     if first is None:
         raise _never(cron)
 
@@ -107,7 +107,7 @@ def _zones() -> frozenset[str]:
     return frozenset(zoneinfo.available_timezones())
 
 
-def _fault(cron: str, detail: str) -> str:
+def _problem(cron: str, detail: str) -> str:
     fields = cron.split()
     if len(fields) == 5 and detail == "Bad day-of-month":
         try:

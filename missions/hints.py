@@ -93,9 +93,9 @@ class HintPublisher(threading.Thread):
                     )
                 with self._producer.channel.conn_or_acquire() as redis:
                     redis.ltrim(queue, 0, MAX_KEPT - 1)  # new hints are pushed in front and taken from the end
-        except Exception as fault:
+        except Exception as error:
             self._producer = None
-            log.log(logging.WARNING if fresh else logging.INFO, "a hint could not be published: %s", fault)
+            log.log(logging.WARNING if fresh else logging.INFO, "a hint could not be published: %s", error)
             return fresh
         return True
 

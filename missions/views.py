@@ -29,8 +29,8 @@ def artifact(request: HttpRequest, ref: str) -> StreamingHttpResponse:
         if row is None:
             raise errors.NotFound(f"There is no artifact {ref}.")
         return attachment(row)
-    except (errors.NotFound, errors.Invalid) as fault:
-        raise Http404(str(fault)) from fault
+    except (errors.NotFound, errors.Invalid) as error:
+        raise Http404(str(error)) from error
 
 
 def attachment(file: Artifact) -> StreamingHttpResponse:

@@ -67,29 +67,29 @@ def released_state(loader: MigrationLoader) -> ProjectState:
     return loader.project_state([node for node in nodes if node in loader.graph.nodes])
 
 
-def faults(migration: Migration, *, before: ProjectState, released: ProjectState) -> Iterator[str]:
+def problems(migration: Migration, *, before: ProjectState, released: ProjectState) -> Iterator[str]:
     """Why a migration is refused: each with what to do instead. `before`: the tables that it starts from."""
     if getattr(migration, "reviewed", ""):
         return
     state = before.clone()
     for operation in migration.operations:
-        for fault in _faults(operation, migration, state, released):
-            yield f"{migration.app_label}.{migration.name}: {fault}"
+        for problem in _problems(operation, migration, state, released):
+            yield f"{migration.app_label}.{migration.name}: {problem}"
         operation.state_forwards(migration.app_label, state)
 
 
-def _faults(operation: Operation, migration: Migration, state: ProjectState, released: ProjectState) -> Iterator[str]:
+def _problems(operation: Operation, migration: Migration, state: ProjectState, released: ProjectState) -> Iterator[str]:
     app = migration.app_label
     match operation:
         case operations.SeparateDatabaseAndState():
-            yield from _faults_of_separate(operation, migration, state, released)
+            yield from _problems_of_separate(operation, migration, state, released)
         case operations.AddField():
             if (app, operation.model_name_lower) in released.models:
-                yield from _faults_of_new_field(operation)
+                yield from _problems_of_new_field(operation)
         case operations.AlterField():
             if _known(released, app, operation.model_name_lower, operation.name):
                 old = state.models[app, operation.model_name_lower].get_field(operation.name)
-                yield from _faults_of_changed_field(operation, old)
+                yield from _problems_of_changed_field(operation, old)
         case operations.RemoveField() if _known(released, app, operation.model_name_lower, operation.name):
             yield (
                 f"drops {operation.model_name}.{operation.name}, which the last release uses. "
@@ -117,7 +117,7 @@ def _faults(operation: Operation, migration: Migration, state: ProjectState, rel
                 yield f"locks {operation.model_name} to drop an index. Use RemoveIndexConcurrently with atomic = False."
         case operations.AddConstraint() if not isinstance(operation, postgres.AddConstraintNotValid):
             if (app, operation.model_name_lower) in released.models:
-                yield from _faults_of_new_constraint(operation)
+                yield from _problems_of_new_constraint(operation)
         case operations.AlterUniqueTogether():
             if (app, operation.name_lower) in released.models and operation.option_value:
                 yield f"builds a unique index of {operation.name} while nobody can write to it."
@@ -151,11 +151,11 @@ def _known(released: ProjectState, app: str, model: str, field: str) -> bool:
     return (app, model) in released.models and field in released.models[app, model].fields
 
 
-def _faults_of_separate(
+def _problems_of_separate(
     operation: operations.SeparateDatabaseAndState, migration: Migration, state: ProjectState, released: ProjectState
 ) -> Iterator[str]:
     for part in operation.database_operations:
-        yield from _faults(part, migration, state, released)
+        yield from _problems(part, migration, state, released)
     for part in operation.state_operations:
         if isinstance(part, operations.RemoveField) and not operation.database_operations:
             field = state.models[migration.app_label, part.model_name_lower].get_field(part.name)
@@ -166,7 +166,7 @@ def _faults_of_separate(
                 )
 
 
-def _faults_of_new_field(operation: operations.AddField) -> Iterator[str]:
+def _problems_of_new_field(operation: operations.AddField) -> Iterator[str]:
     field: Any = operation.field
     name = f"{operation.model_name}.{operation.name}"
     if field.many_to_many:
@@ -186,7 +186,7 @@ def _faults_of_new_field(operation: operations.AddField) -> Iterator[str]:
         yield f"checks each row of {name} while nobody can write to either table. Use db_constraint=False."
 
 
-def _faults_of_changed_field(operation: operations.AlterField, old: Any) -> Iterator[str]:
+def _problems_of_changed_field(operation: operations.AlterField, old: Any) -> Iterator[str]:
     new: Any = operation.field
     name = f"{operation.model_name}.{operation.name}"
     if _rewrites(old, new):
@@ -214,7 +214,7 @@ def _rewrites(old: Any, new: Any) -> bool:
     return before != after and not (before in small and after in small)
 
 
-def _faults_of_new_constraint(operation: operations.AddConstraint) -> Iterator[str]:
+def _problems_of_new_constraint(operation: operations.AddConstraint) -> Iterator[str]:
     if isinstance(operation.constraint, models.CheckConstraint):
         yield (
             f"checks each row of {operation.model_name} while nobody can write to it. Use AddConstraintNotValid, and "
@@ -233,7 +233,7 @@ def lint() -> list[str]:
     found: list[str] = []
     for key in unreleased(loader):
         before = loader.project_state(key, at_end=False)
-        found += faults(loader.graph.nodes[key], before=before, released=released)
+        found += problems(loader.graph.nodes[key], before=before, released=released)
     return found
 
 
@@ -245,9 +245,9 @@ def main() -> int:
         print(f"{RELEASED.relative_to(ROOT)}: {len(names)} migrations")
         return 0
     found = lint()
-    for fault in found:
-        print(fault)
-    print(f"{len(unreleased(loader))} new migrations since the last release, {len(found)} faults")
+    for problem in found:
+        print(problem)
+    print(f"{len(unreleased(loader))} new migrations since the last release, {len(found)} problems")
     return 1 if found else 0
 
 

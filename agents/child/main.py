@@ -48,13 +48,13 @@ def main(folder: Path) -> int:
         if end.code in (None, 0):
             return 0
         return _fail(folder, f"The callable ended its process: SystemExit({end.code!r}). Raise an error instead.")
-    except _Permanent as fault:
-        return _fail(folder, str(fault), permanent=True)
-    except errors.FleetError as fault:
-        return _fail(folder, str(fault))
-    except BaseException as fault:
+    except _Permanent as error:
+        return _fail(folder, str(error), permanent=True)
+    except errors.FleetError as error:
+        return _fail(folder, str(error))
+    except BaseException as error:
         traceback.print_exc()
-        return _fail(folder, traceback.format_exception_only(fault)[-1].strip())
+        return _fail(folder, traceback.format_exception_only(error)[-1].strip())
     return 0
 
 
@@ -68,11 +68,11 @@ def _load(name: str) -> Callable[..., Any]:
     try:
         importlib.import_module(module)
         return callables.get(name)
-    except errors.NotFound as fault:
-        raise _Permanent(str(fault)) from None
-    except ModuleNotFoundError as fault:
+    except errors.NotFound as error:
+        raise _Permanent(str(error)) from None
+    except ModuleNotFoundError as error:
         raise _Permanent(
-            f"The module of the callable {name!r} cannot be imported: {fault}. Install its requirements."
+            f"The module of the callable {name!r} cannot be imported: {error}. Install its requirements."
         ) from None
 
 
@@ -84,23 +84,23 @@ def _check_arguments(name: str, function: Callable[..., Any], arguments: dict[st
         return
     try:
         signature.bind(None, **arguments)
-    except TypeError as fault:
-        raise _Permanent(f"The callable {name!r} does not take these arguments (`with`): {fault}.") from None
+    except TypeError as error:
+        raise _Permanent(f"The callable {name!r} does not take these arguments (`with`): {error}.") from None
 
 
 def _write(path: Path, value: Any, *, label: str) -> None:
     """Write the value as JSON. The driver validates it later; this reports only values that Python cannot serialize."""
     try:
         text = json.dumps(value)
-    except (TypeError, ValueError, RecursionError) as fault:
+    except (TypeError, ValueError, RecursionError) as error:
         try:
             values.check(value)
-            reason = str(fault)
+            reason = str(error)
         except values.Unacceptable as unacceptable:
             reason = str(unacceptable)
         raise _Permanent(
             f"{label} is not JSON: {reason}. Return only None, booleans, numbers, strings, lists and dicts."
-        ) from fault
+        ) from error
     path.write_text(text, encoding="utf-8")
 
 

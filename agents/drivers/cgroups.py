@@ -95,8 +95,8 @@ def activate() -> None:
                 with suppress(ProcessLookupError):
                     _write(leaf / "cgroup.procs", pid)
         _write(base / "cgroup.subtree_control", "+memory +pids")
-    except OSError as fault:
-        log.warning("cgroups are not used in %s: %s; limits are polled", base, fault)
+    except OSError as error:
+        log.warning("cgroups are not used in %s: %s; limits are polled", base, error)
         return
     _base = base
 
@@ -119,8 +119,8 @@ class Group:
             path = _base / f"{fleet}-{pid}-{processes.started(pid)}-{next(_numbers)}"
             try:
                 self._create(path, limits)
-            except OSError as fault:  # too many cgroups, say
-                log.warning("no cgroup could be created: %s; the limits of this attempt are polled", fault)
+            except OSError as error:  # too many cgroups, say
+                log.warning("no cgroup could be created: %s; the limits of this attempt are polled", error)
                 _remove(path, kill=False)
 
     def _create(self, path: Path, limits: Limits) -> None:

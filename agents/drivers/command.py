@@ -60,7 +60,7 @@ class CommandDriver:
             try:
                 written, result = exchange.read("result.json", label="The result (FLEET_RESULT)")
                 added = exchange.added_sorties()
-            except Unreadable as fault:
-                return outcomes.evidence(ended, error=str(fault), permanent=True)
+            except Unreadable as exc:
+                return outcomes.evidence(ended, error=str(exc), permanent=True)
         output: Json = {"output": tails.tail("stdout")}
         return outcomes.evidence(ended, result=result if written else output, added=added)

@@ -62,7 +62,7 @@ class Exchange:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self.progress)
         os.close(self._folder)
@@ -132,15 +132,15 @@ class Exchange:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder)
         except FileNotFoundError:
             return None
-        except OSError as fault:
-            raise Unreadable(f"{label} cannot be read ({fault.strerror}). Write a regular file to its path.") from fault
+        except OSError as error:
+            raise Unreadable(f"{label} cannot be read ({error.strerror}). Write a regular file to its path.") from error
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise Unreadable(f"{label} is not a regular file. Write JSON to its path.")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return file.read(limit + 1)
-        except OSError as fault:
-            raise Unreadable(f"{label} cannot be read ({fault.strerror}). Write it again.") from fault
+        except OSError as error:
+            raise Unreadable(f"{label} cannot be read ({error.strerror}). Write it again.") from error
         finally:
             os.close(descriptor)
 
@@ -148,11 +148,11 @@ class Exchange:
         """The redacted JSON value in the data of a file. Raises Unreadable like `read`."""
         try:
             return self._redactor.value(values.parse(data, max_bytes=limit))  # type: ignore[no-any-return]
-        except values.Unacceptable as fault:
-            error = f"{label} is not accepted: {fault}."
-            raise Unreadable(f"{error} {remedy}" if isinstance(fault, values.TooLarge) else error) from None
-        except ValueError as fault:
-            raise Unreadable(f"{label} is not JSON ({fault}). Write one JSON value, in UTF-8.") from None
+        except values.Unacceptable as exc:
+            error = f"{label} is not accepted: {exc}."
+            raise Unreadable(f"{error} {remedy}" if isinstance(exc, values.TooLarge) else error) from None
+        except ValueError as exc:
+            raise Unreadable(f"{label} is not JSON ({exc}). Write one JSON value, in UTF-8.") from None
 
     def added_sorties(self) -> tuple[Json, ...]:
         """The sorties that the work wants to add, not validated. Raises Unreadable if they are not a list."""

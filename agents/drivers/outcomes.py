@@ -148,7 +148,7 @@ def evidence(
 ) -> Evidence:
     """Build the evidence of an ended process. With an `error` it does not report success.
 
-    A program or folder that is missing or unusable, and a command that is too long, are permanent faults.
+    A program or folder that is missing or unusable, and a command that is too long, are permanent errors.
     """
     return Evidence(
         finished=ended.finished,

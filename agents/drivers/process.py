@@ -76,8 +76,8 @@ def _run(
         return Ended(stage="sandbox", why=str(refused))
     except ValueError:  # a NUL, which no argument or variable can contain
         return Ended(stage="program", errno=errno.EINVAL)
-    except OSError as fault:
-        return Ended(stage="program", errno=fault.errno or errno.EIO)
+    except OSError as error:
+        return Ended(stage="program", errno=error.errno or errno.EIO)
     finally:
         os.close(stdin)
     quota.shim = shim.pid

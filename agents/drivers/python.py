@@ -48,5 +48,5 @@ class PythonDriver:
                     return outcomes.evidence(ended, error=error)
                 _, result = exchange.read("result.json", label="The callable's result")
                 return outcomes.evidence(ended, result=result, added=exchange.added_sorties())
-            except Unreadable as fault:
-                return outcomes.evidence(ended, error=str(fault), permanent=True)
+            except Unreadable as exc:
+                return outcomes.evidence(ended, error=str(exc), permanent=True)

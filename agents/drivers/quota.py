@@ -201,8 +201,8 @@ def _sizes(folder: Path) -> Iterator[int]:
                 yield UNMEASURABLE
             elif _unlock(folder, path):
                 folders.append(path)
-        except OSError as fault:
-            if fault.errno == errno.ENAMETOOLONG:
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
                 yield UNMEASURABLE  # otherwise it was deleted
 
 

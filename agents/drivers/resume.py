@@ -24,8 +24,8 @@ class ResumeFile:
     def __init__(self, exchange: Exchange, *, reporter: Reporter, max_bytes: int) -> None:
         self._exchange, self._reporter, self._max_bytes = exchange, reporter, max_bytes
         self._data: bytes | None = None  # as last read
-        self._data_fault = ""  # why these contents are not reported
-        self._read_fault = ""  # why the file could not be read
+        self._data_error = ""  # why these contents are not reported
+        self._read_error = ""  # why the file could not be read
         self._noted = False
         self._read_changed()
         self.next_at = time.monotonic() + POLL_S
@@ -41,8 +41,8 @@ class ResumeFile:
     def check_at_end(self) -> None:
         """Report the final value, after the last process has ended, or explain in the output why it is ignored."""
         self._report()
-        if fault := self._read_fault or self._data_fault:
-            self._note(fault)
+        if error := self._read_error or self._data_error:
+            self._note(error)
 
     def _report(self) -> bool:
         data = self._read_changed()
@@ -53,10 +53,10 @@ class ResumeFile:
             value = self._exchange.value(data, label=LABEL, limit=limit, remedy=REMEDY)
             if values.size(value) > limit:  # `[redacted]` may be longer than what it replaces
                 raise Unreadable(f"{LABEL} is larger than {limit:,} bytes with its secrets redacted. {REMEDY}")
-        except Unreadable as fault:
-            self._data_fault = str(fault)
+        except Unreadable as error:
+            self._data_error = str(error)
             if len(data) > limit:  # it is not just half written
-                self._note(self._data_fault)
+                self._note(self._data_error)
             return False
         self._reporter.save_resume(value=value)
         return True
@@ -65,16 +65,16 @@ class ResumeFile:
         """The contents of the file if they differ from those that were read last."""
         try:
             data = self._exchange.read_bytes(RESUME, label=LABEL, limit=self._max_bytes)
-        except Unreadable as fault:
-            self._read_fault = str(fault)
+        except Unreadable as error:
+            self._read_error = str(error)
             return None
-        self._read_fault = ""
+        self._read_error = ""
         if data == self._data:
             return None
-        self._data, self._data_fault = data, ""
+        self._data, self._data_error = data, ""
         return data
 
-    def _note(self, fault: str) -> None:
+    def _note(self, error: str) -> None:
         if not self._noted:
             self._noted = True
-            self._reporter.output(stream="fleet", data=f"\n{fault} The last accepted value is kept.\n".encode())
+            self._reporter.output(stream="fleet", data=f"\n{error} The last accepted value is kept.\n".encode())

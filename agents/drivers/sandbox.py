@@ -162,12 +162,12 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     def mount(path: Path, option: str) -> list[str]:
         try:
             descriptor = beneath.open_path(path, folder=option == "--bind-fd")
-        except OSError as fault:
+        except OSError as error:
             kind = "folder" if option == "--bind-fd" else "path"
             raise Refused(
-                f"The {kind} {path} cannot be mounted in the sandbox: {fault.strerror}. "
+                f"The {kind} {path} cannot be mounted in the sandbox: {error.strerror}. "
                 f"Name a real {kind}, not a symbolic link."
-            ) from fault
+            ) from error
         descriptors.callback(os.close, descriptor)
         inherited.append(descriptor)
         return [option, str(descriptor), str(path)]
@@ -342,8 +342,8 @@ def available() -> tuple[bool, str]:
                 timeout=60,
                 check=False,
             )
-        except (OSError, Refused, subprocess.SubprocessError) as fault:
-            return False, f"This host does not allow the sandbox: {fault}. {_remedy()}"
+        except (OSError, Refused, subprocess.SubprocessError) as error:
+            return False, f"This host does not allow the sandbox: {error}. {_remedy()}"
     if completed.returncode == 0:
         return True, ""
     why = (completed.stderr.strip().splitlines() or ["the test process saw a file that should be hidden"])[-1]

@@ -31,8 +31,8 @@ class Notifications:
             return any(
                 notice.payload == str(self._node) for notice in self._connection.notifies(timeout=seconds, stop_after=1)
             )
-        except psycopg.Error as fault:
-            log.warning("cannot listen for orders: %s", str(fault).strip())
+        except psycopg.Error as error:
+            log.warning("cannot listen for orders: %s", str(error).strip())
             if self._connection is not None:
                 self._connection.close()
             self._connection = None

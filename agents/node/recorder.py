@@ -39,8 +39,8 @@ class Recorder:
             for agent in last:
                 path = log_shipping.path(type=agent.type_id, place=agent.place, node=node.name)
                 self._shipper.resume(agent=agent.id, path=path)
-        except (Error, OSError) as fault:
-            _warn("output of earlier agents stays in their log files", fault)
+        except (Error, OSError) as error:
+            _warn("output of earlier agents stays in their log files", error)
 
     def begin(self, *, agent: UUID, path: Path) -> None:
         """Note that an agent is about to be started and will write to this file."""
@@ -67,22 +67,22 @@ class Recorder:
     def _ship(self) -> None:
         try:
             self._shipper.ship()
-        except (Error, OSError) as fault:
-            _warn("output of agents stays in their log files", fault)
+        except (Error, OSError) as error:
+            _warn("output of agents stays in their log files", error)
 
     def _sample(self, agents: Mapping[UUID, int]) -> None:
         try:
             Sample.objects.bulk_create(self._sampler.sample(agents))
-        except Error as fault:
-            _warn("a round of samples is lost", fault)
+        except Error as error:
+            _warn("a round of samples is lost", error)
 
     def _thin(self) -> None:
         try:
             sampling.thin(now=timezone.now())
-        except Error as fault:
-            _warn("samples were not thinned", fault)
+        except Error as error:
+            _warn("samples were not thinned", error)
 
 
-def _warn(consequence: str, fault: Exception) -> None:
-    log.warning("%s: %s", consequence, str(fault).strip())
+def _warn(consequence: str, error: Exception) -> None:
+    log.warning("%s: %s", consequence, str(error).strip())
     connection.close()

@@ -72,8 +72,8 @@ class NodeSupervisor:
             try:
                 notified = self._notifications.wait(ORPHANS_POLL_S if self._unreaped else POLL_S)
                 self.step(notified=notified)
-            except Error as fault:
-                log.warning("Postgres does not answer: %s", str(fault).strip())
+            except Error as error:
+                log.warning("Postgres does not answer: %s", str(error).strip())
                 connection.close()
             except Replaced:
                 log.error("another node called %s has taken over; this one stops, with its agents", self.node.name)
@@ -144,9 +144,9 @@ class NodeSupervisor:
         self._recorder.begin(agent=post.agent.id, path=output)
         try:
             post.child = self._fork(post, post.agent, output)
-        except OSError as fault:  # no memory, no pid
+        except OSError as error:  # no memory, no pid
             post.not_before = time.monotonic() + BACKOFF_S[-1]
-            log.error("could not fork %s, trying again in %d s: %s", post.name, BACKOFF_S[-1], fault)
+            log.error("could not fork %s, trying again in %d s: %s", post.name, BACKOFF_S[-1], error)
             return
         post.started_at, post.last_order, post.interrupt_at, post.kill_at = time.monotonic(), "", None, None
         pid = post.child.pid
@@ -227,8 +227,8 @@ def _record(write: Callable[[], object]) -> bool:
     """Write to Postgres while the node stops. Returns False if Postgres did not answer."""
     try:
         write()
-    except Error as fault:
-        log.warning("could not record that this node was stopped: %s", str(fault).strip())
+    except Error as error:
+        log.warning("could not record that this node was stopped: %s", str(error).strip())
         connection.close()
         return False
     return True

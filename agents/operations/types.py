@@ -80,9 +80,9 @@ def change(*, name: str, changes: Mapping[str, Any]) -> AgentType:
             setattr(agent_type, setting, string_list(setting, value) if setting in STRING_LISTS else value)
         try:
             agent_type.full_clean(exclude=["name"], validate_unique=False)
-        except ValidationError as fault:
-            setting, faults = next(iter(fault.message_dict.items()))
-            raise errors.Invalid(f"{setting}: {faults[0]}", pointer=f"/{setting}") from fault
+        except ValidationError as error:
+            setting, messages = next(iter(error.message_dict.items()))
+            raise errors.Invalid(f"{setting}: {messages[0]}", pointer=f"/{setting}") from error
         after = settings_of(agent_type)
         changed = [setting for setting in SETTINGS if before[setting] != after[setting]]
         if changed:

@@ -93,7 +93,7 @@ def start(
     argv: list[str], *, env: dict[str, str], cwd: str, limits: dict[int, int], rules: bytes = b"", cgroup: int = -1
 ) -> tuple[int, str]:
     """Fork and exec the work. Returns its pid, and "stage errno" if its start failed, else ""."""
-    fault, fault_of_child = os.pipe()  # closed by the exec
+    failure, failure_of_child = os.pipe()  # closed by the exec
     pid = clone_into(cgroup) if cgroup >= 0 else -1
     must_enter = cgroup >= 0 and pid < 0  # clone3 may be refused: by the filter of a container, say
     if pid < 0:
@@ -117,11 +117,11 @@ def start(
         except OSError as error:
             if stage == "program" and error.errno == errno.ENOENT and exists(argv[0], env):
                 stage = "interpreter"  # the one in its first line is missing
-            os.write(fault_of_child, f"{stage} {error.errno or 0}".encode())
+            os.write(failure_of_child, f"{stage} {error.errno or 0}".encode())
         finally:
             os._exit(127)
-    os.close(fault_of_child)
-    return pid, os.read(fault, 100).decode()
+    os.close(failure_of_child)
+    return pid, os.read(failure, 100).decode()
 
 
 def exists(program: str, env: dict[str, str]) -> bool:
@@ -178,7 +178,7 @@ def main() -> None:
         resource.RLIMIT_NPROC: int(processes),
         resource.RLIMIT_NOFILE: int(open_files),
     }
-    pid, fault = start(argv, env=env, cwd=cwd, limits=limits, rules=rules, cgroup=cgroup)
+    pid, failure = start(argv, env=env, cwd=cwd, limits=limits, rules=rules, cgroup=cgroup)
     if cgroup >= 0:
         os.close(cgroup)
     output = tree.identities(1, 2)
@@ -197,7 +197,7 @@ def main() -> None:
     survivors = tree.end(children, stopped, watch=watch)
     code = os.waitstatus_to_exitcode(children.statuses.get(pid, 0))
     copied: list[int] = []
-    if outputs and ended and code == 0 and not survivors and not fault:
+    if outputs and ended and code == 0 and not survivors and not failure:
         copied = outbox.copy(
             outputs,
             folders=[scratch, cwd],
@@ -212,7 +212,7 @@ def main() -> None:
         ended=ended,
         expired=expired and not ended,
         code=code,
-        fault=fault,
+        failure=failure,
         survivors=survivors,
         leftovers=len(stopped) if ended else 0,
         outputs=copied,
@@ -226,13 +226,13 @@ def report(
     ended: bool,
     expired: bool,
     code: int = 0,
-    fault: str = "",
+    failure: str = "",
     survivors: int = 0,
     leftovers: int = 0,
     outputs: list[int] | None = None,
 ) -> None:
     """Write the status and exit at once: the worker is waiting, and there is nothing to clean up."""
-    stage, _, number = fault.partition(" ")
+    stage, _, number = failure.partition(" ")
     line = (  # without the json module, whose import would double the start time
         f'{{"ended": {str(ended).lower()}, "expired": {str(expired).lower()}, "code": {code}, "stage": "{stage}", '
         f'"errno": {number or 0}, "cpu_s": {children.cpu_s:.6f}, "max_rss_bytes": {children.max_rss_bytes}, '

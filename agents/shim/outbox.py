@@ -51,11 +51,11 @@ class _Copies:
                 self._left_bytes -= self._copy(folder, path, name)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except OSError as fault:
+            except OSError as error:
                 with suppress(OSError):
                     os.unlink(name, dir_fd=self._outbox)
                 # A link that leads out of the folder is not a valid output.
-                return errno.EINVAL if fault.errno in (errno.EXDEV, errno.ELOOP) else fault.errno or errno.EIO
+                return errno.EINVAL if error.errno in (errno.EXDEV, errno.ELOOP) else error.errno or errno.EIO
             return 0
         return errno.ENOENT
 

@@ -53,11 +53,11 @@ def install(folder: Path) -> str:
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
         subprocess.run(pip, capture_output=True, text=True, timeout=INSTALL_S, check=True)
         subprocess.run(check, capture_output=True, text=True, check=True)
-    except subprocess.CalledProcessError as fault:
-        lines = str(fault.stderr or fault).strip().splitlines()
+    except subprocess.CalledProcessError as error:
+        lines = str(error.stderr or error).strip().splitlines()
         return lines[-1] if lines else "pip failed"
-    except (OSError, subprocess.TimeoutExpired) as fault:
-        return str(fault)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
     return ""
 
 

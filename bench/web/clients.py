@@ -65,9 +65,9 @@ class Client:
             )
             response = self._connection.getresponse()
             return str(response.status), response.read()
-        except (OSError, http.client.HTTPException) as fault:
+        except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            return type(fault).__name__, b""
+            return type(error).__name__, b""
 
 
 def _drive(port: int, due: Iterable[tuple[float | None, Request]], *, connections: int) -> LoadResults:

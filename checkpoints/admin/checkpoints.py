@@ -237,12 +237,12 @@ class CheckpointAdmin(ReadOnlyAdmin):
         if request.method == "POST":
             try:
                 return self._restore(request, row)
-            except errors.FleetError as fault:
-                _report(request, row, fault)
+            except errors.FleetError as error:
+                _report(request, row, error)
         try:
             plan = operations.recovery_plan(checkpoint=row, mission=row.chosen)
-        except errors.FleetError as fault:
-            messages.error(request, str(fault))
+        except errors.FleetError as error:
+            messages.error(request, str(error))
             return redirect_to(request, self, object_id)
         levels = {risk.level for risk in plan.risks}
         mission = Mission.objects.filter(id=row.chosen).only("id", "name", "state").first()
@@ -282,12 +282,12 @@ class CheckpointAdmin(ReadOnlyAdmin):
         if request.method == "POST" and form.is_valid():
             try:
                 return self._fork(request, row, form.cleaned_data)
-            except errors.FleetError as fault:
-                _report(request, row, fault)
+            except errors.FleetError as error:
+                _report(request, row, error)
         try:
             keys = _sortie_keys(operations.recovery_plan(checkpoint=row, mission=row.chosen))
-        except errors.FleetError as fault:
-            messages.error(request, str(fault))
+        except errors.FleetError as error:
+            messages.error(request, str(error))
             return redirect_to(request, self, object_id)
         mission = Mission.objects.filter(id=row.chosen).only("id", "name", "inputs").first()
         return self._page(
@@ -364,14 +364,14 @@ def _or_error(build: Callable[[], SafeString | str]) -> SafeString | str:
     """Build a field. If that fails, for example because a file is damaged, return the error message."""
     try:
         return build()
-    except errors.FleetError as fault:
-        return str(fault)
+    except errors.FleetError as error:
+        return str(error)
 
 
-def _report(request: HttpRequest, row: Checkpoint, fault: errors.FleetError) -> None:
-    messages.error(request, str(fault))
-    if isinstance(fault, errors.Forbidden):
-        data = {"action": request.path.rpartition("/")[2], "why": str(fault)}
+def _report(request: HttpRequest, row: Checkpoint, error: errors.FleetError) -> None:
+    messages.error(request, str(error))
+    if isinstance(error, errors.Forbidden):
+        data = {"action": request.path.rpartition("/")[2], "why": str(error)}
         audit.record(kind="denied", outcome="denied", subject=row.ref, data=data)
 
 

@@ -247,8 +247,8 @@ class ForkCheckpoint(Costly):
                 can_execute=actor.can_execute,
                 by=actor.user,
             )
-        except PlanError as fault:
-            raise ValidationError(_fork_faults(fault, body["params"])) from None
+        except PlanError as error:
+            raise ValidationError(_fork_errors(error, body["params"])) from None
         mission = forked.mission
         if body["start"] and mission.state == MissionState.PLANNED:
             mission = missions.resume(mission=mission.id, can_execute=actor.can_execute)
@@ -290,10 +290,10 @@ def _restore(actor: Actor, ref: str, body: Validated, *, resume: bool) -> Respon
     return Response(data, status=202, headers={"Location": f"/api/v1/missions/{mission.ref}"})
 
 
-def _fork_faults(fault: PlanError, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The faults of a fork as validation errors of `params` or `edit`."""
+def _fork_errors(error: PlanError, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The errors of a fork as validation errors of `params` or `edit`."""
     details: dict[str, Any] = {}
-    for entry in fault.faults:
+    for entry in error.problems:
         field = "params" if entry.where.startswith("inputs") and params else "edit"
         details.setdefault(field, []).append(str(entry))
     return details

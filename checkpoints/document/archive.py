@@ -101,8 +101,8 @@ class Reader:
             canonical = manifests.serialize(manifest)
         except Malformed:
             raise
-        except (ValueError, TypeError, OverflowError) as fault:  # an unpaired surrogate, for example
-            raise Malformed("its manifest has values that cannot be serialized") from fault
+        except (ValueError, TypeError, OverflowError) as error:  # an unpaired surrogate, for example
+            raise Malformed("its manifest has values that cannot be serialized") from error
         if canonical != data:
             raise Malformed("its manifest is not canonical JSON")
         if len(manifest.missions) != 1 or manifest.fleet or manifest.context:
@@ -128,14 +128,14 @@ class Reader:
             content = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(
                 compressed, max_output_size=part.bytes, allow_extra_data=False
             )
-        except zstandard.ZstdError as fault:
-            raise Malformed(f"{name} is not compressed with zstd, or incomplete") from fault
+        except zstandard.ZstdError as error:
+            raise Malformed(f"{name} is not compressed with zstd, or incomplete") from error
         if len(content) != part.bytes or hashlib.sha256(content).hexdigest() != part.blob:
             raise Malformed(f"the SHA-256 of {name} does not match")
         try:
             return content.decode()
-        except UnicodeDecodeError as fault:
-            raise Malformed(f"{name} is not UTF-8") from fault
+        except UnicodeDecodeError as error:
+            raise Malformed(f"{name} is not UTF-8") from error
 
     def artifacts(self, expected: Mapping[str, int], store: Callable[[str, Iterator[bytes]], None]) -> None:
         """Pass the artifacts in the file to `store`, by digest, and check that the file ends after them.

@@ -79,8 +79,8 @@ def key_of(line: str) -> str:
         return key  # most keys: a few times as fast as parsing them
     try:
         key, _ = _decoder.raw_decode(line, len(_START))
-    except (ValueError, RecursionError) as fault:
-        raise Malformed("the key of a line cannot be read") from fault
+    except (ValueError, RecursionError) as error:
+        raise Malformed("the key of a line cannot be read") from error
     if not isinstance(key, str) or _SURROGATE.search(key):
         raise Malformed("the key of a line is not valid text")
     return key

@@ -93,14 +93,14 @@ def parse(data: bytes) -> Manifest:
         document: dict[str, Any] = json.loads(data)
         claimed = document.pop("sha256")
         canonical = _canonical(document)
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as fault:
-        raise Malformed("the manifest is not complete JSON") from fault
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise Malformed("the manifest is not complete JSON") from error
     if isinstance(version := document.get("format"), int) and version > FORMAT:
         raise Malformed(f"its format {version} is newer than this fleet's ({FORMAT}); upgrade the fleet")
     try:
         _validator().validate(document)
-    except jsonschema_rs.ValidationError as fault:
-        raise Malformed(f"the manifest does not follow its schema: {fault.message[:200]}") from fault
+    except jsonschema_rs.ValidationError as error:
+        raise Malformed(f"the manifest does not follow its schema: {error.message[:200]}") from error
     if hashlib.sha256(canonical).hexdigest() != claimed:
         raise Malformed("the manifest was changed: its SHA-256 does not match")
     manifest = Manifest(

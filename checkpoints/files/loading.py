@@ -71,14 +71,14 @@ def naming_alternative(checkpoint: Checkpoint, mission: UUID | None) -> Iterator
     """Run a block; if it finds a file of the checkpoint damaged, the error names the newest intact checkpoint."""
     try:
         yield
-    except storage.Damaged as fault:
+    except storage.Damaged as error:
         alternative = newest_intact(mission=mission or checkpoint.missions[0], except_for=checkpoint)
         raise storage.Damaged(
-            f"{checkpoint.ref} is damaged, so nothing was changed. {fault.message}",
+            f"{checkpoint.ref} is damaged, so nothing was changed. {error.message}",
             hint=f"The newest intact checkpoint of the mission is {alternative.ref}."
             if alternative
             else "The mission has no intact checkpoint.",
-        ) from fault
+        ) from error
 
 
 def newest_intact(*, mission: UUID, except_for: Checkpoint | None = None) -> Checkpoint | None:

@@ -107,10 +107,10 @@ def read(part: Part) -> str:
     try:
         with _store().open(_blob(part.blob)) as file:
             data = decompress(file.read(), size=part.bytes)
-    except FileNotFoundError as fault:
-        raise Damaged(f"The blob {part.blob[:12]}… is missing.") from fault
-    except (Malformed, OSError) as fault:
-        raise Damaged(f"The blob {part.blob[:12]}… cannot be read: {fault}.") from fault
+    except FileNotFoundError as error:
+        raise Damaged(f"The blob {part.blob[:12]}… is missing.") from error
+    except (Malformed, OSError) as error:
+        raise Damaged(f"The blob {part.blob[:12]}… cannot be read: {error}.") from error
     if hashlib.sha256(data).hexdigest() != part.blob:
         raise Damaged(f"The blob {part.blob[:12]}… was changed: its SHA-256 does not match.")
     return data.decode()
@@ -120,8 +120,8 @@ def read_bucket(part: Part) -> Bucket:
     """Read a bucket of sorties. Raises Damaged if its blob is missing, was changed, or is no bucket."""
     try:
         bucket = Bucket.parse(text := read(part))
-    except ValueError as fault:
-        raise Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {fault}.") from fault
+    except ValueError as error:
+        raise Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {error}.") from error
     if buckets.digest_of(text) != part.digest:
         raise Damaged(f"The digest of the blob {part.blob[:12]}… does not match the manifest.")
     return bucket
@@ -132,8 +132,8 @@ def decompress(data: bytes, *, size: int) -> bytes:
     try:
         reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
         content = reader.decompress(data) if zstandard.frame_content_size(data) == size else b""
-    except zstandard.ZstdError as fault:
-        raise Malformed("it is not compressed with zstd, or incomplete") from fault
+    except zstandard.ZstdError as error:
+        raise Malformed("it is not compressed with zstd, or incomplete") from error
     if len(content) != size or not reader.eof or reader.unused_data:
         raise Malformed(f"it is not one frame of {size:,} bytes")
     return content
@@ -144,10 +144,10 @@ def read_manifest(ref: str) -> Manifest:
     try:
         with _store().open(_manifest(ref)) as file:
             manifest = document.parse(file.read())
-    except FileNotFoundError as fault:
-        raise Damaged(f"The manifest of {ref} is missing.") from fault
-    except (Malformed, OSError) as fault:
-        raise Damaged(f"The manifest of {ref} cannot be used: {fault}.") from fault
+    except FileNotFoundError as error:
+        raise Damaged(f"The manifest of {ref} is missing.") from error
+    except (Malformed, OSError) as error:
+        raise Damaged(f"The manifest of {ref} cannot be used: {error}.") from error
     if manifest.id != ref:
         raise Damaged(f"The manifest of {ref} belongs to {manifest.id}.")
     return manifest

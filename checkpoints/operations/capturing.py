@@ -211,11 +211,11 @@ def _translate_disk_errors() -> Iterator[None]:
     """Raise Unavailable, with a hint, if the files cannot be written."""
     try:
         yield
-    except OSError as fault:
-        full = fault.errno in FULL
+    except OSError as error:
+        full = error.errno in FULL
         raise errors.Unavailable(
-            f"The checkpoint could not be written: {fault.strerror or fault}.",
+            f"The checkpoint could not be written: {error.strerror or error}.",
             hint="Free disk space, or set FLEET_CHECKPOINTS to another folder."
             if full
             else "Check the folder that FLEET_CHECKPOINTS names.",
-        ) from fault
+        ) from error

@@ -131,7 +131,7 @@ def _reachable(*, except_for: Collection[str] = ()) -> set[str]:
     refs = [ref for ref in storage.manifests() if ref not in except_for]
     try:
         return {part.blob for ref in refs for part in storage.read_manifest(ref).parts}
-    except storage.Damaged as fault:
+    except storage.Damaged as error:
         raise storage.Damaged(
-            f"{fault.message} Its blobs are unknown, so none can be removed.", hint="Delete that checkpoint first."
-        ) from fault
+            f"{error.message} Its blobs are unknown, so none can be removed.", hint="Delete that checkpoint first."
+        ) from error

@@ -91,8 +91,8 @@ def restore(
                 with transaction.atomic(durable=True):
                     safety = _restore(checkpoint, saved, before, by)
                 break
-            except OperationalError as fault:
-                if not isinstance(fault.__cause__, DeadlockDetected) or attempt == TRIES - 1:
+            except OperationalError as error:
+                if not isinstance(error.__cause__, DeadlockDetected) or attempt == TRIES - 1:
                     raise
         return _restored(saved, safety=safety, replaced=_replaced_ref(saved, safety.ref, saved.entry.id))
 

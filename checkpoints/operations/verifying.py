@@ -33,13 +33,13 @@ def verify(*, checkpoints: Collection[Checkpoint]) -> list[Damage]:
         for checkpoint in checkpoints:
             try:
                 manifests.append(_manifest(checkpoint))
-            except storage.Damaged as fault:
-                damages.append(Damage(message=fault.message, shared_by=(checkpoint.ref,)))
+            except storage.Damaged as error:
+                damages.append(Damage(message=error.message, shared_by=(checkpoint.ref,)))
         refs_by_blob = _refs_by_blob()
         checked: set[str] = set()
         missing: dict[str, list[str]] = defaultdict(list)
         for manifest in manifests:
-            for message, blob in _faults(manifest, checked, missing):
+            for message, blob in _problems(manifest, checked, missing):
                 damages.append(Damage(message=message, shared_by=tuple(refs_by_blob[blob]) or (manifest.id,)))
         for message, refs in missing.items():
             damages.append(Damage(message=message, shared_by=tuple(dict.fromkeys(refs))))
@@ -55,8 +55,8 @@ def _manifest(checkpoint: Checkpoint) -> Manifest:
     return manifest
 
 
-def _faults(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
-    """The faults of a checkpoint's blobs: (message, blob). Reads each blob once; adds lost artifacts to `missing`."""
+def _problems(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """The problems of a checkpoint's blobs: (message, blob). Reads each blob once; adds lost artifacts to `missing`."""
     for entry in manifest.missions:
         for part in [entry.mission, *entry.buckets.values()]:
             if part.blob in checked:
@@ -65,8 +65,8 @@ def _faults(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]
             try:
                 is_bucket = part is not entry.mission
                 lines = storage.read_bucket(part).state.values() if is_bucket else [storage.read(part)]
-            except storage.Damaged as fault:
-                yield fault.message, part.blob
+            except storage.Damaged as error:
+                yield error.message, part.blob
                 continue
             for line in lines if is_bucket else []:
                 for artifact in json.loads(line)["artifacts"]:
@@ -80,8 +80,8 @@ def _faults(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]
             checked.add(extra.blob)
             try:
                 storage.read(extra)
-            except storage.Damaged as fault:
-                yield fault.message, extra.blob
+            except storage.Damaged as error:
+                yield error.message, extra.blob
 
 
 def _refs_by_blob() -> dict[str, list[str]]:

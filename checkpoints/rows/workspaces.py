@@ -113,8 +113,8 @@ def save_uncommitted(
                 max_bytes=settings.FLEET_COMMIT_BYTES,
                 deadline=deadline,
             )
-        except (errors.FleetError, OSError) as fault:
-            return {"attempt": attempt, "fault": str(fault)[:300]}
+        except (errors.FleetError, OSError) as error:
+            return {"attempt": attempt, "fault": str(error)[:300]}
         return {
             "attempt": attempt,
             "base": work.base,
@@ -146,8 +146,8 @@ def keep_commits(*, checkpoint: str, mission: UUID, workspace: CurrentWorkspace)
     commits[ids.encode(ids.MISSION, mission)] = workspace.tip
     try:
         moving.keep(store, {moving.checkpoint_ref(checkpoint, name): commit for name, commit in commits.items()})
-    except git.GitError as fault:
-        raise errors.Unavailable(f"The commits of the checkpoint could not be kept: {fault.text[-300:]}") from fault
+    except git.GitError as error:
+        raise errors.Unavailable(f"The commits of the checkpoint could not be kept: {error.text[-300:]}") from error
 
 
 def put_back(saved: SavedMission, *, mission: UUID, replaced: str, branch: str = "") -> None:

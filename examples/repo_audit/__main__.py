@@ -25,6 +25,6 @@ def check(path: str) -> None:
 if __name__ == "__main__":
     try:
         check(sys.argv[1])
-    except errors.FleetError as fault:
-        sys.stderr.write(f"{fault}\n")
-        sys.exit(fault.exit_code)
+    except errors.FleetError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)

@@ -173,8 +173,8 @@ def _vulture(files: list[tree.File], ledger: Ledger) -> None:
 def _check_tokenizer_limits(file: tree.File, text: str, ledger: Ledger) -> None:
     try:
         ast.parse(text)
-    except SyntaxError as fault:
-        if fault.msg in _LIMITS:
-            ledger.add(INVALID, file=file.path, line=fault.lineno or 1, role=file.role, detail=f"CPython: {fault.msg}")
+    except SyntaxError as error:
+        if error.msg in _LIMITS:
+            ledger.add(INVALID, file=file.path, line=error.lineno or 1, role=file.role, detail=f"CPython: {error.msg}")
     except ValueError:
         return  # a NUL character, which ruff reports

@@ -57,7 +57,7 @@ def prose(context: Context) -> Outcome:
     top = {path.lower(): path for path in repository.every_path if "/" not in path}
     _check_readme_and_licence(repository, top, ledger)
     links = 0
-    faults: dict[str, list[tuple[Rule, tree.File, int, str]]] = defaultdict(list)
+    problems: dict[str, list[tuple[Rule, tree.File, int, str]]] = defaultdict(list)
     relative: Counter[str] = Counter()
     for number, (file, text) in enumerate(tree.texts(markdown)):
         if number % 50 == 0:
@@ -67,24 +67,24 @@ def prose(context: Context) -> Outcome:
         for kind, target, line in targets(text):
             links += 1
             relative[folder] += not target.startswith("#") and not _SCHEME.match(target)
-            if fault := link_targets.fault(file, kind, target):
-                faults[folder].append((fault, file, line, target))
-    for folder, here in sorted(faults.items()):
+            if rule := link_targets.problem(file, kind, target):
+                problems[folder].append((rule, file, line, target))
+    for folder, here in sorted(problems.items()):
         if _is_site(folder, here, relative[folder]):
             ledger.notes.append(
                 f"Links below {folder}/ are meant for a site that is built from it, and were not checked."
             )
             continue
-        for fault, file, line, target in here:
-            detail = "“{}”" if fault in (IMAGE, CASE) else "“{}” leads nowhere"
-            ledger.add(fault, file=file.path, line=line, role=file.role, detail=detail.format(target))
+        for rule, file, line, target in here:
+            detail = "“{}”" if rule in (IMAGE, CASE) else "“{}” leads nowhere"
+            ledger.add(rule, file=file.path, line=line, role=file.role, detail=detail.format(target))
     ledger.figures = {"documents": ledger.looked_at, "links": links, "licence": _licence(repository, top)}
     return ledger.outcome()
 
 
-def _is_site(folder: str, faults: list[tuple[Rule, tree.File, int, str]], relative: int) -> bool:
+def _is_site(folder: str, problems: list[tuple[Rule, tree.File, int, str]], relative: int) -> bool:
     """Whether a folder's links are meant for a site generator: at least a third of them lead nowhere."""
-    broken = sum(fault in (LINK, IMAGE, SITE_LINK) for fault, _file, _line, _target in faults)
+    broken = sum(rule in (LINK, IMAGE, SITE_LINK) for rule, _file, _line, _target in problems)
     return bool(folder) and broken >= 8 and broken * 3 >= relative
 
 
@@ -147,7 +147,7 @@ class LinkTargets:
         self._site = any(PurePosixPath(path).name in _SITES for path in repository.every_path)
         self._anchors: dict[str, set[str]] = {}
 
-    def fault(self, file: tree.File, kind: Literal["link", "image"], target: str) -> Rule | None:
+    def problem(self, file: tree.File, kind: Literal["link", "image"], target: str) -> Rule | None:
         """The rule that this link violates, if any. Links to other sites are not checked: there is no network."""
         if not target or _SCHEME.match(target) or _TEMPLATED.search(target):
             return None

@@ -21,10 +21,10 @@ MAX_DETAIL = 300  # characters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One kind of fault.
+    """One kind of problem.
 
     `confidence` (0 to 1): how often such a finding is right. `topic`: shared by rules of several tools for the same
-    fault; findings of one topic on one line are merged. `place`: whether the fault is less severe in tests, documents
+    problem; findings of one topic on one line are merged. `place`: whether the problem is less severe in tests, documents
     and examples ("product") or equally severe everywhere ("any").
     """
 

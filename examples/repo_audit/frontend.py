@@ -87,11 +87,11 @@ def page(file: tree.File, text: str, ledger: Ledger) -> None:
             soup = BeautifulSoup(plain, "html.parser")
         except (bs4.ParserRejectedMarkup, RecursionError, AssertionError):
             return
-    for rule, tag, detail in _faults(soup, template):
+    for rule, tag, detail in _problems(soup, template):
         ledger.add(rule, file=file.path, line=tag.sourceline or 0, role=file.role, detail=detail)
 
 
-def _faults(soup: BeautifulSoup, template: bool) -> Iterator[tuple[Rule, Tag, str]]:
+def _problems(soup: BeautifulSoup, template: bool) -> Iterator[tuple[Rule, Tag, str]]:
     html = soup.find("html")
     if isinstance(html, Tag):
         yield from _page_head(soup, html, template)

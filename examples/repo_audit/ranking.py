@@ -44,7 +44,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One fault with all its places. `count` may exceed `len(spots)`, because results are capped."""
+    """One problem with all its places. `count` may exceed `len(spots)`, because results are capped."""
 
     rule: Rule
     severity: Severity
@@ -71,7 +71,7 @@ class _Member(NamedTuple):
 
 
 def reach(touched: int) -> float:
-    """A factor for the extent of a fault: 1 for one line, 1.5 for 32 lines, at most 2."""
+    """A factor for the extent of a problem: 1 for one line, 1.5 for 32 lines, at most 2."""
     return 1 + min(1.0, math.log2(max(1, touched)) / 10)
 
 
@@ -102,7 +102,7 @@ def _merged(rules: Mapping[str, Rule], findings: Iterable[Finding]) -> list[_Mem
     places: dict[tuple[str, str, int, str], list[Finding]] = defaultdict(list)
     for finding in findings:
         rule = rules[finding["rule"]]
-        # Without a topic, or for a whole file, only findings with the same detail are the same fault.
+        # Without a topic, or for a whole file, only findings with the same detail are the same problem.
         exact = "" if rule.topic and finding["line"] else finding["detail"]
         places[(rule.topic or rule.id, finding["file"], finding["line"], exact)].append(finding)
     merged = []

@@ -1,4 +1,4 @@
-"""Finds security faults: committed secrets, dangerous Python, and invisible characters in code."""
+"""Finds security problems: committed secrets, dangerous Python, and invisible characters in code."""
 
 from __future__ import annotations
 

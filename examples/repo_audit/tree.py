@@ -135,7 +135,7 @@ def _add_entry(tree: Tree, entry: git.Entry, path: str, checked: dict[bytes, boo
 
 
 def role(path: str) -> Role:
-    """The role of a file by its path: faults in tests, documents and examples are less severe than in the product."""
+    """The role of a file by its path: problems in tests, documents and examples are less severe than in the product."""
     if _TEST.search(path):
         return "test"
     if _EXAMPLE.search(path):

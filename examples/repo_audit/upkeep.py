@@ -1,4 +1,4 @@
-"""Finds TODO comments, files that should not be committed, files that do not parse, and faults of CI and containers."""
+"""Finds TODO comments, files that should not be committed, files that do not parse, and problems of CI and containers."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def _check_syntax(file: tree.File, text: str, ledger: Ledger) -> None:
     name = PurePosixPath(file.path).name
     if "{{" in text or "{%" in text or "<%" in text or "${" in text:
         return
-    fault = ""
+    message = ""
     try:
         if (
             name.endswith(".json")
@@ -260,18 +260,18 @@ def _check_syntax(file: tree.File, text: str, ledger: Ledger) -> None:
             for _event in yaml.parse(text, Loader=yaml.CSafeLoader):
                 pass
     except json.JSONDecodeError as error:
-        fault = f"{name} does not parse: {error.msg} at line {error.lineno}"
+        message = f"{name} does not parse: {error.msg} at line {error.lineno}"
     except tomllib.TOMLDecodeError as error:
-        fault = f"{name} does not parse: {error}"
+        message = f"{name} does not parse: {error}"
     except yaml.MarkedYAMLError as error:
-        fault = (
+        message = (
             f"{name} does not parse: {error.problem} at line {error.problem_mark.line + 1 if error.problem_mark else 1}"
         )
     except (yaml.YAMLError, RecursionError):
-        fault = f"{name} does not parse"
-    if fault:
-        line = re.search(r"line (\d+)", fault)
-        ledger.add(PARSE, file=file.path, line=int(line[1]) if line else 0, role=file.role, detail=fault)
+        message = f"{name} does not parse"
+    if message:
+        line = re.search(r"line (\d+)", message)
+        ledger.add(PARSE, file=file.path, line=int(line[1]) if line else 0, role=file.role, detail=message)
 
 
 def _values(mapping: object) -> list[object]:

@@ -62,8 +62,8 @@ def create_user(*, name: str, role: Role, password: str | None = None, teams: Co
         if password is not None:
             try:
                 validate_password(password, user)
-            except ValidationError as fault:
-                raise errors.Invalid(" ".join(fault.messages)) from fault
+            except ValidationError as error:
+                raise errors.Invalid(" ".join(error.messages)) from error
         user.set_password(password)
         user.save()
         user.groups.set([_team(team) for team in teams])

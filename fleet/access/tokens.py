@@ -146,8 +146,8 @@ def _pair(refresh: RefreshToken, session: Session) -> Pair:
 def _read(kind: type[T], text: str) -> T:
     try:
         return kind(text)  # type: ignore[arg-type]
-    except (TokenError, ValueError, TypeError, OverflowError) as fault:
-        raise NotSignedIn(f"{str(fault).rstrip('.')}.", hint="Sign in again, or refresh it.") from None
+    except (TokenError, ValueError, TypeError, OverflowError) as error:
+        raise NotSignedIn(f"{str(error).rstrip('.')}.", hint="Sign in again, or refresh it.") from None
 
 
 def _sid(token: _Token) -> UUID:

@@ -250,10 +250,10 @@ def apply_to_rows(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any]
         try:
             act(row)
             count += 1
-        except errors.FleetError as fault:
-            messages.error(request, f"{row}: {fault}")
-            if isinstance(fault, errors.Forbidden):
-                data = {"action": request.POST.get("action", ""), "why": str(fault)}
+        except errors.FleetError as error:
+            messages.error(request, f"{row}: {error}")
+            if isinstance(error, errors.Forbidden):
+                data = {"action": request.POST.get("action", ""), "why": str(error)}
                 audit.record(kind="denied", outcome="denied", subject=str(row), data=data)
     if count:
         messages.success(request, f"{label}: {count}.")

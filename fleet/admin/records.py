@@ -186,8 +186,8 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             if not (self.cleaned_data.get("is_active") and stays_superuser):
                 try:
                     operations.require_other_admin(without=[self.instance])
-                except errors.Conflict as fault:
-                    raise ValidationError(str(fault)) from fault
+                except errors.Conflict as error:
+                    raise ValidationError(str(error)) from error
             return cleaned
 
     @admin.register(User)
@@ -246,8 +246,8 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             missing_permissions = set(missing_permissions) - {model._meta.verbose_name for model in (Key, Session)}
             try:
                 operations.require_other_admin(without=list(objs))
-            except errors.Conflict as fault:
-                protected = [*protected, str(fault)]
+            except errors.Conflict as error:
+                protected = [*protected, str(error)]
             return *objects, missing_permissions, protected
 
         def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
@@ -255,8 +255,8 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             with transaction.atomic():
                 try:
                     operations.require_other_admin(without=list(queryset))
-                except errors.Conflict as fault:
-                    raise PermissionDenied(str(fault)) from fault
+                except errors.Conflict as error:
+                    raise PermissionDenied(str(error)) from error
                 super().delete_queryset(request, queryset)
 
     @admin.register(Group)

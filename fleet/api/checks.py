@@ -27,20 +27,20 @@ def routes() -> Iterator[tuple[str, type[Any] | None]]:
             yield route, view
 
 
-def faults() -> list[CheckMessage]:
+def problems() -> list[CheckMessage]:
     """An error for each method that is neither public nor has an action of the table."""
     return [
         Error(
-            f"{method.upper()} /{route} {fault}",
+            f"{method.upper()} /{route} {problem}",
             hint="Declare the method with @endpoint and an action of fleet.access.rules.RULES.",
             id="fleet.E001",
         )
         for route, view in routes()
-        for method, fault in _faults(view)
+        for method, problem in _problems(view)
     ]
 
 
-def _faults(view: type[Any] | None) -> Iterator[tuple[str, str]]:
+def _problems(view: type[Any] | None) -> Iterator[tuple[str, str]]:
     if view is None or not (isinstance(view, type) and issubclass(view, ApiView)):
         if not getattr(view, "documents", False):
             yield "any", "is not served by an ApiView"

@@ -33,8 +33,8 @@ Shape: TypeAlias = Any  # what drf-spectacular takes: a serializer, or its class
 METHODS = ("get", "post", "patch", "delete")
 
 
-class Fault(serializers.Serializer[Any]):
-    """One fault of the input."""
+class InputError(serializers.Serializer[Any]):
+    """One error of the input."""
 
     pointer = serializers.CharField(
         allow_blank=True,
@@ -55,7 +55,7 @@ class Problem(serializers.Serializer[Any]):
     detail = serializers.CharField(help_text="what happened and what to do next, for people")
     code = serializers.CharField(help_text="the kind of problem, for programs")
     request_id = serializers.CharField(help_text="identifies this request in the logs and the audit trail")
-    errors = Fault(many=True, required=False)  # type: ignore[assignment]
+    errors = InputError(many=True, required=False)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ def _summary(method: Callable[..., Any]) -> str:
 
 
 def validate(serializer: type[Strict], data: Any) -> Validated:
-    """The validated data. Raises ValidationError with all faults."""
+    """The validated data. Raises ValidationError with all errors."""
     bound = serializer(data=data)
     bound.is_valid(raise_exception=True)
     validated: Validated = bound.validated_data

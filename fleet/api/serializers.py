@@ -32,12 +32,12 @@ class Strict(serializers.Serializer[Any]):
             return super().to_internal_value(data)
         known = ", ".join(self.fields) or "none"
         error = ErrorDetail(f"Unknown field. The fields are: {known}.", code="unknown")
-        faults: dict[str, Any] = {name[:100]: [error] for name in unknown[:20]}
+        problems: dict[str, Any] = {name[:100]: [error] for name in unknown[:20]}
         try:
             super().to_internal_value(data)
-        except serializers.ValidationError as fault:
-            faults |= fault.detail if isinstance(fault.detail, dict) else {}
-        raise serializers.ValidationError(faults)
+        except serializers.ValidationError as exc:
+            problems |= exc.detail if isinstance(exc.detail, dict) else {}
+        raise serializers.ValidationError(problems)
 
 
 class Text(serializers.CharField):
@@ -76,6 +76,6 @@ class Json(serializers.JSONField):
         value = super().to_internal_value(data)
         try:
             values.check(value, max_bytes=self.max_bytes)
-        except values.Unacceptable as fault:
-            raise serializers.ValidationError(fault.sentence, code="unacceptable") from None
+        except values.Unacceptable as error:
+            raise serializers.ValidationError(error.sentence, code="unacceptable") from None
         return value

@@ -75,18 +75,18 @@ class ApiView(APIView):
                     subject=self.request.path,
                     data={"action": declared.action if declared else "", "why": str(exc)},
                 )
-            except DatabaseError as fault:
-                exc = fault
+            except DatabaseError as error:
+                exc = error
         return super().handle_exception(exc)
 
     def perform_authentication(self, request: Request) -> None:
         """Refuse a bad token even where none is needed, and count the request."""
         try:
             super().perform_authentication(request)
-        except (errors.FleetError, PermissionDenied) as fault:
+        except (errors.FleetError, PermissionDenied) as error:
             request._not_authenticated()  # type: ignore[attr-defined]
             self._charge(request)  # first, so that a flood of guesses cannot fill the audit trail
-            if not isinstance(fault, PermissionDenied):  # the CSRF check, which `handle_exception` records
+            if not isinstance(error, PermissionDenied):  # the CSRF check, which `handle_exception` records
                 audit.record(kind="token", outcome="denied", subject=request.path)
             raise
         self._charge(request)
@@ -146,8 +146,8 @@ class Costly(ApiView):
         if costly and isinstance(request.auth, Actor) and request.auth.user is not None:
             try:
                 costs.check(request.auth.user.pk)
-            except costs.BudgetExceeded as fault:
-                self.quota = fault.quota
+            except costs.BudgetExceeded as error:
+                self.quota = error.quota
                 raise
             costs.begin()
             self._charged_user, self._began = request.auth.user.pk, time.thread_time()

@@ -33,8 +33,8 @@ def read(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number and digest of each head in an anchor file; raises Invalid if a line is not a head."""
     try:
         lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise errors.Invalid(f"The anchor file {path} cannot be read: {fault}") from fault
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.Invalid(f"The anchor file {path} cannot be read: {error}") from error
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
@@ -66,9 +66,9 @@ class Anchor:
                 file.write(f"{line(seal)}\n")
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as fault:
+        except OSError as error:
             if not self._failed:
-                log.warning("The head of the audit trail could not be written to FLEET_AUDIT_ANCHOR: %s", fault)
+                log.warning("The head of the audit trail could not be written to FLEET_AUDIT_ANCHOR: %s", error)
             self._failed = True
         else:
             self._digest, self._failed = seal.digest, False

@@ -17,13 +17,13 @@ from fleet.events.stream import OLDEST_RUNNING
 
 UNSEALED_S = 60.0  # the control loop seals within a second; an older entry was missed, or its seal was removed
 PAGE = 2_000
-MAX_LISTED = 20  # faults of one kind that are listed individually
+MAX_LISTED = 20  # problems of one kind that are listed individually
 Kind = Literal["entry", "seal"]
 Problem = Literal["removed", "changed", "reordered", "inserted", "unsealed", "forged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class AuditProblem:
     """An entry or a seal that does not match the chain."""
 
     record: Kind
@@ -39,7 +39,7 @@ class Report:
     waiting: int = 0  # entries too young to be sealed
     number: int = 0  # of the last seal
     digest: str = chain.START  # of the last seal; a copy of it elsewhere proves later that the chain was not cut off
-    faults: list[Fault] = field(default_factory=list)
+    problems: list[AuditProblem] = field(default_factory=list)
 
 
 def verify(*, unsealed_s: float = UNSEALED_S, heads: Iterable[tuple[int, str]] = ()) -> Report:
@@ -57,7 +57,7 @@ def verify(*, unsealed_s: float = UNSEALED_S, heads: Iterable[tuple[int, str]] =
 
 
 class _Verifier:
-    """Checks the seals one after the other and collects the faults in `report`."""
+    """Checks the seals one after the other and collects the problems in `report`."""
 
     def __init__(self, heads: Iterable[tuple[int, str]]) -> None:
         self.report = Report()
@@ -70,7 +70,7 @@ class _Verifier:
         self._gap = False  # a seal was missing or not credible, so the start of the next one is unknown
 
     def _report(self, record: Kind, number: int, problem: Problem, text: str) -> None:
-        self.report.faults.append(Fault(record=record, number=number, problem=problem, message=text))
+        self.report.problems.append(AuditProblem(record=record, number=number, problem=problem, message=text))
 
     def check_seal(self, seal: Seal, *, forged: bool) -> None:
         report, number = self.report, seal.number
@@ -119,9 +119,9 @@ class _Verifier:
         if seal.cluster not in self._entries:
             self._entries[seal.cluster] = _Entries(seal.cluster)
         present = self._entries[seal.cluster].take(after=self._compared_until.get(seal.cluster, first), until=last)
-        faults = list(_differences(seal, list(chain.unpack_leaves(bytes(seal.leaves))), present))
-        self.report.faults += faults
-        self.report.entries += seal.count - sum(fault.problem != "inserted" for fault in faults)
+        problems = list(_differences(seal, list(chain.unpack_leaves(bytes(seal.leaves))), present))
+        self.report.problems += problems
+        self.report.entries += seal.count - sum(found.problem != "inserted" for found in problems)
         self._compared_until[seal.cluster] = last
 
     def check_end(self, unsealed_s: float) -> None:
@@ -171,7 +171,7 @@ class _Entries:
             position = chain.position(page[-1])
 
 
-def _differences(seal: Seal, sealed: list[Leaf], present: list[Leaf]) -> Iterator[Fault]:
+def _differences(seal: Seal, sealed: list[Leaf], present: list[Leaf]) -> Iterator[AuditProblem]:
     """Compare the leaves of a seal with the entries `present` between the end of the previous seal and its own."""
     expected, actual = dict(sealed), dict(present)
     elsewhere = set(Entry.objects.filter(id__in=expected.keys() - actual.keys()).values_list("id", flat=True))
@@ -181,20 +181,22 @@ def _differences(seal: Seal, sealed: list[Leaf], present: list[Leaf]) -> Iterato
     where = f"(seal {seal.number})"
     for id, digest in sealed:
         if id in moved:
-            yield Fault(
+            yield AuditProblem(
                 record="entry",
                 number=id,
                 problem="reordered",
                 message=f"Entry {id} was moved to another place {where}.",
             )
         elif id not in actual:
-            yield Fault(record="entry", number=id, problem="removed", message=f"Entry {id} is missing {where}.")
+            yield AuditProblem(record="entry", number=id, problem="removed", message=f"Entry {id} is missing {where}.")
         elif actual[id] != digest:
-            yield Fault(
+            yield AuditProblem(
                 record="entry",
                 number=id,
                 problem="changed",
                 message=f"Entry {id} was changed after it was written {where}.",
             )
     for id in sorted(actual.keys() - expected.keys()):
-        yield Fault(record="entry", number=id, problem="inserted", message=f"Entry {id} was inserted later {where}.")
+        yield AuditProblem(
+            record="entry", number=id, problem="inserted", message=f"Entry {id} was inserted later {where}."
+        )

@@ -93,11 +93,11 @@ def session(server: Postgres, *, autocommit: bool = False) -> Iterator[psycopg.C
     try:
         with psycopg.connect(**libpq(server), autocommit=autocommit) as connected:
             yield connected
-    except psycopg.errors.InsufficientPrivilege as fault:
+    except psycopg.errors.InsufficientPrivilege as error:
         raise errors.Forbidden(
-            f"The role {server.user} lacks a privilege in the database {server.name}: {fault.diag.message_primary}.",
+            f"The role {server.user} lacks a privilege in the database {server.name}: {error.diag.message_primary}.",
             hint=OWNER,
-        ) from fault
+        ) from error
 
 
 def connection(server: Postgres, clients: Clients) -> tuple[str, Mapping[str, str]]:

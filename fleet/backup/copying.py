@@ -68,8 +68,8 @@ def link(earlier: Path, to: Path, *, size: int) -> bool:
             return False
         make_folder(to.parent)
         os.link(earlier, to, follow_symlinks=False)
-    except OSError as fault:
-        if fault.errno == errno.ENOSPC:
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
             raise
         return False
     return True
@@ -107,13 +107,13 @@ def _without_links(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
-def disk_fault(fault: OSError, folder: Path) -> errors.Unavailable:
+def disk_error(error: OSError, folder: Path) -> errors.Unavailable:
     """The error to raise for an OSError while writing below `folder`."""
-    if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return errors.Unavailable(
             f"The disk of {folder} is full. Nothing of this run was kept.",
             hint="Free space there, or choose another folder with --folder.",
         )
     return errors.Unavailable(
-        f"{fault.filename or folder} cannot be written ({fault.strerror or fault}).", hint="Check the folder's owner."
+        f"{error.filename or folder} cannot be written ({error.strerror or error}).", hint="Check the folder's owner."
     )

@@ -48,8 +48,8 @@ def create(*, folder: Path, keep: int | None = None, full: bool = False, say: Sa
             copying.make_folder(draft)
             written, new_bytes = _write(name, draft, earlier, say)
             backup = folders.complete(folder, written)
-        except OSError as fault:
-            raise copying.disk_fault(fault, folder) from fault
+        except OSError as error:
+            raise copying.disk_error(error, folder) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         removed = () if keep is None else tuple(folders.keep_newest(folder, keep))

@@ -133,7 +133,7 @@ class _Counted:
         return chunk
 
 
-def fault(path: Path, *, client: int) -> str:
+def problem(path: Path, *, client: int) -> str:
     """Why pg_restore cannot read a dump to its end; "" if it can."""
     try:
         programs = clients.find(server=client)

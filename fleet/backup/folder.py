@@ -82,8 +82,8 @@ def lock(folder: Path) -> Iterator[None]:
     try:
         copying.make_folder(folder)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as fault:
-        raise copying.disk_fault(fault, folder) from fault
+    except OSError as error:
+        raise copying.disk_error(error, folder) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -62,10 +62,10 @@ def read(folder: Path) -> Manifest:
         digest = document.pop("digest")
         intact = hashlib.sha256(_canonical(document)).hexdigest() == digest
         intact = intact and data == _canonical({**document, "digest": digest})
-    except FileNotFoundError as fault:
-        raise Damaged(f"{folder / NAME} is missing.") from fault
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as fault:
-        raise Damaged(f"{folder / NAME} cannot be read: {fault}") from fault
+    except FileNotFoundError as error:
+        raise Damaged(f"{folder / NAME} is missing.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise Damaged(f"{folder / NAME} cannot be read: {error}") from error
     if not intact:
         raise Damaged(f"{folder / NAME} was changed: its SHA-256 does not match.")
     return _parse(document, folder)

@@ -42,8 +42,8 @@ class Part(Protocol):
     def finish(self, folder: Path, *, backup: str) -> None:
         """Finish the restore, once the database is restored. `folder` contains the part's files in the backup."""
 
-    def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
-        """Faults of the part as a whole, as path and message. Missing and changed files are found before this."""
+    def problems(self, folder: Path) -> Iterator[tuple[str, str]]:
+        """Problems of the part as a whole, as path and message. Missing and changed files are found before this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class Tree:
     def finish(self, folder: Path, *, backup: str) -> None:
         """Nothing to do."""
 
-    def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
+    def problems(self, folder: Path) -> Iterator[tuple[str, str]]:
         return iter(())
 
 

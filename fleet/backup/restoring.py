@@ -91,9 +91,9 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
         data={"created_at": manifest.created_at, "version": manifest.version, "by_version": __version__},
     )
     loading.finished(server)
-    if report.faults:
+    if report.problems:
         raise errors.Conflict(
-            f"The backup is restored, but its audit trail does not match: {report.faults[0].message}",
+            f"The backup is restored, but its audit trail does not match: {report.problems[0].message}",
             hint=f"It was changed before the backup was made. See {invocation.command('fleet_audit', 'verify')}.",
         )
     if manifest.missing:
@@ -160,8 +160,8 @@ def _restore_files(backup: Backup, manifest: Manifest, say: Say) -> None:
         for file in files:
             try:
                 part.put_back(file.path.removeprefix(prefix), backup.path / file.path, sha256=file.sha256)
-            except OSError as fault:
-                raise copying.disk_fault(fault, settings.FLEET_HOME.root) from fault
+            except OSError as error:
+                raise copying.disk_error(error, settings.FLEET_HOME.root) from error
 
 
 def _require_rows(manifest: Manifest) -> None:

@@ -67,11 +67,11 @@ def upgrade(*, home: Home, credentials: Credentials, bin_folder: Path | None = N
             (home.private / FILES).mkdir(mode=0o700)
             embedded.create_cluster(draft, new, credentials)
             rows, left = _convert(home, credentials, data=data, draft=draft, old=old, new=new, say=say)
-        except OSError as fault:
+        except OSError as error:
             raise errors.Unavailable(
-                f"The data could not be converted: {fault.strerror or fault} ({fault.filename or home.private}).",
+                f"The data could not be converted: {error.strerror or error} ({error.filename or home.private}).",
                 hint="The old data is unchanged. Free disk space, then repeat this.",
-            ) from fault
+            ) from error
         finally:
             shutil.rmtree(home.private / FILES, ignore_errors=True)
         os.sync()
@@ -170,12 +170,12 @@ def _wait_for_answer(server: Postgres, process: subprocess.Popen[bytes], home: H
         try:
             psycopg.connect(**clients.libpq(server)).close()
             return
-        except psycopg.OperationalError as fault:
+        except psycopg.OperationalError as error:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise errors.Unavailable(
-                    f"Postgres could not be started: {str(fault).strip().splitlines()[0]}",
+                    f"Postgres could not be started: {str(error).strip().splitlines()[0]}",
                     hint=f"See {home.logs / 'upgrade.log'}. The old data is unchanged.",
-                ) from fault
+                ) from error
         time.sleep(0.1)
 
 

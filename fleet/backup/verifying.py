@@ -17,7 +17,7 @@ Problem = Literal["missing", "changed", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class BackupProblem:
     """A file of the backup that cannot be used."""
 
     path: str
@@ -32,7 +32,7 @@ class Report:
     backup: str
     files: int = 0
     bytes: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    problems: list[BackupProblem] = field(default_factory=list)
 
 
 def verify(*, backup: Backup, say: Say = lambda _: None) -> Report:
@@ -40,47 +40,49 @@ def verify(*, backup: Backup, say: Say = lambda _: None) -> Report:
     report = Report(backup=backup.name)
     try:
         listing = backup.manifest
-    except Damaged as fault:
-        report.faults.append(Fault(path=manifest.NAME, problem="changed", message=str(fault)))
+    except Damaged as error:
+        report.problems.append(BackupProblem(path=manifest.NAME, problem="changed", message=str(error)))
         return report
     say(f"Verifying {backup.name}: {lines.counted(len(listing.files), 'file')}")
     for file in listing.files:
         report.files += 1
         report.bytes += file.size
-        report.faults += _faults(backup, file)
-    bad = {fault.path for fault in report.faults}
-    if DUMP not in bad and (reason := dumping.fault(backup.path / DUMP, client=listing.client)):
-        report.faults.append(Fault(path=DUMP, problem="unreadable", message=reason))
+        report.problems += _problems(backup, file)
+    bad = {problem.path for problem in report.problems}
+    if DUMP not in bad and (reason := dumping.problem(backup.path / DUMP, client=listing.client)):
+        report.problems.append(BackupProblem(path=DUMP, problem="unreadable", message=reason))
     if not bad:
         for part in parts.registered():
-            for path, message in part.faults(backup.path / part.name):
-                report.faults.append(Fault(path=f"{part.name}/{path}", problem="unreadable", message=message))
+            for path, message in part.problems(backup.path / part.name):
+                report.problems.append(BackupProblem(path=f"{part.name}/{path}", problem="unreadable", message=message))
     return report
 
 
 def require_intact(backup: Backup, *, say: Say) -> None:
     """Raise Conflict if a file of the backup cannot be used."""
     report = verify(backup=backup, say=say)
-    if report.faults:
-        others = len(report.faults) - 1
+    if report.problems:
+        others = len(report.problems) - 1
         more = f" {lines.counted(others, 'other file')} too." if others else ""
         raise errors.Conflict(
-            f"The backup {backup.name} is damaged. {report.faults[0].message}{more}",
+            f"The backup {backup.name} is damaged. {report.problems[0].message}{more}",
             hint="Nothing was changed. Use another backup.",
         )
 
 
-def _faults(backup: Backup, file: File) -> Iterator[Fault]:
+def _problems(backup: Backup, file: File) -> Iterator[BackupProblem]:
     try:
         size, sha256 = copying.digest(backup.path / file.path)
     except FileNotFoundError:
-        yield Fault(path=file.path, problem="missing", message=f"{file.path} is missing.")
-    except OSError as fault:
-        yield Fault(path=file.path, problem="unreadable", message=f"{file.path} cannot be read: {fault.strerror}.")
+        yield BackupProblem(path=file.path, problem="missing", message=f"{file.path} is missing.")
+    except OSError as error:
+        yield BackupProblem(
+            path=file.path, problem="unreadable", message=f"{file.path} cannot be read: {error.strerror}."
+        )
     else:
         if size != file.size:
             message = f"{file.path} has {size:,} bytes instead of {file.size:,}."
-            yield Fault(path=file.path, problem="changed", message=message)
+            yield BackupProblem(path=file.path, problem="changed", message=message)
         elif sha256 != file.sha256:
             message = f"{file.path} was changed: its SHA-256 does not match."
-            yield Fault(path=file.path, problem="changed", message=message)
+            yield BackupProblem(path=file.path, problem="changed", message=message)

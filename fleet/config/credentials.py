@@ -71,11 +71,11 @@ def _read(path: Path) -> dict[str, str]:
             raise ValueError("expected a JSON object of non-empty strings")
     except FileNotFoundError:
         return {}
-    except ValueError as fault:
+    except ValueError as error:
         raise ImproperlyConfigured(
-            f"{path} is not a valid credentials file ({fault}). Restore it from a backup: "
+            f"{path} is not a valid credentials file ({error}). Restore it from a backup: "
             "newly generated credentials would not open the existing database."
-        ) from fault
+        ) from error
     return values
 
 

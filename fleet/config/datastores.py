@@ -175,8 +175,8 @@ def _postgres(setting: str, url: str, *, password: str) -> Postgres:
 def _redis(url: str, *, password: str) -> str:
     try:
         address = redis_address.parse(url)
-    except redis_address.InvalidAddress as fault:
-        raise ImproperlyConfigured(f"REDIS_URL cannot be read as a URL: {fault}.") from None
+    except redis_address.InvalidAddress as error:
+        raise ImproperlyConfigured(f"REDIS_URL cannot be read as a URL: {error}.") from None
     return redis_address.with_password(url, password) if password and not address.password else url
 
 

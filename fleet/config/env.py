@@ -28,8 +28,8 @@ class Environment:
         if path := self.text(f"{name}_FILE"):
             try:
                 content = Path(path).read_text().strip()
-            except (OSError, ValueError) as fault:
-                reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8"
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
                 raise ImproperlyConfigured(f"{name}_FILE: {path} cannot be read ({reason}).") from None
             if content:
                 self.names.add(name)
@@ -83,8 +83,8 @@ class Environment:
         """Return `parse(text)`. `parse` raises ValueError with the reason, which the error repeats after the name."""
         try:
             return parse(self.text(name) or default)
-        except ValueError as fault:
-            raise ImproperlyConfigured(f"{name}: {fault}.") from None
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name}: {error}.") from None
 
 
 def percentages(text: str) -> tuple[int, ...]:

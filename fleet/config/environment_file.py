@@ -51,8 +51,8 @@ def load(home: Home) -> SettingsFile:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return SettingsFile(path=path)
-    except UnicodeDecodeError as fault:
-        raise ImproperlyConfigured(f"{path} is not UTF-8.") from fault
+    except UnicodeDecodeError as error:
+        raise ImproperlyConfigured(f"{path} is not UTF-8.") from error
     lines: dict[str, int] = {}
     for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
         if not line or line.startswith("#"):

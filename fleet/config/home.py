@@ -122,12 +122,12 @@ class Home:
                 self.run,
             ):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as fault:
-            if fault.errno not in UNUSABLE_PATH:
+        except OSError as error:
+            if error.errno not in UNUSABLE_PATH:
                 raise
             raise ImproperlyConfigured(
-                f"The fleet's folder {self.root} cannot be created ({fault.strerror}). Set FLEET_HOME to another folder."
-            ) from fault
+                f"The fleet's folder {self.root} cannot be created ({error.strerror}). Set FLEET_HOME to another folder."
+            ) from error
 
 
 def locate(base: Path) -> Home:
@@ -173,10 +173,10 @@ def created_folders() -> set[Path]:
         return {Path(json.loads(line)) for line in record.read_text(encoding="utf-8").splitlines()}
     except FileNotFoundError:
         return set()
-    except (ValueError, TypeError) as fault:
+    except (ValueError, TypeError) as error:
         raise ImproperlyConfigured(
-            f"{record} is damaged ({fault}). Delete it, and run `fleet init` again in the folders of your fleets."
-        ) from fault
+            f"{record} is damaged ({error}). Delete it, and run `fleet init` again in the folders of your fleets."
+        ) from error
 
 
 def record_folder(folder: Path) -> None:
@@ -189,11 +189,11 @@ def record_folder(folder: Path) -> None:
             record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with record.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(str(folder)) + "\n")
-    except OSError as fault:
+    except OSError as error:
         raise ImproperlyConfigured(
-            f"The new fleet cannot be recorded in {record or '~/.local/state'} ({fault.strerror}). Set FLEET_HOME "
+            f"The new fleet cannot be recorded in {record or '~/.local/state'} ({error.strerror}). Set FLEET_HOME "
             f"instead, for each command: FLEET_HOME={folder / NAME}"
-        ) from fault
+        ) from error
 
 
 def _record() -> Path | None:

@@ -21,7 +21,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "status": "show services, agents, queues, missions and addresses",
         "services": "start, stop and restart Postgres, Valkey and the other services; show their logs",
         "backup": "back up the data of the fleet; verify and restore backups",
-        "doctor": "check this host and the fleet, and explain how to fix each fault",
+        "doctor": "check this host and the fleet, and explain how to fix each problem",
     },
     "Missions": {
         "mission": "launch missions, watch them, and control them",

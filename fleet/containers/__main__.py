@@ -26,12 +26,12 @@ def main(arguments: Sequence[str]) -> int:
                 _become(roles.find(name))
             case _:
                 raise errors.Invalid(USAGE)
-    except ImproperlyConfigured as fault:
-        _say(f"Invalid settings: {fault}")
+    except ImproperlyConfigured as error:
+        _say(f"Invalid settings: {error}")
         return 2
-    except errors.FleetError as fault:
-        _say(str(fault))
-        return fault.exit_code
+    except errors.FleetError as error:
+        _say(str(error))
+        return error.exit_code
     return 0
 
 

@@ -36,8 +36,8 @@ def check(role: str) -> str:
             case "control" | "node":
                 age = time.time() - os.stat(os.path.join(RUN, f"fleet_{role}.beat")).st_mtime
                 return f"no sign of life for {age:.0f} s" if age > SILENT_S else ""
-    except OSError as fault:
-        return f"{type(fault).__name__}: {fault}"
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
     return f"no role {role!r}"
 
 

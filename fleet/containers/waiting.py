@@ -46,8 +46,8 @@ def _wait_for(
     while True:
         try:
             return asyncio.run(_bounded(check))
-        except errors.FleetError as fault:
-            reason = fault.message.removeprefix(f"{name} ").rstrip(".")
+        except errors.FleetError as error:
+            reason = error.message.removeprefix(f"{name} ").rstrip(".")
         now = time.monotonic()
         if now > deadline:
             raise errors.Unavailable(
@@ -98,7 +98,7 @@ async def _migrated(server: Postgres, base: Path) -> None:
         raise errors.Unavailable("none has been applied yet") from None
     except psycopg.errors.InsufficientPrivilege:  # the rights are granted at the end
         raise errors.Unavailable("they are being applied") from None
-    except psycopg.Error as fault:
-        raise errors.Unavailable(str(fault).strip().splitlines()[0]) from fault
+    except psycopg.Error as error:
+        raise errors.Unavailable(str(error).strip().splitlines()[0]) from error
     if missing := known - applied:
         raise errors.Unavailable(f"{len(missing)} of {len(known)} are not applied yet")

@@ -60,11 +60,11 @@ def send_request(
     try:
         connection.request(method, target, body=body, headers={**headers, "Authorization": f"Basic {key}"})
         response = connection.getresponse()
-    except (OSError, http.client.HTTPException) as fault:
+    except (OSError, http.client.HTTPException) as error:
         connection.close()
         raise errors.Unavailable(
             "Flower does not answer.", hint=f"See its log: {invocation.command('fleet_services', 'logs', 'flower')}"
-        ) from fault
+        ) from error
     return Response(response.status, response.getheaders(), _pieces(connection, response))
 
 

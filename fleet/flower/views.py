@@ -85,8 +85,8 @@ def _forward(request: HttpRequest, path: str) -> HttpResponseBase:
             headers=headers,
             body=request if request.method == "POST" else None,  # type: ignore[arg-type]  # it has the read() of a file
         )
-    except errors.Unavailable as fault:
-        return HttpResponse(f"{fault}\n", status=502, content_type="text/plain; charset=utf-8")
+    except errors.Unavailable as error:
+        return HttpResponse(f"{error}\n", status=502, content_type="text/plain; charset=utf-8")
     dropped = set(_DROPPED_RESPONSE_HEADERS)
     response: HttpResponseBase
     if is_page:

@@ -45,9 +45,9 @@ class Outage:
             return False
         return True
 
-    def begin(self, fault: Exception) -> None:
+    def begin(self, error: Exception) -> None:
         if not self._until:
-            log.warning("Redis does not answer (%s); this process counts by itself until then", type(fault).__name__)
+            log.warning("Redis does not answer (%s); this process counts by itself until then", type(error).__name__)
         self._until = time.monotonic() + RETRY_S
 
     def end(self) -> None:
@@ -65,8 +65,8 @@ class Numbers(RedisSerializer):
     def loads(self, data: Any) -> Any:
         try:
             return int(data)
-        except ValueError as fault:
-            raise redis.DataError("a value is not a number") from fault
+        except ValueError as error:
+            raise redis.DataError("a value is not a number") from error
 
 
 class FallbackClient:
@@ -95,8 +95,8 @@ class FallbackClient:
                 return local(*args)
             try:
                 result = remote(*args)
-            except (redis.RedisError, OSError) as fault:
-                self._outage.begin(fault)
+            except (redis.RedisError, OSError) as error:
+                self._outage.begin(error)
                 return local(*args)
             self._outage.end()
             return result

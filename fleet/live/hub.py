@@ -155,11 +155,11 @@ class Hub:
     async def _retry(self, query: Callable[[], Awaitable[T]]) -> T:
         failed = False
 
-        def note_failure(fault: Exception, failures: int) -> None:
+        def note_failure(error: Exception, failures: int) -> None:
             nonlocal failed
             failed = True
             if failures == 1:
-                log.warning("Postgres does not answer; listeners wait (%s)", type(fault).__name__)
+                log.warning("Postgres does not answer; listeners wait (%s)", type(error).__name__)
 
         result = await retries.retry_async(query, on_failure=note_failure)
         if failed:
@@ -182,8 +182,8 @@ def _check_access(listeners: list[Listener]) -> list[tuple[End | None, bool]]:
         of_grant = list(group)
         try:
             actor = grant.actor()
-        except errors.FleetError as fault:
-            checks |= dict.fromkeys(of_grant, (End(NOT_SIGNED_IN, str(fault)), False))
+        except errors.FleetError as error:
+            checks |= dict.fromkeys(of_grant, (End(NOT_SIGNED_IN, str(error)), False))
             continue
         scopes = {listener.feed.scope for listener in of_grant if listener.feed.scope is not None}
         visible = of_grant[0].feed.visible_scopes(actor, scopes) if scopes else set()

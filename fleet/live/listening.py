@@ -141,14 +141,14 @@ class Listener:
             return await retries.retry_async(
                 lambda: hub.run(query), on_failure=lambda *_: None, stop=self._is_interrupted
             )  # the hub logs the outage
-        except Ended as fault:
-            self.end(fault.end)
-            raise _Interrupted from fault
-        except NotSignedIn as fault:
-            self.end(End(NOT_SIGNED_IN, str(fault)))
-            raise _Interrupted from fault
-        except django.db.Error as fault:
-            raise _Interrupted from fault
+        except Ended as error:
+            self.end(error.end)
+            raise _Interrupted from error
+        except NotSignedIn as error:
+            self.end(End(NOT_SIGNED_IN, str(error)))
+            raise _Interrupted from error
+        except django.db.Error as error:
+            raise _Interrupted from error
 
     def _is_interrupted(self) -> bool:
         return self.ended is not None or self._rewind_to is not None

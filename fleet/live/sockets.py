@@ -100,8 +100,8 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
             position = await hub.run(lambda: feeds.parse_cursor(str(message["cursor"])))
         except (ValueError, RecursionError):
             self._listener.end(End(BAD_MESSAGE, 'Send {"cursor": "…"}, once.'))
-        except errors.Invalid as fault:
-            self._listener.end(End(CODES[fault.status], str(fault)))
+        except errors.Invalid as error:
+            self._listener.end(End(CODES[error.status], str(error)))
         else:
             self._listener.rewind(position)
 

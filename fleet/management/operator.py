@@ -54,33 +54,33 @@ class OperatorCommand(BaseCommand):
         """Like Django's, but an error is printed without the name of Django's exception."""
         try:
             return super().execute(*args, **options)
-        except CommandError as fault:
+        except CommandError as error:
             if options.get("traceback") or not getattr(self, "_called_from_command_line", False):
                 raise
-            self.stderr.write(str(fault))
-            sys.exit(fault.returncode)
+            self.stderr.write(str(error))
+            sys.exit(error.returncode)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             acting_caller = caller.SYSTEM if self.acts_as_system else caller.Caller(name=f"command:{_user()}")
             with caller.acting(acting_caller):
                 code = self.act(**options)
-        except errors.FleetError as fault:
-            raise CommandError(str(fault), returncode=fault.exit_code) from fault
-        except ProgrammingError as fault:
-            if not isinstance(fault.__cause__, UndefinedTable | UndefinedColumn):
+        except errors.FleetError as error:
+            raise CommandError(str(error), returncode=error.exit_code) from error
+        except ProgrammingError as error:
+            if not isinstance(error.__cause__, UndefinedTable | UndefinedColumn):
                 raise
             restart = f"{invocation.command('fleet_down')} && {invocation.command('fleet_up', '--detach')}"
             raise CommandError(
                 f"The tables of the database are of another version. Restart the fleet to migrate it: {restart}"
-            ) from fault
-        except retries.TRANSIENT as fault:
-            raise CommandError(str(outages.without_postgres(fault))) from fault
-        except UnicodeEncodeError as fault:
-            if fault.reason != "surrogates not allowed":
+            ) from error
+        except retries.TRANSIENT as error:
+            raise CommandError(str(outages.without_postgres(error))) from error
+        except UnicodeEncodeError as error:
+            if error.reason != "surrogates not allowed":
                 raise
             # Python reads bytes that are not UTF-8 as unpaired surrogates. Do not repeat them: it may be a password.
-            raise CommandError("An argument or the standard input is not valid UTF-8.", returncode=2) from fault
+            raise CommandError("An argument or the standard input is not valid UTF-8.", returncode=2) from error
         if code:
             sys.exit(code)
 

@@ -24,18 +24,18 @@ log = logging.getLogger("fleet.health")
 
 TIMEOUT_S = 3
 
-Check = Callable[[], str]  # returns the fault as a sentence, or ""; it may query the database
+Check = Callable[[], str]  # returns the error as a sentence, or ""; it may query the database
 _registered: dict[str, tuple[str, Check]] = {}
 
 
 class Result(TypedDict):
     ok: bool
-    why: str  # the fault; empty if there is none
+    why: str  # the error; empty if there is none
 
 
-def register(name: str, *, fault: str, check: Check) -> None:
-    """Add a check to `/readyz`. `fault` is reported if the check raises."""
-    _registered[name] = fault, check
+def register(name: str, *, error: str, check: Check) -> None:
+    """Add a check to `/readyz`. `error` is reported if the check raises."""
+    _registered[name] = error, check
 
 
 @require_safe
@@ -59,13 +59,13 @@ def readyz(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"ready": ready, "checks": checks}, status=200 if ready else 503)
 
 
-def _run(fault: str, check: Check) -> Result:
-    """Run a check. If it raises, the client gets `fault`; the exception names hosts and users, so it is only logged."""
+def _run(error: str, check: Check) -> Result:
+    """Run a check. If it raises, the client gets `error`; the exception names hosts and users, so it is only logged."""
     try:
         why = check()
     except (Error, psycopg.Error, redis.RedisError, OSError):
-        log.warning("%s", fault, exc_info=True)
-        why = fault
+        log.warning("%s", error, exc_info=True)
+        why = error
     return Result(ok=not why, why=why)
 
 

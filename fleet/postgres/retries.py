@@ -38,8 +38,8 @@ def retry(query: Callable[[], T], *, on_failure: OnFailure, stop: Stop = never, 
     while True:
         try:
             return query()
-        except TRANSIENT as fault:
-            if failures.add(fault):
+        except TRANSIENT as error:
+            if failures.add(error):
                 raise
         time.sleep(failures.pause_s)
 
@@ -53,8 +53,8 @@ async def retry_async(query: Callable[[], Awaitable[T]], *, on_failure: OnFailur
     while True:
         try:
             return await query()
-        except (*TRANSIENT, db.Error) as fault:
-            if failures.add(fault):
+        except (*TRANSIENT, db.Error) as error:
+            if failures.add(error):
                 raise
         await asyncio.sleep(failures.pause_s)
 
@@ -70,11 +70,11 @@ class _Failures:
     pause_s: float = FIRST_PAUSE_S / 2
     first_at: float = 0.0
 
-    def add(self, fault: Exception) -> bool:
+    def add(self, error: Exception) -> bool:
         """Count a failure. Returns whether to give up."""
         self.count += 1
         if self.count == 1:
             self.first_at = time.monotonic()
         self.pause_s = min(2 * self.pause_s, MAX_PAUSE_S)
-        self.on_failure(fault, self.count)
+        self.on_failure(error, self.count)
         return self.stop() or (self.timeout_s is not None and time.monotonic() - self.first_at > self.timeout_s)

@@ -16,13 +16,13 @@ def start_hint() -> str:
     return f"Start it: {invocation.command('fleet_up', '--detach')}"
 
 
-def without_postgres(fault: Exception) -> errors.Unavailable:
-    """Build the error for a database fault: its hint is for operators, `over_http` is for API clients."""
+def without_postgres(error: Exception) -> errors.Unavailable:
+    """Build the error for a database error: its hint is for operators, `over_http` is for API clients."""
     over_http = "Try again in a moment. If that does not help, contact the fleet's operators."
     running = lock.is_held(settings.FLEET_HOME)
     if not running and settings.FLEET_ENDPOINTS.provider != "external":
         return FleetNotRunning(hint=start_hint(), over_http=over_http)
-    reason = (str(fault).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
+    reason = (str(error).strip().splitlines() or ["it closed the connection"])[0].rstrip(".")
     if running:
         hint = f"The fleet restarts it. Watch it: {invocation.command('fleet_services', 'status')}"
     else:

@@ -28,26 +28,26 @@ async def of_external(provider: Provider) -> dict[str, Any]:
 
 
 async def _probe(service: Service) -> dict[str, Any]:
-    fault, started_at = "", time.monotonic()
+    error, started_at = "", time.monotonic()
     try:
         async with asyncio.timeout(10):
             if service.probe is not None:
                 await service.probe()
-    except errors.FleetError as error:
-        fault = str(error)
+    except errors.FleetError as exc:
+        error = str(exc)
     except TimeoutError:
-        fault = "It did not answer within 10 s."
+        error = "It did not answer within 10 s."
     response_ms = round((time.monotonic() - started_at) * 1000, 2)
     return {
         "name": service.name,
-        "state": "unhealthy" if fault else "healthy",
-        "healthy": not fault,
+        "state": "unhealthy" if error else "healthy",
+        "healthy": not error,
         "pid": None,
         "uptime_s": None,
-        "response_ms": None if fault else response_ms,
+        "response_ms": None if error else response_ms,
         "memory_bytes": None,
         "restarts": 0,
-        "fault": fault,
+        "error": error,
         "log": None,
     }
 
@@ -86,7 +86,7 @@ def text(status: dict[str, Any]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [head, ""]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [f"{service['name']}: {service['fault']}" for service in status["services"] if service["fault"]]
+    lines += [f"{service['name']}: {service['error']}" for service in status["services"] if service["error"]]
     if status["events"]:
         lines += ["", *(f"{event['at'][:19]}Z  {event['message']}" for event in status["events"])]
     return "\n".join(lines)

@@ -107,8 +107,8 @@ def listening_socket(port: int, *, host: str = HOST) -> socket.socket:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
     try:
         listener.bind((host, port))
-    except OSError as fault:
-        sys.exit(f"Cannot listen on {host}:{port}: {fault.strerror}. Choose another port with --port.")
+    except OSError as error:
+        sys.exit(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port with --port.")
     return listener
 
 
@@ -122,8 +122,8 @@ def load() -> Any:
     import_module(settings.ROOT_URLCONF)
     try:
         autodiscover_modules("preload")
-    except errors.Unavailable as fault:
-        log.warning("%s", fault)  # requests that need the service report it too
+    except errors.Unavailable as error:
+        log.warning("%s", error)  # requests that need the service report it too
     connection.close()  # an operator's module may have connected to Postgres; processes cannot share a connection
     connection.close_pool()  # type: ignore[attr-defined]  # only the Postgres backend has it
     return application

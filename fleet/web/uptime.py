@@ -46,7 +46,7 @@ async def keep_recording() -> None:
 def _try_recording() -> None:
     try:
         record_heartbeat()
-    except Error as fault:
-        log.info("Could not record that the site is up: %s", str(fault).strip())
+    except Error as error:
+        log.info("Could not record that the site is up: %s", str(error).strip())
     finally:
         connection.close()  # back into the pool

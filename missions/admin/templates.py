@@ -29,7 +29,7 @@ class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
         try:
             plan_reading.load(text)
         except plan.PlanError as refused:
-            raise ValidationError([str(fault) for fault in refused.faults]) from refused
+            raise ValidationError([str(problem) for problem in refused.problems]) from refused
         return text
 
 

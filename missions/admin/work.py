@@ -80,8 +80,8 @@ def diff_of_mission(mission: Mission) -> SafeString:
     """What has landed on a mission's branch, and the work that has not landed."""
     try:
         work = diffs.of_mission(mission, max_bytes=DIFF_BYTES)
-    except errors.FleetError as fault:
-        return format_html("{}", fault)
+    except errors.FleetError as error:
+        return format_html("{}", error)
     parts = [(f"{work.workspace.branch}: landed", work.landed)]
     parts += [(f"{unmerged.sortie.key}: {unmerged.state}", unmerged.diff) for unmerged in work.unmerged]
     return _diffs(parts, mission=mission)
@@ -91,16 +91,16 @@ def diff_of_sortie(sortie: Sortie) -> SafeString:
     """The work of a sortie: what it has landed, its last commit, or what it has changed so far."""
     try:
         work = diffs.of_sortie(sortie, max_bytes=DIFF_BYTES)
-    except errors.FleetError as fault:
-        return format_html("{}", fault)
+    except errors.FleetError as error:
+        return format_html("{}", error)
     return _diffs([(work.state, work.diff)], mission=sortie.mission, sortie=sortie.key)
 
 
 def diff_of_change(change: Change) -> SafeString:
     try:
         work = diffs.of_change(change, max_bytes=DIFF_BYTES)
-    except errors.FleetError as fault:
-        return format_html("{}", fault)
+    except errors.FleetError as error:
+        return format_html("{}", error)
     return _diffs([(work.state, work.diff)], mission=change.sortie.mission, sortie=change.sortie.key)
 
 

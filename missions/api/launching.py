@@ -58,51 +58,51 @@ def launch(*, actor: Actor, body: Mapping[str, Any]) -> Mission:
             template=template,
             start=body["start"],
         )
-    except PlanError as fault:
-        raise ValidationError(_params_faults(fault, plan, params)) from None
+    except PlanError as error:
+        raise ValidationError(_params_errors(error, plan, params)) from None
 
 
 def _template_plan(template: Template) -> tuple[Plan, str]:
     """The plan of a template. It was valid when it was saved, but an agent type may have been removed since."""
     try:
         return load(template.text)
-    except PlanError as fault:
-        detail = f"{template.name} can no longer be launched: {fault.faults[0]} Tell the fleet's operators."
+    except PlanError as error:
+        detail = f"{template.name} can no longer be launched: {error.problems[0]} Tell the fleet's operators."
         raise ValidationError({"template": [detail]}) from None
 
 
 def _task_plan(agent_type: str, task: str) -> tuple[Plan, str]:
-    """The plan of an objective. Its faults are reported on `agent` and `objective`, because the client sent no plan."""
+    """The plan of an objective. Its errors are reported on `agent` and `objective`, because the client sent no plan."""
     try:
         return operations.task(agent_type=agent_type, task=task)
-    except PlanError as fault:
+    except PlanError as error:
         details: dict[str, list[str]] = {}
-        for entry in fault.faults:
+        for entry in error.problems:
             fix = "See `takes_prompt` in GET /api/v1/agent-types." if entry.where.endswith(".prompt") else entry.fix
             field = "agent" if entry.where.startswith("sorties") else "objective"
-            details.setdefault(field, []).append(f"{entry.fault} {fix}".strip())
+            details.setdefault(field, []).append(f"{entry.message} {fix}".strip())
         raise ValidationError(details) from None
 
 
-def _params_faults(fault: PlanError, plan: Plan, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The faults of a plan's inputs, as validation errors of `params`."""
+def _params_errors(error: PlanError, plan: Plan, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The errors of a plan's inputs, as validation errors of `params`."""
     details: dict[str, Any] = {}
-    for entry in fault.faults:
+    for entry in error.problems:
         name = entry.where.removeprefix("inputs.")
         missing = name in plan.inputs and name not in params
         fix = f"Give it in `params`. {plan.inputs[name].description}" if missing else entry.fix
-        details.setdefault(name or "non_field_errors", []).append(f"{entry.fault} {fix}".strip())
+        details.setdefault(name or "non_field_errors", []).append(f"{entry.message} {fix}".strip())
     return {"params": details}
 
 
 def load(source: Any) -> tuple[Plan, str]:
-    """A plan, from an object or from YAML or JSON text, and its text. Raises PlanError with all faults."""
+    """A plan, from an object or from YAML or JSON text, and its text. Raises PlanError with all errors."""
     text = plan_text(source)
     return plan_reading.load(text), text
 
 
 def check(source: Any) -> Summary:
-    """A summary of a plan. Raises PlanError with all faults."""
+    """A summary of a plan. Raises PlanError with all errors."""
     return plan_reading.summary(plan_text(source))
 
 

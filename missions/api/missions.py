@@ -142,7 +142,7 @@ class Missions(Costly):
 class PlanCheck(Costly):
     @endpoint("missions.create", body=Check, response=shapes.CheckResponse)
     def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
-        """Check a plan without launching it. A 422 lists all of its faults."""
+        """Check a plan without launching it. A 422 lists all of its errors."""
         summary = launching.check(body["plan"])
         return {
             "mission": summary.name,

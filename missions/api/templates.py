@@ -42,6 +42,6 @@ def _serialize(template: Template) -> dict[str, Any]:
             spec.name: {"description": spec.description, "required": spec.required, "default": spec.default}
             for spec in _inputs(template.text).values()
         }
-    except errors.Invalid:  # for example after a change of the plan format: launching it reports the faults
+    except errors.Invalid:  # for example after a change of the plan format: launching it reports the problems
         inputs = {}
     return {"name": template.name, "description": template.description, "inputs": inputs}

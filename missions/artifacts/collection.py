@@ -86,10 +86,10 @@ def open_stored(artifact: Artifact) -> File[bytes]:
     """An artifact's file, verified against its digest; NotFound if the store has lost or changed it."""
     try:
         file = storage().open(_name(artifact.digest))
-    except OSError as fault:
+    except OSError as error:
         raise errors.NotFound(
             f"The content of {artifact.path} ({artifact.digest[:12]}…) is missing from the store.", hint=RESTORE
-        ) from fault
+        ) from error
     if not _verified.is_intact(file, artifact.digest):
         file.close()
         raise errors.NotFound(
@@ -172,8 +172,8 @@ def _store(path: str, folder: int, copy: str) -> _Stored:
             file.seek(0)
             try:
                 storage().save(name, file)
-            except OSError as fault:
-                raise _disk_full(path, fault.strerror or str(fault)) from fault
+            except OSError as error:
+                raise _disk_full(path, error.strerror or str(error)) from error
     return _Stored(path, digest, size)
 
 

@@ -120,7 +120,7 @@ class AlertMonitor:
                 message = f"{name} uses {service['memory_bytes'] / 1e6:,.0f} MB of memory."
                 yield Finding(rule="service_large", subject=subject, message=message)
             if service["state"] in DOWN:
-                message = f"{name} is {service['state']}: {service['fault'] or 'see its log'}"
+                message = f"{name} is {service['state']}: {service['error'] or 'see its log'}"
                 yield Finding(rule="service_failed", subject=subject, message=message)
 
 

@@ -61,8 +61,8 @@ def _loop(ending: threading.Event) -> None:
 def _run(name: str, run: Callable[[], object]) -> None:
     try:
         run()
-    except (Error, FleetError, OSError) as fault:
-        log.warning("%s: %s", name, str(fault).strip())
+    except (Error, FleetError, OSError) as error:
+        log.warning("%s: %s", name, str(error).strip())
         connection.close()
     except Exception:  # a defect of one duty must not end the others
         log.exception("%s failed", name)

@@ -97,9 +97,9 @@ class Control:
             return None
         try:
             return duty()
-        except Error as fault:
+        except Error as error:
             # Postgres is unreachable, or two loops conflicted. The rows are still there at the next beat.
-            log.warning("%s: %s", duty.__name__, str(fault).strip())
+            log.warning("%s: %s", duty.__name__, str(error).strip())
             self._unreachable = connection.connection is None or connection.connection.closed
             connection.close()
             return None

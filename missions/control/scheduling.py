@@ -70,8 +70,8 @@ def _loop(ending: threading.Event) -> None:
         try:
             while not ending.is_set() and step().more:
                 pass
-        except Error as fault:  # Postgres is unreachable, or two loops conflicted: the rows are still there
-            log.warning("schedules: %s", str(fault).strip())
+        except Error as error:  # Postgres is unreachable, or two loops conflicted: the rows are still there
+            log.warning("schedules: %s", str(error).strip())
             connection.close()
         except Exception:  # a bug must not end the thread: the next tick may still be decided
             log.exception("schedules failed")

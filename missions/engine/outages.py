@@ -33,8 +33,8 @@ def until_answered(query: Callable[[], T], *, stop: Stop) -> T:
     try:
         return retries.retry(
             query_and_close,
-            on_failure=lambda fault, _: log.warning("Postgres does not answer (%s); retrying", str(fault).strip()),
+            on_failure=lambda error, _: log.warning("Postgres does not answer (%s); retrying", str(error).strip()),
             stop=lambda: stop.reason is not None,
         )
-    except retries.TRANSIENT as fault:
-        raise Stopped from fault
+    except retries.TRANSIENT as error:
+        raise Stopped from error

@@ -102,12 +102,12 @@ def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
         spawned = agents.spawn(
             type=options["type"], count=options["count"], node=options["node"], concurrency=options["concurrency"]
         )
-    except agents.NoCapacity as fault:
+    except agents.NoCapacity as error:
         running = _not_ending(options["type"]).count() if task else 0
         if not running:
             raise
         recipient = "The running agent" if running == 1 else f"One of the {running} running agents"
-        command.say(f"{fault.message} {recipient} gets the task.")
+        command.say(f"{error.message} {recipient} gets the task.")
         spawned = []
     if not options["no_wait"]:
         spawned = _wait_for_reports(command, spawned)

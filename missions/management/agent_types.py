@@ -92,5 +92,5 @@ def _switch(text: str) -> bool:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as fault:
-        raise ArgumentTypeError(f'{text[:60]!r} is not JSON; write a list like ["program", "argument"]') from fault
+    except (ValueError, RecursionError) as error:
+        raise ArgumentTypeError(f'{text[:60]!r} is not JSON; write a list like ["program", "argument"]') from error

@@ -170,10 +170,10 @@ def current_folder() -> str:
     try:
         folder = os.getcwd()
         folder.encode()
-    except (OSError, UnicodeEncodeError) as fault:
+    except (OSError, UnicodeEncodeError) as error:
         raise errors.Invalid(
             "The current folder no longer exists, or its name is not UTF-8.", hint="Change to another folder."
-        ) from fault
+        ) from error
     return folder
 
 
@@ -249,10 +249,10 @@ def save(files: Iterable[Artifact], folder: Path) -> Iterable[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             with collection.open_stored(file) as source, target.open("wb") as copy:
                 copy.writelines(source.chunks())
-        except OSError as fault:
+        except OSError as error:
             raise errors.FleetError(
-                f"{target} cannot be written: {fault.strerror}.",
+                f"{target} cannot be written: {error.strerror}.",
                 hint="The fleet still has the file. Write it to another folder: "
                 + invocation.command("fleet_mission", "artifacts", file.sortie.mission.ref, "--save", "FOLDER"),
-            ) from fault
+            ) from error
         yield target

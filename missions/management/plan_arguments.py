@@ -21,14 +21,14 @@ def read(name: str) -> bytes:
     try:
         with Path(name).open("rb") as file:
             return file.read(limit)
-    except (OSError, ValueError) as fault:
-        reason = fault.strerror if isinstance(fault, OSError) else fault
-        raise errors.Invalid(f"The plan {name!r} cannot be read: {reason}.") from fault
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise errors.Invalid(f"The plan {name!r} cannot be read: {reason}.") from error
 
 
 def duration(text: str) -> float:
     """Seconds, from a number or a duration as plans write it."""
     try:
         return durations.seconds(text) if text[-1:].isalpha() else arguments.seconds(text)
-    except ValueError as fault:
-        raise ArgumentTypeError(f"{text!r} {fault}; write 90s, 10m, 1h30m or a number of seconds") from fault
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} {error}; write 90s, 10m, 1h30m or a number of seconds") from error

@@ -59,7 +59,7 @@ class Mirrors:
                 for child in (mirror / "refs").iterdir():
                     shutil.rmtree(child, ignore_errors=True)
 
-    def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
+    def problems(self, folder: Path) -> Iterator[tuple[str, str]]:
         for mirror in sorted(folder.glob("*.git")):
             _create_folders(mirror)
             options = ("--objects", "--all", "--quiet")
@@ -90,8 +90,8 @@ def align_branches() -> Iterator[str]:
         workspace.save(update_fields=["restore_to", "restore_ref"])
         try:
             moving.complete(workspace)
-        except errors.FleetError as fault:
-            yield f"The branch {workspace.branch} could not be moved back: {fault}"
+        except errors.FleetError as error:
+            yield f"The branch {workspace.branch} could not be moved back: {error}"
         else:
             yield f"The branch {workspace.branch} was moved back to {tip[:12]}, the commit in the restored rows."
 

@@ -34,8 +34,8 @@ class Hooks:
         for hook in self._hooks:
             try:
                 hook(missions)
-            except (Error, FleetError, OSError) as fault:
-                log.warning("before %s: %s", self._moment, " ".join(str(fault).split()))  # Postgres adds lines of hints
+            except (Error, FleetError, OSError) as error:
+                log.warning("before %s: %s", self._moment, " ".join(str(error).split()))  # Postgres adds lines of hints
             except Exception:
                 log.exception("before %s: a hook failed", self._moment)
 

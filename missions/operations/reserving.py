@@ -15,7 +15,7 @@ from fleet.postgres import locks
 from fleet.postgres.locks import Lock
 from missions.models import Conflict, Reservation, Sortie, Workspace
 from missions.operations import attempt_auth
-from missions.plan import PATTERN_FIX, globs, pattern_fault
+from missions.plan import PATTERN_FIX, globs, pattern_problem
 from missions.states import SortieState
 from missions.workspaces import conflicts, reservations
 from missions.workspaces.reservation_index import ReservationIndex, Reserved
@@ -43,8 +43,8 @@ def request(*, token: str, patterns: Sequence[str], shared: bool, ttl_s: float) 
             f"{claim.key} has no copy of a repository, so it has no files to reserve.",
             hint="Add a workspace to the plan.",
         )
-    if fault := next(filter(None, map(pattern_fault, patterns)), ""):
-        raise errors.Invalid(fault, hint=PATTERN_FIX, pointer="/patterns")
+    if problem := next(filter(None, map(pattern_problem, patterns)), ""):
+        raise errors.Invalid(problem, hint=PATTERN_FIX, pointer="/patterns")
     branch = (workspace.repository, workspace.branch)
     with transaction.atomic():
         locks.lock(Lock.ADMISSION, halted_s=reservations.HALTED_S)

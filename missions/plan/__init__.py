@@ -5,14 +5,14 @@ does both in a separate process, for the web process. Other packages import the 
 `durations`, `globs`, `pattern_tree`, `reader_process` and `templates`.
 """
 
-from missions.plan.faults import Advice, Fault, PlanError
 from missions.plan.graph.additions import added
 from missions.plan.graph.advice import warnings
-from missions.plan.graph.fields import PATTERN_FIX, pattern_fault
+from missions.plan.graph.fields import PATTERN_FIX, pattern_problem
 from missions.plan.graph.prediction import predict
 from missions.plan.inputs import bind
 from missions.plan.loading import fragment, fragment_names, from_data, load, with_line
 from missions.plan.masking import masked, masked_spec
+from missions.plan.problems import Advice, PlanError, PlanProblem
 from missions.plan.specs import Concurrency, InputSpec, Plan, PlanContext, Retry, SortieSpec, TypeFacts, WorkspaceSpec
 from missions.plan.values import Json
 
@@ -20,12 +20,12 @@ __all__ = [
     "PATTERN_FIX",
     "Advice",
     "Concurrency",
-    "Fault",
     "InputSpec",
     "Json",
     "Plan",
     "PlanContext",
     "PlanError",
+    "PlanProblem",
     "Retry",
     "SortieSpec",
     "TypeFacts",
@@ -38,7 +38,7 @@ __all__ = [
     "load",
     "masked",
     "masked_spec",
-    "pattern_fault",
+    "pattern_problem",
     "predict",
     "warnings",
     "with_line",

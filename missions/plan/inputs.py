@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from fleet import values
-from missions.plan.faults import Faults, Path, listed, quoted
+from missions.plan.problems import Path, Problems, listed, quoted
 from missions.plan.specs import InputSpec, InputType, Plan
 from missions.plan.values import Json
 
@@ -22,7 +22,9 @@ _HAS_TYPE: dict[InputType, Callable[[Any], bool]] = {
 _BOOLEANS = {"yes": True, "no": False, "1": True, "0": False}  # besides true and false, on a command line
 
 
-def declared(*, data: Mapping[str, Any], path: Path, broken: Collection[Path], faults: Faults) -> dict[str, InputSpec]:
+def declared(
+    *, data: Mapping[str, Any], path: Path, broken: Collection[Path], problems: Problems
+) -> dict[str, InputSpec]:
     """The inputs that a plan declares. `data` is valid by the schema; its `broken` parts have been removed."""
     specs: dict[str, InputSpec] = {}
     variables: dict[str, str] = {}
@@ -42,48 +44,50 @@ def declared(*, data: Mapping[str, Any], path: Path, broken: Collection[Path], f
         has_type: Callable[[Any], bool] = (lambda _: True) if (*path, name, "type") in broken else _HAS_TYPE[spec.type]
         for index, value in enumerate(spec.enum):
             if value is not None and not has_type(value):
-                fault = f"{_quoted(value)} is not of type {spec.type}."
-                faults.add((*path, name, "enum", index), fault, "Change the value or the type.")
+                message = f"{_quoted(value)} is not of type {spec.type}."
+                problems.add((*path, name, "enum", index), message, "Change the value or the type.")
         if spec.has_default and not has_type(spec.default):
-            fault = f"{_quoted(spec.default)} is not of type {spec.type}."
-            faults.add((*path, name, "default"), fault, "Change the default or the type, or put a string in quotes.")
+            message = f"{_quoted(spec.default)} is not of type {spec.type}."
+            problems.add(
+                (*path, name, "default"), message, "Change the default or the type, or put a string in quotes."
+            )
         elif spec.has_default and spec.enum and spec.default not in spec.enum:
-            fault = f"The default {_quoted(spec.default)} is not in enum."
-            faults.add((*path, name, "default"), fault, f"Use {listed(map(_quoted, spec.enum), joint='or')}.")
+            message = f"The default {_quoted(spec.default)} is not in enum."
+            problems.add((*path, name, "default"), message, f"Use {listed(map(_quoted, spec.enum), joint='or')}.")
         if spec.has_default and spec.required:
-            fault = "An input with a default is never missing, so it cannot be required."
-            faults.add((*path, name, "required"), fault, "Remove required or default.")
+            message = "An input with a default is never missing, so it cannot be required."
+            problems.add((*path, name, "required"), message, "Remove required or default.")
         if (other := variables.setdefault(name.upper(), name)) != name:
-            fault = f"{quoted(name)} and {quoted(other)} would both set the variable FLEET_INPUT_{name.upper()}."
-            faults.add((*path, name), fault, "Rename one of them.")
+            message = f"{quoted(name)} and {quoted(other)} would both set the variable FLEET_INPUT_{name.upper()}."
+            problems.add((*path, name), message, "Rename one of them.")
         specs[name] = spec
     return specs
 
 
 def bind(*, plan: Plan, params: Mapping[str, Json]) -> dict[str, Json]:
-    """The value of every input that the plan declares. PlanError lists all faults of `params`.
+    """The value of every input that the plan declares. PlanError lists all problems of `params`.
 
     A string for an input of another type (from a command line) is parsed as that type, an array or object as JSON.
     """
-    faults = Faults()
+    problems = Problems()
     for name in params:
         if name not in plan.inputs:
-            fix = faults.suggestion(str(name), plan.inputs) or "This plan declares no inputs."
-            faults.add(("inputs", str(name)), f"{quoted(name)} is not an input of this plan.", fix)
+            fix = problems.suggestion(str(name), plan.inputs) or "This plan declares no inputs."
+            problems.add(("inputs", str(name)), f"{quoted(name)} is not an input of this plan.", fix)
     bound: dict[str, Json] = {}
     for name, spec in plan.inputs.items():
         path = ("inputs", name)
         if name not in params:
             if spec.required:
                 fix = f"Set it: --param {name}=… {spec.description}".strip()
-                faults.add(path, "This input is required, but has no value.", fix)
+                problems.add(path, "This input is required, but has no value.", fix)
             bound[name] = spec.default
             continue
         try:
             bound[name] = _convert(spec, params[name])
         except ValueError as error:
-            faults.add(path, str(error), spec.description)
-    faults.check()
+            problems.add(path, str(error), spec.description)
+    problems.check()
     return bound
 
 
@@ -92,8 +96,8 @@ def _convert(spec: InputSpec, value: Json) -> Json:
         value = _parse(spec.type, value)
     try:
         values.check(value)
-    except values.Unacceptable as fault:
-        raise ValueError(fault.sentence) from None
+    except values.Unacceptable as error:
+        raise ValueError(error.sentence) from None
     if not _HAS_TYPE[spec.type](value):
         raise ValueError(f"{_quoted(value)} is not of type {spec.type}.")
     if spec.enum and value not in spec.enum:
@@ -107,8 +111,8 @@ def _parse(input_type: InputType, text: str) -> Json:
         return _BOOLEANS[text.lower()]
     try:
         return values.parse(text.lower() if input_type == "boolean" else text)  # type: ignore[no-any-return]
-    except values.Unacceptable as fault:
-        raise ValueError(fault.sentence) from None
+    except values.Unacceptable as error:
+        raise ValueError(error.sentence) from None
     except ValueError:
         raise ValueError(f"{quoted(text)} is not of type {input_type}.") from None
 

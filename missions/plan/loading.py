@@ -10,9 +10,9 @@ from missions.plan import inputs, masking
 from missions.plan.document import parsing, structure
 from missions.plan.document.deadline import Deadline
 from missions.plan.document.source import Source
-from missions.plan.faults import ADDED, Faults, PlanError, quoted
 from missions.plan.graph import fields
 from missions.plan.graph.sorties import Graph
+from missions.plan.problems import ADDED, PlanError, Problems, quoted
 from missions.plan.specs import InputSpec, Plan, PlanContext, SortieSpec, WorkspaceSpec
 from missions.plan.values import Json
 
@@ -21,33 +21,33 @@ FORMAT = "Start with mission: and sorties:, as in docs/plan.md."
 
 
 def load(*, text: str | bytes, context: PlanContext) -> Plan:
-    """The plan in a YAML or JSON text. PlanError lists every fault with its line."""
-    faults = Faults(deadline=Deadline(context.max_s))
-    with faults.timed():
-        source = parsing.read(text=text, max_bytes=context.max_bytes, faults=faults)
-        return _plan(source, context, faults)
+    """The plan in a YAML or JSON text. PlanError lists every problem with its line."""
+    problems = Problems(deadline=Deadline(context.max_s))
+    with problems.timed():
+        source = parsing.read(text=text, max_bytes=context.max_bytes, problems=problems)
+        return _plan(source, context, problems)
 
 
 def from_data(*, data: Mapping[str, Any], context: PlanContext) -> Plan:
-    """The plan in data that is already parsed; `data` is copied. PlanError lists every fault, without lines."""
-    faults = Faults(deadline=Deadline(context.max_s))
-    with faults.timed():
-        source = parsing.copy(data=data, max_bytes=context.max_bytes, faults=faults)
-        return _plan(source, context, faults)
+    """The plan in data that is already parsed; `data` is copied. PlanError lists every problem, without lines."""
+    problems = Problems(deadline=Deadline(context.max_s))
+    with problems.timed():
+        source = parsing.copy(data=data, max_bytes=context.max_bytes, problems=problems)
+        return _plan(source, context, problems)
 
 
-def with_line(*, fault: errors.Invalid, text: str | bytes, context: PlanContext) -> errors.Invalid:
-    """Add the line in the plan to a fault that a launch found: a PlanError with the line that `pointer` names.
+def with_line(*, error: errors.Invalid, text: str | bytes, context: PlanContext) -> errors.Invalid:
+    """Add the line in the plan to a problem that a launch found: a PlanError with the line that `pointer` names.
 
-    Returns the fault unchanged if its pointer names nothing in the plan.
+    Returns the problem unchanged if its pointer names nothing in the plan.
     """
-    if not fault.pointer.startswith(POINTER) or isinstance(fault, PlanError):
-        return fault
-    faults = Faults(deadline=Deadline(context.max_s))
-    parsing.read(text=text, max_bytes=context.max_bytes, faults=faults)
-    faults.add(tuple(fault.pointer.removeprefix(POINTER).split("/")), fault.message, fault.hint)
+    if not error.pointer.startswith(POINTER) or isinstance(error, PlanError):
+        return error
+    problems = Problems(deadline=Deadline(context.max_s))
+    parsing.read(text=text, max_bytes=context.max_bytes, problems=problems)
+    problems.add(tuple(error.pointer.removeprefix(POINTER).split("/")), error.message, error.hint)
     try:
-        faults.fail()
+        problems.fail()
     except PlanError as located:
         return located
 
@@ -62,30 +62,32 @@ def added(
     inputs: Collection[str] = (),
     priority: int = 0,
     workspace: bool = False,
-    faults: Faults,
+    problems: Problems,
 ) -> tuple[SortieSpec, ...]:
     """The sorties that the running sortie `parent` adds: a list of mappings as in a plan, each with a "name".
 
     They may need each other, and sorties in `existing` (keys of the mission, in its order). `defaults`, `inputs` and
-    `priority` are what they inherit. `workspace`: whether the mission has one. PlanError lists every fault,
-    including those already in `faults`.
+    `priority` are what they inherit. `workspace`: whether the mission has one. PlanError lists every problem,
+    including those already in `problems`.
     """
-    faults.deadline = Deadline(context.max_s)
-    with faults.timed():
-        return _added(items, existing, parent, context, defaults, inputs, priority, workspace, faults)
+    problems.deadline = Deadline(context.max_s)
+    with problems.timed():
+        return _added(items, existing, parent, context, defaults, inputs, priority, workspace, problems)
 
 
 def fragment_names(*, text: str | bytes, context: PlanContext) -> tuple[str, ...]:
     """The names of the sorties in a fragment, before it is checked any further."""
-    return tuple(_fragment(text, context, Faults(deadline=Deadline(context.max_s))))
+    return tuple(_fragment(text, context, Problems(deadline=Deadline(context.max_s))))
 
 
-def _fragment(text: str | bytes, context: PlanContext, faults: Faults) -> dict[str, Any]:
-    data = parsing.read(text=text, max_bytes=context.max_bytes, faults=faults).data
+def _fragment(text: str | bytes, context: PlanContext, problems: Problems) -> dict[str, Any]:
+    data = parsing.read(text=text, max_bytes=context.max_bytes, problems=problems).data
     sorties = data.get("sorties") if isinstance(data, dict) and set(data) == {"sorties"} else None
     if not isinstance(sorties, dict) or not sorties:
-        faults.add((), "A fragment contains `sorties` and nothing else.", "Write: sorties: {name: {agent: …, run: …}}.")
-        faults.fail()
+        problems.add(
+            (), "A fragment contains `sorties` and nothing else.", "Write: sorties: {name: {agent: …, run: …}}."
+        )
+        problems.fail()
     return {str(name): item for name, item in sorties.items()}
 
 
@@ -100,10 +102,10 @@ def fragment(
 ) -> tuple[SortieSpec, ...]:
     """Read new versions of some sorties of a mission: YAML or JSON, `sorties: {name: …}` as in a plan.
 
-    `existing` are the keys of its other sorties. PlanError lists every fault.
+    `existing` are the keys of its other sorties. PlanError lists every problem.
     """
-    faults = Faults(deadline=Deadline(context.max_s))
-    sorties = _fragment(text, context, faults)
+    problems = Problems(deadline=Deadline(context.max_s))
+    sorties = _fragment(text, context, problems)
     items = [{**item, "name": name} if isinstance(item, dict) else item for name, item in sorties.items()]
     return added(
         items=items,
@@ -113,7 +115,7 @@ def fragment(
         defaults=defaults,
         inputs=inputs,
         workspace=workspace,
-        faults=faults,
+        problems=problems,
     )
 
 
@@ -126,68 +128,68 @@ def _added(
     inputs: Collection[str],
     priority: int,
     workspace: bool,
-    faults: Faults,
+    problems: Problems,
 ) -> tuple[SortieSpec, ...]:
     path = (f"{ADDED}{parent}",)
-    source = parsing.copy(data=items, max_bytes=context.max_bytes, faults=faults)
+    source = parsing.copy(data=items, max_bytes=context.max_bytes, problems=problems)
     item_list = source.data
     if not isinstance(item_list, list):
-        faults.add(path, "The sorties to add are not a list.", 'Write a list: [{"name": …, "agent": …, "run": …}].')
-        faults.fail()
+        problems.add(path, "The sorties to add are not a list.", 'Write a list: [{"name": …, "agent": …, "run": …}].')
+        problems.fail()
     if len(item_list) > context.max_added:
-        fault = f"There are {len(item_list):,} sorties to add; {context.max_added:,} are allowed."
-        faults.add(path, fault, "Add fewer, with more work in each.")
-        faults.fail()
+        message = f"There are {len(item_list):,} sorties to add; {context.max_added:,} are allowed."
+        problems.add(path, message, "Add fewer, with more work in each.")
+        problems.fail()
     sorties: dict[str, Any] = {}
     for index, item in enumerate(item_list):
         if not isinstance(item, dict):
-            fault = f"Item {index + 1} is {structure.describe(item)}, but must be a mapping."
-            faults.add(path, fault, 'Write a mapping: {"name": …, "agent": …, "run": …}.')
+            message = f"Item {index + 1} is {structure.describe(item)}, but must be a mapping."
+            problems.add(path, message, 'Write a mapping: {"name": …, "agent": …, "run": …}.')
             continue
         name = item.pop("name", None)
         if not isinstance(name, str):
-            faults.add(path, f"Item {index + 1} has no name.", 'Give it a "name", as a string.')
+            problems.add(path, f"Item {index + 1} has no name.", 'Give it a "name", as a string.')
         elif name in sorties:
-            faults.add(path, f"{quoted(name)} is given twice.", "Choose another name.")
+            problems.add(path, f"{quoted(name)} is given twice.", "Choose another name.")
         else:
             sorties[name] = item
     if not sorties:
-        faults.check()
+        problems.check()
         return ()
     names = list(sorties)
     data = {"mission": parent or "added", "sorties": sorties}
     source.data = data
-    broken = structure.check(source=source, faults=faults)
+    broken = structure.check(source=source, problems=problems)
     graph = Graph(
         defaults=defaults,
         inputs=inputs,
         context=context,
         limit=context.max_added,
-        faults=faults,
+        problems=problems,
         priority=priority,
         existing=existing,
         workspace=workspace,
     )
     specs = graph.specs(data=sorties, names=names, broken=broken, is_read=source.is_read)
-    faults.check()
+    problems.check()
     return specs
 
 
-def _plan(source: Source, context: PlanContext, faults: Faults) -> Plan:
+def _plan(source: Source, context: PlanContext, problems: Problems) -> Plan:
     data = source.data
     if not isinstance(data, dict):
-        faults.add((), "The plan is empty." if data is None else "The plan is not a mapping.", FORMAT)
-        faults.fail()
+        problems.add((), "The plan is empty." if data is None else "The plan is not a mapping.", FORMAT)
+        problems.fail()
     names = list(data["sorties"]) if isinstance(data.get("sorties"), dict) else []
     if len(names) > context.max_sorties:
-        fault = f"The plan has {len(names):,} sorties; {context.max_sorties:,} are allowed."
-        faults.add(("sorties",), fault, "Split it into several plans.")
-        faults.fail()
-    broken = structure.check(source=source, faults=faults)
+        message = f"The plan has {len(names):,} sorties; {context.max_sorties:,} are allowed."
+        problems.add(("sorties",), message, "Split it into several plans.")
+        problems.fail()
+    broken = structure.check(source=source, problems=problems)
     for key in ("mission", "objective"):
         if "{{" in data.get(key, ""):
-            faults.add((key,), "Templates cannot be used here.", "Write the text out.")
-    declared = inputs.declared(data=data.get("inputs", {}), path=("inputs",), broken=broken, faults=faults)
+            problems.add((key,), "Templates cannot be used here.", "Write the text out.")
+    declared = inputs.declared(data=data.get("inputs", {}), path=("inputs",), broken=broken, problems=problems)
     readable = data.get("readable", [])
     fields.check_templates(
         value=readable,
@@ -196,7 +198,7 @@ def _plan(source: Source, context: PlanContext, faults: Faults) -> Plan:
         needs=None,
         inputs=declared,
         axes={},
-        faults=faults,
+        problems=problems,
     )
     defaults = data.get("defaults", {})
     graph = Graph(
@@ -204,14 +206,14 @@ def _plan(source: Source, context: PlanContext, faults: Faults) -> Plan:
         inputs=declared,
         context=context,
         limit=context.max_sorties,
-        faults=faults,
+        problems=problems,
         priority=data.get("priority", 0),
         workspace="workspace" in data or ("workspace",) in broken,
     )
     sorties = graph.specs(data=data.get("sorties", {}), names=names, broken=broken, is_read=source.is_read)
-    policy = _checkpoints(data.get("checkpoints", {}), faults)
-    workspace = _workspace(data["workspace"], declared, faults) if "workspace" in data else None
-    faults.check()
+    policy = _checkpoints(data.get("checkpoints", {}), problems)
+    workspace = _workspace(data["workspace"], declared, problems) if "workspace" in data else None
+    problems.check()
     return Plan(
         name=data["mission"],
         objective=data.get("objective", ""),
@@ -228,17 +230,17 @@ def _plan(source: Source, context: PlanContext, faults: Faults) -> Plan:
     )
 
 
-def _checkpoints(data: Mapping[str, Any], faults: Faults) -> dict[str, Json]:
-    every_s = fields.duration(data=data, key="every", path=("checkpoints",), faults=faults)
+def _checkpoints(data: Mapping[str, Any], problems: Problems) -> dict[str, Json]:
+    every_s = fields.duration(data=data, key="every", path=("checkpoints",), problems=problems)
     policy: dict[str, Json] = {name: value for name, value in data.items() if name != "every"}
     return policy if every_s is None else {**policy, "every_s": every_s}
 
 
-def _workspace(data: Mapping[str, Any], declared: Mapping[str, InputSpec], faults: Faults) -> WorkspaceSpec:
+def _workspace(data: Mapping[str, Any], declared: Mapping[str, InputSpec], problems: Problems) -> WorkspaceSpec:
     for key, value in data.items():
         if key not in ("repository", "setup", "verify"):
             if "{{" in str(value):
-                faults.add(("workspace", key), "Templates cannot be used here.", "Write the text out.")
+                problems.add(("workspace", key), "Templates cannot be used here.", "Write the text out.")
             continue
         fields.check_templates(
             value=value,
@@ -247,7 +249,7 @@ def _workspace(data: Mapping[str, Any], declared: Mapping[str, InputSpec], fault
             needs=None,
             inputs=declared,
             axes={},
-            faults=faults,
+            problems=problems,
             shell=isinstance(value, str) and key != "repository",
         )
     commands = {

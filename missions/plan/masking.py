@@ -12,7 +12,7 @@ import yaml
 
 from fleet.observability.redactor import HIDDEN, MIN_LENGTH, Redactor
 from missions.plan.document import parsing
-from missions.plan.faults import Advice, Faults, Path, PlanError, dotted
+from missions.plan.problems import Advice, Path, PlanError, Problems, dotted
 
 WITHHELD = "This plan contains secrets that cannot be hidden in its text, so it is not shown."
 
@@ -65,9 +65,9 @@ def masked_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _secrets_in_text(text: str) -> list[str] | None:
     """The values of the secrets in a plan's text; None if it cannot be parsed."""
-    faults = Faults()
+    problems = Problems()
     try:
-        data = parsing.read(text=text, max_bytes=len(text) * 4 + 1, faults=faults).data
+        data = parsing.read(text=text, max_bytes=len(text) * 4 + 1, problems=problems).data
     except PlanError:
         return None
     return [value for _, value in _secrets(data)]

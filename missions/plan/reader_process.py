@@ -27,8 +27,8 @@ from typing import IO, Any
 
 from fleet import errors
 from missions.plan import loading
-from missions.plan.faults import Advice, Fault, PlanError, too_long
 from missions.plan.graph import advice
+from missions.plan.problems import Advice, PlanError, PlanProblem, too_long
 from missions.plan.specs import Plan, PlanContext, SortieSpec
 
 ROOT = FilePath(__file__).resolve().parents[2]
@@ -107,7 +107,7 @@ class Reader:
             self._lock.release()
 
     def _send(self, kind: str, text: str, context: PlanContext) -> tuple[Any, float]:
-        """Send a request and return the first message of its response: faults as a tuple, or the result."""
+        """Send a request and return the first message of its response: problems as a tuple, or the result."""
         context = replace(context, callables=frozenset(context.callables))
         for _ in range(2):  # the process may have ended since the last request, for example for lack of memory
             fresh = self._process is None
@@ -123,8 +123,8 @@ class Reader:
                 self.stop()
                 if fresh:
                     break
-        fault = "Reading this plan takes more memory than is allowed."
-        too_large = Fault(line=None, column=None, where="", fault=fault, fix="Split it into several plans.")
+        message = "Reading this plan takes more memory than is allowed."
+        too_large = PlanProblem(line=None, column=None, where="", message=message, fix="Split it into several plans.")
         return (too_large,), context.max_s
 
     def _receive(self, timeout_s: float) -> Any:
@@ -175,12 +175,12 @@ def _read_exactly(pipe: IO[bytes], length: int) -> bytes:
 
 
 def _respond(kind: str, text: str, context: PlanContext) -> Iterator[object]:
-    """The messages of a response. The first is a result, or a tuple of faults, with the CPU time."""
+    """The messages of a response. The first is a result, or a tuple of problems, with the CPU time."""
     before = time.process_time()
     try:
         plan = loading.load(text=text, context=context)
     except PlanError as error:
-        yield error.faults, time.process_time() - before
+        yield error.problems, time.process_time() - before
         return
     if kind == "summary":
         summary = Summary(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from missions.plan.faults import Advice
+from missions.plan.problems import Advice
 from missions.plan.values import Json
 
 DriverName: TypeAlias = str  # "command" (run), "python" (call), "prompt", or an explicit driver such as "scripted"

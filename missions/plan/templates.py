@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleet import errors
-from missions.plan.faults import listed, quoted
+from missions.plan.problems import listed, quoted
 from missions.plan.values import Json
 
 ROOTS = frozenset({"needs", "inputs", "matrix", "mission", "sortie"})

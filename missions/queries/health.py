@@ -21,4 +21,4 @@ def queue() -> str:
     return f"A sortie has waited {humanise.duration(waited_s)} for an agent. See: {command}"
 
 
-health.register("queue", fault="The queues cannot be read.", check=queue)
+health.register("queue", error="The queues cannot be read.", check=queue)

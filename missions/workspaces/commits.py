@@ -189,12 +189,12 @@ def apply(copy: Copy, *, patch: bytes, max_bytes: int, max_total_bytes: int = MA
             readable=(file,),
             env=copy.env(),
         )
-    except git.GitError as fault:
-        reason = " ".join(fault.text.splitlines()[:3])[:500]
+    except git.GitError as error:
+        reason = " ".join(error.text.splitlines()[:3])[:500]
         raise Refused(
             f"The patch does not apply to {copy.base[:12]}: {reason.removesuffix('.')}.",
             hint="Send `git diff --binary BASE`.",
-        ) from fault
+        ) from error
     finally:
         file.unlink(missing_ok=True)
     tree = applied.stdout.decode().strip()
@@ -235,9 +235,9 @@ def write_tree(copy: Copy, *, max_bytes: int | None = None, index: Path | None =
         if completed.returncode == SUSPECTS:
             _refuse_suspects(copy, max_bytes or UNLIMITED_BYTES)
             completed = _run(copy, _ADD, index=index)
-    except git.GitError as fault:
-        if refused := _refusal(fault.text):
-            raise refused from fault
+    except git.GitError as error:
+        if refused := _refusal(error.text):
+            raise refused from error
         raise
     # Git leaves out folders that it cannot read, and succeeds.
     if refused := _refusal(completed.stderr.decode("utf-8", "replace")):
@@ -292,9 +292,9 @@ def store(copy: Copy, *, commit: str, ref: str) -> None:
     options = ("-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head")
     try:
         git.run(*options, "--", str(copy.git_folder), commit, at=copy.store)
-    except git.GitError as fault:
-        if match := _FSCK.search(fault.text):
-            raise Refused(f"Git does not accept the change: {match[1]}.", hint="Correct this file.") from fault
+    except git.GitError as error:
+        if match := _FSCK.search(error.text):
+            raise Refused(f"Git does not accept the change: {match[1]}.", hint="Correct this file.") from error
         raise
     repositories.set_ref(copy.store, ref, commit)
 

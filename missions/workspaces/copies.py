@@ -104,9 +104,9 @@ def lock(copy: Copy, *, attempt: int) -> Iterator[int]:
             os.pwrite(descriptor, b"%d\n" % attempt, 0)
             copy.index.with_suffix(".lock").unlink(missing_ok=True)
             yield descriptor
-    except OSError as fault:
-        reason = f"{fault.strerror}: {fault.filename}" if fault.filename else fault.strerror
-        raise errors.Unavailable(f"The copy of the repository cannot be used. {reason}.") from fault
+    except OSError as error:
+        reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        raise errors.Unavailable(f"The copy of the repository cannot be used. {reason}.") from error
 
 
 def make(copy: Copy, *, branch: str, tip: str, author: str, tree: str = "", descriptor: int | None = None) -> None:
@@ -172,8 +172,8 @@ def reader(copy: Copy) -> Iterator[Copy]:
             for name in ("made", "second"):  # with their times, which show which files git must read again
                 shutil.copy2(copy.git_folder / name, view.git_folder / name)
             _copy_index(copy, view.index)
-        except FileNotFoundError as fault:
-            raise errors.NotFound("The copy of this sortie is still being built.", hint="Try again.") from fault
+        except FileNotFoundError as error:
+            raise errors.NotFound("The copy of this sortie is still being built.", hint="Try again.") from error
         yield view
 
 
@@ -206,8 +206,8 @@ def _copy_index(copy: Copy, target: Path) -> None:
         source = beneath.open_plain(top, "run/index")
     except FileNotFoundError:
         raise
-    except OSError as fault:
-        raise errors.Unavailable(f"The index {copy.index} is not a file.", hint="Retry the sortie.") from fault
+    except OSError as error:
+        raise errors.Unavailable(f"The index {copy.index} is not a file.", hint="Retry the sortie.") from error
     finally:
         os.close(top)
     with open(source, "rb") as reader, open(target, "xb") as writer:

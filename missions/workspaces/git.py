@@ -142,8 +142,8 @@ def read_up_to(
                 stderr=stderr_file,
                 env=environment,
             )
-        except OSError as fault:
-            raise GitError(arguments=arguments, exit_code=-1, text=f"it cannot be started: {fault.strerror}") from fault
+        except OSError as error:
+            raise GitError(arguments=arguments, exit_code=-1, text=f"it cannot be started: {error.strerror}") from error
         timer = threading.Timer(timeout_s, process.kill)
         timer.start()
         try:
@@ -252,8 +252,8 @@ def confined(
             )
             try:
                 options, pass_fds = sandbox.options(view, descriptors)
-            except sandbox.Refused as fault:
-                raise errors.Unavailable(str(fault)) from fault
+            except sandbox.Refused as error:
+                raise errors.Unavailable(str(error)) from error
             if (rules := sandbox.filter_file(view, descriptors)) >= 0:
                 options += ["--seccomp", str(rules)]
                 pass_fds.append(rules)
@@ -285,12 +285,12 @@ def _complete(
             pass_fds=pass_fds,
             cwd=cwd,
         )
-    except subprocess.TimeoutExpired as fault:
+    except subprocess.TimeoutExpired as error:
         raise GitError(
             arguments=arguments, exit_code=-1, text=f"it took longer than {humanise.duration(timeout_s)}"
-        ) from fault
-    except OSError as fault:
-        raise GitError(arguments=arguments, exit_code=-1, text=f"it cannot be started: {fault.strerror}") from fault
+        ) from error
+    except OSError as error:
+        raise GitError(arguments=arguments, exit_code=-1, text=f"it cannot be started: {error.strerror}") from error
 
 
 def _output(completed: subprocess.CompletedProcess[bytes], arguments: Sequence[str], accept: Sequence[int]) -> bytes:

@@ -56,8 +56,8 @@ def take(*, repository: str, branch: str, store: Path, sortie: UUID, attempt: in
             cursor.execute(
                 "UPDATE missions_lane SET sortie_id = %s, attempt = %s WHERE id = %s", [sortie, attempt, lane]
             )
-    except DatabaseError as fault:
-        if isinstance(fault.__cause__, (LockNotAvailable, IdleInTransactionSessionTimeout)):
+    except DatabaseError as error:
+        if isinstance(error.__cause__, (LockNotAvailable, IdleInTransactionSessionTimeout)):
             return None
         raise
     except merging.Moved:

@@ -100,9 +100,9 @@ def write_lane(store: Path, branch: str, *, content: str, expected: str) -> None
     ref = f"{repositories.LANES}/{branch}"
     try:
         repositories.write_refs(store, f"update {ref} {content} {expected or '0' * len(content)}\n")
-    except git.GitError as fault:
+    except git.GitError as error:
         if read_lane(store, branch) != expected:
-            raise Moved(str(fault)) from fault
+            raise Moved(str(error)) from error
         raise
 
 
@@ -111,7 +111,7 @@ def move(store: Path, *, branch: str, lane: str, tip: str, to: str) -> None:
     ref = f"refs/heads/{branch}"
     try:
         repositories.write_refs(store, f"verify {repositories.LANES}/{branch} {lane}\nupdate {ref} {to} {tip}\n")
-    except git.GitError as fault:
+    except git.GitError as error:
         if read_lane(store, branch) != lane or repositories.read_ref(store, ref) != tip:
-            raise Moved(str(fault)) from fault
+            raise Moved(str(error)) from error
         raise

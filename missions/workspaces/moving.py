@@ -98,14 +98,14 @@ def complete(workspace: Workspace) -> None:
 
 def complete_all() -> None:
     """Complete the restores and forks whose process was killed. Raises the first error after trying all."""
-    faults = []
+    failures = []
     for workspace in Workspace.objects.exclude(restore_to=""):
         try:
             complete(workspace)
-        except errors.FleetError as fault:
-            faults.append(fault)
-    if faults:
-        raise faults[0]
+        except errors.FleetError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _move(store: Path, *, branch: str, to: str, ref: str) -> None:
@@ -122,6 +122,6 @@ def _move(store: Path, *, branch: str, to: str, ref: str) -> None:
                 f"update {repositories.LANES}/{branch} {lane}\n",
             )
             return
-        except git.GitError as fault:
+        except git.GitError as error:
             if attempt == TRIES - 1:
-                raise errors.Unavailable(f"The branch {branch} could not be moved: {fault.text[-300:]}") from fault
+                raise errors.Unavailable(f"The branch {branch} could not be moved: {error.text[-300:]}") from error

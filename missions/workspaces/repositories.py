@@ -108,9 +108,11 @@ def _resolve_local(repository: str, base: str) -> tuple[str, str]:
     revision = f"{base or 'HEAD'}^{{commit}}"
     resolved = git.execute("rev-parse", "--verify", "--quiet", "--end-of-options", revision, at=path)
     if resolved.returncode:
-        fault = f"{base!r} is not a branch, tag or commit of {repository}." if base else f"{repository} has no commits."
+        message = (
+            f"{base!r} is not a branch, tag or commit of {repository}." if base else f"{repository} has no commits."
+        )
         hint = "Name one that exists." if base else "Commit something first."
-        raise errors.Invalid(fault, hint=hint, pointer="/plan/workspace/base")
+        raise errors.Invalid(message, hint=hint, pointer="/plan/workspace/base")
     if not base:
         head = git.execute("symbolic-ref", "--quiet", "--short", "HEAD", at=path)
         base = head.stdout.decode().strip() or resolved.stdout.decode().strip()[:12]
@@ -122,8 +124,8 @@ def _resolve_remote(repository: str, base: str) -> tuple[str, str]:
         return base, base
     try:
         text = git.run("ls-remote", "--symref", "--", repository, timeout_s=60).decode("utf-8", "replace")
-    except git.GitError as fault:
-        raise errors.Unavailable(f"The repository {repository} cannot be read: {fault.text[-300:]}") from fault
+    except git.GitError as error:
+        raise errors.Unavailable(f"The repository {repository} cannot be read: {error.text[-300:]}") from error
     commits: dict[str, str] = {}
     for row in text.splitlines():
         value, _, name = row.partition("\t")
@@ -183,8 +185,8 @@ def _create(path: Path, *, sha256: bool) -> None:
         with open(new / "config", "a", encoding="utf-8") as file:
             file.write(_CONFIGURATION)
         new.rename(path)
-    except OSError as fault:
-        raise errors.Unavailable(f"The mirror {path} cannot be created: {fault.strerror}.") from fault
+    except OSError as error:
+        raise errors.Unavailable(f"The mirror {path} cannot be created: {error.strerror}.") from error
 
 
 def _fetch(path: Path, repository: str, commit: str, descriptor: int) -> None:
@@ -256,8 +258,8 @@ def _write(
         try:
             git.run(*arguments, at=path, stdin=stdin, timeout_s=timeout_s, pass_fds=(descriptor,))
             return
-        except git.GitError as fault:
-            files = [file for file in fault.lock_files if file.is_relative_to(path)]
+        except git.GitError as error:
+            files = [file for file in error.lock_files if file.is_relative_to(path)]
             if time.monotonic() > deadline or not [file for file in files if _unlink(file)]:
                 raise
 

@@ -54,8 +54,8 @@ class Target:
                 commits = [line.partition("\t")[0] for line in text.splitlines() if line.endswith(f"\t{self.ref}")]
                 return commits[0] if commits else ""
             git.run("rev-parse", "--git-dir", at=self._path)
-        except git.GitError as fault:
-            raise errors.Unavailable(f"The repository {self.repository} cannot be read: {fault.text[-300:]}") from fault
+        except git.GitError as error:
+            raise errors.Unavailable(f"The repository {self.repository} cannot be read: {error.text[-300:]}") from error
         completed = git.execute("rev-parse", "--verify", "--quiet", f"{self.ref}^{{commit}}", at=self._path)
         return completed.stdout.decode().strip() if completed.returncode == 0 else ""
 

@@ -22,8 +22,8 @@ def ask(path, body=None):
     try:
         with urllib.request.urlopen(urllib.request.Request(f"{os.environ['FLEET_API']}/{path}", data, headers)) as answer:
             return [answer.status, json.loads(answer.read() or b"null")]
-    except urllib.error.HTTPError as fault:
-        return [fault.code, None]
+    except urllib.error.HTTPError as error:
+        return [error.code, None]
 
 me = os.environ["FLEET_ATTEMPT"].partition("/")[0]
 results = ask(f"missions/{os.environ['FLEET_MISSION']}/sorties")[1]["results"]

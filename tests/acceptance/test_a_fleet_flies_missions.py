@@ -68,7 +68,7 @@ def test_status_names_the_addresses_agents_and_queues(fleet: Fleet) -> None:
     assert all(psutil.pid_exists(agent["pid"]) for agent in agents)
 
 
-def test_a_bad_plan_is_refused_with_every_fault_and_exit_code_two(fleet: Fleet) -> None:
+def test_a_bad_plan_is_refused_with_every_problem_and_exit_code_two(fleet: Fleet) -> None:
     path = fleet.home / "bad.yaml"
     path.write_text("mission: Bad\nsorties:\n  a: {agent: nobody, run: x}\n  b: {agent: backend, needs: [c], run: x}\n")
     done = fleet.manage("fleet_mission", "run", str(path), check=False)
@@ -204,7 +204,7 @@ def test_work_cannot_read_the_fleets_credentials(fleet: Fleet) -> None:
     assert document["items"][0]["result"]["output"].strip() == "0", document
 
 
-def test_the_doctor_passes_a_running_fleet_and_reports_a_fault_with_its_remedy(fleet: Fleet) -> None:
+def test_the_doctor_passes_a_running_fleet_and_reports_a_problem_with_its_remedy(fleet: Fleet) -> None:
     assert all(finding["healthy"] for finding in fleet.json("fleet_doctor"))
     credentials = Path(fleet.env["FLEET_HOME"]) / "private" / "credentials.json"
     credentials.chmod(0o644)

@@ -1,4 +1,4 @@
-"""What all endpoints share: idempotency keys, conditional requests, paging, and faults with their places."""
+"""What all endpoints share: idempotency keys, conditional requests, paging, and errors with their places."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_mission_takes_the_priorities_that_a_plan_takes(ann: api.Client, prior
 # ── Bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_each_fault_of_a_body_has_a_pointer(ann: api.Client) -> None:
+def test_each_problem_of_a_body_has_a_pointer(ann: api.Client) -> None:
     answer = ann.post("missions", {"plann": {}, "start": "perhaps", "params": {"a": "b\u0000"}, "team": "x" * 151})
     document = answer.json()
     assert (answer.status_code, document["code"]) == (422, "invalid")
@@ -169,7 +169,7 @@ def test_each_fault_of_a_body_has_a_pointer(ann: api.Client) -> None:
     assert {error["pointer"] for error in document["errors"]} == {"/start", "/params/a", "/team"}
 
 
-def test_each_fault_of_a_plan_has_a_pointer(ann: api.Client) -> None:
+def test_each_problem_of_a_plan_has_a_pointer(ann: api.Client) -> None:
     text = "mission: x\nsorties:\n  a: {agent: nobody, run: ls}\n  b: {agent: backend, run: ls, needs: [c]}\n"
     body = ann.post("missions", {"plan": text}).json()
     assert body["code"] == "invalid_plan"

@@ -34,10 +34,10 @@ def examples_of(content: dict[str, Any]) -> list[Any]:
     return [item["value"] for item in content["examples"].values()] if "examples" in content else [content["example"]]
 
 
-def faults(example: Any, schema: dict[str, Any]) -> list[str]:
+def problems(example: Any, schema: dict[str, Any]) -> list[str]:
     known = {**schema, "components": DOCUMENT["components"]}
     validator = Draft202012Validator(known, format_checker=Draft202012Validator.FORMAT_CHECKER)
-    return [fault.message for fault in validator.iter_errors(example)]
+    return [problem.message for problem in validator.iter_errors(example)]
 
 
 def contents() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -54,10 +54,10 @@ def test_each_body_and_response_has_an_example_that_fits_its_schema() -> None:
     result = dict(contents())
     assert len(result) > 70
     assert [
-        (where, faults(item, content["schema"]))
+        (where, problems(item, content["schema"]))
         for where, content in result.items()
         for item in examples_of(content)
-        if faults(item, content["schema"])
+        if problems(item, content["schema"])
     ] == []
 
 
@@ -105,7 +105,7 @@ def test_each_parameter_with_a_special_format_has_an_example() -> None:
             if schema.get("type") in plain or "$ref" in schema or "enum" in schema:
                 continue
             assert schema.get("examples"), (path, parameter["name"])
-            assert faults(schema["examples"][0], schema) == []
+            assert problems(schema["examples"][0], schema) == []
 
 
 def test_each_documented_problem_has_exactly_one_example() -> None:
@@ -115,7 +115,7 @@ def test_each_documented_problem_has_exactly_one_example() -> None:
     result = DOCUMENT["components"]["examples"]
     assert {(item["value"]["status"], name) for name, item in result.items()} == named
     for item in result.values():
-        assert faults(item["value"], {"$ref": "#/components/schemas/Problem"}) == []
+        assert problems(item["value"], {"$ref": "#/components/schemas/Problem"}) == []
     for _, path, operation in OPERATIONS:
         assert operation["responses"]["4XX"] == {"$ref": "#/components/responses/4XX"}, path
     linked = [
@@ -153,7 +153,7 @@ def test_real_problems_look_like_the_examples() -> None:
         found = answer.json()
         assert (found["status"], found["code"], found["title"]) == (result["status"], code, result["title"])
         assert found.keys() == result.keys()
-        assert faults(found, {"$ref": "#/components/schemas/Problem"}) == []
+        assert problems(found, {"$ref": "#/components/schemas/Problem"}) == []
 
 
 def whole(answer: Any) -> bytes:

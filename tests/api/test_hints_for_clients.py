@@ -28,33 +28,33 @@ def ann() -> api.Client:
     return api.person("ann", can_execute=True)
 
 
-def faults(answer: Any) -> dict[str, str]:
+def input_errors(answer: Any) -> dict[str, str]:
     document = answer.json()
     assert (answer.status_code, document["code"]) == (422, "invalid"), document
     assert not any("line" in error for error in document["errors"])
     return {error["pointer"]: error["detail"] for error in document["errors"]}
 
 
-def test_a_fault_of_a_parameter_points_to_params(ann: api.Client) -> None:
-    result = faults(ann.post("missions", {"plan": GREET, "params": {"times": "many", "whom": "x"}}))
+def test_a_problem_of_a_parameter_points_to_params(ann: api.Client) -> None:
+    result = input_errors(ann.post("missions", {"plan": GREET, "params": {"times": "many", "whom": "x"}}))
     assert result.keys() == {"/params/who", "/params/times", "/params/whom"}
     assert result["/params/who"].endswith("Give it in `params`. Whom to greet.")
     assert "--param" not in str(result)
 
 
-def test_a_fault_of_the_agent_of_an_objective_points_to_agent(ann: api.Client) -> None:
-    result = faults(ann.post("missions", {"objective": "Mend it.", "agent": "backends"}))
+def test_a_problem_of_the_agent_of_an_objective_points_to_agent(ann: api.Client) -> None:
+    result = input_errors(ann.post("missions", {"objective": "Mend it.", "agent": "backends"}))
     assert result.keys() == {"/agent"}
     assert 'Did you mean "backend"?' in result["/agent"]
     AgentType.objects.filter(name="backend").update(prompt_argv=[])
-    result = faults(ann.post("missions", {"objective": "Mend it.", "agent": "backend"}))
+    result = input_errors(ann.post("missions", {"objective": "Mend it.", "agent": "backend"}))
     assert result.keys() == {"/agent"}
     assert result["/agent"].endswith("See `takes_prompt` in GET /api/v1/agent-types.")
 
 
-def test_a_fault_of_a_broken_template_points_to_template(ann: api.Client) -> None:
+def test_a_problem_of_a_broken_template_points_to_template(ann: api.Client) -> None:
     Template.objects.create(name="old", text="{mission: x, sorties: {a: {agent: gone, run: ls}}}")
-    result = faults(ann.post("missions", {"template": "old"}))
+    result = input_errors(ann.post("missions", {"template": "old"}))
     assert result.keys() == {"/template"}
     assert "gone" in result["/template"]
 
@@ -109,7 +109,7 @@ def test_refusals_by_the_framework_say_what_to_do_next(ann: api.Client) -> None:
 
 
 def test_a_repeated_parameter_is_refused(ann: api.Client) -> None:
-    assert faults(ann.get("missions?limit=1&limit=2")) == {"/limit": "Send it only once."}
+    assert input_errors(ann.get("missions?limit=1&limit=2")) == {"/limit": "Send it only once."}
     assert ann.get("missions?state=failed&state=running").status_code == 200
 
 
@@ -119,7 +119,7 @@ def test_an_invalid_choice_is_reported_with_the_valid_ones(ann: api.Client) -> N
         (ann.get("missions?state=flying"), "/state", "planned, running"),
         (ann.post("keys", {"name": "one", "scopes": ["all"]}), "/scopes/0", "read, launch, operate, fly, manage."),
     ):
-        assert f"Choose from: {choices}" in faults(answer)[pointer]
+        assert f"Choose from: {choices}" in input_errors(answer)[pointer]
 
 
 @pytest.mark.parametrize("number", ["9" * 5_000, "-" + "9" * 5_000])

@@ -18,7 +18,7 @@ from fleet.access.models import Key, Role
 from fleet.access.rules import RULES, Rule, Scope, Visibility
 from fleet.access.rules_page import lines
 from fleet.api.accounts import Public
-from fleet.api.checks import faults, routes
+from fleet.api.checks import problems, routes
 from fleet.api.endpoints import METHODS
 from fleet.api.views import ApiView
 from missions.models import Mission, Reservation, Schedule, Sortie
@@ -246,5 +246,5 @@ def test_a_lease_token_opens_only_its_sortie_and_its_mission(house: House) -> No
 
 
 def test_every_route_has_a_rule_and_the_docs_show_the_same_table() -> None:
-    assert faults() == []
+    assert problems() == []
     assert (ROOT / "docs" / "access.md").read_text() == "\n".join(lines()) + "\n"

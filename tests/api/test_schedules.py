@@ -29,7 +29,7 @@ def created(client: api.Client, **fields: Any) -> dict[str, Any]:
     return dict(response.json())
 
 
-def faults(response: Any) -> dict[str, str]:
+def problems(response: Any) -> dict[str, str]:
     assert response.status_code == 422, response.content
     return {entry["pointer"]: entry["detail"] for entry in response.json()["errors"]}
 
@@ -53,9 +53,9 @@ def test_a_schedule_is_created_read_changed_and_deleted(ann: api.Client) -> None
     assert ann.get(f"schedules/{body['id']}").status_code == 404
 
 
-def test_faults_point_to_their_fields(ann: api.Client) -> None:
+def test_problems_point_to_their_fields(ann: api.Client) -> None:
     def refused(**fields: Any) -> dict[str, str]:
-        return faults(ann.post("schedules", {**BODY, **fields}))
+        return problems(ann.post("schedules", {**BODY, **fields}))
 
     assert "never matches" in refused(cron="0 0 30 2 *")["/cron"]
     assert "Did you mean America/New_York?" in refused(timezone="America/New_Yrok")["/timezone"]
@@ -111,7 +111,7 @@ def test_a_preview_lists_times_on_the_clocks_of_the_zone(ann: api.Client) -> Non
     assert preview["explanation"] == "At 02:30 on Monday through Friday"
     assert len(preview["times"]) == 7
     assert {time[11:16] for time in preview["times"]} == {"02:30"}
-    assert "never matches" in faults(ann.get("schedules/preview?cron=0+0+30+2+*"))["/cron"]
+    assert "never matches" in problems(ann.get("schedules/preview?cron=0+0+30+2+*"))["/cron"]
     assert ann.get("schedules/preview").status_code == 422
 
 

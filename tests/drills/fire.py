@@ -61,14 +61,14 @@ class Clock:
 
 
 class Fire(threading.Thread):
-    """From its start until `over` is set. `fault` is what surprised it."""
+    """From its start until `over` is set. `error` is what surprised it."""
 
     def __init__(self, home: Path, *, chance: random.Random, clock: Clock, every_s: tuple[float, float]) -> None:
         super().__init__(daemon=True)
         self.home, self.chance, self.clock, self.every_s = home, chance, clock, every_s
         self.over = threading.Event()
         self.shots: Counter[str] = Counter()
-        self.fault: Exception | None = None
+        self.error: Exception | None = None
         self._halted: list[tuple[float, psutil.Process]] = []
         self._spared: dict[str, float] = {}
 
@@ -83,8 +83,8 @@ class Fire(threading.Thread):
                     with suppress(psutil.Error, OSError, psycopg.Error, LookupError, ValueError):
                         if self._hit(shot):
                             self.shots[shot] += 1
-        except Exception as fault:
-            self.fault = fault
+        except Exception as error:
+            self.error = error
         finally:
             self._resume(by=float("inf"))
             self.clock.set(0.0)

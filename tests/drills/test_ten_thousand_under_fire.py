@@ -86,11 +86,11 @@ def test_each_sortie_runs_once_at_a_time_and_is_accepted_once(
     fire = Fire(home(burning), chance=random.Random(seed), clock=clock, every_s=(0.3, 2.5))
     fire.start()
     try:
-        until(lambda: succeeded(burning, mission) >= PEACE * SORTIES or fire.fault, within_s=LONGEST_S)
+        until(lambda: succeeded(burning, mission) >= PEACE * SORTIES or fire.error, within_s=LONGEST_S)
     finally:
         fire.over.set()
         fire.join()
-    assert fire.fault is None, fire.fault
+    assert fire.error is None, fire.error
     until(lambda: ended(burning, mission), within_s=LONGEST_S)
     took_s = time.monotonic() - began
     document = burning.json("fleet_mission", "show", mission, "--all")

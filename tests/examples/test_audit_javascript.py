@@ -1,4 +1,4 @@
-"""The audit finds obvious faults in JavaScript and TypeScript, ignores safe code, and reports what it did not check."""
+"""The audit finds obvious problems in JavaScript and TypeScript, ignores safe code, and reports what it did not check."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.examples import audit_flights
         ("document.write(location.hash);", "js:html"),
     ],
 )
-def test_obvious_faults_are_found(line: str, rule: str) -> None:
+def test_obvious_problems_are_found(line: str, rule: str) -> None:
     found = javascript.check("a.js", f"// first\n{line}\n")
     assert [(item.id, number) for item, number in found] == [(rule, 2)]
 

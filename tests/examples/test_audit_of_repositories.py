@@ -26,7 +26,7 @@ FAULTY = {
 }
 
 
-def test_planted_faults_are_found_with_the_most_severe_first(tmp_path: Path) -> None:
+def test_planted_problems_are_found_with_the_most_severe_first(tmp_path: Path) -> None:
     flight = audit_flights.fly(audit_flights.repository(tmp_path / "shop", FAULTY), tmp_path / "out")
     result = flight.results["report"]
     assert result["top"][0]["title"] == "A credential is committed"

@@ -83,20 +83,20 @@ def test_more_confidence_heat_or_reach_never_lowers_the_score(
     assert below.score <= above.score
 
 
-def test_a_more_severe_fault_comes_first_among_equals() -> None:
+def test_a_more_severe_problem_comes_first_among_equals() -> None:
     scores = [only(replace(RULE, severity=severity)).score for severity in SEVERITIES]
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) == len(SEVERITIES)
 
 
-def test_a_fault_counts_less_in_tests_unless_the_rule_is_about_them() -> None:
+def test_a_problem_counts_less_in_tests_unless_the_rule_is_about_them() -> None:
     assert only(role="test").score < only(role="docs").score < only().score
     assert only(role="test").severity == "low"
     about_tests = replace(RULE, place="any")
     assert only(about_tests, role="test").score == only(about_tests).score
 
 
-def test_the_same_fault_from_two_tools_is_merged_with_more_confidence() -> None:
+def test_the_same_problem_from_two_tools_is_merged_with_more_confidence() -> None:
     other = replace(RULE, id="other:rule", confidence=0.5)
     findings = [finding(), finding(rule="other:rule", detail="said otherwise")]
     (item,) = ranking.rank(rules={RULE.id: RULE, other.id: other}, findings=findings, counts={}, heat={})
@@ -105,7 +105,7 @@ def test_the_same_fault_from_two_tools_is_merged_with_more_confidence() -> None:
     assert item.count == 1
 
 
-def test_two_faults_without_a_topic_on_one_line_stay_separate() -> None:
+def test_two_problems_without_a_topic_on_one_line_stay_separate() -> None:
     plain = replace(RULE, topic="")
     findings = [finding(detail="x is unused"), finding(detail="y is unused")]
     (item,) = ranking.rank(rules={plain.id: plain}, findings=findings, counts={}, heat={})

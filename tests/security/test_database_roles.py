@@ -97,7 +97,7 @@ def test_a_home_without_the_owners_role_is_converted(private_services: Cluster) 
         for statement in AS_BEFORE:
             boss.execute(statement)
     doctor = manage(private_services, "fleet_doctor").stdout
-    assert "FAULT audit trail" in doctor
+    assert "ERROR audit trail" in doctor
     verified = manage(private_services, "fleet_audit", "verify")
     assert verified.returncode == 1  # it was protected before
     assert "owns the database" in verified.stdout + verified.stderr

@@ -95,7 +95,7 @@ def test_outputs_are_copied_from_the_sandbox_and_never_from_proc(tmp_path: Path)
     )
     evidence = Flight("command", attempt_brief).end()
     assert evidence.ok, evidence
-    copied = [name for name, fault in zip(outputs, evidence.outputs, strict=True) if not fault]
+    copied = [name for name, problem in zip(outputs, evidence.outputs, strict=True) if not problem]
     assert copied == ["good", "sub/deep", "inside"]
     assert sorted(path.read_text() for path in outbox.iterdir()) == ["deep\n", "deep\n", "good\n"]
 

@@ -76,7 +76,7 @@ def test_a_seal_out_of_order_is_refused_and_sealing_continues(changed: dict[str,
     with pytest.raises(DatabaseError), transaction.atomic():
         forged.save(force_insert=True)
     assert seal() == 1
-    assert verification.verify(unsealed_s=0).faults == []
+    assert verification.verify(unsealed_s=0).problems == []
 
 
 def test_an_older_forged_seal_is_reported_and_does_not_stop_sealing() -> None:
@@ -92,8 +92,8 @@ def test_an_older_forged_seal_is_reported_and_does_not_stop_sealing() -> None:
         assert seal() == 1
         audit.record(kind="test.after")
         assert seal() == 1
-        found = verification.verify(unsealed_s=0).faults
-        assert [(fault.number, fault.problem) for fault in found] == [(forged.number, "forged")]
+        found = verification.verify(unsealed_s=0).problems
+        assert [(problem.number, problem.problem) for problem in found] == [(forged.number, "forged")]
         assert f"transaction {END}" in found[0].message
     finally:
         with as_superuser(), transaction.atomic():  # the chain is shared with the tests that come after
@@ -101,7 +101,7 @@ def test_an_older_forged_seal_is_reported_and_does_not_stop_sealing() -> None:
             run("DELETE FROM fleet_audit.seal WHERE number >= %s", forged.number)
             run("ALTER TABLE fleet_audit.seal ENABLE ALWAYS TRIGGER refuse")
         seal()
-    assert verification.verify(unsealed_s=0).faults == []
+    assert verification.verify(unsealed_s=0).problems == []
 
 
 def test_an_open_transaction_that_delays_sealing_is_reported_and_raises_an_alert(settings: Any) -> None:
@@ -137,13 +137,13 @@ def test_heads_stored_elsewhere_reveal_a_rewritten_chain(tmp_path: Path, setting
     heads = list(anchor.read(kept))
     assert len(heads) == len(set(heads)) >= 2
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert verification.verify(heads=heads).faults == []
+    assert verification.verify(heads=heads).problems == []
     rewritten = [(number, "0" * 64) for number, _ in heads]
-    assert [(fault.number, fault.problem) for fault in verification.verify(heads=rewritten).faults] == [
+    assert [(problem.number, problem.problem) for problem in verification.verify(heads=rewritten).problems] == [
         (number, "changed") for number, _ in heads
     ]
     beyond = [*heads, (heads[-1][0] + 7, "0" * 64)]
-    assert [fault.problem for fault in verification.verify(heads=beyond).faults] == ["removed"]
+    assert [problem.problem for problem in verification.verify(heads=beyond).problems] == ["removed"]
     kept.write_text("12:ab")
     with pytest.raises(errors.Invalid, match="Line 1"):
         list(anchor.read(kept))

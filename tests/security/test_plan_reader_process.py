@@ -53,10 +53,10 @@ def test_a_plan_of_thousands_of_sorties_is_returned_complete(reader: Reader) -> 
     assert cost_s > 0
 
 
-def test_faults_are_returned_with_their_lines(reader: Reader) -> None:
+def test_problems_are_returned_with_their_lines(reader: Reader) -> None:
     with pytest.raises(PlanError) as refused:
         reader.load(text="mission: x\nsorties:\n  a: {agent: b, run: x, nedes: []}\n", context=CONTEXT)
-    assert [(fault.line, fault.where) for fault in refused.value.faults] == [(3, "sorties.a.nedes")]
+    assert [(problem.line, problem.where) for problem in refused.value.problems] == [(3, "sorties.a.nedes")]
 
 
 def test_a_reader_that_hangs_is_killed_and_the_next_plan_is_read(

@@ -11,8 +11,8 @@ import pytest
 
 from missions import plan
 from missions.plan import PlanContext, PlanError, TypeFacts
-from missions.plan.faults import Faults
 from missions.plan.graph import matrix
+from missions.plan.problems import Problems
 
 CONTEXT = PlanContext(
     types={"testing": TypeFacts(takes_prompt=True)},
@@ -33,35 +33,35 @@ def read(sorties: dict[str, Any], context: PlanContext = CONTEXT, **more: Any) -
     return plan.load(text=json.dumps({"mission": "x", "sorties": sorties, **more}), context=context)
 
 
-def faults(sorties: dict[str, Any], context: PlanContext = CONTEXT, **more: Any) -> list[str]:
+def problems(sorties: dict[str, Any], context: PlanContext = CONTEXT, **more: Any) -> list[str]:
     with pytest.raises(PlanError) as refused:
         read(sorties, context, **more)
-    return [str(fault) for fault in refused.value.faults]
+    return [str(problem) for problem in refused.value.problems]
 
 
 def test_patterns_are_looked_up_and_not_compared_one_by_one() -> None:
     """1,500 of them against 19,600 combinations took thirteen seconds."""
     patterns = [{"a": n % 140, "b": 1_000 + n} for n in range(1_500)]
-    result = faults({"a": sortie(matrix={"a": list(range(140)), "b": list(range(140)), "exclude": patterns})})
+    result = problems({"a": sortie(matrix={"a": list(range(140)), "b": list(range(140)), "exclude": patterns})})
     assert "This pattern excludes nothing" in result[0]
 
 
 def test_patterns_of_all_shapes_exclude_the_combinations_that_they_match() -> None:
-    found = Faults()
+    found = Problems()
     left = matrix.combinations(
         matrix={"a": [1, 2, 3], "b": ["x", "y"], "exclude": [{"a": 1}, {"b": "y", "a": 2}, {"a": 3, "b": "x"}]},
         path=(),
         limit=100,
-        faults=found,
+        problems=found,
     )
     assert left == [{"a": 2, "b": "x"}, {"a": 3, "b": "y"}]
     assert not found
 
 
-def test_a_pattern_without_any_remaining_match_is_a_fault() -> None:
-    found = Faults()
+def test_a_pattern_without_any_remaining_match_is_a_problem() -> None:
+    found = Problems()
     matrix.combinations(
-        matrix={"a": [1, 2], "b": [1, 2], "exclude": [{"a": 1}, {"a": 1, "b": 2}]}, path=(), limit=100, faults=found
+        matrix={"a": [1, 2], "b": [1, 2], "exclude": [{"a": 1}, {"a": 1, "b": 2}]}, path=(), limit=100, problems=found
     )
     with pytest.raises(PlanError, match="This pattern excludes nothing"):
         found.check()
@@ -70,7 +70,7 @@ def test_a_pattern_without_any_remaining_match_is_a_fault() -> None:
 def test_the_number_of_different_pattern_shapes_is_bounded() -> None:
     names = [f"n{n}" for n in range(8)]
     shapes = [{name: 1 for at, name in enumerate(names) if number >> at & 1} for number in range(1, 200)]
-    result = faults({"a": sortie(matrix={**{name: [1, 2] for name in names}, "exclude": shapes})})
+    result = problems({"a": sortie(matrix={**{name: [1, 2] for name in names}, "exclude": shapes})})
     assert any("different sets of axes" in item for item in result)
 
 
@@ -87,27 +87,27 @@ def test_a_need_among_thousands_is_looked_up() -> None:
 def test_matrices_are_counted_before_they_are_expanded() -> None:
     """A thousand of them in a few kilobytes each would be twenty million combinations."""
     wide = sortie(matrix={"a": list(range(140)), "b": list(range(140))})
-    result = faults({f"s{n}": wide for n in range(1_000)})
+    result = problems({f"s{n}": wide for n in range(1_000)})
     assert len(result) == 1
     assert "With all matrices expanded, there are 39,200 or more sorties; 20,000 are allowed." in result[0]
 
 
 def test_ten_thousand_bad_names_do_not_copy_the_plan_ten_thousand_times() -> None:
-    result = faults({f"a b{n}": sortie() for n in range(9_000)})
+    result = problems({f"a b{n}": sortie() for n in range(9_000)})
     assert len(result) == 1_001
     assert '"a b0" is not a valid name for a sortie' in result[0]
 
 
-def test_a_plan_that_takes_too_long_ends_with_one_fault() -> None:
+def test_a_plan_that_takes_too_long_ends_with_one_problem() -> None:
     many = {f"s{n}": sortie(env={"A": "{{ sortie.key }}"}) for n in range(5_000)}
-    result = faults(many, replace(CONTEXT, max_s=0.01))
+    result = problems(many, replace(CONTEXT, max_s=0.01))
     assert result == ["Reading this plan took longer than 10 ms and was stopped. Split it into several plans."]
 
 
-def test_the_place_of_a_fault_is_shortened() -> None:
+def test_the_place_of_a_problem_is_shortened() -> None:
     text = '{"mission": "x", "' + "k" * 600_000 + '": [' + ", ".join(["1e999"] * 900) + "]}"
     began = time.thread_time()
     with pytest.raises(PlanError) as refused:
         plan.load(text=text, context=CONTEXT)
-    assert sum(len(json.dumps(fault.as_problem())) for fault in refused.value.faults) < 1_000_000
+    assert sum(len(json.dumps(problem.as_api_error())) for problem in refused.value.problems) < 1_000_000
     assert time.thread_time() - began < CONTEXT.max_s

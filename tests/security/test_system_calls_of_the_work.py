@@ -54,8 +54,8 @@ def create(name, mode=0o755):
 def attempt(call, *arguments, **options):
     try:
         call(*arguments, **options)
-    except OSError as fault:
-        return fault.errno
+    except OSError as error:
+        return error.errno
 
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)

@@ -73,8 +73,8 @@ class DocumentedClient:
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, json.loads(answer.read() or b"null")
-        except urllib.error.HTTPError as fault:
-            return fault.code, json.loads(fault.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"null")
 
 
 class LiveEvents:

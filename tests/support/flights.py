@@ -78,7 +78,7 @@ class Flight:
     ear: Ear = field(default_factory=Ear)
     stop: Stop = field(default_factory=Stop)
     evidence: Evidence | None = None
-    fault: BaseException | None = None
+    error: BaseException | None = None
 
     def __post_init__(self) -> None:
         self.thread = threading.Thread(target=self._fly)
@@ -87,15 +87,15 @@ class Flight:
     def _fly(self) -> None:
         try:
             self.evidence = drivers.get(self.driver).run(brief=self.brief, reporter=self.ear, stop=self.stop)
-        except BaseException as fault:
-            self.fault = fault
+        except BaseException as error:
+            self.error = error
 
     def end(self, within_s: float = 60) -> Evidence:
         """Wait until the driver returns. Raises what the driver raised."""
         self.thread.join(within_s)
         assert not self.thread.is_alive(), "the driver is still running"
-        if self.fault is not None:
-            raise self.fault
+        if self.error is not None:
+            raise self.error
         assert self.evidence is not None
         return self.evidence
 

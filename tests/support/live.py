@@ -170,7 +170,7 @@ class Listener:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *fault: object) -> None:
+    def __exit__(self, *error: object) -> None:
         with contextlib.suppress(OSError):
             if self._connection.sock:
                 self._connection.sock.shutdown(socket.SHUT_RDWR)

@@ -27,7 +27,7 @@ class Proxy:
         self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(5)
         return self
 
-    def __exit__(self, *fault: object) -> None:
+    def __exit__(self, *error: object) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -8,8 +8,8 @@ outlives the client that runs it; the client passes signals on. SCRIPTED_ENGINE 
 calls            one line of JSON per call: the program's name and its arguments
 images           one line per image that is here
 pullable         the images that can be pulled
-fault            if it exists: the answer to every call but `machine`, because the engine does not run
-machine          if it exists: `stopped` or `running`; `machine start` removes `fault`
+error            if it exists: the answer to every call but `machine`, because the engine does not run
+machine          if it exists: `stopped` or `running`; `machine start` removes `error`
 containers/NAME  {"pid", "stop_signal"} of a running container
 volumes/NAME     the content of a volume
 """
@@ -35,8 +35,8 @@ HARDENED = {"--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
 def main(name: str, arguments: list[str]) -> int:
     with (STATE / "calls").open("a") as calls:
         calls.write(json.dumps([name, *arguments]) + "\n")
-    if (STATE / "fault").exists() and arguments[0] != "machine":
-        return refuse((STATE / "fault").read_text())
+    if (STATE / "error").exists() and arguments[0] != "machine":
+        return refuse((STATE / "error").read_text())
     match name, arguments:
         case ("podman", ["info"]) | ("docker", ["version", *_]):
             return 0
@@ -78,7 +78,7 @@ def machine(arguments: list[str]) -> int:
             state.write_text("stopped")
         case ["start"] if state.exists():
             state.write_text("running")
-            (STATE / "fault").unlink(missing_ok=True)
+            (STATE / "error").unlink(missing_ok=True)
         case _:
             return refuse(f"Error: podman machine {' '.join(arguments)}")
     return 0

@@ -30,7 +30,7 @@ class Group:
         until(lambda: all(self._knows(sentinel) for sentinel in self.sentinels))
         return self
 
-    def __exit__(self, *fault: object) -> None:
+    def __exit__(self, *error: object) -> None:
         for server in (*self.sentinels, *self.servers):
             server.stop()
 

@@ -22,14 +22,14 @@ def loader() -> MigrationLoader:
     return MigrationLoader(None)
 
 
-def faults(loader: MigrationLoader, *operations: Any, atomic: bool = True, reviewed: str = "") -> list[str]:
+def problems(loader: MigrationLoader, *operations: Any, atomic: bool = True, reviewed: str = "") -> list[str]:
     """What the lint says about a migration with these operations, which follows the released ones."""
     migration = migrations.Migration("9999_next", APP)
     migration.operations, migration.atomic = list(operations), atomic
     if reviewed:
         migration.reviewed = reviewed  # type: ignore[attr-defined]
     released = lint_migrations.released_state(loader)
-    return list(lint_migrations.faults(migration, before=released, released=released))
+    return list(lint_migrations.problems(migration, before=released, released=released))
 
 
 def in_one_go(apps: Any, schema_editor: Any) -> None:
@@ -79,9 +79,9 @@ UNSAFE = {
 
 @pytest.mark.parametrize("expected", UNSAFE)
 def test_an_unsafe_migration_is_refused(expected: str, loader: MigrationLoader) -> None:
-    (fault,) = faults(loader, UNSAFE[expected])
-    assert fault.startswith("missions.9999_next: ")
-    assert expected in fault
+    (problem,) = problems(loader, UNSAFE[expected])
+    assert problem.startswith("missions.9999_next: ")
+    assert expected in problem
 
 
 SAFE = {
@@ -109,29 +109,29 @@ SAFE = {
 
 @pytest.mark.parametrize("name", SAFE)
 def test_a_safe_migration_is_accepted(name: str, loader: MigrationLoader) -> None:
-    assert faults(loader, SAFE[name]) == []
+    assert problems(loader, SAFE[name]) == []
 
 
 def test_operations_that_hold_no_lock_for_long_are_accepted(loader: MigrationLoader) -> None:
-    assert faults(loader, postgres.AddIndexConcurrently("Sortie", INDEX), atomic=False) == []
-    assert faults(loader, postgres.RemoveIndexConcurrently("Sortie", "sortie_ready"), atomic=False) == []
-    assert faults(loader, postgres.AddConstraintNotValid("Sortie", CHECK)) == []
-    assert faults(loader, migrations.RunPython(in_batches), atomic=False) == []
-    assert faults(loader, migrations.RunPython(in_batches)), "in one transaction, batches hold all their locks"
+    assert problems(loader, postgres.AddIndexConcurrently("Sortie", INDEX), atomic=False) == []
+    assert problems(loader, postgres.RemoveIndexConcurrently("Sortie", "sortie_ready"), atomic=False) == []
+    assert problems(loader, postgres.AddConstraintNotValid("Sortie", CHECK)) == []
+    assert problems(loader, migrations.RunPython(in_batches), atomic=False) == []
+    assert problems(loader, migrations.RunPython(in_batches)), "in one transaction, batches hold all their locks"
 
 
 def test_columns_and_tables_that_the_last_release_does_not_know_may_be_removed(loader: MigrationLoader) -> None:
     added = migrations.AddField("Sortie", "size", models.IntegerField(null=True))
-    assert faults(loader, added, migrations.RemoveField("Sortie", "size")) == []
+    assert problems(loader, added, migrations.RemoveField("Sortie", "size")) == []
     created = migrations.CreateModel(
         "Thing", [("id", models.BigAutoField(primary_key=True)), ("name", models.TextField())]
     )
     later = migrations.AddIndex("Thing", models.Index(fields=["name"], name="thing_by_name"))
-    assert faults(loader, created, later, migrations.DeleteModel("Thing")) == []
+    assert problems(loader, created, later, migrations.DeleteModel("Thing")) == []
 
 
 def test_a_reviewed_migration_is_accepted(loader: MigrationLoader) -> None:
-    assert faults(loader, migrations.RunSQL("SELECT 1"), reviewed="It reads nothing.") == []
+    assert problems(loader, migrations.RunSQL("SELECT 1"), reviewed="It reads nothing.") == []
 
 
 def test_the_migrations_of_this_checkout_are_safe() -> None:

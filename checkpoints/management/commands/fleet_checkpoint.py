@@ -241,12 +241,12 @@ class Command(OperatorCommand):
                 exported = operations.export(
                     checkpoint=checkpoint, out=file, mission=mission, artifacts=options["artifacts"]
                 )
-        except FileExistsError as fault:
-            raise errors.Conflict(f"The file {path} exists.", hint="Name another file, or delete this one.") from fault
-        except (errors.FleetError, OSError) as fault:
+        except FileExistsError as error:
+            raise errors.Conflict(f"The file {path} exists.", hint="Name another file, or delete this one.") from error
+        except (errors.FleetError, OSError) as error:
             path.unlink(missing_ok=True)
-            if isinstance(fault, OSError):
-                raise errors.Unavailable(f"The file {path} cannot be written: {fault.strerror}.") from fault
+            if isinstance(error, OSError):
+                raise errors.Unavailable(f"The file {path} cannot be written: {error.strerror}.") from error
             raise
         if options["json"]:
             self.show({"file": str(path), **asdict(exported)})
@@ -264,8 +264,8 @@ class Command(OperatorCommand):
         try:
             with Path(options["file"]).open("rb") as file:
                 imported = operations.import_file(file=file, by=None, can_execute=True, folder=options["folder"])
-        except OSError as fault:
-            raise errors.Invalid(f"The file {options['file']!r} cannot be read: {fault.strerror}.") from fault
+        except OSError as error:
+            raise errors.Invalid(f"The file {options['file']!r} cannot be read: {error.strerror}.") from error
         mission = imported.mission
         if options["json"]:
             missing = list(imported.missing)
@@ -308,5 +308,5 @@ class Command(OperatorCommand):
 def _read(name: str) -> str:
     try:
         return Path(name).read_text(encoding="utf-8")
-    except (OSError, ValueError) as fault:
-        raise errors.Invalid(f"The file {name!r} cannot be read: {fault}.") from fault
+    except (OSError, ValueError) as error:
+        raise errors.Invalid(f"The file {name!r} cannot be read: {error}.") from error

@@ -80,9 +80,9 @@ class Command(OperatorCommand):
         """Like `_from_rows`, but report an error instead of raising it, so that the others are still recovered."""
         try:
             return self._from_rows(mission, options)
-        except errors.FleetError as fault:
+        except errors.FleetError as error:
             self.failed = True
-            return {"mission": ids.encode(ids.MISSION, mission), "happens": f"could not be recovered. {fault}"}
+            return {"mission": ids.encode(ids.MISSION, mission), "happens": f"could not be recovered. {error}"}
 
     def _from_rows(self, mission: UUID, options: dict[str, Any]) -> dict[str, str]:
         row = Mission.objects.filter(id=mission).first()

@@ -89,8 +89,8 @@ def sortie(state_line: str, kept_line: str, *, result_bytes: int) -> ImportedSor
         refuse("has a reason, but was neither skipped nor cancelled")
     try:
         values.check(state["result"], max_bytes=result_bytes)
-    except values.Unacceptable as fault:
-        refuse(f"has a result that cannot be stored: {fault}")
+    except values.Unacceptable as error:
+        refuse(f"has a result that cannot be stored: {error}")
     artifacts = tuple(ImportedArtifact(file["path"], file["digest"], file["size"]) for file in state["artifacts"])
     if len({file.path for file in artifacts}) != len(artifacts):
         refuse("has two artifacts with the same path")
@@ -169,16 +169,16 @@ def _check_mission_state(state: str, sorties: Iterable[ImportedSortie]) -> None:
 def _check_acyclic(graph: Mapping[str, Iterable[str]], message: str) -> None:
     try:
         graphlib.TopologicalSorter(graph).prepare()
-    except graphlib.CycleError as fault:
-        raise Malformed(message) from fault
+    except graphlib.CycleError as error:
+        raise Malformed(message) from error
 
 
 def _checked(line: str, kind: str, where: str) -> dict[str, Any]:
     """Parse a line, and check its values and its schema."""
     try:
         data = json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as fault:
-        raise Malformed(f"a line of {where} is not JSON") from fault
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"a line of {where} is not JSON") from error
     if not isinstance(data, dict):
         raise Malformed(f"a line of {where} is not an object")
     try:
@@ -189,15 +189,15 @@ def _checked(line: str, kind: str, where: str) -> dict[str, Any]:
             values.check(name)
         for name in data["spec"] if isinstance(data.get("spec"), dict) else ():
             values.check(name)
-    except values.Unacceptable as fault:
-        raise Malformed(f"a line of {where} is not acceptable: {fault}") from fault
+    except values.Unacceptable as error:
+        raise Malformed(f"a line of {where} is not acceptable: {error}") from error
     try:
         _validator(kind).validate(data)
-    except jsonschema_rs.ValidationError as fault:
-        at = "/".join(map(str, fault.instance_path))
+    except jsonschema_rs.ValidationError as error:
+        at = "/".join(map(str, error.instance_path))
         raise Malformed(
-            f"a line of {where} does not follow the schema at /{at[:100]}: {fault.message[:200]}"
-        ) from fault
+            f"a line of {where} does not follow the schema at /{at[:100]}: {error.message[:200]}"
+        ) from error
     return data
 
 
@@ -212,8 +212,8 @@ def _spec(data: Mapping[str, Any], where: str) -> SortieSpec:
             if spec.run_at.utcoffset() is None:
                 raise ValueError("run_at has no timezone")
             spec.run_at.astimezone(UTC)  # as Postgres stores it
-    except (ValueError, TypeError, OverflowError, OSError) as fault:
-        raise Malformed(f"the spec of {where} does not load") from fault
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        raise Malformed(f"the spec of {where} does not load") from error
     return spec
 
 

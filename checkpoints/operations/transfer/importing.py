@@ -79,7 +79,7 @@ def import_file(
     if team and by and not by.is_superuser and not by.groups.filter(id=team.id).exists():
         raise errors.Invalid(f"You are not in a team called {team.name!r}.", pointer="/team")
     with spooling.spool() as spool:
-        with _translate_faults():
+        with _translate_problems():
             content = _Content.read(file, spool)
         content.require_rights(can_execute=can_execute)
         content.require_references()
@@ -231,8 +231,8 @@ def _bucket(text: str, number: int, digest: str) -> Bucket:
         bucket = Bucket.parse(text)
     except Malformed:
         raise
-    except (ValueError, RecursionError) as fault:
-        raise Malformed(f"bucket {number:02x} has a line without a key") from fault
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"bucket {number:02x} has a line without a key") from error
     if bucket.state.keys() != bucket.kept.keys() or bucket.text() != text:
         raise Malformed(f"bucket {number:02x} does not have two lines for each sortie")
     if bucket.digest() != digest:
@@ -252,8 +252,8 @@ def _check_defaults(mission_state: Mapping[str, Any]) -> None:
     }
     try:
         plan.from_data(data=data, context=plan_context.without_database())
-    except PlanError as fault:
-        raise Malformed(f"the mission's defaults are not those of a plan: {fault.faults[0]}") from fault
+    except PlanError as error:
+        raise Malformed(f"the mission's defaults are not those of a plan: {error.problems[0]}") from error
 
 
 def _artifact_sizes(sorties: Mapping[str, checking.ImportedSortie]) -> dict[str, int]:
@@ -296,7 +296,7 @@ def _create(
     changes = {"folder": folder, "readable": []}
     checkpoint = None
     try:
-        with _translate_faults(), transaction.atomic(durable=True), connection.cursor() as cursor:
+        with _translate_problems(), transaction.atomic(durable=True), connection.cursor() as cursor:
             cursor.execute(
                 "SELECT %(line)s::jsonb::text = %(line)s, (%(line)s::jsonb || %(changes)s::jsonb)::text",
                 {"line": content.mission_line, "changes": json.dumps(changes)},
@@ -369,17 +369,17 @@ def _folder(folder: str, by: User | None) -> str:
 
 
 @contextmanager
-def _translate_faults() -> Iterator[None]:
+def _translate_problems() -> Iterator[None]:
     """Raise Refused for whatever is wrong with the file, including what only Postgres notices."""
     try:
         yield
-    except Malformed as fault:
-        raise _refusal(str(fault)) from fault
-    except DatabaseError as fault:
-        state = getattr(fault.__cause__, "sqlstate", None) or ""
+    except Malformed as error:
+        raise _refusal(str(error)) from error
+    except DatabaseError as error:
+        state = getattr(error.__cause__, "sqlstate", None) or ""
         if not state.startswith(BAD_DATA):
             raise
-        raise _refusal("Postgres does not accept its data") from fault
+        raise _refusal("Postgres does not accept its data") from error
 
 
 def _refusal(reason: str) -> Refused:

@@ -84,11 +84,11 @@ def translate_disk_errors() -> Iterator[None]:
     """Raise Unavailable, with a hint, if the artifacts of the file cannot be written."""
     try:
         yield
-    except OSError as fault:
+    except OSError as error:
         raise errors.Unavailable(
-            f"The artifacts of the file could not be stored: {fault.strerror or fault}.",
+            f"The artifacts of the file could not be stored: {error.strerror or error}.",
             hint="Free disk space, then import the file again.",
-        ) from fault
+        ) from error
 
 
 def readable(digests: Collection[str], spool: Spool, by: User | None) -> set[str]:

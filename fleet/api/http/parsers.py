@@ -23,8 +23,8 @@ class JsonParser(BaseParser):
         try:
             text = stream.read().decode("utf-8-sig")
             return json.loads(text, parse_int=_integer, parse_constant=_refuse, object_pairs_hook=_object)
-        except (ValueError, RecursionError) as fault:
-            reason = "it is nested too deeply" if isinstance(fault, RecursionError) else fault
+        except (ValueError, RecursionError) as error:
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
             raise ParseError(f"The body is not JSON: {reason}.") from None
 
 

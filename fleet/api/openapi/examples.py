@@ -50,7 +50,7 @@ _PROBLEMS = (
         'Unsupported media type "text/plain" in request. Send JSON, and `Content-Type: application/json`.',
     ),
     (422, "invalid", _INVALID),
-    (422, "invalid_plan", "The plan has a fault."),
+    (422, "invalid_plan", "The plan has an error."),
     (428, "if_match_required", "A change needs the If-Match header. Send the ETag of the last GET."),
     (429, "rate_limited", "Too many requests: the limit is 100 in this window. Try again in 12 s."),
     (429, "too_many_connections", "Your address has too many connections open."),
@@ -68,7 +68,7 @@ _PROBLEMS = (
     ),
     (503, "busy", "The server is busy. Retry shortly."),
 )
-_FAULTS: Mapping[str, Any] = {
+_INPUT_ERRORS: Mapping[str, Any] = {
     "invalid": {"pointer": "/priority", "code": "invalid", "detail": "A valid integer is required."},
     "invalid_plan": {
         "pointer": "/plan/sorties/lint/needs", "code": "plan", "line": 7, "column": 13,
@@ -154,7 +154,7 @@ def compose(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, body: bool
 def _problems() -> Iterator[tuple[str, dict[str, Any]]]:
     for status, code, detail in _PROBLEMS:
         problem = errors.problem(status=status, code=code, detail=detail, request=ids.encode("req", ids.EXAMPLE))
-        yield code, {**problem, **({"errors": [_FAULTS[code]]} if code in _FAULTS else {})}
+        yield code, {**problem, **({"errors": [_INPUT_ERRORS[code]]} if code in _INPUT_ERRORS else {})}
 
 
 def _error_response(description: str, *, below: int) -> dict[str, Any]:

@@ -104,15 +104,15 @@ class Command(OperatorCommand):
         gaps = protection.gaps()
         alarm = bool(gaps) and protection.expected()
         if as_json:
-            self.show({"ok": not report.faults and not alarm, **asdict(report), "protected": not gaps, "gaps": gaps})
+            self.show({"ok": not report.problems and not alarm, **asdict(report), "protected": not gaps, "gaps": gaps})
         else:
-            for fault in report.faults:
-                self.stdout.write(f"{fault.problem.upper():<9} {fault.message}")
+            for found in report.problems:
+                self.stdout.write(f"{found.problem.upper():<9} {found.message}")
             entries = f"{report.entries:,} {'entry' if report.entries == 1 else 'entries'}"
-            seals, faults = lines.counted(report.seals, "seal"), lines.counted(len(report.faults), "fault")
+            seals, problems = lines.counted(report.seals, "seal"), lines.counted(len(report.problems), "problem")
             result = f"{entries} in {seals} match"
             self.stdout.write(
-                f"{f'{faults} found: only {result}' if report.faults else result}; {report.waiting:,} wait to be sealed."
+                f"{f'{problems} found: only {result}' if report.problems else result}; {report.waiting:,} wait to be sealed."
             )
             if report.digest != chain.START:
                 self.stdout.write(f"The last seal is {report.number}:{report.digest}")
@@ -121,7 +121,7 @@ class Command(OperatorCommand):
                 self.say(f"{before}: the application's role can change it, because {gap}.")
             if gaps:
                 self.say(protection.remedy())
-        return 1 if report.faults or alarm else 0
+        return 1 if report.problems or alarm else 0
 
 
 def _since(text: str) -> datetime:

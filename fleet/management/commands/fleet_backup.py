@@ -114,8 +114,8 @@ class Command(OperatorCommand):
         for item in existing:
             try:
                 manifest = item.manifest
-            except Damaged as fault:
-                self.stdout.write(f"{item.name}  damaged: {fault}")
+            except Damaged as error:
+                self.stdout.write(f"{item.name}  damaged: {error}")
                 continue
             self.stdout.write(
                 f"{item.name}  {lines.size(manifest.total_bytes):>9}  {lines.counted(len(manifest.files), 'file')}  "
@@ -129,16 +129,16 @@ class Command(OperatorCommand):
             folders.find(folder, LATEST)  # raises NotFound
         reports = [backup.verify(backup=item, say=self.say) for item in chosen]
         if as_json:
-            self.show([{"ok": not report.faults, **asdict(report)} for report in reports])
+            self.show([{"ok": not report.problems, **asdict(report)} for report in reports])
         else:
             for report in reports:
-                for fault in report.faults:
-                    self.stdout.write(f"{report.backup}  {fault.problem.upper():<10} {fault.message}")
-                state = f"{lines.counted(len(report.faults), 'fault')} found" if report.faults else "intact"
+                for found in report.problems:
+                    self.stdout.write(f"{report.backup}  {found.problem.upper():<10} {found.message}")
+                state = f"{lines.counted(len(report.problems), 'problem')} found" if report.problems else "intact"
                 self.stdout.write(
                     f"{report.backup}  {state}: {lines.counted(report.files, 'file')}, {lines.size(report.bytes)} read"
                 )
-        return 1 if any(report.faults for report in reports) else 0
+        return 1 if any(report.problems for report in reports) else 0
 
     def _restore(self, folder: Path, name: str, *, force: str, as_json: bool) -> int:
         restored = backup.restore(backup=folders.find(folder, name), force=force, say=self.say)
@@ -175,8 +175,8 @@ def _summary(item: Backup) -> dict[str, Any]:
     summary: dict[str, Any] = {"name": item.name, "path": str(item.path)}
     try:
         manifest = item.manifest
-    except Damaged as fault:
-        return {**summary, "damaged": str(fault)}
+    except Damaged as error:
+        return {**summary, "damaged": str(error)}
     return {
         **summary,
         "damaged": "",

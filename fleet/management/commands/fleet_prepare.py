@@ -57,8 +57,8 @@ class Command(BaseCommand):
         if options["application_role"]:
             try:
                 roles.ensure_application()
-            except errors.FleetError as fault:
-                raise CommandError(str(fault), returncode=fault.exit_code) from fault
+            except errors.FleetError as error:
+                raise CommandError(str(error), returncode=error.exit_code) from error
         with locks.session(Lock.PREPARE):
             restoring.require_finished()
             call_command(Migrate(), interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)

@@ -120,6 +120,6 @@ def _password(user: User) -> str:
         raise errors.Invalid("No password was given.", hint="Type it at a terminal, or pipe it as one line.")
     try:
         validate_password(password, user)
-    except ValidationError as fault:
-        raise errors.Invalid(" ".join(fault.messages)) from fault
+    except ValidationError as error:
+        raise errors.Invalid(" ".join(error.messages)) from error
     return password

@@ -47,15 +47,15 @@ class Command(migrate.Command):
             for attempt in range(1, self.tries + 1):
                 try:
                     super().handle(*args, **options)
-                except OperationalError as fault:
-                    if not isinstance(fault.__cause__, LockNotAvailable | DeadlockDetected):
+                except OperationalError as error:
+                    if not isinstance(error.__cause__, LockNotAvailable | DeadlockDetected):
                         raise
-                    _roll_back(fault)
+                    _roll_back(error)
                     message = f"{self._current} waited for a lock that {watcher.take_blocker()} holds"
                     if attempt == self.tries:
                         raise CommandError(
                             f"{message}. It was not applied. End that session or wait for it, then migrate again."
-                        ) from fault
+                        ) from error
                     pause_s = min(MAX_PAUSE_S, settings.FLEET_MIGRATE_LOCK_S * attempt)
                     self.stderr.write(
                         f"{message}; trying again in {humanise.duration(pause_s)} ({attempt + 1} of {self.tries})"
@@ -77,7 +77,7 @@ class Command(migrate.Command):
         super().migration_progress_callback(action, migration, fake)
 
 
-def _roll_back(fault: Exception) -> None:
+def _roll_back(error: Exception) -> None:
     """Roll back the transactions of a failed migration, which Django leaves open if its last statements fail."""
     while connection.atomic_blocks:
-        connection.atomic_blocks[-1].__exit__(type(fault), fault, fault.__traceback__)
+        connection.atomic_blocks[-1].__exit__(type(error), error, error.__traceback__)

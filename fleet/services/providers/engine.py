@@ -44,14 +44,14 @@ class Engine:
 
         Raises Unavailable, with the engine's own message, if it does not answer.
         """
-        fault = self._fault()
-        if fault and self.name == "podman" and not self.is_native:
+        error = self._error()
+        if error and self.name == "podman" and not self.is_native:
             self._start_machine(say)
-            fault = self._fault()
-        if fault:
+            error = self._error()
+        if error:
             start = "Start it (on Linux: systemctl start docker)" if self.name == "docker" else "Check `podman info`"
             raise errors.Unavailable(
-                f"{self.name} does not answer: {fault}",
+                f"{self.name} does not answer: {error}",
                 hint=f"{start}, or use the embedded services: FLEET_SERVICES=embedded "
                 f"{invocation.command('fleet_up', '--detach')}",
             )
@@ -104,7 +104,7 @@ class Engine:
     def _has(self, image: str) -> bool:
         return self.call("image", "inspect", image).returncode == 0
 
-    def _fault(self) -> str:
+    def _error(self) -> str:
         """Why the engine does not answer; empty if it does."""
         completed = self.call("info") if self.name == "podman" else self.call("version", "--format={{.Server.Version}}")
         return "" if completed.returncode == 0 else _last_line(completed.stderr)

@@ -19,7 +19,7 @@ from fleet.config.home import Home
 from fleet.postgres import parameters
 
 TIMEOUT_S = 5
-_TLS_FAULTS = (  # in messages of libpq
+_TLS_ERRORS = (  # in messages of libpq
     "certificate verify failed",
     "does not match host name",
     "root certificate file",
@@ -33,8 +33,8 @@ async def postgres(endpoint: Postgres, *, setting: str = "DATABASE_URL", session
         async with await psycopg.AsyncConnection.connect(**libpq) as connection:
             (pid,) = await (await connection.execute("SELECT pg_backend_pid()")).fetchone() or (0,)
             pooled = pid != connection.info.backend_pid  # a pooler shows its clients made-up pids
-    except psycopg.Error as fault:
-        raise _postgres_fault(endpoint, _first_line(fault), setting=setting) from fault
+    except psycopg.Error as error:
+        raise _postgres_error(endpoint, _first_line(error), setting=setting) from error
     if session and pooled:
         raise errors.Invalid(
             f"{setting} points to a pooler at {endpoint.host}:{endpoint.port}.",
@@ -47,20 +47,20 @@ async def redis_server(url: str) -> None:
     try:
         async with redis_clients.async_client(url, timeout_s=TIMEOUT_S) as client:
             await client.ping()
-    except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as fault:
+    except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
         if redis_address.parse(url).password:
-            raise errors.Invalid(f"Redis refuses the password in REDIS_URL: {_first_line(fault)}") from fault
+            raise errors.Invalid(f"Redis refuses the password in REDIS_URL: {_first_line(error)}") from error
         raise errors.Invalid(
             "Redis requires a password and REDIS_URL has none.", hint="Set REDIS_URL to redis://:PASSWORD@host:port/0."
-        ) from fault
-    except (redis.exceptions.RedisError, OSError) as fault:
-        message = _first_line(fault)
+        ) from error
+    except (redis.exceptions.RedisError, OSError) as error:
+        message = _first_line(error)
         if "CERTIFICATE_VERIFY_FAILED" in message:
             raise errors.Invalid(
                 f"The certificate of Redis is not valid for REDIS_URL: {message}",
                 hint="Name the CA that signed it (?ssl_ca_certs=FILE), and use the host name in the certificate.",
-            ) from fault
-        raise errors.Unavailable(f"Redis does not answer: {message}") from fault
+            ) from error
+        raise errors.Unavailable(f"Redis does not answer: {message}") from error
 
 
 async def http(port: int, path: str) -> None:
@@ -85,13 +85,13 @@ async def _get(
                 status = (await reader.readline()).split()
             finally:
                 writer.close()
-    except (OSError, TimeoutError) as fault:
-        raise errors.Unavailable(f"{server} does not answer: {_first_line(fault)}") from fault
+    except (OSError, TimeoutError) as error:
+        raise errors.Unavailable(f"{server} does not answer: {_first_line(error)}") from error
     if len(status) < 2 or not status[1].isdigit() or int(status[1]) >= 500:
         raise errors.Unavailable(f"{server} answers {path} with {b' '.join(status).decode(errors='replace')!r}.")
 
 
-def _postgres_fault(endpoint: Postgres, message: str, *, setting: str) -> errors.FleetError:
+def _postgres_error(endpoint: Postgres, message: str, *, setting: str) -> errors.FleetError:
     server = f"Postgres at {endpoint.host}:{endpoint.port}"
     if "no password supplied" in message:
         address = f"{endpoint.host}:{endpoint.port}/{endpoint.name}"
@@ -99,7 +99,7 @@ def _postgres_fault(endpoint: Postgres, message: str, *, setting: str) -> errors
             f"{server} requires a password and {setting} has none.",
             hint=f"Set {setting} to postgresql://{endpoint.user}:PASSWORD@{address}.",
         )
-    if any(words in message for words in _TLS_FAULTS):
+    if any(words in message for words in _TLS_ERRORS):
         return errors.Invalid(
             f"The certificate of {server} is not valid for {setting}: {message}",
             hint="For verify-full, name the CA that signed it (sslrootcert=FILE), and use the host name in the certificate.",
@@ -114,6 +114,6 @@ def _postgres_fault(endpoint: Postgres, message: str, *, setting: str) -> errors
     return errors.Unavailable(f"{server} does not answer: {message}")
 
 
-def _first_line(fault: Exception) -> str:
-    """The first line of a library's message, which names the fault; the other lines advise about its own settings."""
-    return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+def _first_line(error: Exception) -> str:
+    """The first line of a library's message, which names the error; the other lines advise about its own settings."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -40,8 +40,8 @@ async def serve(home: Home, handler: Handler) -> AsyncIterator[None]:
             request = json.loads(await reader.readline())
             try:
                 reply = {"ok": await handler(request)}
-            except errors.FleetError as fault:
-                reply = {"error": {"kind": fault.code, "message": fault.message, "hint": fault.hint}}
+            except errors.FleetError as error:
+                reply = {"error": {"kind": error.code, "message": error.message, "hint": error.hint}}
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
         writer.close()
@@ -84,6 +84,6 @@ def send_request(home: Home, request: dict[str, Any], *, seconds: float = 10) ->
             reply = None
     if reply is None:
         raise NotRunning("The supervisor ended before it answered.")
-    if fault := reply.get("error"):
-        raise _KINDS.get(fault["kind"], errors.FleetError)(fault["message"], hint=fault["hint"])
+    if error := reply.get("error"):
+        raise _KINDS.get(error["kind"], errors.FleetError)(error["message"], hint=error["hint"])
     return reply["ok"]

@@ -60,7 +60,7 @@ class ServiceRunner:
         self.restarts = 0
         self.response_s: float | None = None
         self.memory_bytes: int | None = None
-        self.fault = ""  # what is wrong now, in one sentence
+        self.error = ""  # what is wrong now, in one sentence
         self.healthy_since: float | None = None  # on the monotonic clock
         self._home = home
         self._changes = changes
@@ -109,7 +109,7 @@ class ServiceRunner:
         await self._changes.until(lambda: self.ready or self.state == "failed", seconds=seconds)
         if not self.ready:
             raise errors.Unavailable(
-                f"{self.service.name} is not healthy after the restart: {self.fault or self.state}."
+                f"{self.service.name} is not healthy after the restart: {self.error or self.state}."
             )
 
     def record_memory(self, size: int) -> None:
@@ -125,25 +125,25 @@ class ServiceRunner:
         """Start and watch the service until it ends, fails or is interrupted, and handle a failure."""
         final = self.service.once
         try:
-            fault = await (self._run_process() if self.service.command else self._watch_external())
+            error = await (self._run_process() if self.service.command else self._watch_external())
         except errors.Invalid as refusal:  # a retry would be refused, too
-            fault, final = str(refusal), True
+            error, final = str(refusal), True
         except errors.FleetError as refusal:
-            fault = str(refusal)
-        except Exception as error:  # any: a runner that ended here would never stop its process
-            fault = f"{type(error).__name__}: {error}"
+            error = str(refusal)
+        except Exception as exc:  # any: a runner that ended here would never stop its process
+            error = f"{type(exc).__name__}: {exc}"
         if self._interrupted():
             return
-        if not fault:
+        if not error:
             self._set_state("done")
             await self._changes.until(self._interrupted)
-        elif final or self._is_permanent(fault) or (pause := self.service.backoff.pause(self._failures + 1)) is None:
-            await self._give_up(fault)
+        elif final or self._is_permanent(error) or (pause := self.service.backoff.pause(self._failures + 1)) is None:
+            await self._give_up(error)
         else:
-            await self._pause(fault, pause)
+            await self._pause(error, pause)
 
-    def _is_permanent(self, fault: str) -> bool:
-        return not self._was_healthy and any(cause in fault for cause in _PERMANENT)
+    def _is_permanent(self, error: str) -> bool:
+        return not self._was_healthy and any(cause in error for cause in _PERMANENT)
 
     async def _run_process(self) -> str:
         """Start the process and watch it until its end; returns why it failed, or "" if a step is done."""
@@ -177,7 +177,7 @@ class ServiceRunner:
         try:
             await self._changes.until(lambda: ended.done() or watch.done() or self._interrupted())
             if ended.done():
-                return self._exit_fault(ended.result())
+                return self._exit_error(ended.result())
             unresponsive = watch.done()
             watch.cancel()  # the answer to a last probe would set the state to healthy
             self._set_state("stopping")
@@ -205,10 +205,10 @@ class ServiceRunner:
             return
         try:
             await asyncio.to_thread(self.service.clean_up)
-        except errors.FleetError as fault:
-            self._say(f"could not be cleaned up: {fault}")
+        except errors.FleetError as error:
+            self._say(f"could not be cleaned up: {error}")
 
-    def _exit_fault(self, code: int) -> str:
+    def _exit_error(self, code: int) -> str:
         if self.service.once and code == 0:
             return ""
         if code < 0:
@@ -217,27 +217,27 @@ class ServiceRunner:
         return f"it ended with exit code {code}" + (f"; its last output: {lines[-1].strip()[:300]}" if lines else "")
 
     async def _watch(self) -> str:
-        """Probe the service until it has not answered for too long, and return that as the fault."""
+        """Probe the service until it has not answered for too long, and return that as the error."""
         if self.service.once:
             await self._report_progress()
         started_at = answered_at = time.monotonic()
         pause = 0.02
         reported = False
         while True:
-            fault = await self._probe()
+            error = await self._probe()
             now = time.monotonic()
-            if fault and not (reported or self.service.command) and self.state == "starting":
+            if error and not (reported or self.service.command) and self.state == "starting":
                 reported = True  # at once for an external server: nothing here will start it
-                self._say(f"{fault.rstrip('.')}; retrying for {humanise.duration(self.service.ready_s)}")
-            if not fault:
+                self._say(f"{error.rstrip('.')}; retrying for {humanise.duration(self.service.ready_s)}")
+            if not error:
                 if answered_at == started_at and self.service.main_pid is not None:
                     self.measured_pid = await asyncio.to_thread(self.service.main_pid)
                 answered_at = now
             elif self.state == "starting" and now - answered_at > self.service.ready_s:
-                return f"it did not answer within {humanise.duration(self.service.ready_s)}: {fault}"
+                return f"it did not answer within {humanise.duration(self.service.ready_s)}: {error}"
             elif self.service.command and self.state != "starting" and now - answered_at > self.service.silent_s:
-                return f"it has not answered for {humanise.duration(self.service.silent_s)}: {fault}"
-            pause = min(pause * 1.5, 0.5) if fault else self.service.probe_every_s
+                return f"it has not answered for {humanise.duration(self.service.silent_s)}: {error}"
+            pause = min(pause * 1.5, 0.5) if error else self.service.probe_every_s
             await asyncio.sleep(pause)
 
     async def _report_progress(self) -> None:
@@ -266,29 +266,29 @@ class ServiceRunner:
             watch.cancel()
 
     async def _probe(self) -> str:
-        """Probe once and record the result; returns the fault, or "" if the service answered."""
+        """Probe once and record the result; returns the error, or "" if the service answered."""
         started_at = time.monotonic()
         try:
             async with asyncio.timeout(_PROBE_S):
                 if self.service.probe is not None:
                     await self.service.probe()
         except TimeoutError:
-            fault = f"no answer within {humanise.duration(_PROBE_S)}"
-        except errors.Unavailable as error:
-            fault = str(error)
+            error = f"no answer within {humanise.duration(_PROBE_S)}"
+        except errors.Unavailable as exc:
+            error = str(exc)
         else:
             self.response_s = time.monotonic() - started_at if self.service.probe is not None else None
             self._set_healthy()
             if self.response_s is not None:
                 self._report(self._thresholds.response(self.response_s))
             return ""
-        self.fault = fault
+        self.error = error
         self.response_s = None
         if self.state == "healthy":
             self._set_state("unhealthy")
-            self._say(f"does not answer ({fault})")
-            self._record("service.silent", f"does not answer: {fault}", {})
-        return fault
+            self._say(f"does not answer ({error})")
+            self._record("service.silent", f"does not answer: {error}", {})
+        return error
 
     def _set_healthy(self) -> None:
         if self.state == "stopping":  # the probe was under way when the stop began
@@ -298,27 +298,27 @@ class ServiceRunner:
         if self.state == "unhealthy":
             self._record("service.normal", "answers again.", {})
         if self.state != "healthy":
-            self.fault = ""
+            self.error = ""
             self._was_healthy = True
             self.healthy_since = self.healthy_since or time.monotonic()
             self._set_state("healthy")
             self._say("healthy")
 
-    async def _pause(self, fault: str, pause: float) -> None:
-        self.fault = fault
+    async def _pause(self, error: str, pause: float) -> None:
+        self.error = error
         self._failures += 1
         self._set_state("pausing")
-        self._say(f"{fault}; restarting it in {humanise.duration(pause)}")
+        self._say(f"{error}; restarting it in {humanise.duration(pause)}")
         await self._changes.until(self._interrupted, seconds=pause)
         self.restarts += 1
-        self._record("service.restarted", f"is being restarted: {fault}", {"restarts": self.restarts})
+        self._record("service.restarted", f"is being restarted: {error}", {"restarts": self.restarts})
         self._report(self._thresholds.restarts(self.restarts))
 
-    async def _give_up(self, fault: str) -> None:
-        self.fault = fault
+    async def _give_up(self, error: str) -> None:
+        self.error = error
         self._set_state("failed")
-        self._say(f"failed: {fault}")
-        self._record("service.failed", f"failed: {fault}", {"restarts": self.restarts})
+        self._say(f"failed: {error}")
+        self._record("service.failed", f"failed: {error}", {"restarts": self.restarts})
         await self._changes.until(self._interrupted)
 
     def _interrupted(self) -> bool:

@@ -122,8 +122,8 @@ class Supervisor:
     def _record(self, *, kind: str, service: str, message: str, data: dict[str, float]) -> None:
         try:
             self._events.append(journal.append(self.home, kind=kind, service=service, message=message, data=data))
-        except OSError as fault:
-            self.say(f"{service}: an event could not be recorded: {fault}")
+        except OSError as error:
+            self.say(f"{service}: an event could not be recorded: {error}")
 
     async def _end_strays(self) -> None:
         grace_s = _SHORT_STRAY_GRACE_S if self._grace_skipped else _STRAY_GRACE_S
@@ -140,8 +140,8 @@ class Supervisor:
             earlier = zombies
             try:
                 logfiles.rotate_large(self.home, limit=LOG_BYTES)
-            except OSError as fault:
-                self.say(f"The logs could not be rotated: {fault}")
+            except OSError as error:
+                self.say(f"The logs could not be rotated: {error}")
             if time.monotonic() >= next_measurement:
                 next_measurement = time.monotonic() + _MEMORY_S
                 await self._measure_memory()
@@ -206,7 +206,7 @@ class Supervisor:
                     "response_ms": round(runner.response_s * 1000, 2) if runner.response_s is not None else None,
                     "memory_bytes": runner.memory_bytes,
                     "restarts": runner.restarts,
-                    "fault": runner.fault,
+                    "error": runner.error,
                     "log": str(logfiles.path(self.home, runner.service.name)) if runner.service.command else None,
                 }
                 for runner in self._runners.values()

@@ -9,8 +9,8 @@ from django.db import connection
 from missions import folders
 from missions.claims import Claim
 from missions.engine.attempts.context import decoded
-from missions.plan import Fault, Json, PlanError, SortieSpec, added
-from missions.plan.faults import ADDED
+from missions.plan import Json, PlanError, PlanProblem, SortieSpec, added
+from missions.plan.problems import ADDED
 from missions.queries import plan_context
 from missions.states import SortieState
 
@@ -41,12 +41,12 @@ def check(*, claim: Claim, items: Sequence[Json]) -> tuple[SortieSpec, ...]:
     folders.check_prompts(specs=specs, folder=folder, workspace=workspace)
     if not can_execute and (code := [spec.key for spec in specs if spec.runs_code]):
         raise PlanError(
-            Fault(
+            PlanProblem(
                 line=None,
                 column=None,
                 where=f"{ADDED}{claim.key}.{key}",
                 path=(f"{ADDED}{claim.key}", key),
-                fault="It runs code, and the user who launched the mission lacks plan.execute.",
+                message="It runs code, and the user who launched the mission lacks plan.execute.",
                 fix="Add prompts only, or have a user with plan.execute launch the mission.",
             )
             for key in code[:10]

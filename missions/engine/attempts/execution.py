@@ -47,13 +47,13 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
         return attempt.run()
     except Stopped:
         return verdict.judge(claim=claim, spec=spec, evidence=Evidence(finished=False, ok=False, stopped=stop.reason))
-    except errors.FleetError as fault:
-        # A fault of the plan is permanent. An output that is missing now may exist after the next try.
-        permanent = isinstance(fault, errors.Invalid) and not isinstance(fault, (collection.Missing, commits.Refused))
-        return attempt.failed(str(fault), permanent=permanent)
-    except Exception as fault:  # drivers return evidence; anything that they raise is a defect and costs one try
+    except errors.FleetError as error:
+        # An error of the plan is permanent. An output that is missing now may exist after the next try.
+        permanent = isinstance(error, errors.Invalid) and not isinstance(error, (collection.Missing, commits.Refused))
+        return attempt.failed(str(error), permanent=permanent)
+    except Exception as error:  # drivers return evidence; anything that they raise is a defect and costs one try
         log.exception("%s: its driver raised", claim.marker)
-        return attempt.failed(f"{type(fault).__name__}: {fault}")
+        return attempt.failed(f"{type(error).__name__}: {error}")
     finally:
         logs.about.reset(log_token)
         if spec.driver != "scripted":
@@ -108,7 +108,7 @@ class _Attempt:
         return self._land(workspace, change)
 
     def failed(self, error: str, *, permanent: bool = False) -> Settlement:
-        """The settlement of an attempt that ended with a fault."""
+        """The settlement of an attempt that ended with an error."""
         if self.prepared is None:
             return verdict.failed(claim=self.claim, spec=self.spec, error=error, permanent=permanent)
         redactor = self.prepared.brief.redactor()

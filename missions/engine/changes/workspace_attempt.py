@@ -203,8 +203,8 @@ class WorkspaceAttempt:
                 commit = self._commit(self.claim.attempt, base=self.tip, secret=self._secret)
             if commit.files:
                 self.records.save(commit, state=Change.State.KEPT)
-        except (errors.FleetError, OSError) as fault:
-            log.warning("%s: its work could not be kept: %s", self.claim.marker, fault)
+        except (errors.FleetError, OSError) as error:
+            log.warning("%s: its work could not be kept: %s", self.claim.marker, error)
 
     def note_tree(self) -> None:
         """Note the tree that the sortie's `verify` checks, because `verify` may change it."""

@@ -99,13 +99,13 @@ class OutputWriter(threading.Thread):
                 return True
             try:
                 self._write(pieces, progress, resumes, active)
-            except psycopg.Error as fault:
-                log.warning("could not write %d pieces of output: %s", len(pieces), fault)
+            except psycopg.Error as error:
+                log.warning("could not write %d pieces of output: %s", len(pieces), error)
                 self._connection = None
                 for buffer, piece in reversed(pieces):  # retried at the next flush; max_bytes bounds them meanwhile
                     with buffer.lock:
                         buffer.pieces.appendleft(piece)
-                if isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError):  # an outage, not a bug
+                if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):  # an outage, not a bug
                     for buffer, resume in resumes:
                         with buffer.lock:
                             if buffer.unwritten_resume is None:  # else there is a newer value

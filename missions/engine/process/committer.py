@@ -63,7 +63,7 @@ class Committer(threading.Thread):
         self._changed = threading.Condition()
         self._leading = False  # whether this thread or a slot is committing
         self._stopping = False
-        self.fault: Exception | None = None
+        self.error: Exception | None = None
         self._connection: hot_path.Connection | None = None
         self._uncertain = False  # whether the outcome of a commit is unknown, so that stray claims may exist
         self._known: set[tuple[UUID, int]] = set()  # claimed here, and neither settled nor returned yet
@@ -84,8 +84,8 @@ class Committer(threading.Thread):
         """
         post = _Post(settlements, returned, want)
         with self._changed:
-            if self.fault is not None:
-                raise self.fault
+            if self.error is not None:
+                raise self.error
             if self._stopping and not settlements and not returned:
                 return []
             self._posts.append(post)
@@ -98,8 +98,8 @@ class Committer(threading.Thread):
             self._lead(own_post=post)
         elif wait:
             post.done.wait()
-        if wait and self.fault is not None:
-            raise self.fault
+        if wait and self.error is not None:
+            raise self.error
         return post.claimed
 
     def stop(self) -> None:
@@ -122,7 +122,7 @@ class Committer(threading.Thread):
         with self._changed:
             while self._leading or not (self._posts or self._stopping):
                 self._changed.wait()
-            self._leading = bool(self._posts) and self.fault is None
+            self._leading = bool(self._posts) and self.error is None
             return self._leading
 
     def _lead(self, *, own_post: _Post | None = None) -> None:
@@ -130,18 +130,18 @@ class Committer(threading.Thread):
         while batch := self._take(own_post):
             try:
                 consequences = self._commit_with_retries(batch)
-            except Exception as fault:
+            except Exception as error:
                 # Not an outage of Postgres but a bug: nothing more can be settled here, so the agent must end.
                 log.critical("the committer failed; this agent must end", exc_info=True)
-                self._fail(batch, fault)
+                self._fail(batch, error)
                 continue
             for post in batch:
                 post.done.set()
             self._follow_up(batch, consequences)
 
-    def _fail(self, batch: list[_Post], fault: Exception) -> None:
+    def _fail(self, batch: list[_Post], error: Exception) -> None:
         with self._changed:
-            self.fault = fault
+            self.error = error
             batch, self._posts = batch + self._posts, []
         for post in batch:
             post.done.set()
@@ -158,12 +158,12 @@ class Committer(threading.Thread):
     def _commit_with_retries(self, batch: list[_Post]) -> Consequences:
         try:
             return retries.retry(lambda: self._commit(batch, one_by_one=False), on_failure=self._prepare_retry)
-        except (psycopg.DataError, psycopg.IntegrityError, ValueError) as fault:
-            log.warning("one of %d settlements cannot be stored (%s); settling them one by one", len(batch), fault)
+        except (psycopg.DataError, psycopg.IntegrityError, ValueError) as error:
+            log.warning("one of %d settlements cannot be stored (%s); settling them one by one", len(batch), error)
             return retries.retry(lambda: self._commit(batch, one_by_one=True), on_failure=self._prepare_retry)
 
-    def _prepare_retry(self, fault: Exception, _: int) -> None:
-        log.warning("a commit to Postgres failed (%s); retrying", str(fault).strip())
+    def _prepare_retry(self, error: Exception, _: int) -> None:
+        log.warning("a commit to Postgres failed (%s); retrying", str(error).strip())
         self._uncertain = True
         if self._connection is not None and self._connection.broken:
             self._connection = None
@@ -246,8 +246,8 @@ class Committer(threading.Thread):
                     self._connection.execute(
                         statements.read("missions.engine.settlement", "complete"), {"missions": list(candidates)}
                     )
-            except psycopg.Error as fault:
-                log.warning("could not check whether missions are complete: %s", fault)
+            except psycopg.Error as error:
+                log.warning("could not check whether missions are complete: %s", error)
 
 
 def _distribute(claimed: list[Claim], batch: list[_Post]) -> None:

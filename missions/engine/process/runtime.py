@@ -305,8 +305,8 @@ class Engine:
                     if not alive:
                         log.error("this agent was declared lost or terminated; it stops")
                         self._abandon()
-            except psycopg.Error as fault:
-                log.warning("could not renew the leases: %s", str(fault).strip())
+            except psycopg.Error as error:
+                log.warning("could not renew the leases: %s", str(error).strip())
                 database = None
 
     def _renew(self, database: hot_path.Connection) -> None:
@@ -330,7 +330,7 @@ class Engine:
         """Stop work whose lease runs out, hand back blocked lists, and look for work if no hint arrives."""
         while not self._ended.wait(TICK_S):
             now = time.monotonic()
-            if self.committer.fault is not None:
+            if self.committer.error is not None:
                 self._abandon()
                 return
             with self._lock:

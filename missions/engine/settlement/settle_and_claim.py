@@ -88,8 +88,8 @@ def _settle_in_savepoint(cursor: Cursor, by: Party, settlement: Settlement, cons
     try:
         with cursor.connection.transaction():
             _settle(cursor, by, [settlement], consequences)
-    except (psycopg.DataError, psycopg.IntegrityError, ValueError) as fault:
-        _settle(cursor, by, [settling.unstorable(settlement, fault)], consequences)
+    except (psycopg.DataError, psycopg.IntegrityError, ValueError) as error:
+        _settle(cursor, by, [settling.unstorable(settlement, error)], consequences)
 
 
 def _settle(cursor: Cursor, by: Party, settlements: Sequence[Settlement], consequences: Consequences) -> None:

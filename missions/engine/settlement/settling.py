@@ -114,12 +114,12 @@ def settle_changes(cursor: Cursor, *, sorties: Sequence[UUID], consequences: Con
     consequences.note(lanes.grant(cursor, after=sorties))
 
 
-def unstorable(settlement: Settlement, fault: Exception) -> Settlement:
+def unstorable(settlement: Settlement, error: Exception) -> Settlement:
     """The settlement to record for an outcome that Postgres refuses to store: failed, without a retry.
 
     The next try would return the same value.
     """
-    reason = str(fault).splitlines()[0].replace("\x00", "")
+    reason = str(error).splitlines()[0].replace("\x00", "")
     return Settlement(
         id=settlement.id,
         attempt=settlement.attempt,

@@ -20,7 +20,7 @@ ERROR_LENGTH = 4_000
 def judge(*, claim: Claim, spec: SortieSpec, evidence: Evidence, added: tuple[SortieSpec, ...] = ()) -> Settlement:
     """Judge an attempt. If it neither succeeded nor was cancelled, it costs a try.
 
-    The sortie is retried while tries are left, unless the fault is permanent.
+    The sortie is retried while tries are left, unless the error is permanent.
     """
     if evidence.finished and evidence.ok:
         return Settlement(
@@ -45,7 +45,7 @@ def failed(
 ) -> Settlement:
     """The settlement of a failed try: the sortie waits for its next try, or has failed.
 
-    A permanent fault is one of the plan or of the result, so the next try would fail in the same way (docs/drivers.md).
+    A permanent error is one of the plan or of the result, so the next try would fail in the same way (docs/drivers.md).
     """
     evidence = evidence or Evidence(finished=False, ok=False)
     tries = claim.tries + 1

@@ -1,4 +1,4 @@
-"""`manage.py fleet_doctor`: check this host and the fleet, and explain how to fix each fault."""
+"""`manage.py fleet_doctor`: check this host and the fleet, and explain how to fix each problem."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Finding:
 
 
 class Command(OperatorCommand):
-    help = "Check the host, the folder, the services and the agents. Each fault comes with its remedy."
+    help = "Check the host, the folder, the services and the agents. Each problem comes with its remedy."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -57,7 +57,7 @@ class Command(OperatorCommand):
                 message, remedy = finding.message, finding.remedy
                 if remedy and not message.endswith((".", "!", "?")):
                     message += "."
-                text = f"{'ok   ' if finding.healthy else 'FAULT'} {finding.name:<13} {message} {remedy}".rstrip()
+                text = f"{'ok   ' if finding.healthy else 'ERROR'} {finding.name:<13} {message} {remedy}".rstrip()
                 self.stdout.write(lines.fitted(text, width=width, indent=20))
         return 0 if all(finding.healthy for finding in findings) else 1
 
@@ -74,8 +74,8 @@ def _host() -> Iterator[Finding]:
     )  # fmt: skip
     try:
         yield Finding("callables", True, f"{len(discovery.names())} registered")
-    except FleetError as fault:
-        yield Finding("callables", False, fault.message, fault.hint)
+    except FleetError as error:
+        yield Finding("callables", False, error.message, error.hint)
     if settings.FLEET_SANDBOX:
         works, reason = sandbox.available()
         yield Finding("sandbox", works, reason or f"bubblewrap ({sandbox.program()})")
@@ -112,8 +112,8 @@ def _folder() -> Iterator[Finding]:
     ):
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
-        except OSError as fault:
-            yield Finding("permissions", False, f"{path}: {fault.strerror}.", start_hint())
+        except OSError as error:
+            yield Finding("permissions", False, f"{path}: {error.strerror}.", start_hint())
             continue
         yield Finding(
             "permissions",
@@ -151,14 +151,14 @@ def _services() -> Iterator[Finding]:
             yield from _audit_trail()
             yield from _agents(start)
             yield from _prompts()
-    except Error as fault:
-        yield Finding("postgres", False, (str(fault).strip().splitlines() or ["does not answer"])[0], start)
+    except Error as error:
+        yield Finding("postgres", False, (str(error).strip().splitlines() or ["does not answer"])[0], start)
     try:
         with redis_clients.client(settings.FLEET_ENDPOINTS.redis_url, timeout_s=2) as client:
             client.ping()
         yield Finding("redis", True, "answers")
-    except redis.RedisError as fault:
-        yield Finding("redis", False, str(fault), start)
+    except redis.RedisError as error:
+        yield Finding("redis", False, str(error), start)
 
 
 def _audit_trail() -> Iterator[Finding]:

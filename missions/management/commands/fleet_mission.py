@@ -48,7 +48,7 @@ class Command(OperatorCommand):
             parser.add_argument("--json", action="store_true", help="print one JSON document")
             return parser
 
-        validate = action("validate", "check a plan and report every fault with its line")
+        validate = action("validate", "check a plan and report every error with its line")
         run = action("run", "launch a plan and watch the mission until it ends")
         create = action("create", "create a mission without starting it; `resume` starts it")
         for parser_ in (validate, run, create):
@@ -154,11 +154,11 @@ class Command(OperatorCommand):
             if params or options.get("dry_run") or not required:
                 inputs = plan.bind(plan=parsed, params=params)
                 repositories.check(plan=parsed, inputs=inputs, folder=mission_watch.current_folder())
-        except errors.Invalid as fault:
-            refused = plan.with_line(fault=fault, text=text, context=context)
+        except errors.Invalid as error:
+            refused = plan.with_line(error=error, text=text, context=context)
             if not options["json"] or not isinstance(refused, plan.PlanError):
                 raise refused from None
-            self.show({"valid": False, "faults": [entry.as_json() for entry in refused.faults], "warnings": []})
+            self.show({"valid": False, "errors": [entry.as_json() for entry in refused.problems], "warnings": []})
             return refused.exit_code
         warnings = plan.warnings(parsed)
         if options["json"]:
@@ -167,7 +167,7 @@ class Command(OperatorCommand):
                     "valid": True,
                     "name": parsed.name,
                     "sorties": len(parsed.sorties),
-                    "faults": [],
+                    "errors": [],
                     "warnings": [
                         {"where": warning.where, "warning": warning.text, "fix": warning.fix} for warning in warnings
                     ],
@@ -175,7 +175,7 @@ class Command(OperatorCommand):
             )
             return 0
         self._warn(warnings)
-        if not options.get("dry_run"):  # a dry run prints only faults and warnings
+        if not options.get("dry_run"):  # a dry run prints only errors and warnings
             self.say(
                 f"The plan is valid: {lines.one_line(parsed.name)}, {lines.counted(len(parsed.sorties), 'sortie')}."
             )
@@ -210,8 +210,8 @@ class Command(OperatorCommand):
                 can_execute=True,  # the users of this command are the fleet's operators
                 start=options["action"] == "run",
             )
-        except errors.Invalid as fault:
-            raise plan.with_line(fault=fault, text=text, context=plan_context.current()) from None
+        except errors.Invalid as error:
+            raise plan.with_line(error=error, text=text, context=plan_context.current()) from None
         self._warn(plan.warnings(parsed))
         if options["action"] == "run" and not options["detach"]:
             self.say(f"{mission.ref}: {lines.one_line(mission.name)}, {lines.counted(len(parsed.sorties), 'sortie')}")

@@ -41,7 +41,7 @@ class Command(OperatorCommand):
         }
         try:
             status |= _fleet()
-        except Error as fault:
+        except Error as error:
             connection.close()
             status |= {
                 "nodes": [],
@@ -51,7 +51,7 @@ class Command(OperatorCommand):
                 "queues": [],
                 "schedules": {},
                 "alerts": [],
-                "error": without_postgres(fault).message if status["left"] else str(without_postgres(fault)),
+                "error": without_postgres(error).message if status["left"] else str(without_postgres(error)),
             }
         if options["json"]:
             self.show(status, one_line=options["watch"] is not None)

@@ -82,9 +82,9 @@ def _acceptable_resume(value: Any, redactor: Redactor) -> Any:
         values.check(value, max_bytes=RESUME_BYTES)
         redacted = redactor.value(value)
         values.check(redacted, max_bytes=RESUME_BYTES)
-    except values.Unacceptable as fault:
+    except values.Unacceptable as error:
         raise errors.Invalid(
-            f"The value to resume from is not accepted: {fault}.",
+            f"The value to resume from is not accepted: {error}.",
             hint="Send a position, and keep large data elsewhere.",
             pointer="/resume",
         ) from None

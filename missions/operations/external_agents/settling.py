@@ -56,9 +56,9 @@ def complete(
     attempt = attempt_auth.authenticate_to_end(token, "succeeded")
     try:
         values.check(result, max_bytes=settings.FLEET_RESULT_BYTES)
-    except values.Unacceptable as fault:
+    except values.Unacceptable as error:
         raise errors.Invalid(
-            f"The result is not accepted: {fault}.", hint="Pass large data as files.", pointer="/result"
+            f"The result is not accepted: {error}.", hint="Pass large data as files.", pointer="/result"
         ) from None
     redactor = attempt_auth.redactor(attempt, token)
     result, added = redactor.value(result), redactor.value(list(added))

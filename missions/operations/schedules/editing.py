@@ -237,8 +237,8 @@ def _unique_name(name: str) -> Iterator[None]:
     try:
         with transaction.atomic():
             yield
-    except IntegrityError as fault:
-        if "schedule_name_once" not in str(fault):
+    except IntegrityError as error:
+        if "schedule_name_once" not in str(error):
             raise
         raise errors.Conflict(
             f"A schedule named {name!r} already exists.",

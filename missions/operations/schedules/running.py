@@ -42,10 +42,10 @@ def decide_next(*, schedule: UUID, now: datetime) -> Tick | None:
     tick = _next_tick(row, now) if row is not None else None
     if row is None or tick is None:
         return None
-    launch, fault = None, tick.skip
-    if not fault and _overlap_action(row) is OverlapAction.LAUNCH:
+    launch, reason = None, tick.skip
+    if not reason and _overlap_action(row) is OverlapAction.LAUNCH:
         try:
-            launch, fault = _prepare(row, tick.at, now)
+            launch, reason = _prepare(row, tick.at, now)
         except TEMPORARY:
             return None
     outcome = Tick.Outcome.SKIPPED if tick.skip else Tick.Outcome.FAILED
@@ -57,8 +57,8 @@ def decide_next(*, schedule: UUID, now: datetime) -> Tick | None:
             Schedule.objects.filter(id=locked.id).update(next_at=tick.next_at)
             return None
         decided = Tick(schedule=locked, at=tick.at, missed=tick.missed)
-        if fault:
-            decided.outcome, decided.reason = outcome, fault
+        if reason:
+            decided.outcome, decided.reason = outcome, reason
         else:
             _apply_overlap(locked, decided, launch)
         _save(locked, decided, next_at=tick.next_at)
@@ -85,7 +85,7 @@ def launch_waiting(*, schedule: UUID, now: datetime) -> Tick | None:
         return None
     skip = policies.lateness(row, at=waiting.at, now=now)
     try:
-        launch, fault = (None, skip) if skip else _prepare(row, waiting.at, now)
+        launch, reason = (None, skip) if skip else _prepare(row, waiting.at, now)
     except TEMPORARY:
         return None
     outcome = Tick.Outcome.SKIPPED if skip else Tick.Outcome.FAILED
@@ -94,8 +94,8 @@ def launch_waiting(*, schedule: UUID, now: datetime) -> Tick | None:
         tick = _waiting(locked).filter(id=waiting.id).first()
         if tick is None or (_live(locked) and locked.overlap != Overlap.ALLOW):
             return None
-        if fault or launch is None:
-            tick.outcome, tick.reason = outcome, fault
+        if reason or launch is None:
+            tick.outcome, tick.reason = outcome, reason
         else:
             _launch(locked, tick, launch)
         _save(locked, tick)
@@ -156,9 +156,9 @@ def _prepare(row: Schedule, at: datetime, now: datetime) -> tuple[launching.Laun
         return None, str(refused)
     except retries.TRANSIENT:
         raise
-    except Exception as fault:  # it must not keep the schedule from its later ticks
+    except Exception as error:  # it must not keep the schedule from its later ticks
         log.exception("%s cannot be launched", row)
-        return None, f"An internal error: {type(fault).__name__}. The log of the control loop has its details."
+        return None, f"An internal error: {type(error).__name__}. The log of the control loop has its details."
 
 
 @contextmanager
@@ -202,9 +202,9 @@ def _decide_locked(
                 return decide(schedule) if schedule is not None else None
         except retries.TRANSIENT:
             raise
-        except Exception as fault:
+        except Exception as error:
             log.exception("%s cannot be launched", row)
-            reason = f"The mission could not be stored: {fault}"
+            reason = f"The mission could not be stored: {error}"
         with transaction.atomic():
             schedule = locked()
             if schedule is None or (tick := failed_tick(schedule)) is None:

@@ -149,7 +149,7 @@ def _is_editing(sortie: Sortie, change: Change | None) -> bool:
 def _between(store: Path, *, base: str, commit: str, max_bytes: int, binary: bool) -> Diff:
     try:
         return diffs.between(store, base=base, commit=commit, max_bytes=max_bytes, binary=binary)
-    except git.GitError as fault:
+    except git.GitError as error:
         raise errors.NotFound(
-            f"The commit {commit[:12]} is not in the fleet's mirror on this host: {fault.text[-200:]}"
-        ) from fault
+            f"The commit {commit[:12]} is not in the fleet's mirror on this host: {error.text[-200:]}"
+        ) from error

@@ -92,8 +92,8 @@ def _commit(row: Mission, workspace: Workspace, store: Path, *, target: Target, 
         return tip
     try:
         merged = merging.merge(store, onto=before, commit=tip)
-    except git.GitError as fault:
-        raise errors.Conflict(f"{workspace.branch} does not merge with {target.branch}: {fault.text[-300:]}") from fault
+    except git.GitError as error:
+        raise errors.Conflict(f"{workspace.branch} does not merge with {target.branch}: {error.text[-300:]}") from error
     if not merged.clean:
         files = ", ".join(map(conflicts.printable, merged.files[:5]))
         raise errors.Conflict(

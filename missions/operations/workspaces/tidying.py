@@ -54,10 +54,10 @@ def remove_copies(sorties: list[UUID]) -> tuple[int, list[KeptFolder]]:
     for sortie in sorties:
         try:
             removed += _remove_copy(sortie)
-        except (errors.FleetError, OSError) as fault:
+        except (errors.FleetError, OSError) as error:
             path = copies.of(sortie=sortie, store=Path()).path
-            kept.append(KeptFolder(path=path, reason=str(fault)))
-            log.info("%s is kept: %s", path, fault)
+            kept.append(KeptFolder(path=path, reason=str(error)))
+            log.info("%s is kept: %s", path, error)
     copies.sweep()
     return removed, kept
 

@@ -17,7 +17,7 @@ import yaml
 
 from fleet import values
 from missions.plan.document.source import Source, line_of, place_of
-from missions.plan.faults import Faults, Path, quoted
+from missions.plan.problems import Path, Problems, quoted
 
 MAX_NODES = 500_000  # keys and values, with aliases expanded: 10,000 sorties with 20 keys each fit
 MAX_EXPANSION = 4  # aliases, matrices and defaults may make the text this many times larger
@@ -34,63 +34,63 @@ _SURROGATE_PAIR = re.compile(r"(\\\\)|\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{
 _NO_KEY = object()
 
 
-def read(*, text: str | bytes, max_bytes: int, faults: Faults) -> Source:
-    """Read YAML or JSON. Adds faults to `faults`, and raises PlanError for those that prevent further reading."""
+def read(*, text: str | bytes, max_bytes: int, problems: Problems) -> Source:
+    """Read YAML or JSON. Adds problems to `problems`, and raises PlanError for those that prevent further reading."""
     if len(text) > max_bytes:
-        faults.add((), f"The plan has more than {max_bytes:,} bytes.", "Split it into several plans.")
-        faults.fail()
+        problems.add((), f"The plan has more than {max_bytes:,} bytes.", "Split it into several plans.")
+        problems.fail()
     source = Source()
-    faults.locate = source.locate
-    decoded = _decode(text, faults)
-    builder = _Builder(source, faults, max_chars=MAX_EXPANSION * max_bytes)
+    problems.locate = source.locate
+    decoded = _decode(text, problems)
+    builder = _Builder(source, problems, max_chars=MAX_EXPANSION * max_bytes)
     parser = yaml.CSafeLoader(decoded)
     try:
         builder.build(parser)
     except yaml.YAMLError as error:
-        _add_yaml_error(error, decoded, faults)
+        _add_yaml_error(error, decoded, problems)
     return source
 
 
-def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
+def copy(*, data: object, max_bytes: int, problems: Problems) -> Source:
     """Copy data that is already parsed (from the API, for example), under the same limits. It has no line numbers."""
     source = Source()
     count = chars = 0
     unread: list[Path] = []
 
-    def refuse(path: Path, fault: str, fix: str) -> None:
-        faults.add(path, fault, fix)
+    def refuse(path: Path, message: str, fix: str) -> None:
+        problems.add(path, message, fix)
         unread.append(path)
 
     def copy_value(value: object, path: Path) -> Any:
         nonlocal count, chars
-        faults.deadline.check()
+        problems.deadline.check()
         count += 1
         if count > MAX_NODES:
-            faults.add((), f"The plan has more than {MAX_NODES:,} values.", "Split it into several plans.")
-            faults.fail()
+            problems.add((), f"The plan has more than {MAX_NODES:,} values.", "Split it into several plans.")
+            problems.fail()
         if len(path) > values.DEPTH:
-            faults.add(path[:4], f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
-            faults.fail()
+            problems.add(path[:4], f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
+            problems.fail()
         match value:
             case None | bool():
                 return value
             case str():
                 chars += len(value)
                 if chars > max_bytes:
-                    faults.add((), f"The plan has more than {max_bytes:,} bytes.", "Split it into several plans.")
-                    faults.fail()
-                _check_text(value, path, faults)
+                    problems.add((), f"The plan has more than {max_bytes:,} bytes.", "Split it into several plans.")
+                    problems.fail()
+                _check_text(value, path, problems)
                 return str(value)
             case int() | float():
-                if fault := values.scalar_fault(value):
-                    refuse(path, f"The number {fault}.", "Put it in quotes if it is a string.")
+                if problem := values.scalar_problem(value):
+                    refuse(path, f"The number {problem}.", "Put it in quotes if it is a string.")
                     return 0
                 return value
             case Mapping():
                 mapping = {}
                 for key, item in value.items():
                     if not isinstance(key, str):
-                        faults.add(path, f"The key {quoted(key)} is not a string.", "Put it in quotes.")
+                        problems.add(path, f"The key {quoted(key)} is not a string.", "Put it in quotes.")
                         continue
                     mapping[copy_value(key, path)] = copy_value(item, (*path, key))
                 return mapping
@@ -110,20 +110,20 @@ def copy(*, data: object, max_bytes: int, faults: Faults) -> Source:
     return source
 
 
-def _decode(text: str | bytes, faults: Faults) -> str:
+def _decode(text: str | bytes, problems: Problems) -> str:
     if isinstance(text, bytes):
         try:
             text = text.decode()
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
-            faults.add_at(line, None, (), "The plan is not UTF-8 text.", "Save it as UTF-8.")
-            faults.fail()
+            problems.add_at(line, None, (), "The plan is not UTF-8 text.", "Save it as UTF-8.")
+            problems.fail()
     text = text.removeprefix("\ufeff")
     if match := _FORBIDDEN.search(text):
         line, column = _place(text, match.start())
         character = f"U+{ord(match.group()):04X}"
-        faults.add_at(line, column, (), f"A plan cannot contain the character {character}.", "Remove it.")
-        faults.fail()
+        problems.add_at(line, column, (), f"A plan cannot contain the character {character}.", "Remove it.")
+        problems.fail()
     if text.lstrip().startswith("{") and _SURROGATE_PAIR.search(text):
         text = _join_surrogates(text)
     return text
@@ -148,15 +148,15 @@ def _place(text: str, offset: int) -> tuple[int, int]:
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
-def _check_text(text: str, path: Path, faults: Faults) -> None:
+def _check_text(text: str, path: Path, problems: Problems) -> None:
     if "\0" in text:
-        faults.add(path, NUL, "Remove it.")
-    elif fault := values.scalar_fault(text):
-        faults.add(path, f"The string {fault}.", "Remove it.")
+        problems.add(path, NUL, "Remove it.")
+    elif problem := values.scalar_problem(text):
+        problems.add(path, f"The string {problem}.", "Remove it.")
 
 
-def _add_yaml_error(error: yaml.YAMLError, text: str, faults: Faults) -> None:
-    """Add the fault of a text that is not YAML, with a fix for the common mistakes, and raise PlanError."""
+def _add_yaml_error(error: yaml.YAMLError, text: str, problems: Problems) -> None:
+    """Add the problem of a text that is not YAML, with a fix for the common mistakes, and raise PlanError."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "the text cannot be read"
     context = getattr(error, "context", None)
@@ -175,8 +175,8 @@ def _add_yaml_error(error: yaml.YAMLError, text: str, faults: Faults) -> None:
         fix = "Check the quotes and backslashes; within single quotes a backslash is literal."
     else:
         fix = "Check the indentation, quotes and brackets on this line and on the one before."
-    faults.add_at(line, column, (), f"This cannot be read: {', '.join(p for p in (context, problem) if p)}.", fix)
-    faults.fail()
+    problems.add_at(line, column, (), f"This cannot be read: {', '.join(p for p in (context, problem) if p)}.", fix)
+    problems.fail()
 
 
 class _Frame:
@@ -199,8 +199,8 @@ class _Frame:
 class _Builder:
     """Builds the data from the parser's events. It keeps an explicit stack, so that no input can exhaust Python's."""
 
-    def __init__(self, source: Source, faults: Faults, *, max_chars: int) -> None:
-        self.source, self.faults, self.max_chars = source, faults, max_chars
+    def __init__(self, source: Source, problems: Problems, *, max_chars: int) -> None:
+        self.source, self.problems, self.max_chars = source, problems, max_chars
         self.stack: list[_Frame] = []
         self.nodes = self.chars = 0
         self.anchors: dict[str, tuple[Any, int, int, int]] = {}  # anchor -> value, nodes, characters, height
@@ -209,7 +209,7 @@ class _Builder:
     def build(self, parser: yaml.CSafeLoader) -> None:
         documents = 0
         while True:
-            self.faults.deadline.check()
+            self.problems.deadline.check()
             event = parser.get_event()
             kind = event.__class__
             if kind is yaml.ScalarEvent:
@@ -247,7 +247,7 @@ class _Builder:
         if event.anchor:
             self.anchors[event.anchor] = (value, 1, len(text), 0)
         if "\0" in text:
-            self._fault(event, NUL, "Remove it.")
+            self._add_problem(event, NUL, "Remove it.")
         self._add(value, event)
 
     def _plain(self, text: str, event: Any) -> Any:
@@ -256,9 +256,9 @@ class _Builder:
         if text[0] not in "0123456789+-.NI":
             return text
         if _INTEGER.match(text):
-            if len(text) > 20 or values.scalar_fault(int(text)):
-                fault = f"The number {quoted(text)} is too large: integers must fit in 64 bits."
-                self._unread(event, fault, "Put it in quotes if it is a string.")
+            if len(text) > 20 or values.scalar_problem(int(text)):
+                message = f"The number {quoted(text)} is too large: integers must fit in 64 bits."
+                self._unread(event, message, "Put it in quotes if it is a string.")
                 return 0
             return int(text)
         if _NUMBER.match(text) and math.isfinite(number := float(text)):
@@ -297,7 +297,7 @@ class _Builder:
         if any(frame.anchor == name for frame in self.stack):
             self._stop(event, f"The alias *{name} contains itself.", "Write the value out.")
         if name not in self.anchors:
-            fix = self.faults.suggestion(name, self.anchors) or "Put a value that starts with * in quotes."
+            fix = self.problems.suggestion(name, self.anchors) or "Put a value that starts with * in quotes."
             self._stop(event, f"There is no anchor &{name} before this alias.", fix)
         value, nodes, chars, height = self.anchors[name]
         frame = self.stack[-1]
@@ -315,11 +315,11 @@ class _Builder:
     def _add(self, value: Any, event: Any) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            fault = f"With its aliases expanded, the plan has more than {MAX_NODES:,} values."
-            self._stop(event, fault, "Split it into several plans, or use fewer aliases.")
+            message = f"With its aliases expanded, the plan has more than {MAX_NODES:,} values."
+            self._stop(event, message, "Split it into several plans, or use fewer aliases.")
         if self.chars > self.max_chars:
-            fault = f"With its aliases expanded, the plan has more than {self.max_chars:,} characters."
-            self._stop(event, fault, "Use fewer aliases.")
+            message = f"With its aliases expanded, the plan has more than {self.max_chars:,} characters."
+            self._stop(event, message, "Use fewer aliases.")
         if not self.stack:
             self.source.data = value
             return
@@ -338,10 +338,10 @@ class _Builder:
         if key in frame.places:
             first = line_of(frame.places[key])
             fix = "Remove or rename one of them."
-            self._fault(event, f"{quoted(key)} is given twice, first on line {first}.", fix, key)
+            self._add_problem(event, f"{quoted(key)} is given twice, first on line {first}.", fix, key)
         elif key == "<<" and event.__class__ is yaml.ScalarEvent and event.implicit[0]:
             fix = "Write the keys out, or move what all sorties share to defaults:."
-            self._fault(event, "YAML's merge key (<<) is not supported.", fix, key)
+            self._add_problem(event, "YAML's merge key (<<) is not supported.", fix, key)
             frame.places[key] = place
             if len(self.stack) > 1:  # the keys that it would have merged are missing now
                 self.source.unread.add((id(self.stack[-2].value), frame.at))
@@ -353,21 +353,21 @@ class _Builder:
         fix = "Remove it; a value in quotes is a string."
         self._unread(event, f"The tag {quoted(event.tag)} is not supported: a plan has plain values only.", fix)
 
-    def _unread(self, event: Any, fault: str, fix: str) -> None:
-        """Add a fault of a value that could not be read, and mark the value."""
-        self._fault(event, fault, fix)
+    def _unread(self, event: Any, message: str, fix: str) -> None:
+        """Add a problem of a value that could not be read, and mark the value."""
+        self._add_problem(event, message, fix)
         if event.anchor:
             self.unread_anchors.add(event.anchor)
         if self.stack and self.stack[-1].next is not _NO_KEY:
             self.source.unread.add((id(self.stack[-1].value), self.stack[-1].next))
 
-    def _fault(self, event: Any, fault: str, fix: str, key: Any = _NO_KEY) -> None:
-        """Add a fault at the event's place, with the path of the next value, or of `key`."""
+    def _add_problem(self, event: Any, message: str, fix: str, key: Any = _NO_KEY) -> None:
+        """Add a problem at the event's place, with the path of the next value, or of `key`."""
         mark = event.start_mark
         last = key if key is not _NO_KEY else self.stack[-1].next if self.stack else _NO_KEY
         path = (*(frame.at for frame in self.stack[1:]), *([] if last is _NO_KEY else [last]))
-        self.faults.add_at(mark.line + 1, mark.column + 1, path, fault, fix)
+        self.problems.add_at(mark.line + 1, mark.column + 1, path, message, fix)
 
-    def _stop(self, event: Any, fault: str, fix: str) -> None:
-        self._fault(event, fault, fix)
-        self.faults.fail()
+    def _stop(self, event: Any, message: str, fix: str) -> None:
+        self._add_problem(event, message, fix)
+        self.problems.fail()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from missions.plan.faults import Path
+from missions.plan.problems import Path
 
 _COLUMN_BITS = 24
 

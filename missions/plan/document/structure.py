@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema_rs
 
 from missions.plan.document.source import Source
-from missions.plan.faults import MAX_FAULTS, Faults, Path, listed, quoted
+from missions.plan.problems import MAX_PROBLEMS, Path, Problems, listed, quoted
 
 SCHEMA: dict[str, Any] = json.loads((FilePath(__file__).parent / "schema.json").read_text(encoding="utf-8"))
 
@@ -49,48 +49,50 @@ _KINDS = {
 }
 
 
-def check(*, source: Source, faults: Faults) -> set[Path]:
-    """Add a fault for each violation of the schema, and remove the invalid parts from the data.
+def check(*, source: Source, problems: Problems) -> set[Path]:
+    """Add a problem for each violation of the schema, and remove the invalid parts from the data.
 
     Returns the paths of the invalid parts. The rest can then be checked further. Keys are removed from mappings. In
     lists, invalid and duplicate items become None, so that the others keep their indexes. A value that could not be
-    read already has a fault and gets no other.
+    read already has a problem and gets no other.
     """
     data = source.data
     broken: set[Path] = set()
     duplicates: set[Path] = set()
     for count, error in enumerate(_VALIDATOR.iter_errors(data)):
-        faults.deadline.check()
-        if count == MAX_FAULTS:
+        problems.deadline.check()
+        if count == MAX_PROBLEMS:
             # The other invalid parts are still in the data, so it cannot be checked further.
-            faults.fail(incomplete=True)
+            problems.fail(incomplete=True)
         path: Path = tuple(error.instance_path)
         steps: list[str | int] = list(error.schema_path)
         kind, value = error.kind.name, error.kind.value
         node = _node(steps[:-1])
         if kind == "additionalProperties":
             for key in value:
-                _unknown_key((*path, key), list(node.get("properties", ())), faults)
+                _unknown_key((*path, key), list(node.get("properties", ())), problems)
                 broken.add((*path, key))
         elif kind == "oneOf":
             work = [key for key in WORK if isinstance(error.instance, dict) and key in error.instance]
             if work:
-                fault = f"It has {listed(work)}, but a sortie does one thing."
-                faults.add((*path, work[1]), fault, "Keep one of them.")
+                message = f"It has {listed(work)}, but a sortie does one thing."
+                problems.add((*path, work[1]), message, "Keep one of them.")
             elif source.is_read(path):
-                faults.add(path, "It has nothing to do.", "Give it run, call or prompt.")
+                problems.add(path, "It has nothing to do.", "Give it run, call or prompt.")
         elif kind == "uniqueItems":
             items: Any = error.instance
             repeated = _repeated(items)
             item = quoted(items[repeated[0]]) if repeated else "A value"
-            faults.add(path, f"{item} is given twice.", _fix(steps, kind, value, error, faults))
+            problems.add(path, f"{item} is given twice.", _fix(steps, kind, value, error, problems))
             duplicates.update((*path, index) for index in repeated)
         else:
             if source.is_read(path):
-                faults.add(path, _sentence(kind, value, error.instance, node), _fix(steps, kind, value, error, faults))
+                problems.add(
+                    path, _sentence(kind, value, error.instance, node), _fix(steps, kind, value, error, problems)
+                )
             broken.add(path)
     for path, name, node in _bad_names(data):
-        faults.add((*path, name), f"{quoted(name)} is not {node['title']}.", node["x-fix"])
+        problems.add((*path, name), f"{quoted(name)} is not {node['title']}.", node["x-fix"])
     _prune(data, broken | duplicates)
     return broken
 
@@ -154,15 +156,15 @@ def _prune(data: Any, paths: Iterable[Path]) -> None:
             container.pop(last, None)
 
 
-def _unknown_key(path: Path, known: list[str], faults: Faults) -> None:
+def _unknown_key(path: Path, known: list[str], problems: Problems) -> None:
     key = str(path[-1])
     if key == "<<":
-        return  # `parsing` has added the fault
+        return  # `parsing` has added the problem
     if key in UNSUPPORTED_KEYS and key not in known:
-        faults.add(path, f"The key {quoted(key)} is not available yet.", "Remove it.")
+        problems.add(path, f"The key {quoted(key)} is not available yet.", "Remove it.")
     else:
-        fix = faults.did_you_mean(key, known) or f"The keys allowed here are {listed(sorted(known))}."
-        faults.add(path, f"The key {quoted(key)} is not known.", fix)
+        fix = problems.did_you_mean(key, known) or f"The keys allowed here are {listed(sorted(known))}."
+        problems.add(path, f"The key {quoted(key)} is not known.", fix)
 
 
 def _sentence(kind: str, value: Any, instance: Any, node: dict[str, Any]) -> str:
@@ -188,10 +190,10 @@ def _sentence(kind: str, value: Any, instance: Any, node: dict[str, Any]) -> str
     return f"It is not valid here ({kind})."
 
 
-def _fix(steps: list[str | int], kind: str, value: Any, error: Any, faults: Faults) -> str:
+def _fix(steps: list[str | int], kind: str, value: Any, error: Any, problems: Problems) -> str:
     if kind == "enum":
         options = [str(option) for option in value]
-        return faults.did_you_mean(str(error.instance), options) or f"Use {listed(options, joint='or')}."
+        return problems.did_you_mean(str(error.instance), options) or f"Use {listed(options, joint='or')}."
     if kind == "required":
         node = _node(["properties", value]) if not error.instance_path else {}
         return str(node.get("description", f"Add {value}."))

@@ -1,1 +1,1 @@
-"""Turns the data of a plan into its sorties: expands matrices, resolves needs, and finds cycles and other faults."""
+"""Turns the data of a plan into its sorties: expands matrices, resolves needs, and finds cycles and other problems."""

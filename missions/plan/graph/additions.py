@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from missions.plan import loading
-from missions.plan.faults import ADDED, Faults, Path, quoted
 from missions.plan.graph import matrix
+from missions.plan.problems import ADDED, Path, Problems, quoted
 from missions.plan.specs import PlanContext, SortieSpec
 from missions.plan.values import Json
 
@@ -35,13 +35,13 @@ def added(
     priority: int = 0,
     workspace: bool = False,
 ) -> tuple[SortieSpec, ...]:
-    """The sorties that the running sortie `parent` adds, as in `loading.added`. PlanError lists every fault.
+    """The sorties that the running sortie `parent` adds, as in `loading.added`. PlanError lists every problem.
 
     `started`: those of `existing` that no longer wait for another sortie, so none can be put before them. `priority`:
     that of `parent`. Added sorties without a priority inherit it, and not that of `defaults`, because the priority of
     `parent` may have been raised. `workspace`: whether the mission has one.
     """
-    faults = Faults()  # needs no deadline: this function reads each item once, and `loading.added` sets its own
+    problems = Problems()  # needs no deadline: this function reads each item once, and `loading.added` sets its own
     plain, names, before = list[object](), dict[str, str](), dict[str, tuple[str, ...]]()
     existing = dict.fromkeys(existing)  # ordered, with fast lookups
     used_names = set(existing)
@@ -54,18 +54,18 @@ def added(
         if isinstance(name, str):
             if name in used_names:
                 how = "is already in the mission" if name in existing else "is given twice"
-                faults.add((f"{ADDED}{parent}",), f"{quoted(name)} {how}.", "Choose another name.")
+                problems.add((f"{ADDED}{parent}",), f"{quoted(name)} {how}.", "Choose another name.")
             # `loading` accepts neither repeated names nor parts, so such a sortie gets an alias until it is loaded.
             needs_alias = name in used_names or _PART.fullmatch(name)
             alias = f"{name.partition('[')[0][:40]}-item-{index + 1}" if needs_alias else name
             used_names.add(name)
             names[alias] = name
             if len(name) > matrix.MAX_KEY:
-                fault = f"{quoted(name)} has {len(name)} characters; {matrix.MAX_KEY} are allowed."
-                faults.add((f"{ADDED}{parent}",), fault, "Choose a shorter name.")
+                message = f"{quoted(name)} has {len(name)} characters; {matrix.MAX_KEY} are allowed."
+                problems.add((f"{ADDED}{parent}",), message, "Choose a shorter name.")
             path = (f"{ADDED}{parent}", name, "before")
             before[alias] = _before(
-                item.get("before", []), path=path, existing=existing, started=started, faults=faults
+                item.get("before", []), path=path, existing=existing, started=started, problems=problems
             )
         plain.append({key: value for key, value in item.items() if key != "before"} | {"name": alias})
     aliases = {name: alias for alias, name in names.items()}
@@ -81,24 +81,24 @@ def added(
         inputs=inputs,
         priority=priority,
         workspace=workspace,
-        faults=faults,
+        problems=problems,
     )
     return tuple(_rename(spec, names, before) for spec in specs)
 
 
 def _before(
-    value: Any, *, path: Path, existing: Collection[str], started: Collection[str], faults: Faults
+    value: Any, *, path: Path, existing: Collection[str], started: Collection[str], problems: Problems
 ) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(key, str) for key in value):
-        faults.add(path, "It is not a list of names.", 'Write a list: ["report"].')
+        problems.add(path, "It is not a list of names.", 'Write a list: ["report"].')
         return ()
     for key in value:
         if key not in existing:
-            fix = faults.did_you_mean(key, existing) or "Name a sortie that still waits for others."
-            faults.add(path, f"{quoted(key)} is not a sortie of this mission.", fix)
+            fix = problems.did_you_mean(key, existing) or "Name a sortie that still waits for others."
+            problems.add(path, f"{quoted(key)} is not a sortie of this mission.", fix)
         elif key in started:
-            fault = f"{quoted(key)} has already started, or no longer waits for another sortie."
-            faults.add(path, fault, "Name a sortie that still waits for others.")
+            message = f"{quoted(key)} has already started, or no longer waits for another sortie."
+            problems.add(path, message, "Name a sortie that still waits for others.")
     return tuple(value)
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from missions.plan import templates
-from missions.plan.faults import Advice
 from missions.plan.graph.prediction import Predicted, predict
+from missions.plan.problems import Advice
 from missions.plan.specs import Plan, SortieSpec
 
 MAX_WARNINGS = 100  # of one plan

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from missions.plan.faults import Path
+from missions.plan.problems import Path
 from missions.plan.specs import Retry
 from missions.plan.values import Json
 

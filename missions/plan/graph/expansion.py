@@ -11,15 +11,15 @@ from fleet import errors
 from missions.plan import masking, templates
 from missions.plan.document.deadline import Deadline
 from missions.plan.document.parsing import MAX_EXPANSION
-from missions.plan.faults import Faults, Path, quoted
 from missions.plan.graph import fields, matrix
 from missions.plan.graph.drafts import Draft
+from missions.plan.problems import Path, Problems, quoted
 from missions.plan.specs import Concurrency, PlanContext, SortieSpec
 from missions.plan.values import Json
 
 
 def check_size(
-    *, drafts: Sequence[Draft], default_env: Mapping[str, Any], context: PlanContext, faults: Faults
+    *, drafts: Sequence[Draft], default_env: Mapping[str, Any], context: PlanContext, problems: Problems
 ) -> bool:
     """Whether the expanded plan is small enough.
 
@@ -34,34 +34,36 @@ def check_size(
             repeated += len(json.dumps(own))
         total += len(draft.combinations) * repeated
     if total > (allowed := MAX_EXPANSION * context.max_bytes):
-        fault = f"With all matrices and defaults expanded, the plan has {total:,} characters; {allowed:,} are allowed."
-        faults.add(("sorties",), fault, "Move long texts into files.")
+        message = (
+            f"With all matrices and defaults expanded, the plan has {total:,} characters; {allowed:,} are allowed."
+        )
+        problems.add(("sorties",), message, "Move long texts into files.")
         return False
     edges = sum(len(draft.keys) * sum(map(len, draft.groups.values())) for draft in drafts)
     if edges > context.max_needs:
-        fault = f"The sorties have {edges:,} needs in all; {context.max_needs:,} are allowed."
+        message = f"The sorties have {edges:,} needs in all; {context.max_needs:,} are allowed."
         fix = "Add a sortie between the two groups, which needs the first one and is needed by the second."
-        faults.add(("sorties",), fault, fix)
+        problems.add(("sorties",), message, fix)
         return False
     return True
 
 
-def check_outputs(*, drafts: Iterable[Draft], faults: Faults) -> None:
+def check_outputs(*, drafts: Iterable[Draft], problems: Problems) -> None:
     for draft in drafts:
         for index, output in enumerate(draft.data.get("outputs", ())):
-            for path in _expand_text(draft, output, faults.deadline) if output is not None else ():
-                fields.check_output(value=path, path=(*draft.path, "outputs", index), faults=faults)
+            for path in _expand_text(draft, output, problems.deadline) if output is not None else ():
+                fields.check_output(value=path, path=(*draft.path, "outputs", index), problems=problems)
 
 
-def check_patterns(*, drafts: Iterable[Draft], faults: Faults) -> None:
+def check_patterns(*, drafts: Iterable[Draft], problems: Problems) -> None:
     for draft in drafts:
         for key in ("touches", "reads"):
             for index, pattern in enumerate(draft.data.get(key, ())):
-                for text in _expand_text(draft, pattern, faults.deadline) if pattern is not None else ():
-                    fields.check_pattern(value=text, path=(*draft.path, key, index), faults=faults)
+                for text in _expand_text(draft, pattern, problems.deadline) if pattern is not None else ():
+                    fields.check_pattern(value=text, path=(*draft.path, key, index), problems=problems)
 
 
-def check_concurrency_keys(*, drafts: Iterable[Draft], broken: set[Path], faults: Faults) -> None:
+def check_concurrency_keys(*, drafts: Iterable[Draft], broken: set[Path], problems: Problems) -> None:
     """Check the length of each key, and that a key has the same limit everywhere."""
     first: dict[str, tuple[int, str]] = {}
     for draft in drafts:
@@ -69,16 +71,16 @@ def check_concurrency_keys(*, drafts: Iterable[Draft], broken: set[Path], faults
         if "key" not in concurrency:
             continue
         limit = concurrency.get("limit", 1)
-        for key in _expand_text(draft, concurrency["key"], faults.deadline):
+        for key in _expand_text(draft, concurrency["key"], problems.deadline):
             if len(key) > matrix.MAX_KEY:
-                fault = f"The key {quoted(key)} has {len(key)} characters; {matrix.MAX_KEY} are allowed."
-                faults.add(path, fault, "Use shorter values.")
+                message = f"The key {quoted(key)} has {len(key)} characters; {matrix.MAX_KEY} are allowed."
+                problems.add(path, message, "Use shorter values.")
             if (*path, "limit") in broken:
                 continue
             other_limit, other_name = first.setdefault(key, (limit, draft.name))
             if other_limit != limit:
-                fault = f"The key {quoted(key)} has the limit {limit} here and {other_limit} in {other_name}."
-                faults.add(path, fault, "Use one limit for each key.")
+                message = f"The key {quoted(key)} has the limit {limit} here and {other_limit} in {other_name}."
+                problems.add(path, message, "Use one limit for each key.")
 
 
 def expand(*, draft: Draft, default_env: Mapping[str, Any], priority: int, deadline: Deadline) -> Iterator[SortieSpec]:
@@ -136,7 +138,7 @@ def _command(value: Any, combination: Mapping[str, Json], fill: Callable[[Any], 
 
 
 def _expand_text(draft: Draft, text: str, deadline: Deadline) -> Iterable[str]:
-    """The text for each combination; nothing if its templates are invalid, because that fault is already recorded."""
+    """The text for each combination; nothing if its templates are invalid, because that problem is already recorded."""
     if "{{" not in text:
         yield text
         return

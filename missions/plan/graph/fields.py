@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet import humanise
 from missions.plan import durations, templates
-from missions.plan.faults import Faults, Path, listed, quoted
+from missions.plan.problems import Path, Problems, listed, quoted
 from missions.plan.specs import InputSpec, PlanContext, Retry
 from missions.plan.values import Json
 
@@ -45,56 +45,56 @@ def check_templates(
     needs: Collection[str] | None,
     inputs: Mapping[str, InputSpec] | Collection[str],
     axes: Mapping[str, Sequence[Json]],
-    faults: Faults,
+    problems: Problems,
     all_axes: bool = True,
     shell: bool = False,
 ) -> None:
-    """Add a fault for each reference in `value` that is invalid.
+    """Add a problem for each reference in `value` that is invalid.
 
     `needs` None: the needs are invalid, so any name is accepted. `axes`: the axes of the matrix with their values; there
     may be others unless `all_axes`. `shell`: a shell interprets the value, so no data may become part of it.
     """
     for where, text in templates.texts(value, path):
-        faults.deadline.check()
+        problems.deadline.check()
         try:
             references = list(dict.fromkeys(templates.references(text)))
         except ValueError as error:
             fix = 'Write a reference such as {{ needs.NAME.result }}, or \\{{ for a literal "{{".'
-            faults.add(where, str(error), fix)
+            problems.add(where, str(error), fix)
             continue
         for reference in references:
-            faults.deadline.check()
+            problems.deadline.check()
             if shell and reference.root in templates.ROOTS - MATRIX:
-                fault = f"{{{{ {reference} }}}} would become part of a shell command, where it could run anything."
-                faults.add(where, fault, 'Put it in env: and use "$NAME", or give the command as a list.')
+                message = f"{{{{ {reference} }}}} would become part of a shell command, where it could run anything."
+                problems.add(where, message, 'Put it in env: and use "$NAME", or give the command as a list.')
                 continue
             if not all_axes and reference.root == "matrix" and not (reference.steps and reference.steps[0] in axes):
                 continue
-            fault, fix = _reference_fault(reference, allowed, needs, inputs, axes, faults)
-            if fault:
-                faults.add(where, fault, fix)
+            message, fix = _reference_problem(reference, allowed, needs, inputs, axes, problems)
+            if message:
+                problems.add(where, message, fix)
             elif shell:
                 for value in axes[str(reference.steps[0])]:
-                    faults.deadline.check()
+                    problems.deadline.check()
                     if not templates.is_safe_in_shell(value):
-                        fault = f"The value {quoted(value)} of {reference} has characters that the shell interprets."
-                        faults.add(where, fault, 'Put it in env: and use "$NAME", or give the command as a list.')
+                        message = f"The value {quoted(value)} of {reference} has characters that the shell interprets."
+                        problems.add(where, message, 'Put it in env: and use "$NAME", or give the command as a list.')
 
 
-def _reference_fault(
+def _reference_problem(
     reference: templates.Reference,
     allowed: frozenset[str],
     needs: Collection[str] | None,
     inputs: Collection[str],
     axes: Collection[str],
-    faults: Faults,
+    problems: Problems,
 ) -> tuple[str, str]:
     """What is wrong with a reference, and how to fix it; two empty strings if it is valid."""
     root, steps = reference.root, reference.steps
     text = f"{{{{ {reference} }}}}"
     if root not in templates.ROOTS:
         start = f'Start with {listed(sorted(allowed), joint="or")}, or write \\{{{{ for a literal "{{{{".'
-        return f"{text} is not a known reference.", faults.did_you_mean(root, templates.ROOTS) or start
+        return f"{text} is not a known reference.", problems.did_you_mean(root, templates.ROOTS) or start
     if root not in allowed:
         return f"{text} cannot be used here.", f"Only {listed(sorted(allowed))} can be used here."
     first = steps[0] if steps and isinstance(steps[0], str) else ""
@@ -106,24 +106,24 @@ def _reference_fault(
     if not first:
         return f"{text} is not a known reference.", f"Write {{{{ {root}.NAME }}}}."
     if root == "inputs" and first not in inputs:
-        fix = faults.suggestion(first, inputs) or "Declare it under inputs:."
+        fix = problems.suggestion(first, inputs) or "Declare it under inputs:."
         return f"{quoted(first)} is not an input of this plan.", fix
     if root == "matrix":
         if first not in axes:
-            fix = faults.suggestion(first, axes) or "Give the sortie a matrix."
+            fix = problems.suggestion(first, axes) or "Give the sortie a matrix."
             return f"{quoted(first)} is not an axis of this sortie's matrix.", fix
         if len(steps) > 1:
             return f"{text}: a matrix value has no fields or items.", f"Write {{{{ matrix.{first} }}}}."
     if root == "needs" and needs is not None:
         if first not in needs:
-            fix = faults.did_you_mean(first, needs) or f"Add {first} to its needs."
+            fix = problems.did_you_mean(first, needs) or f"Add {first} to its needs."
             return f"{text}: {quoted(first)} is not in the needs of this sortie.", fix
         if len(steps) < 2 or steps[1] != "result":
             return f"{text} is not a known reference.", f"Write {{{{ needs.{first}.result }}}}."
     return "", ""
 
 
-def duration(*, data: Mapping[str, Any], key: str, path: Path, faults: Faults) -> float | None:
+def duration(*, data: Mapping[str, Any], key: str, path: Path, problems: Problems) -> float | None:
     """The duration in seconds; None if the key is missing or its value is invalid."""
     value = data.get(key)
     if value is None:
@@ -132,15 +132,15 @@ def duration(*, data: Mapping[str, Any], key: str, path: Path, faults: Faults) -
         return durations.seconds(value)
     except ValueError as error:
         fix = "Write 90s, 10m, 1h30m or a number of seconds, above zero and at most 365d."
-        faults.add((*path, key), f"{quoted(value)} {error}.", fix)
+        problems.add((*path, key), f"{quoted(value)} {error}.", fix)
         return None
 
 
-def retry(*, data: Mapping[str, Any], path: Path, faults: Faults) -> Retry:
+def retry(*, data: Mapping[str, Any], path: Path, problems: Problems) -> Retry:
     """The retry policy of a sortie, with defaults for missing keys."""
     default = Retry()
-    backoff_s = duration(data=data, key="backoff", path=path, faults=faults)
-    max_s = duration(data=data, key="max", path=path, faults=faults)
+    backoff_s = duration(data=data, key="backoff", path=path, problems=problems)
+    max_s = duration(data=data, key="max", path=path, problems=problems)
     result = Retry(
         max_attempts=data.get("max_attempts", default.max_attempts),
         backoff_s=default.backoff_s if backoff_s is None else backoff_s,
@@ -150,12 +150,12 @@ def retry(*, data: Mapping[str, Any], path: Path, faults: Faults) -> Retry:
     )
     if result.max_s < result.backoff_s:
         longest, first = humanise.duration(result.max_s), humanise.duration(result.backoff_s)
-        fault = f"The longest wait ({longest}) is shorter than the first ({first})."
-        faults.add((*path, "max"), fault, "Raise max, or lower backoff.")
+        message = f"The longest wait ({longest}) is shorter than the first ({first})."
+        problems.add((*path, "max"), message, "Raise max, or lower backoff.")
     return result
 
 
-def run_at(*, value: str, path: Path, faults: Faults) -> datetime | None:
+def run_at(*, value: str, path: Path, problems: Problems) -> datetime | None:
     """A time with a timezone; None if it is invalid."""
     fix = "Write it as 2030-01-31T06:00:00+01:00 or 2030-01-31T05:00:00Z."
     try:
@@ -163,30 +163,30 @@ def run_at(*, value: str, path: Path, faults: Faults) -> datetime | None:
         aware = when.utcoffset() is not None
         when.astimezone(UTC)  # as Postgres stores it; fails in the first and the last hours that Python can represent
     except (ValueError, OverflowError, OSError):
-        faults.add(path, f"{quoted(value)} is not a time.", fix)
+        problems.add(path, f"{quoted(value)} is not a time.", fix)
         return None
     if not aware:
-        faults.add(path, f"{quoted(value)} has no timezone.", fix)
+        problems.add(path, f"{quoted(value)} has no timezone.", fix)
         return None
     return when
 
 
-def check_output(*, value: str, path: Path, faults: Faults) -> None:
+def check_output(*, value: str, path: Path, problems: Problems) -> None:
     """Check that an output is a path below the sortie's folder that fits its database column."""
     fix = "Give a path below the sortie's folder, such as build/report.html."
     if len(value) > MAX_OUTPUT:
-        fault = f"The output {quoted(value)} has {len(value)} characters; {MAX_OUTPUT} are allowed."
-        faults.add(path, fault, "Give a shorter path.")
+        message = f"The output {quoted(value)} has {len(value)} characters; {MAX_OUTPUT} are allowed."
+        problems.add(path, message, "Give a shorter path.")
     if value.startswith(("/", "~")) or "\\" in value:
-        faults.add(path, f"The output {quoted(value)} is not a relative path.", fix)
+        problems.add(path, f"The output {quoted(value)} is not a relative path.", fix)
     elif ".." in value.split("/") or posixpath.normpath(value) == ".":
-        faults.add(path, f"The output {quoted(value)} is not below the sortie's folder.", fix)
+        problems.add(path, f"The output {quoted(value)} is not below the sortie's folder.", fix)
 
 
 PATTERN_FIX = "Give a path within the repository, such as src/api/** or docs/*.md."
 
 
-def pattern_fault(value: str) -> str:
+def pattern_problem(value: str) -> str:
     """What is wrong with a pattern of `touches` or `reads`, which must stay within the repository; "" if nothing is."""
     parts = value.removesuffix("/").split("/")
     if value.startswith("!"):
@@ -202,62 +202,62 @@ def pattern_fault(value: str) -> str:
     return ""
 
 
-def check_pattern(*, value: str, path: Path, faults: Faults) -> None:
-    if fault := pattern_fault(value):
-        faults.add(path, fault, PATTERN_FIX)
+def check_pattern(*, value: str, path: Path, problems: Problems) -> None:
+    if problem := pattern_problem(value):
+        problems.add(path, problem, PATTERN_FIX)
 
 
-def check_workspace(*, sortie: Mapping[str, Any], path: Path, workspace: bool, faults: Faults) -> None:
+def check_workspace(*, sortie: Mapping[str, Any], path: Path, workspace: bool, problems: Problems) -> None:
     """Check the keys that need a workspace, and those that cannot be combined with one."""
     if not workspace:
         for key in ("touches", "reads", "changes"):
             if sortie.get(key):
-                faults.add((*path, key), "The plan has no workspace.", "Add workspace: {repository: .} to the plan.")
+                problems.add((*path, key), "The plan has no workspace.", "Add workspace: {repository: .} to the plan.")
         return
     if sortie.get("workspace") is False:
         for key in ("touches", "reads", "changes"):
             if sortie.get(key):
-                faults.add((*path, key), "The sortie has no copy (workspace: false).", f"Remove {key} or workspace.")
+                problems.add((*path, key), "The sortie has no copy (workspace: false).", f"Remove {key} or workspace.")
     elif str(sortie.get("cwd", "")).startswith(("/", "~")):
-        fault = f"{quoted(sortie['cwd'])} is not in the sortie's copy of the repository."
-        faults.add((*path, "cwd"), fault, "Give a path relative to the repository, or set workspace: false.")
+        message = f"{quoted(sortie['cwd'])} is not in the sortie's copy of the repository."
+        problems.add((*path, "cwd"), message, "Give a path relative to the repository, or set workspace: false.")
 
 
-def check_agent(*, name: str, path: Path, context: PlanContext, faults: Faults) -> None:
+def check_agent(*, name: str, path: Path, context: PlanContext, problems: Problems) -> None:
     """Check that an agent type exists, if the types are known here."""
     if context.types is not None and name not in context.types:
-        fix = faults.did_you_mean(name, context.types) or f"Use {types(context)}."
-        faults.add(path, f"There is no agent type {quoted(name)}.", fix)
+        fix = problems.did_you_mean(name, context.types) or f"Use {types(context)}."
+        problems.add(path, f"There is no agent type {quoted(name)}.", fix)
 
 
 def check_work(
-    *, sortie: Mapping[str, Any], path: Path, removed: Set[str], context: PlanContext, faults: Faults
+    *, sortie: Mapping[str, Any], path: Path, removed: Set[str], context: PlanContext, problems: Problems
 ) -> str:
     """The name of the sortie's driver. `removed`: the keys that the plan gives, but whose value was invalid."""
     agent, driver = sortie.get("agent"), sortie.get("driver")
     if driver is not None and driver not in context.drivers:
-        fix = faults.suggestion(driver, context.drivers) or "Use run, call or prompt."
-        faults.add((*path, "driver"), f"There is no driver {quoted(driver)}.", fix)
+        fix = problems.suggestion(driver, context.drivers) or "Use run, call or prompt."
+        problems.add((*path, "driver"), f"There is no driver {quoted(driver)}.", fix)
         driver = None
     kind = "command" if "run" in sortie else "python" if "call" in sortie else "prompt" if "prompt" in sortie else None
     if "call" in sortie and sortie["call"] not in context.callables:
-        fix = faults.suggestion(sortie["call"], context.callables) or "Register it: see docs/drivers.md."
-        faults.add((*path, "call"), f"There is no registered callable {quoted(sortie['call'])}.", fix)
+        fix = problems.suggestion(sortie["call"], context.callables) or "Register it: see docs/drivers.md."
+        problems.add((*path, "call"), f"There is no registered callable {quoted(sortie['call'])}.", fix)
     facts = context.types.get(agent) if agent and context.types else None
     if kind == "prompt" and facts and not facts.takes_prompt:
         fix = "Use run, or set the type's prompt command (in the admin, under Agent types)."
-        faults.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)
+        problems.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)
     if sum(key in sortie or key in removed for key in WORK) > 1 or (kind is None and removed & WORK):
         return kind or driver or "command"  # it is not known which work `driver` and `with` belong to
     if "with" in sortie and kind in ("command", "prompt"):
         fix = "Use env: for a command, and templates for a prompt."
-        faults.add((*path, "with"), "Only call and driver take arguments.", fix)
+        problems.add((*path, "with"), "Only call and driver take arguments.", fix)
     if driver is not None and kind is None and driver in ("command", "python"):
         work = "run" if driver == "command" else "call"
-        faults.add((*path, "driver"), f"The driver {quoted(driver)} has nothing to do.", f"Give the sortie {work}.")
+        problems.add((*path, "driver"), f"The driver {quoted(driver)} has nothing to do.", f"Give the sortie {work}.")
     elif driver is not None and kind is not None and driver != kind:
         work = "run" if kind == "command" else "call" if kind == "python" else "prompt"
-        faults.add((*path, "driver"), f"The driver {quoted(driver)} does not take {work}.", "Remove one of them.")
+        problems.add((*path, "driver"), f"The driver {quoted(driver)} does not take {work}.", "Remove one of them.")
     return kind or driver or "command"
 
 

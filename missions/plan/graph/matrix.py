@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from missions.plan.faults import Faults, Path, listed, quoted
+from missions.plan.problems import Path, Problems, listed, quoted
 from missions.plan.values import Json
 
 MAX_KEY = 200  # characters of a sortie's key, and of a concurrency key; as wide as their columns
@@ -17,7 +17,7 @@ MAX_AXIS_SETS = 64  # different sets of axes that the patterns of `exclude` use
 
 
 def combinations(
-    *, matrix: Mapping[str, Any], path: Path, limit: int, faults: Faults, complete: bool = True
+    *, matrix: Mapping[str, Any], path: Path, limit: int, problems: Problems, complete: bool = True
 ) -> list[dict[str, Json]]:
     """The combinations of the axes (the last axis changes fastest) without those in `exclude`, then those in `include`.
 
@@ -29,28 +29,28 @@ def combinations(
     include, exclude = matrix.get("include", []), matrix.get("exclude", [])
     count = math.prod(len(axis) for axis in axes.values()) if axes else 0
     if count + len(include) > limit:
-        fault = f"The matrix makes {count + len(include):,} sorties; {limit:,} are allowed."
-        faults.add(path, fault, "Give it fewer values, or split the plan.")
+        message = f"The matrix makes {count + len(include):,} sorties; {limit:,} are allowed."
+        problems.add(path, message, "Give it fewer values, or split the plan.")
         return []
     product = list(itertools.product(*axes.values())) if axes else []
     if exclude:
-        product = _without_excluded(product, exclude, (*path, "exclude"), axes, faults, complete)
+        product = _without_excluded(product, exclude, (*path, "exclude"), axes, problems, complete)
     result: list[dict[str, Json]] = [dict(zip(axes, values, strict=True)) for values in product]
     names = list(axes) or list(next(filter(None, include), ()))
     name_set = set(names)
     for index, extra in enumerate(include):
-        faults.deadline.check()
+        problems.deadline.check()
         if extra is None:
             continue
         if extra.keys() != name_set:
             if not complete:
                 continue
-            fault = f"This combination has {_names(extra)}; the matrix has {_names(names)}."
-            faults.add((*path, "include", index), fault, "Give a value for every axis, and for no other name.")
+            message = f"This combination has {_names(extra)}; the matrix has {_names(names)}."
+            problems.add((*path, "include", index), message, "Give a value for every axis, and for no other name.")
         else:
             result.append({name: extra[name] for name in names})
     if not result and complete:
-        faults.add(path, "The matrix has no combinations.", "Leave at least one combination.")
+        problems.add(path, "The matrix has no combinations.", "Leave at least one combination.")
     return result
 
 
@@ -89,7 +89,7 @@ def _without_excluded(
     patterns: Sequence[Mapping[str, Json] | None],
     path: Path,
     axes: Mapping[str, Any],
-    faults: Faults,
+    problems: Problems,
     complete: bool,
 ) -> list[tuple[Json, ...]]:
     """The combinations that match no pattern.
@@ -102,13 +102,13 @@ def _without_excluded(
     tables: dict[tuple[int, ...], dict[Any, int]] = {}
     valid: list[int] = []
     for index, pattern in enumerate(patterns):
-        faults.deadline.check()
+        problems.deadline.check()
         if pattern is None:
             continue
         unknown = next((name for name in pattern if name not in position), None)
         if unknown is not None and complete:
-            fix = faults.suggestion(unknown, axes) or "Name one of its axes."
-            faults.add((*path, index, unknown), f"{quoted(unknown)} is not an axis of this matrix.", fix)
+            fix = problems.suggestion(unknown, axes) or "Name one of its axes."
+            problems.add((*path, index, unknown), f"{quoted(unknown)} is not an axis of this matrix.", fix)
             continue
         positions = tuple(sorted(position[name] for name in pattern if name in position))
         names = list(axes)
@@ -116,15 +116,15 @@ def _without_excluded(
         tables.setdefault(positions, {}).setdefault(values[0] if len(values) == 1 else values, index)
         valid.append(index)
     if len(tables) > MAX_AXIS_SETS:
-        fault = f"The patterns use {len(tables):,} different sets of axes; {MAX_AXIS_SETS} are allowed."
-        faults.add(path, fault, "Use the same axes in more of them.")
+        message = f"The patterns use {len(tables):,} different sets of axes; {MAX_AXIS_SETS} are allowed."
+        problems.add(path, message, "Use the same axes in more of them.")
         return list(combinations)
     lookups = [
         (itemgetter(*positions) if positions else lambda values: (), table) for positions, table in tables.items()
     ]
     kept, used = [], set()
     for combination in combinations:
-        faults.deadline.check()
+        problems.deadline.check()
         matches = [table[values] for pick, table in lookups if (values := pick(combination)) in table]
         if matches:
             used.add(min(matches))
@@ -132,5 +132,5 @@ def _without_excluded(
             kept.append(combination)
     for index in valid if complete else ():
         if index not in used:
-            faults.add((*path, index), "This pattern excludes nothing.", "Remove it, or use values of the matrix.")
+            problems.add((*path, index), "This pattern excludes nothing.", "Remove it, or use values of the matrix.")
     return kept

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from missions.plan.faults import Faults, Path, quoted
 from missions.plan.graph import ordering
 from missions.plan.graph.drafts import Draft
+from missions.plan.problems import Path, Problems, quoted
 
 
 class Resolver:
@@ -16,10 +16,10 @@ class Resolver:
     """
 
     def __init__(
-        self, *, drafts: Sequence[Draft], names: Collection[str], existing: Collection[str], faults: Faults
+        self, *, drafts: Sequence[Draft], names: Collection[str], existing: Collection[str], problems: Problems
     ) -> None:
         self._drafts = {draft.name: draft for draft in drafts}
-        self._names, self._existing, self._faults = names, existing, faults
+        self._names, self._existing, self._problems = names, existing, problems
         self._existing_groups: dict[str, list[str]] | None = None
 
     def resolve(self, draft: Draft) -> None:
@@ -27,13 +27,13 @@ class Resolver:
         many: set[str] = set()
         needed: list[str] = []
         for index, need in enumerate(draft.data.get("needs", ())):
-            self._faults.deadline.check()
+            self._problems.deadline.check()
             if need is None:
-                continue  # it was invalid, and its fault is already recorded
+                continue  # it was invalid, and its problem is already recorded
             path = (*draft.path, "needs", index)
             name = need.partition("[")[0]
             if name == draft.name:
-                self._faults.add(path, "It needs itself.", "Remove this need.")
+                self._problems.add(path, "It needs itself.", "Remove this need.")
             elif name in self._drafts:
                 needed.append(name)
                 other = self._drafts[name]
@@ -44,10 +44,10 @@ class Resolver:
                 elif need in other.key_set:
                     draft.groups[need] = (need,)
                 elif other.matrix_complete:
-                    fix = self._faults.suggestion(need, other.keys) or f"Name one of its sorties, or all with {name}."
-                    self._faults.add(path, f"{quoted(need)} is not in the matrix of {quoted(name)}.", fix)
+                    fix = self._problems.suggestion(need, other.keys) or f"Name one of its sorties, or all with {name}."
+                    self._problems.add(path, f"{quoted(need)} is not in the matrix of {quoted(name)}.", fix)
             elif name in self._names:
-                pass  # that sortie is invalid, and its fault is already recorded
+                pass  # that sortie is invalid, and its problem is already recorded
             elif need in self._existing:
                 draft.groups[need] = (need,)
             elif group := self._existing_group(need):
@@ -65,8 +65,8 @@ class Resolver:
             needs = first.data["needs"]
             index = next(i for i, need in enumerate(needs) if need and need.partition("[")[0] == cycle[1])
             names = (*cycle[:10], f"… ({len(cycle) - 11:,} more)", cycle[-1]) if len(cycle) > 12 else cycle
-            fault = f"The needs form a cycle: {' → '.join(names)}."
-            self._faults.add((*first.path, "needs", index), fault, "Remove one of these needs.")
+            message = f"The needs form a cycle: {' → '.join(names)}."
+            self._problems.add((*first.path, "needs", index), message, "Remove one of these needs.")
 
     def _existing_group(self, name: str) -> tuple[str, ...]:
         """The keys `name[…]` that the mission already has."""
@@ -79,11 +79,11 @@ class Resolver:
 
     def _add_unknown_need(self, draft: Draft, need: str, path: Path) -> None:
         owner = "mission" if self._existing else "plan"
-        fix = self._faults.did_you_mean(need, self._names) or self._faults.did_you_mean(need, self._existing)
+        fix = self._problems.did_you_mean(need, self._names) or self._problems.did_you_mean(need, self._existing)
         if not fix and len(self._names) + len(self._existing) <= 30:
-            fix = self._faults.suggestion(need, {*self._names, *self._existing} - {draft.name})
+            fix = self._problems.suggestion(need, {*self._names, *self._existing} - {draft.name})
         fix = fix or f"Name a sortie of the {owner}, or remove this need."
-        self._faults.add(path, f"{quoted(need)} is not a sortie of this {owner}.", fix)
+        self._problems.add(path, f"{quoted(need)} is not a sortie of this {owner}.", fix)
 
     def _check_variables(self, draft: Draft) -> None:
         """Check that no two needs set the same FLEET_NEED_… variable."""
@@ -93,5 +93,5 @@ class Resolver:
         for need in draft.groups:
             variable = "".join(c if c.isascii() and c.isalnum() else "_" for c in need.upper())
             if (other := variables.setdefault(variable, need)) != need:
-                fault = f"{quoted(other)} and {quoted(need)} would both set the variable FLEET_NEED_{variable}."
-                self._faults.add((*draft.path, "needs"), fault, "Rename one of the two.")
+                message = f"{quoted(other)} and {quoted(need)} would both set the variable FLEET_NEED_{variable}."
+                self._problems.add((*draft.path, "needs"), message, "Rename one of the two.")

@@ -1,4 +1,4 @@
-"""Turns the sorties of a plan, which satisfy the schema, into specs, and finds the faults of the whole graph."""
+"""Turns the sorties of a plan, which satisfy the schema, into specs, and finds the problems of the whole graph."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from missions.plan.faults import Faults, Path, quoted
 from missions.plan.graph import expansion, fields, matrix, ordering
 from missions.plan.graph.drafts import Draft
 from missions.plan.graph.needs import Resolver
+from missions.plan.problems import Path, Problems, quoted
 from missions.plan.specs import PlanContext, Retry, SortieSpec
 from missions.plan.values import Json
 
@@ -29,13 +29,13 @@ class Graph:
         inputs: Collection[str],
         context: PlanContext,
         limit: int,
-        faults: Faults,
+        problems: Problems,
         priority: int = 0,
         existing: Collection[str] = (),
         workspace: bool = False,
     ) -> None:
         self.workspace = workspace
-        self.defaults, self.inputs, self.context, self.faults = defaults, inputs, context, faults
+        self.defaults, self.inputs, self.context, self.problems = defaults, inputs, context, problems
         self.limit, self.priority, self.existing = limit, priority, existing
         self._inherited = {
             key: defaults[key]
@@ -51,11 +51,11 @@ class Graph:
     def specs(
         self, *, data: Mapping[str, Any], names: Collection[str], broken: set[Path], is_read: Callable[[Path], bool]
     ) -> tuple[SortieSpec, ...]:
-        """The specs of the sorties in `data`, each after those it needs; () if there are faults, which are added.
+        """The specs of the sorties in `data`, each after those it needs; () if there are problems, which are added.
 
         `names`: all names in the plan, including those of invalid sorties, which are not in `data`. `broken`: the paths
         that were removed from `data`. `is_read`: whether the value at a path is as written in the plan. Everything that
-        can be checked is checked, whatever other faults there are.
+        can be checked is checked, whatever other problems there are.
         """
         self._check_defaults(broken)
         names = dict.fromkeys(names)  # ordered, with fast lookups
@@ -64,18 +64,18 @@ class Graph:
             return ()
         for draft in drafts:
             self._make_keys(draft)
-        resolver = Resolver(drafts=drafts, names=names, existing=self.existing, faults=self.faults)
+        resolver = Resolver(drafts=drafts, names=names, existing=self.existing, problems=self.problems)
         for draft in drafts:
             resolver.resolve(draft)
         resolver.check_cycles()
         if not expansion.check_size(
-            drafts=drafts, default_env=self._default_env, context=self.context, faults=self.faults
+            drafts=drafts, default_env=self._default_env, context=self.context, problems=self.problems
         ):
             return ()
-        expansion.check_outputs(drafts=drafts, faults=self.faults)
-        expansion.check_patterns(drafts=drafts, faults=self.faults)
-        expansion.check_concurrency_keys(drafts=drafts, broken=broken, faults=self.faults)
-        if self.faults:
+        expansion.check_outputs(drafts=drafts, problems=self.problems)
+        expansion.check_patterns(drafts=drafts, problems=self.problems)
+        expansion.check_concurrency_keys(drafts=drafts, broken=broken, problems=self.problems)
+        if self.problems:
             return ()
         specs = [
             spec
@@ -84,7 +84,7 @@ class Graph:
                 draft=draft,
                 default_env=self._default_env,
                 priority=self.priority,
-                deadline=self.faults.deadline,
+                deadline=self.problems.deadline,
             )
         ]
         number = {spec.key: index for index, spec in enumerate(specs)}
@@ -95,13 +95,13 @@ class Graph:
         path = ("defaults",)
         if "agent" in self.defaults:
             fields.check_agent(
-                name=self.defaults["agent"], path=(*path, "agent"), context=self.context, faults=self.faults
+                name=self.defaults["agent"], path=(*path, "agent"), context=self.context, problems=self.problems
             )
         self._default_agent_is_broken = (*path, "agent") in broken
         self._default_durations = {
-            key: fields.duration(data=self.defaults, key=key, path=path, faults=self.faults) for key in DURATIONS
+            key: fields.duration(data=self.defaults, key=key, path=path, problems=self.problems) for key in DURATIONS
         }
-        self._default_retry = fields.retry(data=self._default_retry_data, path=(*path, "retry"), faults=self.faults)
+        self._default_retry = fields.retry(data=self._default_retry_data, path=(*path, "retry"), problems=self.problems)
         for key, allowed in fields.DEFAULTS_ALLOWED.items():
             if key in self.defaults:
                 fields.check_templates(
@@ -111,7 +111,7 @@ class Graph:
                     needs=(),
                     inputs=self.inputs,
                     axes={},
-                    faults=self.faults,
+                    problems=self.problems,
                 )
 
     def _drafts(
@@ -130,8 +130,10 @@ class Graph:
             drafts.append(self._draft(name, item, removed.get(("sorties", name), set()), is_read))
             total += len(drafts[-1].combinations)
             if total > self.limit:  # checked within the loop: a few bytes of a plan make thousands of combinations
-                fault = f"With all matrices expanded, there are {total:,} or more sorties; {self.limit:,} are allowed."
-                self.faults.add(("sorties",), fault, "Split it into several plans.")
+                message = (
+                    f"With all matrices expanded, there are {total:,} or more sorties; {self.limit:,} are allowed."
+                )
+                self.problems.add(("sorties",), message, "Split it into several plans.")
                 return None
         return drafts
 
@@ -140,38 +142,40 @@ class Graph:
     ) -> Draft:
         """Check the fields of one sortie. `removed`: its keys of which an invalid value, or part of it, was removed."""
         path = ("sorties", name)
-        faults = self.faults
+        problems = self.problems
         axes = data.get("matrix", {})
         complete = "matrix" not in removed
         combinations = (
-            matrix.combinations(matrix=axes, path=(*path, "matrix"), limit=self.limit, faults=faults, complete=complete)
+            matrix.combinations(
+                matrix=axes, path=(*path, "matrix"), limit=self.limit, problems=problems, complete=complete
+            )
             if axes
             else [{}]
         )
         merged = {**self._inherited, **data}
         if "agent" in data:
-            fields.check_agent(name=data["agent"], path=(*path, "agent"), context=self.context, faults=faults)
+            fields.check_agent(name=data["agent"], path=(*path, "agent"), context=self.context, problems=problems)
         elif "agent" not in merged and "agent" not in removed and not self._default_agent_is_broken and is_read(path):
-            faults.add(path, "It has no agent type.", f"Add agent: {fields.types(self.context)}.")
+            problems.add(path, "It has no agent type.", f"Add agent: {fields.types(self.context)}.")
         driver = fields.check_work(
             sortie=merged,
             path=path,
             removed={*removed, *(() if is_read(path) else fields.WORK)},
             context=self.context,
-            faults=faults,
+            problems=problems,
         )
-        fields.check_workspace(sortie=merged, path=path, workspace=self.workspace, faults=faults)
+        fields.check_workspace(sortie=merged, path=path, workspace=self.workspace, problems=problems)
         run_at = None
         if "run_at" in data:
-            run_at = fields.run_at(value=data["run_at"], path=(*path, "run_at"), faults=faults)
+            run_at = fields.run_at(value=data["run_at"], path=(*path, "run_at"), problems=problems)
         self._check_templates(path, data, matrix.values(matrix=axes, combinations=combinations), removed)
         durations = self._default_durations | {
-            key: fields.duration(data=data, key=key, path=path, faults=faults) for key in DURATIONS if key in data
+            key: fields.duration(data=data, key=key, path=path, problems=problems) for key in DURATIONS if key in data
         }
         retry = self._default_retry
         if "retry" in data:
             retry = fields.retry(
-                data={**self._default_retry_data, **data["retry"]}, path=(*path, "retry"), faults=faults
+                data={**self._default_retry_data, **data["retry"]}, path=(*path, "retry"), problems=problems
             )
         return Draft(
             name=name,
@@ -203,7 +207,7 @@ class Graph:
                 inputs=self.inputs,
                 axes=axes,
                 all_axes="matrix" not in removed,
-                faults=self.faults,
+                problems=self.problems,
                 shell=isinstance(value, str) and key in ("run", "verify"),
             )
 
@@ -211,18 +215,18 @@ class Graph:
         keys = [matrix.key(name=draft.name, combination=combination) for combination in draft.combinations]
         for key in keys:
             if len(key) > matrix.MAX_KEY:
-                fault = f"The key {quoted(key)} has {len(key)} characters; {matrix.MAX_KEY} are allowed."
-                self.faults.add((*draft.path, "matrix"), fault, "Use shorter values.")
+                message = f"The key {quoted(key)} has {len(key)} characters; {matrix.MAX_KEY} are allowed."
+                self.problems.add((*draft.path, "matrix"), message, "Use shorter values.")
                 break
         draft.keys, draft.key_set = tuple(keys), frozenset(keys)
         if len(draft.key_set) < len(keys):
             repeated = next(key for key, count in Counter(keys).items() if count > 1)
-            fault = f"The matrix makes {quoted(repeated)} twice."
-            self.faults.add((*draft.path, "matrix"), fault, "Remove one of the combinations.")
+            message = f"The matrix makes {quoted(repeated)} twice."
+            self.problems.add((*draft.path, "matrix"), message, "Remove one of the combinations.")
         duplicate = (
             draft.name if draft.name in self.existing else next((key for key in keys if key in self.existing), None)
         )
         if duplicate is not None:
-            self.faults.add(
+            self.problems.add(
                 draft.path, f"The mission already has a sortie {quoted(duplicate)}.", "Choose another name."
             )

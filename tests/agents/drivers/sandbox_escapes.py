@@ -122,8 +122,8 @@ seen = {}
 for way, go in ways.items():
     try:
         seen[way] = go()
-    except OSError as fault:
+    except OSError as error:
         seen[way] = ""
-        if fault.errno is None:
+        if error.errno is None:
             raise
 sys.stdout.write(json.dumps(seen))

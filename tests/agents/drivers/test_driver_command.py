@@ -30,7 +30,7 @@ def test_a_prompt_of_any_size_comes_on_standard_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "write, fault",
+    "write, message",
     [
         ("echo '{' > $FLEET_RESULT", "is not JSON"),
         ("echo NaN > $FLEET_RESULT", "the value is not a finite number"),
@@ -48,10 +48,10 @@ def test_a_prompt_of_any_size_comes_on_standard_input(tmp_path: Path) -> None:
         ("ln -s /dev/zero $FLEET_SORTIES", "cannot be read"),
     ],
 )
-def test_an_unacceptable_result_is_a_failure_and_is_explained(write: str, fault: str, tmp_path: Path) -> None:
+def test_an_unacceptable_result_is_a_failure_and_is_explained(write: str, message: str, tmp_path: Path) -> None:
     evidence = Flight("command", brief(tmp_path, shell=write)).end()
     assert (evidence.finished, evidence.ok, evidence.result, evidence.added) == (True, False, None, ())
-    assert fault in evidence.error
+    assert message in evidence.error
 
 
 def test_a_link_in_place_of_the_exchange_folder_is_not_followed(tmp_path: Path) -> None:

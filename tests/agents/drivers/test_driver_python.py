@@ -124,7 +124,7 @@ def test_a_secret_is_hidden_in_everything_that_a_callable_reports(fail: bool, tm
         (f"{HERE}:fail", {"text": "no luck"}, False, "no luck"),
     ],
 )
-def test_permanent_faults_are_distinguished_from_others(
+def test_permanent_errors_are_distinguished_from_others(
     call: str, arguments: dict[str, Any], permanent: bool, words: str, tmp_path: Path
 ) -> None:
     evidence = Flight("python", brief(tmp_path, call=call, arguments=arguments)).end()

@@ -22,8 +22,8 @@ def test_it_fails_as_often_as_its_script_says(tmp_path: Path) -> None:
 
 
 def test_it_raises_like_a_driver_with_a_bug(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="a fault"):
-        Flight("scripted", brief(tmp_path, arguments={"raise": "a fault"})).end()
+    with pytest.raises(RuntimeError, match="an error"):
+        Flight("scripted", brief(tmp_path, arguments={"raise": "an error"})).end()
 
 
 def test_it_prints_exactly_that_much_in_pieces(tmp_path: Path) -> None:

@@ -190,9 +190,9 @@ def test_a_lease_too_short_for_the_grace_period_is_refused(
     settings: Any, lease_s: float, grace_s: float, renew_s: float, refused: bool
 ) -> None:
     settings.FLEET_LEASE_S, settings.FLEET_GRACE_S, settings.FLEET_RENEW_S = lease_s, grace_s, renew_s
-    faults = checks.a_lease_outlasts_the_grace_period(None)
-    assert [fault.id for fault in faults] == (["fleet.E002"] if refused else [])
-    assert all("too short to stop work before its lease ends" in fault.msg for fault in faults)
+    problems = checks.a_lease_outlasts_the_grace_period(None)
+    assert [problem.id for problem in problems] == (["fleet.E002"] if refused else [])
+    assert all("too short to stop work before its lease ends" in problem.msg for problem in problems)
 
 
 @pytest.mark.parametrize("command", ["fleet_node", "fleet_up", "fleet_control"])

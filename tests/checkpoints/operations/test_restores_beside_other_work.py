@@ -38,8 +38,8 @@ def test_two_restores_at_once_leave_the_state_of_one_of_them(engine: Engine) -> 
             for _ in range(3):
                 operations.restore(checkpoint=checkpoint, can_execute=True)
             return "restored"
-        except errors.Conflict as fault:
-            return str(fault)
+        except errors.Conflict as error:
+            return str(error)
         finally:
             connection.close()
 

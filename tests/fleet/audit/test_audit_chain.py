@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fleet import audit
 from fleet.audit import chain, sealing, verification
 from fleet.audit.models import Entry, Seal
-from fleet.audit.verification import Fault
+from fleet.audit.verification import AuditProblem
 from tests.support import fleet
 from tests.support.sealing import seal
 from tests.support.tampering import run, tampering
@@ -38,23 +38,23 @@ def links() -> list[tuple[Seal, list[int]]]:
         ids = written(4)
         assert seal() == 4
         made.append((Seal.objects.order_by("-number")[0], ids))
-    assert faults() == []
+    assert problems() == []
     return made
 
 
-def faults(**more: object) -> list[Fault]:
-    return verification.verify(unsealed_s=0, **more).faults  # type: ignore[arg-type]
+def problems(**more: object) -> list[AuditProblem]:
+    return verification.verify(unsealed_s=0, **more).problems  # type: ignore[arg-type]
 
 
-def reported_faults() -> list[tuple[str, int, str]]:
-    return [(fault.record, fault.number, fault.problem) for fault in faults()]
+def reported_problems() -> list[tuple[str, int, str]]:
+    return [(problem.record, problem.number, problem.problem) for problem in problems()]
 
 
 def all_sealed() -> bool:
     """Seal what can be sealed now, and say whether that was everything."""
     sealing.seal()
     report = verification.verify(unsealed_s=0)
-    return not report.waiting and not report.faults
+    return not report.waiting and not report.problems
 
 
 def test_entries_are_sealed_once_and_in_order() -> None:
@@ -65,7 +65,7 @@ def test_entries_are_sealed_once_and_in_order() -> None:
     assert seal() == 5
     assert seal() == 0
     after = verification.verify(unsealed_s=0)
-    assert (after.seals, after.entries, after.waiting, after.faults) == (before.seals + 1, before.entries + 5, 0, [])
+    assert (after.seals, after.entries, after.waiting, after.problems) == (before.seals + 1, before.entries + 5, 0, [])
     last = Seal.objects.order_by("-number")[0]
     assert [leaf.id for leaf in chain.unpack_leaves(bytes(last.leaves))] == ids
     assert last.previous == before.digest
@@ -77,7 +77,7 @@ def test_many_entries_are_sealed_in_batches() -> None:
     written(7)
     assert seal(batch=3) == 7
     assert list(Seal.objects.order_by("-number").values_list("count", flat=True)[:3]) == [1, 3, 3]
-    assert faults() == []
+    assert problems() == []
 
 
 def in_a_thread(deed: Callable[[], object]) -> threading.Thread:
@@ -104,12 +104,12 @@ def test_an_entry_that_commits_late_is_sealed() -> None:
     assert drawn.wait(60)
     audit.record(kind="test.early")
     assert sealing.seal() == 0  # what the slow one may yet precede
-    assert faults() == []  # and that is no fault, however long it lasts
+    assert problems() == []  # and that is no problem, however long it lasts
     over.set()
     thread.join(60)
     assert seal() == 2
     assert list(Entry.objects.order_by("xid", "id").values_list("kind", flat=True))[-2:] == ["test.late", "test.early"]
-    assert faults() == []
+    assert problems() == []
 
 
 def test_concurrent_sealers_make_one_chain() -> None:
@@ -127,7 +127,7 @@ def test_concurrent_sealers_make_one_chain() -> None:
         thread.join(60)
     seal()
     report = verification.verify(unsealed_s=0)
-    assert report.faults == []
+    assert report.problems == []
     assert report.entries == Entry.objects.count()
 
 
@@ -135,8 +135,8 @@ def test_a_removed_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> Non
     gone = links[2][1][1]
     with tampering():
         run("DELETE FROM fleet_audit.entry WHERE id = %s", gone)
-        assert reported_faults() == [("entry", gone, "removed")]
-    assert reported_faults() == []
+        assert reported_problems() == [("entry", gone, "removed")]
+    assert reported_problems() == []
 
 
 def test_a_changed_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> None:
@@ -147,7 +147,7 @@ def test_a_changed_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> Non
     ):  # fmt: skip
         with tampering():
             run(f"UPDATE fleet_audit.entry SET {change} WHERE id = {item}")
-            assert reported_faults() == [("entry", item, "changed")], change
+            assert reported_problems() == [("entry", item, "changed")], change
 
 
 def swap(entry_number: int, other: int) -> None:
@@ -162,10 +162,10 @@ def test_swapped_entries_are_reported(links: list[tuple[Seal, list[int]]]) -> No
     (_, (first, _, third, _)), (_, (other, *_)) = links[1], links[3]
     with tampering():
         swap(first, third)
-        assert reported_faults() == [("entry", first, "reordered"), ("entry", third, "reordered")]
+        assert reported_problems() == [("entry", first, "reordered"), ("entry", third, "reordered")]
     with tampering():
         swap(first, other)
-        assert {(of, number, what) for of, number, what in reported_faults() if what == "reordered"} == {
+        assert {(of, number, what) for of, number, what in reported_problems() if what == "reordered"} == {
             ("entry", first, "reordered"),
             ("entry", other, "reordered"),
         }
@@ -180,29 +180,29 @@ def test_an_inserted_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> N
             "subject, data FROM fleet_audit.entry WHERE id = %s",
             like,
         )
-        assert reported_faults() == [("entry", 1_000_000_000, "inserted")]
+        assert reported_problems() == [("entry", 1_000_000_000, "inserted")]
 
 
 def test_a_removed_seal_is_reported_and_the_others_are_still_verified(links: list[tuple[Seal, list[int]]]) -> None:
     gone, changed = links[1][0].number, links[3][1][0]
     with tampering():
         run("DELETE FROM fleet_audit.seal WHERE number = %s", gone)
-        assert reported_faults() == [("seal", gone, "removed")]
+        assert reported_problems() == [("seal", gone, "removed")]
         run("UPDATE fleet_audit.entry SET actor = 'user:eve' WHERE id = %s", changed)
-        assert reported_faults() == [("seal", gone, "removed"), ("entry", changed, "changed")]
+        assert reported_problems() == [("seal", gone, "removed"), ("entry", changed, "changed")]
 
 
 def test_removed_first_seals_are_reported(links: list[tuple[Seal, list[int]]]) -> None:
     with tampering():
         run("DELETE FROM fleet_audit.seal WHERE number < %s", links[1][0].number)
-        assert reported_faults()[0] == ("seal", 1, "removed")
+        assert reported_problems()[0] == ("seal", 1, "removed")
 
 
 def test_entries_whose_last_seal_was_removed_are_reported(links: list[tuple[Seal, list[int]]]) -> None:
     seal, ids = links[-1]
     with tampering():
         run("DELETE FROM fleet_audit.seal WHERE number = %s", seal.number)
-        assert reported_faults() == [("entry", id, "unsealed") for id in ids]
+        assert reported_problems() == [("entry", id, "unsealed") for id in ids]
 
 
 def test_a_changed_seal_is_reported(links: list[tuple[Seal, list[int]]]) -> None:
@@ -214,7 +214,7 @@ def test_a_changed_seal_is_reported(links: list[tuple[Seal, list[int]]]) -> None
     ):  # fmt: skip
         with tampering():
             run(f"UPDATE fleet_audit.seal SET {change} WHERE number = {number}")
-            assert ("seal", number) in {(of, which) for of, which, _ in reported_faults()}, change
+            assert ("seal", number) in {(of, which) for of, which, _ in reported_problems()}, change
 
 
 def test_a_new_seal_over_changed_entries_does_not_match_the_chain(links: list[tuple[Seal, list[int]]]) -> None:
@@ -228,23 +228,23 @@ def test_a_new_seal_over_changed_entries_does_not_match_the_chain(links: list[tu
             "UPDATE fleet_audit.seal SET leaves = %s, digest = %s WHERE number = %s",
             seal.leaves, chain.digest(seal), seal.number,
         )  # fmt: skip
-        assert reported_faults() == [("seal", seal.number + 1, "changed")]
+        assert reported_problems() == [("seal", seal.number + 1, "changed")]
 
 
 def test_an_anchored_seal_must_still_exist(links: list[tuple[Seal, list[int]]]) -> None:
     seal, ids = links[-1]
     head = (seal.number, seal.digest)
-    assert faults(heads=[head]) == []
+    assert problems(heads=[head]) == []
     with tampering():  # the end cut off, which nothing in the chain can show
         run("DELETE FROM fleet_audit.seal WHERE number = %s", seal.number)
         run("DELETE FROM fleet_audit.entry WHERE id = ANY(%s)", ids)
-        assert faults() == []
-        assert [(fault.number, fault.problem) for fault in faults(heads=[head])] == [(seal.number, "removed")]
+        assert problems() == []
+        assert [(problem.number, problem.problem) for problem in problems(heads=[head])] == [(seal.number, "removed")]
         written(1)
         with connection.cursor() as cursor:
             cursor.execute("SELECT max(number) FROM fleet_audit.seal")
             assert cursor.fetchone() == (seal.number - 1,)
-    assert [fault.problem for fault in faults(heads=[(seal.number, "0" * 64)])] == ["changed"]
+    assert [problem.problem for problem in problems(heads=[(seal.number, "0" * 64)])] == ["changed"]
 
 
 def test_a_database_restored_in_another_cluster_continues_its_chain(
@@ -263,7 +263,7 @@ def test_a_database_restored_in_another_cluster_continues_its_chain(
         before = Seal.objects.filter(cluster=42).order_by("number").last()
         assert before is not None
         assert list(chain.unpack_leaves(bytes(before.leaves)))[-1].id == old[-1]
-        assert faults() == []
+        assert problems() == []
 
 
 COLUMNS = ("actor", "kind", "subject", "address", "request", "xid", "id", "at", "outcome")
@@ -280,7 +280,7 @@ def test_random_tampering_is_always_detected(
         before = state()
         for what, item, other in deeds:
             tamper(what, ids[item], ids[other], numbers[item % 5], numbers[other % 5])
-        assert bool(faults()) == (state() != before)
+        assert bool(problems()) == (state() != before)
 
 
 def state() -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:

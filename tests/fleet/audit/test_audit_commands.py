@@ -63,12 +63,12 @@ def test_verify_exits_with_0_for_an_intact_chain_and_with_1_otherwise() -> None:
     with tampered(last):
         bad = manage("fleet_audit", "verify", "--json")
         assert bad.code == 1
-        assert [(item["record"], item["number"], item["problem"]) for item in bad.json["faults"]] == [
+        assert [(item["record"], item["number"], item["problem"]) for item in bad.json["problems"]] == [
             ("entry", last, "changed")
         ]
         output = manage("fleet_audit", "verify").out
         assert f"CHANGED   Entry {last} was changed after it was written" in output
-        assert "1 fault found: only " in output
+        assert "1 problem found: only " in output
     assert manage("fleet_audit", "verify").code == 0
 
 

@@ -91,7 +91,7 @@ def test_an_external_postgres_gets_an_owner_for_the_audit_trail(private_services
     with session(private_services, as_superuser=True) as boss:
         boss.execute("ALTER DATABASE fleet OWNER TO fleet")
     run("fleet_prepare")
-    assert "FAULT audit trail   protected by its chain only" in run("fleet_doctor")
+    assert "ERROR audit trail   protected by its chain only" in run("fleet_doctor")
     assert '"protected": false' in run("fleet_audit", "verify", "--json")
     with session(private_services, as_superuser=True) as boss:
         boss.execute("CREATE ROLE keeper LOGIN PASSWORD 'x'; ALTER DATABASE fleet OWNER TO keeper")
@@ -103,7 +103,7 @@ def test_an_external_postgres_gets_an_owner_for_the_audit_trail(private_services
     with session(private_services, as_superuser=True) as boss:
         boss.execute(run("fleet_audit", "protect"))
     run("migrate", "fleet", "0006")
-    assert "FAULT migrations" in run("fleet_doctor")
+    assert "ERROR migrations" in run("fleet_doctor")
     run("fleet_prepare")  # the owner may migrate what was handed over
     assert "ok    audit trail" in run("fleet_doctor")
     with session(private_services) as fleet, pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -54,7 +54,7 @@ def test_the_audit_trail_is_verified_against_the_head_of_the_backup(installation
     assert int(number) >= 1
     installation.wipe()
     restored(made.backup)
-    assert verification.verify(heads=[(int(number), digest)]).faults == []
+    assert verification.verify(heads=[(int(number), digest)]).problems == []
     assert protection.gaps() == []
     with connection.cursor() as cursor:
         cursor.execute(

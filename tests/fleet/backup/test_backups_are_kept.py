@@ -37,7 +37,7 @@ def test_a_second_backup_shares_the_files_that_never_change(installation: Instal
     assert second.new_bytes < first.new_bytes <= full.new_bytes
     assert set(files(full.backup).values()).isdisjoint(files(second.backup).values())
     for made in (first, second, full):
-        assert backup.verify(backup=made.backup).faults == []
+        assert backup.verify(backup=made.backup).problems == []
 
 
 def test_removing_an_older_backup_does_not_damage_a_newer_one(installation: Installation) -> None:
@@ -45,7 +45,7 @@ def test_removing_an_older_backup_does_not_damage_a_newer_one(installation: Inst
     made = backup.create(folder=installation.folder, keep=2)
     assert made.removed == tuple(reversed(names[:2]))
     assert [copy.name for copy in folder.backups(installation.folder)] == [made.backup.name, names[2]]
-    assert backup.verify(backup=made.backup).faults == []
+    assert backup.verify(backup=made.backup).problems == []
 
 
 def test_only_one_backup_is_written_to_a_folder_at_a_time(installation: Installation) -> None:
@@ -152,7 +152,7 @@ def test_the_manifest_is_canonical_json(installation: Installation) -> None:
     assert document["format"] == manifest.FORMAT
     assert document["rows"]["public.missions_mission"] == 1
     (made.path / manifest.NAME).write_bytes(json.dumps(document).encode())  # the same content, other bytes
-    assert [fault.path for fault in backup.verify(backup=Backup(made.path)).faults] == [manifest.NAME]
+    assert [problem.path for problem in backup.verify(backup=Backup(made.path)).problems] == [manifest.NAME]
 
 
 def _fields(listed: manifest.Manifest) -> dict[str, object]:

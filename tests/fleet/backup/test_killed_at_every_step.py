@@ -22,7 +22,7 @@ def test_a_killed_backup_leaves_nothing_that_is_listed(installation: Installatio
     for _ in killing.at_each_step(lambda: backup.create(folder=installation.folder), folder=installation.folder):
         kills += 1
         for copy in folder.backups(installation.folder):  # only if it was killed after it was complete
-            assert backup.verify(backup=copy).faults == []
+            assert backup.verify(backup=copy).problems == []
     assert kills > 20
     made = backup.create(folder=installation.folder, keep=1)
     assert [path.name for path in installation.folder.iterdir() if path.is_dir()] == [made.backup.name]

@@ -28,7 +28,7 @@ KINDS = {
 @pytest.fixture
 def made(installation: Installation) -> Backup:
     copy = backup.create(folder=installation.folder).backup
-    assert backup.verify(backup=copy).faults == []
+    assert backup.verify(backup=copy).problems == []
     return Backup(copy.path)
 
 
@@ -46,17 +46,20 @@ def test_a_flipped_byte_is_found_in_each_kind_of_file(made: Backup) -> None:
         for path in paths:
             for at in (0, path.stat().st_size // 2, path.stat().st_size - 1):
                 flip(path, at)
-                (fault,) = backup.verify(backup=Backup(made.path)).faults
-                assert (fault.path, fault.problem) == (path.relative_to(made.path).as_posix(), "changed"), (kind, at)
+                (problem,) = backup.verify(backup=Backup(made.path)).problems
+                assert (problem.path, problem.problem) == (path.relative_to(made.path).as_posix(), "changed"), (
+                    kind,
+                    at,
+                )
                 flip(path, at)
-    assert backup.verify(backup=Backup(made.path)).faults == []
+    assert backup.verify(backup=Backup(made.path)).problems == []
 
 
 def test_missing_and_shortened_files_are_named(made: Backup) -> None:
     (artifact,) = made.path.glob("artifacts/??/*")
     (made.path / "database.dump").write_bytes((made.path / "database.dump").read_bytes()[:-1])
     artifact.unlink()
-    found = {fault.path: fault.problem for fault in backup.verify(backup=made).faults}
+    found = {problem.path: problem.problem for problem in backup.verify(backup=made).problems}
     assert found == {"database.dump": "changed", artifact.relative_to(made.path).as_posix(): "missing"}
 
 
@@ -82,5 +85,5 @@ def test_a_repository_without_an_object_that_was_lost_before_the_backup_is_named
     tip = installation.branch().tip
     (mirror / "objects" / tip[:2] / tip[2:]).unlink()
     broken = backup.create(folder=installation.folder, full=True).backup
-    (fault,) = backup.verify(backup=broken).faults
-    assert (fault.path, fault.problem) == (f"repositories/{mirror.name}", "unreadable")
+    (problem,) = backup.verify(backup=broken).problems
+    assert (problem.path, problem.problem) == (f"repositories/{mirror.name}", "unreadable")

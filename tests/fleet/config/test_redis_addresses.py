@@ -61,7 +61,7 @@ def test_a_socket_of_this_host_has_a_path_instead_of_a_host() -> None:
 
 
 @pytest.mark.parametrize(
-    "url, fault",
+    "url, message",
     [
         ("amqp://:hush@cache", "must begin with redis://"),
         ("redis://:hush@cache:port", "its host and port cannot be read"),
@@ -76,8 +76,8 @@ def test_a_socket_of_this_host_has_a_path_instead_of_a_host() -> None:
         ("redis+sentinel://:hush@a,b", "must name the master"),
     ],
 )
-def test_a_faulty_address_is_refused_without_its_password(url: str, fault: str) -> None:
-    with pytest.raises(InvalidAddress, match=fault) as refusal:
+def test_a_faulty_address_is_refused_without_its_password(url: str, message: str) -> None:
+    with pytest.raises(InvalidAddress, match=message) as refusal:
         redis_address.parse(url)
     assert "hush" not in str(refusal.value)
     assert "tail" not in str(refusal.value)

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.django_db
 
 def refused(*arguments: str) -> tuple[int, str]:
     """The exit code, and what is said."""
-    with pytest.raises(CommandError) as fault:
+    with pytest.raises(CommandError) as error:
         call_command(*arguments)
-    return fault.value.returncode, str(fault.value)
+    return error.value.returncode, str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return made
 
 
-def failing(*faults: Exception) -> Callable[[], str]:
+def failing(*failures: Exception) -> Callable[[], str]:
     """A query that raises these errors, one at each call, and then answers."""
-    remaining = list(faults)
+    remaining = list(failures)
 
     def query() -> str:
         if remaining:
@@ -33,7 +33,7 @@ def failing(*faults: Exception) -> Callable[[], str]:
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "error",
     [
         psycopg.OperationalError("the connection is lost"),
         psycopg.InterfaceError("the connection is closed"),
@@ -43,19 +43,19 @@ def failing(*faults: Exception) -> Callable[[], str]:
         db.OperationalError("the connection is lost"),
         db.InterfaceError("the connection is closed"),
     ],
-    ids=lambda fault: f"{type(fault).__module__}.{type(fault).__name__}",
+    ids=lambda error: f"{type(error).__module__}.{type(error).__name__}",
 )
-def test_a_query_is_retried_after_a_transient_error(fault: Exception, pauses: list[float]) -> None:
+def test_a_query_is_retried_after_a_transient_error(error: Exception, pauses: list[float]) -> None:
     failures: list[tuple[Exception, int]] = []
-    assert retries.retry(failing(fault, fault), on_failure=lambda *each: failures.append(each)) == "answer"
-    assert failures == [(fault, 1), (fault, 2)]
+    assert retries.retry(failing(error, error), on_failure=lambda *each: failures.append(each)) == "answer"
+    assert failures == [(error, 1), (error, 2)]
     assert len(pauses) == 2
 
 
-@pytest.mark.parametrize("fault", [psycopg.errors.UniqueViolation(), db.ProgrammingError(), ValueError()])
-def test_any_other_error_is_raised_at_once(fault: Exception, pauses: list[float]) -> None:
-    with pytest.raises(type(fault)):
-        retries.retry(failing(fault), on_failure=lambda *_: None)
+@pytest.mark.parametrize("error", [psycopg.errors.UniqueViolation(), db.ProgrammingError(), ValueError()])
+def test_any_other_error_is_raised_at_once(error: Exception, pauses: list[float]) -> None:
+    with pytest.raises(type(error)):
+        retries.retry(failing(error), on_failure=lambda *_: None)
     assert not pauses
 
 

@@ -136,7 +136,7 @@ def test_the_engine_pins_its_plans_in_each_transaction(pooled: Pooled) -> None:
         "    print(connection.execute(ask).fetchone()[0])\n"
         "    try:\n"
         "        with hot_path.transaction(connection): connection.execute('SELECT 1/0')\n"
-        "    except Exception as fault: print(type(fault).__name__, connection.info.transaction_status.name)\n"
+        "    except Exception as error: print(type(error).__name__, connection.info.transaction_status.name)\n"
     )
     assert run(pooled, script).split() == ["off", "off", "on", "DivisionByZero", "IDLE"]
 
@@ -213,7 +213,7 @@ def test_a_halted_postgres_behind_the_pooler_is_noticed(pooled: Pooled) -> None:
         "with connection.cursor() as cursor:\n"
         "    cursor.execute('SELECT 1'); print('connected', flush=True); input()\n"
         "    try: cursor.execute('SELECT 2')\n"
-        "    except Exception as fault: print(str(fault).split(',')[0], flush=True)\n"
+        "    except Exception as error: print(str(error).split(',')[0], flush=True)\n"
     )
     env = {**pooled.home.env, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_POSTGRES_TIMEOUT_S": "1"}
     client = subprocess.Popen(

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("services")
 
 STATUS = {"running", "kind", "provider", "pid", "ready", "stopping", "uptime_s", "services", "events"}
 SERVICE = {
-    "name", "state", "healthy", "pid", "uptime_s", "response_ms", "memory_bytes", "restarts", "fault", "log",
+    "name", "state", "healthy", "pid", "uptime_s", "response_ms", "memory_bytes", "restarts", "error", "log",
 }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def test_one_url_without_the_other_is_refused(servers: dict[str, str], variable:
 
 
 @pytest.mark.parametrize(
-    "database, broker, fault",
+    "database, broker, message",
     [
         ("postgresql://u:hush@host:port/db", "redis://h", "DATABASE_URL cannot be read as a URL"),
         ("postgresql://u:hush/word@host/db", "redis://h", "DATABASE_URL cannot be read as a URL"),
@@ -79,11 +79,11 @@ def test_one_url_without_the_other_is_refused(servers: dict[str, str], variable:
     ],
 )
 def test_an_invalid_url_is_refused_without_revealing_its_password(
-    tmp_path: Path, database: str, broker: str, fault: str
+    tmp_path: Path, database: str, broker: str, message: str
 ) -> None:
     home = Home(tmp_path)
     urls = Environment({"DATABASE_URL": database, "REDIS_URL": broker})
-    with pytest.raises(ImproperlyConfigured, match=fault) as refusal:
+    with pytest.raises(ImproperlyConfigured, match=message) as refusal:
         datastores.resolve(urls, home, credentials.ensure(home))
     assert "hush" not in str(refusal.value)
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
@@ -108,13 +108,13 @@ def test_a_url_without_a_required_password_is_refused(servers: dict[str, str], w
 
 
 @pytest.mark.parametrize(
-    "which, fault", [("DATABASE_URL", "refuses DATABASE_URL"), ("REDIS_URL", "refuses the password in")]
+    "which, message", [("DATABASE_URL", "refuses DATABASE_URL"), ("REDIS_URL", "refuses the password in")]
 )
-def test_a_wrong_password_is_refused_and_not_printed(servers: dict[str, str], which: str, fault: str) -> None:
+def test_a_wrong_password_is_refused_and_not_printed(servers: dict[str, str], which: str, message: str) -> None:
     urls = {**servers, which: re.sub(r":[^:@/]*@", ":a-wrong-one@", servers[which])}
     code, text, _ = attempt(("fleet_services", "up", "--detach"), urls["DATABASE_URL"], urls["REDIS_URL"])
     assert code == 1
-    assert fault in text
+    assert message in text
     assert "a-wrong-one" not in text
 
 

@@ -142,7 +142,7 @@ def test_a_missing_engine_is_named_and_the_embedded_services_are_offered(tmp_pat
 def test_an_engine_that_does_not_answer_is_reported_in_its_own_words(
     checkout: Checkout, engine: ScriptedEngine, name: EngineName
 ) -> None:
-    engine.write("fault", "Cannot connect to the daemon")
+    engine.write("error", "Cannot connect to the daemon")
     done = checkout.manage("fleet_services", "up", "--detach", check=False, timeout=90)
     assert done.returncode != 0
     assert f"{name} does not answer: Cannot connect to the daemon" in done.stderr
@@ -169,7 +169,7 @@ def test_on_macos_podmans_machine_is_created_and_started(
     scripted = ScriptedEngine(tmp_path / "engine", "podman")
     for variable, value in scripted.environment.items():
         monkeypatch.setenv(variable, value)
-    scripted.write("fault", "Cannot connect to Podman. Is the machine running?")
+    scripted.write("error", "Cannot connect to Podman. Is the machine running?")
     if machine:
         scripted.write("machine", machine)
     messages: list[str] = []
@@ -185,7 +185,7 @@ def test_on_linux_no_machine_is_started(tmp_path: Path, monkeypatch: pytest.Monk
     scripted = ScriptedEngine(tmp_path / "engine", "podman")
     for variable, value in scripted.environment.items():
         monkeypatch.setenv(variable, value)
-    scripted.write("fault", "cannot set up namespace")
+    scripted.write("error", "cannot set up namespace")
     scripted.write("machine", "stopped")
     with pytest.raises(errors.Unavailable, match="cannot set up namespace"):
         Engine("podman", platform="linux").ensure_running(lambda line: None)

@@ -140,7 +140,7 @@ def test_a_killed_service_is_restarted_up_to_a_limit_and_then_on_request(tmp_pat
         await trial.until(lambda: trial.service("base")["state"] == "failed")
         gone = trial.service("base")
         assert (gone["pid"], gone["healthy"], gone["restarts"]) == (None, False, 2)
-        assert gone["fault"] == "it was killed by SIGKILL"
+        assert gone["error"] == "it was killed by SIGKILL"
         assert [entry["kind"] for entry in trial.supervisor.status()["events"]] == trial.kinds()
         await trial.supervisor._handle_request({"do": "restart", "name": "base"})
         assert trial.service("base")["healthy"]
@@ -245,14 +245,14 @@ def test_a_stopping_service_is_not_healthy(tmp_path: Path) -> None:
     assert seen == {"stopping"}
 
 
-@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyError("port")])
-def test_an_unexpected_error_at_a_start_does_not_end_the_runner(tmp_path: Path, fault: Exception) -> None:
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("port")])
+def test_an_unexpected_error_at_a_start_does_not_end_the_runner(tmp_path: Path, error: Exception) -> None:
     def surprise() -> Command:
-        raise fault
+        raise error
 
     trial = Trial(tmp_path, kept("base"), kept("odd", command=surprise))
     assert trial.run(nothing) == 1
-    assert f"odd: failed: {type(fault).__name__}: {fault}" in trial.output
+    assert f"odd: failed: {type(error).__name__}: {error}" in trial.output
     assert trial.output[-1] == "base: stopping"
 
 

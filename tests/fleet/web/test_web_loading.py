@@ -33,9 +33,9 @@ def test_the_first_request_of_a_process_imports_nothing() -> None:
     assert ended.stdout.strip() == "[] 1 []", ended.stderr
 
 
-@pytest.mark.parametrize("fault", ["import not_there", "import sys; sys.exit(3)"])
-def test_the_site_starts_even_if_the_operators_callables_do_not_load(fault: str, tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text(f"{fault}\n")
+@pytest.mark.parametrize("statement", ["import not_there", "import sys; sys.exit(3)"])
+def test_the_site_starts_even_if_the_operators_callables_do_not_load(statement: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(f"{statement}\n")
     ended = loaded(FLEET_CALLABLES="broken", PYTHONPATH=str(tmp_path))
     assert "The callables of broken cannot be loaded" in ended.stderr
     assert ended.stdout, "it has started"

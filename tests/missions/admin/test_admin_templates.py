@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 ADD = "/admin/missions/template/add/"
 
 
-def test_a_valid_plan_is_saved_and_an_invalid_one_is_refused_with_its_faults() -> None:
+def test_a_valid_plan_is_saved_and_an_invalid_one_is_refused_with_its_problems() -> None:
     boss = web.superuser()
     bad = boss.post(
         ADD, {"name": "bad", "text": "mission: x\nsorties:\n  a: {agent: nobody, run: ls}\n", "enabled": "on"}

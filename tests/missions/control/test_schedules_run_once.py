@@ -32,14 +32,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def in_threads(*works: Callable[[], object]) -> None:
     """Run these in threads that begin together, each with a connection of its own."""
-    barrier, faults = threading.Barrier(len(works)), []
+    barrier, failures = threading.Barrier(len(works)), []
 
     def run(work: Callable[[], object]) -> None:
         try:
             barrier.wait(20)
             work()
-        except BaseException as fault:
-            faults.append(fault)
+        except BaseException as error:
+            failures.append(error)
         finally:
             connection.close()
 
@@ -48,7 +48,7 @@ def in_threads(*works: Callable[[], object]) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert not faults
+    assert not failures
 
 
 def assert_each_tick_has_one_mission() -> None:

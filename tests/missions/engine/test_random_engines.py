@@ -102,7 +102,7 @@ def order(chance: random.Random, missions: list[Any]) -> None:
 def repeated(do: Callable[[], object]) -> Iterator[None]:
     """Do it again and again in a thread, as a process that survives what fails in one round."""
     over = threading.Event()
-    faults: list[Exception] = []
+    failures: list[Exception] = []
 
     def run() -> None:
         while not over.wait(0.01):
@@ -110,8 +110,8 @@ def repeated(do: Callable[[], object]) -> Iterator[None]:
                 do()
             except OperationalError:  # two loops met
                 connection.close()
-            except Exception as fault:
-                faults.append(fault)
+            except Exception as error:
+                failures.append(error)
                 return
         connection.close()
 
@@ -122,4 +122,4 @@ def repeated(do: Callable[[], object]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-    assert not faults, faults
+    assert not failures, failures

@@ -255,8 +255,8 @@ def test_a_home_without_permission_exits_with_4_and_the_reason(tmp_path: Path) -
         done = alone(tmp_path, "fleet_mission", "list", FLEET_HOME=str(forbidden))
         assert done.returncode == 4, done.stderr
         assert done.stderr.startswith(f"You are not allowed to use {forbidden} (")
-    except OSError as fault:
-        pytest.skip(f"/sys is something else here: {fault}")
+    except OSError as error:
+        pytest.skip(f"/sys is something else here: {error}")
 
 
 @pytest.mark.parametrize("name", ["file", "file/home", "n" * 300])
@@ -298,7 +298,7 @@ def test_processes_of_a_killed_supervisor_are_reported_until_they_are_stopped(tm
     assert alone(tmp_path, "fleet_services", "status").stdout.startswith("Nothing is running here.")
 
 
-def test_the_doctor_puts_a_full_stop_between_a_fault_and_its_remedy(tmp_path: Path) -> None:
+def test_the_doctor_puts_a_full_stop_between_a_problem_and_its_remedy(tmp_path: Path) -> None:
     private = tmp_path / "a home" / "private"
     private.mkdir(parents=True, mode=0o755)
     done = alone(tmp_path, "fleet_doctor")
@@ -310,7 +310,7 @@ def test_the_doctor_names_missing_services(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr == ""
     for name in ("postgres", "redis"):
-        assert any(line.startswith(f"FAULT {name}") and "fleet_up" in line for line in done.stdout.splitlines())
+        assert any(line.startswith(f"ERROR {name}") and "fleet_up" in line for line in done.stdout.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,12 @@ def test_a_valid_plan_is_reported_as_valid(good: str) -> None:
         "valid": True,
         "name": "Good",
         "sorties": 1,
-        "faults": [],
+        "errors": [],
         "warnings": [],
     }
 
 
-def test_every_fault_of_a_plan_is_reported_as_text_and_as_json(tmp_path: Path) -> None:
+def test_every_problem_of_a_plan_is_reported_as_text_and_as_json(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("mission: M\nsorties:\n  a: {agent: nobody, run: x}\n  b: {agent: backend, run: x, needs: [c]}\n")
     result = mission("validate", str(path))
@@ -42,8 +42,8 @@ def test_every_fault_of_a_plan_is_reported_as_text_and_as_json(tmp_path: Path) -
     found = mission("validate", str(path), "--json")
     assert found.code == 2
     assert found.json["valid"] is False
-    assert [fault["line"] for fault in found.json["faults"]] == [3, 4]
-    assert set(found.json["faults"][0]) == {"line", "column", "where", "fault", "fix"}
+    assert [problem["line"] for problem in found.json["errors"]] == [3, 4]
+    assert set(found.json["errors"][0]) == {"line", "column", "where", "message", "fix"}
     for action in ("run", "create"):
         assert mission(action, str(path)).code == 2
     assert not Mission.objects.exists()

@@ -36,6 +36,6 @@ def test_an_empty_objective_is_refused_over_http(task: str) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["''", "' '", '"\\n"'])
-def test_an_empty_prompt_is_a_fault_of_a_plan(prompt: str) -> None:
-    (fault,) = plans.faults(plans.whole(f"a: {{agent: backend, prompt: {prompt}}}"))
-    assert (fault.line, fault.where) == (3, "sorties.a.prompt")
+def test_an_empty_prompt_is_a_problem_of_a_plan(prompt: str) -> None:
+    (error,) = plans.problems(plans.whole(f"a: {{agent: backend, prompt: {prompt}}}"))
+    assert (error.line, error.where) == (3, "sorties.a.prompt")

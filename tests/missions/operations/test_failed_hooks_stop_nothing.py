@@ -15,12 +15,12 @@ from fleet import errors, ids
 from missions.operations.hooks import Hooks
 
 
-def records(fault: Exception, caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """What a hook that raises `fault` leaves in the log. The hook after it must run."""
+def records(error: Exception, caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What a hook that raises `error` leaves in the log. The hook after it must run."""
     hooks, seen = Hooks("cancel"), []
 
     def fail(missions: Sequence[UUID]) -> None:
-        raise fault
+        raise error
 
     hooks.register(fail)
     hooks.register(seen.append)
@@ -32,7 +32,7 @@ def records(fault: Exception, caplog: pytest.LogCaptureFixture) -> list[logging.
 
 
 @pytest.mark.parametrize(
-    ("fault", "text"),
+    ("error", "text"),
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "before cancel: [Errno 28] No space left on device"),
         (errors.Unavailable("The disk is full."), "before cancel: The disk is full."),
@@ -42,8 +42,8 @@ def records(fault: Exception, caplog: pytest.LogCaptureFixture) -> list[logging.
         ),
     ],
 )
-def test_an_expected_failure_is_one_line(fault: Exception, text: str, caplog: pytest.LogCaptureFixture) -> None:
-    (record,) = records(fault, caplog)
+def test_an_expected_failure_is_one_line(error: Exception, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    (record,) = records(error, caplog)
     assert (record.getMessage(), record.exc_info) == (text, None)
 
 

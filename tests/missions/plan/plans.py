@@ -35,10 +35,10 @@ def whole(text: str) -> str:
     return "mission: M\nsorties:\n" + "".join(f"  {line}\n" for line in text.strip().splitlines())
 
 
-def faults(text: str | bytes) -> tuple[plan.Fault, ...]:
-    """The faults of a plan; none for a valid one."""
+def problems(text: str | bytes) -> tuple[plan.PlanProblem, ...]:
+    """The problems of a plan; none for a valid one."""
     try:
         load(text)
     except plan.PlanError as error:
-        return error.faults
+        return error.problems
     return ()

@@ -75,7 +75,7 @@ def test_an_invalid_addition_is_refused(items: list[Any], words: list[str]) -> N
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_all_faults_of_a_list_are_reported_together() -> None:
+def test_all_problems_of_a_list_are_reported_together() -> None:
     fine = {"agent": "testing", "run": "x"}
     with pytest.raises(plan.PlanError) as caught:
         add(
@@ -87,14 +87,14 @@ def test_all_faults_of_a_list_are_reported_together() -> None:
             "text",
             fine,
         )
-    faults = [fault.fault for fault in caught.value.faults]
+    problems = [problem.message for problem in caught.value.problems]
     for words in (
         '"inventory" is already in the mission', '"soon" is not a duration', '"nobody" is not a sortie of this mission',
         '"scan[part=1]" is given twice', 'no agent type "testng"', "It has nothing to do", '"gone" is not a sortie',
         'The key "color" is not known', 'Item 6 is the string "text"', "Item 7 has no name",
     ):  # fmt: skip
-        assert len([item for item in faults if words in item]) == 1, (words, faults)
-    assert len(faults) == 10
+        assert len([item for item in problems if words in item]) == 1, (words, problems)
+    assert len(problems) == 10
 
 
 @pytest.mark.parametrize("items", [{"a": {"agent": "testing"}}, "text", 3, None, True, {"name": "a"}])
@@ -129,14 +129,14 @@ def test_added_sorties_may_use_the_inputs_of_the_mission() -> None:
     assert spec.run == ("x", "{{ inputs.top }}")
 
 
-def test_before_cannot_name_a_started_sortie_and_the_fault_is_reported_with_the_others() -> None:
+def test_before_cannot_name_a_started_sortie_and_the_problem_is_reported_with_the_others() -> None:
     items = (
         {"name": "n1", "agent": "testing", "run": "x", "before": ["inventory", "zz"]},
         {"name": "n2", "agent": "testing", "run": "x", "rnu": 1, "needs": ["qq"]},
     )
     with pytest.raises(plan.PlanError) as caught:
         add(*items, started={"inventory"})
-    values = {fault.fault: fault.fix for fault in caught.value.faults}
+    values = {problem.message: problem.fix for problem in caught.value.problems}
     assert set(values) == {
         '"inventory" has already started, or no longer waits for another sortie.',
         '"zz" is not a sortie of this mission.',

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import missions.plan
 from missions import plan
-from tests.missions.plan.plans import CONTEXT, faults, load
+from tests.missions.plan.plans import CONTEXT, load, problems
 
 SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
 VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
@@ -81,16 +81,16 @@ def test_the_original_plan_is_valid_for_both() -> None:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nearly_plans())
 def test_the_validator_refuses_what_the_schema_refuses_with_line_and_fix(data: dict[str, Any]) -> None:
-    result = faults(json.dumps(data, indent=1))
+    result = problems(json.dumps(data, indent=1))
     assert result or VALIDATOR.is_valid(data)
-    assert all(fault.line for fault in result)
-    assert all(fault.fix not in ("", "See docs/plan.md.") for fault in result), [str(fault) for fault in result]
+    assert all(problem.line for problem in result)
+    assert all(problem.fix not in ("", "See docs/plan.md.") for problem in result), [str(problem) for problem in result]
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nearly_plans())
-def test_text_and_data_have_the_same_faults(data: dict[str, Any]) -> None:
-    refused = bool(faults(json.dumps(data)))
+def test_text_and_data_have_the_same_problems(data: dict[str, Any]) -> None:
+    refused = bool(problems(json.dumps(data)))
     try:
         plan.from_data(data=data, context=CONTEXT)
     except plan.PlanError:
@@ -99,6 +99,6 @@ def test_text_and_data_have_the_same_faults(data: dict[str, Any]) -> None:
         assert not refused
 
 
-def test_a_wrong_template_in_the_defaults_is_a_fault_even_with_a_matrix() -> None:
+def test_a_wrong_template_in_the_defaults_is_a_problem_even_with_a_matrix() -> None:
     text = 'mission: M\ndefaults: {env: {A: "{{"}}\nsorties:\n  b: {agent: testing, run: x, matrix: {v: [1, 2]}}\n'
-    assert [fault.fault for fault in faults(text)] == ['"{{" is not closed by "}}".']
+    assert [problem.message for problem in problems(text)] == ['"{{" is not closed by "}}".']

@@ -1,4 +1,4 @@
-"""All faults of a plan are reported at once: none hides another, none is repeated, none causes a second one."""
+"""All problems of a plan are reported at once: none hides another, none is repeated, none causes a second one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 
 import missions.plan
 from missions import plan
-from tests.missions.plan.plans import CONTEXT, faults, whole
+from tests.missions.plan.plans import CONTEXT, problems, whole
 
 SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
 
 
-def fault_texts(text: str) -> list[tuple[str, str]]:
-    return [(item.where, item.fault) for item in faults(text)]
+def problem_texts(text: str) -> list[tuple[str, str]]:
+    return [(item.where, item.message) for item in problems(text)]
 
 
 def test_a_broken_item_of_a_list_does_not_hide_the_others() -> None:
-    found = fault_texts(whole('a: {agent: testing, run: x, outputs: [../a, /b, "", ../a]}'))
+    found = problem_texts(whole('a: {agent: testing, run: x, outputs: [../a, /b, "", ../a]}'))
     assert sorted(found) == [
         ("sorties.a.outputs", '"../a" is given twice.'),
         ("sorties.a.outputs", "It is empty."),
@@ -31,8 +31,8 @@ def test_a_broken_item_of_a_list_does_not_hide_the_others() -> None:
 
 def test_a_duplicate_need_hides_no_unknown_need_cycle_or_template() -> None:
     found = [
-        fault
-        for _, fault in fault_texts(
+        problem
+        for _, problem in problem_texts(
             whole(
                 "c: {agent: testing, run: ['{{ needs.e.result }}'], needs: [d, d, zz]}\n"
                 "d: {agent: testing, run: x, needs: [c]}\ne: {agent: testing, run: x}"
@@ -59,13 +59,13 @@ def test_a_duplicate_need_hides_no_unknown_need_cycle_or_template() -> None:
         "driver: nosuch",
     ],
 )
-def test_another_fault_does_not_hide_two_limits_of_one_key(other: str) -> None:
+def test_another_problem_does_not_hide_two_limits_of_one_key(other: str) -> None:
     agent = "" if "agent" in other else "agent: testing, "
     text = whole(
         "a: {agent: testing, run: x, concurrency: {key: k, limit: 2}}\n"
         f"b: {{{agent}run: x, concurrency: {{key: k, limit: 3}}, {other}}}"
     )
-    found = [fault for _, fault in fault_texts(text)]
+    found = [problem for _, problem in problem_texts(text)]
     assert 'The key "k" has the limit 3 here and 2 in a.' in found
     assert len(found) == 2
 
@@ -74,32 +74,35 @@ def test_another_fault_does_not_hide_two_limits_of_one_key(other: str) -> None:
     "other",
     ["cwd: '{{ needs.a }}'", "timeout: soon", "agent: nobody", "matrix: {u: ['a b', $x], v: [3.10]}", "outputs: [/a]"],
 )
-def test_another_fault_does_not_hide_values_that_the_shell_would_expand(other: str) -> None:
+def test_another_problem_does_not_hide_values_that_the_shell_would_expand(other: str) -> None:
     agent = "" if "agent" in other else "agent: testing, "
     values = "" if "matrix" in other else "matrix: {u: ['a b', $x]}, "
-    found = [fault for _, fault in fault_texts(whole(f'a: {{{agent}run: "echo {{{{ matrix.u }}}}", {values}{other}}}'))]
+    found = [
+        problem for _, problem in problem_texts(whole(f'a: {{{agent}run: "echo {{{{ matrix.u }}}}", {values}{other}}}'))
+    ]
     for value in ("a b", "$x"):
         assert f'The value "{value}" of matrix.u has characters that the shell interprets.' in found
     assert len(found) == 3
 
 
-def test_a_wrong_default_hides_no_fault_of_the_sorties() -> None:
+def test_a_wrong_default_hides_no_problem_of_the_sorties() -> None:
     text = (
         'mission: M\ndefaults: {env: {A: "{{"}}\nsorties:\n'
         '  a: {agent: testing, run: "{{ matrix.u }}", matrix: {u: [a b]}, outputs: ["/{{ matrix.u }}"]}\n'
     )
-    assert [fault.split()[0] for _, fault in fault_texts(text)] == ['"{{"', "The", "The"]
+    assert [problem.split()[0] for _, problem in problem_texts(text)] == ['"{{"', "The", "The"]
 
 
 def test_a_wrong_agent_or_driver_does_not_hide_a_wrong_callable() -> None:
     for wrong in ("agent: 5", "agent: testing, driver: 5"):
-        assert len(found := fault_texts(whole(f"a: {{{wrong}, call: 'no:such'}}"))) == 2
+        assert len(found := problem_texts(whole(f"a: {{{wrong}, call: 'no:such'}}"))) == 2
         assert ("sorties.a.call", 'There is no registered callable "no:such".') in found
 
 
 def test_both_kinds_of_work_in_one_sortie_are_checked() -> None:
     found = [
-        fault for _, fault in fault_texts(whole("a: {agent: testing, run: 'echo {{ inputs.a }}', call: 'no:such'}"))
+        problem
+        for _, problem in problem_texts(whole("a: {agent: testing, run: 'echo {{ inputs.a }}', call: 'no:such'}"))
     ]
     assert len(found) == 3
 
@@ -107,19 +110,19 @@ def test_both_kinds_of_work_in_one_sortie_are_checked() -> None:
 def test_an_unknown_agent_type_in_the_defaults_is_reported_once() -> None:
     for sorties in ("a: {agent: testing, run: x}", "a: {run: x}\n  b: {run: y}"):
         text = f"mission: M\ndefaults: {{agent: nobody}}\nsorties:\n  {sorties}\n"
-        assert fault_texts(text) == [("defaults.agent", 'There is no agent type "nobody".')]
+        assert problem_texts(text) == [("defaults.agent", 'There is no agent type "nobody".')]
 
 
 @pytest.mark.parametrize("program", ['[""]', '["", a]', '[" "]'])
 @pytest.mark.parametrize("key", ["run", "verify"])
 def test_a_command_without_a_program_is_refused(key: str, program: str) -> None:
     work = "" if key == "run" else "run: x, "
-    (found,) = faults(whole(f"a: {{agent: testing, {work}{key}: {program}}}"))
-    assert (found.where, found.fault, found.fix) == (f"sorties.a.{key}", "It is empty.", "Name the program to start.")
+    (found,) = problems(whole(f"a: {{agent: testing, {work}{key}: {program}}}"))
+    assert (found.where, found.message, found.fix) == (f"sorties.a.{key}", "It is empty.", "Name the program to start.")
 
 
 def test_an_empty_argument_is_valid() -> None:
-    assert not faults(whole('a: {agent: testing, run: [echo, ""]}'))
+    assert not problems(whole('a: {agent: testing, run: [echo, ""]}'))
 
 
 @pytest.mark.parametrize(
@@ -145,13 +148,13 @@ def test_an_empty_argument_is_valid() -> None:
         ('{agent: testing, run: x, run_at: "0001-01-01T00:00:00+01:00"}', "sorties.c.run_at"),
     ],
 )
-def test_a_fault_is_reported_once_with_its_place(sortie: str, where: str) -> None:
-    assert [place for place, _ in fault_texts(whole(f"c: {sortie}"))] == [where]
+def test_a_problem_is_reported_once_with_its_place(sortie: str, where: str) -> None:
+    assert [place for place, _ in problem_texts(whole(f"c: {sortie}"))] == [where]
 
 
-def test_a_fault_behind_an_anchor_is_reported_once() -> None:
+def test_a_problem_behind_an_anchor_is_reported_once() -> None:
     lines = ["a: &a {agent: testing, run: x, timeout: &t .inf}", "b: *a", "c: {agent: testing, run: x, silence: *t}"]
-    assert fault_texts(whole("\n".join(lines))) == [
+    assert problem_texts(whole("\n".join(lines))) == [
         ("sorties.a.timeout", '".inf" is not a number that JSON can represent.')
     ]
 
@@ -160,20 +163,20 @@ def test_a_value_that_is_not_json_is_reported_once() -> None:
     data = {"mission": "M", "sorties": {"a": {"agent": "testing", "run": "x", "timeout": float("inf")}}}
     with pytest.raises(plan.PlanError) as caught:
         plan.from_data(data=data, context=CONTEXT)
-    assert [fault.where for fault in caught.value.faults] == ["sorties.a.timeout"]
+    assert [problem.where for problem in caught.value.problems] == ["sorties.a.timeout"]
 
 
-def test_an_input_with_an_unknown_type_has_only_that_fault() -> None:
+def test_an_input_with_an_unknown_type_has_only_that_problem() -> None:
     text = "mission: M\ninputs: {n: {type: int, default: 3, enum: [3, 4]}}\nsorties:\n  a: {agent: testing, run: x}\n"
-    assert [where for where, _ in fault_texts(text)] == ["inputs.n.type"]
+    assert [where for where, _ in problem_texts(text)] == ["inputs.n.type"]
 
 
-def test_a_wrong_value_of_a_matrix_has_only_that_fault() -> None:
+def test_a_wrong_value_of_a_matrix_has_only_that_problem() -> None:
     text = whole(
         'a: {agent: testing, run: "echo {{ matrix.v }} {{ matrix.w }}", matrix: {v: [3.10], w: [], include: [{v: 1, w: []}]}}\n'
         "b: {agent: testing, run: x, needs: ['a[v=3.1]']}"
     )
-    assert [where for where, _ in fault_texts(text)] == [
+    assert [where for where, _ in problem_texts(text)] == [
         "sorties.a.matrix.v",
         "sorties.a.matrix.w",
         "sorties.a.matrix.include.w",
@@ -189,8 +192,8 @@ def test_a_wrong_value_of_a_matrix_has_only_that_fault() -> None:
         (f"mission: M\nobjective: {'x' * 20_001}\nsorties: {{a: {{agent: testing, run: x}}}}\n", "20000 characters"),
     ],
 )
-def test_the_fix_fits_the_place_of_the_fault(text: str, fix: str) -> None:
-    (found,) = faults(text)
+def test_the_fix_fits_the_place_of_the_problem(text: str, fix: str) -> None:
+    (found,) = problems(text)
     assert fix in found.fix
 
 
@@ -208,8 +211,8 @@ def test_every_limit_of_the_schema_has_its_own_fix() -> None:
     assert not without
 
 
-def test_thousands_of_broken_sorties_give_a_bounded_list_of_faults() -> None:
+def test_thousands_of_broken_sorties_give_a_bounded_list_of_problems() -> None:
     text = whole("\n".join(f"s{number}: {{agent: testing, run: x, needs: 5, env: 3}}" for number in range(2_000)))
-    found = faults(text)
+    found = problems(text)
     assert len(found) == 1_001
-    assert found[-1].fault == "There are more faults."
+    assert found[-1].message == "There are more errors."

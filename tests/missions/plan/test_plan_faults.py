@@ -1,15 +1,15 @@
-"""One invalid plan for each fault, with the line, the message and the fix."""
+"""One invalid plan for each problem, with the line, the message and the fix."""
 
 from __future__ import annotations
 
 import pytest
 
 from missions import plan
-from tests.missions.plan.plans import CONTEXT, faults, load, whole
+from tests.missions.plan.plans import CONTEXT, load, problems, whole
 
 OK = "{agent: testing, run: x}"
 
-# In a sortie: its text, words of the fault, words of the fix. The sortie stands on line 3.
+# In a sortie: its text, words of the problem, words of the fix. The sortie stands on line 3.
 SORTIES = {
     "an unknown agent type": ("{agent: testng, run: x}", 'no agent type "testng"', 'Did you mean "testing"'),
     "no agent type": ("{run: x}", "no agent type", "Add agent:"),
@@ -132,11 +132,11 @@ SORTIES = {
 }
 
 
-@pytest.mark.parametrize("sortie, fault, fix", SORTIES.values(), ids=SORTIES)
-def test_a_fault_in_a_sortie_is_reported_with_its_line_and_fix(sortie: str, fault: str, fix: str) -> None:
+@pytest.mark.parametrize("sortie, message, fix", SORTIES.values(), ids=SORTIES)
+def test_a_problem_in_a_sortie_is_reported_with_its_line_and_fix(sortie: str, message: str, fix: str) -> None:
     others = f"\na: {OK}" if "[a" in sortie or "needs: a" in sortie else ""
-    found = faults(whole(f"one: {sortie}{others}"))
-    assert any(item.line == 3 and fault in item.fault and fix in item.fix for item in found), [
+    found = problems(whole(f"one: {sortie}{others}"))
+    assert any(item.line == 3 and message in item.message and fix in item.fix for item in found), [
         str(item) for item in found
     ]
 
@@ -244,15 +244,17 @@ PLANS = {
 }
 
 
-@pytest.mark.parametrize("text, line, fault, fix", PLANS.values(), ids=PLANS)
-def test_a_fault_in_a_plan_is_reported_with_its_line_and_fix(text: str, line: int | None, fault: str, fix: str) -> None:
-    found = faults(text)
-    assert any((line is None or item.line == line) and fault in item.fault and fix in item.fix for item in found), [
+@pytest.mark.parametrize("text, line, message, fix", PLANS.values(), ids=PLANS)
+def test_a_problem_in_a_plan_is_reported_with_its_line_and_fix(
+    text: str, line: int | None, message: str, fix: str
+) -> None:
+    found = problems(text)
+    assert any((line is None or item.line == line) and message in item.message and fix in item.fix for item in found), [
         str(item) for item in found
     ]
 
 
-def test_all_faults_are_reported_at_once_in_the_order_of_their_lines() -> None:
+def test_all_problems_are_reported_at_once_in_the_order_of_their_lines() -> None:
     text = """\
 mission: M
 budget: 3
@@ -264,29 +266,29 @@ sorties:
   inventory: {agent: testing, run: x, outputs: [/etc]}
   m: {agent: testing, run: "{{ matrix.v }}", matrix: {v: [a b]}}
 """
-    found = faults(text)
+    found = problems(text)
     assert [item.line for item in found] == [2, 4, 6, 6, 6, 6, 7, 7, 8, 9]
     lines = [str(item) for item in found]
     assert 'line 6, sorties.a.needs: "inventry" is not a sortie of this plan. Did you mean "inventory"?' in lines
     assert any("a → b → a" in line for line in lines)
 
 
-def test_a_fault_has_a_json_form() -> None:
-    (found,) = faults(whole("a: {agent: testing, run: x, retires: 1}"))
+def test_a_problem_has_a_json_form() -> None:
+    (found,) = problems(whole("a: {agent: testing, run: x, retires: 1}"))
     assert found.as_json() == {
         "line": 3,
         "column": 31,
         "where": "sorties.a.retires",
-        "fault": 'The key "retires" is not known.',
+        "message": 'The key "retires" is not known.',
         "fix": 'Did you mean "retry"?',
     }
 
 
-def test_faults_of_a_plan_from_data_are_reported_by_their_place() -> None:
+def test_problems_of_a_plan_from_data_are_reported_by_their_place() -> None:
     data = {"mission": "M", "sorties": {"a": {"agent": "testing", "run": "x", "timeout": "soon"}}}
     with pytest.raises(plan.PlanError) as caught:
         plan.from_data(data=data, context=CONTEXT)
-    (found,) = caught.value.faults
+    (found,) = caught.value.problems
     assert (found.line, found.where) == (None, "sorties.a.timeout")
 
 
@@ -299,14 +301,14 @@ def test_data_that_is_not_json_is_refused(value: object) -> None:
 
 def test_ten_thousand_errors_are_a_bounded_list_with_a_count_of_the_rest() -> None:
     text = whole("\n".join(f"s{number}: {{agent: testng, run: x}}" for number in range(9_000)))
-    found = faults(text)
+    found = problems(text)
     assert len(found) == 1_001
-    assert "8,000 more faults" in found[-1].fault
+    assert "8,000 more errors" in found[-1].message
 
 
 def test_a_control_character_of_the_plan_never_reaches_the_terminal() -> None:
-    assert "\x1b" not in "".join(map(str, faults(whole('a: {agent: "\\e[31mred", run: x}'))))
+    assert "\x1b" not in "".join(map(str, problems(whole('a: {agent: "\\e[31mred", run: x}'))))
 
 
-def test_a_valid_plan_has_no_faults() -> None:
+def test_a_valid_plan_has_no_problems() -> None:
     assert load(whole(f"a: {OK}")).sorties[0].key == "a"

@@ -69,4 +69,4 @@ def test_an_invalid_input_is_refused(values: dict[str, plan.Json], words: list[s
 def test_all_invalid_inputs_are_reported_at_once() -> None:
     with pytest.raises(plan.PlanError) as caught:
         plan.bind(plan=PLAN, params={"top": "x", "unknown": 1})
-    assert len(caught.value.faults) == 3
+    assert len(caught.value.problems) == 3

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from missions import plan
-from tests.missions.plan.plans import CONTEXT, faults, sorties, whole
+from tests.missions.plan.plans import CONTEXT, problems, sorties, whole
 
 AXES = st.dictionaries(
     st.sampled_from(["os", "python", "shard"]),
@@ -62,19 +62,19 @@ def test_matrix_values_reach_every_field_and_keep_their_type() -> None:
 
 def test_a_product_that_is_too_large_is_refused_before_it_is_expanded() -> None:
     values = ", ".join(map(str, range(1_000)))
-    (found,) = faults(
+    (found,) = problems(
         whole(f"m: {{agent: testing, run: x, matrix: {{{', '.join(f'{a}: [{values}]' for a in 'abcdef')}}}}}")
     )
-    assert "1,000,000,000,000,000,000 sorties; 10,000 are allowed" in found.fault
+    assert "1,000,000,000,000,000,000 sorties; 10,000 are allowed" in found.message
 
 
 def test_several_matrices_count_together() -> None:
     values = ", ".join(map(str, range(6_000)))
-    found = faults(whole("\n".join(f"{n}: {{agent: testing, run: x, matrix: {{v: [{values}]}}}}" for n in "ab")))
-    assert "12,000 or more sorties" in found[0].fault
+    found = problems(whole("\n".join(f"{n}: {{agent: testing, run: x, matrix: {{v: [{values}]}}}}" for n in "ab")))
+    assert "12,000 or more sorties" in found[0].message
 
 
 def test_a_matrix_that_would_repeat_a_long_text_too_often_is_refused() -> None:
     values = ", ".join(map(str, range(5_000)))
-    found = faults(whole(f"m: {{agent: testing, run: '{'x' * 500_000}', matrix: {{v: [{values}]}}}}"))
-    assert "characters" in found[0].fault
+    found = problems(whole(f"m: {{agent: testing, run: '{'x' * 500_000}', matrix: {{v: [{values}]}}}}"))
+    assert "characters" in found[0].message

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from missions import plan
-from tests.missions.plan.plans import CONTEXT, faults, sorties, whole
+from tests.missions.plan.plans import CONTEXT, problems, sorties, whole
 
 GRAPHS = st.integers(1, 9).flatmap(
     lambda size: st.lists(st.lists(st.integers(0, size - 1), max_size=3, unique=True), min_size=size, max_size=size)
@@ -39,8 +39,8 @@ def test_a_plan_is_refused_for_a_cycle_exactly_when_a_sortie_reaches_itself(grap
         made = plan.from_data(data=written(graph), context=CONTEXT)
     except plan.PlanError as error:
         assert has_cycle(graph)
-        for found in error.faults:
-            names = found.fault.removesuffix(".").rpartition(": ")[2].split(" → ")
+        for found in error.problems:
+            names = found.message.removesuffix(".").rpartition(": ")[2].split(" → ")
             assert names[0] == names[-1]
             steps = itertools.pairwise(names)
             assert all(int(other[1:]) in graph[int(item[1:])] for item, other in steps)
@@ -60,16 +60,16 @@ def test_sorties_keep_the_order_of_the_plan_where_needs_allow_it() -> None:
 
 def test_two_cycles_are_both_reported() -> None:
     pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")]
-    found = faults(whole("\n".join(f"{item}: {{agent: testing, run: x, needs: [{other}]}}" for item, other in pairs)))
-    assert [item.fault.rpartition(": ")[2] for item in found] == ["a → b → a.", "c → d → c."]
+    found = problems(whole("\n".join(f"{item}: {{agent: testing, run: x, needs: [{other}]}}" for item, other in pairs)))
+    assert [item.message.rpartition(": ")[2] for item in found] == ["a → b → a.", "c → d → c."]
 
 
 def test_a_cycle_of_thousands_is_found_and_shortened() -> None:
     lines = [f"s{number}: {{agent: testing, run: x, needs: [s{(number + 1) % 5_000}]}}" for number in range(5_000)]
-    (found,) = faults(whole("\n".join(lines)))
-    assert "s0 → s1 → s2" in found.fault
-    assert "more) → s0" in found.fault
-    assert len(found.fault) < 200
+    (found,) = problems(whole("\n".join(lines)))
+    assert "s0 → s1 → s2" in found.message
+    assert "more) → s0" in found.message
+    assert len(found.message) < 200
 
 
 def test_a_need_of_a_matrix_means_all_members_and_its_result_is_a_list() -> None:
@@ -96,6 +96,6 @@ def test_needs_that_multiply_are_bounded() -> None:
         f"a: {{agent: testing, run: x, matrix: {{v: [{values}]}}}}\n"
         f"b: {{agent: testing, run: x, matrix: {{v: [{values}]}}, needs: [a]}}"
     )
-    (found,) = faults(text)
-    assert "1,000,000 needs" in found.fault
+    (found,) = problems(text)
+    assert "1,000,000 needs" in found.message
     assert "a sortie between" in found.fix

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from missions import plan
-from tests.missions.plan.plans import CONTEXT, faults, load, whole
+from tests.missions.plan.plans import CONTEXT, load, problems, whole
 
 DATA = {"mission": "Grüße 🚀", "sorties": {"a": {"agent": "testing", "run": "echo \\ud83d", "env": {"A": '"\t\n/'}}}}
 
@@ -25,9 +25,9 @@ def test_json_reads_like_yaml() -> None:
         assert read.sorties[0].env == {"A": '"\t\n/'}
 
 
-def test_a_fault_in_json_has_its_line() -> None:
+def test_a_problem_in_json_has_its_line() -> None:
     text = json.dumps({"mission": "M", "sorties": {"a": {"agent": "testing", "run": "x", "timeout": "soon"}}}, indent=1)
-    (found,) = faults(text)
+    (found,) = problems(text)
     assert text.splitlines()[(found.line or 0) - 1].strip() == '"timeout": "soon"'
 
 
@@ -53,12 +53,12 @@ def test_an_alias_stands_for_what_it_names() -> None:
     assert {spec.retry.max_attempts for spec in load(text).sorties} == {4}
 
 
-def test_a_fault_under_an_anchor_is_reported_once() -> None:
+def test_a_problem_under_an_anchor_is_reported_once() -> None:
     text = whole(
         "a: {agent: testing, run: x, retry: &r {max_attempts: 0}}\n"
         + "\n".join(f"b{n}: {{agent: testing, run: x, retry: *r}}" for n in range(50))
     )
-    assert len(faults(text)) == 1
+    assert len(problems(text)) == 1
 
 
 def bomb(levels: int) -> str:
@@ -93,32 +93,32 @@ def long_text_by_alias() -> str:
 )
 def test_an_alias_bomb_is_refused_with_little_memory(text: str | bytes, word: str) -> None:
     tracemalloc.start()
-    found = faults(text)
+    found = problems(text)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert word in found[0].fault
+    assert word in found[0].message
     assert peak < 100_000_000
 
 
 def test_a_plan_of_fifty_megabytes_is_refused_before_it_is_read() -> None:
     text = b"x" * 50_000_000
     tracemalloc.start()
-    found = faults(text)
+    found = problems(text)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert "more than 1,000,000 bytes" in found[0].fault
+    assert "more than 1,000,000 bytes" in found[0].message
     assert peak < 1_000_000
 
 
 def test_a_plan_with_too_many_sorties_is_refused() -> None:
     text = whole("\n".join(f"s{number}: {{}}" for number in range(10_001)))
-    assert "10,001 sorties" in faults(text)[0].fault
+    assert "10,001 sorties" in problems(text)[0].message
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300), st.text("{}[]:,-*&!\"'|>%@#? \n\tab01.", max_size=80)))
 def test_any_text_gives_a_plan_or_a_plan_error(text: str | bytes) -> None:
-    faults(text)
+    problems(text)
 
 
 JSON = st.recursive(
@@ -154,4 +154,4 @@ def test_any_data_gives_a_plan_or_a_plan_error(top: dict[str, object], sorties: 
     data = {"mission": "M", **top, "sorties": sorties}
     with contextlib.suppress(plan.PlanError):
         plan.from_data(data=data, context=CONTEXT)
-    faults(json.dumps(data))
+    problems(json.dumps(data))

@@ -10,7 +10,7 @@ import pytest
 
 import missions.plan
 from missions.plan.document import structure
-from tests.missions.plan.plans import faults
+from tests.missions.plan.plans import problems
 
 SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
 
@@ -38,6 +38,6 @@ def test_a_violation_of_the_schema_is_reported_with_its_line(key: str, value: ob
     allowed = jsonschema_rs.Draft202012Validator(SCHEMA).is_valid(data)
     lines = ["mission: M", "sorties:", "  a:", *(f"    {name}: {json.dumps(item)}" for name, item in sortie.items())]
     line = next(number for number, text in enumerate(lines, 1) if text.startswith(f"    {key}: "))
-    found = faults("\n".join(lines))
+    found = problems("\n".join(lines))
     if not allowed:
         assert any(item.line == line and item.fix for item in found), [str(item) for item in found]

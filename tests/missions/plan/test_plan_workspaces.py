@@ -42,7 +42,7 @@ def test_a_prompt_has_to_change_something_and_a_command_need_not() -> None:
     assert read("{}", "{agent: backend, prompt: x}").sorties[0].changes == "required"
 
 
-FAULTS = {
+PROBLEMS = {
     "an option instead of a base": ("{base: --upload-pack=x}", "", "is not a valid branch"),
     "a branch with a space": ("{branch: 'a b'}", "", "is not a valid name for a branch"),
     "a branch that git refuses": ("{branch: a..b}", "", "is not a valid name for a branch"),
@@ -63,11 +63,11 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("workspace, sortie, words", FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_reported_with_its_line(workspace: str, sortie: str, words: str) -> None:
+@pytest.mark.parametrize("workspace, sortie, words", PROBLEMS.values(), ids=PROBLEMS)
+def test_a_problem_is_reported_with_its_line(workspace: str, sortie: str, words: str) -> None:
     with pytest.raises(PlanError) as caught:
         read(workspace, sortie or "{agent: backend, run: x}")
-    assert any(words in fault.fault and fault.line for fault in caught.value.faults), str(caught.value)
+    assert any(words in problem.message and problem.line for problem in caught.value.problems), str(caught.value)
 
 
 def test_patterns_of_a_matrix_are_filled_in() -> None:

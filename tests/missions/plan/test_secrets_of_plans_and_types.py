@@ -170,5 +170,5 @@ def test_validate_warns_of_secrets_that_are_too_short_to_mask() -> None:
     ],
 )
 def test_an_invalid_variable_is_refused_with_the_valid_forms(entry: str, words: str) -> None:
-    faults = plans.faults(f"mission: m\nsorties:\n  a: {{agent: backend, run: 'true', env: {{A: {entry}}}}}\n")
-    assert words in str(faults[0])
+    problems = plans.problems(f"mission: m\nsorties:\n  a: {{agent: backend, run: 'true', env: {{A: {entry}}}}}\n")
+    assert words in str(problems[0])

@@ -110,7 +110,7 @@ def test_waiting_for_the_lock_of_another_ends(store: Path) -> None:
         pass
 
 
-def test_a_fault_of_the_disk_is_not_taken_for_a_moved_branch(store: Path, project: Repository) -> None:
+def test_an_error_of_the_disk_is_not_taken_for_a_moved_branch(store: Path, project: Repository) -> None:
     """Otherwise the sortie would wait for a merge that nobody makes, again and again."""
     first = project.git("rev-parse", "HEAD")
     repositories.tip(store, "fleet/x", start=first)

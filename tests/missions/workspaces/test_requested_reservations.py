@@ -144,11 +144,11 @@ def test_the_list_shows_which_reservations_are_in_force(mission: Mission) -> Non
 
 
 @pytest.mark.parametrize(
-    ("pattern", "fault"),
+    ("pattern", "message"),
     [("../x", "leaves the repository"), ("/etc", "not relative"), (".git/hooks", "git's own files")],
 )
-def test_patterns_stay_within_the_repository(mission: Mission, pattern: str, fault: str) -> None:
-    with pytest.raises(errors.Invalid, match=fault):
+def test_patterns_stay_within_the_repository(mission: Mission, pattern: str, message: str) -> None:
+    with pytest.raises(errors.Invalid, match=message):
         request(run(mission, "a"), pattern)
 
 
@@ -170,7 +170,7 @@ def test_1000_random_requests_of_parallel_attempts_never_give_a_file_to_two(miss
     parts = ["a", "b", "*", "**", "a*", "[ab]", "?.py", "x.py"]
     tokens = [run(mission, key) for key in "abc"]
     branch = (mission.workspace.repository, mission.workspace.branch)
-    done, granted, faults = threading.Event(), [0, 0, 0], []
+    done, granted, problems = threading.Event(), [0, 0, 0], []
 
     def ask(number: int) -> None:
         rng = random.Random(number)
@@ -191,7 +191,7 @@ def test_1000_random_requests_of_parallel_attempts_never_give_a_file_to_two(miss
         try:
             while not done.wait(0.005):
                 rows = [reserved for _, reserved in reservations.in_force([branch])]
-                faults.extend(
+                problems.extend(
                     (first, second) for first, second in itertools.combinations(rows, 2) if clash(first, second)
                 )
         finally:
@@ -205,7 +205,7 @@ def test_1000_random_requests_of_parallel_attempts_never_give_a_file_to_two(miss
         thread.join()
     done.set()
     checker.join()
-    assert faults == []
+    assert problems == []
     assert min(granted) > 10
 
 

@@ -53,8 +53,8 @@ class Work(NamedTuple):
             if how == "returned":
                 settle_and_claim.give_back(cursor.cursor, attempts=[(self.sortie.id, 1)], why="a drain")
                 return
-            fault = "" if how == "succeeded" else "no"
-            text = Settlement(id=self.sortie.id, attempt=1, state=how, outcome=how, charge=1, error=fault)
+            error = "" if how == "succeeded" else "no"
+            text = Settlement(id=self.sortie.id, attempt=1, state=how, outcome=how, charge=1, error=error)
             settle_and_claim.settle_and_claim(cursor.cursor, by=_party(self.agent), settlements=[text])
 
 

@@ -1,4 +1,4 @@
-"""A fault that a retry would meet again, such as one of the plan or the result, fails the sortie at once."""
+"""An error that a retry would meet again, such as one of the plan or the result, fails the sortie at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def attempts(engine: Engine, sortie: dict[str, Any]) -> tuple[int, str]:
         ({"run": "true", "verify": ["no-such-program"]}, "'no-such-program' was not found"),
     ],
 )
-def test_a_permanent_fault_is_not_retried(engine: Engine, sortie: dict[str, Any], words: str) -> None:
+def test_a_permanent_error_is_not_retried(engine: Engine, sortie: dict[str, Any], words: str) -> None:
     tries, error = attempts(engine, sortie)
     assert words in error
     assert tries == 1
@@ -60,10 +60,10 @@ def test_a_permanent_fault_is_not_retried(engine: Engine, sortie: dict[str, Any]
         ({"run": "sleep 60", "timeout": "0.2s"}, "longer than its timeout"),
         ({"run": "true", "verify": "false"}, "`verify` failed"),
         ({"run": "true", "outputs": ["not/made"]}, "did not produce"),
-        ({"with": {"raise": "a fault of a driver"}}, "a fault of a driver"),
+        ({"with": {"raise": "an error of a driver"}}, "an error of a driver"),
     ],
 )
-def test_a_fault_that_may_pass_is_retried(engine: Engine, sortie: dict[str, Any], words: str) -> None:
+def test_an_error_that_may_pass_is_retried(engine: Engine, sortie: dict[str, Any], words: str) -> None:
     tries, error = attempts(engine, sortie)
     assert words in error
     assert tries == 3

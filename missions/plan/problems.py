@@ -1,6 +1,6 @@
-"""Faults of a plan: the place of each, what is wrong, and how to fix it.
+"""Problems of a plan: the place of each, what is wrong, and how to fix it.
 
-All faults are collected and raised together, so that a plan can be fixed in one go.
+All problems are collected and raised together, so that a plan can be fixed in one go.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Path = tuple[str | int, ...]
 
 ADDED = "added by "  # followed by the key of the adding sortie: the first part of the path of an added sortie
 
-MAX_FAULTS = 1_000  # nobody reads more, and a hostile plan could have a million
+MAX_PROBLEMS = 1_000  # nobody reads more, and a hostile plan could have a million
 MAX_NAME = 500  # characters of a part of a path in the API's problems
 # Comparisons for "Did you mean" in all of a plan; one takes about 10 µs.
 MAX_COMPARISONS = 50_000
@@ -29,7 +29,7 @@ LONG_WORD = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """A warning about a valid plan. `where` is a dotted path, as in faults: sorties.lint.run."""
+    """A warning about a valid plan. `where` is a dotted path, as in problems: sorties.lint.run."""
 
     where: str
     text: str
@@ -40,21 +40,21 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One fault. `line` and `column` count from 1; they are None if the plan was given as data."""
+class PlanProblem:
+    """One problem. `line` and `column` count from 1; they are None if the plan was given as data."""
 
     line: int | None
     column: int | None
     where: str
-    fault: str
+    message: str
     fix: str
     path: Path = ()
 
     def __str__(self) -> str:
         place = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.where) if part)
-        return ": ".join(part for part in (place, f"{self.fault} {self.fix}".strip()) if part)
+        return ": ".join(part for part in (place, f"{self.message} {self.fix}".strip()) if part)
 
-    def as_problem(self) -> dict[str, str | int | None]:
+    def as_api_error(self) -> dict[str, str | int | None]:
         """An error of the API's problem documents: a JSON pointer, and line and column if the plan came as text.
 
         Sorties that an attempt adds are items of a list: the pointer names the list, and the detail the sortie.
@@ -69,7 +69,7 @@ class Fault:
         return {
             "pointer": "/sorties" if added else "/plan" + "".join(f"/{_escaped(part)}" for part in path),
             "code": "plan",
-            "detail": ": ".join(filter(None, (name, f"{self.fault} {self.fix}".strip()))),
+            "detail": ": ".join(filter(None, (name, f"{self.message} {self.fix}".strip()))),
             **({"line": self.line, "column": self.column} if self.line else {}),
         }
 
@@ -78,7 +78,7 @@ class Fault:
             "line": self.line,
             "column": self.column,
             "where": self.where,
-            "fault": self.fault,
+            "message": self.message,
             "fix": self.fix,
         }
 
@@ -88,25 +88,25 @@ def _escaped(part: str | int) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
-def too_long(seconds: float) -> Fault:
-    """The fault of a plan that takes longer to read than is allowed."""
-    fault = f"Reading this plan took longer than {humanise.duration(seconds)} and was stopped."
-    return Fault(line=None, column=None, where="", fault=fault, fix="Split it into several plans.")
+def too_long(seconds: float) -> PlanProblem:
+    """The problem of a plan that takes longer to read than is allowed."""
+    message = f"Reading this plan took longer than {humanise.duration(seconds)} and was stopped."
+    return PlanProblem(line=None, column=None, where="", message=message, fix="Split it into several plans.")
 
 
 class PlanError(errors.Invalid):
     """The plan is not valid."""
 
     code = "invalid_plan"
-    cost_s = 0.0  # CPU time spent by another process to find the faults
+    cost_s = 0.0  # CPU time spent by another process to find the problems
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+    def __init__(self, problems: Iterable[PlanProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-class Faults:
-    """Collects faults. `locate` turns a path into a line and a column, both from 1. All checks share `deadline`."""
+class Problems:
+    """Collects problems. `locate` turns a path into a line and a column, both from 1. All checks share `deadline`."""
 
     def __init__(
         self,
@@ -117,27 +117,29 @@ class Faults:
         self.locate = locate
         self.deadline = deadline or Deadline()
         self.count = 0
-        self._faults: dict[tuple[int | None, int | None, str, str], Fault] = {}
+        self._problems: dict[tuple[int | None, int | None, str, str], PlanProblem] = {}
         self._omitted = 0
         self._comparisons = MAX_COMPARISONS
 
     def __bool__(self) -> bool:
-        return bool(self._faults)
+        return bool(self._problems)
 
-    def add(self, path: Path, fault: str, fix: str = "") -> None:
+    def add(self, path: Path, message: str, fix: str = "") -> None:
         line, column = self.locate(path) or (None, None)
-        self.add_at(line, column, path, fault, fix)
+        self.add_at(line, column, path, message, fix)
 
-    def add_at(self, line: int | None, column: int | None, path: Path, fault: str, fix: str = "") -> None:
+    def add_at(self, line: int | None, column: int | None, path: Path, message: str, fix: str = "") -> None:
         self.deadline.check()
         self.count += 1
-        if len(self._faults) >= MAX_FAULTS:
+        if len(self._problems) >= MAX_PROBLEMS:
             self._omitted += 1
             return
         where = dotted(path)
-        # An anchor used a hundred times is one fault, not a hundred.
-        key = (line, column, where if line is None else "", fault)
-        self._faults.setdefault(key, Fault(line=line, column=column, where=where, fault=fault, fix=fix, path=path))
+        # An anchor used a hundred times is one problem, not a hundred.
+        key = (line, column, where if line is None else "", message)
+        self._problems.setdefault(
+            key, PlanProblem(line=line, column=column, where=where, message=message, fix=fix, path=path)
+        )
 
     def did_you_mean(self, word: str, names: Collection[str]) -> str:
         """'Did you mean "…"?' with the name closest to `word`; "" if none is close."""
@@ -165,17 +167,17 @@ class Faults:
             raise PlanError([too_long(self.deadline.seconds)]) from None
 
     def check(self) -> None:
-        """Raise PlanError if there are faults."""
-        if self._faults:
+        """Raise PlanError if there are problems."""
+        if self._problems:
             self.fail()
 
     def fail(self, *, incomplete: bool = False) -> NoReturn:
-        """Raise PlanError with the faults ordered by line. `incomplete`: there are more that were not counted."""
-        faults = sorted(self._faults.values(), key=lambda fault: (fault.line or 0, fault.column or 0))
+        """Raise PlanError with the problems ordered by line. `incomplete`: there are more that were not counted."""
+        problems = sorted(self._problems.values(), key=lambda problem: (problem.line or 0, problem.column or 0))
         if self._omitted or incomplete:
-            more = "There are more faults." if incomplete else f"There are {self._omitted:,} more faults."
-            faults.append(Fault(line=None, column=None, where="", fault=more, fix="Fix these first."))
-        raise PlanError(faults)
+            more = "There are more errors." if incomplete else f"There are {self._omitted:,} more errors."
+            problems.append(PlanProblem(line=None, column=None, where="", message=more, fix="Fix these first."))
+        raise PlanError(problems)
 
 
 def dotted(path: Path) -> str:
