@@ -37,6 +37,7 @@ class Control:
         self._limits = admission.LimitWatch()
         self._anchor = anchor.Anchor()
         self._unreachable = False  # whether Postgres has failed to answer in this beat
+        self._in_outage = False  # whether it failed to answer in the last one
         # After the database's clock was set, leases and heartbeats may look expired until agents have renewed them.
         self._clock = clock.StepDetector(
             over_s=settings.FLEET_LEASE_S, tolerance_s=lease.margin_s(settings.FLEET_LEASE_S) / 4
@@ -58,6 +59,9 @@ class Control:
         self._do(sealing.seal)
         self._do(self._anchor.append_head)
         self._do(self._alerts.check_when_due)
+        if self._in_outage and not self._unreachable:
+            log.warning("Postgres answers again")
+        self._in_outage = self._unreachable
 
     def _advance_missions(self) -> None:
         """The duties that concern live missions. An idle fleet has none, and should cost next to nothing."""
@@ -99,7 +103,10 @@ class Control:
             return duty()
         except Error as error:
             # Postgres is unreachable, or two loops conflicted. The rows are still there at the next beat.
-            log.warning("%s: %s", duty.__name__, str(error).strip())
             self._unreachable = connection.connection is None or connection.connection.closed
+            if not self._unreachable:
+                log.warning("%s failed, and is repeated: %s", duty.__name__, str(error).strip())
+            elif not self._in_outage:
+                log.warning("Postgres does not answer, and is asked until it does: %s", str(error).strip())
             connection.close()
             return None

@@ -67,7 +67,7 @@ def test_a_node_without_postgres_exits_with_1(tmp_path: Path) -> None:
 def test_a_control_loop_without_postgres_says_so_and_waits_for_it(tmp_path: Path) -> None:
     waiting = command("fleet_control", home=tmp_path / "home")
     assert waiting.stderr is not None
-    while "connection failed" not in (line := waiting.stderr.readline()):
+    while "Postgres does not answer" not in (line := waiting.stderr.readline()):
         assert line, "it has ended"
     waiting.send_signal(signal.SIGTERM)
     code, text = end(waiting)
