@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import ExpressionWrapper, Q
 from django.db.models.functions import Now
+from django.db.models.lookups import Exact
 
 from fleet import ids, values
 from missions.states import MissionState, SortieState
 
 FINAL = [state.value for state in SortieState if state.final]
+
+
+def _iff(condition: Q, other: Q) -> Exact:
+    """Both or neither. As one comparison, because Postgres parses the constraints of a table for each statement."""
+    return Exact(*(ExpressionWrapper(side, output_field=models.BooleanField()) for side in (condition, other)))
 
 
 class Mission(models.Model):
@@ -183,26 +189,21 @@ class Sortie(models.Model):
             models.UniqueConstraint(fields=["mission", "key"], name="sortie_key_once_in_mission"),
             models.CheckConstraint(
                 name="sortie_running_iff_leased",
-                condition=Q(state="running", lease_until__isnull=False)
-                | (~Q(state="running") & Q(lease_until__isnull=True)),
+                condition=_iff(Q(state="running"), Q(lease_until__isnull=False)),
             ),
             models.CheckConstraint(
                 name="sortie_final_iff_finished",
-                condition=Q(state__in=FINAL, finished_at__isnull=False)
-                | (~Q(state__in=FINAL) & Q(finished_at__isnull=True)),
+                condition=_iff(Q(state__in=FINAL), Q(finished_at__isnull=False)),
             ),
             models.CheckConstraint(
                 name="sortie_waiting_has_wake_condition",
-                condition=(
-                    Q(state="waiting")
-                    & (Q(waits_on="time", wake_at__isnull=False) | Q(waits_on__in=["merge", "person"]))
-                )
-                | (~Q(state="waiting") & Q(waits_on="")),
+                condition=Q(_iff(Q(state="waiting"), ~Q(waits_on="")))
+                & (Q(waits_on__in=["", "merge", "person"]) | Q(waits_on="time", wake_at__isnull=False)),
             ),
             models.CheckConstraint(name="sortie_remaining_not_negative", condition=Q(remaining__gte=0)),
             models.CheckConstraint(
                 name="sortie_accepted_only_if_final",
-                condition=Q(accepted__isnull=True) | Q(state__in=FINAL, accepted__lte=models.F("attempt")),
+                condition=Q(accepted__isnull=True) | Q(finished_at__isnull=False, accepted__lte=models.F("attempt")),
             ),
         ]
 
