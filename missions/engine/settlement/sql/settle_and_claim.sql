@@ -10,7 +10,9 @@
 --    none whose work only needs to be merged, or conflicts: that needs a copy of the repository.
 --
 -- If two of these statements meet at one dependent, the second waits at `FOR UPDATE` for the first, then rereads the
--- row. `bad` (ended badly) repeats the rule of `ended_badly` in missions/states.py.
+-- row. `locked` looks up each sortie by its key, whatever the statistics were when the statement was planned: for a join
+-- with `state = 'running'`, Postgres may read all running sorties once per settlement. A running sortie is one with a
+-- lease. `bad` (ended badly) repeats the rule of `ended_badly` in missions/states.py.
 WITH settlement AS (
     SELECT * FROM json_to_recordset(%(settlements)s) AS t (
         id uuid, attempt int, state text, outcome text, charge int, delay_s float8, waits_on text, waits_for text,
@@ -19,10 +21,13 @@ WITH settlement AS (
     SELECT new.id, new.attempt, new.outcome, new.charge, new.delay_s, new.waits_on, new.waits_for,
            new.blocked_by, new.result, new.error, new.exit_code, new.cpu_s, new.max_rss_bytes, s.allow_failure,
            CASE WHEN new.state = 'waiting' AND s.cancel_requested THEN 'cancelled' ELSE new.state END AS state
-    FROM settlement new JOIN missions_sortie s ON s.id = new.id
-    WHERE s.state = 'running' AND s.attempt = new.attempt
-    ORDER BY s.id
-    FOR UPDATE OF s
+    FROM (SELECT * FROM settlement ORDER BY id) new
+    CROSS JOIN LATERAL (
+        SELECT allow_failure, cancel_requested
+        FROM missions_sortie
+        WHERE id = new.id AND attempt = new.attempt AND lease_until IS NOT NULL
+        FOR UPDATE
+    ) s
 ), settled AS (
     UPDATE missions_sortie s
     SET state = locked.state,
