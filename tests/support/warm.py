@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from tests.support import warm_client
 
@@ -58,9 +58,16 @@ class Warm:
             listener.bind(self.address)
             listener.listen(16)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.warm", str(listener.fileno()), json.dumps(env and dict(env))],
-                cwd=CHECKOUT, stdin=subprocess.PIPE, pass_fds=[listener.fileno()],
+                [sys.executable, "-m", "tests.support.warm", str(listener.fileno())],
+                cwd=CHECKOUT, stdin=subprocess.PIPE, text=True, bufsize=1, pass_fds=[listener.fileno()],
             )  # fmt: skip
+        # Not as an argument, or else the process would look like one of the fleet whose home `env` names.
+        self._input.write(json.dumps(env and dict(env)) + "\n")
+
+    @property
+    def _input(self) -> IO[str]:
+        assert self._process.stdin is not None
+        return self._process.stdin
 
     def manage(
         self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = CHECKOUT, timeout: float = 60
@@ -93,8 +100,7 @@ class Warm:
         path.chmod(0o755)
 
     def stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._input.close()
         self._process.wait(60)
         self._folder.cleanup()
 
@@ -113,7 +119,7 @@ def serve(listener: socket.socket, env: Mapping[str, str] | None) -> None:
     if env is not None:
         settle(env)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children below
-    while listener in select.select([listener, 0], [], [])[0]:
+    while listener.fileno() in select.select([listener.fileno(), 0], [], [])[0]:
         connection, _ = listener.accept()
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -181,4 +187,4 @@ def command(request: Mapping[str, Any]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]))
+    serve(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.stdin.readline()))
