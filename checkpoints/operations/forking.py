@@ -24,7 +24,7 @@ from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
 from missions import folders, plan
-from missions.models import Mission
+from missions.models import Mission, Template
 from missions.operations import launching, permissions
 from missions.plan import Json, SortieSpec
 from missions.queries import plan_context
@@ -57,10 +57,12 @@ def fork(
     """Create a mission that continues from a checkpoint. It is planned; `resume` starts it.
 
     `sorties` and everything that depends on them run again; the sorties that they had added are left out. The same
-    applies to sorties that `edit` replaces (YAML: `sorties: {name: …}`). `params` change inputs.
+    applies to sorties that `edit` replaces (YAML: `sorties: {name: …}`). `params` change inputs. `by` None: the host's
+    operator forks it.
 
     Raises NotFound for a sortie that the checkpoint does not have; PlanError if `params` or `edit` are invalid;
-    Raises Forbidden if the caller may not start the code; Damaged if a file of the checkpoint is missing or was changed.
+    Forbidden if the caller may not start the code, or may not edit it because it comes from a template; Damaged if a
+    file of the checkpoint is missing or was changed.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         saved = loading.load_intact(checkpoint, mission)
@@ -68,10 +70,10 @@ def fork(
         inputs = _inputs(saved, params or {})
         edited = _edited_specs(saved, graph, edit, inputs)
         graph.require([*sorties, *edited])
-        template = "" if edited else saved.mission_kept["template"]
-        _check_rights(saved, edited, template=template, can_execute=can_execute)
-        again, dropped = graph.reset([*sorties, *edited])
         changed_inputs = [key for key, value in inputs.items() if value != saved.mission_state["inputs"].get(key)]
+        _check_rights(saved, edited, changed_inputs=changed_inputs, can_execute=can_execute, by=by)
+        template = "" if edited else saved.mission_kept["template"]
+        again, dropped = graph.reset([*sorties, *edited])
         live = bool(again) or saved.mission_state["state"] == "live"
         with transaction.atomic(durable=True):
             id = ids.new()
@@ -255,12 +257,39 @@ def _edited_specs(saved: SavedMission, graph: _Graph, text: str, inputs: Mapping
     return {spec.key: spec for spec in specs}
 
 
-def _check_rights(saved: SavedMission, edited: Mapping[str, SortieSpec], *, template: str, can_execute: bool) -> None:
-    """As for a launch: code needs plan.execute, unless it comes unchanged from a template."""
-    if can_execute or template:
+def _check_rights(
+    saved: SavedMission,
+    edited: Mapping[str, SortieSpec],
+    *,
+    changed_inputs: Collection[str],
+    can_execute: bool,
+    by: User | None,
+) -> None:
+    """As for a launch: code needs plan.execute, unless it comes unchanged from a template.
+
+    The mission of a template has the template's folder, `readable` and secrets, which are for the template's code alone.
+    """
+    template = saved.mission_kept["template"]
+    if template:
+        if edited and not permissions.may_edit_templates(by, can_execute=can_execute):
+            raise errors.Forbidden(
+                f"The mission comes from the template {template}, so only users who may edit templates may edit it.",
+                hint="Fork it without `edit`, or launch a plan of your own.",
+            )
+        if changed_inputs and not can_execute and not _is_current(template, saved.mission_state["plan"]):
+            raise errors.Forbidden(
+                f"The template {template} was changed, disabled or deleted since, so starting its old plan with new"
+                " `params` requires plan.execute.",
+                hint="Fork it without `params`, or launch a template.",
+            )
         return
-    if saved.mission_kept["executes"] or any(spec.runs_code for spec in edited.values()):
+    if not can_execute and (saved.mission_kept["executes"] or any(spec.runs_code for spec in edited.values())):
         raise permissions.refusal()
+
+
+def _is_current(template: str, text: str) -> bool:
+    """Whether the template can be launched now, and would launch this plan."""
+    return Template.objects.filter(name=template, enabled=True, text=text).exists()
 
 
 def _origin(saved: SavedMission, checkpoint: Checkpoint, sorties: Collection[str]) -> str:

@@ -70,6 +70,9 @@ it too. Commands do not check it, because they act for the host's operator.
   the retry of a sortie, the restore and fork of a checkpoint, and a conflict that is resolved by another attempt or by
   the caller's own change. A merge into a branch other than the mission's always requires it. Refusals (403) are
   recorded in the audit trail.
+- A template's folder, `readable` and secrets are for its own code. The fork of a mission that was launched from a
+  template may be edited only by users who may edit templates (admins, and staff with `plan.execute` who may change
+  templates). New `params` for a template that was changed, disabled or deleted since require `plan.execute`.
 - Revoking it does not stop running sorties; `manage.py fleet_mission cancel` does.
 
 ## Actions

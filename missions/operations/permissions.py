@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.contrib.auth.models import User
+
 from fleet import errors
 from missions.models import Mission
 from missions.plan import Plan
@@ -40,3 +42,13 @@ def refusal() -> errors.Forbidden:
         "This mission may run code from a user-supplied plan, which requires plan.execute.",
         hint="Ask an admin for the permission, or to do this for you.",
     )
+
+
+def may_edit_templates(user: User | None, *, can_execute: bool) -> bool:
+    """Whether the caller may edit templates, and so run code with what a template grants (folder, `readable`, secrets).
+
+    `user` None: the host's operator. The rule is that of the template pages: staff who may change templates.
+    """
+    if user is None:
+        return True
+    return can_execute and user.is_active and user.is_staff and user.has_perm("missions.change_template")
