@@ -31,7 +31,7 @@ from fleet.limits.counting import Quota
 from fleet.web import shared_counters
 from missions.api import shapes
 from missions.models import Sortie
-from missions.operations import external_agents
+from missions.operations import external_agents, permissions
 from missions.operations.external_agents import settling
 from missions.operations.workspaces import bundling
 from missions.queries import visibility
@@ -183,6 +183,8 @@ class CompleteSortie(ApiView):
             added=body["sorties"],
             verified=body["verified"],
             patch=settling.SentPatch(base=body["base"], text=body["patch"]) if "patch" in body else None,
+            edits_templates=actor.user is not None
+            and permissions.may_edit_templates(actor.user, can_execute=actor.can_execute),
         )
         return {"sortie": ref, "state": state}
 

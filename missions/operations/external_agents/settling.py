@@ -43,12 +43,15 @@ def complete(
     added: Sequence[Mapping[str, Any]] = (),
     verified: int | None = None,
     patch: SentPatch | None = None,
+    edits_templates: bool = True,
 ) -> str:
     """Settle an attempt as succeeded. Returns the sortie's state: succeeded, waiting for the next try, or failed.
 
     If the plan has a `verify`, `verified` is that command's exit code, and only 0 counts as success. If the sortie works
     on a repository, it succeeds only when its `patch` has been merged: until then it waits, and an agent of the fleet
     runs `verify`, whatever `verified` says. A repeated call returns the same as the first.
+
+    `edits_templates`: the caller may edit templates, and so may add code to a mission of one.
 
     Raises Conflict if a repeated call has another result; StaleLease if the lease is lost; Invalid if the result is not
     JSON or is too large, or for a patch that is missing or not expected; PlanError if the added sorties are not valid.
@@ -73,7 +76,7 @@ def complete(
     workspace = _workspace(attempt)
     _check_patch(attempt, workspace=workspace, patch=patch, token=token)
     if patch is not None and patch.text and workspace is not None:
-        specs = added_sorties.check(claim=attempt.claim, items=evidence.added) if evidence.added else ()
+        specs = _added(attempt, evidence, edits_templates)
         return _settle(
             attempt, _waits_for_merge(attempt, result), patch=_patch_row(attempt, patch, result, specs), lane=workspace
         )
@@ -85,8 +88,14 @@ def complete(
             error=f"The work succeeded, but `verify` failed: {why}.",
             exit_code=verified,
         )
-    specs = added_sorties.check(claim=attempt.claim, items=evidence.added) if evidence.added else ()
+    specs = _added(attempt, evidence, edits_templates)
     return _settle(attempt, verdict.judge(claim=attempt.claim, spec=attempt.spec, evidence=evidence, added=specs))
+
+
+def _added(attempt: AuthenticatedAttempt, evidence: Evidence, edits_templates: bool) -> tuple[SortieSpec, ...]:
+    if not evidence.added:
+        return ()
+    return added_sorties.check(claim=attempt.claim, items=evidence.added, edits_templates=edits_templates)
 
 
 def _workspace(attempt: AuthenticatedAttempt) -> Workspace | None:
