@@ -4,7 +4,8 @@ Its content, mostly counts of requests, may be lost at any time. A query of Redi
 From then on each process counts for itself, and one request per second tries Redis again, until it answers.
 
 Django builds the keys, `fleet:1:…`. Each has an expiry time. Values are whole numbers: Django's own serializer would
-unpickle whatever it finds, so that whoever can write to Redis could run code in the web process.
+unpickle whatever it finds, so that whoever can write to Redis could run code in the web process. Other values are not
+stored (the results of a search in the admin, say), so whoever caches them computes them again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache, RedisCacheClient, RedisSerializer
 from redis.backoff import NoBackoff
@@ -113,3 +115,10 @@ class Cache(RedisCache):
         super().__init__(server, params)
         servers = tuple(server.split(";") if isinstance(server, str) else server)
         self._cache = client_of(servers)  # type: ignore[assignment]  # it has the methods of a RedisCacheClient
+
+    def set(self, key: Any, value: Any, timeout: float | None = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        """Store a whole number. Any other value is not stored, and an earlier one under the key is deleted."""
+        if isinstance(value, int):
+            super().set(key, value, timeout=timeout, version=version)
+        else:
+            self.delete(key, version=version)

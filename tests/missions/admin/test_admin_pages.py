@@ -303,3 +303,12 @@ def test_output_and_logs_contain_no_control_characters(flown: Mission) -> None:
 def test_the_page_of_a_user_shows_the_role() -> None:
     boss = web.superuser()
     assert re.search(r">\s*admin\s*<", boss.get(address("auth_user")).content.decode())
+
+
+def test_the_search_of_the_site_finds_pages_and_rows_each_time() -> None:
+    boss = web.superuser()
+    for _ in range(2):
+        found = boss.get("/admin/search/?s=mission")
+        assert found.status_code == 200
+        assert reverse("admin:missions_mission_changelist") in found.content.decode()
+        assert boss.get("/admin/search/?s=boss&extended=1").status_code == 200
