@@ -53,6 +53,15 @@ class Actor:
         """Whether the caller may launch plans that run code (plan.execute)."""
         return self.user is not None and self.user.has_perm(EXECUTE)
 
+    @property
+    def rights(self) -> str:
+        """A text that differs if what the caller may do or see differs."""
+        permissions = sorted(self.user.get_all_permissions()) if self.user and not self.user.is_superuser else []
+        scopes = None if self.scopes is None else sorted(self.scopes)
+        return repr(
+            (str(self.role), self.user is not None and self.user.is_staff, permissions, scopes, sorted(self.in_teams()))
+        )
+
 
 def role_of(user: User) -> Role:
     """The role of a user: admin if and only if it is a superuser, otherwise the stored role, by default user.

@@ -112,7 +112,13 @@ def endpoint(
 
             if request.method == "POST" and not secret:
                 caller = view.idempotency_caller(request)
-                return idempotency.once(request=request, caller=caller, handle=handle, commits=commits)
+                return idempotency.once(
+                    request=request,
+                    caller=caller,
+                    rights=lambda: view.idempotency_rights(request),
+                    handle=handle,
+                    commits=commits,
+                )
             return conditional.not_modified_or(request=request, response=handle())
 
         call.endpoint = declaration  # type: ignore[attr-defined]

@@ -4,6 +4,9 @@ The response is stored in the transaction of the effect, so neither exists witho
 transactions of its own is the exception: its response is stored right after it, so a crash in between loses the
 response. The same key with a different body is Invalid (422). A key whose first request is still in progress is a
 Conflict (409). Both follow the IETF draft "The Idempotency-Key HTTP Header Field".
+
+The same key is Invalid too if the caller's permissions or teams have changed: the stored response may show what the
+caller no longer sees, and a second effect would break the promise of the first sentence.
 """
 
 from __future__ import annotations
@@ -28,11 +31,18 @@ MAX_LENGTH = 200  # characters of a key
 RETENTION = timedelta(hours=24)
 
 
-def once(*, request: Request, caller: str, handle: Callable[[], Response], commits: bool = False) -> Response:
+def once(
+    *,
+    request: Request,
+    caller: str,
+    rights: Callable[[], str],
+    handle: Callable[[], Response],
+    commits: bool = False,
+) -> Response:
     """The response of `handle()`, or the stored response to an earlier request with the same key.
 
-    `caller`: the owner of the keys, so that two callers may use the same key. `commits`: `handle` commits transactions
-    of its own, so it is called outside one.
+    `caller`: the owner of the keys, so that two callers may use the same key. `rights`: what the caller may do and see,
+    as text. `commits`: `handle` commits transactions of its own, so it is called outside one.
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
@@ -42,7 +52,7 @@ def once(*, request: Request, caller: str, handle: Callable[[], Response], commi
             f"The Idempotency-Key must be printable ASCII of 1 to {MAX_LENGTH} characters.",
             hint="A UUID works well.",
         )
-    digest = _digest(request)
+    digest = _digest(request, rights())
     with _exclusive(caller + key, commits=commits) as acquired:
         if not acquired:
             raise errors.Conflict(
@@ -52,7 +62,7 @@ def once(*, request: Request, caller: str, handle: Callable[[], Response], commi
         if stored is not None:
             if stored.request != digest:
                 raise errors.Invalid(
-                    "This Idempotency-Key was used for another request.",
+                    "This Idempotency-Key was used for another request, or with other permissions.",
                     hint="Use a new key for each operation.",
                 )
             return _replay(stored)
@@ -84,9 +94,9 @@ def _replay(stored: IdempotentResponse) -> Response:
     return Response(stored.body, status=stored.status, headers=headers)
 
 
-def _digest(request: Request) -> str:
+def _digest(request: Request, rights: str) -> str:
     body: Any = request._request.body
-    return hashlib.sha256(f"{request.method} {request.path}\n".encode() + body).hexdigest()
+    return hashlib.sha256(f"{request.method} {request.path}\n{rights}\n".encode() + body).hexdigest()
 
 
 def outdated(*, now: datetime) -> QuerySet[IdempotentResponse]:

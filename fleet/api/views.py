@@ -49,6 +49,10 @@ class ApiView(APIView):
         """The caller that the Idempotency-Keys of a request belong to."""
         return request.auth.name if isinstance(request.auth, Actor) else "anonymous"
 
+    def idempotency_rights(self, request: Request) -> str:
+        """The caller's rights: a stored response is returned only to a caller who still has those of the first request."""
+        return request.auth.rights if isinstance(request.auth, Actor) else ""
+
     rate_kind = Kind.IP  # for callers without a machine key, session or lease
     max_body_bytes: int | None = None  # below the limit of the settings; None: that limit
 

@@ -11,6 +11,7 @@ from django.db import connection
 
 from agents.models import AgentType, Node
 from fleet import ids
+from fleet.access import operations
 from fleet.access.models import Role
 from fleet.api.models import IdempotentResponse
 from fleet.events.models import Event
@@ -44,6 +45,25 @@ def test_a_key_cannot_be_reused_for_another_request_and_belongs_to_one_caller(an
     assert (other.status_code, other.json()["code"]) == (422, "invalid")
     bob = api.person("bob", can_execute=True)
     assert bob.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1").status_code == 201
+    assert Mission.objects.count() == 2
+
+
+def test_a_response_is_not_repeated_to_a_caller_whose_permissions_have_changed(ann: api.Client) -> None:
+    boss = api.person("boss", Role.ADMIN)
+    ref = ann.post("missions", {"plan": api.PLAN}).json()["id"]
+    path = f"missions/{ref}/pause"
+    requests = [(boss, path, {}, "k-1"), (ann, "missions", {"plan": api.PLAN}, "k-2")]
+    for client, path, body, key in requests:
+        first = client.post(path, body, Idempotency_Key=key)
+        again = client.post(path, body, Idempotency_Key=key)
+        assert (again.json(), again["Idempotency-Replayed"]) == (first.json(), "true")
+    api.person("chief", Role.ADMIN)  # the last admin would stay one
+    operations.set_role(user=boss.user, role=Role.USER)
+    operations.set_execute(user=ann.user, may=False)
+    for client, path, body, key in requests:
+        refused = client.post(path, body, Idempotency_Key=key)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
+        assert "permissions" in refused.json()["detail"]
     assert Mission.objects.count() == 2
 
 
