@@ -13,6 +13,7 @@ from django.db import connection
 
 from fleet import errors
 from fleet.postgres import statements
+from missions.engine.settlement import insertion
 
 EARLIER_ATTEMPT = "its earlier attempt to end"
 
@@ -32,6 +33,7 @@ class Target:
 def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoint: str, resumes: bool = False) -> None:
     """Change or create these sorties, with their needs, outcomes and events, and recount the mission's unmet needs.
 
+    The limits of their concurrency keys apply, unless lower ones do.
     `origin` is the turn of the mission's first sortie. `resumes`: also restore the data that drivers saved to resume
     from. Raises Conflict if an agent type is missing.
     """
@@ -76,6 +78,7 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
             cursor.execute(_statement("resume"))
         cursor.execute(_statement("needs"), parameters)
         cursor.execute(_statement("recount"), parameters)
+        insertion.keep_limits(cursor.cursor, mission=mission)
 
 
 def drop(*, sorties: Sequence[UUID], checkpoint: str) -> None:

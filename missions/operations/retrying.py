@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from fleet import audit, errors
 from fleet.postgres import statements
 from fleet.postgres.hot_path import Cursor
-from missions.engine.settlement import settling
+from missions.engine.settlement import insertion, settling
 from missions.models import Mission, Need, Sortie
 from missions.operations import permissions, transitions
 from missions.operations.workspaces import discarding
@@ -92,6 +92,7 @@ def _reopen(*, mission: UUID, sortie: UUID | None) -> dict[UUID, str]:
         cursor.execute(statements.read("missions.operations", "reopen"), {"mission": mission, "sortie": sortie})
         reopened: dict[UUID, str] = dict(cursor.fetchall())
         cursor.execute(statements.read("missions.operations", "reopen_counters"), {"mission": mission})
+        insertion.keep_limits(cursor.cursor, mission=mission)
         _skip_again(cursor.cursor, mission=mission)
     return reopened
 

@@ -126,14 +126,35 @@ def insert(
         " SELECT 'sortie.' || state, mission_id, id, '{}' FROM missions_sortie WHERE id = ANY (%(inserted)s) ORDER BY turn",
         {"inserted": inserted},
     )
-    keys = {spec.concurrency.key: spec.concurrency.limit for spec in specs if spec.concurrency}
-    for key, limit in sorted(keys.items()):
+    limits = {spec.concurrency.key: spec.concurrency.limit for spec in specs if spec.concurrency}
+    _set_limits(cursor, limits=limits, new=inserted)
+    return queued
+
+
+def keep_limits(cursor: Cursor, *, mission: UUID) -> None:
+    """Apply the limits of the concurrency keys of a mission's unfinished sorties, after some were reopened or restored."""
+    cursor.execute(statements.read("missions.engine.settlement", "claimed_limits"), {"mission": mission})
+    _set_limits(cursor, limits=dict(cursor.fetchall()))
+
+
+def _set_limits(cursor: Cursor, *, limits: Mapping[str, int], new: Sequence[UUID] | None = None) -> None:
+    """Set the limits of concurrency keys, so that no unfinished sortie runs under a higher limit than its plan has.
+
+    The limit of an existing key is lowered. It is raised only for `new` sorties, if no others with the key are
+    unfinished.
+    """
+    for key, limit in sorted(limits.items()):
+        parameters = {"key": key, "limit": limit, "new": new}
         cursor.execute(
             'INSERT INTO missions_concurrencykey (key, "limit") VALUES (%(key)s, %(limit)s)'
-            ' ON CONFLICT (key) DO UPDATE SET "limit" = excluded."limit"',
-            {"key": key, "limit": limit},
+            " ON CONFLICT (key) DO NOTHING",
+            parameters,
         )
-    return queued
+        if cursor.rowcount:
+            continue
+        # Locked by a statement of its own, so that the next one sees the sorties of whoever held the lock.
+        cursor.execute("SELECT FROM missions_concurrencykey WHERE key = %(key)s FOR UPDATE", parameters)
+        cursor.execute(statements.read("missions.engine.settlement", "set_limit"), parameters)
 
 
 def _reserve(cursor: Cursor, *, mission: UUID, specs: Sequence[SortieSpec], sorties: Mapping[str, UUID]) -> None:

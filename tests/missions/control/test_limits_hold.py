@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.models import AgentType
+from checkpoints import operations as checkpoints
 from fleet import ids
 from fleet.celery import app
+from missions import operations
 from missions.control import admission
 from missions.control.loop import Control
 from missions.hints import HintPublisher
-from missions.models import Mission, Sortie
+from missions.models import ConcurrencyKey, Mission, Sortie
 from missions.operations import external_agents
 from missions.plan import PlanError
 from missions.queries import reads
@@ -185,3 +187,74 @@ def test_admitted_sorties_fit_and_the_others_would_not(
         fits = all(taken[name] < room[letter] for name, letter in whose)
         assert (sortie in chosen) == fits
         taken.update(name for name, _ in whose if fits)
+
+
+def keyed(limit: int) -> dict[str, object]:
+    return {f"s{n}": {"concurrency": {"key": "deploy", "limit": limit}} for n in range(3)}
+
+
+def end(mission: Mission) -> None:
+    operations.cancel(mission=mission.id)
+
+
+def test_a_launch_does_not_raise_the_limit_of_a_key_while_others_use_it() -> None:
+    first = fleet.launch(keyed(1))
+    fleet.launch(keyed(50))
+    admission.admit()
+    assert under_way(concurrency_key="deploy") == 1
+    end(first)
+    fleet.launch({"s": {"concurrency": {"key": "deploy", "limit": 1}}})
+    admission.admit()
+    assert under_way(concurrency_key="deploy") == 1
+
+
+def test_a_launch_may_lower_the_limit_of_a_key() -> None:
+    fleet.launch(keyed(50))
+    fleet.launch(keyed(2))
+    admission.admit()
+    assert under_way(concurrency_key="deploy") == 2
+
+
+def test_once_nothing_else_uses_a_key_a_launch_sets_its_limit() -> None:
+    end(fleet.launch(keyed(1)))
+    fleet.launch(keyed(3))
+    admission.admit()
+    assert under_way(concurrency_key="deploy") == 3
+
+
+def test_concurrent_launches_leave_a_key_with_the_lowest_of_their_limits() -> None:
+    def launch(limit: int) -> None:
+        try:
+            fleet.launch(keyed(limit))
+        finally:
+            connection.close()
+
+    for _ in range(5):
+        launches = [threading.Thread(target=launch, args=(limit,)) for limit in (1, 50, 50)]
+        for thread in launches:
+            thread.start()
+        for thread in launches:
+            thread.join()
+        assert ConcurrencyKey.objects.get(key="deploy").limit == 1
+        for mission in Mission.objects.filter(finished_at=None):
+            end(mission)
+
+
+def test_a_retried_sortie_has_its_limit_again() -> None:
+    mission = fleet.launch(keyed(1))
+    end(mission)
+    fleet.launch(keyed(50))
+    operations.retry(mission=mission.id, can_execute=True)
+    admission.admit()
+    assert under_way(concurrency_key="deploy") == 1
+
+
+def test_a_fork_has_the_limits_of_its_checkpoint() -> None:
+    mission = fleet.launch(keyed(1))
+    checkpoint = checkpoints.capture(missions=[mission.id])
+    end(mission)
+    fleet.launch(keyed(50))
+    fork = checkpoints.fork(checkpoint=checkpoint, can_execute=True).mission
+    operations.resume(mission=fork.id, can_execute=True)
+    admission.admit()
+    assert under_way(concurrency_key="deploy") == 1
