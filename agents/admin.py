@@ -60,7 +60,7 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
 
     def _string_list(self, field: str) -> list[str]:
         try:
-            return types.string_list(field, self.cleaned_data[field])
+            return types.string_list(field, self.cleaned_data[field], stored=self.initial.get(field) or ())
         except errors.Invalid as error:
             raise forms.ValidationError(error.hint) from error
 

@@ -58,11 +58,16 @@ def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool =
         )
 
 
-def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bool, template: bool) -> list[str]:
+def readable(
+    *, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bool, template: bool, attended: bool = True
+) -> list[str]:
     """The paths that the plan's sorties may read.
 
     An operator's launch may name any path, and so may the literal text of a template. Raises Invalid for all other paths
     that arrive over the API, unless they lie below FLEET_FOLDERS.
+
+    Links are followed only if an operator launches the plan now (`attended`), and only here: work could have put a link
+    in place of a path that was written earlier. Attempts open the paths without following any.
     """
     paths = []
     for text in plan.readable:
@@ -76,9 +81,14 @@ def readable(*, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bo
         written_by_operator = template and not list(templates.references(text))
         if not operator and not written_by_operator and not _is_allowed(path):
             raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=BELOW)
-        # Only operators may name a symbolic link. It is resolved once, here, because work may change it later.
-        paths.append(str(path.resolve() if operator or written_by_operator else path))
+        paths.append(str(path.resolve() if operator and attended else path))
     return paths
+
+
+def links_of_template(plan: Plan, *, folder: str) -> dict[str, str]:
+    """The paths under `readable` in a template's text that contain a symbolic link on this host, with their targets."""
+    paths = [_normal(os.path.join(folder, text)) for text in plan.readable if not list(templates.references(text))]
+    return {str(path): target for path in paths if (target := os.path.realpath(path)) != str(path)}
 
 
 def cwd(*, plan_cwd: str | None, folder: str, scratch: Path, allowed: Sequence[Path]) -> Path | None:

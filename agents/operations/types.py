@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -44,8 +45,12 @@ def settings_of(agent_type: AgentType) -> dict[str, Any]:
     return {setting: getattr(agent_type, setting) for setting in SETTINGS}
 
 
-def string_list(setting: str, value: Any) -> list[str]:
-    """Validate a value of a setting in STRING_LISTS. Raises Invalid unless it is a list of strings of its pattern."""
+def string_list(setting: str, value: Any, *, stored: Sequence[str] = ()) -> list[str]:
+    """The valid form of a value of a setting in STRING_LISTS. `stored`: the value that it replaces.
+
+    New paths of `readable` are resolved, because attempts do not follow links, which work could have put there. Stored
+    ones are not resolved again, for the same reason. Raises Invalid unless it is a list of strings of its pattern.
+    """
     pattern, example = STRING_LISTS[setting]
     items = value or []
     if not isinstance(items, list) or len(items) > MAX_STRINGS or not all(
@@ -54,6 +59,8 @@ def string_list(setting: str, value: Any) -> list[str]:
         raise errors.Invalid(
             f"{setting} is not valid.", hint=f"Pass a JSON list of strings, such as {example}.", pointer=f"/{setting}"
         )
+    if setting == "readable":
+        return [path if path in stored else os.path.realpath(path) for path in items]
     return items
 
 
@@ -77,7 +84,9 @@ def change(*, name: str, changes: Mapping[str, Any]) -> AgentType:
                 pointer="/concurrency",
             )
         for setting, value in changes.items():
-            setattr(agent_type, setting, string_list(setting, value) if setting in STRING_LISTS else value)
+            if setting in STRING_LISTS:
+                value = string_list(setting, value, stored=before[setting])
+            setattr(agent_type, setting, value)
         try:
             agent_type.full_clean(exclude=["name"], validate_unique=False)
         except ValidationError as error:

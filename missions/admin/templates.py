@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fleet.admin.pages import Audited
-from missions import plan
+from missions import folders, plan
 from missions.admin import rendering
 from missions.models import Template
 from missions.operations import plan_reading
@@ -31,6 +31,15 @@ class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
         except plan.PlanError as refused:
             raise ValidationError([str(problem) for problem in refused.problems]) from refused
         return text
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse links under `readable`: work could replace them later, so attempts do not follow them."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        if "text" in data:
+            links = folders.links_of_template(plan_reading.load(data["text"]), folder=data.get("folder", ""))
+            for path, target in links.items():
+                self.add_error("text", f"`readable`: {path} contains a symbolic link. Write its target: {target}")
+        return data
 
 
 @admin.register(Template)

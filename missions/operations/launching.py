@@ -102,13 +102,15 @@ def prepare(
     can_execute: bool,
     template: str,
     operator: bool,
+    attended: bool = True,
 ) -> Launch:
     """Check a launch without creating anything. It may take seconds, because the repository may be on a server.
 
     `text` is the plan as written, kept for the record. Relative paths start from `folder`. `template` is the name of
     the template that the plan comes from, if any. `operator`: the host's operator launches it and may name any path
-    under `readable`. `can_execute`: the launcher may run code (`plan.execute`), and so may sorties that its agents add
-    later. A template's agents may always add code.
+    under `readable`; `attended`: the launcher is present, so links in these paths are followed. `can_execute`: the
+    launcher may run code (`plan.execute`), and so may sorties that its agents add later. A template's agents may always
+    add code.
 
     Raises Forbidden if the plan runs code and the launcher may not; Invalid for a prompt without a folder (see
     `folders.check_prompts`) or a workspace that cannot be used (`repositories.prepare`); PlanError if `params` do not
@@ -117,7 +119,9 @@ def prepare(
     if not template:
         permissions.require_for_plan(plan=plan, can_execute=can_execute)
     inputs = bind(plan=plan, params=params)
-    readable = folders.readable(plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template))
+    readable = folders.readable(
+        plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template), attended=attended
+    )
     workspace = repositories.prepare(
         plan=plan, inputs=inputs, folder=folder, by=by, operator=operator, template=bool(template)
     )

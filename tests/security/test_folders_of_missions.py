@@ -57,12 +57,13 @@ def test_a_template_may_name_other_paths_but_inputs_cannot_complete_them(setting
             allowed(path, template=True, inputs={"where": "../../../../root"})
 
 
-def test_links_are_followed_only_in_paths_that_operators_wrote(tmp_path: Path, settings: Any) -> None:
+def test_links_are_followed_only_when_an_operator_launches(tmp_path: Path, settings: Any) -> None:
     settings.FLEET_FOLDERS = [str(tmp_path)]
     (tmp_path / "link").symlink_to("/root")
     link = str(tmp_path / "link")
     assert allowed(link, operator=True) == ["/root"]
-    assert allowed(link, template=True) == ["/root"]
+    assert allowed(link, operator=True, attended=False) == [link], "for a schedule, work may have put the link there"
+    assert allowed(link, template=True) == [link]
     assert allowed(link) == [link], "the sandbox refuses it when the attempt starts"
     assert allowed("{{ inputs.where }}", template=True, inputs={"where": link}) == [link]
 

@@ -163,8 +163,8 @@ def _base(
     """The part of the brief that `run` and `verify` share."""
     if attempt_context.folder and not (attempt_context.has_workspace and spec.workspace):
         folders.check_folder(attempt_context.folder)
-    # An administrator's paths may be links. Those of the mission are opened without following any (sandbox.options).
-    readable = (*(Path(path).resolve() for path in type_settings.readable), *map(Path, attempt_context.readable))
+    # Opened without following links (sandbox.options), because earlier work may have put some there.
+    readable = (*map(Path, type_settings.readable), *map(Path, attempt_context.readable))
     api = "" if spec.driver == "scripted" else services.api_url()
     return Brief(
         marker=claim.marker,
@@ -188,7 +188,7 @@ def _base(
             plan_cwd=None if spec.cwd is None else templates.as_text(templates.render(value=spec.cwd, scope=scope)),
             folder=attempt_context.folder,
             scratch=folder,
-            allowed=[*readable, *map(Path, type_settings.readable)],
+            allowed=readable,
         ),
         scratch=folder,
         confined=settings.FLEET_SANDBOX,

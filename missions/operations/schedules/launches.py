@@ -39,6 +39,7 @@ def prepare(schedule: Schedule, *, at: datetime) -> launching.Launch:
         can_execute=owner is None or owner.has_perm(EXECUTE),
         template=schedule.template,
         operator=schedule.operator,
+        attended=False,
     )
 
 
