@@ -25,12 +25,15 @@ from django.conf import settings
 from agents.shim import beneath
 from fleet import errors, ids
 from missions import removal
-from missions.workspaces import git, repositories
+from missions.workspaces import git, local_repositories, repositories
 
 INCLUDE = ".worktreeinclude"
 READER_S = 3_600  # a reader's folder that is older was left behind by a killed process
 READER, REMOVED = "reader-", "removed-"  # name prefixes of folders that belong to no sortie
 TICK_S = 0.012
+_LIST_IGNORED = r"""git ls-files -z --others --ignored "$1"
+printf '//\0'
+git ls-files -z --others --ignored --exclude-standard"""
 LOCK_S = 60.0  # how long to wait for the git of an earlier attempt, whose agent was killed
 
 
@@ -224,17 +227,17 @@ def include_ignored(copy: Copy, *, repository: Path, base: str) -> int:
     symbolic links are neither copied nor followed, and files of the fleet are left out.
     """
     patterns = git.execute("cat-file", "blob", f"{base}:{INCLUDE}", at=copy.store)
-    if patterns.returncode or git.line("rev-parse", "--is-bare-repository", at=repository) == "true":
+    if patterns.returncode or (found := local_repositories.find(str(repository))).is_bare:
         return 0
     file = copy.engine / "include"
     file.write_bytes(patterns.stdout)
-    names = _untracked(repository, f"--exclude-from={file}") & _untracked(repository, "--exclude-standard")
+    names = _ignored(found, file)
     hidden = [
         path.resolve() for path in (*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS)
     ]
     count = 0
     top = os.open(copy.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    checkout = os.open(repository, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    checkout = beneath.open_path(found.path, folder=True)
     try:
         real = Path(os.readlink(f"/proc/self/fd/{checkout}"))
         for name in sorted(names):
@@ -276,10 +279,21 @@ def _copy_file(checkout: int, top: int, name: bytes) -> bool:
     return False
 
 
-def _untracked(repository: Path, exclude: str) -> set[bytes]:
-    """The untracked files that match an option `--exclude…`."""
-    output = git.run("ls-files", "-z", "--others", "--ignored", exclude, at=repository)
-    return {name for name in output.split(b"\0") if name}
+def _ignored(found: local_repositories.LocalRepository, patterns: Path) -> set[bytes]:
+    """The files of the checkout that git ignores and that the patterns in a file name."""
+    patterns = patterns.resolve()
+    completed = found.git(
+        *("ls-files", f"--exclude-from={patterns}"),
+        script=_LIST_IGNORED,
+        env={"GIT_WORK_TREE": str(found.path)},
+        readable=(patterns,),
+        timeout_s=git.TIMEOUT_S,
+    )
+    if completed.returncode:
+        text = completed.stderr.decode("utf-8", "replace")
+        raise git.GitError(arguments=("ls-files",), exit_code=completed.returncode, text=text)
+    named, _, ignored = completed.stdout.partition(b"//\0")  # no name starts with a slash
+    return {name for name in {*named.split(b"\0")} & {*ignored.split(b"\0")} if name}
 
 
 def _init(folder: Path, store: Path, *, author: str, head: str, tip: str) -> None:

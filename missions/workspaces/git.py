@@ -1,7 +1,8 @@
 """Runs git without the configuration of the host, of a user or of an agent, and without hooks.
 
-`run` is for repositories that only the fleet writes to, and for reading a user's checkout. Whatever reads a copy that an
-agent has worked in goes through `confined`: there it sees that copy and the object store, and nothing else of the host.
+`run` is for repositories that only the fleet writes to, and for those on a server. Whatever reads a copy that an agent has
+worked in goes through `confined`: there it sees that copy and the object store, and nothing else of the host. For the
+repositories of users on this host, see `local_repositories`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ CONFIGURATION = Path(__file__).with_name("gitconfig")
 PUSH_CONFIGURATION = Path(__file__).with_name("gitconfig-push")  # the receiving repository runs its hooks
 # These override what a repository's own configuration says.
 _OPTIONS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false")
+# Whoever may write to a repository can choose the identity in its configuration, and so what git writes to a reflog.
+_IDENTITY = {"GIT_COMMITTER_NAME": "Fleet", "GIT_COMMITTER_EMAIL": "fleet@localhost"}
 # Environment variables that git inherits: paths, the ssh agent, certificates and proxies.
 _INHERITED = (
     "PATH",
@@ -104,7 +107,7 @@ def execute(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run git; returns the completed process, whatever its exit code. Raises GitError after `timeout_s`."""
     argv, environment = _command_line(arguments, at, env)
-    return _complete(argv, arguments, stdin, environment, timeout_s, pass_fds)
+    return complete(argv, arguments, environment, timeout_s, pass_fds, stdin=stdin)
 
 
 def _command_line(
@@ -260,20 +263,21 @@ def confined(
             argv = [sandbox.program(), *options, "--die-with-parent", "--chdir", str(copy), "--", *argv]
         environment = {**_environment(), "HOME": str(run), **env}
         cwd = None if settings.FLEET_SANDBOX else copy
-        completed = _complete(argv, words, b"", environment, timeout_s, pass_fds, cwd)
+        completed = complete(argv, words, environment, timeout_s, pass_fds, cwd)
         _output(completed, words, accept)
         return completed
 
 
-def _complete(
+def complete(
     argv: Sequence[str],
     arguments: Sequence[str],
-    stdin: bytes,
     env: Mapping[str, str],
     timeout_s: float,
     pass_fds: Sequence[int] = (),
     cwd: Path | None = None,
+    stdin: bytes = b"",
 ) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end. Errors name the git command `arguments`. Raises GitError after `timeout_s`."""
     try:
         return subprocess.run(
             argv,
@@ -300,10 +304,22 @@ def _output(completed: subprocess.CompletedProcess[bytes], arguments: Sequence[s
     return completed.stdout
 
 
+def local_environment() -> dict[str, str]:
+    """The environment of git in a repository of a user on this host: no credentials, no reflogs, a fixed identity."""
+    pairs = [option.split("=", 1) for option in (*_OPTIONS[1::2], "core.logAllRefUpdates=false")]
+    environment = {"GIT_CONFIG_COUNT": str(len(pairs)), **_IDENTITY}
+    for number, (key, value) in enumerate(pairs):
+        environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return {**_base_environment(("PATH", "HOME", "TMPDIR")), **environment}
+
+
 def _environment() -> dict[str, str]:
+    return {**_base_environment(_INHERITED), **_credentials()}
+
+
+def _base_environment(inherited: Sequence[str]) -> dict[str, str]:
     return {
-        **{name: os.environ[name] for name in _INHERITED if name in os.environ},
-        **_credentials(),
+        **{name: os.environ[name] for name in inherited if name in os.environ},
         "LC_ALL": "C.UTF-8",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": str(CONFIGURATION),

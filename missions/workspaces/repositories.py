@@ -18,7 +18,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from django.conf import settings
 
 from fleet import errors, humanise
 from missions import removal
-from missions.workspaces import git
+from missions.workspaces import git, local_repositories
 
 SHA256 = 64  # hexadecimal digits of an id in a repository that uses SHA-256
 # A commit that Postgres records as landed must be on disk.
@@ -35,6 +35,9 @@ LOCK_S = 2.0  # how long to wait for other processes that write refs: each takes
 _URL = re.compile(r"(https|ssh)://[^\s-][^\s]*")
 _SCP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^\s-][^\s]*")  # git@example.org:app.git
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# Prints the commit and, without a base, the branch that is checked out.
+_RESOLVE = """git rev-parse --verify --quiet --end-of-options "$1"
+test -n "$2" || git symbolic-ref --quiet --short HEAD || true"""
 REMOVED = "removed-"  # the name prefix of a mirror that is being removed
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*:[^/@]*@")
 BASES, ATTEMPTS, LANES, CHECKPOINTS, TARGETS = (
@@ -90,33 +93,35 @@ def resolve_base(repository: str, base: str) -> tuple[str, str]:
 
 
 def _resolve_local(repository: str, base: str) -> tuple[str, str]:
-    path = Path(repository)
-    if not path.is_dir() or git.execute("rev-parse", "--git-dir", at=path).returncode:
-        above = git.execute("-C", str(path), "rev-parse", "--show-toplevel") if path.is_dir() else None
-        if above is not None and above.returncode == 0:
-            top = os.fsdecode(above.stdout.removesuffix(b"\n"))
+    try:
+        found = local_repositories.find(repository)
+    except local_repositories.Missing as error:
+        if (top := local_repositories.above(Path(repository))) and Path(repository).is_dir():
             raise errors.Invalid(
                 f"{repository} is not the root of a git repository; it is in the repository {top}.",
                 hint=f"Use {top}, and set cwd for the sorties that work in the folder.",
-                pointer="/plan/workspace/repository",
-            )
+                pointer=local_repositories.POINTER,
+            ) from error
         raise errors.Invalid(
             f"There is no git repository at {repository}.",
             hint=f"Create one (git init {repository}), or name another.",
-            pointer="/plan/workspace/repository",
-        )
-    revision = f"{base or 'HEAD'}^{{commit}}"
-    resolved = git.execute("rev-parse", "--verify", "--quiet", "--end-of-options", revision, at=path)
+            pointer=local_repositories.POINTER,
+        ) from error
+    try:
+        resolved = found.git("rev-parse", f"{base or 'HEAD'}^{{commit}}", base, script=_RESOLVE)
+    except git.GitError as error:
+        raise errors.Unavailable(f"The repository {repository} cannot be read: {error.text}.") from error
+    if resolved.returncode > 1 or resolved.stderr.startswith(b"bwrap:"):
+        reason = resolved.stderr.decode("utf-8", "replace").strip()[-300:]
+        raise errors.Unavailable(f"The repository {repository} cannot be read: {reason}")
+    commit, _, branch = resolved.stdout.decode("utf-8", "surrogateescape").partition("\n")
     if resolved.returncode:
         message = (
             f"{base!r} is not a branch, tag or commit of {repository}." if base else f"{repository} has no commits."
         )
         hint = "Name one that exists." if base else "Commit something first."
         raise errors.Invalid(message, hint=hint, pointer="/plan/workspace/base")
-    if not base:
-        head = git.execute("symbolic-ref", "--quiet", "--short", "HEAD", at=path)
-        base = head.stdout.decode().strip() or resolved.stdout.decode().strip()[:12]
-    return base, resolved.stdout.decode().strip()
+    return base or branch.strip() or commit[:12], commit
 
 
 def _resolve_remote(repository: str, base: str) -> tuple[str, str]:
@@ -191,7 +196,22 @@ def _create(path: Path, *, sha256: bool) -> None:
 
 def _fetch(path: Path, repository: str, commit: str, descriptor: int) -> None:
     options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow", "--no-recurse-submodules")
-    _write(path, "fetch", *options, "--", repository, commit, descriptor=descriptor, timeout_s=git.NETWORK_TIMEOUT_S)
+    with ExitStack() as descriptors:
+        inherited: list[int] = []
+        source: tuple[str, ...]
+        if not is_address(repository):
+            found = local_repositories.find(repository)
+            option, inherited = found.upload_pack(descriptors)
+            source = (option, "--", str(found.path))
+        else:
+            source = ("--", repository)
+        _write(
+            path,
+            *("fetch", *options, *source, commit),
+            descriptor=descriptor,
+            inherited=inherited,
+            timeout_s=git.NETWORK_TIMEOUT_S,
+        )
 
 
 def _has(path: Path, commit: str) -> bool:
@@ -244,6 +264,7 @@ def _write(
     path: Path,
     *arguments: str,
     descriptor: int,
+    inherited: Sequence[int] = (),
     stdin: bytes = b"",
     timeout_s: float = git.TIMEOUT_S,
     lock_s: float = git.NETWORK_TIMEOUT_S,
@@ -256,7 +277,7 @@ def _write(
     deadline = time.monotonic() + lock_s
     while True:
         try:
-            git.run(*arguments, at=path, stdin=stdin, timeout_s=timeout_s, pass_fds=(descriptor,))
+            git.run(*arguments, at=path, stdin=stdin, timeout_s=timeout_s, pass_fds=(descriptor, *inherited))
             return
         except git.GitError as error:
             files = [file for file in error.lock_files if file.is_relative_to(path)]

@@ -1,16 +1,18 @@
 """The user's repository as the target of a merge: its branches are moved, and nothing else in it is touched.
 
 A repository with a checkout gets commits by a fetch, in which git itself refuses to move a branch that is checked out.
-Bare repositories and those on a server get them by a push, so that their hooks decide.
+Bare repositories and those on a server get them by a push, so that their hooks decide. On this host, both run in the
+sandbox of `local_repositories`, the hooks too.
 """
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleet import errors
-from missions.workspaces import git, repositories
+from missions.workspaces import git, local_repositories, repositories
 
 # Whatever the repository's own configuration says: no other ref is written, and no program that it names runs.
 _FETCH = (
@@ -19,6 +21,8 @@ _FETCH = (
     *("-c", "core.alternateRefsCommand=true", "fetch", "--quiet", "--upload-pack=git-upload-pack"),
     *("--no-tags", "--no-write-fetch-head", "--no-prune", "--no-prune-tags", "--no-recurse-submodules"),
 )
+# Options of `git push` do not apply to the program that receives.
+_RECEIVE_PACK = "--receive-pack=git -c core.logAllRefUpdates=false -c gc.auto=0 -c receive.autogc=false receive-pack"
 _PUSH = ("push", "--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no")
 
 
@@ -44,7 +48,7 @@ class Target:
     @property
     def is_bare(self) -> bool:
         """Whether it is a bare repository on this host. One with a checkout is not, whatever its configuration says."""
-        return not self.is_address and git.line("rev-parse", "--git-dir", at=self._path) == "."
+        return not self.is_address and local_repositories.find(self.repository).is_bare
 
     def tip(self) -> str:
         """The newest commit of the branch; "" if it does not exist. Raises Unavailable if the repository cannot be read."""
@@ -53,20 +57,26 @@ class Target:
                 text = git.run("ls-remote", "--", self.repository, self.ref, timeout_s=60).decode("utf-8", "replace")
                 commits = [line.partition("\t")[0] for line in text.splitlines() if line.endswith(f"\t{self.ref}")]
                 return commits[0] if commits else ""
-            git.run("rev-parse", "--git-dir", at=self._path)
-        except git.GitError as error:
-            raise errors.Unavailable(f"The repository {self.repository} cannot be read: {error.text[-300:]}") from error
-        completed = git.execute("rev-parse", "--verify", "--quiet", f"{self.ref}^{{commit}}", at=self._path)
-        return completed.stdout.decode().strip() if completed.returncode == 0 else ""
+            completed = local_repositories.find(self.repository).git(
+                "rev-parse", "--verify", "--quiet", f"{self.ref}^{{commit}}"
+            )
+        except (git.GitError, local_repositories.Missing) as error:
+            raise errors.Unavailable(f"The repository {self.repository} cannot be read: {str(error)[-300:]}") from error
+        if completed.returncode and (completed.returncode != 1 or completed.stderr):
+            reason = completed.stderr.decode("utf-8", "replace").strip()[-300:]
+            raise errors.Unavailable(f"The repository {self.repository} cannot be read: {reason}")
+        return completed.stdout.decode().strip()
 
     def checked_out_in(self) -> str:
         """The folder in which the branch is checked out; "" if it is not checked out anywhere that the fleet can see."""
         if self.is_address:
             return ""
         folder = ""
-        for line in (
-            git.run("worktree", "list", "--porcelain", "-z", at=self._path).decode("utf-8", "replace").split("\0")
-        ):
+        completed = local_repositories.find(self.repository).git("worktree", "list", "--porcelain", "-z")
+        if completed.returncode:
+            reason = completed.stderr.decode("utf-8", "replace").strip()[-300:]
+            raise errors.Unavailable(f"The worktrees of {self.repository} cannot be listed: {reason}")
+        for line in completed.stdout.decode("utf-8", "replace").split("\0"):
             name, _, value = line.partition(" ")
             if name == "worktree":
                 folder = value
@@ -76,31 +86,39 @@ class Target:
 
     def receive(self, store: Path, *, commit: str) -> None:
         """Create the branch at a commit of the mirror `store`, or move it forward. Raises Rejected if that fails."""
-        if self.is_address or self.is_bare:
-            self._push(store, commit)
-            return
-        # Without `+`, git only fast-forwards.
-        env = {"GIT_ALLOW_PROTOCOL": "file"}
-        completed = git.execute(*_FETCH, "--", str(store), f"{commit}:{self.ref}", at=self._path, env=env)
-        if completed.returncode:
-            raise Rejected(f"{self.repository} rejected the commit: {_reason(completed.stderr)}")
-
-    def _push(self, store: Path, commit: str) -> None:
-        completed = git.execute(
-            *_PUSH,
-            "--",
-            self.repository,
-            f"{commit}:{self.ref}",
-            at=store,
-            env={"GIT_CONFIG_GLOBAL": str(git.PUSH_CONFIGURATION)},
-            timeout_s=git.NETWORK_TIMEOUT_S,
-        )
+        update = f"{commit}:{self.ref}"
+        if self.is_address:
+            completed = git.execute(
+                *(*_PUSH, "--", self.repository, update),
+                at=store,
+                env={"GIT_CONFIG_GLOBAL": str(git.PUSH_CONFIGURATION)},
+                timeout_s=git.NETWORK_TIMEOUT_S,
+            )
+        else:
+            completed = self._receive_here(store, update)
         if completed.returncode:
             raise Rejected(f"{self.repository} rejected the commit: {_reason(completed.stderr + completed.stdout)}")
 
-    @property
-    def _path(self) -> Path:
-        return Path(self.repository)
+    def _receive_here(self, store: Path, update: str) -> subprocess.CompletedProcess[bytes]:
+        found = local_repositories.find(self.repository)
+        if found.is_bare:
+            return found.git(
+                *(*_PUSH, _RECEIVE_PACK, "--", str(found.path), update),
+                env={"GIT_DIR": str(store), "GIT_CONFIG_GLOBAL": str(git.PUSH_CONFIGURATION)},
+                store=store,
+                writable=True,
+                timeout_s=git.NETWORK_TIMEOUT_S,
+            )
+        # Without `+`, git only fast-forwards. No program of the repository runs, so no filter is needed: for root, it
+        # would refuse the modes of a shared repository.
+        return found.git(
+            *(*_FETCH, "--", str(store), update),
+            env={"GIT_ALLOW_PROTOCOL": "file"},
+            store=store,
+            writable=True,
+            filtered=False,
+            timeout_s=git.TIMEOUT_S,
+        )
 
 
 def is_branch_name(name: str) -> bool:

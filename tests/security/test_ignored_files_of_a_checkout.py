@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
+from fleet import errors
 from fleet.config.home import Home
 from missions.workspaces import copies
 from tests.support import repository
@@ -70,11 +71,16 @@ def test_a_file_gets_no_setuid_bit(project: Repository) -> None:
     assert (sortie.path / "conf" / "key").stat().st_mode & 0o7777 == 0o755
 
 
-def test_files_of_the_fleet_stay_hidden_in_a_checkout_that_is_named_by_a_link(
-    project: Repository, tmp_path: Path
-) -> None:
-    (tmp_path / "link").symlink_to(project.path)
+def test_files_of_the_fleet_stay_hidden_in_a_checkout(project: Repository) -> None:
     sortie = repository.sortie(project)
     with override_settings(FLEET_HOME=Home(project.path / "conf")):
         base = project.git("rev-parse", "HEAD")
-        assert copies.include_ignored(sortie.copy, repository=tmp_path / "link", base=base) == 0
+        assert copies.include_ignored(sortie.copy, repository=project.path, base=base) == 0
+
+
+def test_a_checkout_that_is_named_by_a_link_is_refused(project: Repository, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(project.path)
+    sortie = repository.sortie(project)
+    with pytest.raises(errors.Invalid, match="is a symbolic link") as caught:
+        copies.include_ignored(sortie.copy, repository=tmp_path / "link", base=project.git("rev-parse", "HEAD"))
+    assert str(project.path) in caught.value.hint

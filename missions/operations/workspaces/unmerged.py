@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from fleet import errors
 from missions.models import Change, Workspace
 from missions.operations.workspaces import merging
 from missions.queries import workspaces
-from missions.workspaces import git, repositories
+from missions.workspaces import git, local_repositories, repositories
 from missions.workspaces import merging as mirror_merging
 
 MAX_COMMITS = 50  # that are listed
@@ -69,7 +70,8 @@ def _is_merged(workspace: Workspace, store: Path, tip: str) -> bool:
         merged_tips = merging.merged_tips(workspace.mission_id)
         return any(tip == merged or repositories.contains(store, commit=tip, ref=merged) for merged in merged_tips)
     try:
-        completed = git.execute("for-each-ref", "--count=1", "--contains", tip, at=Path(workspace.repository))
-    except git.GitError:
+        found = local_repositories.find(workspace.repository)
+        completed = found.git("for-each-ref", "--count=1", "--contains", tip, timeout_s=git.TIMEOUT_S)
+    except (git.GitError, errors.Invalid):
         return False
     return completed.returncode == 0 and bool(completed.stdout.strip())

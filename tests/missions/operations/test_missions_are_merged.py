@@ -198,7 +198,7 @@ def test_programs_that_the_repository_configures_do_not_run(project: Repository,
     trap, mission = tmp_path / "trap", conflicting.landed(project)
     program = f"sh -c 'touch {trap}'"
     mirror = repository.branch(mission).mirror
-    other = repository.create(tmp_path / "other", APP)  # whose objects the project borrows
+    other = repository.create(project.path / "other", APP)  # whose objects the project borrows
     (project.path / ".git/objects/info/alternates").write_text(f"{other.path}/.git/objects\n")
     for name, value in {
         "core.alternateRefsCommand": program,

@@ -70,11 +70,31 @@ def test_a_linked_worktree_can_be_used(tmp_path: Path) -> None:
     check(Repository(tmp_path / "linked"))
 
 
-def test_a_clone_that_borrows_its_objects_can_be_used(tmp_path: Path) -> None:
+def test_a_linked_worktree_with_a_relative_path_can_be_used(tmp_path: Path) -> None:
+    project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
+    linked = tmp_path / "linked"
+    project.git("worktree", "add", "--quiet", "-b", "other", str(linked))
+    (linked / ".git").write_text("gitdir: ../project/.git/worktrees/linked\n")
+    (project.path / ".git/worktrees/linked/gitdir").write_text("../../../../linked/.git\n")
+    check(Repository(linked))
+
+
+def test_the_checkout_of_a_submodule_can_be_used(tmp_path: Path) -> None:
+    library = repository.create(tmp_path / "library", {"lib.py": "1\n"})
+    project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
+    project.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library.path), "lib")
+    check(Repository(project.path / "lib"))
+
+
+def test_a_clone_that_borrows_its_objects_is_refused_until_it_has_its_own(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
     project.git("clone", "--quiet", "--shared", str(project.path), str(tmp_path / "shared"))
     sharing = Repository(tmp_path / "shared")
     sharing.commit({"b.txt": "b\n"})
+    with pytest.raises(errors.Invalid, match="borrows objects from another repository") as caught:
+        check(sharing)
+    command = caught.value.hint.partition("copy the objects: ")[2].partition(". Otherwise")[0]
+    subprocess.run(["/bin/sh", "-euc", command], check=True)
     check(sharing)
 
 
