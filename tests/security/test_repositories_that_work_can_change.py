@@ -118,7 +118,7 @@ def test_branch_names_that_would_block_other_branches_are_refused(roots: Path, a
 
 
 def test_hooks_of_a_bare_repository_in_the_folder_of_a_mission_do_not_run(tmp_path: Path) -> None:
-    """They would run outside the sandbox, and the work could have written them."""
+    """The work could have written them. The sandbox confines them too, unless it is off."""
     project = repository.create(tmp_path / "project", {"a": "1"})
     shared = bare(project.path / "build" / "shared.git", project)
     hook(shared, ".", tmp_path / "trap")

@@ -110,7 +110,10 @@ def _commit(row: Mission, workspace: Workspace, store: Path, *, target: Target, 
 
 
 def _require_trusted_hooks(workspace: Workspace, store: Path, target: Target) -> None:
-    """Raise Conflict if missions could write to the bare repository, whose hooks would run outside the sandbox."""
+    """Raise Conflict if missions could write to the bare repository, and so to its hooks.
+
+    Missions that have been cleaned up are not found; the sandbox confines the hooks then too, unless it is off.
+    """
     if not target.is_bare:
         return
     path = Path(target.repository).resolve()
