@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.postgres.functions import TransactionNow as Begun  # the test is one transaction
+from django.contrib.postgres.functions import TransactionNow  # the start of the test, which is one transaction
 from django.test import Client
 
 from fleet.access.rules import Scope
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 def entries_of(kind: str) -> list[dict[str, Any]]:
     return list(
-        Entry.objects.filter(at__gte=Begun(), kind=kind)
+        Entry.objects.filter(at__gte=TransactionNow(), kind=kind)
         .order_by("id")
         .values("outcome", "actor", "subject", "data", "request")
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.postgres.functions import TransactionNow as Begun  # the test is one transaction
+from django.contrib.postgres.functions import TransactionNow  # the start of the test, which is one transaction
 from django.test import Client
 from django.urls import reverse
 
@@ -63,7 +63,7 @@ def test_without_the_permission_a_user_cannot_start_their_own_mission(ann: api.C
             assert "plan.execute" in refused.json()["detail"]
     assert (fleet.state(created.id), fleet.state(paused.id)) == ("planned", "paused")
     denied = list(
-        Entry.objects.filter(at__gte=Begun(), kind="denied")
+        Entry.objects.filter(at__gte=TransactionNow(), kind="denied")
         .order_by("id")
         .values_list("actor", "outcome", "subject", "data")
     )
@@ -189,7 +189,7 @@ def test_the_admin_site_requires_the_permission_too_and_audits_denials() -> None
         assert "plan.execute" in act(clerk, name, row)
     assert fleet.states(mission.id) == {"one": "cancelled"}
     denied = (
-        Entry.objects.filter(at__gte=Begun(), kind="denied")
+        Entry.objects.filter(at__gte=TransactionNow(), kind="denied")
         .order_by("id")
         .values_list("actor", "outcome", "subject", "data__action")
     )

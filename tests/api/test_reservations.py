@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.postgres.functions import TransactionNow as Begun  # the test is one transaction
+from django.contrib.postgres.functions import TransactionNow  # the start of the test, which is one transaction
 
 from fleet.access.models import Role
 from fleet.audit.models import Entry
@@ -85,5 +85,5 @@ def test_only_the_launcher_and_admins_release_and_that_is_audited(
     released = ann.post(f"reservations/{granted['id']}/release", {})
     assert (released.status_code, released.json()["state"]) == (200, "released")
     assert ann.post(f"reservations/{granted['id']}/release", {}).status_code == 409
-    entry = Entry.objects.get(at__gte=Begun(), kind="reservation.release")
+    entry = Entry.objects.get(at__gte=TransactionNow(), kind="reservation.release")
     assert (entry.subject, entry.before["pattern"]) == (granted["id"], "src/**")

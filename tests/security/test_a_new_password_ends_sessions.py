@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
-from django.contrib.postgres.functions import TransactionNow as Begun  # the test is one transaction
+from django.contrib.postgres.functions import TransactionNow  # the start of the test, which is one transaction
 from django.core.management import call_command
 from django.test import Client, RequestFactory, override_settings
 
@@ -20,7 +20,9 @@ NEW = "an even longer one for this"  # pragma: allowlist secret
 
 
 def changed() -> list[tuple[str, str]]:
-    return list(Entry.objects.filter(at__gte=Begun(), kind="user.password_changed").values_list("actor", "subject"))
+    return list(
+        Entry.objects.filter(at__gte=TransactionNow(), kind="user.password_changed").values_list("actor", "subject")
+    )
 
 
 def test_changing_your_own_password_on_the_admin_site_ends_other_sessions() -> None:

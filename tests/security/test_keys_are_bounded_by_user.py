@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from django.contrib.postgres.functions import TransactionNow as Begun  # the test is one transaction
+from django.contrib.postgres.functions import TransactionNow  # the start of the test, which is one transaction
 from django.core.cache import cache
 from django.test import Client
 from pytest_django import Settings
@@ -56,8 +56,8 @@ def test_the_audit_trail_records_a_limited_number_of_refusals_per_user(settings:
     ann = api.person("ann")
     for _ in range(10):
         assert ann.get("audit").status_code == 403
-    assert Entry.objects.filter(at__gte=Begun(), kind="denied").count() == 3
-    assert Entry.objects.filter(at__gte=Begun(), kind="limit", subject=f"denied:{ann.user.pk}").count() == 1
+    assert Entry.objects.filter(at__gte=TransactionNow(), kind="denied").count() == 3
+    assert Entry.objects.filter(at__gte=TransactionNow(), kind="limit", subject=f"denied:{ann.user.pk}").count() == 1
 
 
 def test_the_audit_trail_records_a_limited_number_of_denials_without_a_user(settings: Settings) -> None:
@@ -69,12 +69,12 @@ def test_the_audit_trail_records_a_limited_number_of_denials_without_a_user(sett
     (lease,) = external_agents.claim(agent=agent.id)
     for _ in range(10):
         assert api.Client(lease.token).get("audit").status_code == 403
-    assert Entry.objects.filter(at__gte=Begun(), kind="denied").count() == 3
+    assert Entry.objects.filter(at__gte=TransactionNow(), kind="denied").count() == 3
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(api.person("ann").user)
     statuses = [browser.post("/api/v1/missions", {}, content_type="application/json").status_code for _ in range(20)]
     assert statuses == [403] * 15 + [429] * 5
-    assert Entry.objects.filter(at__gte=Begun(), kind="denied").count() == 3
+    assert Entry.objects.filter(at__gte=TransactionNow(), kind="denied").count() == 3
 
 
 def test_revoking_a_key_revokes_the_keys_that_it_created() -> None:
@@ -86,4 +86,4 @@ def test_revoking_a_key_revokes_the_keys_that_it_created() -> None:
     assert third.get("me").status_code == 200
     operations.revoke_key(key=Key.objects.get(prefix=first.bearer[:12]))
     assert [item.get("me").status_code for item in (first, second, third, own)] == [401, 401, 401, 200]
-    assert Entry.objects.filter(at__gte=Begun(), kind="key.revoked").count() == 3
+    assert Entry.objects.filter(at__gte=TransactionNow(), kind="key.revoked").count() == 3

@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
-from django.contrib.postgres.functions import TransactionNow as Begun  # the test is one transaction
+from django.contrib.postgres.functions import TransactionNow  # the start of the test, which is one transaction
 from django.http import HttpRequest
 from django.test import Client
 
@@ -25,7 +25,7 @@ def ann() -> User:
 
 def entries() -> list[tuple[str, str, str, str, int | None]]:
     found = Entry.objects.filter(
-        at__gte=Begun(), kind__in=["sign_in", "sign_out"], subject__in=["user:ann", "user:eve"]
+        at__gte=TransactionNow(), kind__in=["sign_in", "sign_out"], subject__in=["user:ann", "user:eve"]
     ).order_by("id")
     return [(item.kind, item.outcome, item.subject, item.actor, item.user_id) for item in found]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.postgres.functions import TransactionNow as Begun  # the test is one transaction
+from django.contrib.postgres.functions import TransactionNow  # the start of the test, which is one transaction
 from django.core.management import call_command
 
 from fleet.access.models import Role
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 def last(kind: str) -> tuple[str, int | None, str, Any, Any]:
-    entry = Entry.objects.filter(at__gte=Begun(), kind=kind).latest("id")
+    entry = Entry.objects.filter(at__gte=TransactionNow(), kind=kind).latest("id")
     return entry.actor, entry.user_id, entry.subject, entry.before, entry.after
 
 
@@ -42,7 +42,7 @@ def test_a_resume_and_a_retry_record_their_caller_and_the_states(boss: api.Clien
     boss.post(f"missions/{mission.ref}/cancel")
     boss.post(f"missions/{mission.ref}/retry")
     assert last("mission.retry") == (*who, mission.ref, {"state": "cancelled"}, {"state": "running"})
-    request = Entry.objects.get(at__gte=Begun(), kind="mission.retry")
+    request = Entry.objects.get(at__gte=TransactionNow(), kind="mission.retry")
     assert request.request
     assert request.address
 
@@ -74,7 +74,7 @@ def test_a_refused_order_records_no_success(boss: api.Client) -> None:
     for order in (f"missions/{mission.ref}/resume", f"missions/{mission.ref}/retry", f"sorties/{item.ref}/retry"):
         assert boss.post(order).status_code == 409
     assert not Entry.objects.filter(
-        at__gte=Begun(), kind__in=["mission.resume", "mission.retry", "sortie.retry"]
+        at__gte=TransactionNow(), kind__in=["mission.resume", "mission.retry", "sortie.retry"]
     ).exists()
 
 
@@ -90,13 +90,13 @@ def test_actions_of_an_external_agent_are_recorded_with_its_user(boss: api.Clien
     agent = boss.post("agents", {"type": "backend", "concurrency": 3}).json()["id"]
     assert last("agent.register") == ("user:boss", boss.user.id, agent, None, {"type": "backend", "concurrency": 3})
     leases = boss.post("sorties/claim", {"agent": agent, "count": 3}).json()["leases"]
-    assert Entry.objects.filter(at__gte=Begun(), kind="sortie.claim", data__agent=agent).count() == 3
+    assert Entry.objects.filter(at__gte=TransactionNow(), kind="sortie.claim", data__agent=agent).count() == 3
     first, two = (lease["sortie"] for lease in leases[:2])
     boss.post(f"sorties/{first}/complete", {"token": leases[0]["token"], "result": 1})
     boss.post(f"sorties/{two}/fail", {"token": leases[1]["token"], "error": "It broke."})
     boss.post(f"agents/{agent}/leave")
     outcome = Entry.objects.filter(
-        at__gte=Begun(), kind__in=["sortie.complete", "sortie.fail", "agent.leave"]
+        at__gte=TransactionNow(), kind__in=["sortie.complete", "sortie.fail", "agent.leave"]
     ).order_by("id")
     assert [(entry.actor, entry.kind, entry.subject) for entry in outcome] == [
         ("user:boss", "sortie.complete", first), ("user:boss", "sortie.fail", two), ("user:boss", "agent.leave", agent),
