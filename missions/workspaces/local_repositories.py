@@ -9,7 +9,6 @@ git wait or that consist of links, because an error that names the reason helps 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import stat
 import subprocess
@@ -24,6 +23,7 @@ from django.conf import settings
 from agents.drivers import sandbox
 from agents.shim import beneath
 from fleet import errors
+from fleet.console import lines
 from missions.workspaces import git
 
 POINTER = "/plan/workspace/repository"
@@ -322,5 +322,6 @@ def _read(folder: int, name: str, path: Path) -> bytes:
 
 def _refused(path: Path, reason: str, *, hint: str = "") -> Refused:
     hint = hint or "Restore it from a clone that you trust, or launch from the main checkout of the repository."
-    shown = re.sub(r"[\x00-\x1f\x7f]", "?", f"{path} {reason}")
-    return Refused(f"{shown}, so git does not read this repository.", hint=hint, pointer=POINTER)
+    return Refused(
+        f"{lines.one_line(f'{path} {reason}')}, so git does not read this repository.", hint=hint, pointer=POINTER
+    )
