@@ -136,9 +136,9 @@ def _require_stopped(server: Postgres) -> None:
 
 def _require_known(manifest: Manifest) -> None:
     """Raise Conflict if the backup has migrations that this code does not know."""
-    known = {f"{app}.{name}" for app, name in MigrationLoader(None).disk_migrations}
-    replaced = {f"{app}.{name}" for app, name in MigrationLoader(None, replace_migrations=False).disk_migrations}
-    unknown = sorted(set(manifest.migrations) - known - replaced)
+    migrations = MigrationLoader(None).disk_migrations
+    replaced = (key for migration in migrations.values() for key in migration.replaces)
+    unknown = sorted(set(manifest.migrations) - {f"{app}.{name}" for app, name in (*migrations, *replaced)})
     if unknown:
         raise errors.Conflict(
             f"The backup comes from a newer version of the fleet ({manifest.version}), with the migration {unknown[0]}.",

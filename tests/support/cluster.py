@@ -39,8 +39,9 @@ class Cluster:
             self._spawn(name)
         for name in self._services:
             self.wait(name)
-        with self.administrator() as session:  # only tests create databases
+        with self.administrator() as session:  # only tests create databases, and drop them, even during an autovacuum
             session.execute("ALTER ROLE fleet_owner CREATEDB")
+            session.execute("GRANT pg_signal_backend TO fleet_owner")
 
     def administrator(self, *, database: str = "fleet") -> psycopg.Connection[tuple[Any, ...]]:
         """A connection as the superuser."""

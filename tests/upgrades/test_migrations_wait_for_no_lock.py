@@ -20,27 +20,27 @@ from fleet.postgres import batches, parameters
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-LAST = "0024_patches"  # creates a table that refers to missions_sortie, for which it locks that
+MIGRATION = ("checkpoints", "0001_initial")  # creates a table that refers to auth_user, which it locks for that
 
 
 @pytest.fixture
 def reversed_migration() -> Iterator[None]:
-    call_command("migrate", "missions", "0023", verbosity=0)
+    call_command("migrate", MIGRATION[0], "zero", verbosity=0)
     yield
     call_command("migrate", verbosity=0)
 
 
 @contextmanager
 def locked() -> Iterator[psycopg.Connection[Any]]:
-    """Another session has changed a sortie and keeps its transaction open."""
+    """Another session has changed a user and keeps its transaction open."""
     with psycopg.connect(**parameters.beside_django(application_name="a long report")) as session:
-        session.execute("LOCK TABLE missions_sortie IN ROW EXCLUSIVE MODE")
+        session.execute("LOCK TABLE auth_user IN ROW EXCLUSIVE MODE")
         yield session
 
 
 def applied() -> bool:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM django_migrations WHERE app = 'missions' AND name = %s", [LAST])
+        cursor.execute("SELECT count(*) FROM django_migrations WHERE app = %s AND name = %s", MIGRATION)
         return bool(cursor.fetchone()[0])
 
 
@@ -50,7 +50,7 @@ def test_it_names_the_blocking_session_and_finally_gives_up() -> None:
     command.tries = 2
     with locked(), override_settings(FLEET_MIGRATE_LOCK_S=0.5), pytest.raises(CommandError) as failed:
         call_command(command, verbosity=0, stderr=messages)
-    assert "missions.0024_patches waited for a lock that process" in str(failed.value)
+    assert "checkpoints.0001_initial waited for a lock that process" in str(failed.value)
     assert "fleet a long report" in str(failed.value)
     assert "in a transaction that has been open for" in str(failed.value)
     assert "trying again in 0.5 s (2 of 2)" in messages.getvalue()
@@ -86,7 +86,7 @@ def test_other_sessions_continue_while_it_waits() -> None:
         migrating.start()
         for _ in range(3):  # what the old version's statements lock, without its code
             with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute("UPDATE missions_sortie SET tries = tries WHERE key = 'none'")
+                cursor.execute("UPDATE auth_user SET first_name = first_name WHERE username = 'none'")
         assert not applied()
         session.close()
         migrating.join()
