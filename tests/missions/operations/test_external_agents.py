@@ -10,10 +10,12 @@ from django.db import connection
 
 from agents import operations as agents
 from agents.models import Agent, AgentType
+from agents.operations import types
 from fleet import errors, ids
 from missions import operations
 from missions.attempt_tokens import StaleLease
 from missions.control import duties
+from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Output, Sortie
 from missions.operations import external_agents
 from missions.operations.external_agents import Lease
@@ -74,6 +76,17 @@ def test_external_types_accept_prompts_and_no_node_starts_their_agents() -> None
     assert lease.work["prompt"] == f"An ode to {mission.name}"
     with pytest.raises(errors.Conflict, match="are external: no node starts them"):
         agents.spawn(type="poet")
+
+
+def test_an_agent_of_a_node_claims_nothing_of_a_type_that_became_external(engine: Engine) -> None:
+    types.change(name="backend", changes={"external": True})
+    mission = fleet.launch({"ask": {"prompt": "What is the answer?"}})
+    assert engine.fly() == 0
+    lease = claimed(external_agents.register(agent_type="backend").id)
+    assert (lease.key, lease.attempt) == ("ask", 1)
+    external_agents.complete(token=lease.token)
+    mission.refresh_from_db()
+    assert mission.state == "succeeded"
 
 
 def test_a_heartbeat_renews_the_lease_and_reports_a_cancel_request(agent: UUID) -> None:

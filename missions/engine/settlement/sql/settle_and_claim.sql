@@ -6,8 +6,9 @@
 --    more are freed.
 -- 3. The agent continues with sorties that it freed for its own type, unless something more urgent is queued. The rest
 --    of the sorties that it wants come from the queue: the most urgent first, then by the fair order between missions.
---    Rows that another agent is claiming are skipped. An agent that is no longer live gets none. An external agent gets
---    none whose work only needs to be merged, or conflicts: that needs a copy of the repository.
+--    Rows that another agent is claiming are skipped. An agent that is no longer live gets none, and neither does an
+--    agent of a node whose type was reserved for external agents. An external agent gets none whose work only needs to
+--    be merged, or conflicts: that needs a copy of the repository.
 --
 -- If two of these statements meet at one dependent, the second waits at `FOR UPDATE` for the first, then rereads the
 -- row. `locked` looks up each sortie by its key, whatever the statistics were when the statement was planned: for a join
@@ -70,8 +71,9 @@ WITH settlement AS (
     ORDER BY d.id
     FOR UPDATE OF d
 ), able_agent AS (
-    SELECT FROM agents_agent
-    WHERE id = %(agent)s AND state IN ('spawning', 'idle', 'busy') AND %(want)s > 0
+    SELECT FROM agents_agent a JOIN agents_agenttype t ON t.name = a.type_id
+    WHERE a.id = %(agent)s AND a.state IN ('spawning', 'idle', 'busy') AND %(want)s > 0
+      AND (%(external)s OR NOT t.external)
 ), most_urgent AS (
     SELECT priority, turn, id
     FROM missions_sortie
