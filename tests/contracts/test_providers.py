@@ -23,7 +23,7 @@ from tests.support import containers, engines
 from tests.support.cluster import Cluster, remove, temporary
 from tests.support.engines import ScriptedEngine
 
-pytestmark = pytest.mark.xdist_group("services")
+pytestmark = pytest.mark.xdist_group("providers")
 
 LIMITS = AlertLimits(response_s=1.5, memory_bytes=10, restarts=2)
 REAL = pytest.param("real podman", marks=[pytest.mark.containers, pytest.mark.timeout(2400)])

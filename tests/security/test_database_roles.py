@@ -57,7 +57,7 @@ def session(
     return psycopg.connect(host=at.host, port=at.port, user=user, password=password, dbname=database, autocommit=True)
 
 
-@pytest.mark.xdist_group("services")
+@pytest.mark.xdist_group("roles")
 def test_the_application_cannot_replace_the_database_with_a_copy(private_services: Cluster) -> None:
     done = manage(private_services, "migrate")
     assert done.returncode == 0, done.stderr
@@ -89,7 +89,7 @@ def test_the_application_cannot_replace_the_database_with_a_copy(private_service
         assert boss.execute(TABLES).fetchall() == []  # the application can use every table that the migrations make
 
 
-@pytest.mark.xdist_group("services")
+@pytest.mark.xdist_group("roles")
 def test_a_home_without_the_owners_role_is_converted(private_services: Cluster) -> None:
     manage(private_services, "migrate")
     with session(private_services, as_superuser=True) as boss:
@@ -137,7 +137,7 @@ def test_a_server_that_requests_the_password_in_clear_text_does_not_get_it(tmp_p
     assert known.postgres_password.encode() not in received[0]
 
 
-@pytest.mark.xdist_group("services")
+@pytest.mark.xdist_group("roles")
 def test_changes_by_the_application_to_its_own_role_are_repaired(private_services: Cluster) -> None:
     manage(private_services, "migrate")
     with session(private_services) as application:

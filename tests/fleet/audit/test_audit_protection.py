@@ -34,7 +34,7 @@ def session(cluster: Cluster, *, as_superuser: bool = False) -> psycopg.Connecti
     return psycopg.connect(host=at.host, port=at.port, user=user, password=password, dbname=at.name, autocommit=True)
 
 
-@pytest.mark.xdist_group("services")
+@pytest.mark.xdist_group("roles")
 def test_the_application_role_can_only_append_to_the_audit_trail(
     private_services: Cluster,
 ) -> None:
@@ -79,7 +79,7 @@ def test_the_application_role_can_only_append_to_the_audit_trail(
     assert "the trigger refuse of seal is not enabled" in manage(private_services, "fleet_doctor").stdout
 
 
-@pytest.mark.xdist_group("services")
+@pytest.mark.xdist_group("roles")
 def test_an_external_postgres_gets_an_owner_for_the_audit_trail(private_services: Cluster) -> None:
     """With nothing but what the command prints."""
     urls = {name: url for name, url in private_services.environment().items() if name != "DATABASE_OWNER_URL"}

@@ -12,7 +12,7 @@ from psycopg import sql
 from tests.support.cluster import Cluster, url
 from tests.support.warm import anywhere
 
-pytestmark = pytest.mark.xdist_group("services")
+pytestmark = pytest.mark.xdist_group("roles")
 NAME = "newcomer"
 
 

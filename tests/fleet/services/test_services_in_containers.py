@@ -22,7 +22,7 @@ from fleet.services.providers.engine import Engine
 from tests.support.engines import IMAGES, ScriptedEngine
 from tests.support.supervised import Checkout, until
 
-pytestmark = pytest.mark.xdist_group("services")
+pytestmark = pytest.mark.xdist_group("engines")
 
 
 @pytest.fixture(params=ENGINES)
