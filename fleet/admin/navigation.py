@@ -31,6 +31,7 @@ PAGES: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Agents", "agents.agent", "smart_toy"),
             ("Agent types", "agents.agenttype", "category"),
             ("Nodes", "agents.node", "dns"),
+            ("Concurrency keys", "missions.concurrencykey", "traffic"),
         ),
     ),
     (

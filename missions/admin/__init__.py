@@ -2,6 +2,7 @@
 
 from missions.admin.alerts import AlertAdmin
 from missions.admin.attempts import ArtifactAdmin, AttemptAdmin
+from missions.admin.concurrency_keys import ConcurrencyKeyAdmin
 from missions.admin.missions import MissionAdmin
 from missions.admin.reservations import ReservationAdmin
 from missions.admin.schedules import ScheduleAdmin
@@ -14,6 +15,7 @@ __all__ = [
     "ArtifactAdmin",
     "AttemptAdmin",
     "ChangeAdmin",
+    "ConcurrencyKeyAdmin",
     "ConflictAdmin",
     "MissionAdmin",
     "ReservationAdmin",

@@ -92,7 +92,7 @@ class Migration(migrations.Migration):
             name='ConcurrencyKey',
             fields=[
                 ('key', models.CharField(max_length=200, primary_key=True, serialize=False)),
-                ('limit', models.PositiveIntegerField()),
+                ('limit', models.PositiveIntegerField(help_text='Maximum number of its sorties that are queued or running; 0: no further one may start. A launch may lower it, and raises it only if no other sorties with the key are unfinished.')),
             ],
         ),
         migrations.CreateModel(

@@ -322,7 +322,10 @@ class ConcurrencyKey(models.Model):
     """How many sorties with this concurrency key may be queued or running at once, over all missions."""
 
     key = models.CharField(primary_key=True, max_length=200)
-    limit = models.PositiveIntegerField()
+    limit = models.PositiveIntegerField(
+        help_text="Maximum number of its sorties that are queued or running; 0: no further one may start. A launch may"
+        " lower it, and raises it only if no other sorties with the key are unfinished."
+    )
 
     def __str__(self) -> str:
         return f"{self.key} (at most {self.limit})"

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 READ_ONLY = ("missions_mission", "missions_sortie", "missions_attempt", "missions_artifact", "missions_alert",
              "missions_schedule", "missions_workspace", "missions_change", "missions_conflict", "checkpoints_checkpoint",
              "agents_agent", "agents_node", "fleet_event", "fleet_entry", "fleet_key", "fleet_session")  # fmt: skip
-LISTS = (*READ_ONLY, "agents_agenttype", "auth_user", "auth_group")
+LISTS = (*READ_ONLY, "missions_concurrencykey", "agents_agenttype", "auth_user", "auth_group")
 
 STOCK = """
 import django, sys; from django.conf import settings
