@@ -85,7 +85,8 @@ class OutputWriter(threading.Thread):
             active = [
                 buffer for buffer in buffers if buffer.active and time.monotonic() - buffer.active_at >= ACTIVITY_S
             ]
-            for buffer in buffers:
+            # In the order in which settlements lock sorties; inserting a piece locks its sortie too.
+            for buffer in sorted(buffers, key=lambda buffer: buffer.sortie):
                 with buffer.lock:
                     pieces += [(buffer, piece) for piece in buffer.pieces]
                     buffer.pieces.clear()
@@ -100,7 +101,7 @@ class OutputWriter(threading.Thread):
             try:
                 self._write(pieces, progress, resumes, active)
             except psycopg.Error as error:
-                log.warning("could not write %d pieces of output: %s", len(pieces), error)
+                log.warning("Output could not be written. It will be retried: %s", error)
                 self._connection = None
                 for buffer, piece in reversed(pieces):  # retried at the next flush; max_bytes bounds them meanwhile
                     with buffer.lock:
