@@ -1,8 +1,8 @@
 """The six kinds of error that the fleet reports to its users.
 
-Each kind has an HTTP status and an exit code (docs/settings.md). Subclass a kind if callers must distinguish a case;
-the docstring is the default message. The message says what happened and where, `hint` what to do next, and `over_http`
-what a client of the API should do, if that differs.
+Each kind has an HTTP status (docs/api.md) and an exit code (docs/commands.md). Subclass a kind if callers must
+distinguish a case; the docstring is the default message. The message says what happened and where, `hint` what to do
+next, and `over_http` what a client of the API should do, if that differs.
 """
 
 from __future__ import annotations
