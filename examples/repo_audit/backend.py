@@ -59,10 +59,10 @@ PRIVATE = rules.get("vulture:private-unused")
 @register
 def python(context: Context) -> Outcome:
     """Likely bugs and dead code in Python; a note if there is no Python."""
-    files = tree.of(context).select("Python")
+    files = tree.from_context(context).select("Python")
     readable = [file for file, _text in tree.texts(files)]
     ledger = Ledger()
-    ledger.looked_at = len(readable)
+    ledger.checked_count = len(readable)
     if not readable:
         ledger.notes.append("There is no Python here, so ruff, bandit and vulture did not run.")
         return ledger.outcome()
@@ -121,7 +121,7 @@ def from_ruff(results: Iterable[dict[str, Any]], by_ruff_name: dict[str, tree.Fi
             continue
         if code == "F401" and (file.path.endswith(("__init__.py", ".pyi")) or "consider" in result["message"]):
             continue
-        rule = rules.of("ruff", code)
+        rule = rules.for_code("ruff", code)
         if rule is None:
             continue
         line = int((result.get("location") or {}).get("row") or 0)

@@ -59,15 +59,15 @@ def hotspots(points: Sequence[Mapping[str, Any]]) -> Markup:
         y = bottom - (bottom - top) * math.log1p(value) / most_y
         parts.append(tag("line", x1=left, y1=y, x2=right, y2=y, class_="grid"))
         parts.append(tag("text", f"{value:,}", x=left - 5, y=y + 4, text_anchor="end", class_="small"))
-    places = [
+    positions = [
         (
             left + (right - left) * math.log1p(point["commits"]) / most_x,
             bottom - (bottom - top) * math.log1p(point["branches"]) / most_y,
         )
         for point in points
     ]
-    places[:NUMBERED] = _apart(places[:NUMBERED], towards=(left + right) / 2)
-    for number, (point, (x, y)) in reversed(list(enumerate(zip(points, places, strict=True), 1))):
+    positions[:NUMBERED] = _spread_out(positions[:NUMBERED], towards=(left + right) / 2)
+    for number, (point, (x, y)) in reversed(list(enumerate(zip(points, positions, strict=True), 1))):
         words = f"{point['file']}: {point['commits']:,} commits, {point['branches']:,} branches"
         radius = MARKER if number <= NUMBERED else 2.5 + min(5.0, math.sqrt(point["lines"]) / 8)
         parts.append(
@@ -81,15 +81,15 @@ def hotspots(points: Sequence[Mapping[str, Any]]) -> Markup:
     return _svg(bottom + 46 + NUMBERED * 18, "Files by complexity and number of changes", parts)
 
 
-def _apart(places: Sequence[tuple[float, float]], *, towards: float) -> list[tuple[float, float]]:
+def _spread_out(positions: Sequence[tuple[float, float]], *, towards: float) -> list[tuple[float, float]]:
     """The positions of the numbered dots. Dots that would cover an earlier one move towards the chart's middle."""
-    apart: list[tuple[float, float]] = []
-    for x, y in places:
+    spread_out: list[tuple[float, float]] = []
+    for x, y in positions:
         step = 2 * MARKER if x < towards else -2 * MARKER
-        while any(math.dist((x, y), other) < 2 * MARKER - 1 for other in apart):
+        while any(math.dist((x, y), other) < 2 * MARKER - 1 for other in spread_out):
             x += step
-        apart.append((x, y))
-    return apart
+        spread_out.append((x, y))
+    return spread_out
 
 
 def activity(weeks: Sequence[int]) -> Markup:

@@ -13,18 +13,18 @@ from examples.repo_audit.findings import Ledger, Outcome
 
 SECONDS = 150.0
 KEPT_FILES = 400
-BRANCHY, VERY_BRANCHY, LONG, CROWDED = 15, 30, 150, 9
+MANY_BRANCHES, VERY_MANY_BRANCHES, MAX_LINES, MAX_PARAMETERS = 15, 30, 150, 9
 
-KNOT = rules.get("lizard:very-branched")
+VERY_BRANCHED = rules.get("lizard:very-branched")
 BRANCHED = rules.get("lizard:branched")
-LENGTHY = rules.get("lizard:long")
+TOO_LONG = rules.get("lizard:long")
 PARAMETERS = rules.get("lizard:parameters")
 
 
 @register
 def measure(context: Context, *, languages: list[str], part: int = 1, of: int = 1) -> Outcome:
     """The complexity of one language's code (or a part of it), and the most complex files, for `hotspots`."""
-    files = tree.part(tree.of(context).select(*languages), part, of)
+    files = tree.part(tree.from_context(context).select(*languages), part, of)
     ledger = Ledger()
     by_file: dict[str, list[int]] = {}
     spread: Counter[str] = Counter()
@@ -38,7 +38,7 @@ def measure(context: Context, *, languages: list[str], part: int = 1, of: int = 
         if number % 50 == 0:
             context.progress(number / len(files), f"{number:,} of {len(files):,} files")
         functions = _functions(file.disk.suffix, text, ledger)
-        ledger.looked_at += 1
+        ledger.checked_count += 1
         if functions:
             branches = [function.cyclomatic_complexity for function in functions]
             by_file[file.path] = [
@@ -49,7 +49,7 @@ def measure(context: Context, *, languages: list[str], part: int = 1, of: int = 
             ]
         for function in functions:
             spread[_band(function.cyclomatic_complexity)] += 1
-            _judge(function, file, ledger)
+            _check_function(function, file, ledger)
     kept = sorted(by_file, key=lambda path: -by_file[path][0])[:KEPT_FILES]
     ledger.figures = {
         "files": {path: by_file[path] for path in kept},
@@ -68,18 +68,18 @@ def _functions(suffix: str, text: str, ledger: Ledger) -> list[lizard.FunctionIn
     return [function for function in functions if function.nloc > 0]
 
 
-def _judge(function: lizard.FunctionInfo, file: tree.File, ledger: Ledger) -> None:
+def _check_function(function: lizard.FunctionInfo, file: tree.File, ledger: Ledger) -> None:
     branches, length = function.cyclomatic_complexity, function.nloc
     name = function.name.rpartition("::")[2]
     if not name or name.startswith("anonymous"):
         name = "(anonymous)"
-    if branches > VERY_BRANCHY:
-        rule = KNOT
-    elif branches > BRANCHY:
+    if branches > VERY_MANY_BRANCHES:
+        rule = VERY_BRANCHED
+    elif branches > MANY_BRANCHES:
         rule = BRANCHED
-    elif length > LONG and not name.startswith("("):
-        rule = LENGTHY
-    elif len(function.full_parameters) > CROWDED:
+    elif length > MAX_LINES and not name.startswith("("):
+        rule = TOO_LONG
+    elif len(function.full_parameters) > MAX_PARAMETERS:
         rule = PARAMETERS
     else:
         return

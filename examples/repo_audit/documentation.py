@@ -50,7 +50,7 @@ _COMMENT = re.compile(r"<!--.*?-->", re.S)
 @register
 def prose(context: Context) -> Outcome:
     """README, licence, and every relative link, image and anchor in Markdown."""
-    repository = tree.of(context)
+    repository = tree.from_context(context)
     ledger = Ledger()
     markdown = [file for file in repository.select("Markdown") if file.role != "test"]
     link_targets = LinkTargets(repository)
@@ -62,7 +62,7 @@ def prose(context: Context) -> Outcome:
     for number, (file, text) in enumerate(tree.texts(markdown)):
         if number % 50 == 0:
             context.progress(number / len(markdown), f"{number:,} of {len(markdown):,} documents")
-        ledger.looked_at += 1
+        ledger.checked_count += 1
         folder = file.path.partition("/")[0] if "/" in file.path else ""
         for kind, target, line in targets(text):
             links += 1
@@ -78,7 +78,7 @@ def prose(context: Context) -> Outcome:
         for rule, file, line, target in here:
             detail = "“{}”" if rule in (IMAGE, CASE) else "“{}” leads nowhere"
             ledger.add(rule, file=file.path, line=line, role=file.role, detail=detail.format(target))
-    ledger.figures = {"documents": ledger.looked_at, "links": links, "licence": _licence(repository, top)}
+    ledger.figures = {"documents": ledger.checked_count, "links": links, "licence": _licence(repository, top)}
     return ledger.outcome()
 
 

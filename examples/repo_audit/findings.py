@@ -46,8 +46,8 @@ class Rule:
 class Finding(TypedDict):
     """A place where a rule is violated.
 
-    `line` is 0 for a whole file, `file` is empty for the whole repository. `lines`: how many lines are affected. `sure`
-    (0 to 1) lowers the rule's confidence if the tool itself was less sure.
+    `line` is 0 for a whole file, `file` is empty for the whole repository. `lines`: how many lines are affected.
+    `certainty` (0 to 1) is multiplied with the rule's confidence: how certain the tool itself was.
     """
 
     rule: str
@@ -56,16 +56,19 @@ class Finding(TypedDict):
     lines: int
     role: str
     detail: str
-    sure: float
+    certainty: float
 
 
 class Outcome(TypedDict):
-    """The result of a sortie that produces findings. `counts` (by rule) are complete even if `findings` are capped."""
+    """The result of a sortie that produces findings.
+
+    `counts` (by rule) are complete even if `findings` are capped. `checked_count`: files; of `history`, commits.
+    """
 
     rules: dict[str, dict[str, str | float]]
     findings: list[Finding]
     counts: dict[str, int]
-    looked_at: int
+    checked_count: int
     notes: list[str]
     figures: dict[str, object]
 
@@ -77,7 +80,7 @@ class Ledger:
         self._rules: dict[str, Rule] = {}
         self._findings: list[Finding] = []
         self._counts: Counter[str] = Counter()
-        self.looked_at = 0
+        self.checked_count = 0
         self.notes: list[str] = []
         self.figures: dict[str, object] = {}
 
@@ -90,13 +93,13 @@ class Ledger:
         lines: int = 1,
         role: str = "product",
         detail: str = "",
-        sure: float = 1.0,
+        certainty: float = 1.0,
     ) -> None:
         self._rules[rule.id] = rule
         self._counts[rule.id] += 1
         if self._counts[rule.id] <= MAX_PER_RULE:
             finding = Finding(
-                rule=rule.id, file=file, line=line, lines=lines, role=role, detail=clean(detail), sure=sure
+                rule=rule.id, file=file, line=line, lines=lines, role=role, detail=clean(detail), certainty=certainty
             )
             self._findings.append(finding)
 
@@ -105,7 +108,7 @@ class Ledger:
             "rules": {name: asdict(rule) for name, rule in self._rules.items()},
             "findings": self._findings,
             "counts": dict(self._counts),
-            "looked_at": self.looked_at,
+            "checked_count": self.checked_count,
             "notes": self.notes,
             "figures": self.figures,
         }

@@ -30,7 +30,7 @@ HEADINGS = rules.get("html:headings")
 INSECURE = rules.get("html:http")
 INTEGRITY = rules.get("html:integrity")
 FRAME = rules.get("html:frame-title")
-BLANK_FOCUS = rules.get("css:outline")
+HIDDEN_FOCUS = rules.get("css:outline")
 CSS_ERROR = rules.get("css:parse-error")
 
 _DYNAMIC = re.compile(r"\{\{|\{%|\{#|<%|\$\{|<\?|\{[a-z@]|\[\[")
@@ -44,7 +44,7 @@ _BLOCKS = re.compile(r"\{%.*?%\}|\{#.*?#\}|<%.*?%>|<\?.*?\?>", re.S)
 @register
 def pages(context: Context) -> Outcome:
     """HTML, templates, JSX images and CSS of the product and its documents."""
-    files = tree.of(context).select(roles=("product", "docs", "example"))
+    files = tree.from_context(context).select(roles=("product", "docs", "example"))
     ledger = Ledger()
     seen: Counter[str] = Counter()
     selected = [file for file in files if file.path.endswith((*_HTML, ".css", ".jsx", ".tsx"))]
@@ -53,7 +53,7 @@ def pages(context: Context) -> Outcome:
             context.progress(number / len(selected), f"{number:,} of {len(selected):,} files")
         if len(text) > LARGEST:
             continue
-        ledger.looked_at += 1
+        ledger.checked_count += 1
         if file.path.endswith(".css"):
             seen["style sheets"] += 1
             style_sheet(file, text, ledger)
@@ -198,7 +198,7 @@ def style_sheet(file: tree.File, text: str, ledger: Ledger) -> None:
                 if part.type == "error" and not _is_browser_hack(part, lines):
                     _css_error(part, file, ledger)
                 elif part.type == "declaration" and ":focus-visible" not in text and _hides_focus(rule, part):
-                    ledger.add(BLANK_FOCUS, file=file.path, line=part.source_line, role=file.role)
+                    ledger.add(HIDDEN_FOCUS, file=file.path, line=part.source_line, role=file.role)
 
 
 def _css_error(node: tinycss2.ast.ParseError, file: tree.File, ledger: Ledger) -> None:
@@ -210,7 +210,7 @@ def _hides_focus(rule: tinycss2.ast.QualifiedRule, part: tinycss2.ast.Declaratio
     """Whether the declaration removes the focus outline, and the rule does not replace it."""
     if part.lower_name not in ("outline", "outline-style") or ":focus" not in tinycss2.serialize(rule.prelude):
         return False
-    return tinycss2.serialize(part.value).strip().lower() in ("none", "0") and not _replaced(rule)
+    return tinycss2.serialize(part.value).strip().lower() in ("none", "0") and not _replaces_focus(rule)
 
 
 def _is_browser_hack(node: tinycss2.ast.ParseError, lines: list[str]) -> bool:
@@ -218,6 +218,6 @@ def _is_browser_hack(node: tinycss2.ast.ParseError, lines: list[str]) -> bool:
     return bool(_BROWSER_HACK.search(lines[node.source_line - 1])) if node.source_line <= len(lines) else False
 
 
-def _replaced(rule: tinycss2.ast.QualifiedRule) -> bool:
+def _replaces_focus(rule: tinycss2.ast.QualifiedRule) -> bool:
     """Whether the rule marks focus in another way."""
     return bool(re.search(r"box-shadow|border|background|text-decoration", tinycss2.serialize(rule.content)))

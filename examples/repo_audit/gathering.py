@@ -13,7 +13,7 @@ from examples.repo_audit.findings import Finding, Rule
 from examples.repo_audit.ranking import Item
 
 # What each sortie checks, as the report says it.
-WORK = {
+CHECKS = {
     "inventory": "files and languages",
     "history": "git history: changes, people, activity",
     "complexity": "branches of functions (lizard)",
@@ -40,7 +40,7 @@ class Audit:
     items: list[Item]
     notes: list[str]
     absent: list[str]  # sorties without a result
-    looked_at: Mapping[str, int]
+    checked_count: Mapping[str, int]
     figures: Mapping[str, Mapping[str, Any]]
     signed: bool | None  # whether the newest commit is; None without commits
     store_kib: int | None
@@ -54,7 +54,7 @@ class Audit:
 
 def gather(*, needs: Mapping[str, Any], repository: object) -> Audit:
     """The audit from the results of the sorties; `absent` names those without a result."""
-    results = {name: outcomes(needs.get(name)) for name in WORK if name not in ("inventory", "provenance", "store")}
+    results = {name: outcomes(needs.get(name)) for name in CHECKS if name not in ("inventory", "provenance", "store")}
     inventory = needs.get("inventory") or {}
     rules: dict[str, Rule] = {}
     all_findings: list[Finding] = []
@@ -76,7 +76,7 @@ def gather(*, needs: Mapping[str, Any], repository: object) -> Audit:
         items=items,
         notes=notes,
         absent=[name for name, group in results.items() if not group and _expected(name, inventory)],
-        looked_at={name: sum(outcome["looked_at"] for outcome in group) for name, group in results.items()},
+        checked_count={name: sum(outcome["checked_count"] for outcome in group) for name, group in results.items()},
         figures=figures,
         signed=needs.get("provenance") is not None if commits else None,
         store_kib=_store(needs.get("store")),
@@ -102,7 +102,9 @@ def urgent(audit: Audit) -> list[Item]:
 def verdict(audit: Audit) -> tuple[str, str]:
     """The headline, and the sentence below it."""
     # Items only in tests and examples are not urgent, unless they are severe even there.
-    number = Counter(item.severity for item in audit.items if not item.aside or item.severity in ("critical", "high"))
+    number = Counter(
+        item.severity for item in audit.items if not item.outside_product or item.severity in ("critical", "high")
+    )
     if not audit.inventory.get("files"):
         return "There is nothing here yet.", "Git tracks no readable files, so there was nothing to check."
     if number["critical"]:

@@ -60,28 +60,28 @@ def environment() -> dict[str, str]:
     }
 
 
-def root(place: Path) -> Path:
-    """The top folder of the working tree that contains `place`; Invalid if there is none."""
+def root(folder: Path) -> Path:
+    """The top folder of the working tree that contains `folder`; Invalid if there is none."""
     hint = "Name the folder of a git checkout: make run REPO=/path/to/it, or --param repository=/path/to/it."
-    if not place.is_dir():
-        raise errors.Invalid(f"There is no folder {str(place)!r} to audit.", hint=hint)
+    if not folder.is_dir():
+        raise errors.Invalid(f"There is no folder {str(folder)!r} to audit.", hint=hint)
     try:
-        done = _run(place, "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-toplevel")
+        done = _run(folder, "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-toplevel")
     except FileNotFoundError:
         raise errors.Unavailable(
             "git is not installed here.", hint="Install git and start the mission again."
         ) from None
     lines = os.fsdecode(done.stdout).split("\n")
     if lines[0] == "true":
-        bare = f"{str(place)!r} is a bare git repository, which has no files to read."
+        bare = f"{str(folder)!r} is a bare git repository, which has no files to read."
         raise errors.Invalid(bare, hint="Clone it (git clone <it> <folder>) and audit the clone.")
     if done.returncode or lines[1] != "true":
-        raise errors.Invalid(f"{str(place)!r} is not a git repository.", hint=hint + " `git init` makes it one.")
+        raise errors.Invalid(f"{str(folder)!r} is not a git repository.", hint=hint + " `git init` makes it one.")
     top = Path("\n".join(lines[2:]).removesuffix("\n")).resolve()
-    if not place.resolve().is_relative_to(top):
+    if not folder.resolve().is_relative_to(top):
         # core.worktree may point anywhere; files outside the given folder must not be read.
         raise errors.Invalid(
-            f"{str(place)!r} keeps its files elsewhere ({str(top)!r}).", hint="Audit that folder instead."
+            f"{str(folder)!r} keeps its files elsewhere ({str(top)!r}).", hint="Audit that folder instead."
         )
     return top
 

@@ -36,7 +36,7 @@ class Changes:
 @register
 def churn(context: Context) -> Outcome:
     """Commits and changed lines by file, authors by folder, commits by week over two years."""
-    repository = tree.of(context)
+    repository = tree.from_context(context)
     ledger = Ledger()
     if not git.has_commits(repository.root):
         ledger.notes.append("There are no commits yet, so there is no history to read.")
@@ -44,7 +44,7 @@ def churn(context: Context) -> Outcome:
         return ledger.outcome()
     context.progress(0.1, "reading the newest commits")
     changes = changes_of(repository.root)
-    ledger.looked_at = changes.read
+    ledger.checked_count = changes.read
     if not changes.complete:
         ledger.notes.append(
             f"History: the changes of the newest {changes.read:,} commits were read; older ones were skipped for lack of time."
@@ -55,9 +55,9 @@ def churn(context: Context) -> Outcome:
         )
     context.progress(0.8, "counting all commits")
     weeks, total, people = activity(repository.root)
-    alive = {file.path for file in repository.files}
-    counts = {path: number for path, number in changes.commits.most_common() if path in alive}
-    _add_single_authors(changes, alive, len(people), ledger)
+    current_paths = {file.path for file in repository.files}
+    counts = {path: number for path, number in changes.commits.most_common() if path in current_paths}
+    _add_single_authors(changes, current_paths, len(people), ledger)
     ledger.figures = {
         "files": {path: [counts[path], changes.lines[path]] for path in list(counts)[:KEPT_FILES]},
         "heat": heat(dict(list(counts.items())[:KEPT_FILES])),
@@ -145,9 +145,9 @@ def _count(changes: Changes, author: str, touched: list[tuple[str, int]]) -> Non
         changes.authors[path.partition("/")[0] if "/" in path else "."][author] += 1
 
 
-def _add_single_authors(changes: Changes, alive: set[str], people: int, ledger: Ledger) -> None:
+def _add_single_authors(changes: Changes, current_paths: set[str], people: int, ledger: Ledger) -> None:
     """Report folders with one author, but only in projects with enough people for others to know them."""
-    folders = {path.partition("/")[0] for path in alive if "/" in path and not path.startswith(".")}
+    folders = {path.partition("/")[0] for path in current_paths if "/" in path and not path.startswith(".")}
     for folder, authors in sorted(changes.authors.items()):
         changed = sum(authors.values())
         name, most = authors.most_common(1)[0]

@@ -18,7 +18,7 @@ HOTSPOT = rules.get("hotspots:complex-and-changed")
 
 
 @register
-def cross(context: Context) -> Outcome:
+def find(context: Context) -> Outcome:
     """Compare each file's complexity with its number of changes; files with much of both are findings."""
     changed: dict[str, list[int]] = _figures(context.needs.get("history")).get("files", {})
     ledger = Ledger()
@@ -38,15 +38,15 @@ def cross(context: Context) -> Outcome:
             )  # fmt: skip
     product = [point for point in points if point["role"] == "product"]
     product.sort(key=lambda point: (-point["commits"] * point["branches"], point["file"]))
-    for point in _corner(product):
+    for point in _hotspots(product):
         detail = f"{point['commits']} recent commits, {point['branches']} branches in {point['functions']} functions"
         ledger.add(HOTSPOT, file=point["file"], lines=point["lines"], detail=detail)
-    ledger.looked_at = len(points)
+    ledger.checked_count = len(points)
     ledger.figures = {"points": product[:MAX_POINTS], "spread": dict(spread)}
     return ledger.outcome()
 
 
-def _corner(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _hotspots(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """At most five files in the top tenth (at least three files) by changes and by complexity, above fixed minimums."""
     if len(points) < 5:
         return []

@@ -18,7 +18,7 @@ MAX_PARTS = 6  # of each kind
 @register
 def survey(context: Context) -> dict[str, object]:
     """Count files and lines by language, and add the sorties that check them."""
-    repository = tree.of(context)
+    repository = tree.from_context(context)
     context.progress(0.2, f"reading {len(repository.files):,} files")
     lines: Counter[str] = Counter()
     files: Counter[str] = Counter()
@@ -26,7 +26,7 @@ def survey(context: Context) -> dict[str, object]:
     for number, file in enumerate(repository.files):
         text = tree.read(file)
         if text is None:
-            repository.left_out["binary, unreadable or generated"] += 1
+            repository.skipped["binary, unreadable or generated"] += 1
             continue
         files[file.language] += 1
         lines[file.language] += text.count("\n") + 1
@@ -63,7 +63,7 @@ def survey(context: Context) -> dict[str, object]:
             for name, count in lines.most_common(25)
         ],
         "roles": dict(roles),
-        "left_out": dict(repository.left_out.most_common()),
+        "skipped": dict(repository.skipped.most_common()),
         "added": len(complexity) + parts,
     }
 

@@ -60,7 +60,7 @@ _LITERAL = (
 @register
 def scripts(context: Context) -> Outcome:
     """JavaScript and TypeScript of the product and its examples."""
-    files = [file for file in tree.of(context).files if file.language in LANGUAGES and file.role != "test"]
+    files = [file for file in tree.from_context(context).files if file.language in LANGUAGES and file.role != "test"]
     ledger = Ledger()
     deadline = time.monotonic() + SECONDS
     for number, (file, text) in enumerate(tree.texts(files)):
@@ -69,7 +69,7 @@ def scripts(context: Context) -> Outcome:
             break
         if number % 50 == 0:
             context.progress(number / len(files), f"{number:,} of {len(files):,} files")
-        ledger.looked_at += 1
+        ledger.checked_count += 1
         for rule, line in check(file.path, text):
             ledger.add(rule, file=file.path, line=line, role=file.role)
     if files:

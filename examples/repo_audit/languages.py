@@ -80,7 +80,7 @@ BY_NAME["Dockerfile"] = Language("Dockerfile", "#4f7f9f")
 BY_NAME["Makefile"] = Language("Makefile", "#427819")
 
 
-def of(path: str) -> str:
+def detect(path: str) -> str:
     """The name of a file's language; an empty string if it is unknown."""
     name = PurePosixPath(path).name.lower()
     if name in _BY_FILE or name.split(".")[0] in ("dockerfile", "containerfile"):

@@ -7,7 +7,7 @@ import re
 from examples.repo_audit import gathering, page
 from examples.repo_audit.findings import SEVERITIES
 from examples.repo_audit.gathering import Audit
-from examples.repo_audit.ranking import Item, Spot
+from examples.repo_audit.ranking import Item, Location
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 
@@ -45,13 +45,13 @@ def _item(item: Item, number: int) -> str:
         f"**{item.severity}**, {page.number(item.count, 'place')} ({', '.join(item.tools)}). {escaped(item.rule.why)}",
         f"**Fix:** {escaped(item.rule.fix)}",
     ]
-    spots = [spot for spot in item.spots if spot.file][:5]
-    if spots:
-        more = [f"- and {item.count - len(spots):,} more"] if item.count > len(spots) else []
-        lines.append("\n".join([*map(_spot, spots), *more]))
+    locations = [location for location in item.locations if location.file][:5]
+    if locations:
+        more = [f"- and {item.count - len(locations):,} more"] if item.count > len(locations) else []
+        lines.append("\n".join([*map(_location, locations), *more]))
     return "\n\n".join(lines)
 
 
-def _spot(spot: Spot) -> str:
-    detail = f" {escaped(spot.detail)}" if spot.detail and spot.detail != spot.file else ""
-    return f"- {code(page.where(spot))}{detail}"
+def _location(location: Location) -> str:
+    detail = f" {escaped(location.detail)}" if location.detail and location.detail != location.file else ""
+    return f"- {code(page.where(location))}{detail}"

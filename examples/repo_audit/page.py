@@ -11,10 +11,10 @@ from examples.repo_audit import charts, gathering, ranking
 from examples.repo_audit.findings import AREAS, SEVERITIES
 from examples.repo_audit.gathering import Audit
 from examples.repo_audit.markup import Markup, Part, tag
-from examples.repo_audit.ranking import Item, Spot
+from examples.repo_audit.ranking import Item, Location
 
 MAX_FIRST = 5  # items at the top
-MAX_SPOTS = 30  # places shown for one item; findings.json has all of them
+MAX_LOCATIONS = 30  # places shown for one item; findings.json has all of them
 _STYLE = Path(__file__).with_name("report.css")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -94,7 +94,7 @@ def _first(audit: Audit) -> Part:
             tag("div", tag("h3", item.title), _chip(item), class_="head"),
             tag("p", item.rule.why),
             tag("p", tag("b", "Fix: "), item.rule.fix, class_="fix"),
-            _spots(item, 4),
+            _locations(item, 4),
             class_=item.severity,
         )
         for item in items
@@ -177,17 +177,17 @@ def _item(item: Item, rank: int) -> Markup:
     body = [
         tag("p", item.rule.why),
         tag("p", tag("b", "Fix: "), item.rule.fix, class_="fix"),
-        _spots(item, MAX_SPOTS),
+        _locations(item, MAX_LOCATIONS),
         tag("p", f"{item.rule.id} · score {item.score:.1f}", class_="soft"),
     ]
     return tag("details", summary, tag("div", body, class_="body"), class_=f"item {item.severity}")
 
 
-def _spots(item: Item, most: int) -> Part:
-    spots = [spot for spot in item.spots if spot.file]
-    if not spots:
-        return tag("p", item.spots[0].detail, class_="soft") if item.spots[0].detail else None
-    entries: list[Part] = [tag("li", tag("code", where(spot)), _detail(spot)) for spot in spots[:most]]
+def _locations(item: Item, most: int) -> Part:
+    locations = [location for location in item.locations if location.file]
+    if not locations:
+        return tag("p", item.locations[0].detail, class_="soft") if item.locations[0].detail else None
+    entries: list[Part] = [tag("li", tag("code", where(location)), _detail(location)) for location in locations[:most]]
     if item.count > len(entries):
         entries.append(tag("li", f"and {item.count - len(entries):,} more", class_="soft"))
     return tag("ul", entries, class_="spots")
@@ -195,9 +195,9 @@ def _spots(item: Item, most: int) -> Part:
 
 def _coverage(audit: Audit) -> Part:
     rows = []
-    for name, words in gathering.WORK.items():
-        if name in audit.looked_at and name not in ("history", "hotspots"):
-            done = "did not run" if name in audit.absent else f"{audit.looked_at[name]:,} files"
+    for name, words in gathering.CHECKS.items():
+        if name in audit.checked_count and name not in ("history", "hotspots"):
+            done = "did not run" if name in audit.absent else f"{audit.checked_count[name]:,} files"
             rows.append(
                 tag(
                     "tr",
@@ -207,7 +207,7 @@ def _coverage(audit: Audit) -> Part:
             )
     skipped = [
         tag("tr", tag("td", reason.capitalize()), tag("td", f"{count:,}", class_="number"))
-        for reason, count in audit.inventory.get("left_out", {}).items()
+        for reason, count in audit.inventory.get("skipped", {}).items()
     ]
     notes = remarks(audit)
     return tag(
@@ -254,8 +254,8 @@ def remarks(audit: Audit) -> list[str]:
     return notes + audit.notes
 
 
-def where(spot: Spot) -> str:
-    return f"{spot.file}:{spot.line}" if spot.line else spot.file
+def where(location: Location) -> str:
+    return f"{location.file}:{location.line}" if location.line else location.file
 
 
 def _ranking_explanation() -> Part:
@@ -281,13 +281,13 @@ def _mark(severity: str) -> Markup:
     return tag("span", class_=f"mark {severity}", aria_hidden="true")
 
 
-def _detail(spot: Spot) -> Part:
+def _detail(location: Location) -> Part:
     """The detail of a place, with text between backticks as code."""
-    if not spot.detail or spot.detail == spot.file:
+    if not location.detail or location.detail == location.file:
         return None
-    pieces = spot.detail.split("`")
+    pieces = location.detail.split("`")
     if len(pieces) % 2 == 0:
-        return [" ", spot.detail]
+        return [" ", location.detail]
     return [" ", [tag("code", piece) if number % 2 else piece for number, piece in enumerate(pieces)]]
 
 

@@ -13,7 +13,7 @@ def signature(context: Context) -> dict[str, str]:
 
     NotFound if there is none, which the plan tolerates; Forbidden if it is bad or cannot be checked here.
     """
-    root = git.root(tree.place(context))
+    root = git.root(tree.repository_path(context))
     if not git.has_commits(root):
         raise errors.NotFound("There is no commit yet, so there is no signature.")
     if not git.is_signed(root):
@@ -22,4 +22,4 @@ def signature(context: Context) -> dict[str, str]:
     if not good:
         reason = output.rpartition("\n")[2] or "git gives no reason"
         raise errors.Forbidden(f"The signature of the newest commit could not be verified: {reason}")
-    return {"said": output}
+    return {"output": output}

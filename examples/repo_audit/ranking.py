@@ -31,7 +31,7 @@ _MILDER: dict[Severity, Severity] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spot:
+class Location:
     """One place of an item."""
 
     file: str
@@ -44,23 +44,23 @@ class Spot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One problem with all its places. `count` may exceed `len(spots)`, because results are capped."""
+    """One problem with all its places. `count` may exceed `len(locations)`, because results are capped."""
 
     rule: Rule
     severity: Severity
     confidence: float
     score: float
-    spots: tuple[Spot, ...]
+    locations: tuple[Location, ...]
     count: int
     tools: tuple[str, ...]
 
     @property
     def title(self) -> str:
-        return self.rule.title + (" (in tests and examples)" if self.aside else "")
+        return self.rule.title + (" (in tests and examples)" if self.outside_product else "")
 
     @property
-    def aside(self) -> bool:
-        return self.rule.place == "product" and self.spots[0].role in ("test", "example")
+    def outside_product(self) -> bool:
+        return self.rule.place == "product" and self.locations[0].role in ("test", "example")
 
 
 class _Member(NamedTuple):
@@ -82,9 +82,9 @@ def rank(
     groups: dict[tuple[str, str], list[_Member]] = defaultdict(list)
     for member in _merged(rules, findings):
         groups[_group(member.rule, member.finding)].append(member)
-    unseen = _unseen(findings, counts, groups)
-    items = [_item(members, heat, unseen.get(key, 0)) for key, members in groups.items()]
-    return sorted(items, key=lambda item: (-item.score, item.rule.id, item.spots[0].file, item.spots[0].line))
+    dropped = _dropped(findings, counts, groups)
+    items = [_item(members, heat, dropped.get(key, 0)) for key, members in groups.items()]
+    return sorted(items, key=lambda item: (-item.score, item.rule.id, item.locations[0].file, item.locations[0].line))
 
 
 def severity_in(rule: Rule, role: str) -> Severity:
@@ -111,14 +111,14 @@ def _merged(rules: Mapping[str, Rule], findings: Iterable[Finding]) -> list[_Mem
         by_tool: dict[str, float] = {}
         for finding in same:
             rule = rules[finding["rule"]]
-            by_tool[rule.tool] = max(by_tool.get(rule.tool, 0.0), rule.confidence * finding["sure"])
+            by_tool[rule.tool] = max(by_tool.get(rule.tool, 0.0), rule.confidence * finding["certainty"])
         doubt = math.prod(1 - confidence for confidence in sorted(by_tool.values()))
         merged.append(_Member(same[0], rules[same[0]["rule"]], 1 - doubt, tuple(sorted(by_tool))))
     return merged
 
 
 def _most_severe_first(rule: Rule, finding: Finding) -> tuple[float, float, str, str, str, int]:
-    confidence = rule.confidence * finding["sure"]
+    confidence = rule.confidence * finding["certainty"]
     return -WEIGHTS[rule.severity], -confidence, rule.id, finding["detail"], finding["role"], -finding["lines"]
 
 
@@ -128,43 +128,43 @@ def _group(rule: Rule, finding: Finding) -> tuple[str, str]:
     return rule.id, "aside" if aside else "product"
 
 
-def _unseen(
+def _dropped(
     findings: Iterable[Finding], counts: Mapping[str, int], groups: Mapping[tuple[str, str], Sequence[_Member]]
 ) -> dict[tuple[str, str], int]:
     """The number of findings that were counted but not kept, by the largest group of their rule."""
     kept = Counter(finding["rule"] for finding in findings)
-    unseen: dict[tuple[str, str], int] = {}
+    dropped: dict[tuple[str, str], int] = {}
     for rule, count in counts.items():
         if (more := count - kept[rule]) > 0:
             of_rule = sorted(key for key in groups if key[0] == rule)
             if of_rule:
-                unseen[max(of_rule, key=lambda key: len(groups[key]))] = more
-    return unseen
+                dropped[max(of_rule, key=lambda key: len(groups[key]))] = more
+    return dropped
 
 
-def _item(members: Sequence[_Member], heat: Mapping[str, float], unseen: int) -> Item:
+def _item(members: Sequence[_Member], heat: Mapping[str, float], dropped: int) -> Item:
     rule = members[0].rule
     confidence = max(member.confidence for member in members)
-    spots = [_spot(member, heat) for member in members]
-    spots.sort(key=lambda spot: (-spot.score, spot.file, spot.line, spot.detail))
-    best = spots[0]
+    locations = [_location(member, heat) for member in members]
+    locations.sort(key=lambda location: (-location.score, location.file, location.line, location.detail))
+    best = locations[0]
     return Item(
         rule=rule,
         severity=severity_in(rule, best.role),
         confidence=confidence,
-        score=best.score * reach(best.lines + len(members) + unseen - 1),
-        spots=tuple(spots),
-        count=len(members) + unseen,
+        score=best.score * reach(best.lines + len(members) + dropped - 1),
+        locations=tuple(locations),
+        count=len(members) + dropped,
         tools=tuple(sorted({tool for member in members for tool in member.tools})),
     )
 
 
-def _spot(member: _Member, heat: Mapping[str, float]) -> Spot:
+def _location(member: _Member, heat: Mapping[str, float]) -> Location:
     finding, rule = member.finding, member.rule
     severity = severity_in(rule, finding["role"])
     place = 1.0 if rule.place == "any" else PLACES.get(finding["role"], 1.0)
     value = WEIGHTS[severity] * member.confidence * place * (1 + heat.get(finding["file"], 0.0))
-    return Spot(
+    return Location(
         file=finding["file"],
         line=finding["line"],
         lines=finding["lines"],

@@ -17,14 +17,14 @@ def render(context: Context, *, top: int = 20) -> dict[str, object]:
     """Write report.html, report.md, findings.json and findings.sarif; return a summary with the first `top` items."""
     if not context.needs.get("inventory"):
         # If there is no repository, this raises the same error as the inventory did.
-        tree.of(context)
+        tree.from_context(context)
     audit = gathering.gather(needs=context.needs, repository=context.inputs["repository"])
     context.progress(0.3, f"rendering {audit.total:,} findings")
     summary = summarise(audit, top=top)
     files = {
         "report.html": page.render(audit),
         "report.md": markdown.render(audit, top=top),
-        "findings.json": json.dumps({**summary, "items": [_with_spots(item) for item in audit.items]}, indent=1),
+        "findings.json": json.dumps({**summary, "items": [_with_locations(item) for item in audit.items]}, indent=1),
         "findings.sarif": json.dumps(sarif.render(audit.items)),
     }
     for name, text in files.items():
@@ -52,7 +52,7 @@ def summarise(audit: Audit, *, top: int) -> dict[str, object]:
 
 
 def _short(item: Item) -> dict[str, Any]:
-    first = item.spots[0]
+    first = item.locations[0]
     return {
         "title": item.title,
         "file": first.file,
@@ -67,11 +67,11 @@ def _short(item: Item) -> dict[str, Any]:
     }
 
 
-def _with_spots(item: Item) -> dict[str, Any]:
+def _with_locations(item: Item) -> dict[str, Any]:
     return {
         **_short(item),
         "rule": item.rule.id,
         "confidence": round(item.confidence, 2),
         "tools": list(item.tools),
-        "spots": [asdict(spot) for spot in item.spots],
+        "locations": [asdict(location) for location in item.locations],
     }

@@ -18,7 +18,7 @@ def get(name: str) -> Rule:
     return _RULES[name]
 
 
-def of(tool: str, code: str) -> Rule | None:
+def for_code(tool: str, code: str) -> Rule | None:
     """The rule for a tool's code: the one whose id is its longest prefix."""
     full_code = f"{tool}:{code}"
     prefixes = (name for name in _RULES if name.partition(":")[0] == tool and full_code.startswith(name))

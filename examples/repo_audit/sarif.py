@@ -21,20 +21,20 @@ def render(items: Sequence[Item]) -> dict[str, Any]:
         {
             "ruleId": item.rule.id,
             "level": _LEVEL[item.severity],
-            "message": {"text": spot.detail or item.title},
+            "message": {"text": location.detail or item.title},
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": {"uri": quote(spot.file)},
-                        "region": {"startLine": max(1, spot.line)},
+                        "artifactLocation": {"uri": quote(location.file)},
+                        "region": {"startLine": max(1, location.line)},
                     }
                 }
             ],
-            "rank": round(min(100.0, spot.score), 1),
+            "rank": round(min(100.0, location.score), 1),
         }
         for item in items
-        for spot in item.spots
-        if spot.file
+        for location in item.locations
+        if location.file
     ]
     described = [
         {

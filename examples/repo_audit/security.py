@@ -25,13 +25,13 @@ _ENV = re.compile(r"(^|/)\.env(\.(local|prod|production|staging|live))?$")
 
 # bandit's other rules are noise: assert, random, any use of subprocess, names that look like a password.
 _TESTS = ",".join(code for code in rules.codes("bandit") if "-" not in code)
-_SURE = {"HIGH": 1.0, "MEDIUM": 0.85, "LOW": 0.6}
+_CERTAINTY = {"HIGH": 1.0, "MEDIUM": 0.85, "LOW": 0.6}
 
 
 @register
 def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
     """Secrets, hidden characters and dangerous Python in one share of the files."""
-    repository = tree.of(context)
+    repository = tree.from_context(context)
     files = tree.part(repository.files, part, of)
     ledger = Ledger()
     deadline = time.monotonic() + SECONDS
@@ -42,7 +42,7 @@ def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
             break
         if number % 200 == 0:
             context.progress(0.6 * number / max(1, len(files)), f"{number:,} of {len(files):,} files")
-        ledger.looked_at += 1
+        ledger.checked_count += 1
         _check_text(file, text, ledger)
         if file.language == "Python" and file.role == "product":
             python.append(file)
@@ -54,9 +54,9 @@ def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
 def _check_text(file: tree.File, text: str, ledger: Ledger) -> None:
     for hit in secrets.hits(file.path, text):
         # Passwords in documents and tests are nearly always examples; tokens and keys are not.
-        sure = 1.0 if file.role == "product" or hit.rule in (secrets.TOKEN, secrets.KEY) else 0.5
+        certainty = 1.0 if file.role == "product" or hit.rule in (secrets.TOKEN, secrets.KEY) else 0.5
         detail = f"{hit.kind} in {file.path.rpartition('/')[2]}"
-        ledger.add(hit.rule, file=file.path, line=hit.line, role=file.role, detail=detail, sure=sure)
+        ledger.add(hit.rule, file=file.path, line=hit.line, role=file.role, detail=detail, certainty=certainty)
     if _ENV.search(file.path) and "=" in text:
         ledger.add(ENV_FILE, file=file.path, role=file.role, detail=f"{file.path} is committed")
     if not text.isascii() and file.role == "product":
@@ -94,14 +94,14 @@ def _add(result: dict[str, Any], by_disk: dict[str, tree.File], ledger: Ledger) 
     file = by_disk.get(result["filename"])
     rating = from_bandit(result["test_id"], result["issue_severity"], result["issue_confidence"])
     if file is not None and rating is not None:
-        rule, sure = rating
-        ledger.add(rule, file=file.path, line=int(result["line_number"]), role=file.role, sure=sure)
+        rule, certainty = rating
+        ledger.add(rule, file=file.path, line=int(result["line_number"]), role=file.role, certainty=certainty)
 
 
 def from_bandit(test: str, severity: str, confidence: str) -> tuple[Rule, float] | None:
     """The audit's rule for a result of bandit, and bandit's confidence as a number; None if it is noise."""
     shell = test in ("B602", "B605")
-    if (severity == "LOW" and (shell or confidence == "LOW")) or confidence not in _SURE:
+    if (severity == "LOW" and (shell or confidence == "LOW")) or confidence not in _CERTAINTY:
         return None  # for shell commands, LOW means a literal without values
-    rule = rules.of("bandit", f"{test}-values" if shell and severity == "HIGH" else test)
-    return (rule, _SURE[confidence]) if rule else None
+    rule = rules.for_code("bandit", f"{test}-values" if shell and severity == "HIGH" else test)
+    return (rule, _CERTAINTY[confidence]) if rule else None

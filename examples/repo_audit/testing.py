@@ -15,13 +15,13 @@ from agents.callables import Context, register
 from examples.repo_audit import languages, rules, tree
 from examples.repo_audit.findings import Ledger, Outcome
 
-NONE = rules.get("tests:none")
-FEW = rules.get("tests:few")
+NO_TESTS = rules.get("tests:none")
+FEW_TESTS = rules.get("tests:few")
 FOCUSED = rules.get("tests:focused")
 SKIPPED = rules.get("tests:skipped")
-EMPTY = rules.get("tests:no-assertion")
+NO_ASSERTION = rules.get("tests:no-assertion")
 SLEEP = rules.get("tests:sleep")
-UNTOUCHED = rules.get("tests:hot-untested")
+HOT_UNTESTED = rules.get("tests:hot-untested")
 
 _FOCUS = re.compile(r"^\s*(?:(?:describe|it|test|context|suite)\.only\s*\(|(?:fit|fdescribe|fcontext)\s*\()", re.M)
 _SKIP = {
@@ -47,28 +47,28 @@ class _PythonTests:
 
     asserting: set[str] = field(default_factory=set)  # names of functions with a check in their own body
     calls: dict[str, set[str]] = field(default_factory=dict)  # by function name, the names that it calls
-    silent: list[tuple[tree.File, ast.FunctionDef | ast.AsyncFunctionDef]] = field(default_factory=list)
+    without_check: list[tuple[tree.File, ast.FunctionDef | ast.AsyncFunctionDef]] = field(default_factory=list)
 
-    def learn(self, module: ast.Module) -> None:
+    def add_module(self, module: ast.Module) -> None:
         for function in ast.walk(module):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 self.calls.setdefault(function.name, set()).update(_called(function))
                 if _asserts(function):
                     self.asserting.add(function.name)
 
-    def judge(self, ledger: Ledger) -> None:
+    def report(self, ledger: Ledger) -> None:
         """Report tests without a check. Calls are matched by name, one level deep; if in doubt, nothing is reported."""
         checking = self.asserting | {name for name, called in self.calls.items() if called & self.asserting}
-        for file, function in self.silent:
+        for file, function in self.without_check:
             if not _called(function) & checking:
                 detail = f"`{function.name}` checks nothing"
-                ledger.add(EMPTY, file=file.path, line=function.lineno, role=file.role, detail=detail)
+                ledger.add(NO_ASSERTION, file=file.path, line=function.lineno, role=file.role, detail=detail)
 
 
 @register
-def trust(context: Context) -> Outcome:
+def review(context: Context) -> Outcome:
     """Check the tests by reading them; nothing is run."""
-    repository = tree.of(context)
+    repository = tree.from_context(context)
     ledger = Ledger()
     code = {
         file.language
@@ -91,16 +91,18 @@ def trust(context: Context) -> Outcome:
                 words.add(PurePosixPath(file.path).stem.lower())
         elif file.role == "test":
             test_lines += lines
-            ledger.looked_at += 1
+            ledger.checked_count += 1
             words.update(re.findall(r"[a-z0-9]{3,}", (file.path + text).lower()) if len(words) < 400_000 else ())
-            cases += _judge(file, text, ledger, python_tests)
-    python_tests.judge(ledger)
+            cases += _check_file(file, text, ledger, python_tests)
+    python_tests.report(ledger)
     ledger.figures = {"test_lines": test_lines, "product_lines": product_lines, "cases": cases}
     if product_lines > 100 and not test_lines:
-        ledger.add(NONE, lines=product_lines)
+        ledger.add(NO_TESTS, lines=product_lines)
     elif product_lines > 500 and test_lines * 10 < product_lines:
         ledger.add(
-            FEW, lines=product_lines, detail=f"Very few tests: {test_lines:,} lines for {product_lines:,} lines of code"
+            FEW_TESTS,
+            lines=product_lines,
+            detail=f"Very few tests: {test_lines:,} lines for {product_lines:,} lines of code",
         )
     if not product_lines:
         ledger.notes.append("There is no program code here, so no tests were expected.")
@@ -109,7 +111,7 @@ def trust(context: Context) -> Outcome:
     return ledger.outcome()
 
 
-def _judge(file: tree.File, text: str, ledger: Ledger, python_tests: _PythonTests) -> int:
+def _check_file(file: tree.File, text: str, ledger: Ledger, python_tests: _PythonTests) -> int:
     """Check one test file; return the number of its tests, as far as it can be determined."""
     if file.language == "Python":
         return _python(file, text, ledger, python_tests)
@@ -124,7 +126,7 @@ def _judge(file: tree.File, text: str, ledger: Ledger, python_tests: _PythonTest
         for match in re.finditer(r"^func (Test\w+)\(t \*testing\.T\) \{\n(.*?)^\}", text, re.M | re.S):
             if not re.search(r"\bt\b|assert|require|Expect|check|verify|must|test", match[2], re.I):
                 ledger.add(
-                    EMPTY,
+                    NO_ASSERTION,
                     file=file.path,
                     line=_line(text, match.start()),
                     role=file.role,
@@ -142,7 +144,7 @@ def _python(file: tree.File, text: str, ledger: Ledger, python_tests: _PythonTes
             module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return 0
-    python_tests.learn(module)
+    python_tests.add_module(module)
     cases = 0
     for function in _functions(module):
         if function.name.startswith("test"):
@@ -172,7 +174,7 @@ def _python_case(
                 )
             return
     if not _checks(function):
-        python_tests.silent.append((file, function))
+        python_tests.without_check.append((file, function))
 
 
 def _functions(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -252,5 +254,5 @@ def _add_untested(history: Any, repository: tree.Tree, words: set[str], ledger: 
             unnamed.append(path)
     for path in unnamed[:5]:
         ledger.add(
-            UNTOUCHED, file=path, lines=10, detail=f"{path} changed {changed[path][0]} times, and no test names it"
+            HOT_UNTESTED, file=path, lines=10, detail=f"{path} changed {changed[path][0]} times, and no test names it"
         )

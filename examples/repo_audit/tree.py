@@ -66,7 +66,7 @@ class Tree:
     files: list[File] = field(default_factory=list)
     large: list[File] = field(default_factory=list)
     links: list[tuple[str, str]] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
     every_path: list[str] = field(default_factory=list)
 
     def select(self, *names: str, roles: tuple[Role, ...] = ("product", "test", "docs", "example")) -> list[File]:
@@ -74,12 +74,12 @@ class Tree:
         return [file for file in self.files if (not names or file.language in names) and file.role in roles]
 
 
-def of(context: Context) -> Tree:
+def from_context(context: Context) -> Tree:
     """The tree of the mission's `repository`."""
-    return load(place(context))
+    return load(repository_path(context))
 
 
-def place(context: Context) -> Path:
+def repository_path(context: Context) -> Path:
     """The folder that `repository` names; a relative path starts from the folder of the launch."""
     base = PROJECT if context.cwd == context.scratch else context.cwd
     return base / Path(str(context.inputs["repository"])).expanduser()
@@ -96,7 +96,7 @@ def load(repository: Path) -> Tree:
         path = displayable(entry.path)
         tree.every_path.append(path)
         if reason := _add_entry(tree, entry, path, checked, marked):
-            tree.left_out[reason] += 1
+            tree.skipped[reason] += 1
     return tree
 
 
@@ -121,7 +121,7 @@ def _add_entry(tree: Tree, entry: git.Entry, path: str, checked: dict[bytes, boo
     if not stat.S_ISREG(status.st_mode) or not checked[folder]:
         return "not an ordinary file inside the repository"
     file = File(
-        path=path, disk=disk, size=status.st_size, blob=entry.blob, role=role(path), language=languages.of(path)
+        path=path, disk=disk, size=status.st_size, blob=entry.blob, role=role(path), language=languages.detect(path)
     )
     if status.st_size > LARGEST:
         tree.large.append(file)

@@ -20,18 +20,18 @@ TODO = rules.get("upkeep:todo")
 OLD_TODO = rules.get("upkeep:old-todo")
 ARTEFACT = rules.get("upkeep:artefact")
 BIG = rules.get("upkeep:big-file")
-TWINS = rules.get("upkeep:duplicate")
-BROKEN_LINK = rules.get("upkeep:dangling-link")
-OUTSIDE = rules.get("upkeep:absolute-link")
-COLLIDE = rules.get("upkeep:case-collision")
-PARSE = rules.get("upkeep:does-not-parse")
+DUPLICATE = rules.get("upkeep:duplicate")
+DANGLING_LINK = rules.get("upkeep:dangling-link")
+ABSOLUTE_LINK = rules.get("upkeep:absolute-link")
+CASE_COLLISION = rules.get("upkeep:case-collision")
+SYNTAX_ERROR = rules.get("upkeep:does-not-parse")
 NO_CI = rules.get("upkeep:no-ci")
-INJECTION = rules.get("upkeep:ci-injection")
-TARGET = rules.get("upkeep:ci-target")
-BRANCH = rules.get("upkeep:ci-branch")
-LATEST = rules.get("upkeep:docker-latest")
-PIPE = rules.get("upkeep:curl-pipe")
-ROOT = rules.get("upkeep:docker-root")
+CI_INJECTION = rules.get("upkeep:ci-injection")
+CI_TARGET = rules.get("upkeep:ci-target")
+CI_BRANCH = rules.get("upkeep:ci-branch")
+DOCKER_LATEST = rules.get("upkeep:docker-latest")
+CURL_PIPE = rules.get("upkeep:curl-pipe")
+DOCKER_ROOT = rules.get("upkeep:docker-root")
 
 _CONFLICT_START, _CONFLICT_END = re.compile(r"^<{7} \S", re.M), re.compile(r"^>{7} \S", re.M)
 _TODO = re.compile(r"(?:#|//|/\*|<!--|--|;|\*|\{#)\s*(?:@)?(TODO|FIXME|XXX|HACK)\b[:( ]?(.{0,120})")
@@ -54,9 +54,9 @@ SECONDS = 40.0
 
 
 @register
-def chores(context: Context) -> Outcome:
+def inspect(context: Context) -> Outcome:
     """The checks that are not specific to one language."""
-    repository = tree.of(context)
+    repository = tree.from_context(context)
     ledger = Ledger()
     todos: dict[str, list[tuple[tree.File, int, str]]] = defaultdict(list)
     for number, (file, text) in enumerate(tree.texts(repository.files)):
@@ -64,7 +64,7 @@ def chores(context: Context) -> Outcome:
             context.progress(
                 0.7 * number / max(1, len(repository.files)), f"{number:,} of {len(repository.files):,} files"
             )
-        ledger.looked_at += 1
+        ledger.checked_count += 1
         _check_conflict_markers(file, text, ledger)
         if file.role == "product":
             for line, comment in todo_comments(text):
@@ -119,21 +119,21 @@ def workflow(file: tree.File, text: str, ledger: Ledger) -> None:
         script = str(step.get("run") or "")
         if match := _UNTRUSTED.search(script):
             ledger.add(
-                INJECTION,
+                CI_INJECTION,
                 file=file.path,
-                line=_where(lines, match[0]),
+                line=_line_of(lines, match[0]),
                 role="product",
                 detail=f"{match[0]} in a script",
             )
         uses = str(step.get("uses") or "")
         if re.search(r"@(main|master|develop|trunk|HEAD)$", uses):
-            ledger.add(BRANCH, file=file.path, line=_where(lines, uses), role="product", detail=f"uses {uses}")
+            ledger.add(CI_BRANCH, file=file.path, line=_line_of(lines, uses), role="product", detail=f"uses {uses}")
     triggers = document.get("on", document.get(True))
     if "pull_request_target" in (triggers if isinstance(triggers, dict | list) else [triggers]):
         for step in steps:
             reference = str((step.get("with") or {}).get("ref", "")) if isinstance(step.get("with"), dict) else ""
             if "checkout" in str(step.get("uses")) and ("head" in reference or "refs/pull" in reference):
-                ledger.add(TARGET, file=file.path, line=_where(lines, reference), role="product")
+                ledger.add(CI_TARGET, file=file.path, line=_line_of(lines, reference), role="product")
 
 
 def dockerfile(file: tree.File, text: str, ledger: Ledger) -> None:
@@ -144,15 +144,15 @@ def dockerfile(file: tree.File, text: str, ledger: Ledger) -> None:
             image, name = match[1], (match[2] or "").lower()
             floating = image.endswith(":latest") or ":" not in image.rpartition("/")[2]
             if floating and "$" not in image and "@" not in image and image.lower() not in stages | {"scratch"}:
-                ledger.add(LATEST, file=file.path, line=number, role=file.role, detail=f"FROM {image}")
+                ledger.add(DOCKER_LATEST, file=file.path, line=number, role=file.role, detail=f"FROM {image}")
             stages.add(name)
             user = "nonroot" if "nonroot" in image or "distroless" in image else ""
         elif match := re.match(r"(?i)\s*USER\s+(\S+)", line):
             user = match[1]
         if re.search(r"\b(curl|wget)\b[^|;&]*\|\s*(sudo\s+)?(ba|z|da)?sh\b", line):
-            ledger.add(PIPE, file=file.path, line=number, role=file.role)
+            ledger.add(CURL_PIPE, file=file.path, line=number, role=file.role)
     if stages and user.split(":")[0] in ("", "root", "0"):
-        ledger.add(ROOT, file=file.path, role=file.role, detail="")
+        ledger.add(DOCKER_ROOT, file=file.path, role=file.role, detail="")
 
 
 def _check_conflict_markers(file: tree.File, text: str, ledger: Ledger) -> None:
@@ -180,7 +180,7 @@ def _add_todos(repository: tree.Tree, todos: dict[str, list[tuple[tree.File, int
             detail = f"{comment} ({years:.0f} years old)" if years >= 2 else comment
             ledger.add(OLD_TODO if years >= 3 else TODO, file=file.path, line=line, role=file.role, detail=detail)
     ledger.figures = {
-        "promises": sum(map(len, todos.values())),
+        "todos": sum(map(len, todos.values())),
         "oldest_years": round(max(ages.values(), default=0.0), 1),
     }
 
@@ -211,7 +211,7 @@ def _check_names(repository: tree.Tree, ledger: Ledger) -> None:
     folded: dict[str, str] = {}
     for path in repository.every_path:
         if path.lower() in folded:
-            ledger.add(COLLIDE, file=path, detail=f"{path} and {folded[path.lower()]}")
+            ledger.add(CASE_COLLISION, file=path, detail=f"{path} and {folded[path.lower()]}")
         folded[path.lower()] = path
         if _ARTEFACTS.search(path) and tree.role(path) == "product":
             ledger.add(ARTEFACT, file=path, detail=path)
@@ -219,9 +219,9 @@ def _check_names(repository: tree.Tree, ledger: Ledger) -> None:
         if tree.role(path) != "product":
             continue
         if target.startswith("/"):
-            ledger.add(OUTSIDE, file=path, detail=f"{path} → {target}")
+            ledger.add(ABSOLUTE_LINK, file=path, detail=f"{path} → {target}")
         elif not (repository.root / path).exists():
-            ledger.add(BROKEN_LINK, file=path, detail=f"{path} → {target}")
+            ledger.add(DANGLING_LINK, file=path, detail=f"{path} → {target}")
 
 
 def _check_sizes(repository: tree.Tree, ledger: Ledger) -> None:
@@ -234,7 +234,7 @@ def _check_sizes(repository: tree.Tree, ledger: Ledger) -> None:
             by_blob[file.blob].append(file)
     for same in by_blob.values():
         if len(same) > 1:
-            ledger.add(TWINS, file=same[0].path, lines=len(same), detail=" = ".join(file.path for file in same[:4]))
+            ledger.add(DUPLICATE, file=same[0].path, lines=len(same), detail=" = ".join(file.path for file in same[:4]))
     ledger.figures["largest"] = [
         [file.path, file.size] for file in sorted(repository.large, key=lambda file: -file.size)[:10]
     ]
@@ -271,12 +271,12 @@ def _check_syntax(file: tree.File, text: str, ledger: Ledger) -> None:
         message = f"{name} does not parse"
     if message:
         line = re.search(r"line (\d+)", message)
-        ledger.add(PARSE, file=file.path, line=int(line[1]) if line else 0, role=file.role, detail=message)
+        ledger.add(SYNTAX_ERROR, file=file.path, line=int(line[1]) if line else 0, role=file.role, detail=message)
 
 
 def _values(mapping: object) -> list[object]:
     return list(mapping.values()) if isinstance(mapping, dict) else []
 
 
-def _where(lines: list[str], text: str) -> int:
+def _line_of(lines: list[str], text: str) -> int:
     return next((number for number, line in enumerate(lines, 1) if text.splitlines()[0] in line), 0) if text else 0

@@ -72,8 +72,8 @@ def test_the_fan_out_is_bounded_and_covers_every_file(tmp_path: Path, monkeypatc
     flight = audit_flights.fly(audit_flights.repository(tmp_path / "many", files), tmp_path / "out")
     parts = [key for key in flight.order if key.startswith("complexity")]
     assert len(parts) == inventory.MAX_PARTS
-    assert sum(flight.results[key]["looked_at"] for key in parts) == 40
-    assert sum(flight.results[key]["looked_at"] for key in flight.order if key.startswith("secrets")) == 40
+    assert sum(flight.results[key]["checked_count"] for key in parts) == 40
+    assert sum(flight.results[key]["checked_count"] for key in flight.order if key.startswith("secrets")) == 40
 
 
 def test_a_repository_without_python_says_so(tmp_path: Path) -> None:
@@ -130,11 +130,11 @@ def test_odd_files_are_skipped_and_reported(tmp_path: Path) -> None:
     (place / "locked.py").chmod(0)
     (place / "shop" / "run.py").unlink()
     flight = audit_flights.fly(place, tmp_path / "out")
-    left_out = flight.results["inventory"]["left_out"]
-    assert left_out["symbolic links"] == 2
-    assert left_out["larger than 1 MB"] == 1
-    assert left_out["not on disk"] == 1
-    assert left_out["binary, unreadable or generated"] >= 2
+    skipped = flight.results["inventory"]["skipped"]
+    assert skipped["symbolic links"] == 2
+    assert skipped["larger than 1 MB"] == 1
+    assert skipped["not on disk"] == 1
+    assert skipped["binary, unreadable or generated"] >= 2
     assert r"caf\xe9/x.py" in flight.text("report.html")
     assert "Symbolic links to places on one machine" in flight.top
     assert "root:" not in flight.text("findings.json")

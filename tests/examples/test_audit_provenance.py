@@ -64,5 +64,5 @@ def test_a_valid_signature_is_reported_whatever_verifier_the_repository_configur
     evil.chmod(0o755)
     for key in ("gpg.program", "gpg.ssh.program", "gpg.x509.program", "core.fsmonitor"):
         audit_flights.git(signed, "config", key, str(evil))
-    assert 'Good "git" signature for ada@example.org' in describe(signed)["said"]
+    assert 'Good "git" signature for ada@example.org' in describe(signed)["output"]
     assert not mark.exists()

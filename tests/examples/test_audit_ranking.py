@@ -32,13 +32,21 @@ found = st.builds(
     lines=st.integers(1, 400),
     role=st.sampled_from(["product", "test", "docs", "example"]),
     detail=st.sampled_from(["", "one", "two"]),
-    sure=st.sampled_from([0.5, 1.0]),
+    certainty=st.sampled_from([0.5, 1.0]),
 )
 heats = st.dictionaries(st.sampled_from(["a.py", "b.py", "docs/c.md"]), st.floats(0, 1))
 
 
 def finding(**keys: object) -> Finding:
-    base = {"rule": "tool:rule", "file": "a.py", "line": 1, "lines": 1, "role": "product", "detail": "", "sure": 1.0}
+    base = {
+        "rule": "tool:rule",
+        "file": "a.py",
+        "line": 1,
+        "lines": 1,
+        "role": "product",
+        "detail": "",
+        "certainty": 1.0,
+    }
     return Finding(**{**base, **keys})  # type: ignore[typeddict-item]
 
 
@@ -69,7 +77,7 @@ def test_finding_the_same_twice_changes_nothing(findings: list[Finding], heat: d
 @given(st.lists(found, min_size=1, max_size=20))
 def test_no_location_is_lost_or_counted_twice(findings: list[Finding]) -> None:
     items = ranking.rank(rules=RULES, findings=findings, counts={}, heat={})
-    values = [(spot.file, spot.line) for item in items for spot in item.spots]
+    values = [(location.file, location.line) for item in items for location in item.locations]
     assert set(values) == {(entry["file"], entry["line"]) for entry in findings}
     assert sum(item.count for item in items) == len(values) <= len(findings)
 
@@ -114,7 +122,7 @@ def test_two_problems_without_a_topic_on_one_line_stay_separate() -> None:
 
 def test_omitted_findings_are_counted() -> None:
     (item,) = ranking.rank(rules={RULE.id: RULE}, findings=[finding()], counts={RULE.id: 4_000}, heat={})
-    assert (item.count, len(item.spots)) == (4_000, 1)
+    assert (item.count, len(item.locations)) == (4_000, 1)
     assert item.score > only().score
 
 

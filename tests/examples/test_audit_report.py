@@ -114,7 +114,7 @@ def test_the_result_contains_the_requested_number_of_findings(tmp_path: Path) ->
 
 
 def audit(**keys: Any) -> gathering.Audit:
-    needs = {"inventory": {"root": "/x/shop", "files": 3, "lines": 10, "languages": [], "left_out": {}, "head": None}}
+    needs = {"inventory": {"root": "/x/shop", "files": 3, "lines": 10, "languages": [], "skipped": {}, "head": None}}
     return gathering.gather(needs={**needs, **keys}, repository="/x/shop")
 
 
@@ -123,13 +123,13 @@ def outcome(severity: str, count: int = 1) -> dict[str, Any]:
         "id": "t:r", "title": "T", "area": "security", "severity": severity, "confidence": 0.9, "why": "w", "fix": "f",
         "topic": "", "place": "product",
     }  # fmt: skip
-    place = {"rule": "t:r", "file": "a", "line": 1, "lines": 1, "role": "product", "detail": "", "sure": 1.0}
+    place = {"rule": "t:r", "file": "a", "line": 1, "lines": 1, "role": "product", "detail": "", "certainty": 1.0}
     findings = [{**place, "line": number} for number in range(count)]
     return {
         "rules": {"t:r": rule},
         "findings": findings,
         "counts": {"t:r": count},
-        "looked_at": 1,
+        "checked_count": 1,
         "notes": [],
         "figures": {},
     }
@@ -177,13 +177,13 @@ def test_a_clean_repository_is_in_good_order_and_renders() -> None:
 
 def test_the_results_of_a_group_are_combined() -> None:
     both = audit(secrets=[outcome("high"), None, outcome("high", 3)])
-    assert both.looked_at["secrets"] == 2
+    assert both.checked_count["secrets"] == 2
     assert both.by_severity["high"] == 3  # line 0 was found twice
 
 
 def test_implausible_times_do_not_stop_the_report() -> None:
     needs = {"commit": "0" * 40, "at": 99_999_999_999_999, "subject": "x", "branch": "", "shallow": True}
-    inventory = {"root": "/x", "files": 1, "lines": 1, "languages": [], "left_out": {}, "head": needs}
+    inventory = {"root": "/x", "files": 1, "lines": 1, "languages": [], "skipped": {}, "head": needs}
     made = gathering.gather(needs={"inventory": inventory}, repository="/x")
     assert "This clone is shallow" in page.render(made)
     assert made.created_at <= time.time()

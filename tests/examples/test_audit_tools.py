@@ -29,7 +29,7 @@ PEM = "-----BEGIN RSA PRIVATE " + "KEY-----\n" + ("MIIEpAIBAAKCAQEA" * 4 + "\n")
 
 
 def file(path: str) -> tree.File:
-    return tree.File(path=path, disk=Path(path), size=1, blob="", role=tree.role(path), language=languages.of(path))
+    return tree.File(path=path, disk=Path(path), size=1, blob="", role=tree.role(path), language=languages.detect(path))
 
 
 def found(flight: audit_flights.Flight, key: str) -> dict[str, list[tuple[str, int]]]:
@@ -157,7 +157,7 @@ def test_files_with_many_changes_and_branches_are_named() -> None:
     changed = {"hot.py": [90, 2_000], "calm1.py": [95, 100]}
     outcome = {**ledger.outcome(), "figures": {"files": files, "spread": {}, "languages": ["Python"]}}
     context: Any = type("C", (), {"needs": {"history": {"figures": {"files": changed}}, "complexity": [outcome, None]}})
-    crossed = hotspots.cross(context)
+    crossed = hotspots.find(context)
     assert [finding["file"] for finding in crossed["findings"]] == ["hot.py"]
     assert crossed["figures"]["points"][0]["file"] == "hot.py"  # type: ignore[index]
 
@@ -368,7 +368,7 @@ def test_generated_and_vendored_files_are_skipped_and_counted(tmp_path: Path) ->
     }
     flight = audit(tmp_path, files)
     assert flight.results["python"]["findings"] == []
-    left_out = flight.results["inventory"]["left_out"]
-    assert left_out["vendored"] == 2
-    assert left_out["generated, minified or a lock file"] == 1
-    assert left_out["binary, unreadable or generated"] == 1
+    skipped = flight.results["inventory"]["skipped"]
+    assert skipped["vendored"] == 2
+    assert skipped["generated, minified or a lock file"] == 1
+    assert skipped["binary, unreadable or generated"] == 1
