@@ -26,7 +26,7 @@ SEPARATE = {
 }  # measurements that run in their own process, and their modules
 
 
-def say(line: str = "") -> None:
+def log(line: str = "") -> None:
     sys.stderr.write(line + "\n")
 
 
@@ -40,7 +40,7 @@ def run_in_process(module: str, *arguments: str, quick: bool) -> dict[str, Any]:
 
 def show(results: dict[str, Any]) -> None:
     for name, result in results.items():
-        say(f"{name:<20} " + "  ".join(f"{key} {value:,.2f}" for key, value in result.items()))
+        log(f"{name:<20} " + "  ".join(f"{key} {value:,.2f}" for key, value in result.items()))
 
 
 def main() -> int:
@@ -61,7 +61,7 @@ def main() -> int:
         sys.stdout.write(json.dumps(measures.measure(rounds, slow=Path(options.slow_disk), only=measures.ON_SLOW_DISK)))
         return 0
     if load > (os.cpu_count() or 1) / 2:
-        say(f"This machine is busy (load {load:.1f}), so times will be too long. Ratios are affected less.")
+        log(f"This machine is busy (load {load:.1f}), so times will be too long. Ratios are affected less.")
     only = frozenset(options.only)
     results = measures.measure(rounds, slow=None, only=only) if not only or only - set(SEPARATE) else {}
     for name, module in SEPARATE.items():
@@ -73,7 +73,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         library = None if options.no_slow_disk else measures.build_slow_disk(Path(folder))
         if library is None:
-            say("The slow disk is skipped (there is no C compiler, or --no-slow-disk was given).")
+            log("The slow disk is skipped (there is no C compiler, or --no-slow-disk was given).")
         else:
             slow = run_in_process("bench", "--slow-disk", str(library), quick=options.quick)
             results |= {f"slow_{name}": result for name, result in slow.items()}
@@ -87,7 +87,7 @@ def main() -> int:
     show(results)
     comparison = baseline.compare(run=run, baseline=json.loads(baseline.BASELINE.read_text()))
     for line in comparison.lines():
-        say(line)
+        log(line)
     return 1 if comparison.regressions and not options.quick else 0  # one round of each is too little evidence
 
 

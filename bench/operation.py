@@ -1,4 +1,4 @@
-"""Measures how long an operator waits for a whole fleet to start and stop, and for the sample mission on this checkout.
+"""Measures how long a whole fleet takes to start, to stop, and to run the sample mission on this checkout.
 
 `python -m bench.operation [--quick]` prints JSON.
 """
@@ -17,18 +17,18 @@ from pathlib import Path
 
 from bench import ROOT
 
-TOGETHER = 3  # audits at once, more than two cores can run: the throughput of a busy fleet
-FOREIGN = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "FLEET_REDIS_INDEX")
+CONCURRENT_AUDITS = 3  # more than two cores can run, to measure the throughput of a busy fleet
+EXTERNAL_SERVICES = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "FLEET_REDIS_INDEX")
 
 
 class Checkout:
     """A fleet of this checkout, with the embedded services and its own home."""
 
     def __init__(self, home: Path) -> None:
-        self.env = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+        self.env = {name: value for name, value in os.environ.items() if name not in EXTERNAL_SERVICES}
         self.env["FLEET_HOME"] = str(home)
 
-    def seconds(self, *arguments: str) -> float:
+    def time_command(self, *arguments: str) -> float:
         """Run a command that must succeed. Returns the seconds that it took."""
         began = time.perf_counter()
         subprocess.run(
@@ -36,12 +36,13 @@ class Checkout:
         )
         return time.perf_counter() - began
 
-    def audits(self, count: int) -> float:
+    def time_audits(self, count: int) -> float:
+        """Launch this many audits at once. Returns the seconds until all have ended."""
         began = time.perf_counter()
         plan = ("examples/repo_audit/audit.yaml", "--param", f"repository={ROOT}", "--detach")
         for _ in range(count):
-            self.seconds("fleet_mission", "run", *plan)
-        self.seconds("fleet_mission", "wait")
+            self.time_command("fleet_mission", "run", *plan)
+        self.time_command("fleet_mission", "wait")
         return time.perf_counter() - began
 
 
@@ -54,13 +55,13 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
         with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
             fleet = Checkout(Path(folder) / "home")
             try:
-                first.append(fleet.seconds("fleet_up", "--detach"))
-                alone.append(fleet.audits(1))
-                together.append(fleet.audits(TOGETHER))
-                down.append(fleet.seconds("fleet_down"))
-                again.append(fleet.seconds("fleet_up", "--detach"))
+                first.append(fleet.time_command("fleet_up", "--detach"))
+                alone.append(fleet.time_audits(1))
+                together.append(fleet.time_audits(CONCURRENT_AUDITS))
+                down.append(fleet.time_command("fleet_down"))
+                again.append(fleet.time_command("fleet_up", "--detach"))
             finally:
-                fleet.seconds("fleet_down")
+                fleet.time_command("fleet_down")
     return {
         "startup": {
             "first_s": statistics.median(first),
@@ -69,7 +70,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
         },
         "audit": {
             "alone_s": statistics.median(alone),
-            "per_hour": TOGETHER * 3_600 / statistics.median(together),
+            "per_hour": CONCURRENT_AUDITS * 3_600 / statistics.median(together),
         },
     }
 

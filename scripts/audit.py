@@ -36,7 +36,7 @@ def pins(root: Path) -> dict[str, set[str]]:
 
 
 def snapshot_of(report: dict[str, Any], *, now: datetime) -> dict[str, Any] | None:
-    """Convert pip-audit's report; None if its source knew none of the packages, because then it did not answer."""
+    """Convert pip-audit's report. Returns None if its source knew none of the packages, which counts as no answer."""
     packages = [package for package in report["dependencies"] if "skip_reason" not in package]
     if not packages:
         return None
@@ -69,8 +69,8 @@ def refresh(root: Path) -> int:
     if snapshot is None:
         reason = (done.stderr.strip().splitlines() or ["pip-audit printed nothing."])[-1] if not done.stdout else ""
         print(
-            "No source of advisories answered for any package, so "
-            f"{SNAPSHOT} is unchanged. Run `make audit` where the package index serves advisories. {reason}".strip(),
+            f"No advisory source knew any of the packages, so {SNAPSHOT} is unchanged. "
+            f"Run `make audit` where the package index serves advisories. {reason}".strip(),
             file=sys.stderr,
         )
         return 1

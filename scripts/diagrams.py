@@ -1,9 +1,9 @@
 # ruff: noqa: T201  (a program for the terminal)
 """Draw the state diagrams of the pages for the site: `python -m scripts.diagrams`, which needs Graphviz (dot).
 
-A page has its diagram as a block of Mermaid, which GitHub draws. Mermaid needs 3 MB of JavaScript, so the site shows a
-picture from docs/diagrams instead. Its name is the digest of the block: a block that has changed has no picture until
-this program has run, and the site shows its arrows as text.
+The pages contain the diagrams as Mermaid blocks, which GitHub renders. Mermaid needs 3 MB of JavaScript, so the site
+shows a picture from docs/diagrams instead, named after the digest of the block. A changed block has no picture until
+this program has run; until then the site shows the block as text.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ BLOCK = re.compile(r"^```mermaid\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 ARROW = re.compile(r"^\s*(\[\*\]|\w+) --> (\[\*\]|\w+): (.+)$", re.MULTILINE)
 
 
-def picture(block: str) -> Path:
-    """Where the picture of a block of Mermaid is, or would be."""
+def picture_path(block: str) -> Path:
+    """The path of the picture of a Mermaid block, whether or not it exists."""
     return FOLDER / f"{hashlib.sha256(block.encode()).hexdigest()[:12]}.svg"
 
 
 def dot_source(block: str) -> str:
-    """The diagram in Graphviz's language. Only state diagrams with labelled arrows are known."""
+    """Convert a diagram to Graphviz's language. Supports only state diagrams with labelled arrows."""
     lines = [
         "digraph {",
         'rankdir=TB; bgcolor="transparent"; ranksep=0.45; nodesep=0.35',
@@ -41,8 +41,8 @@ def dot_source(block: str) -> str:
     return "\n".join([*lines, "}"])
 
 
-def cleaned(svg: str) -> str:
-    """The picture for a page: in the colour of its text, no wider than the page."""
+def clean_svg(svg: str) -> str:
+    """Adapt dot's output to a page: in the colour of its text, and no wider than it."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<title>.*?</title>\n?", "", svg)
@@ -50,24 +50,24 @@ def cleaned(svg: str) -> str:
     svg = re.sub(r"<text ", '<text fill="currentColor" ', svg)
     width = re.search(r'width="(\d+)pt" height="\d+pt"', svg)
     if width is None:
-        raise ValueError("dot has drawn something else than expected")
+        raise ValueError("the picture from dot has no width")
     return svg.replace(width[0], f'class="diagram" role="img" style="max-width: {width[1]}pt"')
 
 
 def main() -> int:
-    wanted = set()
+    current_paths = set()
     for page in sorted((ROOT / "docs").rglob("*.md")):
         for block in BLOCK.findall(page.read_text()):
-            path = picture(block)
-            wanted.add(path)
+            path = picture_path(block)
+            current_paths.add(path)
             if not path.exists():
-                done = subprocess.run(
+                result = subprocess.run(
                     ["dot", "-Tsvg"], input=dot_source(block), capture_output=True, text=True, check=True
                 )
                 path.parent.mkdir(exist_ok=True)
-                path.write_text(cleaned(done.stdout))
+                path.write_text(clean_svg(result.stdout))
                 print(f"{page.relative_to(ROOT)}: {path.relative_to(ROOT)}")
-    for path in set(FOLDER.glob("*.svg")) - wanted:
+    for path in set(FOLDER.glob("*.svg")) - current_paths:
         path.unlink()
     return 0
 

@@ -1,9 +1,9 @@
 # ruff: noqa: T201  (a program for the terminal)
-"""`make docs`: build the documentation site into build/docs. It reads offline, also from the file system.
+"""`make docs`: build the documentation site into build/docs. It works offline, even when opened as a file.
 
 The pages stay where people look for them in a checkout (README.md, docs/, …). This program copies them into one folder,
-points their links at the copies, and runs Zensical, which fails on a link or an anchor that leads nowhere. docs/site.toml
-has the navigation.
+points their links at the copies, and runs Zensical, which fails on a broken link or anchor. docs/site.toml has the
+navigation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHIM = "https://unpkg.com/iframe-worker/shim"  # what Zensical's pages load for 
 LINK = re.compile(r"(?<!!)\[((?:[^\]\[]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 ROW, CODE = re.compile(r"^\|.*$", re.MULTILINE), re.compile(r"`[^`]+`")
 FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
-FOREIGN = re.compile(r"""<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=["']?(?:https?:)?//[^>]*>""", re.I)
+EXTERNAL = re.compile(r"""<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=["']?(?:https?:)?//[^>]*>""", re.I)
 
 
 def pages(root: Path) -> list[str]:
@@ -47,8 +47,8 @@ def navigation(root: Path) -> dict[str, list[str]]:
     return {section["title"]: [page for page in section["pages"] if (root / page).exists()] for section in sections}
 
 
-def place(page: str) -> str:
-    """Where a page is in the site's folder: ARCHITECTURE.md becomes architecture.md."""
+def site_path(page: str) -> str:
+    """The path of a page in the site's folder: ARCHITECTURE.md becomes architecture.md."""
     return NAMES.get(page) or page.removeprefix("docs/").lower()
 
 
@@ -59,8 +59,8 @@ def title(text: str) -> str:
     return heading[1].replace("`", "")
 
 
-def outside_of_code(text: str, replace: Any) -> str:
-    """Apply `replace` to a page's text, but not to its blocks of code."""
+def replace_outside_code(text: str, replace: Any) -> str:
+    """Apply `replace` to a page's text, but not to its code blocks."""
     parts, position = [], 0
     for block in FENCE.finditer(text):
         parts += [replace(text[position : block.start()]), block[0]]
@@ -68,37 +68,37 @@ def outside_of_code(text: str, replace: Any) -> str:
     return "".join([*parts, replace(text[position:])])
 
 
-def converted(page: str, text: str, *, known: Mapping[str, str]) -> str:
-    """Return a page as Zensical shall read it: links lead to pages of the site, and diagrams are pictures."""
+def convert(page: str, text: str, *, site_paths: Mapping[str, str]) -> str:
+    """Convert a page for Zensical: links lead to pages of the site, and diagrams become pictures."""
 
     def link(match: re.Match[str]) -> str:
         label, target = match[1], match[2]
         path, hash, anchor = target.partition("#")
         if not path or re.match(r"[a-z]+:", target):
             return match[0]
-        named = posixpath.normpath(posixpath.join(posixpath.dirname(page), path))
-        if named not in known:
-            if not (ROOT / named).exists():
+        page_path = posixpath.normpath(posixpath.join(posixpath.dirname(page), path))
+        if page_path not in site_paths:
+            if not (ROOT / page_path).exists():
                 raise ValueError(f"{page}: {target} does not exist")
             return label  # a file of the checkout, which is not part of the site
-        if label.endswith(".md"):  # names of files mean nothing in the site
-            label = title((ROOT / named).read_text())
-        relative = posixpath.relpath(known[named], posixpath.dirname(known[page]) or ".")
+        if label.endswith(".md"):  # readers of the site do not know the file names
+            label = title((ROOT / page_path).read_text())
+        relative = posixpath.relpath(site_paths[page_path], posixpath.dirname(site_paths[page]) or ".")
         return f"[{label}]({relative}{hash}{anchor})"
 
-    return with_pictures(outside_of_code(text, lambda part: ROW.sub(with_pipes, LINK.sub(link, part))))
+    return insert_pictures(replace_outside_code(text, lambda part: ROW.sub(convert_pipes, LINK.sub(link, part))))
 
 
-def with_pipes(row: re.Match[str]) -> str:
-    """Write the pipes in the code of a table's row as Zensical expects them, and let lines end after them."""
+def convert_pipes(row: re.Match[str]) -> str:
+    """Write the pipes in the code of a table row as Zensical expects them, and allow line breaks after them."""
     return CODE.sub(lambda code: code[0].replace("\\|", "|\u200b"), row[0])
 
 
-def with_pictures(text: str) -> str:
-    """Replace blocks of Mermaid by their pictures, or by a list of their arrows if there is no picture."""
+def insert_pictures(text: str) -> str:
+    """Replace Mermaid blocks by their pictures; a block without a picture is shown as text."""
 
     def picture(block: re.Match[str]) -> str:
-        path = diagrams.picture(block[1])
+        path = diagrams.picture_path(block[1])
         if path.exists():
             return f"{path.read_text()}\n"
         print("A diagram has no picture, and is shown as text: python -m scripts.diagrams", file=sys.stderr)
@@ -107,10 +107,10 @@ def with_pictures(text: str) -> str:
     return diagrams.BLOCK.sub(picture, text)
 
 
-def configuration(root: Path, known: Mapping[str, str]) -> dict[str, Any]:
-    """Zensical's, as an mkdocs.yml."""
+def configuration(root: Path, site_paths: Mapping[str, str]) -> dict[str, Any]:
+    """Zensical's configuration, in the format of mkdocs.yml."""
     nav = [
-        {section: [{TITLES.get(page) or title((root / page).read_text()): known[page]} for page in listed]}
+        {section: [{TITLES.get(page) or title((root / page).read_text()): site_paths[page]} for page in listed]}
         for section, listed in navigation(root).items()
     ]
     return {
@@ -161,10 +161,10 @@ def configuration(root: Path, known: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def foreign_requests(output: Path) -> Iterator[str]:
-    """Yield what a browser would load from elsewhere when it shows a page."""
+def external_requests(output: Path) -> Iterator[str]:
+    """Yield what a browser would load from other hosts when it shows a page."""
     for path in sorted(output.rglob("*.html")):
-        for tag in FOREIGN.findall(path.read_text()):
+        for tag in EXTERNAL.findall(path.read_text()):
             if 'rel="canonical"' not in tag:
                 yield f"{path.relative_to(output)}: {tag[:120]}"
     for path in sorted(output.rglob("*.css")):
@@ -181,25 +181,25 @@ def build(output: Path) -> int:
     source = output.with_name(f"{output.name}-source")
     for folder in (source, output):
         shutil.rmtree(folder, ignore_errors=True)
-    known = {page: place(page) for page in listed}
-    for page, name in known.items():
+    site_paths = {page: site_path(page) for page in listed}
+    for page, name in site_paths.items():
         copy = source / "pages" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(converted(page, (ROOT / page).read_text(), known=known))
+        copy.write_text(convert(page, (ROOT / page).read_text(), site_paths=site_paths))
     for asset in ASSETS:
         shutil.copy(ROOT / asset, source / "pages")
     settings = source / "mkdocs.yml"
-    settings.write_text(yaml.safe_dump(configuration(ROOT, known), sort_keys=False))
+    settings.write_text(yaml.safe_dump(configuration(ROOT, site_paths), sort_keys=False))
     zensical = Path(sys.executable).with_name("zensical")
-    done = subprocess.run([zensical, "build", "--strict", "--clean", "-f", settings], check=False)
-    if done.returncode:
-        return done.returncode
+    result = subprocess.run([zensical, "build", "--strict", "--clean", "-f", settings], check=False)
+    if result.returncode:
+        return result.returncode
     (source / "site").rename(output)
     for path in output.rglob("*.html"):
         own = posixpath.relpath("offline.js", path.parent.relative_to(output).as_posix())
         path.write_text(path.read_text().replace(SHIM, own))
-    if foreign := list(foreign_requests(output)):
-        print("The site would load something from elsewhere:", *foreign, sep="\n", file=sys.stderr)
+    if external := list(external_requests(output)):
+        print("The site would load something from another host:", *external, sep="\n", file=sys.stderr)
         return 1
     return 0
 

@@ -1,6 +1,6 @@
-"""What has been measured about the project, read from the files that `make` targets leave; for scripts/readiness.py.
+"""Reads what was measured about the project from the files that `make` targets write; for scripts/readiness.py.
 
-Each function returns None where there is nothing to read: what was not measured has no value.
+Each source returns None if nothing was measured.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def results_of(*prefixes: str, report: str = TESTS) -> Source:
         if not paths:
             return None
         suite = _suite(max(paths, key=lambda path: path.stat().st_mtime))
-        cases = [case for case in suite.iter("testcase") if _is_named(case, prefixes)]
+        cases = [case for case in suite.iter("testcase") if _matches(case, prefixes)]
         if not cases:
             return None
         failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
@@ -97,13 +97,13 @@ def _suite(path: Path) -> ElementTree.Element:
     return root if root.tag == "testsuite" else next(root.iter("testsuite"))
 
 
-def _is_named(case: ElementTree.Element, prefixes: Iterable[str]) -> bool:
+def _matches(case: ElementTree.Element, prefixes: Iterable[str]) -> bool:
     name = f"{case.attrib.get('classname', '')}.{case.attrib.get('name', '')}"
     return any(name == prefix or name.startswith((f"{prefix}.", f"{prefix}[")) for prefix in prefixes)
 
 
 def coverage(*packages: str, floor: int) -> Source:
-    """The share of lines and branches of these packages ("fleet/services") that `make coverage` saw."""
+    """The share of lines and branches of these packages ("fleet/services") that `make coverage` covered."""
 
     def read(root: Path) -> Evidence | None:
         path, report = root / "build" / "coverage.json", root / COVERAGE_TESTS
@@ -118,8 +118,8 @@ def coverage(*packages: str, floor: int) -> Source:
         parts = sum(file["num_statements"] + file.get("num_branches", 0) for file in files)
         if not parts:
             return None
-        seen = sum(file["covered_lines"] + file.get("covered_branches", 0) for file in files)
-        share = 100 * seen / parts
+        covered = sum(file["covered_lines"] + file.get("covered_branches", 0) for file in files)
+        share = 100 * covered / parts
         commit = _suite(report).attrib["name"]
         return Evidence(f"{share:.1f} %", share > floor, document["meta"]["timestamp"][:10], commit)
 
@@ -141,11 +141,11 @@ def static_analysis(root: Path) -> Evidence | None:
     """What bandit finds in the product, of medium or high severity: the same call as in `make check`."""
     packages = ("fleet", "agents", "missions", "checkpoints", "examples")
     options = ("-q", "-ll", "-s", "B604", "-f", "json", "-r")
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "bandit", *options, *packages], cwd=root, capture_output=True, text=True, check=False
     )
     try:
-        report = json.loads(done.stdout)
+        report = json.loads(result.stdout)
     except ValueError:
         return None  # bandit is not installed, or did not run
     if not report["metrics"]["_totals"]["loc"]:
@@ -157,7 +157,7 @@ def static_analysis(root: Path) -> Evidence | None:
 
 
 def default_setting(name: str, expected: str) -> Source:
-    """The default of a setting, read from the page that a test keeps equal to the code."""
+    """The default of a setting, read from docs/settings.md, which a test compares with the code."""
 
     def read(root: Path) -> Evidence | None:
         row = re.search(rf"^\| `{name}` \| \w+ \| `([^`]+)` \|", (root / "docs" / "settings.md").read_text(), re.M)
@@ -170,7 +170,7 @@ def default_setting(name: str, expected: str) -> Source:
 
 
 def commit(root: Path) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=False
     )
-    return done.stdout.strip()
+    return result.stdout.strip()

@@ -1,11 +1,11 @@
 # ruff: noqa: T201  (a program for the terminal)
-"""Refuses migrations that the last release could not live with: `lint_migrations.py [--release]`.
+"""Refuses migrations that would break the last release during an upgrade: `lint_migrations.py [--release]`.
 
 During an upgrade the code of the last release and the new code use the same tables (docs/upgrade.md). So a migration may
-only add what the old code can ignore, remove what it does not know, and hold no lock for long. The migrations of the last
-release are in scripts/released_migrations.txt; `--release` writes that file, as the last step of a release.
+only add what the old code can ignore, remove what it does not use, and hold locks briefly. The migrations of the last
+release are in scripts/released_migrations.txt, which `--release` writes, as the last step of a release.
 
-A migration that is safe for a reason that this program cannot see says so: `reviewed = "reason"` in its class.
+If a migration is safe for a reason that this program cannot see, set `reviewed = "reason"` in its class.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ APPS = ("fleet", "agents", "missions", "checkpoints")
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     for url in ("DATABASE_URL", "REDIS_URL"):
-        os.environ[url] = ""  # nothing is asked of a database
+        os.environ[url] = ""  # no database is needed
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
     import django
 
@@ -49,7 +49,9 @@ HARMLESS = (
     postgres.AddConstraintNotValid,
     postgres.ValidateConstraint,
 )
-BY_HAND = 'Let two people check what it locks and what the last release makes of it, then say so: reviewed = "reason".'
+REVIEW_HINT = (
+    'Have two people check which locks it takes and whether the last release still works, then set reviewed = "reason".'
+)
 
 
 def unreleased(loader: MigrationLoader) -> list[tuple[str, str]]:
@@ -62,13 +64,13 @@ def unreleased(loader: MigrationLoader) -> list[tuple[str, str]]:
 
 
 def released_state(loader: MigrationLoader) -> ProjectState:
-    """The tables as the code of the last release knows them."""
+    """The tables that the code of the last release expects."""
     nodes = [tuple(line.split(".", 1)) for line in RELEASED.read_text().split()]
     return loader.project_state([node for node in nodes if node in loader.graph.nodes])
 
 
 def problems(migration: Migration, *, before: ProjectState, released: ProjectState) -> Iterator[str]:
-    """Why a migration is refused: each with what to do instead. `before`: the tables that it starts from."""
+    """Why a migration is refused, each reason with what to do instead. `before`: the tables that it starts from."""
     if getattr(migration, "reviewed", ""):
         return
     state = before.clone()
@@ -109,7 +111,7 @@ def _problems(operation: Operation, migration: Migration, state: ProjectState, r
         case operations.AddIndex() if not isinstance(operation, postgres.AddIndexConcurrently):
             if (app, operation.model_name_lower) in released.models:
                 yield (
-                    f"builds an index of {operation.model_name} while nobody can write to it. "
+                    f"builds an index of {operation.model_name} while blocking writes. "
                     "Use AddIndexConcurrently in a migration of its own with atomic = False."
                 )
         case operations.RemoveIndex() if not isinstance(operation, postgres.RemoveIndexConcurrently):
@@ -120,7 +122,7 @@ def _problems(operation: Operation, migration: Migration, state: ProjectState, r
                 yield from _problems_of_new_constraint(operation)
         case operations.AlterUniqueTogether():
             if (app, operation.name_lower) in released.models and operation.option_value:
-                yield f"builds a unique index of {operation.name} while nobody can write to it."
+                yield f"builds a unique index of {operation.name} while blocking writes."
         case operations.RunPython():
             if migration.atomic or "update_in_batches(" not in inspect.getsource(operation.code):
                 yield (
@@ -128,9 +130,9 @@ def _problems(operation: Operation, migration: Migration, state: ProjectState, r
                     "own with atomic = False."
                 )
         case operations.RunSQL():
-            yield f"runs SQL. {BY_HAND}"
+            yield f"runs SQL. {REVIEW_HINT}"
         case _ if not isinstance(operation, _CHECKED):
-            yield f"has the operation {type(operation).__name__}, which this check does not know. {BY_HAND}"
+            yield f"has the operation {type(operation).__name__}, which this check does not know. {REVIEW_HINT}"
 
 
 _CHECKED = (
@@ -161,8 +163,8 @@ def _problems_of_separate(
             field = state.models[migration.app_label, part.model_name_lower].get_field(part.name)
             if not (field.null or field.has_db_default() or field.many_to_many):
                 yield (
-                    f"takes {part.model_name}.{part.name} out of the code, but the column still demands a value. "
-                    "First let it be NULL, or give it a db_default."
+                    f"removes {part.model_name}.{part.name} from the code only, but its column still requires a value. "
+                    "First make it nullable, or give it a db_default."
                 )
 
 
@@ -179,11 +181,11 @@ def _problems_of_new_field(operation: operations.AddField) -> Iterator[str]:
     if isinstance(field, models.GeneratedField):
         yield f"computes {name} for each row, which rewrites the table."
     if field.unique or (field.db_index and not field.is_relation):
-        yield f"builds an index of {name} while nobody can write to the table. Add it later, concurrently."
+        yield f"builds an index of {name} while blocking writes. Add it later, concurrently."
     if field.is_relation and field.db_index:
-        yield f"builds an index of {name} while nobody can write to the table. Use db_index=False and add it concurrently."
+        yield f"builds an index of {name} while blocking writes. Use db_index=False and add it concurrently."
     if field.is_relation and field.db_constraint:
-        yield f"checks each row of {name} while nobody can write to either table. Use db_constraint=False."
+        yield f"checks each row of {name} while blocking writes to both tables. Use db_constraint=False."
 
 
 def _problems_of_changed_field(operation: operations.AlterField, old: Any) -> Iterator[str]:
@@ -197,9 +199,9 @@ def _problems_of_changed_field(operation: operations.AlterField, old: Any) -> It
             "First release code that always writes it."
         )
     if not new.null and old.has_db_default() and not new.has_db_default():
-        yield f"takes the database's default from {name}, on which the last release relies."
+        yield f"removes the database default of {name}, on which the last release relies."
     if (new.unique and not old.unique) or (new.db_index and not old.db_index):
-        yield f"builds an index of {name} while nobody can write to the table. Add it concurrently."
+        yield f"builds an index of {name} while blocking writes. Add it concurrently."
 
 
 def _rewrites(old: Any, new: Any) -> bool:
@@ -217,12 +219,12 @@ def _rewrites(old: Any, new: Any) -> bool:
 def _problems_of_new_constraint(operation: operations.AddConstraint) -> Iterator[str]:
     if isinstance(operation.constraint, models.CheckConstraint):
         yield (
-            f"checks each row of {operation.model_name} while nobody can write to it. Use AddConstraintNotValid, and "
+            f"checks each row of {operation.model_name} while blocking writes. Use AddConstraintNotValid, and "
             "ValidateConstraint in a later migration."
         )
     else:
         yield (
-            f"builds a unique index of {operation.model_name} while nobody can write to it. Build it concurrently, then "
+            f"builds a unique index of {operation.model_name} while blocking writes. Build it concurrently, then "
             "attach it with RunSQL."
         )
 

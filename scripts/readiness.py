@@ -1,9 +1,8 @@
 # ruff: noqa: T201  (a program for the terminal)
 """`make readiness`: write docs/production-readiness.md, the criteria for production and what was measured for each.
 
-It reads what other `make` targets left (scripts/evidence.py), and keeps the values in bench/readiness.json. A criterion
-for which nothing new was measured keeps its earlier value, with its date and commit; one that was never measured is
-shown as such.
+It reads what other `make` targets wrote (scripts/evidence.py), and stores the values in bench/readiness.json. A
+criterion without a new measurement keeps its earlier value, with date and commit.
 """
 
 from __future__ import annotations
@@ -281,7 +280,7 @@ make coverage && make drills && make audit && make bench && make readiness
 
 
 def collect(root: Path) -> dict[str, Evidence]:
-    """Return the evidence for each criterion that has any: what is there now, else what was kept earlier."""
+    """Return the evidence for each criterion that has any: new if there is some, otherwise the stored one."""
     path = root / STORE
     earlier = json.loads(path.read_text()) if path.exists() else {}
     collected = {id: Evidence(**fields) for id, fields in earlier.items()}

@@ -121,22 +121,22 @@ def measure(size: Size) -> dict[str, float]:
 
 def _compare(fleet: Fleet, captures: Captures, name: str, pairs: int, count: int, **work: str) -> dict[str, float]:
     """`…_ratio`: the throughput with captures divided by the throughput without; the median of all pairs."""
-    ratios, without_s, captured, times = [], [], [], []
+    ratios, without_s, captures_per_s, times = [], [], [], []
     for _ in range(pairs):
         without = fleet.mission(count, on_launch=lambda mission: None, **work)
         with_captures = fleet.mission(count, on_launch=captures.begin, **work)
-        taken = captures.end()
-        if not taken:
+        capture_times = captures.end()
+        if not capture_times:
             raise RuntimeError(f"The mission ended after {with_captures:.2f} s, before it was captured.")
         ratios.append(without / with_captures)
         without_s.append(without)
-        captured.append(len(taken) / with_captures)
-        times += taken
+        captures_per_s.append(len(capture_times) / with_captures)
+        times += capture_times
     return {
         f"{name}_ratio": statistics.median(ratios),
         f"{name}_lost_percent": (1 - statistics.median(ratios)) * 100,
         f"{name}_per_s": count / statistics.median(without_s),
-        f"{name}_captures_per_s": statistics.median(captured),
+        f"{name}_captures_per_s": statistics.median(captures_per_s),
         f"{name}_capture_ms": statistics.median(times),
     }
 

@@ -37,14 +37,14 @@ SETTINGS = {
 }
 
 
-def own_server(port: int) -> list[str]:
+def fleet_web(port: int) -> list[str]:
     return [sys.executable, "-m", "fleet.web", f"--port={port}"]
 
 
 class Site:
     """A web server that serves one database."""
 
-    def __init__(self, env: dict[str, str], command: Callable[[int], list[str]] = own_server) -> None:
+    def __init__(self, env: dict[str, str], command: Callable[[int], list[str]] = fleet_web) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             self.port: int = unused.getsockname()[1]

@@ -3,8 +3,8 @@
 The other two are not requirements of the fleet. Install them into a folder of their own:
 `pip install --no-deps --target FOLDER granian gunicorn uvicorn-worker`.
 
-All serve the same application with the same number of processes, in turns (A B C A B C). Prints a table of medians, and
-which slow clients each server disconnects.
+All serve the same application with the same number of processes, alternately (A B C A B C). Prints a table of medians,
+and which slow clients each server disconnects.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from bench.web.api import CONNECTIONS, FEW, LAUNCHES_PER_S, READS_PER_S, Api, Site, own_server
+from bench.web.api import CONNECTIONS, FEW, LAUNCHES_PER_S, READS_PER_S, Api, Site, fleet_web
 from bench.web.clients import closed_loop, open_loop
 from bench.workloads.contenders import cpu_s
 from tests.support import cluster
@@ -53,7 +53,7 @@ def gunicorn(port: int) -> list[str]:
     ]
 
 
-SERVERS: dict[str, Command] = {"fleet.web": own_server, "granian": granian, "gunicorn": gunicorn}
+SERVERS: dict[str, Command] = {"fleet.web": fleet_web, "granian": granian, "gunicorn": gunicorn}
 
 
 def measure(api: Api, site: Site, *, seconds: float) -> dict[str, float]:
@@ -188,7 +188,7 @@ def main() -> None:
     if options.packages:
         env["PYTHONPATH"] = os.path.abspath(options.packages)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    verdicts: dict[str, dict[str, bool]] = {}
+    disconnects: dict[str, dict[str, bool]] = {}
     with database() as api:
         for turn in range(1 if options.quick else 3):
             for name in names:
@@ -196,15 +196,15 @@ def main() -> None:
                 try:
                     results[name].append(measure(api, site, seconds=5 if options.quick else 10))
                     if not turn:
-                        verdicts[name] = slow_clients(site)
+                        disconnects[name] = slow_clients(site)
                 finally:
                     site.stop()
-    for measured in results[names[0]][0]:
-        medians = (f"{statistics.median(turn[measured] for turn in results[name]):12,.2f}" for name in names)
-        sys.stdout.write(f"{measured:<32}{''.join(medians)}\n")
-    for check in verdicts[names[0]]:
-        answers = (f"{'yes' if verdicts[name][check] else 'no':>12}" for name in names)
-        sys.stdout.write(f"{check:<32}{''.join(answers)}\n")
+    for measure_name in results[names[0]][0]:
+        medians = (f"{statistics.median(turn[measure_name] for turn in results[name]):12,.2f}" for name in names)
+        sys.stdout.write(f"{measure_name:<32}{''.join(medians)}\n")
+    for check in disconnects[names[0]]:
+        cells = (f"{'yes' if disconnects[name][check] else 'no':>12}" for name in names)
+        sys.stdout.write(f"{check:<32}{''.join(cells)}\n")
     sys.stdout.write(f"{'':<32}{''.join(f'{name:>12}' for name in names)}\n")
 
 

@@ -19,7 +19,7 @@ SLOW_DISK = Path(__file__).with_name("slowdisk.c")
 
 
 def medians(rounds: int, fleet: Callable[[], float], bare: Callable[[], float]) -> tuple[float, float, float]:
-    """Run both in turns (A B A B). Return both median times, and the median of bare/fleet over the pairs."""
+    """Run both alternately (A B A B). Return both median times, and the median of bare/fleet over the pairs."""
     pairs = [(fleet(), bare()) for _ in range(rounds)]
     return (
         statistics.median(fleet_s for fleet_s, _ in pairs),

@@ -59,7 +59,7 @@ UNSAFE = {
     "makes Sortie.ready_at NOT NULL": migrations.AlterField(
         "Sortie", "ready_at", models.DateTimeField(db_default=Now())
     ),
-    "takes the database's default from Sortie.waits_on": migrations.AlterField(
+    "removes the database default of Sortie.waits_on": migrations.AlterField(
         "Sortie", "waits_on", models.CharField(max_length=10, default="")
     ),
     "AddIndexConcurrently": migrations.AddIndex("Sortie", INDEX),
@@ -70,7 +70,7 @@ UNSAFE = {
     ),
     "changes rows in one transaction": migrations.RunPython(in_one_go),
     "runs SQL": migrations.RunSQL("SELECT 1"),
-    "still demands a value": migrations.SeparateDatabaseAndState(
+    "still requires a value": migrations.SeparateDatabaseAndState(
         state_operations=[migrations.RemoveField("Sortie", "tries")]
     ),
     "which this check does not know": migrations.AlterOrderWithRespectTo("Sortie", "mission"),

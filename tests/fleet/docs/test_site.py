@@ -53,7 +53,7 @@ def test_the_navigation_lists_only_pages_that_exist() -> None:
 
 
 def test_every_page_has_a_place_of_its_own_in_the_site() -> None:
-    places = [docs.place(page).casefold() for page in PAGES]
+    places = [docs.site_path(page).casefold() for page in PAGES]
     assert len(set(places)) == len(places)
 
 
@@ -65,26 +65,28 @@ def test_every_page_begins_with_its_only_title() -> None:
 
 
 def test_links_lead_to_the_copies_and_names_of_files_become_titles() -> None:
-    known = {page: docs.place(page) for page in ("README.md", "ARCHITECTURE.md", "docs/plan.md", "docs/bench.md")}
+    site_paths = {
+        page: docs.site_path(page) for page in ("README.md", "ARCHITECTURE.md", "docs/plan.md", "docs/bench.md")
+    }
     text = "[plan](docs/plan.md#inputs) [docs/plan.md](docs/plan.md) [code](Makefile) [web](https://example.org/a.md)"
-    converted = docs.converted("README.md", text, known=known)
+    converted = docs.convert("README.md", text, site_paths=site_paths)
     assert converted == "[plan](plan.md#inputs) [The plan format](plan.md) code [web](https://example.org/a.md)"
-    assert docs.converted("docs/bench.md", "[a](../ARCHITECTURE.md)", known=known) == "[a](architecture.md)"
+    assert docs.convert("docs/bench.md", "[a](../ARCHITECTURE.md)", site_paths=site_paths) == "[a](architecture.md)"
 
 
 def test_a_link_to_a_missing_file_is_refused() -> None:
     with pytest.raises(ValueError, match=r"README.md: docs/nothing.md does not exist"):
-        docs.converted("README.md", "[a](docs/nothing.md)", known={"README.md": "index.md"})
+        docs.convert("README.md", "[a](docs/nothing.md)", site_paths={"README.md": "index.md"})
 
 
 def test_links_in_code_stay_as_they_are() -> None:
     text = "```sh\necho '[a](docs/nothing.md)'\n```\n"
-    assert docs.converted("README.md", text, known={"README.md": "index.md"}) == text
+    assert docs.convert("README.md", text, site_paths={"README.md": "index.md"}) == text
 
 
 def test_pipes_in_the_code_of_a_table_are_written_without_a_backslash() -> None:
     row = r"| `up\|down` | a \| b |"
-    converted = docs.converted("README.md", row, known={"README.md": "index.md"})
+    converted = docs.convert("README.md", row, site_paths={"README.md": "index.md"})
     assert converted.replace("\u200b", "") == r"| `up|down` | a \| b |"
 
 
@@ -93,7 +95,7 @@ def test_external_requests_of_a_page_are_found(tmp_path: Path) -> None:
         '<a href="https://example.org"></a><script src="https://cdn.example.org/x.js"></script>'
     )
     (tmp_path / "b.css").write_text("@import url(//fonts.example.org/a); a { background: url(data:image/png;base64,) }")
-    found = list(docs.foreign_requests(tmp_path))
+    found = list(docs.external_requests(tmp_path))
     assert len(found) == 2
     assert found[0].startswith("a.html: <script")
     assert found[1] == "b.css: //fonts.example.org/a"
@@ -104,7 +106,7 @@ def test_a_diagram_is_drawn_with_all_its_arrows() -> None:
     source = diagrams.dot_source(block)
     assert 'start0 -> idle [label=" a "]' in source
     assert 'idle -> busy [label=" b "]' in source
-    assert diagrams.picture(block) != diagrams.picture(block + " ")
+    assert diagrams.picture_path(block) != diagrams.picture_path(block + " ")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="make docs installs Zensical")
