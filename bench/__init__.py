@@ -1,13 +1,13 @@
 """Benchmarks: `make bench` runs all of them (`__main__`) and compares them with `baseline.json`. See docs/bench.md.
 
-- `workloads`: the fleet beside bare Celery, in alternating rounds.
-- `web`: the API, beside other web servers too.
-- `checkpoints`: capture and restore, beside langgraph-checkpoint-postgres too.
+- `workloads`: the fleet compared with bare Celery, in alternating rounds.
+- `web`: the API, also with other web servers.
+- `checkpoints`: capture and restore, also compared with langgraph-checkpoint-postgres.
 - `repositories`: workspaces and reservations.
-- `operation`: a whole fleet that starts, runs the sample mission and stops.
+- `operation`: starting and stopping a whole fleet, and running the sample mission.
 
-`installation` has the servers and the Django project that the measurements run on. The product does not import this
-package; `scripts/readiness.py` reads what it has measured.
+`installation` provides the servers and the Django project for the measurements. The product does not import this
+package; `scripts/readiness.py` reads its results.
 """
 
 from pathlib import Path

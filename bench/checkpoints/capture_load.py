@@ -1,6 +1,6 @@
 """Measures the throughput that a live mission loses while it is captured once a second.
 
-`python -m bench.checkpoints.capture_load [--quick]` prints JSON. Missions run in turns without and with captures
+`python -m bench.checkpoints.capture_load [--quick]` prints JSON. Missions run alternately without and with captures
 (A B A B), in a real fleet. Another process captures, through the operation of `fleet_checkpoint create`; it always
 runs, and is idle during the missions without captures.
 """

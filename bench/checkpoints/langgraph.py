@@ -1,8 +1,8 @@
 """Compares checkpoints with those of langgraph-checkpoint-postgres.
 
 `python -m bench.checkpoints.langgraph [--quick]` prints JSON. Both store the same changes of the same sorties on the
-same Postgres, in turns. The library gets a virtualenv of its own below build/, which is kept; without it the comparison is
-skipped. docs/bench.md says what each stores and guarantees.
+same Postgres, alternately. The library gets its own virtualenv below build/, which is kept; without it the comparison
+is skipped. docs/bench.md says what each stores and guarantees.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ CONTENDER = Path(__file__).with_name("langgraph_contender.py")
 FULL_LAYOUTS = ("one", "bucket", "sortie")  # each checkpoint has the whole state
 LAYOUTS = (*FULL_LAYOUTS, "delta")
 CHANGED = 10
-TURN = 10  # checkpoints of one contender in a row
+BATCH_SIZE = 10  # consecutive checkpoints of one contender
 INSTALL_S = 300
 
 
 @dataclass(slots=True)
-class Stored:
-    """What a contender has stored: the first, full checkpoint, and those of ten changes each."""
+class StorageStats:
+    """The cost of a contender's checkpoints: the first, full one, and those of ten changes each."""
 
     first_s: float = 0.0
     first_bytes: int = 0
@@ -75,16 +75,16 @@ class Library:
         self._send({"url": url, "layout": layout, "state": state})
         first = self._receive()
         self.version: str = first["version"]
-        self.stored = Stored(first_s=first["first_s"], first_bytes=first["first_bytes"])
+        self.stats = StorageStats(first_s=first["first_s"], first_bytes=first["first_bytes"])
 
     def store(self, changes: Sequence[Sequence[int]]) -> None:
         self._send([[f"s{number}" for number in change] for change in changes])
-        self.stored.seconds += self._receive()
+        self.stats.seconds += self._receive()
 
     def finish(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self.stored.bytes = self._receive()["bytes"]
+        self.stats.bytes = self._receive()["bytes"]
         self._process.wait()
 
     def stop(self) -> None:
@@ -112,7 +112,7 @@ class Fleet:
 
         self._mission = LargeMission(sorties=sorties)
         self._empty = _stored_bytes()
-        self.stored = Stored()
+        self.stats = StorageStats()
 
     def state(self) -> dict[str, dict[str, Any]]:
         """The state, number of tries and result of each sortie."""
@@ -124,13 +124,13 @@ class Fleet:
         return {key: {"state": state, "tries": tries, "result": result} for key, state, tries, result in rows}
 
     def store_first(self) -> None:
-        self.stored.first_s = self._capture()
-        self.stored.first_bytes = _stored_bytes() - self._empty
+        self.stats.first_s = self._capture()
+        self.stats.first_bytes = _stored_bytes() - self._empty
 
     def store(self, changes: Sequence[Sequence[int]]) -> None:
         for change in changes:
             self._mission.change([self._mission.ids[number] for number in change])
-            self.stored.seconds.append(self._capture())
+            self.stats.seconds.append(self._capture())
 
     def finish(self) -> None:
         from checkpoints import operations  # noqa: PLC0415
@@ -138,9 +138,9 @@ class Fleet:
         from checkpoints.models import Checkpoint  # noqa: PLC0415
         from checkpoints.rows import reading  # noqa: PLC0415
 
-        self.stored.bytes = _stored_bytes() - self._empty - self.stored.first_bytes
+        self.stats.bytes = _stored_bytes() - self._empty - self.stats.first_bytes
         checkpoints = Checkpoint.objects.order_by("-id")
-        assert len(checkpoints) == len(self.stored.seconds) + 1
+        assert len(checkpoints) == len(self.stats.seconds) + 1
         with reading.snapshot():
             digest = reading.mission(self._mission.id).entry({}).digest
         last = checkpoints[0]
@@ -182,19 +182,19 @@ def measure(*, sorties: int, checkpoints: int) -> dict[str, float]:
             fleet.store_first()
             numbers = [n % sorties for n in range(checkpoints * CHANGED)]
             changes = [numbers[start : start + CHANGED] for start in range(0, len(numbers), CHANGED)]
-            for start in range(0, checkpoints, TURN):
+            for start in range(0, checkpoints, BATCH_SIZE):
                 for contender in (fleet, *libraries.values()):
-                    contender.store(changes[start : start + TURN])
+                    contender.store(changes[start : start + BATCH_SIZE])
             for contender in (fleet, *libraries.values()):
                 contender.finish()
         finally:
             for library in libraries.values():
                 library.stop()
     sys.stderr.write(f"langgraph-checkpoint-postgres {libraries['one'].version}\n")
-    return compare(fleet.stored, {layout: library.stored for layout, library in libraries.items()})
+    return compare(fleet.stats, {layout: library.stats for layout, library in libraries.items()})
 
 
-def compare(ours: Stored, theirs: Mapping[str, Stored]) -> dict[str, float]:
+def compare(ours: StorageStats, theirs: Mapping[str, StorageStats]) -> dict[str, float]:
     """Our bytes and seconds divided by those of each layout. `share_of_…`: our worst ratio to one of FULL_LAYOUTS."""
     results: dict[str, float] = {}
     for layout, stored in theirs.items():

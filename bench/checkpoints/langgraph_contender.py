@@ -1,6 +1,6 @@
 """Stores a state in Postgres with langgraph-checkpoint-postgres.
 
-`bench.checkpoints.langgraph` runs this file in a virtualenv of its own.
+`bench.checkpoints.langgraph` runs this file in its own virtualenv.
 
 The first line of stdin is the task (JSON): `url` of an empty database, `layout`, and `state`, a dict of each sortie's
 values by its key. The first checkpoint is stored at once. Each further line is a list of lists of keys: for each of

@@ -192,7 +192,7 @@ class Api:
     def time_lists(self, ports: Sequence[int], rounds: int) -> list[dict[str, float]]:
         """The median time of each list at each site, in milliseconds.
 
-        The sites are asked in turns, so that changes in the load of the host affect all of them.
+        The sites are queried alternately, so that changes in the load of the host affect all of them.
         """
         clients = [Client(port) for port in ports]
         times: list[dict[str, list[float]]] = [{name: [] for name in self.lists()} for _ in ports]

@@ -1,4 +1,4 @@
-"""Runs each workload with the fleet and with bare Celery in turns, or with the fleet alone if Celery cannot do it."""
+"""Runs each workload alternately with the fleet and bare Celery, or with the fleet alone if Celery cannot run it."""
 
 from __future__ import annotations
 

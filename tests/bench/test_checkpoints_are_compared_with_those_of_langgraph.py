@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.checkpoints import langgraph
-from bench.checkpoints.langgraph import LAYOUTS, Stored
+from bench.checkpoints.langgraph import LAYOUTS, StorageStats
 
 
-def stored(*, kb: int, s: float) -> Stored:
-    return Stored(first_s=s, first_bytes=kb * 1_000, seconds=[s, s], bytes=2 * kb * 1_000)
+def stored(*, kb: int, s: float) -> StorageStats:
+    return StorageStats(first_s=s, first_bytes=kb * 1_000, seconds=[s, s], bytes=2 * kb * 1_000)
 
 
 def test_the_share_is_that_of_the_layout_which_is_best_for_the_library() -> None:
