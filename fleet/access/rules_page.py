@@ -51,13 +51,13 @@ this page does not allow is denied.
 Objects outside the caller's visibility look exactly like missing ones (404).
 
 ```sh
-manage.py fleet_user create ann --role user                 # asks for a password; --team NAME adds it to a team
-manage.py fleet_user role ann admin
-manage.py fleet_user grant ann                              # plan.execute; undo with revoke
-manage.py fleet_user sign-out ann                           # ends all sessions immediately
-manage.py fleet_key create ci --user ann --scope launch --scope read --days 90
-manage.py fleet_key list
-manage.py fleet_key revoke flk_3f9a1c02
+fleet user create ann --role user                 # asks for a password; --team NAME adds it to a team
+fleet user role ann admin
+fleet user grant ann                              # plan.execute; undo with revoke
+fleet user sign-out ann                           # ends all sessions immediately
+fleet key create ci --user ann --scope launch --scope read --days 90
+fleet key list
+fleet key revoke flk_3f9a1c02
 ```
 
 ## plan.execute

@@ -28,12 +28,12 @@ PLAN: dict[str, Any] = {
 
 
 def blocks() -> list[list[list[str]]]:
-    """The commands of each block of the page, as words without `manage.py`."""
+    """The commands of each block of the page, as words without `fleet`, and as `manage.py` spells them."""
     found = []
     for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL):
         words = [shlex.split(line, comments=True) for line in block.splitlines()]
-        assert all(line[0] == "manage.py" for line in words)
-        found.append([line[1:] for line in words])
+        assert all(line[0] == "fleet" for line in words)
+        found.append([[f"fleet_{line[1]}", *line[2:]] for line in words])
     return found
 
 
