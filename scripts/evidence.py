@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,6 @@ class Evidence:
     met: bool
     date: str
     commit: str
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 Source = Callable[[Path], Evidence | None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts import evidence
@@ -319,7 +319,7 @@ def _lines(collected: Mapping[str, Evidence]) -> Iterator[str]:
 
 def main(root: Path = ROOT) -> int:
     collected = collect(root)
-    store = {id: item.as_json() for id, item in collected.items()}
+    store = {id: asdict(item) for id, item in collected.items()}
     (root / STORE).write_text(json.dumps(store, indent=1, ensure_ascii=False) + "\n")
     (root / PAGE).write_text(render(collected))
     missing = [criterion.id for criterion in CRITERIA if criterion.id not in collected]

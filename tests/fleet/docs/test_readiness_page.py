@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_a_changed_default_is_not_met(root: Path) -> None:
 
 def test_a_value_stays_until_it_is_measured_again(root: Path) -> None:
     kept = Evidence("0.12 s", True, "2025-12-31", "old")
-    write(root, readiness.STORE, {"spawn": kept.as_json(), "gone": kept.as_json()})
+    write(root, readiness.STORE, {"spawn": asdict(kept), "gone": asdict(kept)})
     assert readiness.collect(root)["spawn"] == kept
     assert "gone" not in readiness.collect(root)
     write(root, "build/bench.json", record({"spawn": {"p95_s": 9.0}}))
