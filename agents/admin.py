@@ -43,8 +43,8 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in ("prompt_argv", "env_allow", "env_secret", "readable"):
-            if name in self.fields:  # users who may not run code see them read-only
-                self.fields[name].widget.attrs["rows"] = 2  # keeps the widget of the admin
+            if name in self.fields:  # they are missing for users who may not run code, who see them read-only
+                self.fields[name].widget.attrs["rows"] = 2  # set here, because another widget would replace unfold's
 
     def clean_prompt_argv(self) -> list[str]:
         return self._string_list("prompt_argv")

@@ -38,7 +38,7 @@ class Context:
     write_resume: Callable[[Any], None] = field(default=lambda value: None, repr=False)
 
     def progress(self, fraction: float | None, note: str = "") -> None:
-        """Report how far the work is, from 0 to 1 (None: unknown), and what it is doing."""
+        """Report how much of the work is done, from 0 to 1 (None: unknown), and what it is doing."""
         self.report(fraction, note)
 
     def save_resume(self, value: Any) -> None:

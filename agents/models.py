@@ -159,7 +159,7 @@ class Agent(models.Model):
     LIVE = (State.SPAWNING, State.IDLE, State.BUSY, State.DRAINING)
 
     class Order(models.TextChoices):
-        """What its node must do with it. A row in `spawning` without a pid is the order to start it."""
+        """What the node must do with the agent. A row in `spawning` without a pid is the order to start it."""
 
         NONE = ""
         DRAIN = "drain"  # exit once all of its sorties have ended, however long that takes

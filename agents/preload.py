@@ -1,4 +1,4 @@
-"""What the site loads before it forks: the callables, against which it checks plans."""
+"""Loads what the site needs before it forks: the callables, which it checks plans against."""
 
 from agents import discovery
 

@@ -1,3 +1,3 @@
-"""What agents add to lower layers: their metrics."""
+"""Registers the metrics of agents with the layer below."""
 
 from agents import metrics  # noqa: F401

@@ -44,7 +44,7 @@ def die_with_parent(number: signal.Signals) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
-def started(pid: int) -> float | None:
+def start_time_of(pid: int) -> float | None:
     """Return the start time of a process in seconds since boot; None if it does not exist or is a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -56,7 +56,7 @@ def started(pid: int) -> float | None:
 
 def is_alive(*, pid: int | None, start_time: float | None) -> bool:
     """Whether the recorded process still runs. Another process with the same pid does not count."""
-    return pid is not None and start_time is not None and started(pid) == start_time
+    return pid is not None and start_time is not None and start_time_of(pid) == start_time
 
 
 def resident_bytes(pids: Iterable[int]) -> int:

@@ -66,7 +66,7 @@ class Brief:
     needs: Mapping[str, Json] = field(default_factory=dict)  # upstream results by need name (a list for a matrix)
     need_states: Mapping[str, str] = field(default_factory=dict)  # how each upstream sortie ended, by its key
     inputs: Mapping[str, Json] = field(default_factory=dict)  # the mission's inputs
-    resume: Json = None  # what the newest earlier attempt that saved anything saved to resume from
+    resume: Json = None  # the last value that an earlier attempt saved to resume from
     env: Mapping[str, str] = field(default_factory=dict)  # variables that the plan sets
     env_allow: frozenset[str] = frozenset()  # variables that are copied from the host's environment
     secret_env: frozenset[str] = frozenset()  # names in `env` or `env_allow` whose values are redacted
@@ -100,17 +100,17 @@ class Reporter(Protocol):
         """The next piece of output, at most 64 KiB. It may be cut anywhere, even within a character."""
 
     def progress(self, *, fraction: float | None, note: str) -> None:
-        """How far the work is, from 0 to 1 (None: unknown), and what it is doing."""
+        """How much of the work is done, from 0 to 1 (None: unknown), and what it is doing."""
 
     def save_resume(self, *, value: Json) -> None:
-        """What the next attempt needs to continue here. It replaces the previous value; None: start from scratch."""
+        """A value from which the next attempt can continue. It replaces the previous one; None: start from scratch."""
 
     def started(self, *, pid: int, start_time: float) -> None:
         """The root process of the attempt and its start in epoch seconds. SIGTERM to it stops everything."""
 
 
 class Needs(Mapping[str, Json]):
-    """Upstream results, each parsed on access: there may be thousands, and most work reads the files instead.
+    """Upstream results, each parsed on access, because there may be thousands, and most work reads the files instead.
 
     `texts` maps each need to the JSON text of its result, or to a list of texts if the need stands for many sorties.
     """

@@ -69,7 +69,7 @@ def obstacle(base: Path, *, systemd: bool) -> str:
 
 
 def in_use(pid: int) -> tuple[Path, str]:
-    """Like `find`, for the process of a running node: whether it does use the cgroup."""
+    """Like `find`, for a running node: also checks that the node uses the cgroup."""
     base, why = find(pid)
     if not why and not CONTROLLERS.issubset(_words(base / "cgroup.subtree_control")):
         why = f"{base} is delegated, but the node could not use it (its log says why)"
@@ -116,7 +116,7 @@ class Group:
         self._memory_bytes = limits.memory_bytes or 0
         if _base is not None:
             pid = os.getpid()
-            path = _base / f"{fleet}-{pid}-{processes.started(pid)}-{next(_numbers)}"
+            path = _base / f"{fleet}-{pid}-{processes.start_time_of(pid)}-{next(_numbers)}"
             try:
                 self._create(path, limits)
             except OSError as error:  # too many cgroups, say

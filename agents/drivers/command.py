@@ -42,7 +42,7 @@ class CommandDriver:
         argv = brief.argv or ("/bin/sh", "-c", brief.shell)
         tails = _TailReporter(reporter)
         with Exchange(brief) as exchange:
-            ended = process.run(
+            outcome = process.run(
                 argv=argv,
                 brief=brief,
                 exchange=exchange,
@@ -50,17 +50,17 @@ class CommandDriver:
                 reporter=tails,
                 stop=stop,
             )
-            if not ended.ok:
-                error = outcomes.explain(ended, program=argv[0], cwd=brief.cwd or brief.scratch, limits=brief.limits)
-                if ended.stage == "program":
+            if not outcome.ok:
+                error = outcomes.explain(outcome, program=argv[0], cwd=brief.cwd or brief.scratch, limits=brief.limits)
+                if outcome.stage == "program":
                     error += outcomes.sandbox_hint(brief, error)
-                elif ended.finished and not ended.stage and (line := tails.last_line()):
+                elif outcome.finished and not outcome.stage and (line := tails.last_line()):
                     error += f" Its last output: {line}{outcomes.sandbox_hint(brief, line)}"
-                return outcomes.evidence(ended, error=error)
+                return outcomes.evidence(outcome, error=error)
             try:
                 written, result = exchange.read("result.json", label="The result (FLEET_RESULT)")
                 added = exchange.added_sorties()
             except Unreadable as exc:
-                return outcomes.evidence(ended, error=str(exc), permanent=True)
+                return outcomes.evidence(outcome, error=str(exc), permanent=True)
         output: Json = {"output": tails.tail("stdout")}
-        return outcomes.evidence(ended, result=result if written else output, added=added)
+        return outcomes.evidence(outcome, result=result if written else output, added=added)

@@ -201,7 +201,7 @@ def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
     }
 
 
-def progress_of(data: bytes) -> tuple[float | None, str] | None:
+def parse_progress(data: bytes) -> tuple[float | None, str] | None:
     """The last report in a piece of the progress pipe. Each line is `0.4 some note`, or only the note."""
     lines = data.decode("utf-8", "replace").replace("\x00", "").split("\n")
     line = next((line.strip() for line in reversed(lines) if line.strip()), "")

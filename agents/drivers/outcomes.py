@@ -27,9 +27,11 @@ _REFUSALS = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a process tree ended. `stage` is the step at which its start failed: shim, start, sandbox, cwd, program or
-    interpreter."""
+class ProcessOutcome:
+    """How an attempt's processes ended.
+
+    `stage` is the step at which the start failed: shim, start, sandbox, cwd, program or interpreter.
+    """
 
     finished: bool = False
     code: int = 0  # exit code; -N for signal N
@@ -48,9 +50,9 @@ class Ended:
         return self.finished and self.code == 0 and not self.stage and not self.survivors and not self.used
 
 
-def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
+def explain(outcome: ProcessOutcome, *, program: str, cwd: Path, limits: Limits) -> str:
     """Explain in a sentence or two what went wrong and, if known, what to do next."""
-    match ended.stopped:
+    match outcome.stopped:
         case StopReason.TIMEOUT if (
             limits.max_duration_s is not None and limits.wall_s == limits.max_duration_s != limits.timeout_s
         ):
@@ -66,46 +68,46 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
             return f"It printed nothing for {limit} (`silence`) and was stopped. Print progress more often, or raise the limit."
         case StopReason.MEMORY if limits.memory_bytes is not None:
             return (
-                f"It was stopped: it used {_mb(ended.used)} of memory; its limit is {_mb(limits.memory_bytes)}. "
+                f"It was stopped: it used {_mb(outcome.used)} of memory; its limit is {_mb(limits.memory_bytes)}. "
                 "Use less memory, or raise the memory limit of its agent type in the admin."
             )
         case StopReason.PROCESSES:
             return (
-                f"It was stopped: it had {ended.used:,} processes; its limit is {limits.processes:,}. "
+                f"It was stopped: it had {outcome.used:,} processes; its limit is {limits.processes:,}. "
                 "Start fewer at once."
             )
         case StopReason.DISK_FULL:
             return (
-                f"It was stopped, because it wrote to a disk with only {_mb(ended.used)} left. "
+                f"It was stopped, because it wrote to a disk with only {_mb(outcome.used)} left. "
                 "Free space on its host, or write less."
             )
-        case StopReason.DISK | None if ended.used >= UNMEASURABLE:
+        case StopReason.DISK | None if outcome.used >= UNMEASURABLE:
             return (
-                f"{'It' if ended.code == 0 and ended.finished else 'It was stopped: it'} nested folders so deeply in its "
+                f"{'It' if outcome.code == 0 and outcome.finished else 'It was stopped: it'} nested folders so deeply in its "
                 "scratch folder, or made them inaccessible so often, that their size cannot be measured. Keep paths below "
                 "4,096 bytes, and folders accessible to their owner."
             )
-        case StopReason.DISK | None if ended.used and limits.disk_bytes is not None:
+        case StopReason.DISK | None if outcome.used and limits.disk_bytes is not None:
             return (
-                f"{'It' if ended.code == 0 and ended.finished else 'It was stopped: it'} wrote {_mb(ended.used)} to its "
+                f"{'It' if outcome.code == 0 and outcome.finished else 'It was stopped: it'} wrote {_mb(outcome.used)} to its "
                 f"folder; its limit is {_mb(limits.disk_bytes)}. "
                 "Write less, or raise the disk limit of its agent type in the admin."
             )
-        case None if limits.disk_bytes is not None and ended.code in (-signal.SIGXFSZ, 128 + signal.SIGXFSZ):
+        case None if limits.disk_bytes is not None and outcome.code in (-signal.SIGXFSZ, 128 + signal.SIGXFSZ):
             return (
                 f"It was stopped: it wrote a file larger than its limit of {_mb(limits.disk_bytes)}. "
                 "Write less, or raise the disk limit of its agent type in the admin."
             )
         case StopReason():
-            return f"It was stopped: {ended.stopped.replace('_', ' ')}."
-    reason = os.strerror(ended.errno) if ended.errno else "no reason given"
-    match ended.stage, ended.errno:
+            return f"It was stopped: {outcome.stopped.replace('_', ' ')}."
+    reason = os.strerror(outcome.errno) if outcome.errno else "no reason given"
+    match outcome.stage, outcome.errno:
         case "shim", _:
             return "The shim, which supervises the work, was killed, and the work with it."
         case "cwd", _:
             return f"The folder {str(cwd)!r} cannot be entered ({reason}). Check `cwd`."
         case "sandbox", _:
-            return f"The sandbox could not be set up, so nothing was run. {ended.why}"
+            return f"The sandbox could not be set up, so nothing was run. {outcome.why}"
         case "program", errno.ENOENT:
             return f"The program {program!r} was not found on this host. Install it, or correct the command."
         case "interpreter", _:
@@ -121,14 +123,14 @@ def explain(ended: Ended, *, program: str, cwd: Path, limits: Limits) -> str:
             return "The command or its environment contains a NUL or an unpaired surrogate. Remove it."
         case (("program" | "start"), _):
             return f"The program {program!r} could not be started ({reason})."
-    if ended.survivors:
+    if outcome.survivors:
         return (
-            f"It ended, but {ended.survivors} of its processes could not be killed (another user's?). "
+            f"It ended, but {outcome.survivors} of its processes could not be killed (another user's?). "
             "Kill them on its host."
         )
-    if ended.code < 0:
-        return f"It was killed by signal {-ended.code} ({_name(-ended.code)})."
-    return f"It ended with exit code {ended.code}."
+    if outcome.code < 0:
+        return f"It was killed by signal {-outcome.code} ({_name(-outcome.code)})."
+    return f"It ended with exit code {outcome.code}."
 
 
 def _mb(size: int) -> str:
@@ -144,25 +146,30 @@ def _name(number: int) -> str:
 
 
 def evidence(
-    ended: Ended, *, result: Json = None, added: tuple[Json, ...] = (), error: str = "", permanent: bool = False
+    outcome: ProcessOutcome,
+    *,
+    result: Json = None,
+    added: tuple[Json, ...] = (),
+    error: str = "",
+    permanent: bool = False,
 ) -> Evidence:
     """Build the evidence of an ended process. With an `error` it does not report success.
 
     A program or folder that is missing or unusable, and a command that is too long, are permanent errors.
     """
     return Evidence(
-        finished=ended.finished,
-        ok=ended.ok and not error,
-        exit_code=ended.code if ended.finished and ended.code >= 0 and not ended.stage else None,
-        signal=-ended.code if ended.code < 0 else None,
+        finished=outcome.finished,
+        ok=outcome.ok and not error,
+        exit_code=outcome.code if outcome.finished and outcome.code >= 0 and not outcome.stage else None,
+        signal=-outcome.code if outcome.code < 0 else None,
         result=result,
         added=added,
         error=error,
-        permanent=permanent or (ended.stage in ("program", "interpreter", "cwd") and ended.errno in _PERMANENT),
-        stopped=ended.stopped,
-        cpu_s=ended.cpu_s,
-        max_rss_bytes=ended.max_rss_bytes,
-        outputs=ended.outputs,
+        permanent=permanent or (outcome.stage in ("program", "interpreter", "cwd") and outcome.errno in _PERMANENT),
+        stopped=outcome.stopped,
+        cpu_s=outcome.cpu_s,
+        max_rss_bytes=outcome.max_rss_bytes,
+        outputs=outcome.outputs,
     )
 
 

@@ -14,8 +14,8 @@ import psutil
 
 from agents.drivers import cgroups, reaper, sandbox
 from agents.drivers.base import Brief, Reporter, Stop, StopReason, Stream
-from agents.drivers.exchange import Exchange, progress_of
-from agents.drivers.outcomes import Ended
+from agents.drivers.exchange import Exchange, parse_progress
+from agents.drivers.outcomes import ProcessOutcome
 from agents.drivers.quota import Quota
 from agents.drivers.resume import ResumeFile
 from agents.drivers.shim import Shim
@@ -29,14 +29,14 @@ LAST_BYTES = 1024 * 1024  # read from a stream after the end; a pipe holds less,
 
 def run(
     *, argv: Sequence[str], brief: Brief, exchange: Exchange, env: Mapping[str, str], reporter: Reporter, stop: Stop
-) -> Ended:
+) -> ProcessOutcome:
     """Run a program, with `brief.stdin` as its standard input, until all its processes have ended."""
     if stop.reason is not None:
-        return Ended(stopped=stop.reason)
+        return ProcessOutcome(stopped=stop.reason)
     if brief.confined:
         works, why = sandbox.available()
         if not works:
-            return Ended(stage="sandbox", why=why)
+            return ProcessOutcome(stage="sandbox", why=why)
     group = cgroups.Group(brief.limits, fleet=brief.fleet)
     try:
         return _run(argv, brief=brief, exchange=exchange, env=env, reporter=reporter, stop=stop, group=group)
@@ -53,7 +53,7 @@ def _run(
     reporter: Reporter,
     stop: Stop,
     group: cgroups.Group,
-) -> Ended:
+) -> ProcessOutcome:
     stdin = exchange.create("stdin", brief.stdin)
     quota = Quota(group.unenforced, scratch=brief.scratch, copy=brief.copy, folders=brief.writable)
     resume = ResumeFile(exchange, reporter=reporter, max_bytes=brief.limits.resume_bytes)
@@ -73,11 +73,11 @@ def _run(
             cgroup=group.descriptor,
         )
     except sandbox.Refused as refused:
-        return Ended(stage="sandbox", why=str(refused))
+        return ProcessOutcome(stage="sandbox", why=str(refused))
     except ValueError:  # a NUL, which no argument or variable can contain
-        return Ended(stage="program", errno=errno.EINVAL)
+        return ProcessOutcome(stage="program", errno=errno.EINVAL)
     except OSError as error:
-        return Ended(stage="program", errno=error.errno or errno.EIO)
+        return ProcessOutcome(stage="program", errno=error.errno or errno.EIO)
     finally:
         os.close(stdin)
     quota.shim = shim.pid
@@ -103,8 +103,8 @@ def _run(
     resume.check_at_end()
     if status is None:
         if brief.confined and shim.process.returncode == 1 and not watchdog.stopped:
-            return Ended(stage="sandbox", why="bubblewrap failed; its message is at the end of the output.")
-        return Ended(
+            return ProcessOutcome(stage="sandbox", why="bubblewrap failed; its message is at the end of the output.")
+        return ProcessOutcome(
             code=shim.process.returncode,
             stage="" if watchdog.stopped else "shim",
             stopped=watchdog.stopped,
@@ -112,7 +112,7 @@ def _run(
             cpu_s=group.cpu_s,
         )
     if status["ended"] and status["code"] == -signal.SIGKILL and group.exceeded_bytes:
-        return Ended(
+        return ProcessOutcome(
             code=status["code"],
             stopped=StopReason.MEMORY,
             used=group.exceeded_bytes,
@@ -125,12 +125,12 @@ def _run(
         quota.check_at_end()
         _report_leftovers(status["leftovers"], reporter)
     stopped = watchdog.stopped or (StopReason.LEASE_LOST if status["expired"] else None)
-    return Ended(
+    return ProcessOutcome(
         finished=status["ended"],
         code=status["code"],
         stage=status["stage"] if status["ended"] or stopped else "shim",
         errno=status["errno"],
-        survivors=0 if group.ended else status["left"],
+        survivors=0 if group.ended else status["survivors"],
         stopped=None if status["ended"] else stopped,
         used=quota.used,
         cpu_s=status["cpu_s"] if group.cpu_s is None else group.cpu_s,
@@ -185,7 +185,7 @@ def _stream(
 
 def _report(progress: int, reporter: Reporter, redactor: Redactor) -> None:
     with suppress(BlockingIOError):
-        if report := progress_of(redactor.redact(os.read(progress, CHUNK))):
+        if report := parse_progress(redactor.redact(os.read(progress, CHUNK))):
             reporter.progress(fraction=report[0], note=report[1])
 
 

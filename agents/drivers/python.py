@@ -25,7 +25,7 @@ class PythonDriver:
         request = {"call": brief.call, "arguments": dict(brief.arguments)}
         with Exchange(brief) as exchange:
             environ = environment(brief, exchange)
-            ended = process.run(
+            outcome = process.run(
                 argv=(sys.executable, "-P", "-u", PROGRAM, str(exchange.path)),
                 brief=replace(brief, stdin=json.dumps(request)),
                 exchange=exchange,
@@ -34,19 +34,19 @@ class PythonDriver:
                 stop=stop,
             )
             try:
-                if not ended.ok:
+                if not outcome.ok:
                     error = outcomes.explain(
-                        ended, program="python", cwd=brief.cwd or brief.scratch, limits=brief.limits
+                        outcome, program="python", cwd=brief.cwd or brief.scratch, limits=brief.limits
                     )
                     _, failure = exchange.read("error.json", label="The callable's error")
-                    if isinstance(failure, dict) and ended.finished and not ended.used:
+                    if isinstance(failure, dict) and outcome.finished and not outcome.used:
                         error = str(failure.get("error"))
                         permanent = failure.get("permanent") is True
                         return outcomes.evidence(
-                            ended, error=f"{error}{outcomes.sandbox_hint(brief, error)}", permanent=permanent
+                            outcome, error=f"{error}{outcomes.sandbox_hint(brief, error)}", permanent=permanent
                         )
-                    return outcomes.evidence(ended, error=error)
+                    return outcomes.evidence(outcome, error=error)
                 _, result = exchange.read("result.json", label="The callable's result")
-                return outcomes.evidence(ended, result=result, added=exchange.added_sorties())
+                return outcomes.evidence(outcome, result=result, added=exchange.added_sorties())
             except Unreadable as exc:
-                return outcomes.evidence(ended, error=str(exc), permanent=True)
+                return outcomes.evidence(outcome, error=str(exc), permanent=True)

@@ -155,7 +155,7 @@ def _free_bytes(folder: Path) -> float:
 
 
 def _inodes(folder: Path) -> tuple[int, int]:
-    """The free inodes of the folder's disk, and all of them; (0, 0) if the file system has no such limit."""
+    """The free and the total inodes of the folder's disk; (0, 0) if the file system has no such limit."""
     try:
         status = os.statvfs(folder)
     except OSError:

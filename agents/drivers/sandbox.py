@@ -351,14 +351,14 @@ def available() -> tuple[bool, str]:
 
 
 def _remedy() -> str:
-    otherwise = "FLEET_SANDBOX=off runs work without a sandbox; it can then do whatever the fleet's user can."
+    alternative = "FLEET_SANDBOX=off runs work without a sandbox; it can then do whatever the fleet's user can."
     for path, (forbids, remedy) in _SWITCHES.items():
         with suppress(OSError):
             if Path(path).read_text().strip() == forbids:
-                return f"To allow it: {remedy}. {otherwise}"
+                return f"To allow it: {remedy}. {alternative}"
     return (
         "In a container, allow it with --security-opt seccomp=deploy/seccomp.json --security-opt "
-        f"systempaths=unconfined (docs/containers.md). {otherwise}"
+        f"systempaths=unconfined (docs/containers.md). {alternative}"
     )
 
 

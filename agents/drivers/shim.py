@@ -34,7 +34,7 @@ class Status(TypedDict):
     errno: int
     cpu_s: float
     max_rss_bytes: int
-    left: int  # processes that could not be killed
+    survivors: int  # processes that could not be killed
     leftovers: int  # processes that were still running after the work had ended, and were ended
     outputs: list[int]  # per output, the errno of its copy; 0: it is in the outbox
 

@@ -107,11 +107,11 @@ class Posts:
 
     @property
     def pids(self) -> set[int]:
-        """The agents that the node has started and whose end it has not noticed yet."""
+        """The pids of the agents whose exit the node has not noticed yet."""
         return {post.child.pid for post in self if post.child and post.child.returncode is None}
 
     @property
-    def processes(self) -> dict[UUID, int]:
+    def pids_by_agent(self) -> dict[UUID, int]:
         """The pid of each agent that has a process."""
         return {post.agent.id: post.child.pid for post in self if post.agent and post.child}
 

@@ -37,18 +37,18 @@ class Sampler:
         samples = []
         measured = {}
         for agent, pid in agents.items():
-            started, use = processes.started(pid), usage.measure(pid)
-            if started is None or not use.processes:
+            start_time, use = processes.start_time_of(pid), usage.measure(pid)
+            if start_time is None or not use.processes:
                 continue
             now = time.clock_gettime(time.CLOCK_BOOTTIME)
-            since, before_s = self._last.get(agent, (started, 0.0))
+            measured_at, cpu_before_s = self._last.get(agent, (start_time, 0.0))
             measured[agent] = (now, use.cpu_s)
-            elapsed_s = max(now - since, 0.01)
+            elapsed_s = max(now - measured_at, 0.01)
             samples.append(
                 Sample(
                     agent_id=agent,
                     step_s=min(max(round(elapsed_s), 1), COARSE_S - 1),
-                    cpu=max(0.0, use.cpu_s - before_s) / elapsed_s,
+                    cpu=max(0.0, use.cpu_s - cpu_before_s) / elapsed_s,
                     memory_bytes=use.memory_bytes,
                     processes=use.processes,
                 )

@@ -56,7 +56,7 @@ class NodeSupervisor:
         cgroups.activate()
         pid = os.getpid()
         surviving_processes = operations.surviving_processes(name=name)
-        self.node: Node = operations.join(name=name, pid=pid, start_time=processes.started(pid) or 0.0)
+        self.node: Node = operations.join(name=name, pid=pid, start_time=processes.start_time_of(pid) or 0.0)
         self._orphans = Orphans()
         self._clean_up(surviving_processes)
         self._unreaped: dict[UUID, float] = {}  # agents whose work may still run, and when they ended
@@ -101,9 +101,9 @@ class NodeSupervisor:
                 self._start(post)
         if now - self._beat_at > settings.FLEET_HEARTBEAT_S:
             self._beat_at = now
-            if not operations.beat(node=self.node):
+            if not operations.record_node_heartbeat(node=self.node):
                 raise Replaced
-        self._recorder.step(self._posts.processes)
+        self._recorder.step(self._posts.pids_by_agent)
 
     def stop(self) -> None:
         """Terminate all agents, wait for them, and kill those that do not end in time."""
@@ -150,7 +150,7 @@ class NodeSupervisor:
             return
         post.started_at, post.last_order, post.interrupt_at, post.kill_at = time.monotonic(), "", None, None
         pid = post.child.pid
-        Agent.objects.filter(id=post.agent.id, pid=None).update(pid=pid, start_time=processes.started(pid))
+        Agent.objects.filter(id=post.agent.id, pid=None).update(pid=pid, start_time=processes.start_time_of(pid))
         log.info("started %s (%s), pid %d", post.agent, post.name, pid)
 
     def _fork(self, post: Post, agent: Agent, output: Path) -> forking.AgentProcess:

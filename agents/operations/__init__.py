@@ -13,12 +13,12 @@ from agents.operations.lifecycle import (
 )
 from agents.operations.nodes import (
     agents_left_behind,
-    beat,
     interrupted_agents,
     join,
     leave,
     pids_of_nodes_on_this_host,
     pids_on_this_host,
+    record_node_heartbeat,
     surviving_processes,
 )
 from agents.operations.nodes import expire as expire_nodes
@@ -29,7 +29,6 @@ __all__ = [
     "AgentEnded",
     "NoCapacity",
     "agents_left_behind",
-    "beat",
     "capacity",
     "cordon",
     "create_agent",
@@ -46,6 +45,7 @@ __all__ = [
     "order",
     "pids_of_nodes_on_this_host",
     "pids_on_this_host",
+    "record_node_heartbeat",
     "register",
     "spawn",
     "surviving_processes",

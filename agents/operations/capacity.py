@@ -24,8 +24,8 @@ class Capacity:
 
     max_connections: int
     reserved: int  # by Postgres itself
-    elsewhere: int  # in use in other databases
-    bound: int | None  # the limit of the role or the database, if any
+    other_databases: int  # in use there
+    role_limit: int | None  # the limit of the role or the database, if any
     fleet: int  # for the site, nodes and control loops
     spare: int  # for commands
     agents: int  # live agents of nodes
@@ -36,16 +36,16 @@ class Capacity:
         """How many more agents can be started; negative if there are too many already."""
         if self.pooled:
             return UNBOUNDED
-        usable = self.max_connections - self.reserved - self.elsewhere
-        if self.bound is not None:
-            usable = min(usable, self.bound)
+        usable = self.max_connections - self.reserved - self.other_databases
+        if self.role_limit is not None:
+            usable = min(usable, self.role_limit)
         return (usable - self.fleet - self.spare) // pool.CONNECTIONS_PER_AGENT - self.agents
 
     def __str__(self) -> str:
-        bound = "" if self.bound is None else f", at most {self.bound} of them for this role and database"
+        limit = "" if self.role_limit is None else f", at most {self.role_limit} of them for this role and database"
         return (
             f"Postgres allows {self.max_connections} connections, of which it reserves {self.reserved} and other"
-            f" databases use {self.elsewhere}{bound}; the site, nodes and control loops may use {self.fleet},"
+            f" databases use {self.other_databases}{limit}; the site, nodes and control loops may use {self.fleet},"
             f" {self.spare} are reserved for commands, and each agent needs {pool.CONNECTIONS_PER_AGENT}: {self.agents} are live,"
             f" with room for {max(self.room, 0)} more"
         )
@@ -55,13 +55,13 @@ def capacity() -> Capacity:
     """The current capacity."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("agents", "connections"))
-        max_connections, reserved, elsewhere, bound = cursor.fetchone()
+        max_connections, reserved, other_databases, role_limit = cursor.fetchone()
     nodes = Node.objects.filter(up=True).count()
     return Capacity(
         max_connections=max_connections,
         reserved=reserved,
-        elsewhere=elsewhere,
-        bound=bound,
+        other_databases=other_databases,
+        role_limit=role_limit,
         fleet=pool.site_connections() + max(nodes, 1) * NODE_CONNECTIONS + CONTROL_CONNECTIONS,
         spare=settings.FLEET_SPARE_CONNECTIONS,
         agents=Agent.objects.filter(state__in=Agent.LIVE, node__isnull=False).count(),

@@ -65,8 +65,8 @@ def agents_left_behind(*, node: Node) -> list[Agent]:
 def surviving_processes(*, name: str) -> list[tuple[int, float]]:
     """The processes, as (pid, start), that the last supervisor of this name started in this boot and that still exist.
 
-    The states of their agents do not matter: an agent that was halted (SIGSTOP) while its node died may count as lost.
-    Call it before `join`.
+    This includes agents in any state, because one that was halted (SIGSTOP) while its node died may count as lost. Call
+    it before `join`.
     """
     node = Node.objects.filter(name=name, boot=boot_id()).first()
     if node is None:
@@ -113,8 +113,8 @@ def interrupted_agents(*, node: Node) -> list[Agent]:
     ]
 
 
-def beat(*, node: Node) -> bool:
-    """Record that the node is up, and the load of its host. Returns False if another supervisor has taken its name."""
+def record_node_heartbeat(*, node: Node) -> bool:
+    """Record that the node is up, and its host's load. Returns False if another supervisor has taken its name."""
     ours = Node.objects.filter(id=node.id, pid=node.pid, start_time=node.start_time, boot=node.boot)
     if ours.filter(up=True).update(**_load()):
         return True

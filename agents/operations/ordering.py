@@ -1,7 +1,7 @@
 """Orders for nodes, from operators and the fleet itself: start agents, drain them, end them; cordon a node.
 
-An order is in a row: an agent in `spawning` without a process, or one with an `order`. NOTIFY makes the node act at
-once. A node that misses it looks at the rows every second anyway.
+An order is stored in the agent's row: an agent in `spawning` without a process, or one with an `order`. NOTIFY makes the
+node act at once. A node that misses it reads the rows every second anyway.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
 
 
 def order(*, agents: list[UUID], order: Agent.Order, reason: str) -> list[Agent]:
-    """Give an order to live agents that do not have it, or a stronger one, already. Returns the agents that got it."""
+    """Give an order to live agents, unless they already have it or a stronger one. Returns the agents that got it."""
     weaker = {
         Agent.Order.DRAIN: [""],
         Agent.Order.TERMINATE: ["", "drain", "restart"],

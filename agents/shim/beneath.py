@@ -55,7 +55,7 @@ def open_plain(folder: int, path: str, *, resolve: int = BENEATH | NO_LINKS) -> 
 
 
 def _kernel_devices() -> set[int]:
-    """The devices of procfs and sysfs, whose files look plain but reveal secrets of other processes."""
+    """The devices of procfs and sysfs, whose files look regular but reveal secrets of other processes."""
     devices = set()
     for path in ("/proc/self", "/sys/kernel"):
         try:

@@ -95,7 +95,7 @@ def start(
     """Fork and exec the work. Returns its pid, and "stage errno" if its start failed, else ""."""
     failure, failure_of_child = os.pipe()  # closed by the exec
     pid = clone_into(cgroup) if cgroup >= 0 else -1
-    must_enter = cgroup >= 0 and pid < 0  # clone3 may be refused: by the filter of a container, say
+    must_enter = cgroup >= 0 and pid < 0  # clone3 may be refused, for example by a container's seccomp filter
     if pid < 0:
         pid = os.fork()
     if pid == 0:
@@ -125,7 +125,7 @@ def start(
 
 
 def exists(program: str, env: dict[str, str]) -> bool:
-    """Whether the work can see a program. The worker must not look: it would reveal what the sandbox hides."""
+    """Whether the work can see a program. The worker must not check this: it would reveal what the sandbox hides."""
     folders = [""] if "/" in program else os.get_exec_path(env)
     return any(os.path.exists(os.path.join(folder, program)) for folder in folders)
 
@@ -236,7 +236,7 @@ def report(
     line = (  # without the json module, whose import would double the start time
         f'{{"ended": {str(ended).lower()}, "expired": {str(expired).lower()}, "code": {code}, "stage": "{stage}", '
         f'"errno": {number or 0}, "cpu_s": {children.cpu_s:.6f}, "max_rss_bytes": {children.max_rss_bytes}, '
-        f'"left": {survivors}, "leftovers": {leftovers}, "outputs": {outputs or []}}}\n'
+        f'"survivors": {survivors}, "leftovers": {leftovers}, "outputs": {outputs or []}}}\n'
     )
     with suppress(OSError):  # the worker is dead
         os.write(status, line.encode())

@@ -1,4 +1,4 @@
--- The figures that bound the fleet's connections to Postgres: max_connections; those reserved for superusers and for
+-- The figures that limit the fleet's connections to Postgres: max_connections; those reserved for superusers and for
 -- roles with pg_use_reserved_connections (Postgres 16 and newer); those in use in other databases; and the smaller limit
 -- of this role and this database, if any.
 SELECT current_setting('max_connections')::int,

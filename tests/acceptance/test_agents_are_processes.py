@@ -175,7 +175,7 @@ def test_an_agent_that_crashes_repeatedly_is_given_up_with_the_reason(fleet: Fle
 
 def test_a_process_is_not_confused_with_another_that_reuses_its_pid() -> None:
     with subprocess.Popen(["sleep", "600"]) as child:
-        began = processes.started(child.pid)
+        began = processes.start_time_of(child.pid)
         assert began is not None
         assert processes.is_alive(pid=child.pid, start_time=began)
         processes.end([(child.pid, began - 1)], within_s=0.1)

@@ -186,7 +186,7 @@ def test_a_halted_node_counts_as_down_while_its_agents_work_on(host: Host, kind:
     mission = fleet.launch({"one": {"agent": kind, "run": "true"}})
     assert hosts.wait(mission).state == "succeeded"
     with pytest.raises(errors.Conflict, match="is already up"):  # it is there, whatever it is called
-        operations.join(name="here", pid=os.getpid(), start_time=processes.started(os.getpid()) or 0.0)
+        operations.join(name="here", pid=os.getpid(), start_time=processes.start_time_of(os.getpid()) or 0.0)
     host.send(signal.SIGCONT)
     until(lambda: host.node.up)
     events = Event.objects.filter(id__gt=before, subject=host.node.id).order_by("id").values_list("kind", flat=True)
@@ -198,12 +198,14 @@ def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group:
     """The rows that a killed node left name pids of living processes, which are others'."""
     with subprocess.Popen(["sleep", "600"]) as other, subprocess.Popen(["sleep", "600"]) as own:
         try:
-            began = processes.started(other.pid)
+            began = processes.start_time_of(other.pid)
             assert began is not None
             node = Node.objects.create(name="reborn", boot=boot(), pid=other.pid, start_time=began - 1, up=True)
             rows = [
                 Agent.objects.create(type_id=kind, node=node, place=place, state="idle", pid=pid, start_time=start)
-                for place, (pid, start) in enumerate([(other.pid, began - 1), (own.pid, processes.started(own.pid))])
+                for place, (pid, start) in enumerate(
+                    [(other.pid, began - 1), (own.pid, processes.start_time_of(own.pid))]
+                )
             ]
             reborn = host_group.add("reborn")
             until(lambda: Agent.objects.filter(id__in=[row.id for row in rows], state="lost").count() == 2)
@@ -220,7 +222,7 @@ def test_the_next_node_ends_processes_of_agents_that_were_given_up_without_a_nod
 ) -> None:
     with subprocess.Popen(["sleep", "600"]) as ghost, subprocess.Popen(["sleep", "600"]) as other:
         try:
-            began = processes.started(ghost.pid)
+            began = processes.start_time_of(ghost.pid)
             assert began is not None
             node = Node.objects.create(name="haunted", boot=boot(), pid=ghost.pid, start_time=began - 1, up=False)
             for place, (pid, start) in enumerate([(ghost.pid, began), (other.pid, began - 1)]):
@@ -241,7 +243,12 @@ def test_after_a_reboot_old_agents_are_lost_and_no_new_process_is_touched(host_g
         try:
             node = Node.objects.create(name="booted", boot=str(ids.new()), pid=1, start_time=0.0, up=False)
             row = Agent.objects.create(
-                type_id=kind, node=node, place=1, state="idle", pid=other.pid, start_time=processes.started(other.pid)
+                type_id=kind,
+                node=node,
+                place=1,
+                state="idle",
+                pid=other.pid,
+                start_time=processes.start_time_of(other.pid),
             )
             booted = host_group.add("booted")
             row.refresh_from_db()

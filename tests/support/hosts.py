@@ -269,7 +269,7 @@ def alive(agent: Agent) -> bool:
 
 
 def gone(*pids: int) -> bool:
-    return all(processes.started(pid) is None for pid in pids)
+    return all(processes.start_time_of(pid) is None for pid in pids)
 
 
 def noted(path: Path) -> list[int]:

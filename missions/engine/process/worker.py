@@ -80,7 +80,7 @@ class EngineStep(bootsteps.StartStopStep):
             agent_type=self.agent_type,
             node=os.environ.get("FLEET_NODE") or socket.gethostname(),
             pid=pid,
-            start_time=processes.started(pid) or 0.0,
+            start_time=processes.start_time_of(pid) or 0.0,
             concurrency=parent.concurrency,
         )
         hint_publisher = HintPublisher(parent.app)

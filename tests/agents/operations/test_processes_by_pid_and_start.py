@@ -26,7 +26,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def began(pid: int) -> float:
-    moment = processes.started(pid)
+    moment = processes.start_time_of(pid)
     assert moment is not None
     return moment
 
