@@ -25,7 +25,7 @@ _PR_GET_CHILD_SUBREAPER = 37
 
 
 def become_subreaper() -> None:
-    """Adopt descendants whose parent dies, in any session. Does nothing except on Linux."""
+    """Adopt descendants whose parent dies, in any session. Linux only; elsewhere no effect."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -39,7 +39,7 @@ def is_subreaper() -> bool:
 
 
 def die_with_parent(number: signal.Signals) -> None:
-    """Get this signal when the parent dies. Check afterwards that the parent is alive. Does nothing except on Linux."""
+    """Get this signal when the parent dies. Check afterwards that the parent is alive. Linux only; elsewhere no effect."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
@@ -60,8 +60,10 @@ def is_alive(*, pid: int | None, start_time: float | None) -> bool:
 
 
 def resident_bytes(pids: Iterable[int]) -> int:
-    """The resident memory of processes. Shared memory counts once per process, so it is never less than
-    `proportional_bytes`; but it is cheap to read."""
+    """The resident memory of processes, which is cheap to read.
+
+    Shared memory counts once per process, so the result is never less than that of `proportional_bytes`.
+    """
     total = 0
     for pid in pids:
         with suppress(OSError, IndexError):
@@ -78,14 +80,17 @@ def proportional_bytes(pid: int) -> int:
     return resident_bytes([pid])
 
 
-def end(recorded: list[tuple[int, float]], *, within_s: float) -> None:
-    """End processes that are not our children: SIGTERM, then SIGKILL. Their identity is checked before each signal."""
+def end(identities: list[tuple[int, float]], *, within_s: float) -> None:
+    """End processes that are not our children, given as (pid, start time): SIGTERM, then SIGKILL.
+
+    Their identity is checked before each signal.
+    """
     for number, timeout_s in ((signal.SIGTERM, within_s), (signal.SIGKILL, 2.0)):
-        alive = [pid for pid, start_time in recorded if is_alive(pid=pid, start_time=start_time)]
+        alive = [pid for pid, start_time in identities if is_alive(pid=pid, start_time=start_time)]
         for pid in alive:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         deadline = time.monotonic() + timeout_s
         while alive and time.monotonic() < deadline:
             time.sleep(0.05)
-            alive = [pid for pid, start_time in recorded if is_alive(pid=pid, start_time=start_time)]
+            alive = [pid for pid, start_time in identities if is_alive(pid=pid, start_time=start_time)]

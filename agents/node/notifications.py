@@ -42,7 +42,7 @@ class Notifications:
 
 def _connect() -> psycopg.Connection[Any]:
     listening: psycopg.Connection[Any] = postgres.connect(
-        **parameters.with_session(application_name="node"), autocommit=True
+        **parameters.unpooled(application_name="node"), autocommit=True
     )
     listening.execute(f"LISTEN {operations.CHANNEL}")
     return listening

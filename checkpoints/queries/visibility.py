@@ -27,7 +27,7 @@ def checkpoints(actor: Actor, action: str = "checkpoints.read") -> QuerySet[Chec
     if actor.user is None:
         return rows.none()
     visible = Q(owner=actor.user)
-    if visibility is Visibility.TEAMS and (teams := actor.in_teams()):
+    if visibility is Visibility.TEAMS and (teams := actor.team_ids()):
         visible |= Q(team__in=teams)
     return rows.filter(visible, missions__len=1)
 

@@ -28,7 +28,7 @@ class Actor:
     teams: Sequence[int] | None = None  # ids, if they were read with the user
 
     def may(self, action: str) -> bool:
-        """Whether the table allows the action. `visibility` says on which objects."""
+        """Whether the table of rules allows the action. `visibility` says on which objects."""
         rule = RULES.get(action)
         if rule is None or self.role not in rule.roles:
             return False
@@ -42,7 +42,7 @@ class Actor:
             return RULES[action].lease or Visibility.ATTEMPT
         return Visibility.ALL if self.role == Role.ADMIN else RULES[action].visibility
 
-    def in_teams(self) -> Sequence[int]:
+    def team_ids(self) -> Sequence[int]:
         """The ids of the user's teams."""
         if self.teams is not None or self.user is None:
             return self.teams or []
@@ -55,11 +55,11 @@ class Actor:
 
     @property
     def rights(self) -> str:
-        """A text that differs if what the caller may do or see differs."""
+        """A text that changes whenever the caller's permissions, scopes or teams change."""
         permissions = sorted(self.user.get_all_permissions()) if self.user and not self.user.is_superuser else []
         scopes = None if self.scopes is None else sorted(self.scopes)
         return repr(
-            (str(self.role), self.user is not None and self.user.is_staff, permissions, scopes, sorted(self.in_teams()))
+            (str(self.role), self.user is not None and self.user.is_staff, permissions, scopes, sorted(self.team_ids()))
         )
 
 

@@ -50,7 +50,7 @@ class SessionAuthentication(DjangoSession):
 
 def _bearer(text: str) -> Actor:
     if text.startswith(operations.PREFIX):
-        key = operations.key_of(text)
+        key = operations.authenticate_key(text)
         return Actor(
             name=f"key:{key.prefix}",
             role=role_of(key.user),

@@ -54,7 +54,7 @@ class Session(models.Model):
 
 
 class Key(models.Model):
-    """A machine key. Its text is shown once and only the digest is stored; the prefix identifies it to people."""
+    """A machine key. Its text is shown once, and only the digest is stored. People identify the key by its prefix."""
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="machine_keys")

@@ -30,7 +30,7 @@ PREFIX = "flk_"
 USER_NAME_CHARACTER = re.compile(r"[\w.@+-]")  # as Django allows
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and unpaired surrogates
 MAX_USER_NAME, MAX_KEY_NAME = 150, 100  # characters
-MAX_KEYS = 100  # valid keys per user: requests are counted by key, so any number of keys would mean no limit
+MAX_KEYS = 100  # valid keys per user: requests are counted by key, so without a maximum there would be no rate limit
 USED_RESOLUTION_S = 60  # `used_at` of a key is updated at most this often
 
 
@@ -105,23 +105,23 @@ def require_other_admin(*, without: Collection[User]) -> None:
         )
 
 
-def set_execute(*, user: User, may: bool) -> None:
-    """Grant or revoke plan.execute for a user. The user may still have it otherwise: see `inherited_execute`."""
+def set_execute(*, user: User, allowed: bool) -> None:
+    """Grant plan.execute to a user, or revoke it. A user may also have it without a grant: see `inherited_execute`."""
     permission = Permission.objects.get(codename="plan_execute", content_type__app_label="fleet")
     with transaction.atomic():
         before = user.user_permissions.filter(pk=permission.pk).exists()
-        if before != may:
-            (user.user_permissions.add if may else user.user_permissions.remove)(permission)
+        if before != allowed:
+            (user.user_permissions.add if allowed else user.user_permissions.remove)(permission)
             audit.record(
                 kind="role.changed",
                 subject=_subject(user),
                 before={"plan.execute": before},
-                after={"plan.execute": may},
+                after={"plan.execute": allowed},
             )
 
 
 def inherited_execute(user: User) -> str:
-    """How the user has plan.execute without a grant: "as an admin", "from the team ops"; empty if not."""
+    """Why the user has plan.execute without a grant: "as an admin" or "from the team ops"; empty if it has not."""
     if role_of(user) == Role.ADMIN:
         return "as an admin"
     granted = {"permissions__codename": "plan_execute", "permissions__content_type__app_label": "fleet"}
@@ -231,10 +231,10 @@ def revoke_key(*, key: Key) -> None:
             )
 
 
-def key_of(text: str) -> Key:
-    """The machine key with this text. Raises NotSignedIn if there is no valid one, or its user is not active."""
+def authenticate_key(text: str) -> Key:
+    """The machine key with this text. Raises NotSignedIn if the key is not valid or its user is not active."""
     prefix = "_".join(text.split("_", 2)[:2])
-    key = next(iter(Key.objects.raw(statements.read("fleet", "key_of"), {"prefix": prefix[:12]})), None)
+    key = next(iter(Key.objects.raw(statements.read("fleet", "key_by_prefix"), {"prefix": prefix[:12]})), None)
     if key is None or not hmac.compare_digest(key.digest, _digest(text)):
         raise tokens.NotSignedIn(
             "Unknown machine key.",
@@ -275,7 +275,7 @@ def _subject(user: User) -> str:
 
 
 def _key(key: Key) -> dict[str, str]:
-    """The key as the audit trail describes it. What is done with the key has the actor `key:PREFIX`."""
+    """The key as the audit trail describes it. Actions of the key itself have the actor `key:PREFIX`."""
     return {"user": key.user.username, "name": key.name, "prefix": key.prefix}
 
 

@@ -20,7 +20,7 @@ def watch() -> None:
 
 
 def _compare_password(instance: User, raw: bool, update_fields: Collection[str] | None, **_: object) -> None:
-    """Mark a user that is about to be saved with whether its password changes."""
+    """Note on a user that is about to be saved whether its password changes (`has_new_password`)."""
     changed = False
     if not raw and instance.pk is not None and (update_fields is None or "password" in update_fields):
         stored = User.objects.filter(pk=instance.pk).values_list("password", flat=True).first()
@@ -31,8 +31,11 @@ def _compare_password(instance: User, raw: bool, update_fields: Collection[str] 
 
 
 def _password_changed(instance: User, **_: object) -> None:
-    """Machine keys stay valid, so that programs keep working; revoke them one by one. Django signs out all browsers
-    except the one in which the password was changed."""
+    """Audit the change, and end the user's API sessions.
+
+    Machine keys stay valid, so that programs keep working; revoke them one by one. Django itself signs out all browsers
+    except the one in which the password was changed.
+    """
     if not getattr(instance, "has_new_password", False):
         return
     from fleet.access import tokens  # noqa: PLC0415  (slow to import, and this module is loaded at every start)

@@ -12,7 +12,7 @@ _COLUMNS = ("id", "is_superuser", "username", "is_active")  # in the order of th
 
 
 def owner(row: Any) -> User:
-    """The user of a row of key_of.sql or session_of.sql. Other fields are deferred."""
+    """The user of a row of key_by_prefix.sql or session_by_id.sql. Other fields are deferred."""
     user = User.from_db(row._state.db, _COLUMNS, (row.user_id, row.is_superuser, row.username, row.is_active))
     if row.role is not None:
         user.account = Account(user=user, role=row.role)

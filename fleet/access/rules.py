@@ -1,4 +1,4 @@
-"""Who may do what: one table of actions. The permission class, docs/access.md and the role matrix of the tests use it.
+"""The table of actions: who may do what. The permission class, docs/access.md and the role matrix of the tests use it.
 
 An action that is not in the table is denied to everyone.
 """
@@ -132,7 +132,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "agents.spawn": _rule("start agents", scope=Scope.MANAGE),
         "agents.end": _rule("drain or terminate agents", scope=Scope.MANAGE),
         "agents.register": _rule("register an external agent", AGENT, scope=Scope.FLY),
-        "agents.beat": _rule("send heartbeats of an external agent, or sign it off", AGENT, **_OWN_AGENT),  # type: ignore[arg-type]
+        "agents.beat": _rule("send heartbeats of an external agent, or deregister it", AGENT, **_OWN_AGENT),  # type: ignore[arg-type]
         "agent-types.list": _rule("list agent types", USER, AGENT, scope=_READ),
         "agent-types.change": _rule("change an agent type", scope=Scope.MANAGE),
         "nodes.list": _rule("list nodes", scope=_READ),

@@ -55,7 +55,7 @@ class NotSignedIn(errors.FleetError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class TokenPair:
     """An access token and a refresh token. `expires_in` is the lifetime of the access token in seconds."""
 
     access: str
@@ -63,7 +63,7 @@ class Pair:
     expires_in: int
 
 
-def begin(*, user: User, address: str = "") -> Pair:
+def begin(*, user: User, address: str = "") -> TokenPair:
     """Start a session for a user who has just signed in."""
     refresh = RefreshToken()
     session = Session.objects.create(
@@ -75,10 +75,10 @@ def begin(*, user: User, address: str = "") -> Pair:
     return _pair(refresh, session)
 
 
-def renew(*, refresh: str) -> Pair:
-    """The next pair of a session. A token that is not the last one ends its session, and Reused is raised."""
+def renew(*, refresh: str) -> TokenPair:
+    """Exchange a refresh token for the session's next pair. Using a token twice ends the session and raises Reused."""
     current = _read(RefreshToken, refresh)
-    following = RefreshToken()
+    successor = RefreshToken()
     with transaction.atomic():
         session = (
             Session.objects.select_for_update(of=("self",)).select_related("user").filter(id=_sid(current)).first()
@@ -95,14 +95,14 @@ def renew(*, refresh: str) -> Pair:
                     data={"session": ids.encode(ids.SESSION, session.id)},
                 )
             else:
-                session.refresh = following["jti"]
-                session.used_at, session.expires_at = Now(), following.current_time + following.lifetime
+                session.refresh = successor["jti"]
+                session.used_at, session.expires_at = Now(), successor.current_time + successor.lifetime
             session.save()
     if session is None or not valid:
         raise NotSignedIn("This session has ended.", hint="Sign in again.")
     if reused:
         raise Reused("This refresh token was already used, so its session has been ended.", hint="Sign in again.")
-    return _pair(following, session)
+    return _pair(successor, session)
 
 
 class Reused(NotSignedIn):
@@ -112,7 +112,7 @@ class Reused(NotSignedIn):
 def session(*, access: str) -> Session:
     """The session of an access token, with its user. Raises NotSignedIn if it has ended."""
     token = _read(AccessToken, access)
-    rows = Session.objects.raw(statements.read("fleet", "session_of"), {"session": _sid(token)})
+    rows = Session.objects.raw(statements.read("fleet", "session_by_id"), {"session": _sid(token)})
     row = next(iter(rows), None)
     if row is not None:
         row.user = request_users.owner(row)
@@ -128,19 +128,19 @@ def session_of_refresh(*, refresh: str) -> UUID:
 
 def end(*, user: User, session: UUID | None = None) -> int:
     """End one session of a user, or all of them. Their tokens stop working at once. Returns the number ended."""
-    alive = Session.objects.filter(user=user, ended_at=None)
+    open_sessions = Session.objects.filter(user=user, ended_at=None)
     with transaction.atomic():
-        ended = (alive if session is None else alive.filter(id=session)).update(ended_at=Now())
+        ended = (open_sessions if session is None else open_sessions.filter(id=session)).update(ended_at=Now())
         if ended:
             audit.record(kind="sign_out", subject=f"user:{user.username}", data={"sessions": ended})
     return ended
 
 
-def _pair(refresh: RefreshToken, session: Session) -> Pair:
+def _pair(refresh: RefreshToken, session: Session) -> TokenPair:
     access = AccessToken()
     for token in (refresh, access):
         token["user_id"], token[SESSION_CLAIM] = str(session.user_id), ids.encode(ids.SESSION, session.id)
-    return Pair(access=str(access), refresh=str(refresh), expires_in=int(access.lifetime.total_seconds()))
+    return TokenPair(access=str(access), refresh=str(refresh), expires_in=int(access.lifetime.total_seconds()))
 
 
 def _read(kind: type[T], text: str) -> T:

@@ -71,7 +71,7 @@ def _run(error: str, check: Check) -> Result:
 
 def _database() -> str:
     """Query Postgres through a new connection, because an old one would wait for a halted server until TCP gives up."""
-    libpq = parameters.beside_django(application_name="health") | {"connect_timeout": TIMEOUT_S}
+    libpq = parameters.from_django(application_name="health") | {"connect_timeout": TIMEOUT_S}
     with psycopg.connect(**libpq) as fresh:
         fresh.execute("SELECT 1")
     return ""

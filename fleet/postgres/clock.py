@@ -30,14 +30,14 @@ class StepDetector:
     A step means that the clock was set, or that a frozen host was resumed.
     """
 
-    def __init__(self, *, over_s: float, tolerance_s: float) -> None:
-        self._over_s, self._tolerance_s = over_s, tolerance_s
+    def __init__(self, *, window_s: float, tolerance_s: float) -> None:
+        self._window_s, self._tolerance_s = window_s, tolerance_s
         self.stepped = False  # whether a step was ever detected
         self._steady_since: float | None = None
         self._offsets: deque[tuple[float, float]] = deque()  # (monotonic time, database's time minus monotonic time)
 
     def is_steady(self) -> bool:
-        """Read the clock and return whether it was steady for `over_s`. False if the query took too long to tell."""
+        """Read the clock and return whether it was steady for `window_s`. False if the query took too long to tell."""
         requested_at = time.monotonic()
         with connection.cursor() as cursor:
             cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
@@ -46,7 +46,7 @@ class StepDetector:
         if now - requested_at > self._tolerance_s:
             return False
         offset = database_time - now
-        while len(self._offsets) > 1 and self._offsets[0][0] < now - self._over_s:
+        while len(self._offsets) > 1 and self._offsets[0][0] < now - self._window_s:
             self._offsets.popleft()
         if any(abs(offset - earlier) > 2 * self._tolerance_s for _, earlier in self._offsets):
             self._offsets.clear()
@@ -54,7 +54,7 @@ class StepDetector:
         if self._steady_since is None:
             self._steady_since = now
         self._offsets.append((now, offset))
-        return now - self._steady_since >= self._over_s
+        return now - self._steady_since >= self._window_s
 
 
 def _boot_time() -> float:

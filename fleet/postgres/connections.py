@@ -44,11 +44,12 @@ class Connection(psycopg.Connection[Row]):
                     ) from None
 
     def _server_responds(self) -> bool:
-        """Whether the server responds to a new connection, and so does the one behind a pooler."""
+        """Whether the server accepts a new connection. Behind a pooler, Postgres itself must accept one too."""
+        parameters: dict[str, Any] = {**self.info.get_parameters(), "password": self.info.password}
+        if not _responds(parameters):
+            return False
         direct = settings.FLEET_ENDPOINTS.direct
-        same: dict[str, Any] = {**self.info.get_parameters(), "password": self.info.password}
-        past_pooler = {} if direct is None else {**same, "host": direct.host, "port": direct.port}
-        return _responds(same) and (not past_pooler or _responds(past_pooler))
+        return direct is None or _responds({**parameters, "host": direct.host, "port": direct.port})
 
 
 def _responds(parameters: dict[str, Any]) -> bool:

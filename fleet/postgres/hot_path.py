@@ -38,7 +38,7 @@ _BEGIN = "".join(["BEGIN", *(f"; SET LOCAL {name} = '{value}'" for name, value i
 
 def connect(*, name: str) -> Connection:
     """Open a connection to the database that Django uses. `name` is shown in pg_stat_activity."""
-    libpq = parameters.beside_django(application_name=name)
+    libpq = parameters.from_django(application_name=name)
     if _through_pooler():
         return postgres.connect(**libpq, autocommit=True, row_factory=tuple_row, prepare_threshold=None)
     libpq["options"] = f"{libpq.get('options', '')} {_SESSION_OPTIONS}".strip()

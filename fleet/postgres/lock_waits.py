@@ -11,7 +11,7 @@ import psycopg
 from fleet import humanise
 from fleet.postgres import statements
 
-EVERY_S = 0.2
+POLL_S = 0.2
 
 
 class Watcher:
@@ -42,15 +42,15 @@ class Watcher:
         try:
             with psycopg.connect(**self._parameters, autocommit=True) as session:
                 session.execute("SET ROLE NONE")  # the role that logs in sees more of other sessions
-                while not self._ended.wait(EVERY_S):
+                while not self._ended.wait(POLL_S):
                     row = session.execute(statements.read("fleet", "lock_blocker"), {"pid": self._pid}).fetchone()
                     if row is not None:
-                        self._blocker = _described(*row)
+                        self._blocker = _describe(*row)
         except psycopg.Error:
             return  # the error message will be less specific
 
 
-def _described(pid: int, application: str, role: str | None, state: str | None, open_s: float | None) -> str:
+def _describe(pid: int, application: str, role: str | None, state: str | None, open_s: float | None) -> str:
     since = "" if open_s is None else f", in a transaction that has been open for {humanise.duration(open_s)}"
     idle = ", now idle" if state == "idle in transaction" else ""
     return f"process {pid} of Postgres ({application or 'unnamed'}, role {role}{since}{idle})"

@@ -95,7 +95,7 @@ def _session() -> Iterator[Any]:
         yield connection
         return
     with connection.wrap_database_errors:
-        holder = postgres.connect(**parameters.with_session(application_name="lock"), autocommit=True)
+        holder = postgres.connect(**parameters.unpooled(application_name="lock"), autocommit=True)
     try:
         yield holder
     finally:

@@ -58,11 +58,11 @@ def for_libpq(server: Postgres, *, connect_timeout_s: int, application_name: str
     }
 
 
-def with_session(*, application_name: str) -> dict[str, Any]:
-    """Return the parameters for a connection that keeps its session: for LISTEN and for locks across transactions."""
+def unpooled(*, application_name: str) -> dict[str, Any]:
+    """Return the parameters for a connection that bypasses any pooler: LISTEN and session locks need a session."""
     direct = settings.FLEET_ENDPOINTS.direct
     if direct is None:
-        return beside_django(application_name=application_name)
+        return from_django(application_name=application_name)
     return for_libpq(
         direct,
         connect_timeout_s=settings.FLEET_POSTGRES_TIMEOUT_S,
@@ -70,8 +70,8 @@ def with_session(*, application_name: str) -> dict[str, Any]:
     )
 
 
-def beside_django(*, application_name: str) -> dict[str, Any]:
-    """Return the parameters for a psycopg connection beside Django's default one, to the same database.
+def from_django(*, application_name: str) -> dict[str, Any]:
+    """Return the parameters for a psycopg connection to the database of Django's default connection.
 
     `application_name` is shown in pg_stat_activity. The audit trail recognises the fleet's connections by it.
     """

@@ -35,30 +35,30 @@ def owner_connection(connection: Wrapper) -> Wrapper:
         return connection
     database = connection.settings_dict
     name = owner.name if settings.FLEET_ENDPOINTS.direct else database["NAME"]  # a pooler may have names of its own
-    owners = parameters.for_django(
+    overrides = parameters.for_django(
         replace(owner, name=name, options={**settings.FLEET_ENDPOINTS.postgres.options, **owner.options}),
         connect_timeout_s=settings.FLEET_POSTGRES_TIMEOUT_S,
         application_name=database["OPTIONS"]["application_name"],
         pool={},
     )
-    return type(connection)({**database, **owners}, alias=connection.alias)
+    return type(connection)({**database, **overrides}, alias=connection.alias)
 
 
 @contextmanager
 def as_owner() -> Iterator[None]:
     """Make the owner's connection the default one of this thread within the block."""
-    applications = connections["default"]
-    owners = owner_connection(applications)
-    connections["default"] = owners
+    original = connections["default"]
+    owner = owner_connection(original)
+    connections["default"] = owner
     try:
         yield
     finally:
-        connections["default"] = applications
-        if owners is not applications:
-            owners.close()
+        connections["default"] = original
+        if owner is not original:
+            owner.close()
 
 
-def convert() -> None:
+def ensure_roles() -> None:
     """Create the roles of the fleet's own database and set its ownership, in one transaction. Idempotent."""
     endpoints = settings.FLEET_ENDPOINTS
     if endpoints.provider == "external":
@@ -78,8 +78,8 @@ def convert() -> None:
         session.execute(_statement("database_grants"))
 
 
-def ensure_application() -> None:
-    """Create the application's role, or set its password, and revoke what only the owner may have. Idempotent.
+def ensure_application_role() -> None:
+    """Create the application's role, or set its password, and revoke privileges that only the owner may have. Idempotent.
 
     Works as the user of DATABASE_OWNER_URL, whatever role that URL assumes. If that user is a superuser, the role
     `fleet_owner` gets everything that the application still owns. Raises Invalid without DATABASE_OWNER_URL.

@@ -40,7 +40,7 @@ class Control:
         self._in_outage = False  # whether it failed to answer in the last one
         # After the database's clock was set, leases and heartbeats may look expired until agents have renewed them.
         self._clock = clock.StepDetector(
-            over_s=settings.FLEET_LEASE_S, tolerance_s=lease.margin_s(settings.FLEET_LEASE_S) / 4
+            window_s=settings.FLEET_LEASE_S, tolerance_s=lease.margin_s(settings.FLEET_LEASE_S) / 4
         )
         self._clock_is_steady = False
 

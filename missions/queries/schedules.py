@@ -34,7 +34,7 @@ def visible(actor: Actor, action: str = "schedules.read") -> QuerySet[Schedule]:
     if actor.user is None:
         return rows().none()
     own = Q(owner=actor.user)
-    if visibility is Visibility.TEAMS and (teams := actor.in_teams()):
+    if visibility is Visibility.TEAMS and (teams := actor.team_ids()):
         own |= Q(team__in=teams)
     return rows().filter(own)
 

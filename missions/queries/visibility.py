@@ -33,7 +33,7 @@ def missions(actor: Actor, action: str = "missions.read") -> QuerySet[Mission]:
         return all_missions.filter(own)
     if visibility is not Visibility.TEAMS:
         return all_missions.none()
-    teams = actor.in_teams()
+    teams = actor.team_ids()
     visible = own | Q(team__in=teams) if teams else own
     if actor.role == Role.AGENT:
         running = Sortie.objects.filter(mission=OuterRef("id"), state="running", agent__by=actor.user)

@@ -181,7 +181,7 @@ def test_an_edited_sortie_is_given_as_an_object(ann: api.Client, checkpoint: str
 
 
 def test_code_starts_only_with_plan_execute(ann: api.Client, checkpoint: str) -> None:
-    access.set_execute(user=ann.user, may=False)
+    access.set_execute(user=ann.user, allowed=False)
     for name in ("restore", "resume", "fork"):
         refused = ann.post(f"checkpoints/{checkpoint}/{name}")
         assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")

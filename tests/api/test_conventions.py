@@ -59,7 +59,7 @@ def test_a_response_is_not_repeated_to_a_caller_whose_permissions_have_changed(a
         assert (again.json(), again["Idempotency-Replayed"]) == (first.json(), "true")
     api.person("chief", Role.ADMIN)  # the last admin would stay one
     operations.set_role(user=boss.user, role=Role.USER)
-    operations.set_execute(user=ann.user, may=False)
+    operations.set_execute(user=ann.user, allowed=False)
     for client, path, body, key in requests:
         refused = client.post(path, body, Idempotency_Key=key)
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid")

@@ -32,7 +32,7 @@ def ann() -> api.Client:
 
 
 def take_away(ann: api.Client) -> None:
-    access.set_execute(user=ann.user, may=False)
+    access.set_execute(user=ann.user, allowed=False)
 
 
 def launched(client: api.Client, **body: Any) -> Mission:
@@ -94,7 +94,7 @@ def test_with_the_permission_restored_they_start_again(ann: api.Client) -> None:
     created, ended = launched(ann, plan=api.PLAN, start=False), launched(ann, plan=api.PLAN)
     cancelled(ended)
     take_away(ann)
-    access.set_execute(user=ann.user, may=True)
+    access.set_execute(user=ann.user, allowed=True)
     assert ann.post(f"missions/{created.ref}/resume").status_code == 202
     assert ann.post(orders(ended)[0]).status_code == 202
 
@@ -113,7 +113,7 @@ def test_a_running_mission_continues_without_the_permission_and_can_be_paused_an
 
 def launched_as_before(ann: api.Client) -> Mission:
     """A mission that was launched with the right; now there is none."""
-    access.set_execute(user=ann.user, may=True)
+    access.set_execute(user=ann.user, allowed=True)
     mission = launched(ann, plan=api.PLAN)
     take_away(ann)
     return mission

@@ -26,7 +26,7 @@ def clerk() -> Client:
 
 
 def grant() -> None:
-    operations.set_execute(user=User.objects.get(username="clerk"), may=True)
+    operations.set_execute(user=User.objects.get(username="clerk"), allowed=True)
 
 
 def test_creating_a_template_requires_the_permission(clerk: Client) -> None:

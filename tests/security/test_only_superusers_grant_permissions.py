@@ -54,7 +54,7 @@ def test_staff_cannot_take_over_an_account_with_more_permissions(clerk: Client, 
         "other", password=web.PASSWORD, is_staff=who == "staff", is_superuser=who == "superuser"
     )
     if who == "can_execute":
-        operations.set_execute(user=other, may=True)
+        operations.set_execute(user=other, allowed=True)
     values = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
     assert clerk.post(f"/admin/auth/user/{other.pk}/password/", values).status_code == 403
     assert clerk.post(f"/admin/auth/user/{other.pk}/change/", sent(other, email="me@example.org")).status_code == 403

@@ -64,7 +64,7 @@ def person(name: str, role: Role = Role.USER, *, can_execute: bool = False, team
         Group.objects.get_or_create(name=team)
     user = operations.create_user(name=name, role=role, password=PASSWORD, teams=teams)
     if can_execute:
-        operations.set_execute(user=user, may=True)
+        operations.set_execute(user=user, allowed=True)
     return Client(tokens.begin(user=user).access, user)
 
 

@@ -33,7 +33,7 @@ def reversed_migration() -> Iterator[None]:
 @contextmanager
 def locked() -> Iterator[psycopg.Connection[Any]]:
     """Another session has changed a user and keeps its transaction open."""
-    with psycopg.connect(**parameters.beside_django(application_name="a long report")) as session:
+    with psycopg.connect(**parameters.from_django(application_name="a long report")) as session:
         session.execute("LOCK TABLE auth_user IN ROW EXCLUSIVE MODE")
         yield session
 

@@ -43,7 +43,7 @@ def graph() -> dict[str, Any]:
 
 
 def connect() -> psycopg.Connection[Any]:
-    return psycopg.connect(**parameters.beside_django(application_name="old agent"), autocommit=True)
+    return psycopg.connect(**parameters.from_django(application_name="old agent"), autocommit=True)
 
 
 @contextmanager

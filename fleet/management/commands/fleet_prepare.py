@@ -56,7 +56,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["application_role"]:
             try:
-                roles.ensure_application()
+                roles.ensure_application_role()
             except errors.FleetError as error:
                 raise CommandError(str(error), returncode=error.exit_code) from error
         with locks.session(Lock.PREPARE):

@@ -54,10 +54,10 @@ class Command(OperatorCommand):
                 operations.set_role(user=user, role=Role(options["role"]))
                 self.say(f"{user} now has the role {options['role']}.")
             case "grant":
-                operations.set_execute(user=user, may=True)
+                operations.set_execute(user=user, allowed=True)
                 self.say(f"{user} may launch, resume and retry plans that run code.")
             case "revoke":
-                operations.set_execute(user=user, may=False)
+                operations.set_execute(user=user, allowed=False)
                 if source := operations.inherited_execute(user):
                     raise errors.Conflict(
                         f"{user} no longer has plan.execute by grant, but still has it {source}.",

@@ -32,7 +32,7 @@ class Command(migrate.Command):
         if options["plan"] or options["check_unapplied"]:
             super().handle(*args, **options)
             return
-        roles.convert()
+        roles.ensure_roles()
         with roles.as_owner():
             protection.permit_migrations()
             self._migrate(*args, **options)
@@ -42,7 +42,7 @@ class Command(migrate.Command):
     def _migrate(self, *args: Any, **options: Any) -> None:
         """Migrate, and retry while a lock is not available. Migrations that were applied stay applied."""
         connection.ensure_connection()
-        libpq = parameters.beside_django(application_name="migrate")
+        libpq = parameters.from_django(application_name="migrate")
         with lock_waits.Watcher(pid=connection.connection.info.backend_pid, parameters=libpq) as watcher:
             for attempt in range(1, self.tries + 1):
                 try:

@@ -106,7 +106,7 @@ def test_revoking_nothing_says_so(ann: User) -> None:
     team = Group.objects.create(name="ops")
     team.permissions.add(Permission.objects.get(codename="plan_execute"))
     ann.groups.add(team)
-    operations.set_execute(user=ann, may=True)
+    operations.set_execute(user=ann, allowed=True)
     refused = manage("fleet_user", "revoke", "ann")
     assert (refused.code, "still has it from the team ops" in refused.err) == (1, True), refused.err
     assert not ann.user_permissions.exists()

@@ -50,7 +50,7 @@ def stepped() -> Iterator[Any]:
 
 
 def test_a_clock_is_trusted_after_it_was_steady_for_a_whole_lease(stepped: Any) -> None:
-    pace = clock.StepDetector(over_s=0.6, tolerance_s=0.25)
+    pace = clock.StepDetector(window_s=0.6, tolerance_s=0.25)
     assert not pace.is_steady(), "it might have been set just before"
     fleet.until(pace.is_steady)
     for seconds in (600, -600, 2):
@@ -62,7 +62,7 @@ def test_a_clock_is_trusted_after_it_was_steady_for_a_whole_lease(stepped: Any) 
 
 
 def test_a_step_is_detected_even_after_a_long_pause(stepped: Any) -> None:
-    pace = clock.StepDetector(over_s=0.2, tolerance_s=0.25)
+    pace = clock.StepDetector(window_s=0.2, tolerance_s=0.25)
     fleet.until(pace.is_steady)
     time.sleep(0.5)
     stepped(600)

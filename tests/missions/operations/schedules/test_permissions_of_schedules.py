@@ -66,7 +66,7 @@ def test_the_schedule_of_a_deleted_user_does_not_become_the_operators(ann: User)
 
 def test_a_user_who_has_lost_plan_execute_launches_no_more_code(ann: User) -> None:
     schedule = schedules.create(owner=ann)
-    access.set_execute(user=ann, may=False)
+    access.set_execute(user=ann, allowed=False)
     tick = tick_of(schedule)
     assert tick.outcome == "failed"
     assert "requires plan.execute" in tick.reason
@@ -198,7 +198,7 @@ def test_an_unknown_value_of_the_schedule_is_refused() -> None:
 
 def test_an_admin_who_requests_a_run_lends_it_no_rights(ann: User) -> None:
     schedule = schedules.create(owner=ann)
-    access.set_execute(user=ann, may=False)
+    access.set_execute(user=ann, allowed=False)
     with pytest.raises(errors.Conflict, match=r"owner of the schedule may not launch it.*plan\.execute"):
         operations.run_now(schedule=schedule.id, can_execute=True)
     operations.pause(schedule=schedule.id)
