@@ -21,7 +21,7 @@ from agents.models import Agent, AgentType, Node
 from agents.operations import types
 from fleet import errors
 from fleet.access.actor import EXECUTE
-from fleet.admin.pages import Audited, ReadOnlyAdmin, ago, apply_to_rows, between, button, redirect_to
+from fleet.admin.pages import AuditedAdmin, ReadOnlyAdmin, ago, apply_to_rows, between, button, redirect_to
 from fleet.console import lines
 from fleet.console.lines import counted
 
@@ -66,7 +66,7 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
 
 
 @admin.register(AgentType)
-class AgentTypeAdmin(Audited):
+class AgentTypeAdmin(AuditedAdmin):
     form = AgentTypeForm
     fields = AgentTypeForm.Meta.fields  # the name first, even if it is read-only
     list_display = ("name", "description", "agents", "concurrency", "takes_prompts", "enabled")

@@ -17,7 +17,7 @@ def register() -> None:
             statement="SELECT id FROM checkpoints_checkpoint",
             path=lambda value: f"{ids.encode(ids.CHECKPOINT, value)}/manifest.json",
             # Blobs come first, by their names: so those of each manifest that follows are there.
-            chosen=lambda path, required: path.startswith("blobs/") or path in required,
+            includes=lambda path, required: path.startswith("blobs/") or path in required,
         )
     )
-    hooks.register_moved("checkpoints", "forget_snapshots")
+    hooks.register_after_move("checkpoints", "forget_snapshots")

@@ -54,7 +54,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at r
         return int(rows.order_by()[:MAX_COUNTED].count())
 
 
-class Bounded(Page):  # type: ignore[misc]
+class StrictFiltersAdmin(Page):  # type: ignore[misc]
     """A page whose list accepts only the filters that it offers.
 
     Django also accepts a filter by any other field of the model, such as `?plan__contains=…`, with which staff could
@@ -75,7 +75,7 @@ def _filtered_field(entry: Any) -> str:
     return entry if isinstance(entry, str) else str(entry.parameter_name)
 
 
-class Audited(Bounded):
+class AuditedAdmin(StrictFiltersAdmin):
     """A page on which people edit rows. The audit trail records each change, with the values before and after."""
 
     def audit_data(self, row: Any) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Audited(Bounded):
         )
 
 
-class ReadOnlyAdmin(Bounded):
+class ReadOnlyAdmin(StrictFiltersAdmin):
     """A page of rows that only the operations change. Its actions require the model's change permission."""
 
     paginator = BoundedPaginator
@@ -153,7 +153,7 @@ class ReadOnlyAdmin(Bounded):
         return [item for item in actions if item.method.original_function_name.removesuffix(BUTTON) in available]
 
     def confirmation_page(self, request: HttpRequest, rows: QuerySet[Any], *, title: str, question: str) -> Any:
-        """Return the page that asks for confirmation of an action; None if it was confirmed there or in a dialog."""
+        """Return the page that asks the user to confirm an action; None if the user has confirmed it."""
         if "confirmed" in request.POST or "_form_submitted" in request.POST:
             return None
         context = {
@@ -204,7 +204,7 @@ BUTTON = "_button"
 
 
 def button(act: str, *, title: str, description: str = "", icon: str, danger: bool = False) -> Any:
-    """Create a button on the page of a row for an action of its list; it asks for confirmation and acts only on POST.
+    """Create a button, on the page of a row, for an action of the list. It asks for confirmation and acts only on POST.
 
     Assign it to `<act>_button`.
     """

@@ -19,7 +19,7 @@ from fleet import audit, errors
 from fleet.access import operations, tokens
 from fleet.access.actor import role_of
 from fleet.access.models import Key, Role, Session
-from fleet.admin.pages import Audited, ReadOnlyAdmin, ago, apply_to_rows, button
+from fleet.admin.pages import AuditedAdmin, ReadOnlyAdmin, ago, apply_to_rows, button
 from fleet.audit.models import Entry
 from fleet.events import naming
 from fleet.events.models import PREFIXES, Event
@@ -47,7 +47,7 @@ def _may_act_as(request: HttpRequest, user: User | None) -> bool:
     return User.get_all_permissions(user) <= User.get_all_permissions(request.user)  # type: ignore[arg-type]
 
 
-class About(admin.SimpleListFilter):
+class SubjectFilter(admin.SimpleListFilter):
     """Filters events by the noun of their subject. The choices are fixed, because reading them would scan the table."""
 
     title = "about"
@@ -65,7 +65,7 @@ class EventAdmin(ReadOnlyAdmin):
     list_display = ("id", "kind", "age", "subject_name", "subject_id", "details")
     fields = ("id", "kind", "at", "subject_id", "scope", "subject", "data")
     readonly_fields = ("subject_id",)
-    list_filter = (About, "at")
+    list_filter = (SubjectFilter, "at")
     search_fields = ("kind",)
     search_help_text = "A kind, such as sortie.failed, or the id of the subject (msn_…, srt_…, agt_…)"
     id_fields = ("scope", "subject")
@@ -191,7 +191,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             return cleaned
 
     @admin.register(User)
-    class PersonAdmin(Audited, UserAdmin):  # type: ignore[type-arg]
+    class PersonAdmin(AuditedAdmin, UserAdmin):  # type: ignore[type-arg]
         form = PersonForm
         list_display = ("username", "role", "is_active", "is_staff", "email", "last_login")
         list_select_related = ("account",)
@@ -211,7 +211,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             return fields if is_superuser(request) else (*fields, *RIGHTS)
 
         def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-            """Forbid changes of users with more permissions: whoever can set a user's password can act as that user."""
+            """Forbid changes to users with more permissions: whoever can set a user's password can act as that user."""
             return bool(super().has_change_permission(request, obj)) and _may_act_as(request, obj)
 
         def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
@@ -260,7 +260,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
                 super().delete_queryset(request, queryset)
 
     @admin.register(Group)
-    class TeamAdmin(Audited, GroupAdmin):
+    class TeamAdmin(AuditedAdmin, GroupAdmin):
         """Only superusers may change teams, because a team can grant permissions to its members."""
 
         def has_add_permission(self, request: HttpRequest) -> bool:

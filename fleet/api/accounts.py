@@ -110,7 +110,7 @@ class NewKey(Strict):
     )
 
 
-class Public(ApiView):
+class PublicView(ApiView):
     """A view for callers who have not signed in yet."""
 
     authentication_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
@@ -119,7 +119,7 @@ class Public(ApiView):
     max_body_bytes = 20_000  # anyone may send these: enough for the longest name and password, escaped as JSON allows
 
 
-class Token(Public):
+class Token(PublicView):
     @endpoint("public", body=SignIn, response=TokenPairResponse, secret=True)
     def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
         """Sign in with a user name and a password."""
@@ -134,7 +134,7 @@ class Token(Public):
         return asdict(tokens.begin(user=user, address=caller.current().address))
 
 
-class Refresh(Public):
+class Refresh(PublicView):
     @endpoint("public", body=Renew, response=TokenPairResponse, secret=True)
     def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
         """Get the next pair of tokens. A refresh token works once; using it a second time ends its session."""

@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from fleet.access.rules import RULES
-from fleet.api.accounts import Public
+from fleet.api.accounts import PublicView
 from fleet.api.endpoints import METHODS
 from fleet.api.views import ApiView, NotFoundView
 
@@ -48,11 +48,11 @@ def _problems(view: type[Any] | None) -> Iterator[tuple[str, str]]:
     for method in METHODS:
         if not hasattr(view, method):
             continue
-        declared = view.declaration(method)
-        if declared is None:
+        declaration = view.declaration(method)
+        if declaration is None:
             yield method, "has no @endpoint"
-        elif declared.action not in RULES and not issubclass(view, Public):
-            yield method, f"names an action without a rule: {declared.action}"
+        elif declaration.action not in RULES and not issubclass(view, PublicView):
+            yield method, f"names an action without a rule: {declaration.action}"
 
 
 def _patterns(patterns: list[Any], prefix: str) -> Iterator[tuple[str, Any]]:

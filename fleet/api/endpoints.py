@@ -119,7 +119,7 @@ def endpoint(
                     handle=handle,
                     commits=commits,
                 )
-            return conditional.not_modified_or(request=request, response=handle())
+            return conditional.apply_if_none_match(request=request, response=handle())
 
         call.endpoint = declaration  # type: ignore[attr-defined]
         verb = method.__name__

@@ -26,11 +26,11 @@ class RulePermission(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         if not isinstance(request.auth, Actor):
             return False
-        declared = view.declaration(request.method)
-        if declared is None:  # DRF responds with 405
+        declaration = view.declaration(request.method)
+        if declaration is None:  # DRF responds with 405
             return True
-        self.message = _denial(request.auth, declared.action)
-        return request.auth.may(declared.action)
+        self.message = _denial(request.auth, declaration.action)
+        return request.auth.may(declaration.action)
 
 
 def _denial(actor: Actor, action: str) -> str:

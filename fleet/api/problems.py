@@ -72,7 +72,7 @@ def _printable(value: Any) -> Any:
 
 
 def _challenge(error: errors.FleetError, context: dict[str, Any]) -> dict[str, str]:
-    """A 401 says how to sign in (RFC 9110, section 11.6.1)."""
+    """The header of a 401 that says how to sign in (RFC 9110, section 11.6.1)."""
     view = context.get("view")
     if error.status != HTTPStatus.UNAUTHORIZED or view is None:
         return {}
@@ -80,7 +80,7 @@ def _challenge(error: errors.FleetError, context: dict[str, Any]) -> dict[str, s
 
 
 def _retry_after(error: errors.FleetError) -> dict[str, str]:
-    """A default. Rate limits know the exact time, and the view overrides this header (fleet.limits.counting)."""
+    """The default Retry-After. For rate limits, which know the exact time, the view overrides it (fleet.limits.counting)."""
     retryable = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
     return {"Retry-After": str(RETRY_S)} if error.status in retryable else {}
 

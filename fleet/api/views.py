@@ -60,7 +60,7 @@ class ApiView(APIView):
         self.quota = counting.UNLIMITED
         try:
             body = request._request.body  # read now, to refuse a large body before doing any work
-            # Otherwise DRF takes a chunked body for empty.
+            # Without this, DRF treats a chunked body as empty.
             request._request.META.setdefault("CONTENT_LENGTH", str(len(body)))
         except RequestDataTooBig:
             raise TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
@@ -71,20 +71,20 @@ class ApiView(APIView):
     def handle_exception(self, exc: Exception) -> Any:
         """Record every 403 in the audit trail, whether from the table, an operation or the CSRF check; but no 401."""
         if isinstance(exc, errors.Forbidden | PermissionDenied) and self._records_denial(self.request):
-            declared = self.declaration(self.request.method)
+            declaration = self.declaration(self.request.method)
             try:
                 audit.record(
                     kind="denied",
                     outcome="denied",
                     subject=self.request.path,
-                    data={"action": declared.action if declared else "", "why": str(exc)},
+                    data={"action": declaration.action if declaration else "", "why": str(exc)},
                 )
             except DatabaseError as error:
                 exc = error
         return super().handle_exception(exc)
 
     def perform_authentication(self, request: Request) -> None:
-        """Refuse a bad token even where none is needed, and count the request."""
+        """Reject an invalid token even where none is required, and count the request."""
         try:
             super().perform_authentication(request)
         except (errors.FleetError, PermissionDenied) as error:
@@ -96,7 +96,7 @@ class ApiView(APIView):
         self._charge(request)
 
     def _charge(self, request: Request) -> None:
-        actor, declared = request.auth, self.declaration(request.method)
+        actor, declaration = request.auth, self.declaration(request.method)
         kind, identity, role = self.rate_kind, "", ""
         if isinstance(actor, Actor):
             role = actor.role
@@ -105,13 +105,13 @@ class ApiView(APIView):
             elif actor.key:
                 kind, identity = (Kind.AGENT if role == Role.AGENT else Kind.KEY), str(actor.key)
             elif actor.user and isinstance(request.successful_authenticator, SessionAuthentication):
-                # By user and not by session, or signing in again would reset the count.
+                # By user and not by session: otherwise signing in again would reset the count.
                 kind, identity = Kind.SESSION, str(actor.user.pk)
-        route = declared.action if declared else ""
+        route = declaration.action if declaration else ""
         self.quota = counting.charge(request=request._request, kind=kind, identity=identity, role=role, route=route)
         if not self.quota.refused and isinstance(actor, Actor) and actor.user is not None and kind is not Kind.AGENT:
-            # By user as well, or a new key for each request would evade the limit. External agents are counted one by
-            # one, so that none loses its lease because of its neighbours.
+            # Also by user: otherwise a new key for each request would evade the limit. External agents are counted
+            # individually, so that none loses its lease because another one is busy.
             user_quota = counting.charge(request=request._request, kind=Kind.USER, identity=str(actor.user.pk))
             if user_quota.refused:
                 self.quota = user_quota
@@ -141,7 +141,7 @@ class Costly(ApiView):
     """
 
     costly_methods: ClassVar[Collection[str]] = ("POST",)
-    _began = 0.0
+    _started_at = 0.0
     _charged_user: int | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -154,11 +154,11 @@ class Costly(ApiView):
                 self.quota = error.quota
                 raise
             costs.begin()
-            self._charged_user, self._began = request.auth.user.pk, time.thread_time()
+            self._charged_user, self._started_at = request.auth.user.pk, time.thread_time()
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         if self._charged_user is not None:
-            costs.charge(self._charged_user, time.thread_time() - self._began)
+            costs.charge(self._charged_user, time.thread_time() - self._started_at)
         return super().finalize_response(request, response, *args, **kwargs)
 
 
@@ -205,7 +205,7 @@ class Root(ApiView):
 
 
 class NotFoundView(ApiView):
-    """Any other path below /api/v1/: a 404 as a problem, not as a page."""
+    """Responds to all other paths below /api/v1/ with a 404, as a problem instead of an HTML page."""
 
     schema = None
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]

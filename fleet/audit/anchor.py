@@ -48,7 +48,7 @@ def read(path: Path) -> Iterator[tuple[int, str]]:
 
 
 class Anchor:
-    """Appends each new head to the file FLEET_AUDIT_ANCHOR; used by the control loop after it has sealed."""
+    """Appends each new head to the file FLEET_AUDIT_ANCHOR. The control loop calls it after sealing."""
 
     def __init__(self) -> None:
         self._digest = ""  # of the last head written

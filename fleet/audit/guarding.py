@@ -13,14 +13,14 @@ from django.db.migrations.operations.special import RunSQL
 
 NAME = "fleet"  # the prefix of application_name in the fleet's own sessions
 
-_CATCH = f"""FOR EACH STATEMENT WHEN (NOT starts_with(current_setting('application_name'), '{NAME}'))
+_RECORD = f"""FOR EACH STATEMENT WHEN (NOT starts_with(current_setting('application_name'), '{NAME}'))
     EXECUTE FUNCTION fleet_audit.caught();
 """
 _GUARD = f"""
-CREATE OR REPLACE TRIGGER counted BEFORE INSERT OR UPDATE OR DELETE ON "%(table)s" {_CATCH}
-CREATE OR REPLACE TRIGGER caught AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON "%(table)s" {_CATCH}
+CREATE OR REPLACE TRIGGER counted BEFORE INSERT OR UPDATE OR DELETE ON "%(table)s" {_RECORD}
+CREATE OR REPLACE TRIGGER caught AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON "%(table)s" {_RECORD}
 """
-_LEAVE = 'DROP TRIGGER IF EXISTS counted ON "%(table)s"; DROP TRIGGER IF EXISTS caught ON "%(table)s";'
+_UNGUARD = 'DROP TRIGGER IF EXISTS counted ON "%(table)s"; DROP TRIGGER IF EXISTS caught ON "%(table)s";'
 
 
 class Guard(RunSQL):
@@ -28,7 +28,7 @@ class Guard(RunSQL):
 
     def __init__(self, *tables: str) -> None:
         self.tables = tables
-        super().__init__(_for_each(_GUARD, tables), _for_each(_LEAVE, tables))
+        super().__init__(_for_each(_GUARD, tables), _for_each(_UNGUARD, tables))
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
         return type(self).__name__, list(self.tables), {}

@@ -35,7 +35,7 @@ def permit_migrations() -> None:
     if settings.FLEET_ENDPOINTS.owner is None:
         return
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(statements.read("fleet", "audit_powers"))
+        cursor.execute(statements.read("fleet", "audit_privileges"))
         exists, is_superuser, _ = cursor.fetchone()
         if exists and is_superuser:
             cursor.execute("SET LOCAL ROLE NONE")
@@ -51,7 +51,7 @@ def protect() -> None:
     if settings.FLEET_ENDPOINTS.owner is None:
         return
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(statements.read("fleet", "audit_powers"))
+        cursor.execute(statements.read("fleet", "audit_privileges"))
         exists, is_superuser, is_owner = cursor.fetchone()
         if exists and is_superuser:
             cursor.execute("SET LOCAL ROLE NONE")
@@ -66,7 +66,7 @@ def _formatted(name: str) -> sql.Composed:
 
 
 def gaps() -> list[str]:
-    """Return, as clauses, why the application could change the trail; empty if the trail is protected."""
+    """Return the reasons why the application could change the trail, as clauses; empty if the trail is protected."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("fleet", "audit_protection"))
         return [str(gap) for (gap,) in cursor.fetchall()]
@@ -78,8 +78,11 @@ def record_protection() -> None:
         recording.record(kind=PROTECTED)
 
 
-def expected() -> bool:
-    """Whether a gap is an alarm: the Postgres is the fleet's own, has a separate owner, or was protected before."""
+def is_required() -> bool:
+    """Whether the trail must be protected, so that a gap is an alarm.
+
+    It must be if the Postgres is the fleet's own, has a separate owner, or was protected before.
+    """
     endpoints = settings.FLEET_ENDPOINTS
     return endpoints.provider != "external" or endpoints.owner is not None or _was_protected()
 

@@ -90,8 +90,8 @@ def _seal_batch(batch: int) -> int:
         head = anchor.head()
         current, now = cluster_and_time()
         for cluster in [*_earlier_clusters(head, current), current]:
-            settled = Q() if cluster != current else Q(xid__lt=OLDEST_RUNNING)
-            entries = Entry.objects.filter(settled, chain.after(_sealed_until(cluster, current)), cluster=cluster)
+            complete = Q() if cluster != current else Q(xid__lt=OLDEST_RUNNING)
+            entries = Entry.objects.filter(complete, chain.after(_sealed_until(cluster, current)), cluster=cluster)
             if rows := list(chain.rows(entries)[:batch]):
                 _append(head, cluster, now, rows)
                 return len(rows)

@@ -1,4 +1,4 @@
-"""Records sign-ins, sign-outs and failed sign-ins, from Django's signals, and lockouts, from that of django-axes."""
+"""Records sign-ins, sign-outs and failed sign-ins from Django's signals, and lockouts from django-axes's signal."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class _Verifier:
         present = self._entries[seal.cluster].take(after=self._compared_until.get(seal.cluster, first), until=last)
         problems = list(_differences(seal, list(chain.unpack_leaves(bytes(seal.leaves))), present))
         self.report.problems += problems
-        self.report.entries += seal.count - sum(found.problem != "inserted" for found in problems)
+        self.report.entries += seal.count - sum(problem.problem != "inserted" for problem in problems)
         self._compared_until[seal.cluster] = last
 
     def check_end(self, unsealed_s: float) -> None:

@@ -10,7 +10,7 @@ files (`parts.register`) and the statements to run on restored rows (`hooks`). N
 
 from fleet.backup.creating import create
 from fleet.backup.folder import Backup
-from fleet.backup.restoring import Restored, restore
+from fleet.backup.restoring import RestoreResult, restore
 from fleet.backup.verifying import Report, verify
 
-__all__ = ["Backup", "Report", "Restored", "create", "restore", "verify"]
+__all__ = ["Backup", "Report", "RestoreResult", "create", "restore", "verify"]

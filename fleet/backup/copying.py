@@ -41,11 +41,11 @@ def create(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
 
 
-def write(source: Readable, to: IO[bytes], path: str) -> File:
+def write(source: Readable, target: IO[bytes], path: str) -> File:
     """Copy an open file to another one."""
     digest, size = hashlib.sha256(), 0
     while chunk := source.read(CHUNK_BYTES):
-        to.write(chunk)
+        target.write(chunk)
         digest.update(chunk)
         size += len(chunk)
     return File(path, size, digest.hexdigest())
@@ -61,13 +61,13 @@ def copy(source: Path | bytes, folder: Path, path: str) -> File:
         return write(file, target, path)
 
 
-def link(earlier: Path, to: Path, *, size: int) -> bool:
+def link(earlier: Path, target: Path, *, size: int) -> bool:
     """Hard-link a file of an earlier backup. Returns False if it is missing, or this file system has no hard links."""
     try:
         if earlier.lstat().st_size != size:
             return False
-        make_folder(to.parent)
-        os.link(earlier, to, follow_symlinks=False)
+        make_folder(target.parent)
+        os.link(earlier, target, follow_symlinks=False)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise

@@ -1,7 +1,7 @@
 """Creates a backup while the fleet runs.
 
-The database comes from one snapshot. The files are copied after it: a file never changes once it has its name, so the
-rows still refer to them. Files that were removed meanwhile, with their missions, are listed as missing.
+The database comes from one snapshot. The files are copied after it. A file never changes once it has its name, so the
+copies match the rows. Files that were removed meanwhile, with their missions, are listed as missing.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ PROGRESS_S = 2.0  # between two lines of progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Created:
+class CreateResult:
     """A new backup."""
 
     backup: Backup
-    new_bytes: int  # that an earlier backup did not have
+    new_bytes: int  # in files that no earlier backup had
     removed: tuple[str, ...]  # names of earlier backups, by retention
 
 
-def create(*, folder: Path, keep: int | None = None, full: bool = False, say: Say = lambda _: None) -> Created:
+def create(*, folder: Path, keep: int | None = None, full: bool = False, say: Say = lambda _: None) -> CreateResult:
     """Write a backup to a folder, and then remove all but the newest `keep`.
 
     Files that the newest backup there already has are hard-linked instead of copied, unless `full`. Raises Conflict if
@@ -54,7 +54,7 @@ def create(*, folder: Path, keep: int | None = None, full: bool = False, say: Sa
             shutil.rmtree(draft, ignore_errors=True)
         removed = () if keep is None else tuple(folders.keep_newest(folder, keep))
         audit.record(kind="backup.create", subject=name, after={"bytes": written.total_bytes, "removed": list(removed)})
-        return Created(backup=backup, new_bytes=new_bytes, removed=removed)
+        return CreateResult(backup=backup, new_bytes=new_bytes, removed=removed)
 
 
 def _earlier(folder: Path) -> dict[str, tuple[Path, File]]:

@@ -75,8 +75,8 @@ def count_rows(session: psycopg.Connection[Any]) -> dict[str, int]:
 
 
 def exists(session: psycopg.Connection[Any], table: str) -> bool:
-    ((is_there,),) = session.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall()
-    return bool(is_there)
+    ((table_exists,),) = session.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall()
+    return bool(table_exists)
 
 
 def migrations(session: psycopg.Connection[Any]) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def dump(*, snapshot: Snapshot, server: Postgres, programs: Clients, folder: Pat
         )
         try:
             assert process.stdout is not None
-            file = copying.write(_Counted(process.stdout, progress), target, DUMP)
+            file = copying.write(_ProgressStream(process.stdout, progress), target, DUMP)
             code = process.wait()
         finally:
             process.kill()
@@ -120,7 +120,7 @@ def dump(*, snapshot: Snapshot, server: Postgres, programs: Clients, folder: Pat
     return file
 
 
-class _Counted:
+class _ProgressStream:
     """A stream that reports how much was read."""
 
     def __init__(self, stream: Any, progress: Progress) -> None:

@@ -112,11 +112,11 @@ def draft(folder: Path, name: str) -> Path:
     return folder / f".{name}.partial"
 
 
-def complete(folder: Path, written: Manifest) -> Backup:
+def complete(folder: Path, listing: Manifest) -> Backup:
     """Write the manifest of a draft, and give the draft its name once everything is on the disk."""
-    path, target = draft(folder, written.name), folder / written.name
+    path, target = draft(folder, listing.name), folder / listing.name
     with copying.create(path / manifest.NAME) as file:
-        file.write(written.serialize())
+        file.write(listing.serialize())
     os.sync()
     os.rename(path, target)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

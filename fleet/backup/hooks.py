@@ -1,4 +1,4 @@
-"""What upper layers run after a restore.
+"""Hooks with which upper layers change the rows of a restored database.
 
 Statements run in the transaction that restores the rows, so no other process sees the rows before they have run. They
 must run on the tables of every release whose backups are accepted. Their only parameter is `lease`, in seconds.
@@ -13,19 +13,19 @@ from fleet.postgres import statements
 
 Function = Callable[[], Iterator[str]]
 
-_moved: list[tuple[str, str]] = [("fleet.backup", "renumber_events")]
-_restored: list[tuple[str, str]] = [("fleet.backup", "end_sign_ins")]
+_after_move: list[tuple[str, str]] = [("fleet.backup", "renumber_events")]
+_after_restore: list[tuple[str, str]] = [("fleet.backup", "end_sign_ins")]
 _after_migrations: list[Function] = []
 
 
-def register_moved(package: str, statement: str) -> None:
+def register_after_move(package: str, statement: str) -> None:
     """Register a statement for rows that may have moved to another cluster, where transactions have other numbers."""
-    _moved.append((package, statement))
+    _after_move.append((package, statement))
 
 
-def register_restored(package: str, statement: str) -> None:
+def register_after_restore(package: str, statement: str) -> None:
     """Register a statement for rows that are older than what processes and files outside the database have seen."""
-    _restored.append((package, statement))
+    _after_restore.append((package, statement))
 
 
 def register_after_migrations(function: Function) -> None:
@@ -33,14 +33,14 @@ def register_after_migrations(function: Function) -> None:
     _after_migrations.append(function)
 
 
-def moved() -> list[str]:
+def after_move() -> list[str]:
     registrations.load()
-    return [statements.read(package, name) for package, name in _moved]
+    return [statements.read(package, name) for package, name in _after_move]
 
 
-def restored() -> list[str]:
+def after_restore() -> list[str]:
     registrations.load()
-    return [statements.read(package, name) for package, name in _restored]
+    return [statements.read(package, name) for package, name in _after_restore]
 
 
 def after_migrations() -> Iterator[str]:

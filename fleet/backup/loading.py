@@ -41,14 +41,14 @@ def load(
     programs: Clients,
     version: int,
     clear: bool,
-    then: Sequence[str],
+    after_load: Sequence[str],
     lease_s: float = 0,
     backup: str = "",
 ) -> None:
-    """Load a dump into the database, and run the statements `then` in the same transaction.
+    """Load a dump into the database, and run the statements `after_load` in the same transaction.
 
-    `clear` first removes the fleet's objects. `version`: the server's server_version_num. `backup`: with this name the
-    database is marked as unfinished until `finished` is called; empty: not at all.
+    `clear` first removes the fleet's objects. `version` is the server's server_version_num. `backup` is the name with which
+    the database is marked as unfinished until `clear_unfinished_mark` is called; empty: it is not marked.
     """
     address, environment = clients.connection(server, programs)
     loader = [programs.program("psql"), "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]
@@ -71,7 +71,7 @@ def load(
             _forward(script.stdout, psql.stdin, keep_timeout=version >= _TIMEOUT_SINCE)
             if script.wait() != 0:
                 raise errors.Conflict(f"pg_restore failed: {clients.failure_reason(_text(reader_errors))}")
-            psql.stdin.write(_end(then, lease_s=lease_s, backup=backup).encode())
+            psql.stdin.write(_end(after_load, lease_s=lease_s, backup=backup).encode())
             psql.stdin.close()
             code = psql.wait()
         except BrokenPipeError:
@@ -91,22 +91,22 @@ def _beginning(*, clear: bool) -> str:
     return "BEGIN;\n" + (statements.read("fleet.backup", "clear") if clear else "")
 
 
-def _forward(script: IO[bytes], to: IO[bytes], *, keep_timeout: bool) -> None:
-    """Pass the script on. It begins with its settings."""
+def _forward(script: IO[bytes], target: IO[bytes], *, keep_timeout: bool) -> None:
+    """Forward the script, which begins with its settings."""
     beginning = script.read(4096)
-    to.write(beginning if keep_timeout else beginning.replace(_TIMEOUT, b""))
+    target.write(beginning if keep_timeout else beginning.replace(_TIMEOUT, b""))
     while chunk := script.read(CHUNK_BYTES):
-        to.write(chunk)
+        target.write(chunk)
 
 
-def _end(then: Sequence[str], *, lease_s: float, backup: str) -> str:
+def _end(after_load: Sequence[str], *, lease_s: float, backup: str) -> str:
     marks = [statements.read("fleet.backup", "mark_unfinished")] if backup else []
     values = {"lease": sql.Literal(float(lease_s)).as_string(), "backup": sql.Literal(backup).as_string()}
-    formatted = (statement % values for statement in (*then, *marks))
+    formatted = (statement % values for statement in (*after_load, *marks))
     return "\n".join(["SET search_path TO public;", *formatted, "COMMIT;", ""])
 
 
-def finished(server: Postgres) -> None:
+def clear_unfinished_mark(server: Postgres) -> None:
     """Remove the mark of an unfinished restore."""
     with clients.session(server) as session:
         session.execute("DROP TABLE IF EXISTS public.fleet_unfinished_restore")

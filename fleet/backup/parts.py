@@ -50,7 +50,7 @@ class Part(Protocol):
 class Tree:
     """A folder whose files are stored under names that determine their content, such as digests.
 
-    `statement` selects a value per row, and `path` turns it into the path of a file. `chosen` tells whether a file
+    `statement` selects a value per row, and `path` turns it into the path of a file. `includes` tells whether a file
     belongs to a backup, given its path and the required paths.
     """
 
@@ -58,7 +58,7 @@ class Tree:
     home: Callable[[], Path]
     statement: str
     path: Callable[[Any], str]
-    chosen: Callable[[str, Collection[str]], bool]
+    includes: Callable[[str, Collection[str]], bool]
 
     def required(self, query: Query) -> set[str]:
         return {self.path(value) for (value,) in query(self.statement)}
@@ -67,7 +67,7 @@ class Tree:
         home = self.home()
         for file in copying.walk(home):
             path = file.relative_to(home).as_posix()
-            if self.chosen(path, required):
+            if self.includes(path, required):
                 yield SourceFile(path, file)
 
     def put_back(self, path: str, source: Path, *, sha256: str) -> None:

@@ -28,7 +28,7 @@ from fleet.services import detached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
+class RestoreResult:
     """The outcome of a restore."""
 
     backup: Backup
@@ -38,7 +38,7 @@ class Restored:
     notes: tuple[str, ...]  # for the operator
 
 
-def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Restored:
+def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> RestoreResult:
     """Restore a backup and verify the result.
 
     Raises Conflict if the backup is damaged, if the fleet runs here, if the backup comes from a newer version, if the
@@ -70,7 +70,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
         programs=programs,
         version=version,
         clear=bool(tables or unfinished),
-        then=[*hooks.moved(), *hooks.restored()],
+        after_load=[*hooks.after_move(), *hooks.after_restore()],
         lease_s=settings.FLEET_LEASE_S,
         backup=backup.name,
     )
@@ -90,7 +90,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
         subject=backup.name,
         data={"created_at": manifest.created_at, "version": manifest.version, "by_version": __version__},
     )
-    loading.finished(server)
+    loading.clear_unfinished_mark(server)
     if report.problems:
         raise errors.Conflict(
             f"The backup is restored, but its audit trail does not match: {report.problems[0].message}",
@@ -98,7 +98,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
         )
     if manifest.missing:
         notes.append(f"{lines.counted(len(manifest.missing), 'file')} were missing when the backup was made.")
-    return Restored(
+    return RestoreResult(
         backup=backup,
         rows=sum(manifest.rows.values()),
         files=len(manifest.files),

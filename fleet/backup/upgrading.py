@@ -38,8 +38,8 @@ _OTHER_DATABASES = "SELECT datname FROM pg_database WHERE NOT datistemplate AND 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upgraded:
-    """The major versions, where the old data is now, and the databases besides the fleet's that were left there."""
+class UpgradeResult:
+    """The major versions, the folder with the old data, and the databases besides the fleet's that were left there."""
 
     before: int
     after: int
@@ -48,7 +48,7 @@ class Upgraded:
     left: tuple[str, ...]
 
 
-def upgrade(*, home: Home, credentials: Credentials, bin_folder: Path | None = None, say: Say) -> Upgraded | None:
+def upgrade(*, home: Home, credentials: Credentials, bin_folder: Path | None = None, say: Say) -> UpgradeResult | None:
     """Convert the cluster of a home; None if there is nothing to do. `bin_folder`: the bin folder of the old version.
 
     Raises Conflict if the fleet or its services run, and Unavailable if the old version is not installed.
@@ -79,7 +79,7 @@ def upgrade(*, home: Home, credentials: Credentials, bin_folder: Path | None = N
         draft.rename(home.private / embedded.CONVERTED)
         data.rename(kept)
         embedded.finish_upgrade(home)
-        return Upgraded(before=before, after=programs.version(new), rows=rows, kept=kept, left=left)
+        return UpgradeResult(before=before, after=programs.version(new), rows=rows, kept=kept, left=left)
 
 
 def data_folder(home: Home) -> Path:
@@ -107,7 +107,7 @@ def _convert(
     """Copy all rows from the cluster in `data` to that in `draft`; returns their number and the other databases."""
     tools = Clients(new, programs.version(new))
     folder = home.private / FILES
-    with served(data, old, credentials, home=home) as server:
+    with run_server(data, old, credentials, home=home) as server:
         with dumping.snapshot(server) as snapshot:
             say(f"Dumping the data of Postgres {snapshot.server // 10_000}")
             dump = dumping.dump(
@@ -115,11 +115,13 @@ def _convert(
             )
             rows = snapshot.rows
             left = tuple(name for (name,) in snapshot.query(_OTHER_DATABASES))
-    with served(draft, new, credentials, home=home) as server:
+    with run_server(draft, new, credentials, home=home) as server:
         say(f"Loading {lines.size(dump.size)} into Postgres {tools.major}")
         owner = replace(server, options={**server.options, "options": f"-c role={datastores.OWNER}"})
         version = tools.major * 10_000
-        loading.load(folder / DUMP, server=owner, programs=tools, version=version, clear=False, then=hooks.moved())
+        loading.load(
+            folder / DUMP, server=owner, programs=tools, version=version, clear=False, after_load=hooks.after_move()
+        )
         with clients.session(server) as session:
             loaded = dumping.count_rows(session)
     if loaded != rows:
@@ -131,7 +133,7 @@ def _convert(
 
 
 @contextmanager
-def served(data: Path, binaries: Path, credentials: Credentials, *, home: Home) -> Iterator[Postgres]:
+def run_server(data: Path, binaries: Path, credentials: Credentials, *, home: Home) -> Iterator[Postgres]:
     """Run a server for a cluster, on a port of its own, for the block; yields the administrator's connection."""
     embedded.clear_stale_server(data)
     port = ports.free()

@@ -1,4 +1,4 @@
-"""Verifies a backup: reads every byte of it, and says which file is bad."""
+"""Verifies a backup: reads every byte of it, and reports the damaged files."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def verify(*, backup: Backup, say: Say = lambda _: None) -> Report:
         report.files += 1
         report.bytes += file.size
         report.problems += _problems(backup, file)
-    bad = {problem.path for problem in report.problems}
-    if DUMP not in bad and (reason := dumping.problem(backup.path / DUMP, client=listing.client)):
+    damaged = {problem.path for problem in report.problems}
+    if DUMP not in damaged and (reason := dumping.problem(backup.path / DUMP, client=listing.client)):
         report.problems.append(BackupProblem(path=DUMP, problem="unreadable", message=reason))
-    if not bad:
+    if not damaged:
         for part in parts.registered():
             for path, message in part.problems(backup.path / part.name):
                 report.problems.append(BackupProblem(path=f"{part.name}/{path}", problem="unreadable", message=message))

@@ -34,7 +34,7 @@ class Kind(StrEnum):
     USER = "user"  # requests with any machine key or session of a user
     NEW_KEY = "new_key"  # machine keys that a user creates
     DENIED = "denied"  # audit entries about denied requests of a user
-    AGENT = "agent"  # requests of one agent or attempt, so that neighbours cannot use up its limit
+    AGENT = "agent"  # requests of one agent or attempt, so that others cannot use up its limit
 
 
 def parse(text: str) -> Rate:

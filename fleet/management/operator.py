@@ -72,7 +72,7 @@ class OperatorCommand(BaseCommand):
                 raise
             restart = f"{invocation.command('fleet_down')} && {invocation.command('fleet_up', '--detach')}"
             raise CommandError(
-                f"The tables of the database are of another version. Restart the fleet to migrate it: {restart}"
+                f"The database has the tables of another version. Restart the fleet to migrate it: {restart}"
             ) from error
         except retries.TRANSIENT as error:
             raise CommandError(str(outages.without_postgres(error))) from error

@@ -1,5 +1,6 @@
--- The tables of the audit trail. They lie in a schema of their own, because the owner of a schema may drop what is in it.
--- fleet/audit/protection.py gives the schema to another role; later migrations of these tables must act as that role.
+-- The tables of the audit trail. They have their own schema, because the owner of a schema may drop everything in it.
+-- fleet/audit/protection.py transfers the schema to another role. Later migrations of these tables must run as that
+-- role.
 CREATE SCHEMA fleet_audit;
 
 CREATE TABLE fleet_audit.entry (
@@ -23,7 +24,7 @@ CREATE INDEX entry_by_actor ON fleet_audit.entry (actor, id);
 CREATE INDEX entry_by_subject ON fleet_audit.entry (subject, id);
 CREATE INDEX entry_by_kind ON fleet_audit.entry (kind, id);
 CREATE INDEX entry_by_time ON fleet_audit.entry USING brin (at);
-CREATE INDEX entry_gone_wrong ON fleet_audit.entry (outcome, id) WHERE outcome <> 'ok';
+CREATE INDEX entry_not_ok ON fleet_audit.entry (outcome, id) WHERE outcome <> 'ok';
 
 CREATE TABLE fleet_audit.seal (
     number bigint PRIMARY KEY CHECK (number > 0),
@@ -44,8 +45,8 @@ ALTER TABLE fleet_audit.seal ALTER COLUMN leaves SET STORAGE EXTERNAL;
 CREATE FUNCTION fleet_audit.refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE insufficient_privilege USING
-        MESSAGE = format('The audit trail is only added to: no %s of fleet_audit.%s.', TG_OP, TG_TABLE_NAME),
-        HINT = 'What is wrong in it is set right by a further entry.';
+        MESSAGE = format('The audit trail is append-only: %s of fleet_audit.%s is not allowed.', TG_OP, TG_TABLE_NAME),
+        HINT = 'To correct an entry, add another one.';
 END $$;
 
 CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON fleet_audit.entry
@@ -55,12 +56,13 @@ CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON fleet_audit.seal
 ALTER TABLE fleet_audit.entry ENABLE ALWAYS TRIGGER refuse;
 ALTER TABLE fleet_audit.seal ENABLE ALWAYS TRIGGER refuse;
 
--- For the triggers of fleet/audit/guarding.py. The rows are counted by what this session's statistics say of the table before
--- and after: a trigger that is shown the rows themselves would cost those who are not recorded too.
+-- For the triggers of fleet/audit/guarding.py. The number of rows is the difference between this session's statistics of
+-- the table before and after the statement. Transition tables would also slow down the fleet's own writes, which are not
+-- recorded.
 CREATE FUNCTION fleet_audit.caught() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    seen text := format('fleet_audit.%s_%s', lower(TG_OP), TG_RELID);
+    setting text := format('fleet_audit.%s_%s', lower(TG_OP), TG_RELID);
     total bigint := CASE TG_OP
         WHEN 'INSERT' THEN pg_stat_get_xact_tuples_inserted(TG_RELID)
         WHEN 'UPDATE' THEN pg_stat_get_xact_tuples_updated(TG_RELID)
@@ -69,10 +71,10 @@ DECLARE
     rows bigint;
 BEGIN
     IF TG_WHEN = 'BEFORE' THEN
-        PERFORM set_config(seen, total::text, true);
+        PERFORM set_config(setting, total::text, true);
         RETURN NULL;
     END IF;
-    rows := total - current_setting(seen, true)::bigint;
+    rows := total - current_setting(setting, true)::bigint;
     IF rows = 0 AND current_setting('track_counts')::boolean THEN
         RETURN NULL;
     END IF;
@@ -89,19 +91,19 @@ DECLARE
     here bigint := (SELECT system_identifier FROM pg_control_system());
     snapshot pg_snapshot := pg_current_snapshot();
     head fleet_audit.seal;
-    reached fleet_audit.seal;
+    last_credible fleet_audit.seal;
     unsealed bigint[];
     sealed bigint[];
     wrong text;
 BEGIN
     SELECT * INTO head FROM fleet_audit.seal ORDER BY number DESC LIMIT 1;
-    -- A seal that claims transactions of the future is forged. It holds nothing up.
-    SELECT * INTO reached FROM fleet_audit.seal
+    -- A seal that claims transactions of the future is forged, and is ignored here.
+    SELECT * INTO last_credible FROM fleet_audit.seal
     WHERE cluster = NEW.cluster AND (cluster <> here OR last_xid < pg_snapshot_xmax(snapshot)::text::bigint)
     ORDER BY number DESC LIMIT 1;
     SELECT array_agg(id ORDER BY xid, id) INTO unsealed FROM (
         SELECT xid, id FROM fleet_audit.entry
-        WHERE cluster = NEW.cluster AND (xid, id) > (coalesce(reached.last_xid, 0), coalesce(reached.last_id, 0))
+        WHERE cluster = NEW.cluster AND (xid, id) > (coalesce(last_credible.last_xid, 0), coalesce(last_credible.last_id, 0))
             AND (xid, id) <= (NEW.last_xid, NEW.last_id)
         ORDER BY xid, id LIMIT NEW.count + 1
     ) AS entries;
@@ -109,7 +111,7 @@ BEGIN
     INTO sealed FROM generate_series(0, NEW.count - 1) AS place;
     wrong := CASE
         WHEN NEW.number <> coalesce(head.number, 0) + 1 THEN 'number'
-        WHEN NEW.previous <> coalesce(head.digest, repeat('0', 64)) THEN 'digest of the seal before'
+        WHEN NEW.previous <> coalesce(head.digest, repeat('0', 64)) THEN 'previous digest'
         WHEN NEW.cluster = here AND NEW.last_xid >= pg_snapshot_xmin(snapshot)::text::bigint THEN 'last transaction'
         WHEN sealed IS DISTINCT FROM unsealed THEN 'entries'
         WHEN NEW.first_id <> unsealed[1] OR NEW.last_id <> unsealed[NEW.count] OR NOT EXISTS (
@@ -117,7 +119,7 @@ BEGIN
         ) OR NOT EXISTS (
             SELECT 1 FROM fleet_audit.entry WHERE cluster = NEW.cluster AND xid = NEW.last_xid AND id = NEW.last_id
         ) THEN 'first and last entry'
-        -- As fleet/audit/chain.py writes it.
+        -- The same text as in fleet/audit/chain.py.
         WHEN NEW.digest <> encode(sha256(convert_to(format(
             '[%s,"%s+00:00",%s,%s,%s,%s,%s,%s,"%s","%s"]',
             NEW.number, to_char(NEW.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), NEW.cluster, NEW.first_xid,
@@ -126,8 +128,8 @@ BEGIN
     END;
     IF wrong IS NOT NULL THEN
         RAISE insufficient_privilege USING
-            MESSAGE = format('Seal %s is refused: its %s is not that of the next seal.', NEW.number, wrong),
-            HINT = 'Only the control loop seals; see docs/audit-trail.md.';
+            MESSAGE = format('Seal %s is refused: its %s does not continue the chain.', NEW.number, wrong),
+            HINT = 'Only the control loop adds seals; see docs/audit-trail.md.';
     END IF;
     RETURN NEW;
 END $$;

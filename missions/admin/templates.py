@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from fleet.admin.pages import Audited
+from fleet.admin.pages import AuditedAdmin
 from missions import folders, plan
 from missions.admin import rendering
 from missions.models import Template
@@ -43,7 +43,7 @@ class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
 
 
 @admin.register(Template)
-class TemplateAdmin(Audited):
+class TemplateAdmin(AuditedAdmin):
     form: Any = TemplateForm
     list_display = ("name", "description", "enabled")
     list_filter = ("enabled",)

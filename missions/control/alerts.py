@@ -284,7 +284,7 @@ def _silent() -> Iterator[Finding]:
 def _audit_trail() -> Iterator[Finding]:
     if settings.FLEET_ALERT_UNSEALED_S and (blocker := sealing.blocker(longer_than_s=settings.FLEET_ALERT_UNSEALED_S)):
         yield Finding(rule="audit_unsealed", subject="audit trail", message=str(blocker))
-    if (gaps := protection.gaps()) and protection.expected():
+    if (gaps := protection.gaps()) and protection.is_required():
         yield Finding(
             rule="audit_unprotected",
             subject="audit trail",

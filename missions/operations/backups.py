@@ -103,9 +103,9 @@ def register() -> None:
             home=lambda: settings.FLEET_HOME.artifacts,
             statement="SELECT DISTINCT digest FROM missions_artifact",
             path=lambda digest: f"{digest[:2]}/{digest}",
-            chosen=lambda path, required: not path.startswith("drafts/"),
+            includes=lambda path, required: not path.startswith("drafts/"),
         )
     )
     parts.register(Mirrors())
-    hooks.register_restored("missions.operations", "fence_restored")
+    hooks.register_after_restore("missions.operations", "fence_restored")
     hooks.register_after_migrations(align_branches)

@@ -204,7 +204,7 @@ def test_a_field_without_an_example_fails_the_build_of_the_document() -> None:
         known = serializers.IntegerField(initial=7)
         unknown = serializers.IntegerField()
 
-    assert [examples.of(field) for field in Shape().fields.values()] == [[7], []]
+    assert [examples.for_field(field) for field in Shape().fields.values()] == [[7], []]
     shapes = {"Shape": {"type": "object", "properties": {"unknown": {"type": "integer"}}}}
     with pytest.raises(examples.Missing, match=r"Shape\.unknown"):
         examples.compose({"$ref": "#/components/schemas/Shape"}, shapes)

@@ -17,7 +17,7 @@ from fleet.access import operations as access
 from fleet.access.models import Key, Role
 from fleet.access.rules import RULES, Rule, Scope, Visibility
 from fleet.access.rules_page import lines
-from fleet.api.accounts import Public
+from fleet.api.accounts import PublicView
 from fleet.api.checks import problems, routes
 from fleet.api.endpoints import METHODS
 from fleet.api.views import ApiView
@@ -182,7 +182,7 @@ def test_each_route_answers_each_caller_as_the_table_says(house: House) -> None:
     for name, client, role, scopes in callers(house):
         Key.objects.filter(name="one").delete()  # those of the caller before, or there would be more than one may have
         for method, address, view in every():
-            if issubclass(view, Public):
+            if issubclass(view, PublicView):
                 continue
             rule = RULES[view.declaration(method).action]
             kinds = ("own", "team", "other", "absent") if "<str:" in address else ("own",)
@@ -213,7 +213,7 @@ def test_a_lease_token_opens_only_its_sortie_and_its_mission(house: House) -> No
     own = {"missions": house.own.ref, "sorties": mine, "artifacts": house.thing("artifacts", "own")}
     reported, wrong = set(), []
     for method, address, view in every():
-        if issubclass(view, Public):
+        if issubclass(view, PublicView):
             continue
         rule, kind = RULES[view.declaration(method).action], kind_of(address)
         for thing in (own.get(kind, NOBODY), house.thing(kind, "other")):

@@ -56,8 +56,8 @@ def check_if_match(*, request: Request, current: str) -> None:
         raise Changed(hint="Read it again and retry.")
 
 
-def not_modified_or(*, request: Request, response: Response) -> Response:
-    """304 if the client already has this version, otherwise the response itself."""
+def apply_if_none_match(*, request: Request, response: Response) -> Response:
+    """Return a 304 if the client already has this version, otherwise the response itself."""
     current = response.headers.get("ETag")
     header = request.headers.get("If-None-Match")
     if (

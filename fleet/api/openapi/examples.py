@@ -81,8 +81,8 @@ class Missing(LookupError):
     """A field has no example, and none follows from its type."""
 
 
-def of(field: serializers.Field[Any, Any, Any, Any]) -> list[Any]:
-    """The example of a field as a response would contain it, in a list; empty if there is none."""
+def for_field(field: serializers.Field[Any, Any, Any, Any]) -> list[Any]:
+    """The example of a field, as in a response: a list of one item, or an empty list if the field has no example."""
     return [] if field.initial is type(field).initial else [field.to_representation(field.initial)]
 
 

@@ -38,7 +38,7 @@ class EndpointSchema(AutoSchema):
         meta: dict[str, Any] = super()._get_serializer_field_meta(field, direction)  # type: ignore[no-untyped-call]
         if isinstance(field, Id):
             meta["pattern"] = field.pattern
-        if isinstance(field, Field) and (example := examples.of(field)):
+        if isinstance(field, Field) and (example := examples.for_field(field)):
             meta["examples"] = example
         return meta
 

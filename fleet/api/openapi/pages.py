@@ -21,7 +21,7 @@ from fleet.limits import counting
 from fleet.limits.rates import Kind
 
 
-class _Open(APIView):
+class _DocumentView(APIView):
     """Public, within the usual rate limits: clients read the document before they sign in."""
 
     documents = True
@@ -56,7 +56,7 @@ class SchemaQuery(Strict):
     format = serializers.ChoiceField(["json", "yaml"], required=False)
 
 
-class Schema(_Open, SpectacularAPIView):
+class Schema(_DocumentView, SpectacularAPIView):
     """The document in the requested format, or the one that `Accept` prefers."""
 
     @extend_schema(exclude=True)
@@ -92,7 +92,7 @@ def _document() -> Any:
     return SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
 
 
-class Docs(_Open, SpectacularSwaggerSplitView):
+class Docs(_DocumentView, SpectacularSwaggerSplitView):
     """Swagger UI from an installed package: the page loads nothing from other hosts and runs no inline script."""
 
     url_name = "api-schema"

@@ -102,12 +102,12 @@ class Command(OperatorCommand):
     def _verify(self, *, heads: list[tuple[int, str]], as_json: bool) -> int:
         report = verification.verify(heads=heads)
         gaps = protection.gaps()
-        alarm = bool(gaps) and protection.expected()
+        alarm = bool(gaps) and protection.is_required()
         if as_json:
             self.show({"ok": not report.problems and not alarm, **asdict(report), "protected": not gaps, "gaps": gaps})
         else:
-            for found in report.problems:
-                self.stdout.write(f"{found.problem.upper():<9} {found.message}")
+            for problem in report.problems:
+                self.stdout.write(f"{problem.problem.upper():<9} {problem.message}")
             entries = f"{report.entries:,} {'entry' if report.entries == 1 else 'entries'}"
             seals, problems = lines.counted(report.seals, "seal"), lines.counted(len(report.problems), "problem")
             result = f"{entries} in {seals} match"

@@ -132,8 +132,8 @@ class Command(OperatorCommand):
             self.show([{"ok": not report.problems, **asdict(report)} for report in reports])
         else:
             for report in reports:
-                for found in report.problems:
-                    self.stdout.write(f"{report.backup}  {found.problem.upper():<10} {found.message}")
+                for problem in report.problems:
+                    self.stdout.write(f"{report.backup}  {problem.problem.upper():<10} {problem.message}")
                 state = f"{lines.counted(len(report.problems), 'problem')} found" if report.problems else "intact"
                 self.stdout.write(
                     f"{report.backup}  {state}: {lines.counted(report.files, 'file')}, {lines.size(report.bytes)} read"

@@ -166,7 +166,7 @@ def _audit_trail() -> Iterator[Finding]:
     if not gaps:
         yield Finding("audit trail", True, "the application can only add to it")
         return
-    status = "no longer protected" if protection.expected() else "protected by its chain only"
+    status = "no longer protected" if protection.is_required() else "protected by its chain only"
     gap = gaps[0].removeprefix("it ")
     yield Finding("audit trail", False, f"{status}: the application's role {gap}", protection.remedy())
 

@@ -19,7 +19,7 @@ from tests.support import fleet
 from tests.support.installation import TEXT, Installation, hashes
 
 
-def restored(copy: backup.Backup) -> backup.Restored:
+def restored(copy: backup.Backup) -> backup.RestoreResult:
     return backup.restore(backup=copy)
 
 

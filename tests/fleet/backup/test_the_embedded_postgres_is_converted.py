@@ -127,7 +127,7 @@ def test_an_older_server_is_backed_up_and_restored_with_newer_programs(home: Che
     ) as server:
         with dumping.snapshot(server) as snapshot:
             dumping.dump(snapshot=snapshot, server=server, programs=tools, folder=tmp_path, progress=lambda _: None)
-        loading.load(tmp_path / DUMP, server=server, programs=tools, version=snapshot.server, clear=True, then=[])
+        loading.load(tmp_path / DUMP, server=server, programs=tools, version=snapshot.server, clear=True, after_load=[])
         with clients.session(server) as session:
             assert dumping.count_rows(session) == snapshot.rows
         assert "older" in names(server)

@@ -216,7 +216,7 @@ def test_a_database_of_another_version_is_reported_as_such() -> None:
         finally:
             connection.cursor().execute("ALTER TABLE missions_later RENAME TO missions_mission")
     assert done.code == 1
-    assert done.err.startswith("The tables of the database are of another version. Restart the fleet")
+    assert done.err.startswith("The database has the tables of another version. Restart the fleet")
 
 
 # ── While nothing runs ───────────────────────────────────────────────────────────────────────────────────────────────

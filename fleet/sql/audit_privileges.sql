@@ -1,4 +1,5 @@
--- Whether the trail exists, and whether this session is a superuser's or may become the trail's owner.
+-- Whether the trail exists, whether this session's user is a superuser, and whether its role may become the trail's
+-- owner.
 SELECT to_regnamespace('fleet_audit') IS NOT NULL,
        (SELECT rolsuper FROM pg_roles WHERE rolname = session_user),
        EXISTS (
