@@ -27,7 +27,7 @@ def current() -> Caller:
 
 
 @contextmanager
-def acting(caller: Caller) -> Iterator[None]:
+def acting_as(caller: Caller) -> Iterator[None]:
     """Make `caller` the current one within the block and everything that it awaits."""
     token = _current.set(caller)
     try:

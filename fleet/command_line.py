@@ -30,7 +30,7 @@ def run() -> None:
 
 
 def main() -> None:
-    gc.disable()  # while modules load: they are no garbage, and each collection delays the start
+    gc.disable()  # while modules load: modules are not garbage, and each collection delays the start
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
     reopen_closed_streams()
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # false under nohup, for example

@@ -27,16 +27,16 @@ def pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
     A `connection_class` among them must support TLS or Sentinel if the address needs them.
     """
     if address.master:
-        once = {**_to_sentinel(address, options), "retry": Retry(NoBackoff(), 0)}
-        manager = redis.sentinel.Sentinel(address.servers, sentinel_kwargs=once)  # type: ignore[no-untyped-call]
-        to_master = _to_master(address, options)
-        return redis.sentinel.SentinelConnectionPool(address.master, manager, **to_master)  # type: ignore[no-untyped-call]
+        without_retries = {**_sentinel_options(address, options), "retry": Retry(NoBackoff(), 0)}
+        manager = redis.sentinel.Sentinel(address.servers, sentinel_kwargs=without_retries)  # type: ignore[no-untyped-call]
+        master_options = _master_options(address, options)
+        return redis.sentinel.SentinelConnectionPool(address.master, manager, **master_options)  # type: ignore[no-untyped-call]
     classes = {"socket": redis.UnixDomainSocketConnection, "tls": redis.SSLConnection}
-    return redis.ConnectionPool(**_to_server(address, options, **classes))
+    return redis.ConnectionPool(**_server_options(address, options, **classes))
 
 
 class CachePool(redis.ConnectionPool):
-    """The `pool_class` of Django's RedisCacheClient. It only creates pools of other classes."""
+    """The `pool_class` of Django's RedisCacheClient: a factory that creates pools of other classes."""
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Any:
@@ -63,17 +63,17 @@ async def async_client(url: str, *, timeout_s: float) -> AsyncIterator[redis.asy
     connections: redis.asyncio.ConnectionPool
     managers: list[redis.asyncio.Redis] = []
     if address.master:
-        to_sentinel, to_master = _to_sentinel(address, options), _to_master(address, options)
+        sentinel_options, master_options = _sentinel_options(address, options), _master_options(address, options)
         manager = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-            address.servers, sentinel_kwargs=to_sentinel
+            address.servers, sentinel_kwargs=sentinel_options
         )
         managers = list(manager.sentinels)
         connections = redis.asyncio.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]
-            address.master, manager, **to_master
+            address.master, manager, **master_options
         )
     else:
         classes = {"socket": redis.asyncio.UnixDomainSocketConnection, "tls": redis.asyncio.SSLConnection}
-        connections = redis.asyncio.ConnectionPool(**_to_server(address, options, **classes))
+        connections = redis.asyncio.ConnectionPool(**_server_options(address, options, **classes))
     try:
         yield redis.asyncio.Redis(connection_pool=connections)
     finally:
@@ -82,22 +82,22 @@ async def async_client(url: str, *, timeout_s: float) -> AsyncIterator[redis.asy
             await manager_client.aclose()
 
 
-def _to_server(address: RedisAddress, options: Mapping[str, Any], *, socket: Any, tls: Any) -> dict[str, Any]:
+def _server_options(address: RedisAddress, options: Mapping[str, Any], *, socket: Any, tls: Any) -> dict[str, Any]:
     if address.path:
-        where: dict[str, Any] = {"path": address.path, "connection_class": socket}
+        location: dict[str, Any] = {"path": address.path, "connection_class": socket}
     else:
         ((host, port),) = address.servers
-        where = {"host": host, "port": port}
+        location = {"host": host, "port": port}
         if address.tls is not None:
-            where |= {"connection_class": tls, **address.tls}
-    return {**where, "db": address.database, **address.credentials, **options}
+            location |= {"connection_class": tls, **address.tls}
+    return {**location, "db": address.database, **address.credentials, **options}
 
 
-def _to_master(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
+def _master_options(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
     tls = {} if address.tls is None else {"ssl": True, **address.tls}
     return {**tls, "db": address.database, **address.credentials, **options}
 
 
-def _to_sentinel(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
+def _sentinel_options(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
     timeouts = {name: value for name, value in options.items() if name in {"socket_timeout", "socket_connect_timeout"}}
     return {**address.sentinel_arguments, **timeouts}

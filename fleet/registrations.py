@@ -1,4 +1,4 @@
-"""What apps register with the layers below them: metrics, checks, hooks, parts of backups. Each does it in `registrations.py`.
+"""Loads what apps register, in their `registrations.py`, with the layers below: metrics, checks, hooks, parts of backups.
 
 These modules are imported at first use: most commands never need them, and start faster without.
 """

@@ -104,7 +104,7 @@ FLEET_REFRESH_DAYS = env.number("FLEET_REFRESH_DAYS", 7, minimum=0.01)  # the li
 FLEET_JWT_KEY = env.secret("FLEET_JWT_KEY")  # signs the tokens; empty: the web process generates one
 FLEET_AUDIT_ANCHOR = env.text("FLEET_AUDIT_ANCHOR")  # a file to which the heads of the audit chain are appended
 FLEET_CHECKPOINT_EVERY_S = env.number("FLEET_CHECKPOINT_EVERY_S", 600, minimum=0)  # of a mission that changes; 0: never
-FLEET_CHECKPOINT_SORTIES = env.integer("FLEET_CHECKPOINT_SORTIES", 0)  # after each so many ended sorties; 0: never
+FLEET_CHECKPOINT_SORTIES = env.integer("FLEET_CHECKPOINT_SORTIES", 0)  # after every N ended sorties; 0: never
 FLEET_CHECKPOINT_AT = env.parsed("FLEET_CHECKPOINT_AT", "25,50,75", percentages)  # percent of the sorties
 FLEET_CHECKPOINT_ON = env.words("FLEET_CHECKPOINT_ON", ("failure", "cancel", "cleanup", "shutdown"))
 FLEET_CHECKPOINT_WORK_S = env.number("FLEET_CHECKPOINT_WORK_S", 60, minimum=0)  # to read the uncommitted work for one
@@ -206,7 +206,7 @@ DATABASES = {
         **parameters.for_django(
             FLEET_ENDPOINTS.postgres,
             connect_timeout_s=FLEET_POSTGRES_TIMEOUT_S,
-            # The audit trail recognises the fleet's own writes by this; those of people in a shell are others.
+            # The audit trail recognises the fleet's own writes by this name. Writes from a shell have another one.
             application_name="manage.py shell" if sys.argv[1:2] == ["shell"] else "fleet",
             pool=pool.options(process=FLEET_PROCESS, max_size=FLEET_WEB_POOL),
         ),

@@ -61,8 +61,8 @@ class SentinelChannel(Channel):
             self._async_sentinel_manager = manager  # kombu closes both with the channel
         else:
             self._sentinel_manager = manager
-        to_master = {name: value for name, value in options.items() if name not in {"host", "port"}}
-        return sentinel.SentinelConnectionPool(self.master_name, manager, **to_master)  # type: ignore[no-untyped-call]
+        master_options = {name: value for name, value in options.items() if name not in {"host", "port"}}
+        return sentinel.SentinelConnectionPool(self.master_name, manager, **master_options)  # type: ignore[no-untyped-call]
 
 
 class SentinelTransport(redis.Transport):

@@ -29,7 +29,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """The response to an exception; None for an unexpected one, which Django logs and turns into a 500."""
     input_errors: list[dict[str, Any]] = []
     if isinstance(error, retries.TRANSIENT):
-        error = outages.without_postgres(error)
+        error = outages.postgres_unavailable(error)
     if isinstance(error, errors.FleetError):
         response = Response(status=error.status, headers={**_challenge(error, context), **_retry_after(error)})
         code, detail = error.code, f"{error.message} {error.over_http}".strip()

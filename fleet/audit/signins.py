@@ -27,24 +27,24 @@ def connect() -> None:
 
 
 def _signed_in(*, request: HttpRequest | None = None, user: AbstractBaseUser, **_: Any) -> None:
-    with caller.acting(_caller(request, user)):
+    with caller.acting_as(_caller(request, user)):
         record(kind="sign_in", subject=_subject(user.get_username()), data=_client(request))
 
 
 def _signed_out(*, request: HttpRequest | None = None, user: AbstractBaseUser | None = None, **_: Any) -> None:
     if user is not None:  # None for a session without a user
-        with caller.acting(_caller(request, user)):
+        with caller.acting_as(_caller(request, user)):
             record(kind="sign_out", subject=_subject(user.get_username()))
 
 
 def _failed(*, credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
-    with caller.acting(_caller(request)):
+    with caller.acting_as(_caller(request)):
         subject = _subject(str(credentials.get("username", "")))
         record(kind="sign_in", outcome="failed", subject=subject, data=_client(request))
 
 
 def _locked_out(*, request: HttpRequest | None = None, username: str = "", ip_address: str = "", **_: Any) -> None:
-    with caller.acting(_caller(request)):
+    with caller.acting_as(_caller(request)):
         record(kind="lockout", outcome="denied", subject=_subject(username or ""), data={"address": ip_address or ""})
 
 

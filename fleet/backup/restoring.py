@@ -120,7 +120,7 @@ def require_finished() -> None:
 
 def _require_stopped(server: Postgres) -> None:
     """Raise Conflict if a process of a fleet uses the database."""
-    running = detached.running(settings.FLEET_HOME)
+    running = detached.running_status(settings.FLEET_HOME)
     if running is not None and running["kind"] == "fleet":
         raise errors.Conflict("The fleet is running here.", hint=f"Stop it first: {invocation.command('fleet_down')}")
     connection.close()

@@ -88,7 +88,7 @@ def data_folder(home: Home) -> Path:
 
 
 def _old_programs(major: int, bin_folder: Path | None) -> Path:
-    folder = bin_folder or programs.postgres_of(major)
+    folder = bin_folder or programs.find_postgres(major)
     if folder is not None and (folder / "postgres").is_file() and programs.version(folder) == major:
         return folder
     upgrade = invocation.command("fleet_services", "upgrade", "--programs", "FOLDER")
@@ -136,7 +136,7 @@ def _convert(
 def run_server(data: Path, binaries: Path, credentials: Credentials, *, home: Home) -> Iterator[Postgres]:
     """Run a server for a cluster, on a port of its own, for the block; yields the administrator's connection."""
     embedded.clear_stale_server(data)
-    port = ports.free()
+    port = ports.find_free()
     command = embedded.postgres_command(data, binaries, port=port)
     server = Postgres(
         host="127.0.0.1",

@@ -2,7 +2,7 @@
 
 The fleet's own are child processes (`embedded`) or containers (`podman`, `docker`).
 
-DATABASE_URL and REDIS_URL must both be set, or neither: a forgotten URL must not combine the database of one fleet with
+DATABASE_URL and REDIS_URL must be set together, so that a forgotten URL does not combine the database of one fleet with
 the broker of another. A URL without a password gets it from a separate variable, which needs no escaping.
 """
 

@@ -39,7 +39,7 @@ UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.E
 class Home:
     root: Path
     missing: bool = False  # there is no fleet: nothing may be written here, and only `fleet init` and help work
-    private_elsewhere: Path | None = None
+    private_override: Path | None = None
 
     @property
     def id(self) -> str:
@@ -48,12 +48,12 @@ class Home:
 
     @property
     def private(self) -> Path:
-        return self.private_elsewhere or self.root / "private"
+        return self.private_override or self.root / "private"
 
     @property
     def hidden(self) -> tuple[Path, ...]:
         """The folders that are hidden from work, except for its own parts of them."""
-        return (self.root, *filter(None, [self.private_elsewhere]))
+        return (self.root, *filter(None, [self.private_override]))
 
     @property
     def scratch(self) -> Path:
@@ -136,8 +136,8 @@ def locate(base: Path) -> Home:
     `base` is the folder that contains the fleet's code.
     """
     private = os.environ.get("FLEET_PRIVATE", "").strip()
-    elsewhere = Path(private).expanduser().absolute() if private else None
-    return replace(_locate(base), private_elsewhere=elsewhere)
+    private_override = Path(private).expanduser().absolute() if private else None
+    return replace(_locate(base), private_override=private_override)
 
 
 def _locate(base: Path) -> Home:
@@ -157,15 +157,15 @@ def _locate(base: Path) -> Home:
 
 
 def is_checkout(base: Path) -> bool:
-    """Whether the code is that of a checkout or of a copy of it, as in a container, not of an installed package."""
+    """Whether `base` is a checkout or a copy of one, as in a container, and not an installed package."""
     return (base / "manage.py").is_file() and base.name not in ("site-packages", "dist-packages")
 
 
 def created_folders() -> set[Path]:
     """The folders for which this user ran `fleet init`.
 
-    They are recorded in the user's own folder. What a folder contains proves nothing: work that may write to it, or
-    whoever made an archive, could have put a `.fleet` with other settings there.
+    They are recorded in the user's own folder. A `.fleet` alone is not trusted: work that may write to the folder, or the
+    author of an archive that was extracted there, could have created it, with other settings.
     """
     if (record := _record()) is None:
         return set()

@@ -40,7 +40,7 @@ class Ports:
                 if port and is_free(port):
                     break
             else:
-                port = free()
+                port = find_free()
             self._ports[name] = port
             _record(self._home, {**previous, name: port})
         return port
@@ -57,7 +57,7 @@ def is_free(port: int) -> bool:
         return True
 
 
-def free() -> int:
+def find_free() -> int:
     """Return a port of the loopback on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

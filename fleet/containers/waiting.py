@@ -45,7 +45,7 @@ def _wait_for(
     last, last_at = "", 0.0
     while True:
         try:
-            return asyncio.run(_bounded(check))
+            return asyncio.run(_with_timeout(check))
         except errors.FleetError as error:
             reason = error.message.removeprefix(f"{name} ").rstrip(".")
         now = time.monotonic()
@@ -60,7 +60,7 @@ def _wait_for(
         time.sleep(PAUSE_S)
 
 
-async def _bounded(check: Callable[[], Awaitable[None]]) -> None:
+async def _with_timeout(check: Callable[[], Awaitable[None]]) -> None:
     try:
         async with asyncio.timeout(2 * probes.TIMEOUT_S):
             await check()
@@ -88,7 +88,7 @@ def _check(need: Need, endpoints: Endpoints, base: Path) -> tuple[str, Callable[
 
 
 async def _migrated(server: Postgres, base: Path) -> None:
-    """Return if the database has every migration of this image, and perhaps those of a newer one."""
+    """Return if the database has every migration of this image. It may also have those of a newer one."""
     known = {(app, file.stem) for app in APPS for file in (base / app / "migrations").glob("[0-9]*.py")}
     try:
         libpq = parameters.for_libpq(server, connect_timeout_s=probes.TIMEOUT_S, application_name="fleet container")

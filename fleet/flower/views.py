@@ -51,7 +51,7 @@ _DROPPED_RESPONSE_HEADERS = {
 
 @csrf_exempt  # the view changes nothing, so there is nothing to forge
 def flower(request: HttpRequest, path: str) -> HttpResponseBase:
-    """Proxy one request to Flower: 403 unless the user is a superuser, 404 or 405 if not open, 502 without Flower."""
+    """Proxy a request to Flower: 403 unless the user is a superuser, 404 or 405 if not allowed, 502 without Flower."""
     if not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path(), reverse("admin:login"))
     if not (request.user.is_active and request.user.is_superuser):
@@ -98,8 +98,8 @@ def _forward(request: HttpRequest, path: str) -> HttpResponseBase:
     connection_options = ",".join(value for name, value in upstream.headers if name.lower() == "connection")
     dropped |= {option.strip().lower() for option in connection_options.split(",")}
     for name, value in upstream.headers:
-        leads_away = name.lower() == "location" and not value.startswith(f"/{client.PREFIX}/")
-        if name.lower() not in dropped and not leads_away:
+        leaves_flower = name.lower() == "location" and not value.startswith(f"/{client.PREFIX}/")
+        if name.lower() not in dropped and not leaves_flower:
             response.headers[name] = value
     response.headers["Cache-Control"] = "private, no-store" if "static/" not in path else "private, max-age=3600"
     return response

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-NOWHERE = IPv4Address(0)  # an unknown peer, or one on a Unix socket; no packet has this source (RFC 6890)
+UNKNOWN = IPv4Address(0)  # an unknown peer, or one on a Unix socket; no packet has this source (RFC 6890)
 UNIX = "unix"  # stands for Unix sockets in FLEET_TRUSTED_PROXIES
 V6_BITS = 64  # the prefix of an IPv6 address that identifies a client; it chooses the rest itself (RFC 6177)
 
@@ -28,7 +28,7 @@ def client(request: HttpRequest) -> str:
 
 def resolve(*, peer: str, forwarded: str) -> str:
     """The client's address from the peer's address and the lines of X-Forwarded-For, joined with commas."""
-    address = read(peer) or NOWHERE
+    address = read(peer) or UNKNOWN
     for hop in reversed(forwarded.split(",")):
         if not _is_proxy(address) or (previous := read(hop)) is None:
             break  # not added by a trusted proxy, or malformed; the rest cannot be trusted either
@@ -38,12 +38,12 @@ def resolve(*, peer: str, forwarded: str) -> str:
 
 def is_proxy(peer: str) -> bool:
     """Whether this peer is a trusted proxy."""
-    return _is_proxy(read(peer) or NOWHERE)
+    return _is_proxy(read(peer) or UNKNOWN)
 
 
 def bucket(address: str) -> str:
     """The key by which requests are counted: the IPv4 address, or the IPv6 network."""
-    parsed = read(address) or NOWHERE
+    parsed = read(address) or UNKNOWN
     return str(parsed if parsed.version == 4 else ip_network((parsed, V6_BITS), strict=False))
 
 
@@ -64,7 +64,7 @@ def read(text: str) -> Address | None:
 def parse_networks(text: str) -> list[Network]:
     """Parse `10.0.0.0/8, ::1, unix`. Raises ValueError, with a message for people, if one is not a network."""
     return [
-        ip_network(NOWHERE) if word.lower() == UNIX else ip_network(word) for word in text.replace(",", " ").split()
+        ip_network(UNKNOWN) if word.lower() == UNIX else ip_network(word) for word in text.replace(",", " ").split()
     ]
 
 

@@ -3,9 +3,9 @@
 Its content, mostly counts of requests, may be lost at any time. A query of Redis times out after a quarter of a second.
 From then on each process counts for itself, and one request per second tries Redis again, until it answers.
 
-Django builds the keys, `fleet:1:…`. Each has an expiry time. Values are whole numbers: Django's own serializer would
-unpickle whatever it finds, so that whoever can write to Redis could run code in the web process. Other values are not
-stored (the results of a search in the admin, say), so whoever caches them computes them again.
+Django builds the keys, `fleet:1:…`. Each has an expiry time. Values are whole numbers, because Django's own serializer
+unpickles whatever it finds: anyone who can write to Redis could run code in the web process. Other values, such as the
+results of a search in the admin, are not stored and are computed again each time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_ENTRIES = 50_000  # in the memory of a process
 
 
 class Outage:
-    """Whether Redis is away, shared by all threads of a process. The worst that a race can cause is one extra query."""
+    """Whether Redis is away, shared by all threads of a process. A race can cause an extra query, but nothing worse."""
 
     def __init__(self) -> None:
         self._until = 0.0
@@ -49,7 +49,7 @@ class Outage:
 
     def begin(self, error: Exception) -> None:
         if not self._until:
-            log.warning("Redis does not answer (%s); this process counts by itself until then", type(error).__name__)
+            log.warning("Redis does not answer (%s); this process counts by itself until it does", type(error).__name__)
         self._until = time.monotonic() + RETRY_S
 
     def end(self) -> None:
@@ -107,14 +107,14 @@ class FallbackClient:
 
 
 # One client per process: Django creates a cache per request, which would reconnect.
-client_of = functools.cache(FallbackClient)
+shared_client = functools.cache(FallbackClient)
 
 
 class Cache(RedisCache):
     def __init__(self, server: str | list[str], params: dict[str, Any]) -> None:
         super().__init__(server, params)
         servers = tuple(server.split(";") if isinstance(server, str) else server)
-        self._cache = client_of(servers)  # type: ignore[assignment]  # it has the methods of a RedisCacheClient
+        self._cache = shared_client(servers)  # type: ignore[assignment]  # it has the methods of a RedisCacheClient
 
     def set(self, key: Any, value: Any, timeout: float | None = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         """Store a whole number. Any other value is not stored, and an earlier one under the key is deleted."""

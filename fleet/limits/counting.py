@@ -55,9 +55,9 @@ def charge(*, request: HttpRequest, kind: Kind, identity: str = "", role: str = 
     `route`: an action. If the settings give it a rate of its own, it is counted separately.
     """
     identity = identity or addresses.bucket(addresses.client(request))
-    if (route_rate := rates.of_route(route)) is not None:
+    if (route_rate := rates.for_route(route)) is not None:
         return spend(request=request, bucket=f"{kind}:{identity}:{route}", rate=route_rate)
-    return spend(request=request, bucket=f"{kind}:{identity}", rate=rates.of(kind, role=role))
+    return spend(request=request, bucket=f"{kind}:{identity}", rate=rates.for_kind(kind, role=role))
 
 
 def spend(*, request: HttpRequest, bucket: str, rate: Rate) -> Quota:

@@ -58,7 +58,7 @@ def parse_overrides(text: str) -> dict[str, Rate]:
     return overrides
 
 
-def of(kind: Kind, *, role: str = "") -> Rate:
+def for_kind(kind: Kind, *, role: str = "") -> Rate:
     """The rate for all routes together. The rate of a role replaces that of the kinds IP and SESSION."""
     if kind in {Kind.IP, Kind.SESSION} and (role_rate := _overrides().get(f"role:{role}")) is not None:
         return role_rate
@@ -75,7 +75,7 @@ def of(kind: Kind, *, role: str = "") -> Rate:
     return rates[kind]
 
 
-def of_route(route: str) -> Rate | None:
+def for_route(route: str) -> Rate | None:
     """The rate of one route, which is counted separately; None if it has none of its own."""
     return _overrides().get(f"route:{route}")
 

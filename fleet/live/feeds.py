@@ -55,7 +55,7 @@ class Feed:
     outcome: Callable[[UUID], str] | None = None  # the final state of a scope; empty if it has not ended
 
     def completed(self, last: Position, *, snapshot: stream.Snapshot | None) -> End | None:
-        """The End, if the scope has ended and there are no events to send after `last`."""
+        """The End if the scope has ended and no events are left to send after `last`; otherwise None."""
         if self.scope is None or self.outcome is None or not (state := self.outcome(self.scope)):
             return None
         # This includes events after the end of the scope.
@@ -75,14 +75,14 @@ class Feed:
         actor = self.grant.actor()
         visible = self.visible_scopes(actor, {self.scope}) if self.scope is not None else set()
         if (end := self.access_lost(actor, visible)) is not None:
-            raise Ended(end)
+            raise StreamEnded(end)
         events = stream.since(last=last, scope=self.scope)
         page = list((events if self.scope else self.visible_events(actor, events))[:limit])
         naming.name(page)
         return page
 
     def access_lost(self, actor: Actor, visible: Collection[UUID]) -> End | None:
-        """The End, if the caller may no longer follow this feed. `visible`: scopes that the caller can see."""
+        """The End if the caller may no longer follow this feed; otherwise None. `visible`: scopes that the caller can see."""
         if not actor.may(self.action):
             return End(FORBIDDEN, "You are no longer allowed to do this.")
         if self.scope is not None and self.scope not in visible:
@@ -90,7 +90,7 @@ class Feed:
         return None
 
 
-class Ended(errors.Forbidden):
+class StreamEnded(errors.Forbidden):
     """The stream has ended."""
 
     def __init__(self, end: End) -> None:

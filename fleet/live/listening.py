@@ -13,7 +13,7 @@ import django.db
 
 from fleet.access.tokens import NotSignedIn
 from fleet.events.stream import Position
-from fleet.live.feeds import NOT_SIGNED_IN, End, Ended, Feed, SerializedEvent
+from fleet.live.feeds import NOT_SIGNED_IN, End, Feed, SerializedEvent, StreamEnded
 from fleet.live.hub import hub
 from fleet.postgres import retries
 
@@ -82,14 +82,14 @@ class Listener:
                     self.position, self._rewind_to = self._rewind_to, None
                 self._queue.clear()
                 self._behind = False  # from here on offers are queued, and everything earlier is in the table
-                async for batch in self._from_the_table():
+                async for batch in self._from_table():
                     yield batch
-                async for batch in self._from_the_queue():
+                async for batch in self._from_queue():
                     yield batch
         finally:
             hub.leave(self)
 
-    async def _from_the_table(self) -> AsyncGenerator[list[SerializedEvent], None]:
+    async def _from_table(self) -> AsyncGenerator[list[SerializedEvent], None]:
         while self.ended is None and self._rewind_to is None:
             try:
                 page = await self._query(lambda: self.feed.after(self.position, limit=PAGE))
@@ -103,7 +103,7 @@ class Listener:
                 await self._end_if_completed()
                 return
 
-    async def _from_the_queue(self) -> AsyncGenerator[list[SerializedEvent], None]:
+    async def _from_queue(self) -> AsyncGenerator[list[SerializedEvent], None]:
         while self.ended is None and not self._behind:
             fresh = [event for event in self._queue if event.position > self.position]
             self._queue.clear()
@@ -141,7 +141,7 @@ class Listener:
             return await retries.retry_async(
                 lambda: hub.run(query), on_failure=lambda *_: None, stop=self._is_interrupted
             )  # the hub logs the outage
-        except Ended as error:
+        except StreamEnded as error:
             self.end(error.end)
             raise _Interrupted from error
         except NotSignedIn as error:

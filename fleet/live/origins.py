@@ -15,14 +15,14 @@ def read(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return {name.lower(): value for name, value in pairs}
 
 
-def is_host(headers: Headers) -> bool:
+def is_allowed_host(headers: Headers) -> bool:
     """Whether the Host header names one of ALLOWED_HOSTS."""
     name, _ = split_domain_port(headers.get(b"host", b"").decode("latin-1"))
     return bool(name) and validate_host(name, settings.ALLOWED_HOSTS)
 
 
-def is_own(headers: Headers) -> bool:
-    """Whether the request comes from a page of this site (same host and port), or from no page at all."""
+def is_same_origin(headers: Headers) -> bool:
+    """Whether the request comes from a page of this site (same host and port), or not from a page at all."""
     origin = headers.get(b"origin")
     if origin is None:
         return True
@@ -33,6 +33,6 @@ def is_own(headers: Headers) -> bool:
     return parts.scheme in {"http", "https"} and parts.netloc.lower().encode() == headers.get(b"host", b"").lower()
 
 
-def is_allowed(headers: Headers) -> bool:
+def is_allowed_origin(headers: Headers) -> bool:
     """Whether the request comes from a page of FLEET_CORS_ORIGINS. Such pages need tokens; cookies are ignored."""
     return headers.get(b"origin", b"").decode("latin-1") in settings.CORS_ALLOWED_ORIGINS

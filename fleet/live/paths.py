@@ -20,7 +20,7 @@ def is_stream(path: str) -> bool:
     return _STREAM.fullmatch(path) is not None
 
 
-def stream_path_of(path: str) -> str | None:
+def sse_path_for(path: str) -> str | None:
     """The SSE path that corresponds to the path of a WebSocket; None if there is none."""
     if (match := _SOCKET.fullmatch(path)) is None:
         return None
@@ -29,7 +29,7 @@ def stream_path_of(path: str) -> str | None:
 
 def check(path: str) -> None:
     """Raise Invalid unless this is the path of a stream."""
-    if not is_stream(path) and stream_path_of(path) is None:
+    if not is_stream(path) and sse_path_for(path) is None:
         raise errors.Invalid(
             f"{path[:80]!r} is not the path of a stream.",
             hint="Use a path such as /api/v1/events/stream or /ws/v1/missions/msn_…, without a query.",

@@ -62,9 +62,13 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def connect(self) -> None:
         headers = origins.read(self.scope["headers"])
-        stream = paths.stream_path_of(self.scope["path"])
-        same_origin = origins.is_own(headers)
-        if stream is None or not origins.is_host(headers) or not (same_origin or origins.is_allowed(headers)):
+        stream = paths.sse_path_for(self.scope["path"])
+        same_origin = origins.is_same_origin(headers)
+        if (
+            stream is None
+            or not origins.is_allowed_host(headers)
+            or not (same_origin or origins.is_allowed_origin(headers))
+        ):
             raise DenyConnection
         self._stream = stream
         protocols = self.scope.get("subprotocols", ())

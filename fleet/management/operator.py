@@ -63,7 +63,7 @@ class OperatorCommand(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             acting_caller = caller.SYSTEM if self.acts_as_system else caller.Caller(name=f"command:{_user()}")
-            with caller.acting(acting_caller):
+            with caller.acting_as(acting_caller):
                 code = self.act(**options)
         except errors.FleetError as error:
             raise CommandError(str(error), returncode=error.exit_code) from error
@@ -75,7 +75,7 @@ class OperatorCommand(BaseCommand):
                 f"The database has the tables of another version. Restart the fleet to migrate it: {restart}"
             ) from error
         except retries.TRANSIENT as error:
-            raise CommandError(str(outages.without_postgres(error))) from error
+            raise CommandError(str(outages.postgres_unavailable(error))) from error
         except UnicodeEncodeError as error:
             if error.reason != "surrogates not allowed":
                 raise

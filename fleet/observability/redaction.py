@@ -43,7 +43,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"\b(?:sk-|gh[opsu]_|github_pat_|glpat-|xox[abprs]-|AKIA)[\w-]{12,}"), HIDDEN),
 )  # fmt: skip
-# Characters that could end a line of a log, control a terminal, be invisible in a page, or not be stored at all.
+# Characters that could end a log line, control a terminal, be invisible in a page, or be rejected by Postgres.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
 

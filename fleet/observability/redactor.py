@@ -1,7 +1,7 @@
 """Redacts known secret values in the output of an attempt, and decides which names denote secrets.
 
-A `Redactor` is given the values: those of the secret variables of the attempt. `fleet.observability.redaction` redacts
-secrets by their name or shape alone, and uses this module's rules for names.
+A `Redactor` knows the values of the attempt's secret variables. `fleet.observability.redaction` redacts secrets by their
+name or shape alone, and uses this module's rules for names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 HIDDEN = "[redacted]"
 MIN_LENGTH = 8  # characters; shorter values occur in too much harmless text
 MAX_LENGTH = 2048  # bytes; a longer secret is split into parts of this length, so that little of a stream is held back
-# Replace group 1 and what follows it. The time is linear in the text: no match begins or ends beyond the next slash.
+# Group 1 is the part before the password. The time is linear in the text, because a match ends before the next slash.
 URL_PASSWORD = re.compile(r"(://[^\s/@:]*):[^\s/]+@")
 
 _NAMES = re.compile(
@@ -29,7 +29,7 @@ _WORDS = frozenset({"key", "pass", "pat", "auth", "dsn"})  # in names of variabl
 _FOLDERS = frozenset({"PWD", "OLDPWD"})
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _BREAKS = b"\r\n"
-# At the end of a line, fewer matching characters of an encoded secret are held back only if it is base64-like.
+# At the end of a line, fewer matching characters of an encoded secret are held back only if the line looks like base64.
 _MIN_MATCH = 4
 _BASE64_LINE = re.compile(rb"[A-Za-z0-9+/_-]{32}[\r\n]*\Z")
 
@@ -40,7 +40,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def may_be_secret_name(name: str) -> bool:
-    """Whether a field of this name may contain a secret: a `token` may be a secret text, or a count."""
+    """Whether a field of this name may contain a secret: a `token` may be a secret, or just a count."""
     return _PERHAPS.search(_normalized(name)) is not None
 
 

@@ -1,4 +1,4 @@
-"""Retries what failed temporarily: Postgres was away, or the transaction lost a deadlock or a serialization race.
+"""Retries queries that failed temporarily: Postgres was away, or the transaction lost a deadlock or serialization race.
 
 `TRANSIENT` classifies the errors, both psycopg's and Django's; deadlocks and serialization failures are among its
 OperationalErrors (https://www.psycopg.org/psycopg3/docs/api/errors.html).
@@ -47,7 +47,7 @@ def retry(query: Callable[[], T], *, on_failure: OnFailure, stop: Stop = never, 
 async def retry_async(query: Callable[[], Awaitable[T]], *, on_failure: OnFailure, stop: Stop = never) -> T:
     """Like `retry`, in an event loop. Every error of the database counts as transient.
 
-    A stream must outlive them all: during a migration, for example, a statement may fail for another reason.
+    A stream must survive any of them: during a migration, for example, a statement may fail for another reason.
     """
     failures = _Failures(on_failure=on_failure, stop=stop)
     while True:

@@ -55,7 +55,7 @@ def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[st
         _pause(deadline)
 
 
-def running(home: Home) -> dict[str, Any] | None:
+def running_status(home: Home) -> dict[str, Any] | None:
     """Return the status of the running supervisor, ready or not; None if there is none.
 
     Waits for a supervisor that is stopping, and for one that does not listen yet.

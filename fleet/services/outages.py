@@ -16,8 +16,8 @@ def start_hint() -> str:
     return f"Start it: {invocation.command('fleet_up', '--detach')}"
 
 
-def without_postgres(error: Exception) -> errors.Unavailable:
-    """Build the error for a database error: its hint is for operators, `over_http` is for API clients."""
+def postgres_unavailable(error: Exception) -> errors.Unavailable:
+    """Build the error to report for a database error. Its hint is for operators; `over_http` is for API clients."""
     over_http = "Try again in a moment. If that does not help, contact the fleet's operators."
     running = lock.is_held(settings.FLEET_HOME)
     if not running and settings.FLEET_ENDPOINTS.provider != "external":

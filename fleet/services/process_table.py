@@ -34,21 +34,21 @@ def table(
             say(f"{name}: port {preferred} is in use, using {selected_ports[name]}")
         return str(selected_ports[name])
 
-    def process(*argv: str, env: dict[str, str], entrusted: frozenset[str] = frozenset()) -> Command:
+    def process(*argv: str, env: dict[str, str], privileged: frozenset[str] = frozenset()) -> Command:
         shared = {"DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
-        return Command(argv=argv, cwd=base, env={**shared, **env}, entrusted=entrusted)
+        return Command(argv=argv, cwd=base, env={**shared, **env}, privileged=privileged)
 
-    def manage(command: str, *, entrusted: frozenset[str] = frozenset()) -> Command:
+    def manage(command: str, *, privileged: frozenset[str] = frozenset()) -> Command:
         beats.clear(home, command)
         hints = {"FLEET_COMMAND": invocation.default_prefix()}
-        return process(*invocation.program(command), env=hints, entrusted=entrusted)
+        return process(*invocation.program(command), env=hints, privileged=privileged)
 
     def prepare() -> Command:
-        return manage("fleet_prepare", entrusted=OWNER)
+        return manage("fleet_prepare", privileged=OWNER)
 
     def web() -> Command:
         argv = (sys.executable, "-m", "fleet.web", "--port", choose("web", web_port))
-        return process(*argv, env={"FLEET_PROCESS": pool.WEB}, entrusted=JWT_KEY)
+        return process(*argv, env={"FLEET_PROCESS": pool.WEB}, privileged=JWT_KEY)
 
     stores = ("postgres", "valkey")  # both, so that nothing is migrated if one of them refuses the connection
     prepared = ("prepare", "valkey")

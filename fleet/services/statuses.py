@@ -12,7 +12,7 @@ from fleet.services.providers.base import Provider
 from fleet.services.supervision.service import AlertLimits, Service
 
 
-async def of_external(provider: Provider) -> dict[str, Any]:
+async def external_status(provider: Provider) -> dict[str, Any]:
     """Probe external servers directly, without a supervisor, and return the status in the same format."""
     return {
         "running": True,
@@ -52,7 +52,7 @@ async def _probe(service: Service) -> dict[str, Any]:
     }
 
 
-def of_service(status: dict[str, Any], name: str) -> dict[str, Any]:
+def only_service(status: dict[str, Any], name: str) -> dict[str, Any]:
     """Reduce a status to one service and its events; raises NotFound if no service has that name."""
     services = [service for service in status["services"] if service["name"] == name]
     if not services:
@@ -65,7 +65,7 @@ def text(status: dict[str, Any]) -> str:
     """Format a status for people."""
     if not status["running"]:
         if orphans := status["left"]:
-            return f"{left_behind(orphans)} Stop them: {invocation.command('fleet_down')}"
+            return f"{describe_orphans(orphans)} Stop them: {invocation.command('fleet_down')}"
         return f"Nothing is running here. {how_to_start()}"
     head = f"{status['kind']} · {status['provider']} services"
     if status["pid"]:
@@ -92,10 +92,10 @@ def text(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def left_behind(orphans: Sequence[Mapping[str, Any]]) -> str:
+def describe_orphans(orphans: Sequence[Mapping[str, Any]]) -> str:
     """Name the processes that a supervisor left behind when it was killed, in one sentence."""
     processes = ", ".join(f"{orphan['name']} (pid {orphan['pid']})" for orphan in orphans)
-    return f"The supervisor is gone but left these processes running: {processes}."
+    return f"The supervisor was killed and left these processes running: {processes}."
 
 
 def how_to_start() -> str:

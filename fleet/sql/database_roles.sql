@@ -1,4 +1,4 @@
--- Run as a superuser: transfer everything that the application's role owns to the owner's.
+-- Run as a superuser: transfer everything that the application's role owns to the owner's role.
 -- This also converts a home that was created before the owner had a role of its own.
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'fleet_owner') THEN
@@ -14,7 +14,7 @@ ALTER ROLE {role} RESET ALL;
 DO $$ BEGIN
     EXECUTE format('ALTER ROLE {role} IN DATABASE %I RESET ALL', current_database());
 END $$;
--- So that it can name the transaction that blocks the sealing of the audit trail, even one of another role.
+-- The application must be able to name the transaction that blocks the sealing of the audit trail, even another role's.
 GRANT pg_read_all_stats TO {role};
 -- Postgres lets every role connect to every database, and create temporary tables there.
 REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;

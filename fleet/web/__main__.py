@@ -31,7 +31,7 @@ from fleet.web import shared_counters, uptime
 HOST = "127.0.0.1"  # unless --host says otherwise, as in a container
 RESTART_DELAY_S = 1.0  # before a dead worker is replaced
 BACKLOG = 2_048  # connections that the kernel accepts before a process does
-ACCEPTS_AT_ONCE = 1  # else the first process that wakes would accept a whole burst
+ACCEPTS_AT_ONCE = 1  # otherwise the first process that wakes would accept a whole burst
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("fleet.web")
@@ -98,8 +98,8 @@ def listening_socket(port: int, *, host: str = HOST) -> socket.socket:
     """A bound socket with an explicit protocol number. Connections inherit its options.
 
     asyncio sets TCP_NODELAY only on sockets that name IPPROTO_TCP. uvicorn's own do not, which delays small responses
-    by 40 ms. TCP_USER_TIMEOUT ends what the kernel has not yet sent to a client that no longer reads, or else a closed
-    connection would keep its buffer for minutes.
+    by 40 ms. TCP_USER_TIMEOUT drops data that a client no longer reads: otherwise a closed connection would keep its buffer
+    for minutes.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -96,7 +96,7 @@ class Handler(ASGIHandler):
 
 
 async def _read_in_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Iterate over synchronous content, such as a static file. Django would read all of it into memory first."""
+    """Iterate over synchronous content, such as a static file, which Django would first read into memory as a whole."""
     read_next = sync_to_async(lambda: next(chunks, None), thread_sensitive=False)
     while (chunk := await read_next()) is not None:
         yield chunk

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
 from fleet import caller, ids
-from fleet.caller import Caller, acting
+from fleet.caller import Caller, acting_as
 from fleet.limits import addresses
 
 REQUEST = "req"
@@ -29,13 +29,13 @@ def request_context(get_response: Callable[[HttpRequest], Any]) -> Callable[[Htt
     """
 
     def synchronous(request: HttpRequest) -> HttpResponseBase:
-        with acting(initial := _initial_caller(request)):
+        with acting_as(initial := _initial_caller(request)):
             response: HttpResponseBase = get_response(request)
             request.fleet_caller = caller.current()  # type: ignore[attr-defined]
         return _with_headers(response, initial)
 
     async def asynchronous(request: HttpRequest) -> HttpResponseBase:
-        with acting(initial := _initial_caller(request)):
+        with acting_as(initial := _initial_caller(request)):
             response: HttpResponseBase = await get_response(request)
             request.fleet_caller = caller.current()  # type: ignore[attr-defined]
         return _with_headers(response, initial)

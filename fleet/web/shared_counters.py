@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 
-SLOTS = 1 << 16  # per row; names are hashed to slots, so two names may, by rare chance, share a counter
+SLOTS = 1 << 16  # per row; names are hashed to slots, so in rare cases two names share a counter
 
 
 class SharedCounters:

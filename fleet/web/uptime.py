@@ -1,4 +1,4 @@
-"""The uptime of the site, so that external agents lose no leases because of an outage of the site.
+"""The uptime of the site: external agents must not lose their leases because of an outage of the site.
 
 Each process of the site records a heartbeat every BEAT_S from its event loop, by Postgres's clock. A process that hangs
 or cannot reach Postgres records none. After GAP_S without a heartbeat the site counts as down, and its uptime
@@ -23,12 +23,14 @@ log = logging.getLogger("fleet.web")
 def record_heartbeat() -> None:
     """Record that the site is up."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("fleet", "site_heard"), {"gap": GAP_S})
+        cursor.execute(statements.read("fleet", "site_heartbeat"), {"gap": GAP_S})
 
 
 def has_been_up(*, for_s: float) -> bool:
-    """Whether the site has been up for the last `for_s` seconds. True if there has never been a site, because then no
-    agent depends on it."""
+    """Whether the site has been up for the last `for_s` seconds.
+
+    True if there has never been a site, because no agent can depend on one.
+    """
     with connection.cursor() as cursor:
         cursor.execute(statements.read("fleet", "site_up"), {"gap": GAP_S, "for": for_s})
         (up,) = cursor.fetchone()

@@ -55,7 +55,7 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
     else:
         pieces = _own_output(agent, last=options["lines"], follow=follow)
     if options["json"]:
-        documents.array(lambda text: command.stdout.write(text, ending=""), pieces)
+        documents.write_array(lambda text: command.stdout.write(text, ending=""), pieces)
         command.stdout.write("")
     elif options["jsonl"]:
         for piece in pieces:

@@ -83,7 +83,9 @@ def _history(command: OperatorCommand, options: dict[str, Any]) -> int:
         if options["watch"] is not None:
             command.show({**row, "samples": list(_samples(agent))}, one_line=True)
         else:
-            documents.write(lambda text: command.stdout.write(text, ending=""), row, {"samples": _samples(agent)})
+            documents.write_object(
+                lambda text: command.stdout.write(text, ending=""), row, {"samples": _samples(agent)}
+            )
         return 0
     samples = list(queries.samples(agent, limit=MAX_ROWS))
     if not samples:

@@ -28,7 +28,7 @@ def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Wr
     files = (reads.artifact(file) for file in reads.artifacts(mission).iterator())
     items = reads.items(mission, states=states, visible=Mission.objects.all())
     head = {**reads.summary(mission), "workspace": workspaces.workspace(mission)}
-    documents.write(write, head, {"items": items, "artifacts": files})
+    documents.write_object(write, head, {"items": items, "artifacts": files})
 
 
 def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everything: bool, out: OutputWrapper) -> None:
@@ -192,5 +192,5 @@ def write_as_json(pieces: Iterable[Piece], *, one_per_line: bool, write: Write) 
             write(json.dumps(piece) + "\n")
             sys.stdout.flush()
         return
-    documents.array(write, pieces)
+    documents.write_array(write, pieces)
     write("\n")

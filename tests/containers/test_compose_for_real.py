@@ -31,7 +31,7 @@ def project(pytestconfig: pytest.Config) -> Iterator[Project]:
     # Quotes and other signs that URLs, SQL, shells and Valkey's configuration would have to escape.
     made = Project(
         name=f"fleet-test-{secrets.token_hex(3)}",
-        port=ports.free(),
+        port=ports.find_free(),
         secrets={name: f"{name.lower()}-@:/#%'\"\\ {secrets.token_urlsafe(24)}" for name in REQUIRED},
     )
     try:

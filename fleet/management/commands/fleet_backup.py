@@ -71,7 +71,7 @@ class Command(OperatorCommand):
                 return self._list(folder, as_json=options["json"])
             case "verify":
                 return self._verify(folder, options["backup"], as_json=options["json"])
-        if settings.FLEET_ENDPOINTS.provider != "external" and detached.running(settings.FLEET_HOME) is None:
+        if settings.FLEET_ENDPOINTS.provider != "external" and detached.running_status(settings.FLEET_HOME) is None:
             return self._run_with_services()
         if options["action"] == "create":
             return self._create(folder, keep=options["keep"], full=options["full"], as_json=options["json"])

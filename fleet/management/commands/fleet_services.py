@@ -44,8 +44,8 @@ class Command(OperatorCommand):
             metavar="FOLDER",
             help="the bin folder of the old version (default: search for it)",
         )
-        for name in (restart_name, status_name, logs_name):
-            name.completer = _service_names  # type: ignore[attr-defined]  # argcomplete's
+        for argument in (restart_name, status_name, logs_name):
+            argument.completer = _service_names  # type: ignore[attr-defined]  # argcomplete's
         logs.add_argument("-f", "--follow", action="store_true", help="keep showing new lines")
         logs.add_argument(
             "-n",
@@ -78,7 +78,7 @@ class Command(OperatorCommand):
         return 0
 
     def _up(self, *, detach: bool, as_json: bool) -> int:
-        if detached.running(settings.FLEET_HOME) is not None:
+        if detached.running_status(settings.FLEET_HOME) is not None:
             self.say("The services are already running.")
             detached.wait_until_ready(settings.FLEET_HOME)
             return self._status(as_json=as_json)
@@ -129,9 +129,9 @@ class Command(OperatorCommand):
     def _status(self, name: str | None = None, *, as_json: bool) -> int:
         status = detached.state(settings.FLEET_HOME)
         if not status["running"] and not status["left"] and settings.FLEET_ENDPOINTS.provider == "external":
-            status = asyncio.run(statuses.of_external(composition.provider(self.say)))
+            status = asyncio.run(statuses.external_status(composition.provider(self.say)))
         if name and status["running"]:
-            status = statuses.of_service(status, name)
+            status = statuses.only_service(status, name)
         if as_json:
             self.show(status)
         else:

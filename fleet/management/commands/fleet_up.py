@@ -56,7 +56,7 @@ class Command(OperatorCommand):
     def _act(self, mission: list[str] | None, options: dict[str, Any]) -> int:
         if mission is not None and options["run"] != "-":  # standard input can be read only once
             call_command(*mission, "--dry-run")
-        if (status := detached.running(settings.FLEET_HOME)) is not None:
+        if (status := detached.running_status(settings.FLEET_HOME)) is not None:
             return self._use_running(status, mission, as_json=options["json"])
         if options["detach"]:
             status = detached.start(settings.FLEET_HOME, base=settings.BASE_DIR, arguments=("fleet_up",), say=self.say)
@@ -90,7 +90,7 @@ class Command(OperatorCommand):
 
     def _use_running(self, status: dict[str, Any], mission: list[str] | None, *, as_json: bool) -> int:
         if status["kind"] != "fleet":
-            raise lock.Held(
+            raise lock.AlreadyRunning(
                 "Only Postgres and Valkey are running here, without the fleet.",
                 hint="Stop them first; the fleet then starts them with the same data: "
                 + invocation.command("fleet_services", "down"),

@@ -40,13 +40,13 @@ def probe(home: Home, name: str) -> Callable[[], Awaitable[None]]:
         except FileNotFoundError:
             raise errors.Unavailable("The process has not started its loop yet.") from None
         if age > SILENT_S:
-            raise errors.Unavailable(f"The process has shown no sign of life for {humanise.duration(age)}.")
+            raise errors.Unavailable(f"The process has sent no heartbeat for {humanise.duration(age)}.")
 
     return check
 
 
 def _notify(address: str) -> None:
-    """Tell systemd that this process is ready, and that its watchdog need not act. An abstract address begins with @."""
+    """Tell systemd that this process is ready, and reset its watchdog. An abstract address begins with @."""
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifications:
         notifications.setblocking(False)
         notifications.sendto(b"READY=1\nWATCHDOG=1", address.replace("@", "\0", 1) if address[0] == "@" else address)

@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 
 class Changes:
-    """Like asyncio.Condition without its lock: `announce` is synchronous, and `until` takes a timeout."""
+    """Like asyncio.Condition without its lock: `notify_all` is synchronous, and `wait_for` takes a timeout."""
 
     def __init__(self) -> None:
         self._waiters: set[asyncio.Future[None]] = set()
 
-    def announce(self) -> None:
-        """Make all waiting tasks check their conditions."""
+    def notify_all(self) -> None:
+        """Wake all waiting tasks, so that each checks its condition again."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def until(self, condition: Callable[[], bool], *, seconds: float | None = None) -> bool:
+    async def wait_for(self, condition: Callable[[], bool], *, seconds: float | None = None) -> bool:
         """Wait until the condition holds; returns False if it does not within `seconds`."""
         try:
             async with asyncio.timeout(seconds):

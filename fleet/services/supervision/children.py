@@ -1,7 +1,7 @@
 """The register of the supervisor's children, on disk, so that its successor finds them after a kill -9.
 
-A pid may be reused; a pid together with its start time identifies one process for ever. Most children die with the
-supervisor (launch.py): only those that did not, or not yet, are left for the successor to end.
+A pid may be reused; a pid together with its start time identifies one process. Most children die with the supervisor
+(launch.py). The successor ends those that are still running.
 """
 
 from __future__ import annotations

@@ -12,18 +12,18 @@ from fleet import errors, invocation
 from fleet.config.home import Home
 
 
-class Held(errors.Conflict):
+class AlreadyRunning(errors.Conflict):
     """Another supervisor is already running here."""
 
 
 @contextmanager
 def hold(home: Home) -> Iterator[None]:
-    """Hold the supervisor's lock of this home within the context; raises Held if another process holds it."""
+    """Hold the supervisor's lock of this home within the context; raises AlreadyRunning if another process holds it."""
     home.make()
     handle = os.open(home.run / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if not (_acquire(handle) or _acquire_after_pause(handle)):
-            raise Held(
+            raise AlreadyRunning(
                 f"A supervisor for {home.root} is already running.",
                 hint=f"Show it: {invocation.command('fleet_services', 'status')}. "
                 f"Stop it: {invocation.command('fleet_down')}",

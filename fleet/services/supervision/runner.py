@@ -82,7 +82,7 @@ class ServiceRunner:
         """Run the service until `stop`."""
         while not self._stop_requested:
             self._set_state("waiting")
-            await self._changes.until(lambda: needs_ready() or self._stop_requested)
+            await self._changes.wait_for(lambda: needs_ready() or self._stop_requested)
             self._restart_requested = False
             if not self._interrupted():
                 await self._run_once()
@@ -91,8 +91,8 @@ class ServiceRunner:
     async def stop(self) -> None:
         """Stop the service and wait until it has stopped."""
         self._stop_requested = True
-        self._changes.announce()
-        await self._changes.until(lambda: self.state == "stopped")
+        self._changes.notify_all()
+        await self._changes.wait_for(lambda: self.state == "stopped")
 
     async def restart(self, *, seconds: float) -> None:
         """Restart the service and wait until it is ready; raises Unavailable if it does not become ready."""
@@ -104,9 +104,9 @@ class ServiceRunner:
             )
         self._restart_requested = True
         self._failures = 0
-        self._changes.announce()
-        await self._changes.until(lambda: not self._restart_requested, seconds=seconds)
-        await self._changes.until(lambda: self.ready or self.state == "failed", seconds=seconds)
+        self._changes.notify_all()
+        await self._changes.wait_for(lambda: not self._restart_requested, seconds=seconds)
+        await self._changes.wait_for(lambda: self.ready or self.state == "failed", seconds=seconds)
         if not self.ready:
             raise errors.Unavailable(
                 f"{self.service.name} is not healthy after the restart: {self.error or self.state}."
@@ -119,7 +119,7 @@ class ServiceRunner:
     def skip_grace(self) -> None:
         """Kill the process now if it is being stopped."""
         self._grace_skipped = True
-        self._changes.announce()
+        self._changes.notify_all()
 
     async def _run_once(self) -> None:
         """Start and watch the service until it ends, fails or is interrupted, and handle a failure."""
@@ -136,7 +136,7 @@ class ServiceRunner:
             return
         if not error:
             self._set_state("done")
-            await self._changes.until(self._interrupted)
+            await self._changes.wait_for(self._interrupted)
         elif final or self._is_permanent(error) or (pause := self.service.backoff.pause(self._failures + 1)) is None:
             await self._give_up(error)
         else:
@@ -171,11 +171,11 @@ class ServiceRunner:
             grace_s=self.service.grace_s,
         )
         ended = asyncio.create_task(process.wait())
-        ended.add_done_callback(lambda _: self._changes.announce())
+        ended.add_done_callback(lambda _: self._changes.notify_all())
         watch = asyncio.create_task(self._watch())
-        watch.add_done_callback(lambda _: self._changes.announce())
+        watch.add_done_callback(lambda _: self._changes.notify_all())
         try:
-            await self._changes.until(lambda: ended.done() or watch.done() or self._interrupted())
+            await self._changes.wait_for(lambda: ended.done() or watch.done() or self._interrupted())
             if ended.done():
                 return self._exit_error(ended.result())
             unresponsive = watch.done()
@@ -194,7 +194,7 @@ class ServiceRunner:
         await asyncio.to_thread(process_trees.wake, process.pid)
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(self.service.stop_signal)
-        await self._changes.until(lambda: ended.done() or self._grace_skipped, seconds=self.service.grace_s)
+        await self._changes.wait_for(lambda: ended.done() or self._grace_skipped, seconds=self.service.grace_s)
         if not ended.done():
             self._say("does not stop; killing it")
             process.kill()
@@ -258,9 +258,9 @@ class ServiceRunner:
         self._set_state("starting")
         self._say("connecting")
         watch = asyncio.create_task(self._watch())
-        watch.add_done_callback(lambda _: self._changes.announce())
+        watch.add_done_callback(lambda _: self._changes.notify_all())
         try:
-            await self._changes.until(lambda: watch.done() or self._interrupted())
+            await self._changes.wait_for(lambda: watch.done() or self._interrupted())
             return watch.result() if watch.done() else ""
         finally:
             watch.cancel()
@@ -293,7 +293,7 @@ class ServiceRunner:
     def _set_healthy(self) -> None:
         if self.state == "stopping":  # the probe was under way when the stop began
             return
-        if self.healthy_since and time.monotonic() - self.healthy_since > self.service.backoff.proven_s:
+        if self.healthy_since and time.monotonic() - self.healthy_since > self.service.backoff.reset_s:
             self._failures = 0
         if self.state == "unhealthy":
             self._record("service.normal", "answers again.", {})
@@ -309,7 +309,7 @@ class ServiceRunner:
         self._failures += 1
         self._set_state("pausing")
         self._say(f"{error}; restarting it in {humanise.duration(pause)}")
-        await self._changes.until(self._interrupted, seconds=pause)
+        await self._changes.wait_for(self._interrupted, seconds=pause)
         self.restarts += 1
         self._record("service.restarted", f"is being restarted: {error}", {"restarts": self.restarts})
         self._report(self._thresholds.restarts(self.restarts))
@@ -319,7 +319,7 @@ class ServiceRunner:
         self._set_state("failed")
         self._say(f"failed: {error}")
         self._record("service.failed", f"failed: {error}", {"restarts": self.restarts})
-        await self._changes.until(self._interrupted)
+        await self._changes.wait_for(self._interrupted)
 
     def _interrupted(self) -> bool:
         return self._stop_requested or self._restart_requested
@@ -328,7 +328,7 @@ class ServiceRunner:
         self.state = state
         if state not in {"healthy", "unhealthy"}:
             self.healthy_since = None
-        self._changes.announce()
+        self._changes.notify_all()
 
     def _report(self, crossing: Crossing | None) -> None:
         if crossing is not None:

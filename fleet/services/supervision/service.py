@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-# Environment variables for entrusted processes only, and the files that contain them.
+# Environment variables that only some processes get: the secrets, or the names of the files that contain them.
 JWT_KEY = frozenset({"FLEET_JWT_KEY", "FLEET_JWT_KEY_FILE"})
 OWNER = frozenset(
     {"DATABASE_OWNER_URL", "DATABASE_OWNER_URL_FILE", "POSTGRES_OWNER_PASSWORD", "POSTGRES_OWNER_PASSWORD_FILE"}
 )
-WITHHELD = JWT_KEY | OWNER
+PRIVILEGED = JWT_KEY | OWNER
 Identity = Literal["same", "namespace", "nobody"]  # see launch.py
 
 
@@ -24,12 +24,12 @@ class Command:
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # added to the supervisor's own
-    entrusted: frozenset[str] = frozenset()  # the variables of WITHHELD that it gets
+    privileged: frozenset[str] = frozenset()  # those variables of PRIVILEGED that this process gets
     identity: Identity = "same"
 
     def environment(self, own: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the process, derived from the supervisor's `own`."""
-        withheld = WITHHELD - self.entrusted
+        withheld = PRIVILEGED - self.privileged
         return {**{name: value for name, value in own.items() if name not in withheld}, **self.env}
 
 
@@ -49,7 +49,7 @@ class Backoff:
     first_s: float = 0.2  # the pause before the first restart; it doubles with each further one
     max_pause_s: float = 10
     attempts: int = 6  # restarts in a row, after which the service has failed
-    proven_s: float = 60  # the count of failures starts again after this long in good health
+    reset_s: float = 60  # the count of failures is reset after the service has been healthy for this long
 
     def pause(self, failures: int) -> float | None:
         """Return the seconds to wait after the nth failure in a row, or None after too many failures."""
@@ -70,7 +70,7 @@ class Service:
     command: Callable[[], Command] | None
     probe: Callable[[], Awaitable[None]] | None
     needs: tuple[str, ...] = ()  # services that must be healthy before this one starts
-    once: bool = False  # done, and ready for ever, once it has ended with exit code 0
+    once: bool = False  # a step: done, and ready from then on, once it has ended with exit code 0
     vital: bool = True  # the fleet does not start without it
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 10  # between the stop signal and SIGKILL

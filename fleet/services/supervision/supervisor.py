@@ -79,7 +79,7 @@ class Supervisor:
 
     def stop(self) -> None:
         self._stopping = True
-        self._changes.announce()
+        self._changes.notify_all()
 
     def say(self, line: str) -> None:
         """Show a line of progress to the user."""
@@ -87,7 +87,7 @@ class Supervisor:
             self._output(line)
 
     async def _run_work(self, work: Callable[[], Awaitable[int]] | None) -> int:
-        await self._changes.until(lambda: self._stopping or self._all_started() or bool(self._failed()))
+        await self._changes.wait_for(lambda: self._stopping or self._all_started() or bool(self._failed()))
         if failed := self._failed():
             self.say(f"{failed[0].service.name} could not be started; stopping the other services.")
             return 1
@@ -98,7 +98,7 @@ class Supervisor:
 
     async def wait(self) -> int:
         """Wait until the supervisor is told to stop: the work of one that only runs its services."""
-        await self._changes.until(lambda: self._stopping)
+        await self._changes.wait_for(lambda: self._stopping)
         return 0
 
     def _all_started(self) -> bool:

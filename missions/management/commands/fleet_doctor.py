@@ -127,7 +127,7 @@ def _supervisor() -> Iterator[Finding]:
     state = detached.state(settings.FLEET_HOME)
     if leftovers := state.get("left"):
         stop = f"Stop them: {invocation.command('fleet_down')}"
-        yield Finding("supervisor", False, statuses.left_behind(leftovers), stop)
+        yield Finding("supervisor", False, statuses.describe_orphans(leftovers), stop)
     elif state["running"]:
         yield Finding("supervisor", True, "is running")
 

@@ -314,7 +314,7 @@ class Command(OperatorCommand):
             for path in mission_watch.save(files.iterator(), Path(options["save"])):
                 self.say(f"wrote {path}")
         if options["json"]:
-            documents.array(self._write, (reads.artifact(file) for file in files.iterator()))
+            documents.write_array(self._write, (reads.artifact(file) for file in files.iterator()))
             self._write("\n")
         elif not options["save"]:
             for file in files.iterator():

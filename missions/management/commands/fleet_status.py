@@ -16,7 +16,7 @@ from fleet.console import lines, repeating
 from fleet.management.operator import OperatorCommand
 from fleet.postgres import clock
 from fleet.services import detached, statuses
-from fleet.services.outages import without_postgres
+from fleet.services.outages import postgres_unavailable
 from missions.control import alerts
 from missions.models import Mission, Schedule, Sortie
 
@@ -51,7 +51,7 @@ class Command(OperatorCommand):
                 "queues": [],
                 "schedules": {},
                 "alerts": [],
-                "error": without_postgres(error).message if status["left"] else str(without_postgres(error)),
+                "error": postgres_unavailable(error).message if status["left"] else str(postgres_unavailable(error)),
             }
         if options["json"]:
             self.show(status, one_line=options["watch"] is not None)
@@ -66,7 +66,7 @@ class Command(OperatorCommand):
             self.stdout.write(lines.fitted(text, width=width, indent=10))
 
         if leftovers := status["left"]:
-            write(f"{statuses.left_behind(leftovers)} Stop them first: {invocation.command('fleet_down')}")
+            write(f"{statuses.describe_orphans(leftovers)} Stop them first: {invocation.command('fleet_down')}")
         elif status["running"]:
             write("The fleet is running.")
         elif "error" not in status:

@@ -195,7 +195,7 @@ def _decide_locked(
         return unchanged.select_related("owner", "team").select_for_update(of=("self",), skip_locked=True).first()
 
     acting = caller.Caller(name=f"schedule:{row.ref}", user=row.owner_id)
-    with caller.acting(acting):
+    with caller.acting_as(acting):
         try:
             with transaction.atomic():
                 schedule = locked()
@@ -295,7 +295,7 @@ def _save(row: Schedule, tick: Tick, *, next_at: datetime | None = None) -> None
 
 
 def _cancel(row: Schedule, live: list[Mission]) -> None:
-    with caller.acting(caller.Caller(name=f"schedule:{row.ref}", user=row.owner_id)):
+    with caller.acting_as(caller.Caller(name=f"schedule:{row.ref}", user=row.owner_id)):
         for mission in live:
             if mission.state != MissionState.CANCELLING:
                 with suppress(errors.Conflict):  # it has just ended

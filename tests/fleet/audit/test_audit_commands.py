@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
 def test_list_shows_the_newest_entries_first_and_filters_them() -> None:
-    with caller.acting(caller.Caller(name="user:ann", user=1, address="192.0.2.1", request="req-1")):
+    with caller.acting_as(caller.Caller(name="user:ann", user=1, address="192.0.2.1", request="req-1")):
         audit.record(kind="listing.changed", subject="msn_1", before={"n": 1}, after={"n": 2})
         audit.record(kind="listing", outcome="denied", subject="msn_2\x1b[31m")
     audit.record(kind="listings", subject="msn_1")

@@ -23,7 +23,7 @@ def last() -> Entry:
 
 
 def test_an_entry_names_caller_action_subject_and_address() -> None:
-    with caller.acting(ANN):
+    with caller.acting_as(ANN):
         audit.record(kind="role.changed", subject="user:bob", before={"role": "user"}, after={"role": "admin"})
     entry = last()
     assert (entry.actor, entry.user_id, entry.address, entry.request) == ("user:ann", 7, "192.0.2.1", "req-1")
@@ -93,7 +93,7 @@ ANY = st.recursive(
     data=st.dictionaries(st.text(), ANY),
 )
 def test_any_data_can_be_recorded(who: str, subject: str, value: object, data: dict[str, object]) -> None:
-    with caller.acting(caller.Caller(name=who, address=who, request=subject)):
+    with caller.acting_as(caller.Caller(name=who, address=who, request=subject)):
         audit.record(kind="test.any", subject=subject, before=value, after=value, data=data)
 
 

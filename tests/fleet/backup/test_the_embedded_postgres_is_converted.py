@@ -23,7 +23,7 @@ from tests.support import cluster, killing, supervised
 from tests.support.supervised import Checkout
 
 INSTALLED = programs.version(programs.postgres())
-OLDER = [major for major in range(14, INSTALLED) if programs.postgres_of(major) is not None]
+OLDER = [major for major in range(14, INSTALLED) if programs.find_postgres(major) is not None]
 
 pytestmark = [
     pytest.mark.skipif(not OLDER, reason="this host has no older Postgres (on Debian: apt install postgresql-15)"),
@@ -33,7 +33,7 @@ pytestmark = [
 
 
 def old_programs() -> Path:
-    folder = programs.postgres_of(OLDER[-1])
+    folder = programs.find_postgres(OLDER[-1])
     assert folder is not None
     return folder
 

@@ -33,7 +33,7 @@ def test_by_default_the_private_folder_is_in_the_home(tmp_path: Path, monkeypatc
 
 
 def test_sorties_cannot_see_the_private_folder(tmp_path: Path) -> None:
-    shared = Home(tmp_path / "shared", private_elsewhere=tmp_path / "own")
+    shared = Home(tmp_path / "shared", private_override=tmp_path / "own")
     view = View(scratch=shared.scratch / "x", readable=(tmp_path,), hidden=shared.hidden)
     assert not view.shows(tmp_path / "own" / "credentials.json")
     assert not view.shows(tmp_path / "shared" / "artifacts")

@@ -24,7 +24,7 @@ from fleet.services.supervision import beats
 
 def check(role: str, home: Home) -> tuple[int, str]:
     """As an engine runs it."""
-    elsewhere = {"FLEET_PRIVATE": str(home.private)} if home.private_elsewhere else {}
+    elsewhere = {"FLEET_PRIVATE": str(home.private)} if home.private_override else {}
     done = subprocess.run(
         [sys.executable, "-IS", healthy.__file__, role], env={"FLEET_HOME": str(home.root), **elsewhere},
         capture_output=True, text=True, timeout=20, check=False,
@@ -35,7 +35,7 @@ def check(role: str, home: Home) -> tuple[int, str]:
 @pytest.fixture(params=["in the home", "elsewhere"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     """With the private folder where it usually is, and where FLEET_PRIVATE says."""
-    made = Home(tmp_path / "home", private_elsewhere=tmp_path / "private" if request.param == "elsewhere" else None)
+    made = Home(tmp_path / "home", private_override=tmp_path / "private" if request.param == "elsewhere" else None)
     made.make()
     return made
 
@@ -54,7 +54,7 @@ def test_a_loop_is_healthy_while_it_beats(home: Home, role: str) -> None:
     then = time.time() - beats.SILENT_S - 5
     os.utime(home.run / f"fleet_{role}.beat", (then, then))
     code, why = check(role, home)
-    assert (code, "no sign of life for 3" in why) == (1, True)
+    assert (code, "no heartbeat for 3" in why) == (1, True)
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -59,7 +59,7 @@ def until_healthy(run: Run, script: str, server: subprocess.Popen[str], **env: s
 
 
 def test_postgres_creates_its_roles_once_and_accepts_only_passwords(run: Run, tmp_path: Path) -> None:
-    port = ports.free()
+    port = ports.find_free()
     env = {
         "PGDATA": str(tmp_path / "data"), "PGPORT": str(port),
         "POSTGRES_OWNER_PASSWORD": PASSWORD, "POSTGRES_PASSWORD": f"{PASSWORD}2",
@@ -103,7 +103,7 @@ def test_postgres_names_a_secret_file_that_it_cannot_read(run: Run, tmp_path: Pa
 
 
 def test_valkey_requires_its_password_which_may_contain_anything(run: Run, tmp_path: Path) -> None:
-    port = ports.free()
+    port = ports.find_free()
     file = tmp_path / "password"
     file.write_text(f"{PASSWORD}\n")
     file.chmod(0o644)

@@ -40,7 +40,7 @@ def test_an_available_service_is_not_waited_for() -> None:
 
 def test_a_missing_service_is_named_with_its_address_and_the_reason() -> None:
     found = endpoints()
-    port = ports.free()
+    port = ports.find_free()
     nobody = replace(found, postgres=replace(found.postgres, port=port), redis_url=f"redis://:x@127.0.0.1:{port}/0")
     with pytest.raises(errors.Unavailable, match=f"Waited .* for Postgres at 127.0.0.1:{port}: .*refused"):
         wait("postgres", at=nobody, seconds=0.2)

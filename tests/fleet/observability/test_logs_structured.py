@@ -34,7 +34,7 @@ def test_a_json_line_is_one_object_with_its_context() -> None:
     claim = Claim(id=ids.new(), mission=ids.new(), key="a", attempt=3, tries=0, max_tries=1, spec={})
     before = logs.about.set(claim.log_fields)
     try:
-        with caller.acting(ANN):
+        with caller.acting_as(ANN):
             document = json.loads(line("json", "%s is %d", "one", 1))
     finally:
         logs.about.reset(before)
@@ -52,7 +52,7 @@ def test_unknown_fields_are_omitted() -> None:
 
 
 def test_in_plain_lines_the_context_follows_the_text() -> None:
-    with caller.acting(ANN), structlog.contextvars.bound_contextvars(note="two words"):
+    with caller.acting_as(ANN), structlog.contextvars.bound_contextvars(note="two words"):
         assert line("plain").endswith(
             " WARNING fleet.test: it happened [note=two words request=req_1 by=user:ann address=198.51.100.1]"
         )

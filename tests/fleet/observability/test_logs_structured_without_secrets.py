@@ -57,7 +57,7 @@ def test_secrets_are_masked_in_texts_arguments_exceptions_and_context(style: str
         raise ValueError(text)
     except ValueError:
         lines.append(formatted(style, "it broke", exc_info=sys.exc_info()))
-    with caller.acting(Caller(name=text, address=text, request=text)):
+    with caller.acting_as(Caller(name=text, address=text, request=text)):
         lines.append(formatted(style, "somebody"))
     with structlog.contextvars.bound_contextvars(note=text):
         lines.append(formatted(style, "noted"))

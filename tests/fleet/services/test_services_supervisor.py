@@ -374,7 +374,7 @@ def test_only_one_supervisor_runs_per_home(tmp_path: Path) -> None:
     first, second = Trial(tmp_path, kept("base")), Trial(tmp_path, kept("base"))
 
     async def another() -> None:
-        with pytest.raises(lock.Held, match="is already running"):
+        with pytest.raises(lock.AlreadyRunning, match="is already running"):
             await second.supervisor.run()
 
     assert first.run(another) == 0

@@ -60,10 +60,10 @@ if [ ! -s "$data/PG_VERSION" ]; then
     echo "postgres: created the cluster in $data" >&2
 fi
 
-have=$(cat "$data/PG_VERSION")
-program=$(postgres --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
-[ "$have" = "$program" ] ||
-    fail "the data in $data was created by Postgres $have, but this image has Postgres $program. Use an image with Postgres $have, or dump and restore the data (docs/containers.md)."
+data_version=$(cat "$data/PG_VERSION")
+program_version=$(postgres --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+[ "$data_version" = "$program_version" ] ||
+    fail "the data in $data was created by Postgres $data_version, but this image has Postgres $program_version. Use an image with Postgres $data_version, or dump and restore the data (docs/containers.md)."
 
 # shellcheck disable=SC2086
 exec postgres -D "$data" -c port="$port" -c listen_addresses='*' -c unix_socket_directories='' \

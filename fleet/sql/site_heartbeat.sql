@@ -1,4 +1,4 @@
--- Record that a process of the site is up. After a gap, a new period of uptime begins.
+-- Record a heartbeat of a process of the site. After a gap, a new period of uptime begins.
 INSERT INTO fleet_uptime (id, up_since, heard_at)
 VALUES (1, clock_timestamp(), clock_timestamp())
 ON CONFLICT (id) DO UPDATE
