@@ -15,7 +15,7 @@ from fleet import processes
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a process and its descendants use. `cpu_s` is their CPU time since each started, with that of ended children."""
+    """What a process and its descendants use. `cpu_s` is their CPU time so far, including that of ended children."""
 
     cpu_s: float
     memory_bytes: int

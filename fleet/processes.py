@@ -25,7 +25,7 @@ _PR_GET_CHILD_SUBREAPER = 37
 
 
 def become_subreaper() -> None:
-    """Adopt descendants whose parent dies, in any session. Linux only; elsewhere no effect."""
+    """Adopt descendants whose parent dies, in any session. Has an effect only on Linux."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -39,7 +39,7 @@ def is_subreaper() -> bool:
 
 
 def die_with_parent(number: signal.Signals) -> None:
-    """Get this signal when the parent dies. Check afterwards that the parent is alive. Linux only; elsewhere no effect."""
+    """Get this signal when the parent dies. Check afterwards that the parent is alive. Has an effect only on Linux."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 

@@ -1,4 +1,4 @@
-"""Loads what apps register, in their `registrations.py`, with the layers below: metrics, checks, hooks, parts of backups.
+"""Loads each app's `registrations.py`, which registers metrics, checks, hooks and parts of backups with lower layers.
 
 These modules are imported at first use: most commands never need them, and start faster without.
 """

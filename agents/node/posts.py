@@ -1,7 +1,7 @@
-"""The posts of a node: the agents that it must have, and the orders for them, according to the rows.
+"""The posts of a node: the agents that it must have, and the orders for them, as stored in Postgres.
 
 A node keeps one agent at each post: as many of each type as the type requires, plus those that were ordered. `Posts`
-reads the rows; the supervisor starts the processes and notices when they end.
+reads the rows; the supervisor starts the processes and notices when they exit.
 """
 
 from __future__ import annotations

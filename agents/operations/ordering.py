@@ -1,7 +1,7 @@
 """Orders for nodes, from operators and the fleet itself: start agents, drain them, end them; cordon a node.
 
-An order is stored in the agent's row: an agent in `spawning` without a process, or one with an `order`. NOTIFY makes the
-node act at once. A node that misses it reads the rows every second anyway.
+An order is stored in the agent's row: an agent in `spawning` without a process, or one with an `order`. NOTIFY makes
+the node act at once. A node that misses it reads the rows every second anyway.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ transactions of its own is the exception: its response is stored right after it,
 response. The same key with a different body is Invalid (422). A key whose first request is still in progress is a
 Conflict (409). Both follow the IETF draft "The Idempotency-Key HTTP Header Field".
 
-The same key is also Invalid if the caller's permissions or teams have changed: the stored response may contain data that
-the caller may no longer see, and the request must not take effect twice.
+The same key is also Invalid if the caller's permissions or teams have changed: the stored response may contain data
+that the caller may no longer see, and the request must not take effect twice.
 """
 
 from __future__ import annotations

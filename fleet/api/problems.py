@@ -80,7 +80,7 @@ def _challenge(error: errors.FleetError, context: dict[str, Any]) -> dict[str, s
 
 
 def _retry_after(error: errors.FleetError) -> dict[str, str]:
-    """The default Retry-After. For rate limits, which know the exact time, the view overrides it (fleet.limits.counting)."""
+    """The default Retry-After. After a rate limit, the view replaces it with the exact time (fleet.limits.counting)."""
     retryable = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
     return {"Retry-After": str(RETRY_S)} if error.status in retryable else {}
 

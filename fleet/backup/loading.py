@@ -47,8 +47,8 @@ def load(
 ) -> None:
     """Load a dump into the database, and run the statements `after_load` in the same transaction.
 
-    `clear` first removes the fleet's objects. `version` is the server's server_version_num. `backup` is the name with which
-    the database is marked as unfinished until `clear_unfinished_mark` is called; empty: it is not marked.
+    `clear` first removes the fleet's objects. `version` is the server's server_version_num. `backup` is the name with
+    which the database is marked as unfinished until `clear_unfinished_mark` is called; empty: it is not marked.
     """
     address, environment = clients.connection(server, programs)
     loader = [programs.program("psql"), "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]

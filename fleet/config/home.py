@@ -164,8 +164,8 @@ def is_checkout(base: Path) -> bool:
 def created_folders() -> set[Path]:
     """The folders for which this user ran `fleet init`.
 
-    They are recorded in the user's own folder. A `.fleet` alone is not trusted: work that may write to the folder, or the
-    author of an archive that was extracted there, could have created it, with other settings.
+    They are recorded in the user's own folder. A `.fleet` alone is not trusted: work that may write to the folder, or
+    the author of an archive that was extracted there, could have created it, with other settings.
     """
     if (record := _record()) is None:
         return set()

@@ -167,7 +167,7 @@ def _in_order(changed: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _done(summary: Mapping[str, Any], items: list[dict[str, Any]]) -> int:
-    """Count the sorties that have ended: from the items if they are complete, because those are newer than the summary."""
+    """Count the sorties that have ended: from the items if they are complete, which are newer than the summary."""
     if len(items) == summary["sorties"]["total"]:
         return sum(item["state"] in ENDED for item in items)
     return sum(summary["sorties"][state] for state in ENDED)
@@ -198,7 +198,7 @@ def _style(item: Mapping[str, Any]) -> str:
 
 
 def _reason(item: Mapping[str, Any]) -> str:
-    """Why the sortie failed or waits. If it waits for a person, that takes precedence: only the person can continue it."""
+    """Why the sortie failed or waits. If it waits for a person, that takes precedence."""
     if item.get("waits_on") == "person":
         return str(item["waits_for"])
     return item["error"] or (item["waits_for"] if item["state"] in {"waiting", "skipped"} else "")

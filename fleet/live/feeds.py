@@ -82,7 +82,7 @@ class Feed:
         return page
 
     def access_lost(self, actor: Actor, visible: Collection[UUID]) -> End | None:
-        """The End if the caller may no longer follow this feed; otherwise None. `visible`: scopes that the caller can see."""
+        """The End if the caller may no longer follow this feed; otherwise None. `visible`: the scopes it can see."""
         if not actor.may(self.action):
             return End(FORBIDDEN, "You are no longer allowed to do this.")
         if self.scope is not None and self.scope not in visible:

@@ -1,7 +1,7 @@
 """Redacts known secret values in the output of an attempt, and decides which names denote secrets.
 
-A `Redactor` knows the values of the attempt's secret variables. `fleet.observability.redaction` redacts secrets by their
-name or shape alone, and uses this module's rules for names.
+A `Redactor` knows the values of the attempt's secret variables. `fleet.observability.redaction` redacts secrets by
+their name or shape alone, and uses this module's rules for names.
 """
 
 from __future__ import annotations

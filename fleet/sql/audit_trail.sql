@@ -56,9 +56,9 @@ CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON fleet_audit.seal
 ALTER TABLE fleet_audit.entry ENABLE ALWAYS TRIGGER refuse;
 ALTER TABLE fleet_audit.seal ENABLE ALWAYS TRIGGER refuse;
 
--- For the triggers of fleet/audit/guarding.py. The number of rows is the difference between this session's statistics of
--- the table before and after the statement. Transition tables would also slow down the fleet's own writes, which are not
--- recorded.
+-- For the triggers of fleet/audit/guarding.py. The number of rows is the difference between this session's statistics
+-- of the table before and after the statement. Transition tables would also slow down the fleet's own writes, which are
+-- not recorded.
 CREATE FUNCTION fleet_audit.caught() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -91,19 +91,19 @@ DECLARE
     here bigint := (SELECT system_identifier FROM pg_control_system());
     snapshot pg_snapshot := pg_current_snapshot();
     head fleet_audit.seal;
-    last_credible fleet_audit.seal;
+    credible fleet_audit.seal;
     unsealed bigint[];
     sealed bigint[];
     wrong text;
 BEGIN
     SELECT * INTO head FROM fleet_audit.seal ORDER BY number DESC LIMIT 1;
-    -- A seal that claims transactions of the future is forged, and is ignored here.
-    SELECT * INTO last_credible FROM fleet_audit.seal
+    -- The last credible seal. One that claims transactions of the future is forged.
+    SELECT * INTO credible FROM fleet_audit.seal
     WHERE cluster = NEW.cluster AND (cluster <> here OR last_xid < pg_snapshot_xmax(snapshot)::text::bigint)
     ORDER BY number DESC LIMIT 1;
     SELECT array_agg(id ORDER BY xid, id) INTO unsealed FROM (
         SELECT xid, id FROM fleet_audit.entry
-        WHERE cluster = NEW.cluster AND (xid, id) > (coalesce(last_credible.last_xid, 0), coalesce(last_credible.last_id, 0))
+        WHERE cluster = NEW.cluster AND (xid, id) > (coalesce(credible.last_xid, 0), coalesce(credible.last_id, 0))
             AND (xid, id) <= (NEW.last_xid, NEW.last_id)
         ORDER BY xid, id LIMIT NEW.count + 1
     ) AS entries;

@@ -98,8 +98,8 @@ def listening_socket(port: int, *, host: str = HOST) -> socket.socket:
     """A bound socket with an explicit protocol number. Connections inherit its options.
 
     asyncio sets TCP_NODELAY only on sockets that name IPPROTO_TCP. uvicorn's own do not, which delays small responses
-    by 40 ms. TCP_USER_TIMEOUT drops data that a client no longer reads: otherwise a closed connection would keep its buffer
-    for minutes.
+    by 40 ms. TCP_USER_TIMEOUT drops data that a client no longer reads. Without it, a closed connection would keep its
+    buffer for minutes.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

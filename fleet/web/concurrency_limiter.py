@@ -1,7 +1,7 @@
 """ASGI middleware that runs a few requests at once and queues the others.
 
-Python runs one thread at a time anyway, so more threads would only make all requests slower. A request takes a slot when
-its whole body has arrived, and frees it when its response is ready to send, so that slow clients hold no slots. A
+Python runs one thread at a time anyway, so more threads would only make all requests slower. A request takes a slot
+when its whole body has arrived, and frees it when its response is ready to send, so that slow clients hold no slots. A
 request that would wait too long is refused with a 503 and Retry-After, before any work is done.
 
 Requests that may take seconds of CPU time have a separate slot and queue, so they never occupy the other slots.

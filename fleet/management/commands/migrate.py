@@ -1,7 +1,8 @@
 """`manage.py migrate`: Django's own command, run as the owner of the database; then grants the application's rights.
 
-Other sessions queue behind a migration that waits for a lock. So it waits for at most FLEET_MIGRATE_LOCK_S, gives up, and
-tries again later. Migrations that are not atomic build or drop indexes concurrently and block nobody, so they may wait.
+Other sessions queue behind a migration that waits for a lock. So it waits for at most FLEET_MIGRATE_LOCK_S, gives up,
+and tries again later. Migrations that are not atomic build or drop indexes concurrently and block nobody, so they may
+wait longer.
 """
 
 from __future__ import annotations
