@@ -162,7 +162,7 @@ class Agent(models.Model):
         """What the node must do with the agent. A row in `spawning` without a pid is the order to start it."""
 
         NONE = ""
-        DRAIN = "drain"  # exit once all of its sorties have ended, however long that takes
+        DRAIN = "drain"  # exit once all of its sorties have ended, without a time limit
         TERMINATE = "terminate"  # the same, but sorties that have not ended after FLEET_DRAIN_S go back to the queue
         NOW = "now"  # stop its sorties, and exit
         RESTART = "restart"  # terminate, and start a successor in its place

@@ -130,7 +130,7 @@ def discard_stdout() -> None:
 
 
 def flush_stderr() -> None:
-    """Flush stderr, or discard it if its reader is gone: Python would exit with 120, whatever the command's code."""
+    """Flush stderr, or discard it if its reader has closed it: otherwise Python would always exit with 120."""
     try:
         sys.stderr.flush()
     except OSError:

@@ -60,7 +60,7 @@ class Brief:
     token: str = field(default="", repr=False)  # FLEET_TOKEN: valid for this attempt; if empty, neither is set
     argv: tuple[str, ...] = ()  # command driver: a program and its arguments; or
     shell: str = ""  # command driver: text for /bin/sh -c (from the plan's author, never built from data)
-    stdin: str = ""  # command driver: standard input (a prompt, say)
+    stdin: str = ""  # command driver: standard input, such as a prompt
     call: str = ""  # python driver: the name of a registered callable, "module:function"
     arguments: Mapping[str, Json] = field(default_factory=dict)  # python and scripted drivers: keyword arguments
     needs: Mapping[str, Json] = field(default_factory=dict)  # upstream results by need name (a list for a matrix)
@@ -71,7 +71,7 @@ class Brief:
     env_allow: frozenset[str] = frozenset()  # variables that are copied from the host's environment
     secret_env: frozenset[str] = frozenset()  # names in `env` or `env_allow` whose values are redacted
     cwd: Path | None = None  # None: the scratch folder itself
-    confined: bool = True  # False: no sandbox; the work can do whatever the fleet's user can
+    confined: bool = True  # False: no sandbox; the work has all permissions of the fleet's user
     writable: tuple[Path, ...] = ()  # writable folders besides the scratch folder (the mission's folder)
     readable: tuple[Path, ...] = ()  # readable paths besides those of the system and the fleet's code
     hidden: tuple[Path, ...] = ()  # paths that the work cannot see, wherever they are (the fleet's folder)
@@ -216,14 +216,14 @@ class Stop:
 class Evidence:
     """What a driver observed. The engine judges it."""
 
-    finished: bool  # the work ended by itself: it was neither stopped nor lost
+    finished: bool  # the work ended on its own: it was neither stopped nor lost
     ok: bool  # and reports success (exit code 0, or returned without raising)
     exit_code: int | None = None
     signal: int | None = None
     result: Json = None
     added: tuple[Json, ...] = ()  # sorties to add, as plan mappings with a "name"; not validated
     permanent: bool = False  # caused by the plan or the result: the next try would fail too, so there is none
-    error: str = ""  # one sentence on what went wrong and what to do next; a traceback's last line, say
+    error: str = ""  # one sentence on what went wrong and what to do next, such as the last line of a traceback
     stopped: StopReason | None = None
     cpu_s: float | None = None
     max_rss_bytes: int | None = None

@@ -119,7 +119,7 @@ class Group:
             path = _base / f"{fleet}-{pid}-{processes.start_time_of(pid)}-{next(_numbers)}"
             try:
                 self._create(path, limits)
-            except OSError as error:  # too many cgroups, say
+            except OSError as error:  # for example, too many cgroups
                 log.warning("no cgroup could be created: %s; the limits of this attempt are polled", error)
                 _remove(path, kill=False)
 

@@ -55,7 +55,7 @@ class Exchange:
         with suppress(FileNotFoundError):
             os.unlink("progress", dir_fd=self._folder)
         os.mkfifo("progress", 0o600, dir_fd=self._folder)
-        # Opened for writing too, or the pipe would reach its end whenever a writer closes it.
+        # Opened for writing too. Otherwise the pipe would reach its end whenever a writer closes it.
         self.progress = os.open(
             "progress", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder
         )
@@ -70,7 +70,7 @@ class Exchange:
     def create(self, name: str, text: str | Iterable[str]) -> int:
         """Write a file for the work (mode 0600) and return its descriptor, positioned at the start.
 
-        `name` may contain one folder. Symbolic links that the work has put in the place of either are not followed.
+        `name` may contain one folder. If the work has replaced either by a symbolic link, the link is not followed.
         """
         parent, _, name = name.rpartition("/")
         folder = os.open(parent, FOLDER, dir_fd=self._folder) if parent else self._folder

@@ -176,7 +176,7 @@ def _sizes(folder: Path) -> Iterator[int]:
     """The size on disk of each entry below a folder, at least ENTRY_BYTES. Links are not followed, and a hard-linked file
     counts once.
 
-    A subfolder that its owner may not list (chmod 0) is made accessible, or its content would not count.
+    A subfolder that its owner may not list (chmod 0) is made accessible, so that its content counts.
     """
     folders, linked_inodes, unlocked = [os.fspath(folder)], set(), Counter[str]()
     while folders:

@@ -208,7 +208,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         if not _inside(folder, [CHECKOUT, *code_folders()]):
             arguments += mount(folder, "--bind-fd")
             for path in _between(folder, [*code_folders(), *hidden]):
-                # A separate mount, or the work could rename it and put something else in its place.
+                # A separate mount. Otherwise the work could rename it and put something else in its place.
                 arguments += mount(path, "--bind-fd")
             for path in code_folders():
                 arguments += ["--ro-bind", str(path), str(path)] if path.is_relative_to(folder) else []
@@ -251,9 +251,9 @@ def filter_file(view: View, descriptors: ExitStack) -> int:
 def _identity() -> list[str]:
     """Options for the user namespace and the capabilities."""
     if os.geteuid() != 0:
-        return []  # bubblewrap creates a user namespace by itself
+        return []  # without options, bubblewrap creates a user namespace
     if not _can_mount():
-        return ["--unshare-user"]  # root of a container, say
+        return ["--unshare-user"]  # for example, root in a container
     return ["--cap-drop", "ALL", *(option for name in KEPT_BY_ROOT for option in ("--cap-add", f"CAP_{name}"))]
 
 
@@ -351,7 +351,7 @@ def available() -> tuple[bool, str]:
 
 
 def _remedy() -> str:
-    alternative = "FLEET_SANDBOX=off runs work without a sandbox; it can then do whatever the fleet's user can."
+    alternative = "FLEET_SANDBOX=off runs work without a sandbox; it then has all permissions of the fleet's user."
     for path, (forbids, remedy) in _SWITCHES.items():
         with suppress(OSError):
             if Path(path).read_text().strip() == forbids:

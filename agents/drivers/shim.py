@@ -27,7 +27,7 @@ SETTLE_S = 5.0  # after the grace period, until a shim that should have stopped 
 class Status(TypedDict):
     """What a shim reports when it ends."""
 
-    ended: bool  # the work ended by itself, before a stop
+    ended: bool  # the work ended on its own, before a stop
     expired: bool  # the work was stopped because the end of its lease was near
     code: int  # exit code; -N for signal N
     stage: str  # the step that failed: start, cwd, program or interpreter; "" if the program ran

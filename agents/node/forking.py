@@ -83,7 +83,7 @@ class AgentProcess:
 def fork_agent(*, argv: Sequence[str], env: Mapping[str, str], log: Path) -> AgentProcess:
     """Fork a Celery worker with these arguments.
 
-    It gets a session of its own, writes to `log`, and receives SIGTERM when this process dies.
+    It gets its own session, writes to `log`, and receives SIGTERM when this process dies.
     """
     parent = os.getpid()
     sys.stdout.flush()

@@ -17,7 +17,7 @@ log = logging.getLogger("fleet.node")
 
 
 class Notifications:
-    """The notifications for one node, on a connection of their own, so that each ends the wait at once."""
+    """The notifications for one node, on a separate connection, so that each ends the wait at once."""
 
     def __init__(self, node: UUID) -> None:
         self._node = node

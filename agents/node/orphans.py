@@ -1,7 +1,7 @@
 """Adopts the processes that a node's dead agents leave running, and ends them.
 
 Linux gives a process whose parent has died to its nearest ancestor that is a subreaper (prctl(2),
-PR_SET_CHILD_SUBREAPER): to its shim while that runs, then to the node. A shim ends its attempt by itself when its agent
+PR_SET_CHILD_SUBREAPER): to its shim while that runs, then to the node. A shim ends its attempt on its own when its agent
 has died, and gets the time for that. Any other process that the node adopts has no supervisor, and is killed.
 """
 
@@ -61,7 +61,7 @@ class Orphans:
 
 
 def _grace_s(pid: int) -> float:
-    """How long the process has to end by itself."""
+    """How much time the process gets to end on its own."""
     return settings.FLEET_GRACE_S + tree.SETTLE_S if reaper.is_shim(pid) else 0.0
 
 

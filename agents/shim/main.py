@@ -7,7 +7,7 @@ LIFELINE  descriptor of a pipe that the worker holds open. Renewals of the lease
           it is closed, because the worker closed it or died, the shim stops the work.
 STATUS    descriptor of a pipe to which one line of JSON is written at the end (`Status` in drivers/shim.py).
 ENVIRONMENT  descriptor of a file with the environment of the work: NAME=VALUE, each terminated by NUL. This process has
-          another one, because variables of a plan (LD_PRELOAD, say) must have no effect before the work is confined.
+          another one, because variables of a plan, such as LD_PRELOAD, must have no effect before the work is confined.
 OUTBOX    descriptor of the folder for copies of the outputs (outbox.py); -1: none. The work never gets it.
 FILTER    descriptor of a file with the seccomp filter of the work; -1: none. It does not apply to this process.
 CGROUP    descriptor of the folder of the cgroup in which the work starts; -1: that of this process. The work never gets

@@ -16,7 +16,7 @@ from agents.shim.watch import Watch
 
 SETTLE_S = 3.0  # after SIGKILL, until survivors (stuck in the kernel, or another user's) are given up
 POLL_S = 0.02  # between checks of processes that are being stopped
-MAX_POLL_S = 0.1  # between checks of processes that may finish by themselves
+MAX_POLL_S = 0.1  # between checks of processes that may finish on their own
 
 
 class Children:

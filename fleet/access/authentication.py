@@ -19,7 +19,7 @@ LEASE = f"{ids.SORTIE}_"
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer …`. The prefix of a token tells its kind."""
+    """`Authorization: Bearer …`. The prefix of a token shows its kind."""
 
     def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Actor] | None:
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")

@@ -12,7 +12,7 @@ from fleet import ids
 class Role(models.TextChoices):
     ADMIN = "admin"  # everything
     AGENT = "agent"  # runs sorties as an external agent
-    USER = "user"  # has missions of its own, and sees those of its teams (Django groups)
+    USER = "user"  # owns missions, and sees those of its teams (Django groups)
 
 
 class Account(models.Model):

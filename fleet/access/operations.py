@@ -68,7 +68,7 @@ def create_user(*, name: str, role: Role, password: str | None = None, teams: Co
         user.save()
         user.groups.set([_team(team) for team in teams])
         audit.record(kind="user.created", subject=_subject(user), after={"role": role, "teams": list(teams)})
-        _give_role(user, role)
+        _apply_role(user, role)
     return user
 
 
@@ -80,10 +80,10 @@ def set_role(*, user: User, role: Role) -> None:
         before = role_of(User.objects.select_related("account").get(id=user.id))
         if before != role:
             audit.record(kind="role.changed", subject=_subject(user), before={"role": before}, after={"role": role})
-        _give_role(user, role)
+        _apply_role(user, role)
 
 
-def _give_role(user: User, role: Role) -> None:
+def _apply_role(user: User, role: Role) -> None:
     Account.objects.update_or_create(user=user, defaults={"role": role})
     user.is_superuser = user.is_staff = role == Role.ADMIN
     user.save(update_fields=["is_superuser", "is_staff"])
@@ -101,7 +101,7 @@ def require_other_admin(*, without: Collection[User]) -> None:
     if usernames and usernames.keys() <= {user.pk for user in without}:
         raise errors.Conflict(
             f"No admin would be left without {', '.join(usernames.values())}.",
-            hint=f"Make somebody else an admin first: {invocation.command('fleet_user', 'role', 'NAME', 'admin')}",
+            hint=f"Make another user an admin first: {invocation.command('fleet_user', 'role', 'NAME', 'admin')}",
         )
 
 

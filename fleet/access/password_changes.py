@@ -1,4 +1,4 @@
-"""Notices changed passwords, whatever changes them: an operation, a page, or a command of Django's."""
+"""Detects every change of a password, whether by an operation, a page or one of Django's commands."""
 
 from __future__ import annotations
 

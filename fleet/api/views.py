@@ -163,7 +163,7 @@ class Costly(ApiView):
 
 
 class IgnoreAccept(BaseContentNegotiation):
-    """Content negotiation for streams, files and text, which are sent whatever `Accept` says."""
+    """Content negotiation for streams, files and text, which are sent regardless of `Accept`."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         return parsers[0]

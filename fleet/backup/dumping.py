@@ -1,4 +1,4 @@
-"""The dump of the database, and facts about it, from one exported snapshot. The fleet keeps running meanwhile."""
+"""Dumps the database and collects facts about it, from one exported snapshot, while the fleet keeps running."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Part(Protocol):
 class Tree:
     """A folder whose files are stored under names that determine their content, such as digests.
 
-    `statement` selects a value per row, and `path` turns it into the path of a file. `includes` tells whether a file
+    `statement` selects a value per row, and `path` turns it into the path of a file. `includes` decides whether a file
     belongs to a backup, given its path and the required paths.
     """
 

@@ -134,7 +134,7 @@ def _convert(
 
 @contextmanager
 def run_server(data: Path, binaries: Path, credentials: Credentials, *, home: Home) -> Iterator[Postgres]:
-    """Run a server for a cluster, on a port of its own, for the block; yields the administrator's connection."""
+    """Run a server for a cluster, on a separate port, for the block; yields the administrator's connection."""
     embedded.clear_stale_server(data)
     port = ports.find_free()
     command = embedded.postgres_command(data, binaries, port=port)

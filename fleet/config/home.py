@@ -31,7 +31,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 
 NAME = ".fleet"
-# Errors of a path that cannot be a folder, whatever the user's permissions.
+# Errors of a path that cannot be a folder, regardless of the user's permissions.
 UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 

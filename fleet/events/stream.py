@@ -29,7 +29,7 @@ class Position(NamedTuple):
 def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
     """Return the events after `last`, by transaction and id, below the oldest transaction that is still running.
 
-    Continue from the position of the last event read: no event is missed, whatever the order in which transactions get
+    Continue from the position of the last event read: no event is missed, in whatever order transactions get
     ids and commit. A transaction that hangs delays the stream but loses nothing. The ids give the order in which events
     happened, so sort events that were read together by id.
     """

@@ -27,7 +27,7 @@ def main() -> None:
         broker_transport=None,  # kombu's own, because Flower recognises a broker by the name of its transport
         broker_url=";".join(settings.FLEET_ENDPOINTS.redis.broker_urls),
     )
-    os.chdir(settings.FLEET_HOME.run)  # keeps the address of the socket short, however long the path is
+    os.chdir(settings.FLEET_HOME.run)  # keeps the address of the socket short, even if the path is long
     atexit.register(Path(SOCKET).unlink, missing_ok=True)
     app.start(
         ["flower", f"--unix_socket={SOCKET}", f"--url_prefix={PREFIX}", "--read_only=True", "--persistent=False",

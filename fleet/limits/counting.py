@@ -52,7 +52,7 @@ def charge(*, request: HttpRequest, kind: Kind, identity: str = "", role: str = 
     """Count one request at the configured rate of its kind and role.
 
     `identity`: the id of a key, user or agent; by default the client's address.
-    `route`: an action. If the settings give it a rate of its own, it is counted separately.
+    `route`: an action. If the settings give it its own rate, it is counted separately.
     """
     identity = identity or addresses.bucket(addresses.client(request))
     if (route_rate := rates.for_route(route)) is not None:

@@ -2,7 +2,7 @@
 
 A socket is opened by the view of its SSE stream, called with the headers of the handshake, so permissions, rate limits
 and the audit trail are the same. A refused client is accepted and then closed with a code of docs/live.md, because a
-browser tells its page nothing about a failed handshake.
+page in a browser cannot see why a handshake failed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Logging: one line per event on stderr, as text or as JSON (FLEET_LOG), for our code and all libraries.
 
 Each line names its request and caller (`fleet.caller`), and its mission and sortie (`about`). Secrets are redacted
-here, because every line passes through this module. A message cannot forge a line of its own: in JSON it is a string,
+here, because every line passes through this module. A message cannot forge another log line: in JSON it is a string,
 and in text its control characters are made visible and its further lines indented.
 """
 

@@ -35,7 +35,7 @@ _BASE64_LINE = re.compile(rb"[A-Za-z0-9+/_-]{32}[\r\n]*\Z")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a field of this name contains a secret, whatever its value."""
+    """Whether a field of this name contains a secret, regardless of its value."""
     return _NAMES.search(_normalized(name)) is not None
 
 

@@ -4,7 +4,7 @@ TCP detects a host or a route that is down (`tcp_user_timeout` in the settings).
 halted while its kernel still acknowledges packets, such as by SIGSTOP or a stuck proxy: a client would wait until the
 server resumes. So a client that has waited for FLEET_POSTGRES_TIMEOUT_S opens a second connection. If that succeeds,
 the statement is merely slow and may take as long as it needs; if it times out, the first connection is broken.
-PgBouncer accepts connections whatever its server does, so behind it the client also tries the server itself.
+PgBouncer accepts connections even if its server is halted, so behind it the client also tries the server itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The engine's own connection to Postgres.
 
-The hot path uses neither Django's ORM nor its connections, but psycopg connections of its own. Statements are prepared
+The hot path uses neither Django's ORM nor its connections, but its own psycopg connections. Statements are prepared
 at their first use, and plans are pinned to index scans, so that the planner does not choose to sort a long queue.
 
 PgBouncer in transaction mode keeps neither prepared statements (before version 1.21) nor a session's settings. Through

@@ -81,7 +81,7 @@ def ensure_roles() -> None:
 def ensure_application_role() -> None:
     """Create the application's role, or set its password, and revoke the owner's privileges from it. Idempotent.
 
-    Works as the user of DATABASE_OWNER_URL, whatever role that URL assumes. If that user is a superuser, the role
+    Runs as the login user of DATABASE_OWNER_URL, even if that URL sets another role. If that user is a superuser, the role
     `fleet_owner` gets everything that the application still owns. Raises Invalid without DATABASE_OWNER_URL.
     """
     endpoints = settings.FLEET_ENDPOINTS

@@ -1,5 +1,5 @@
 -- Run as a superuser: transfer everything that the application's role owns to the owner's role.
--- This also converts a home that was created before the owner had a role of its own.
+-- This also converts a home that was created before the owner had a separate role.
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'fleet_owner') THEN
         CREATE ROLE fleet_owner NOLOGIN;

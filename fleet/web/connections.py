@@ -1,6 +1,6 @@
 """Connections to the web process: uvicorn's HTTP protocol with timeouts that it lacks.
 
-`fleet/web/__main__.py` passes TimeoutProtocol to uvicorn. uvicorn itself closes an idle connection, but waits for ever
+`fleet/web/__main__.py` passes TimeoutProtocol to uvicorn. uvicorn itself closes an idle connection, but waits forever
 for a request whose headers arrive byte by byte (Slowloris) and for a client that does not read the response. The
 timeout for bodies is in fleet/web/bodies.py.
 """

@@ -1,4 +1,4 @@
-"""The parser of JSON bodies. Whatever is not JSON, however deeply nested, is a 400 and never a 500."""
+"""The parser of JSON bodies. Anything that is not JSON, or is nested too deeply, causes a 400 and never a 500."""
 
 from __future__ import annotations
 

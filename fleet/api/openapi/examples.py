@@ -146,7 +146,7 @@ def compose(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, body: bool
             }
         case {"type": "string"} if not body and "minLength" not in schema:
             return ""
-        case _ if not body and "type" not in schema:  # any JSON value, and null is one
+        case _ if not body and "type" not in schema:  # any JSON value is valid, including null
             return None
     raise Missing(f"{where} has no example. Set the field's `initial`.")
 

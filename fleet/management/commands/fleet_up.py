@@ -27,7 +27,7 @@ class Command(OperatorCommand):
     help = (
         "Start Postgres, Valkey, the control loop, the web process, Flower and a node with its agents, and keep them "
         "running.\n\n"
-        "With --run: run one mission, wait for other missions that were launched meanwhile, and stop the fleet. "
+        "With --run: run one mission, wait for other missions that were launched during it, and stop the fleet. "
         "The exit code is the mission's."
     )
 

@@ -1,7 +1,7 @@
 """Heartbeats of processes that serve no requests: each touches `.fleet/private/run/NAME.beat` in every round.
 
 A process is ready with its first beat, and unhealthy if it does not beat for SILENT_S. As a service of systemd
-(Type=notify) it also tells systemd so: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html.
+(Type=notify) it also notifies systemd: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Register:
         self._children: dict[str, ChildRecord] = {}
 
     def add(self, *, name: str, pid: int, stop_signal: int, grace_s: float) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has already ended; its runner notices that by itself
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has already ended, which its runner notices
             started = psutil.Process(pid).create_time()
             self._children[name] = ChildRecord(
                 name=name, pid=pid, started=started, stop_signal=stop_signal, grace_s=grace_s

@@ -1,7 +1,7 @@
 """Process trees below the supervisor: measures their memory, wakes them, waits for them, kills them and reaps them.
 
-On Linux the supervisor is a subreaper: descendants whose parent dies become its children, whatever session they are
-in, so it can end all of them before it ends itself.
+On Linux the supervisor is a subreaper: descendants whose parent dies become its children, in any session, so it can end
+all of them before it exits.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ class ServiceRunner:
             await asyncio.sleep(pause)
 
     async def _report_progress(self) -> None:
-        """Show the last line of a step's output whenever it has changed, for ever."""
+        """Show the last line of a step's output whenever it changes, until cancelled."""
         reported = await self._last_line()
         while True:
             await asyncio.sleep(_PROGRESS_S)

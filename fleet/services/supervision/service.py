@@ -63,7 +63,7 @@ class Service:
     `command` is called before each start, prepares what the process needs, and may raise FleetError. `probe` returns if
     the service answers and raises FleetError if not; without a probe, a running process counts as healthy. A container
     is not a descendant of the process that runs it: `main_pid` finds its process on this host, to measure its memory,
-    and `clean_up` removes it once the process that ran it has ended, however that ended.
+    and `clean_up` removes it once the process that ran it has ended for any reason.
     """
 
     name: str

@@ -28,12 +28,12 @@ LOG_BYTES = 10_000_000
 _ROUND_S = 5  # between two checks of logs and adopted processes
 _MEMORY_S = 30  # between two measurements of memory, which read much of the kernel's tables
 _EVENTS = 10  # recent events in the status
-_STRAY_GRACE_S = 15  # for adopted processes to end by themselves; an agent hands back its sorties meanwhile
+_STRAY_GRACE_S = 15  # for adopted processes to end on their own, such as an agent that hands back its sorties
 _SHORT_STRAY_GRACE_S = 2  # after a second signal
 
 
 class Supervisor:
-    """Runs `services`, each listed after those that it needs. `kind` tells other processes what runs here."""
+    """Runs `services`, each listed after those that it needs. `kind` is reported to other processes as what runs here."""
 
     def __init__(
         self, *, home: Home, kind: str, provider: str, services: Sequence[Service], say: Callable[[str], None]
@@ -131,7 +131,7 @@ class Supervisor:
             self.say(f"{name}: ended, because its parent left it running")
 
     async def _maintain(self) -> None:
-        """Reap adopted processes, rotate logs and measure memory, for ever."""
+        """Reap adopted processes, rotate logs and measure memory, until cancelled."""
         earlier: set[int] = set()
         next_measurement = time.monotonic() + _ROUND_S  # by then the services have started
         while True:
