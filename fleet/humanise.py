@@ -28,7 +28,7 @@ def _two_units(seconds: int, large: int, large_unit: str, small: int, small_unit
     return f"{count} {large_unit}" + (f" {remainder // small} {small_unit}" if remainder else "")
 
 
-def first(names: Sequence[str], limit: int) -> str:
+def shorten_list(names: Sequence[str], limit: int) -> str:
     """`a, b, c and 2 more`: the first names, and how many more there are."""
     listed = ", ".join(names[:limit])
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit:,} more"

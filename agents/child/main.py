@@ -35,7 +35,7 @@ def main(folder: Path) -> int:
         cwd=Path.cwd(),
         scratch=Path(os.environ["FLEET_SCRATCH"]),
         report=_report,
-        resume=_earlier_resume(),
+        resume=_read_resume(),
         write_resume=_write_resume,
     )
     try:
@@ -104,7 +104,7 @@ def _write(path: Path, value: Any, *, label: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _earlier_resume() -> Any:
+def _read_resume() -> Any:
     try:
         return json.loads(Path(os.environ["FLEET_RESUME"]).read_text(encoding="utf-8"))
     except FileNotFoundError:

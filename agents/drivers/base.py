@@ -193,8 +193,8 @@ class Stop:
             if self._listener is not None:
                 self._listener(lease_end)
 
-    def follow(self, listener: Callable[[float], None] | None) -> None:
-        """Call the listener with the end of the lease, now and at each renewal; None: stop. It must not block."""
+    def set_listener(self, listener: Callable[[float], None] | None) -> None:
+        """Call `listener` with the end of the lease, now and at each renewal. None removes it. It must not block."""
         with self._lock:
             self._listener = listener
             if listener is not None:

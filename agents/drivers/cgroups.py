@@ -159,14 +159,14 @@ def sweep(*, fleet: str, kill: bool = False) -> None:
 
 def _remove(path: Path, *, kill: bool) -> bool:
     """Remove a cgroup if it has no processes, after killing them if `kill`. Returns whether it is gone."""
-    until = time.monotonic() + KILL_S
+    deadline = time.monotonic() + KILL_S
     while True:
         try:
             path.rmdir()
         except FileNotFoundError:
             return True
         except OSError:
-            if not kill or time.monotonic() > until:
+            if not kill or time.monotonic() > deadline:
                 return False
             with suppress(OSError):
                 _write(path / "cgroup.kill", "1")

@@ -82,7 +82,7 @@ def _run(
         os.close(stdin)
     quota.shim = shim.pid
     watchdog = Watchdog(brief.limits, stop, quota)
-    stop.follow(shim.renew)
+    stop.set_listener(shim.renew)
     try:
         with suppress(psutil.Error):
             reporter.started(pid=shim.pid, start_time=psutil.Process(shim.pid).create_time())
@@ -95,7 +95,7 @@ def _run(
             redactor=brief.redactor(),
         )
     finally:  # even if the reporter raises
-        stop.follow(None)
+        stop.set_listener(None)
         status = shim.close(timeout_s=watchdog.close_timeout_s)
         if status is None:
             reaper.reap(brief.marker)

@@ -88,7 +88,7 @@ class Quota:
             self._reserve_at = now + RESERVE_S
             if self._reserve_used() or self._inodes_used():
                 return StopReason.DISK_FULL
-        if now >= self._disk_at and self._disk_exceeded(until=now + self._slice_s):
+        if now >= self._disk_at and self._disk_exceeded(deadline=now + self._slice_s):
             return StopReason.DISK
         return None
 
@@ -96,7 +96,7 @@ class Quota:
         """Set `used` if the scratch folder exceeds the disk limit after the last process has ended, else to 0."""
         self._walk, self.used = None, 0
         if self._limits.disk_bytes is not None:
-            self._disk_exceeded(until=math.inf)
+            self._disk_exceeded(deadline=math.inf)
 
     def _sizes(self) -> Iterator[int]:
         return chain.from_iterable(map(_sizes, self._measured))
@@ -128,7 +128,7 @@ class Quota:
         self.used = sum(map(processes.proportional_bytes, pids))
         return self.used > limit
 
-    def _disk_exceeded(self, *, until: float) -> bool:
+    def _disk_exceeded(self, *, deadline: float) -> bool:
         limit = self._limits.disk_bytes
         assert limit is not None
         if self._walk is None:
@@ -138,7 +138,7 @@ class Quota:
             if self._walked_bytes - self._initial_bytes > limit:
                 self.used = self._walked_bytes - self._initial_bytes
                 return True
-            if number % ENTRIES == 0 and time.monotonic() > until:
+            if number % ENTRIES == 0 and time.monotonic() > deadline:
                 self._disk_at = time.monotonic() + PAUSE_S
                 return False
         self._walk, self._disk_at = None, time.monotonic() + DISK_S

@@ -77,7 +77,7 @@ def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bo
 
     Running shims get the grace period and a little more to end their attempts themselves.
     """
-    until = time.monotonic() + grace_s + tree.SETTLE_S
+    deadline = time.monotonic() + grace_s + tree.SETTLE_S
 
     def abandoned() -> set[int]:
         supervised = tree.descendants(agents, tree.process_parents())
@@ -86,7 +86,7 @@ def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bo
 
     while abandoned():
         reap_orphans(fleet=fleet)
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             _kill(abandoned)
             break
         time.sleep(POLL_S)
@@ -130,12 +130,12 @@ def _is_number(text: str) -> bool:
 
 def _kill(find: Callable[[], set[int]]) -> int:
     killed: set[int] = set()
-    until = time.monotonic() + KILL_S
+    deadline = time.monotonic() + KILL_S
     while pids := find() - {os.getpid()}:
         pids |= _related(pids) - {os.getpid()}
         tree.send_signal(pids, signal.SIGKILL)
         killed |= pids
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             break
         time.sleep(POLL_S)
     return len(killed)

@@ -77,12 +77,12 @@ def _work(script: Mapping[str, Json], timeout_s: float | None, stop: Stop) -> St
     if not script.keys() & {"seconds", "hold", "hold_until"}:
         return stop.reason
     seconds, path = script.get("seconds"), script.get("hold_until")
-    began = time.monotonic()
+    started_at = time.monotonic()
     wake = select.poll()
     if not script.get("ignore_stop"):
         wake.register(stop.fileno(), select.POLLIN)
     while True:
-        elapsed = time.monotonic() - began
+        elapsed = time.monotonic() - started_at
         if isinstance(seconds, int | float) and elapsed >= seconds:
             return None
         if isinstance(path, str) and Path(path).exists():

@@ -3,7 +3,7 @@
 - Creating a cgroup namespace. With its own cgroup, user and mount namespaces, the work could mount the host's cgroups.
   Their owner (root, or a user to whom systemd has delegated the service) can write to them, so the work could freeze or
   kill processes outside the sandbox and lift its own limits.
-- The kernel's keyrings. The work inherits the session keyring of the user who started the fleet, which may hold credentials
+- The kernel's keyrings. The work inherits the session keyring of the user who started the fleet. It may hold credentials
   (Kerberos, fscrypt), and no namespace separates it.
 - io_uring, whose operations no filter sees.
 - Making a file setuid. Outside the sandbox, in the mission's folder, it would give the rights of the fleet's user to

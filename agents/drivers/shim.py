@@ -71,27 +71,27 @@ class Shim:
         self.pid = 0  # the shim's; in the sandbox bubblewrap is between it and this process
         with ExitStack() as descriptors:
 
-            def closing(descriptor: int) -> int:
+            def close_later(descriptor: int) -> int:
                 descriptors.callback(os.close, descriptor)
                 return descriptor
 
-            environment = closing(_memory_file(os.fsencode(f"{name}={value}") for name, value in env.items()))
+            environment = close_later(_memory_file(os.fsencode(f"{name}={value}") for name, value in env.items()))
             folder = (
-                closing(os.open(outbox, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) if outbox and outputs else -1
+                close_later(os.open(outbox, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) if outbox and outputs else -1
             )
             rules = sandbox.filter_file(view, descriptors) if view else -1
             options, inherited = sandbox.options(view, descriptors) if view else ([], [])
             # Whatever a later step raises, no descriptor may stay open.
             shim_lifeline, self._lifeline = os.pipe()
             self.status, shim_status = os.pipe()
-            closing(shim_lifeline)
-            closing(shim_status)
+            close_later(shim_lifeline)
+            close_later(shim_status)
             os.set_blocking(self._lifeline, False)
             info, bwrap_info = os.pipe()  # bubblewrap writes the pid of the shim to it
-            closing(info)
+            close_later(info)
             options += ["--info-fd", str(bwrap_info)] if view else []
             if view:
-                inherited.append(closing(_memory_file(map(os.fsencode, options))))
+                inherited.append(close_later(_memory_file(map(os.fsencode, options))))
             command = [sandbox.program(), "--args", str(inherited[-1]), "--"] if view else []
             command += [sys.executable, "-I", "-S", PROGRAM]
             command += map(str, (shim_lifeline, shim_status, environment, folder, rules, cgroup))

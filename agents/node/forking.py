@@ -44,7 +44,7 @@ WARM = (
 )
 
 
-def warm() -> None:
+def warm_up() -> None:
     """Load everything that an agent needs, and freeze it for the garbage collector, so that its memory stays shared."""
     app.loader.import_default_modules()
     app.finalize(auto=True)

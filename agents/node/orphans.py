@@ -1,8 +1,8 @@
 """Adopts the processes that a node's dead agents leave running, and ends them.
 
 Linux gives a process whose parent has died to its nearest ancestor that is a subreaper (prctl(2),
-PR_SET_CHILD_SUBREAPER): to its shim while that runs, then to the node. A shim ends its attempt on its own when its agent
-has died, and gets the time for that. Any other process that the node adopts has no supervisor, and is killed.
+PR_SET_CHILD_SUBREAPER): to its shim while that runs, then to the node. A shim ends its attempt on its own when its
+agent has died, and gets the time for that. Any other process that the node adopts has no supervisor, and is killed.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Orphans:
 
     def await_end(self, *, agents: Collection[int]) -> bool:
         """Wait at most `timeout_s` until no orphan is left. Returns whether none is."""
-        until = time.monotonic() + self.timeout_s
+        deadline = time.monotonic() + self.timeout_s
         while remaining := self.check(agents=agents):
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 break
             time.sleep(tree.POLL_S)
         return not remaining

@@ -96,8 +96,8 @@ class Posts:
 
     def refresh(self) -> None:
         """Update the posts to match the types, and carry out new orders."""
-        self._follow_types()
-        self._follow_orders()
+        self._apply_types()
+        self._apply_orders()
 
     def release(self, post: Post) -> None:
         """Remove a post. A permanent post stays empty until the node is uncordoned or the type changes."""
@@ -115,7 +115,7 @@ class Posts:
         """The pid of each agent that has a process."""
         return {post.agent.id: post.child.pid for post in self if post.agent and post.child}
 
-    def _follow_types(self) -> None:
+    def _apply_types(self) -> None:
         """Add the posts that the types require here, and drain those that they no longer require.
 
         A cordoned node gets no new posts. When it is uncordoned, posts that were released may come back.
@@ -154,7 +154,7 @@ class Posts:
         elif not post.last_order:
             operations.order(agents=[post.agent.id], order=Agent.Order.DRAIN, reason=why)
 
-    def _follow_orders(self) -> None:
+    def _apply_orders(self) -> None:
         live = Agent.objects.select_related("type").filter(node=self._node, state__in=Agent.LIVE)
         at_posts = {post.agent.id for post in self if post.agent is not None}
         for agent in live.filter(pid=None, state=Agent.State.SPAWNING).exclude(id__in=at_posts).order_by("id"):

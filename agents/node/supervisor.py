@@ -52,7 +52,7 @@ class NodeSupervisor:
     """Keeps an agent at each post of the node, and carries out orders."""
 
     def __init__(self, *, name: str) -> None:
-        forking.warm()
+        forking.warm_up()
         cgroups.activate()
         pid = os.getpid()
         surviving_processes = operations.surviving_processes(name=name)

@@ -193,7 +193,7 @@ def main() -> None:
     ended = pid in children.statuses
     stopped: set[int] = set()
     if ended:
-        tree.linger(children, stopped, output=output, until=time.monotonic() + float(linger_s), watch=watch)
+        tree.linger(children, stopped, output=output, deadline=time.monotonic() + float(linger_s), watch=watch)
     survivors = tree.end(children, stopped, watch=watch)
     code = os.waitstatus_to_exitcode(children.statuses.get(pid, 0))
     copied: list[int] = []

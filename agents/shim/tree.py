@@ -110,20 +110,22 @@ def holders(pids: Iterable[int], files: set[tuple[int, int]]) -> set[int]:
     return holding
 
 
-def linger(children: Children, stopped: set[int], *, output: set[tuple[int, int]], until: float, watch: Watch) -> None:
-    """Wait until `until` for processes that the ended work left and that still hold its output.
+def linger(
+    children: Children, stopped: set[int], *, output: set[tuple[int, int]], deadline: float, watch: Watch
+) -> None:
+    """Wait until `deadline` for processes that the ended work left and that still hold its output.
 
     Their descendants may finish too. All others are terminated at once and added to `stopped`.
     """
     poll_s = POLL_S
-    while children.reap() and time.monotonic() < until and not watch.must_stop:
+    while children.reap() and time.monotonic() < deadline and not watch.must_stop:
         parents = process_parents()
         family = descendants([os.getpid()], parents)
         writing = holders(family, output)
         terminate(stopped, family - writing - descendants(writing, parents))
         if not writing:
             return
-        watch.wait(min(poll_s, until - time.monotonic()))
+        watch.wait(min(poll_s, deadline - time.monotonic()))
         poll_s = min(2 * poll_s, MAX_POLL_S)
 
 
@@ -131,15 +133,15 @@ def end(children: Children, stopped: set[int], *, watch: Watch) -> int:
     """Terminate all descendants, then kill the rest. Adds them to `stopped`, and returns the number of survivors."""
     if not children.reap():
         return 0
-    until = watch.kill_at
+    deadline = watch.kill_at
     terminate(stopped, descendants([os.getpid()], process_parents()))
-    while children.reap() and (left_s := until - time.monotonic()) > 0:
+    while children.reap() and (left_s := deadline - time.monotonic()) > 0:
         # Processes that were just being forked, and whose parent has ended. A process that another parent starts while
         # it cleans up is left to that parent.
         terminate(stopped, {pid for pid, parent in process_parents().items() if parent == os.getpid()})
         watch.wait_for_child(min(POLL_S, left_s))
-    until = time.monotonic() + SETTLE_S
-    while children.reap() and time.monotonic() < until:
+    deadline = time.monotonic() + SETTLE_S
+    while children.reap() and time.monotonic() < deadline:
         stopped |= kill(children)
         time.sleep(POLL_S)
     return len(descendants([os.getpid()], process_parents())) if children.reap() else 0

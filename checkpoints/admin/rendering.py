@@ -156,4 +156,4 @@ def _value(value: Any) -> str:
 
 def first_keys(keys: Sequence[str]) -> str:
     """The first keys, and how many more there are."""
-    return humanise.first(keys, MAX_KEYS)
+    return humanise.shorten_list(keys, MAX_KEYS)

@@ -106,4 +106,4 @@ def _shortened(value: str) -> str:
 
 def keys(keys: Sequence[str]) -> str:
     """The first keys, and how many more there are."""
-    return humanise.first([lines.one_line(key) for key in keys], MAX_KEYS)
+    return humanise.shorten_list([lines.one_line(key) for key in keys], MAX_KEYS)

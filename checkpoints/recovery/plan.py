@@ -340,4 +340,4 @@ def _workspace_risks(facts: WorkspaceFacts) -> Iterator[Risk]:
 
 
 def _named(names: Sequence[str]) -> str:
-    return humanise.first(names, MAX_NAMED)
+    return humanise.shorten_list(names, MAX_NAMED)

@@ -72,7 +72,7 @@ class EventAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
 
     def prepare(self, rows: list[Any]) -> None:
-        naming.name(rows)
+        naming.set_names(rows)
 
     @admin.display(description="name")
     def subject_name(self, event: Event) -> str:
@@ -222,7 +222,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             return {**names, **_rights(row)}
 
         def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-            """As in the commands: record a change of rights, and end the sessions of a disabled user."""
+            """Record a change of rights, and end the sessions of a disabled user, as the commands do."""
             super().save_related(request, form, formsets, change)
             user: User = form.instance
             before, after = form.instance.values_before, _rights(user)

@@ -43,14 +43,14 @@ def ensure(home: Home, *, overrides: Mapping[str, str] | None = None) -> Credent
     If there is no fleet, nothing is read or written.
     """
     if home.missing:
-        return Credentials(**{field.name: _new() for field in fields(Credentials)})
-    home.make()
+        return Credentials(**{field.name: _generate() for field in fields(Credentials)})
+    home.create_folders()
     path = file(home)
     with _locked(home.private):
         values = _read(path)
         missing = {field.name for field in fields(Credentials)} - values.keys()
         if missing:
-            values |= {name: _new() for name in sorted(missing)}
+            values |= {name: _generate() for name in sorted(missing)}
             _write(path, values)
     values |= {name: value for name, value in (overrides or {}).items() if value}
     return Credentials(**{field.name: values[field.name] for field in fields(Credentials)})
@@ -60,7 +60,7 @@ def file(home: Home) -> Path:
     return home.private / "credentials.json"
 
 
-def _new() -> str:
+def _generate() -> str:
     return secrets.token_urlsafe(BYTES)
 
 

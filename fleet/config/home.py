@@ -100,7 +100,7 @@ class Home:
     def run(self) -> Path:
         return self.private / "run"
 
-    def make(self) -> None:
+    def create_folders(self) -> None:
         """Create the missing folders with mode 0700.
 
         Raises PermissionError if they belong to another user. That includes root, whose files the owner could not read.

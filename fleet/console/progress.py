@@ -35,7 +35,7 @@ BEFORE = frozenset({"pending", "ready", "queued"})  # has not run yet, or will r
 AFTER_NEEDS = frozenset({"running", "waiting", "succeeded", "failed"})  # reached only after all its needs have ended
 MAX_ROWS = 30
 MAX_LINES = 200  # sorties of a mission in which every change gets its own line
-FOOT = 4  # lines of a terminal that do not show sorties
+FOOTER_LINES = 4  # lines of a terminal that do not show sorties
 SILENT_S = 30.0  # after this long without a line, one summarises the state
 STEPS = 20  # how many lines report the progress of a mission with more than MAX_LINES sorties
 
@@ -75,7 +75,7 @@ class Board:
 
     @property
     def room(self) -> int:
-        return max(3, min(MAX_ROWS, self.console.height - FOOT)) if self.live else MAX_LINES
+        return max(3, min(MAX_ROWS, self.console.height - FOOTER_LINES)) if self.live else MAX_LINES
 
     def update(self, summary: Mapping[str, Any], items: list[dict[str, Any]]) -> None:
         if self.live:
@@ -141,13 +141,13 @@ class Board:
         total, done = summary["sorties"]["total"], _done(summary, items)
         counted = summary["sorties"]
         busy = ", ".join(f"{counted[state]} {state}" for state in ("running", "failed") if counted[state])
-        foot = Table.grid(padding=(0, 2))
-        foot.add_column(width=max(8, min(40, self.console.width // 3)))
-        foot.add_column(overflow="fold")
+        footer = Table.grid(padding=(0, 2))
+        footer.add_column(width=max(8, min(40, self.console.width // 3)))
+        footer.add_column(overflow="fold")
         title = f"{lines.one_line(summary['name'])}: {summary['state']}, {_elapsed(summary)}"
-        foot.add_row(ProgressBar(total=max(1, total), completed=done), f"{done}/{total}  {title}")
+        footer.add_row(ProgressBar(total=max(1, total), completed=done), f"{done}/{total}  {title}")
         hidden = f"{lines.counted(total - len(items), 'more sortie')} not shown; {busy or 'none is running'}"
-        return Group(table, *([Text(hidden, style="dim")] if total > len(items) else []), foot)
+        return Group(table, *([Text(hidden, style="dim")] if total > len(items) else []), footer)
 
 
 def _in_order(changed: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ def register(noun: str, lookup: Lookup) -> None:
     _lookups[noun] = lookup
 
 
-def name(events: Sequence[Event]) -> None:
-    """Set `name` of each event whose noun has a lookup, with one query per noun."""
+def set_names(events: Sequence[Event]) -> None:
+    """Set the `name` of each event whose noun has a lookup, with one query per noun."""
     registrations.load()
     for noun, lookup in _lookups.items():
         of_noun = [event for event in events if event.subject and event.kind.startswith(f"{noun}.")]

@@ -78,7 +78,7 @@ class Feed:
             raise StreamEnded(end)
         events = stream.since(last=last, scope=self.scope)
         page = list((events if self.scope else self.visible_events(actor, events))[:limit])
-        naming.name(page)
+        naming.set_names(page)
         return page
 
     def access_lost(self, actor: Actor, visible: Collection[UUID]) -> End | None:

@@ -116,7 +116,7 @@ class Hub:
 
     def _read(self) -> list[Event]:
         events = list(stream.since(last=self.last)[:PAGE])
-        naming.name(events)
+        naming.set_names(events)
         return events
 
     def _dispatch(self, events: Iterable[Event]) -> None:

@@ -1,6 +1,6 @@
 """Logging: one line per event on stderr, as text or as JSON (FLEET_LOG), for our code and all libraries.
 
-Each line names its request and caller (`fleet.caller`), and its mission and sortie (`about`). Secrets are redacted
+Each line names its request and caller (`fleet.caller`), and its mission and sortie (`work_fields`). Secrets are redacted
 here, because every line passes through this module. A message cannot forge another log line: in JSON it is a string,
 and in text its control characters are made visible and its further lines indented.
 """
@@ -27,7 +27,7 @@ _WITH_HANDLERS = ("django", "django.server", "uvicorn")  # loggers whose own han
 _LONG = ("event", "exception")  # fields that may be long
 _MAX_LENGTH = 20_000  # characters of each of these
 Fields = Callable[[], Mapping[str, str | int]]
-about: ContextVar[Fields | None] = ContextVar("fleet_log_about", default=None)
+work_fields: ContextVar[Fields | None] = ContextVar("fleet_log_about", default=None)
 """Returns the fields that identify the current work, `{"mission": …, "sortie": …}`; called when a line is written."""
 
 
@@ -98,7 +98,7 @@ def _add_context(logger: Any, method: str, event: EventDict) -> EventDict:
         current = getattr(getattr(event.get("_record"), "request", None), "fleet_caller", current)
     if current.request:
         event["request"], event["by"], event["address"] = current.request, current.name, current.address
-    if (fields := about.get()) is not None:
+    if (fields := work_fields.get()) is not None:
         event.update(fields())
     return event
 

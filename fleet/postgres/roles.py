@@ -81,8 +81,8 @@ def ensure_roles() -> None:
 def ensure_application_role() -> None:
     """Create the application's role, or set its password, and revoke the owner's privileges from it. Idempotent.
 
-    Runs as the login user of DATABASE_OWNER_URL, even if that URL sets another role. If that user is a superuser, the role
-    `fleet_owner` gets everything that the application still owns. Raises Invalid without DATABASE_OWNER_URL.
+    Runs as the login user of DATABASE_OWNER_URL, even if that URL sets another role. If that user is a superuser, the
+    role `fleet_owner` gets everything that the application still owns. Raises Invalid without DATABASE_OWNER_URL.
     """
     endpoints = settings.FLEET_ENDPOINTS
     if endpoints.owner is None:

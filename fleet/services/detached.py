@@ -27,7 +27,7 @@ def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[st
 
     Its output goes to its log and, until it is ready, to `say`. Raises Unavailable if it ends before it is ready.
     """
-    home.make()
+    home.create_folders()
     offset = _size(home)
     with logfiles.open_for_append(home, LOG) as log:
         process = subprocess.Popen(

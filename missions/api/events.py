@@ -72,5 +72,5 @@ def _page(request: Request, events: EventQuerySet, query: Validated) -> Response
 
 
 def _serialize_all(events: Sequence[Event]) -> list[dict[str, Any]]:
-    naming.name(events)
+    naming.set_names(events)
     return [serialize(event) for event in events]

@@ -57,7 +57,7 @@ class Installation:
         clear_database()
         for folder in (self.home.root, settings.FLEET_CHECKPOINTS):
             shutil.rmtree(folder, ignore_errors=True)
-        self.home.make()
+        self.home.create_folders()
 
     def branch(self) -> repository.Branch:
         return repository.branch(self.mission)
@@ -101,7 +101,7 @@ def installed(root: Path, blocker: Any) -> Iterator[Installation]:
     }
     changed = {"FLEET_HOME": home, "FLEET_CHECKPOINTS": files, "FLEET_BACKUPS": root / "backups", "STORAGES": stores}
     with override_settings(**changed), databases.fresh(blocker):
-        home.make()
+        home.create_folders()
         project = repository.create(root / "project", {"a.txt": "a\n"})
         mission = fleet.launch(
             {"edit": {"run": "true"}, "next": {"run": "true", "needs": ["edit"]}, "last": {"needs": ["next"]}},

@@ -19,7 +19,7 @@ class AlreadyRunning(errors.Conflict):
 @contextmanager
 def hold(home: Home) -> Iterator[None]:
     """Hold the supervisor's lock of this home within the context; raises AlreadyRunning if another process holds it."""
-    home.make()
+    home.create_folders()
     handle = os.open(home.run / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if not (_acquire(handle) or _acquire_after_pause(handle)):

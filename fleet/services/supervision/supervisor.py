@@ -33,7 +33,7 @@ _SHORT_STRAY_GRACE_S = 2  # after a second signal
 
 
 class Supervisor:
-    """Runs `services`, each listed after those that it needs. `kind` is reported to other processes as what runs here."""
+    """Runs `services`, each listed after those that it needs. `kind` is part of the status: "fleet" or "services"."""
 
     def __init__(
         self, *, home: Home, kind: str, provider: str, services: Sequence[Service], say: Callable[[str], None]

@@ -38,7 +38,7 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
     spec = SortieSpec.from_json(claim.spec)
     folder = scratch.path(claim.marker)
     attempt = _Attempt(claim=claim, spec=spec, output=output, stop=stop)
-    log_token = logs.about.set(claim.log_fields)
+    log_token = logs.work_fields.set(claim.log_fields)
     try:
         _end_earlier_attempts(claim)
         attempt.prepared = until_answered(
@@ -55,7 +55,7 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
         log.exception("%s: its driver raised", claim.marker)
         return attempt.failed(f"{type(error).__name__}: {error}")
     finally:
-        logs.about.reset(log_token)
+        logs.work_fields.reset(log_token)
         if spec.driver != "scripted":
             removal.remove(folder)
             if spec.outputs:

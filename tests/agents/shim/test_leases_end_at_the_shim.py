@@ -207,8 +207,8 @@ def test_commands_that_start_agents_refuse_such_a_lease(command: str, tmp_path: 
 
 def test_a_stop_passes_renewals_on_to_its_listener() -> None:
     stop, heard = Stop(lease_end=1.0), []
-    stop.follow(heard.append)
+    stop.set_listener(heard.append)
     stop.renew(lease_end=2.0)
-    stop.follow(None)
+    stop.set_listener(None)
     stop.renew(lease_end=3.0)
     assert (heard, stop.lease_end) == ([1.0, 2.0], 3.0)

@@ -16,7 +16,7 @@ from fleet.config.home import Home
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     made = Home(tmp_path / "home")
-    made.make()
+    made.create_folders()
     return made
 
 

@@ -12,7 +12,7 @@ from fleet.config.home import Home
 
 def test_servers_that_choose_at_once_are_all_recorded(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
-    home.make()
+    home.create_folders()
     names = [f"server-{number}" for number in range(20)]
     together = threading.Barrier(len(names))
     chosen: dict[str, int] = {}
@@ -33,7 +33,7 @@ def test_servers_that_choose_at_once_are_all_recorded(tmp_path: Path) -> None:
 
 def test_a_server_keeps_its_port_unless_another_program_has_it(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
-    home.make()
+    home.create_folders()
     port = ports.Ports(home).choose("valkey")
     assert ports.Ports(home).choose("valkey") == port
     with socket.create_server(("127.0.0.1", port)):

@@ -36,7 +36,7 @@ def check(role: str, home: Home) -> tuple[int, str]:
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     """With the private folder where it usually is, and where FLEET_PRIVATE says."""
     made = Home(tmp_path / "home", private_override=tmp_path / "private" if request.param == "elsewhere" else None)
-    made.make()
+    made.create_folders()
     return made
 
 

@@ -32,12 +32,12 @@ def line(style: str, text: str = "it happened", *args: object, **more: Any) -> s
 
 def test_a_json_line_is_one_object_with_its_context() -> None:
     claim = Claim(id=ids.new(), mission=ids.new(), key="a", attempt=3, tries=0, max_tries=1, spec={})
-    before = logs.about.set(claim.log_fields)
+    before = logs.work_fields.set(claim.log_fields)
     try:
         with caller.acting_as(ANN):
             document = json.loads(line("json", "%s is %d", "one", 1))
     finally:
-        logs.about.reset(before)
+        logs.work_fields.reset(before)
     assert document.pop("at").endswith("+00:00")
     assert document == {
         "event": "one is 1", "level": "warning", "logger": "fleet.test", "request": "req_1", "by": "user:ann",

@@ -61,11 +61,11 @@ def test_secrets_are_masked_in_texts_arguments_exceptions_and_context(style: str
         lines.append(formatted(style, "somebody"))
     with structlog.contextvars.bound_contextvars(note=text):
         lines.append(formatted(style, "noted"))
-    before = logs.about.set(lambda: {"sortie": text})
+    before = logs.work_fields.set(lambda: {"sortie": text})
     try:
         lines.append(formatted(style, "about"))
     finally:
-        logs.about.reset(before)
+        logs.work_fields.reset(before)
     assert [line for line in lines if secret in line] == []
     if style == "json":
         assert all(json.loads(line)["logger"] == "fleet.test" for line in lines)

@@ -51,7 +51,7 @@ def test_the_units_have_a_low_exposure_score(installed: Path, name: str) -> None
 
 def test_there_is_a_unit_for_each_process_of_a_fleet_with_the_same_command(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    home.make()
+    home.create_folders()
     processes = process_table.table(base=ROOT, home=home, limits=AlertLimits(), web_port=8000, say=lambda line: None)
     names = {"prepare": "migrate"}
     for process in processes:
@@ -96,7 +96,7 @@ def test_no_unit_forbids_openat2(unit: Path) -> None:
 
 def test_a_beat_tells_systemd_that_the_process_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path)
-    home.make()
+    home.create_folders()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(5)
@@ -109,7 +109,7 @@ def test_a_beat_reaches_an_abstract_address_and_survives_a_lost_systemd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = Home(tmp_path)
-    home.make()
+    home.create_folders()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(f"\0{tmp_path}")
         systemd.settimeout(5)

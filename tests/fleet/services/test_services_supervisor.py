@@ -32,7 +32,7 @@ class Trial:
 
     def __init__(self, root: Path, *services: Service) -> None:
         self.home = Home(root)
-        self.home.make()
+        self.home.create_folders()
         self.output: list[str] = []
         self.supervisor = Supervisor(
             home=self.home, kind="services", provider="trial", services=services, say=self.output.append

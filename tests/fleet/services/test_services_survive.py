@@ -187,7 +187,7 @@ def test_an_orphan_is_ended_with_its_descendants(tmp_path: Path) -> None:
         assert orphan.stdout is not None
         child = int(orphan.stdout.readline())
         home = Home(tmp_path)
-        home.make()
+        home.create_folders()
         children.Register(home).add(name="node", pid=orphan.pid, stop_signal=signal.SIGTERM, grace_s=0.5)
         assert children.Register(home).end_orphans(print) == ["node"]
         assert orphan.wait(60) == -signal.SIGTERM

@@ -263,7 +263,7 @@ def test_a_home_without_permission_exits_with_4_and_the_reason(tmp_path: Path) -
 def test_an_impossible_home_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ImproperlyConfigured, match="Set FLEET_HOME to another folder"):
-        Home(tmp_path / name).make()
+        Home(tmp_path / name).create_folders()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away, and may write into it all the same")
@@ -280,7 +280,7 @@ def test_root_does_not_write_into_another_users_home(tmp_path: Path, arguments: 
 
 def test_processes_of_a_killed_supervisor_are_reported_until_they_are_stopped(tmp_path: Path) -> None:
     home = Home(tmp_path / "a home")
-    home.make()
+    home.create_folders()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as left:
         register = children.Register(home)
         register.add(name="node", pid=left.pid, stop_signal=signal.SIGTERM, grace_s=5)
