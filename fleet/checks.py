@@ -14,13 +14,13 @@ TAG = "fleet"
 
 
 @register(Tags.urls)
-def every_route_of_the_api_has_a_rule(app_configs: Any, **options: Any) -> list[CheckMessage]:
+def check_route_rules(app_configs: Any, **options: Any) -> list[CheckMessage]:
     problems: list[CheckMessage] = import_module("fleet.api.checks").problems()
     return problems
 
 
 @register(TAG)
-def a_lease_outlasts_the_grace_period(app_configs: Any, **options: Any) -> list[CheckMessage]:
+def check_lease_duration(app_configs: Any, **options: Any) -> list[CheckMessage]:
     lease_s, grace_s, renew_s = settings.FLEET_LEASE_S, settings.FLEET_GRACE_S, settings.FLEET_RENEW_S
     shortest_s = lease.shortest_s(grace_s=grace_s, renew_s=renew_s)
     if lease_s >= shortest_s:

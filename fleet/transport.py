@@ -23,7 +23,7 @@ class QoS(virtual.QoS):
     restore_at_shutdown = False
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the rows are the truth."""
+        """Do nothing: rows that nobody claims are hinted again."""
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         if self._delivered is not None:

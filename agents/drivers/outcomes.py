@@ -116,7 +116,7 @@ def explain(outcome: ProcessOutcome, *, program: str, cwd: Path, limits: Limits)
                 "Install it, or correct the line."
             )
         case "program", errno.EACCES:
-            return f"The program {program!r} is not executable. Make it so (chmod +x), or name its interpreter."
+            return f"The program {program!r} is not executable. Make it executable (chmod +x), or name its interpreter."
         case "program", errno.E2BIG:
             return "The command and its environment are too long for the system. Pass large text in files."
         case "program", errno.EINVAL:

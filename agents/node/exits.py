@@ -43,13 +43,13 @@ def judge(post: Post, *, code: int, row_state: str | None) -> Exit:
         reason = f"It was ordered to {verb}."
     elif not came_up:
         state = Agent.State.FAILED
-        then = ", then spawn one" if given_up else ""
+        then = ", then spawn a new agent" if given_up else ""
         reason = f"Its process ended with {how} before it reported; see its log{then}."
     elif given_up:
         state = Agent.State.FAILED
         reason = (
             f"Its process ended with {how}, as its {crashes - 1} predecessors did; it is not started again. "
-            "See its log, then spawn one."
+            "See its log, then spawn a new agent."
         )
     else:
         state, reason = Agent.State.LOST, f"Its process ended with {how}; see its log."

@@ -2,7 +2,7 @@
 
 django-ratelimit counts in fixed windows, which begin at a different moment for each bucket. One atomic increment in
 Redis counts a request, so the limit is exact for any number of processes. Around the boundary of two windows, twice the
-rate can pass in a short time: the price of one number per bucket.
+rate can pass in a short time, because a bucket is only one number.
 """
 
 from __future__ import annotations

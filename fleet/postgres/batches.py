@@ -15,7 +15,7 @@ PAUSE_S = 0.05  # between two batches, so that other transactions get their turn
 def update_in_batches(rows: QuerySet[Any], *, size: int = SIZE, pause_s: float = PAUSE_S, **values: Any) -> int:
     """Update rows by primary key, `size` at a time, each batch in its own transaction; returns how many.
 
-    The query must no longer match the rows that were updated, so that an interrupted migration continues where it was.
+    The query must no longer match the rows that were updated, so that an interrupted migration continues where it stopped.
     """
     changed = 0
     while True:

@@ -88,7 +88,7 @@ END $$;
 
 CREATE FUNCTION fleet_audit.accept_seal() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    here bigint := (SELECT system_identifier FROM pg_control_system());
+    this_cluster bigint := (SELECT system_identifier FROM pg_control_system());
     snapshot pg_snapshot := pg_current_snapshot();
     head fleet_audit.seal;
     credible fleet_audit.seal;
@@ -99,7 +99,7 @@ BEGIN
     SELECT * INTO head FROM fleet_audit.seal ORDER BY number DESC LIMIT 1;
     -- The last credible seal. One that claims transactions of the future is forged.
     SELECT * INTO credible FROM fleet_audit.seal
-    WHERE cluster = NEW.cluster AND (cluster <> here OR last_xid < pg_snapshot_xmax(snapshot)::text::bigint)
+    WHERE cluster = NEW.cluster AND (cluster <> this_cluster OR last_xid < pg_snapshot_xmax(snapshot)::text::bigint)
     ORDER BY number DESC LIMIT 1;
     SELECT array_agg(id ORDER BY xid, id) INTO unsealed FROM (
         SELECT xid, id FROM fleet_audit.entry
@@ -112,7 +112,7 @@ BEGIN
     wrong := CASE
         WHEN NEW.number <> coalesce(head.number, 0) + 1 THEN 'number'
         WHEN NEW.previous <> coalesce(head.digest, repeat('0', 64)) THEN 'previous digest'
-        WHEN NEW.cluster = here AND NEW.last_xid >= pg_snapshot_xmin(snapshot)::text::bigint THEN 'last transaction'
+        WHEN NEW.cluster = this_cluster AND NEW.last_xid >= pg_snapshot_xmin(snapshot)::text::bigint THEN 'last transaction'
         WHEN sealed IS DISTINCT FROM unsealed THEN 'entries'
         WHEN NEW.first_id <> unsealed[1] OR NEW.last_id <> unsealed[NEW.count] OR NOT EXISTS (
             SELECT 1 FROM fleet_audit.entry WHERE cluster = NEW.cluster AND xid = NEW.first_xid AND id = NEW.first_id

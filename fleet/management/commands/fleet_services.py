@@ -117,7 +117,7 @@ class Command(OperatorCommand):
         if as_json:
             self.show(None if upgraded is None else {**asdict(upgraded), "kept": str(upgraded.kept)})
         if upgraded is None:
-            self.say("The data already has the installed version. There is nothing to do.")
+            self.say("The data already has the format of the installed version. There is nothing to do.")
             return
         if not as_json:
             self.stdout.write(f"Converted from Postgres {upgraded.before} to {upgraded.after}: {upgraded.rows:,} rows.")

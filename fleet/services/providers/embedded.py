@@ -129,7 +129,7 @@ def _require_same_version(data: Path, binaries: Path) -> None:
     if created_by != installed:
         raise errors.Invalid(
             f"The data in {data} was created by Postgres {created_by}, but Postgres {installed} is installed.",
-            hint=f"It is unchanged. Convert it (docs/upgrade.md): {invocation.command('fleet_services', 'upgrade')}",
+            hint=f"The data is unchanged. Convert it (docs/upgrade.md): {invocation.command('fleet_services', 'upgrade')}",
         )
 
 

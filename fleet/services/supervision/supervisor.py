@@ -183,7 +183,8 @@ class Supervisor:
             case {"do": "stop"}:
                 return self.stop()
         raise errors.Invalid(
-            "The supervisor does not know this request.", hint="It may be of another version. Restart the fleet."
+            "The supervisor does not know this request.",
+            hint="It may run another version of the fleet. Restart the fleet.",
         )
 
     def status(self) -> dict[str, Any]:
