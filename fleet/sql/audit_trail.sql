@@ -45,7 +45,7 @@ ALTER TABLE fleet_audit.seal ALTER COLUMN leaves SET STORAGE EXTERNAL;
 CREATE FUNCTION fleet_audit.refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE insufficient_privilege USING
-        MESSAGE = format('The audit trail is append-only: %s of fleet_audit.%s is not allowed.', TG_OP, TG_TABLE_NAME),
+        MESSAGE = format('The audit trail is append-only: %s on fleet_audit.%s is not allowed.', TG_OP, TG_TABLE_NAME),
         HINT = 'To correct an entry, add another one.';
 END $$;
 
