@@ -19,7 +19,7 @@ from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.rules import Visibility
 from fleet.api.endpoints import Validated, endpoint
-from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.serializers import Id, Json, Strict, Text
 from fleet.api.views import ApiView, Costly, actor_of
 from missions import operations as missions
@@ -55,7 +55,7 @@ class Change(Strict):
     keep = serializers.BooleanField(required=False, initial=True, help_text="retention never removes it")
 
 
-class Filter(Paged):
+class Filter(PageQuery):
     mission = Id(ids.MISSION, max_length=40, required=False)
     trigger = serializers.MultipleChoiceField(choices=Checkpoint.Trigger.choices, required=False)
 

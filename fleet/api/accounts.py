@@ -17,7 +17,7 @@ from fleet.access import operations, tokens
 from fleet.access.models import Key, Role
 from fleet.access.rules import RULES, Scope, Visibility
 from fleet.api.endpoints import Validated, endpoint
-from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.openapi.examples import MOMENT
 from fleet.api.serializers import Id, Strict, Text
 from fleet.api.views import ApiView, actor_of
@@ -197,7 +197,7 @@ class EntryResponse(serializers.Serializer[Any]):
     data = serializers.JSONField(allow_null=True, initial={})  # type: ignore[assignment]
 
 
-class AuditFilter(Paged):
+class AuditFilter(PageQuery):
     kind = Text(
         max_length=60,
         required=False,
@@ -225,7 +225,7 @@ class Audit(ApiView):
 
 
 class Keys(ApiView):
-    @endpoint("keys.list", query=Paged, response=page_of(KeyResponse))
+    @endpoint("keys.list", query=PageQuery, response=page_of(KeyResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The caller's machine keys; for an admin, those of all users."""
         return paginate(

@@ -141,7 +141,7 @@ def _own_provider(environment: Environment, home: Home) -> ProviderName:
     return programs.engine() or "embedded"
 
 
-def site(text: str) -> str:
+def parse_site_url(text: str) -> str:
     """Parse the address of the fleet's site: scheme, host and port. Raises ValueError, with the reason, otherwise."""
     if not text:
         return ""

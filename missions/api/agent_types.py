@@ -12,7 +12,7 @@ from agents.models import AgentType
 from agents.operations import types
 from fleet.api.endpoints import Validated, endpoint
 from fleet.api.http import conditional
-from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.serializers import Strict, Text
 from fleet.api.views import ApiView, actor_of
 from missions.queries import roster
@@ -101,7 +101,7 @@ class ChangeType(Strict):
 
 
 class AgentTypes(ApiView):
-    @endpoint("agent-types.list", query=Paged, response=page_of(TypeResponse))
+    @endpoint("agent-types.list", query=PageQuery, response=page_of(TypeResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The agent types."""
         return paginate(request, AgentType.objects.all(), query=query, serialize=roster.types, ordering="name")

@@ -14,7 +14,7 @@ from agents import queries as agent_queries
 from agents.models import Agent, Node
 from fleet import errors, ids
 from fleet.api.endpoints import Validated, endpoint
-from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.serializers import Id, Strict, Text
 from fleet.api.views import ApiView, actor_of
 from missions.operations import external_agents
@@ -110,7 +110,7 @@ class NodeResponse(serializers.Serializer[Any]):
     memory_free_bytes = serializers.IntegerField(initial=9_663_676_416)
 
 
-class Filter(Paged):
+class Filter(PageQuery):
     type = Text(max_length=60, required=False, initial="testing")
     node = Text(max_length=200, required=False, initial="alpha", help_text="a node name")
     state = serializers.MultipleChoiceField(choices=Agent.State.choices, required=False)
@@ -232,7 +232,7 @@ class AgentLogs(ApiView):
 
 
 class Nodes(ApiView):
-    @endpoint("nodes.list", query=Paged, response=page_of(NodeResponse))
+    @endpoint("nodes.list", query=PageQuery, response=page_of(NodeResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The nodes."""
         return paginate(request, Node.objects.all(), query=query, serialize=roster.nodes, ordering="name")

@@ -14,7 +14,7 @@ from fleet import ids
 from fleet.access.actor import Actor
 from fleet.access.rules import Visibility
 from fleet.api.endpoints import Validated, endpoint
-from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.serializers import Text
 from fleet.api.views import ApiView, actor_of
 from fleet.events import naming
@@ -25,7 +25,7 @@ from missions.queries import visibility
 Events = TypeVar("Events", bound=QuerySet[Event])
 
 
-class Filter(Paged):
+class Filter(PageQuery):
     kind = Text(max_length=60, required=False, initial="sortie", help_text="a full kind, or the part before the dot")
     ordering = serializers.ChoiceField(["id", "-id"], default="-id", help_text="oldest or newest first")
 

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from fleet import ids
 from fleet.api.endpoints import Validated, endpoint
 from fleet.api.http import conditional
-from fleet.api.http.paging import Limited, Paged, page_of, paginate
+from fleet.api.http.paging import LimitQuery, PageQuery, page_of, paginate
 from fleet.api.openapi import headers
 from fleet.api.serializers import Id, Json, Strict, Text
 from fleet.api.views import ApiView, Costly, actor_of
@@ -83,7 +83,7 @@ class Check(Strict):
     plan = Json(max_bytes=settings.FLEET_PLAN_BYTES, initial=PLAN, help_text="an object, or YAML or JSON text")
 
 
-class Filter(Paged):
+class Filter(PageQuery):
     state = serializers.MultipleChoiceField(choices=MissionState.choices, required=False)
     name = Text(max_length=200, required=False, initial="audit", help_text="part of the name")
     team = Text(max_length=150, required=False, initial="payments")
@@ -103,7 +103,7 @@ class Reason(Strict):
     reason = Text(max_length=500, required=False, default="", allow_blank=True, initial="The branch is wrong.")
 
 
-class SortieFilter(Limited):
+class SortieFilter(LimitQuery):
     state = serializers.MultipleChoiceField(choices=SortieState.choices, required=False)
     results = serializers.BooleanField(default=True, help_text="false omits the results")
     after = Text(
@@ -290,7 +290,7 @@ class Graph(ApiView):
 
 
 class Timeline(ApiView):
-    @endpoint("missions.read", query=Paged, response=page_of(shapes.TimelineEntryResponse))
+    @endpoint("missions.read", query=PageQuery, response=page_of(shapes.TimelineEntryResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The attempts of a mission, in the order in which they started."""
         mission = visibility.mission(actor_of(request), ref)
@@ -334,7 +334,7 @@ class Logs(ApiView):
 
 
 class Artifacts(ApiView):
-    @endpoint("missions.read", query=Paged, response=page_of(shapes.ArtifactResponse))
+    @endpoint("missions.read", query=PageQuery, response=page_of(shapes.ArtifactResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The artifacts of a mission."""
         artifacts = reads.artifacts(visibility.mission(actor_of(request), ref))

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from fleet import errors, ids
 from fleet.api.endpoints import Validated, endpoint
-from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.serializers import Id, Text
 from fleet.api.views import ApiView, actor_of
 from missions.api.external_agents import LeaseBody, lease_token
@@ -40,7 +40,7 @@ class ReservationResponse(serializers.Serializer[Any]):
     branch = serializers.CharField(initial="fleet/msn_01997c5ebaffdk3714bm5hxyv1")
 
 
-class ReservationQuery(Paged):
+class ReservationQuery(PageQuery):
     ended = serializers.BooleanField(default=False, help_text="include those that have ended or been released")
 
 

@@ -14,7 +14,7 @@ from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.api.endpoints import Validated, endpoint
 from fleet.api.http import conditional
-from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.openapi import headers
 from fleet.api.openapi.examples import MOMENT
 from fleet.api.serializers import Id, Json, Strict, Text
@@ -138,7 +138,7 @@ class ScheduleChange(_Policies):
     timezone = Text(max_length=60, required=False, initial="America/New_York")
 
 
-class ScheduleFilter(Paged):
+class ScheduleFilter(PageQuery):
     name = Text(max_length=60, required=False, initial="nightly")
     paused = serializers.BooleanField(required=False)
 
@@ -221,7 +221,7 @@ class ScheduleDetail(Costly):
 
 
 class Ticks(ApiView):
-    @endpoint("schedules.read", query=Paged, response=page_of(TickResponse))
+    @endpoint("schedules.read", query=PageQuery, response=page_of(TickResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The ticks of a schedule, the newest first: the outcome of each scheduled time."""
         rows = schedules.ticks(schedules.schedule(actor_of(request), ref))

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from fleet import errors
 from fleet.api.endpoints import Validated, endpoint
 from fleet.api.http import ranges
-from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.openapi import headers
 from fleet.api.openapi.examples import file_response, text_response
 from fleet.api.serializers import Strict
@@ -67,7 +67,7 @@ class SortieDetail(ApiView):
 
 
 class Attempts(ApiView):
-    @endpoint("sorties.read", query=Paged, response=page_of(shapes.AttemptResponse))
+    @endpoint("sorties.read", query=PageQuery, response=page_of(shapes.AttemptResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The attempts of a sortie, with their results and resource use."""
         sortie = visibility.sortie(actor_of(request), ref)
@@ -124,7 +124,7 @@ class LogText(ApiView):
 
 
 class Artifacts(ApiView):
-    @endpoint("sorties.read", query=Paged, response=page_of(shapes.ArtifactResponse))
+    @endpoint("sorties.read", query=PageQuery, response=page_of(shapes.ArtifactResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The artifacts of a sortie."""
         sortie = visibility.sortie(actor_of(request), ref)

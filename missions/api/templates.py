@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from fleet import errors
 from fleet.api.endpoints import Validated, endpoint
-from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.views import ApiView
 from missions import plan
 from missions.api import shapes
@@ -21,7 +21,7 @@ from missions.queries import plan_context
 
 
 class Templates(ApiView):
-    @endpoint("templates.list", query=Paged, response=page_of(shapes.TemplateResponse))
+    @endpoint("templates.list", query=PageQuery, response=page_of(shapes.TemplateResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The templates, each with its inputs."""
         templates = Template.objects.filter(enabled=True)

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from fleet import errors
 from fleet.api.endpoints import Validated, endpoint
-from fleet.api.http.paging import Paged, page_of, paginate
+from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.serializers import Strict, Text
 from fleet.api.views import ApiView, Costly, actor_of
 from fleet.limits import costs
@@ -25,7 +25,7 @@ from missions.queries import reads, visibility, workspaces
 MAX_BYTES = 1_000_000  # of the patches in one response
 
 
-class ConflictFilter(Paged):
+class ConflictFilter(PageQuery):
     sortie = Text(max_length=200, required=False, initial="lint", help_text="only those of this sortie (id or key)")
     outcome = serializers.MultipleChoiceField(
         choices=["open", *(choice for choice, _ in Conflict.Outcome.choices if choice)], required=False

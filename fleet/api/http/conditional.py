@@ -17,7 +17,7 @@ from fleet.postgres import locks
 from fleet.postgres.locks import SubjectLock
 
 
-class Changed(errors.Conflict):
+class PreconditionFailed(errors.Conflict):
     """It has changed since you read it."""
 
     code = "changed"
@@ -48,12 +48,12 @@ def etag(value: Any) -> str:
 
 
 def check_if_match(*, request: Request, current: str) -> None:
-    """Raise IfMatchRequired without an If-Match header, and Changed if it does not include the current ETag."""
+    """Raise IfMatchRequired without an If-Match header, and PreconditionFailed if it does not include the current ETag."""
     header = request.headers.get("If-Match")
     if header is None:
         raise IfMatchRequired(hint="Send the ETag of the last GET.")
     if header.strip() != "*" and current not in [tag.strip() for tag in header.split(",")]:
-        raise Changed(hint="Read it again and retry.")
+        raise PreconditionFailed(hint="Read it again and retry.")
 
 
 def apply_if_none_match(*, request: Request, response: Response) -> Response:

@@ -21,7 +21,7 @@ MAX_LIMIT, DEFAULT_LIMIT = 200, 50
 M = TypeVar("M", bound=Model)
 
 
-class Limited(Strict):
+class LimitQuery(Strict):
     """The query of lists that define their own cursor."""
 
     limit = serializers.IntegerField(
@@ -29,7 +29,7 @@ class Limited(Strict):
     )
 
 
-class Paged(Limited):
+class PageQuery(LimitQuery):
     """The query of all other lists."""
 
     cursor = serializers.CharField(

@@ -171,7 +171,7 @@ def test_the_work_gets_the_address_of_the_api(settings: Any, tmp_path: Path) -> 
     ],
 )
 def test_a_valid_address_of_the_site_is_accepted(text: str, read: str) -> None:
-    assert datastores.site(text) == read
+    assert datastores.parse_site_url(text) == read
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_valid_address_of_the_site_is_accepted(text: str, read: str) -> None:
 )
 def test_an_invalid_address_of_the_site_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        datastores.site(text)
+        datastores.parse_site_url(text)
 
 
 @pytest.fixture
