@@ -26,7 +26,7 @@ from fleet.celery import app as fleet_app
 
 log = logging.getLogger("fleet.hints")
 
-FLY = "missions.fly"
+TASK_NAME = "missions.fly"
 SortiesByType = Mapping[str, Sequence[UUID]]  # agent type -> the first of its sorties that became queued
 MAX_AT_ONCE = 8  # hints per type: an agent that finds more than it can take wakes its other slots itself
 MAX_KEPT = 64  # hints in a type's queue: at most this many stale ones make an agent claim in vain
@@ -85,7 +85,7 @@ class HintPublisher(threading.Thread):
                 sorties, queue = sorties_by_type.get(agent_type, ()), f"agent.{agent_type}"
                 for number in range(min(count, MAX_AT_ONCE)):
                     self.app.send_task(
-                        FLY,
+                        TASK_NAME,
                         kwargs={"sortie": ids.encode(ids.SORTIE, sorties[number])} if number < len(sorties) else None,
                         queue=queue,
                         producer=self._producer,
@@ -105,7 +105,7 @@ class HintPublisher(threading.Thread):
 
 
 _publisher: HintPublisher | None = None
-_starting = threading.Lock()
+_start_lock = threading.Lock()
 
 
 def send(queued: Mapping[str, int], sorties: SortiesByType | None = None) -> None:
@@ -116,7 +116,7 @@ def send(queued: Mapping[str, int], sorties: SortiesByType | None = None) -> Non
     global _publisher
     if not queued:
         return
-    with _starting:
+    with _start_lock:
         if _publisher is None or not _publisher.is_alive():  # threads do not survive a fork
             _publisher = HintPublisher(fleet_app)
             _publisher.start()

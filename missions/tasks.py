@@ -18,16 +18,16 @@ class SortiesFailed(Exception):
     """Only for Flower: a sortie of this task failed. The outcome is already in the rows, and Celery retries nothing."""
 
 
-@shared_task(name=hints.FLY, ignore_result=True, throws=(SortiesFailed,))
-def fly(**kwargs: Any) -> str:
+@shared_task(name=hints.TASK_NAME, ignore_result=True, throws=(SortiesFailed,))
+def handle_hint(**kwargs: Any) -> str:
     """Handle the hint "type X has work": work in one slot until nothing is left to claim.
 
     Returns a summary for Flower: "flew 5: 4 succeeded, 1 failed (srt_…)". Another agent may have claimed the sortie
-    that the hint was sent for. The task fails if any of its sorties failed, so that Flower counts no failure as a
-    success.
+    that the hint was sent for. The task fails if any of its sorties failed, so that Flower does not count failures as
+    successes.
     """
     summary = TaskSummary()
-    worker.engine().fly(summary=summary)
+    worker.engine().run_slot(summary=summary)
     if summary.failed:
         raise SortiesFailed(str(summary))
     return str(summary)

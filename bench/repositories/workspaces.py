@@ -102,7 +102,7 @@ def _end_together(project: Path, flag: Path) -> float:
 
     def fly() -> None:
         while not ending.wait(POLL_S):  # all slots together look often enough, with no more load than in a real fleet
-            engine.fly()
+            engine.run_slot()
 
     slots = [threading.Thread(target=fly) for _ in range(SORTIES)]
     try:

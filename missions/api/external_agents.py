@@ -125,7 +125,7 @@ class ClaimSorties(ApiView):
     def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
         """Claim the most urgent sorties of the agent's type. Each comes with its lease token."""
         agent = own_agent(actor_of(request), body["agent"])
-        leases = external_agents.claim(agent=agent, want=body["count"])
+        leases = external_agents.claim(agent=agent, count=body["count"])
         return {
             "leases": [
                 {

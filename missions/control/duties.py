@@ -48,7 +48,7 @@ def grant_lanes() -> settling.Consequences:
     """Give free lanes to sorties that wait for a merge, in case the attempt that had one was lost."""
     consequences = settling.Consequences()
     with transaction.atomic(), connection.cursor() as cursor:
-        consequences.note(lanes.grant(cursor.cursor, after=None))
+        consequences.add_rows(lanes.grant(cursor.cursor, after=None))
     return consequences
 
 
@@ -86,7 +86,7 @@ def rescue(*, leases: bool = True, longest_lease_s: float | None = None) -> sett
                 (True, sortie, mission, agent_type, state, ended_badly(state=state, tolerated=tolerated))
                 for sortie, mission, agent_type, state, tolerated in cursor.fetchall()
             ]
-            bad = consequences.note(rows)
+            bad = consequences.add_rows(rows)
             ended = [sortie for _, sortie, _, _, state, _ in rows if SortieState(state).final]
             if ended:
                 settling.free(cursor.cursor, ended=ended, consequences=consequences)
@@ -103,7 +103,7 @@ def recount() -> Counter[str]:
     consequences = settling.Consequences()
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.control", "recount"), {"limit": PAGE})
-        consequences.note(cursor.fetchall())
+        consequences.add_rows(cursor.fetchall())
     return consequences.freed
 
 

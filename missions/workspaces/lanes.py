@@ -66,7 +66,7 @@ def take(*, repository: str, branch: str, store: Path, sortie: UUID, attempt: in
 
 
 def grant(cursor: Cursor, *, after: Sequence[UUID] | None) -> list[tuple[bool, UUID, UUID, str, str, bool]]:
-    """Give free lanes to the sorties that are next, in the caller's transaction: rows as `Consequences.note` takes them.
+    """Give free lanes to the sorties that are next, in the caller's transaction: rows as `Consequences.add_rows` takes them.
 
     `after`: sorties that may have freed a lane, or that began to wait; None: all lanes.
     """

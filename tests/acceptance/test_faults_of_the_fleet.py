@@ -141,7 +141,7 @@ def a_hint(*, queue: str) -> bytes:
     """The bytes of a message as the fleet sends them, taken from a queue that nobody reads."""
     nobody = "agent.nobody"
     with app.connection_for_write() as connection:
-        app.send_task(hints.FLY, queue=nobody, connection=connection)
+        app.send_task(hints.TASK_NAME, queue=nobody, connection=connection)
         redis = connection.default_channel.client
         _, message = redis.brpop(nobody)
     return bytes(message).replace(nobody.encode(), queue.encode())

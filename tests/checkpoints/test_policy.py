@@ -80,7 +80,7 @@ def test_a_mission_is_captured_once_per_step_of_progress() -> None:
 
 def test_a_failure_is_captured(engine: Engine) -> None:
     mission = fleet.launch({"bad": {"with": {"fail": "no"}}, "slow": {"agent": "frontend"}})
-    engine.fly()
+    engine.run_slot()
     policy.capture_due()
     policy.capture_due()
     assert triggers(mission) == ["failure"]

@@ -66,7 +66,7 @@ def wait_for_a_person(mission: Mission) -> None:
     engine = fleet.engine(slots=3)
 
     def waits() -> bool:
-        engine.fly()
+        engine.run_slot()
         fleet.beat()
         return Sortie.objects.filter(mission=mission, key="late", state="waiting", waits_on="person").exists()
 

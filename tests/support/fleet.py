@@ -80,7 +80,7 @@ def run_to_end(engine: Engine, mission: Mission, *, within_s: float = 60) -> str
     """Run the engine and the control loop in turns until the mission has ended. Returns its final state."""
 
     def ended() -> bool:
-        engine.fly()
+        engine.run_slot()
         beat()
         return Mission.objects.get(id=mission.id).finished_at is not None
 

@@ -20,7 +20,7 @@ from missions.engine.changes.landing import Landing
 from missions.engine.changes.workspace_attempt import WorkspaceAttempt
 from missions.engine.output.buffer import OutputBuffer
 from missions.engine.settlement import settle_and_claim
-from missions.engine.settlement.settle_and_claim import Party
+from missions.engine.settlement.settle_and_claim import Claimant
 from missions.engine.settlement.settling import Settlement
 from missions.models import Attempt, Brief, Change, Mission, Sortie
 from missions.plan import SortieSpec
@@ -65,10 +65,11 @@ class Step:
 
     def settle(self, settlement: Settlement) -> bool:
         """Whether the database has accepted the outcome."""
-        party = Party(agent=ids.new(), agent_type="backend", lease_s=60)
+        claimant = Claimant(agent=ids.new(), agent_type="backend", lease_s=60)
         with hot_path.connect(name="test") as connection, connection.transaction(), connection.cursor() as cursor:
             return (
-                self.claim.id in settle_and_claim.settle_and_claim(cursor, by=party, settlements=[settlement]).accepted
+                self.claim.id
+                in settle_and_claim.settle_and_claim(cursor, by=claimant, settlements=[settlement]).accepted
             )
 
 

@@ -20,7 +20,7 @@ from fleet import ids
 from fleet.postgres import hot_path, parameters
 from missions.engine.process.runtime import Engine
 from missions.engine.settlement import settle_and_claim, settling
-from missions.engine.settlement.settle_and_claim import Party
+from missions.engine.settlement.settle_and_claim import Claimant
 from missions.models import Attempt, Mission, Sortie
 from tests.support import fleet
 from tests.upgrades.release_0_1.agent import Agent, Claim, Settlement
@@ -96,7 +96,7 @@ def working(number: int) -> Iterator[list[Claim]]:
 def run_beside(engine: Engine, missions: list[Mission]) -> None:
     def fly() -> None:
         while not ended.is_set():
-            engine.fly()
+            engine.run_slot()
         connection.close()
 
     ended = threading.Event()
@@ -141,10 +141,10 @@ def test_a_new_agent_takes_over_from_a_dead_old_one(engine: Engine) -> None:
 
 def test_an_old_agent_takes_over_from_a_dead_new_one() -> None:
     mission = fleet.launch({"a": {}})
-    new = Party(agent=ids.new(), agent_type="backend", lease_s=0.3)
+    new = Claimant(agent=ids.new(), agent_type="backend", lease_s=0.3)
     agents.register(agent=new.agent, agent_type="backend", node="test", pid=1, start_time=0.0)
     with old_agent() as agent, hot_path.connect(name="test") as session, session.cursor() as cursor:
-        (lost,) = settle_and_claim.settle_and_claim(cursor, by=new, want=1).claimed
+        (lost,) = settle_and_claim.settle_and_claim(cursor, by=new, max_claims=1).claims
 
         def claimed() -> list[Claim]:
             fleet.beat()

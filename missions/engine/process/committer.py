@@ -9,11 +9,12 @@ the next one: settlements and claims in one transaction. A slot that has finishe
 the same call, and may get just the sorties that it freed.
 
 While Postgres does not answer, the committer keeps its posts and retries. It also repeats a commit whose outcome is
-unknown. The fence (sortie, attempt) makes that harmless, and claims whose answer was lost are found and handed back.
+unknown. The fence (sortie, attempt) makes that harmless, and claims whose response was lost are found and returned.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ import psycopg
 from fleet.postgres import hot_path, retries, statements
 from missions.claims import Claim
 from missions.engine.settlement import settle_and_claim
-from missions.engine.settlement.settle_and_claim import Party
+from missions.engine.settlement.settle_and_claim import Claimant
 from missions.engine.settlement.settling import Consequences, Settlement
 from missions.hints import SortiesByType
 
@@ -34,13 +35,13 @@ log = logging.getLogger("fleet.committer")
 
 @dataclass(slots=True, eq=False)
 class _Post:
-    """The request of one slot, and the answer."""
+    """The request of one slot, and its response."""
 
     settlements: Sequence[Settlement]
-    returned: Sequence[Claim]
-    want: int
+    returns: Sequence[Claim]
+    max_claims: int
     done: threading.Event = field(default_factory=threading.Event)
-    claimed: list[Claim] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
 
 
 class Committer(threading.Thread):
@@ -53,12 +54,12 @@ class Committer(threading.Thread):
     def __init__(
         self,
         *,
-        party: Party,
+        claimant: Claimant,
         send_hints: Callable[[Mapping[str, int], SortiesByType], None],
         on_settled: Callable[[Settlement, bool], None],
     ) -> None:
         super().__init__(name="committer", daemon=True)
-        self.party, self.send_hints, self.on_settled = party, send_hints, on_settled
+        self.claimant, self.send_hints, self.on_settled = claimant, send_hints, on_settled
         self._posts: list[_Post] = []
         self._changed = threading.Condition()
         self._leading = False  # whether this thread or a slot is committing
@@ -66,7 +67,7 @@ class Committer(threading.Thread):
         self.error: Exception | None = None
         self._connection: hot_path.Connection | None = None
         self._uncertain = False  # whether the outcome of a commit is unknown, so that stray claims may exist
-        self._known: set[tuple[UUID, int]] = set()  # claimed here, and neither settled nor returned yet
+        self._outstanding: set[tuple[UUID, int]] = set()  # claimed here, and neither settled nor returned yet
 
     # ── Called by the slots ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -74,19 +75,19 @@ class Committer(threading.Thread):
         self,
         *,
         settlements: Sequence[Settlement] = (),
-        returned: Sequence[Claim] = (),
-        want: int = 0,
+        returns: Sequence[Claim] = (),
+        max_claims: int = 0,
         wait: bool = True,
     ) -> list[Claim]:
-        """Settle, hand back, and claim up to `want` sorties, in one transaction with the requests of other slots.
+        """Settle, return claims, and claim up to `max_claims` sorties, in one transaction with the requests of other slots.
 
         Blocks until it is committed, unless `wait` is false. Claims nothing once the committer is stopping.
         """
-        post = _Post(settlements, returned, want)
+        post = _Post(settlements, returns, max_claims)
         with self._changed:
             if self.error is not None:
                 raise self.error
-            if self._stopping and not settlements and not returned:
+            if self._stopping and not settlements and not returns:
                 return []
             self._posts.append(post)
             leads = wait and not self._leading
@@ -100,7 +101,7 @@ class Committer(threading.Thread):
             post.done.wait()
         if wait and self.error is not None:
             raise self.error
-        return post.claimed
+        return post.claims
 
     def stop(self) -> None:
         """Commit the remaining posts, then end."""
@@ -171,74 +172,74 @@ class Committer(threading.Thread):
     def _commit(self, batch: list[_Post], *, one_by_one: bool) -> Consequences:
         connection = self._connection = self._connection or hot_path.connect(name="committer")
         settlements = [settlement for post in batch for settlement in post.settlements]
-        returned = [(claim.id, claim.attempt) for post in batch for claim in post.returned]
-        want = 0 if self._stopping else sum(post.want for post in batch)
+        returns = [(claim.id, claim.attempt) for post in batch for claim in post.returns]
+        max_claims = 0 if self._stopping else sum(post.max_claims for post in batch)
         with connection.cursor() as cursor:
-            if not (returned or self._uncertain or one_by_one) and all(map(settle_and_claim.is_plain, settlements)):
+            if not (returns or self._uncertain or one_by_one) and all(map(settle_and_claim.is_plain, settlements)):
                 # Nearly every commit takes this path: one statement, which is its own transaction.
                 with hot_path.statement(connection):
                     consequences = settle_and_claim.settle_and_claim(
-                        cursor, by=self.party, settlements=settlements, want=want
+                        cursor, by=self.claimant, settlements=settlements, max_claims=max_claims
                     )
             else:
                 with hot_path.transaction(connection):
-                    consequences = self._commit_in_steps(cursor, settlements, returned, want, one_by_one)
+                    consequences = self._commit_in_steps(cursor, settlements, returns, max_claims, one_by_one)
         self._uncertain = False
-        self._deliver(batch, settlements, returned, consequences)
+        self._deliver(batch, settlements, returns, consequences)
         return consequences
 
     def _commit_in_steps(
         self,
         cursor: hot_path.Cursor,
         settlements: list[Settlement],
-        returned: list[tuple[UUID, int]],
-        want: int,
+        returns: list[tuple[UUID, int]],
+        max_claims: int,
         one_by_one: bool,
     ) -> Consequences:
         consequences = settle_and_claim.settle_and_claim(
-            cursor, by=self.party, settlements=settlements, one_by_one=one_by_one
+            cursor, by=self.claimant, settlements=settlements, one_by_one=one_by_one
         )
         if self._uncertain:
-            self._hand_back_strays(cursor, consequences)
-        if returned:
-            consequences.add(settle_and_claim.give_back(cursor, attempts=returned, why="it had not been started"))
-        if want:
-            consequences.add(settle_and_claim.settle_and_claim(cursor, by=self.party, want=want))
+            self._return_strays(cursor, consequences)
+        if returns:
+            consequences.add(settle_and_claim.give_back(cursor, attempts=returns, why="it had not been started"))
+        if max_claims:
+            consequences.add(settle_and_claim.settle_and_claim(cursor, by=self.claimant, max_claims=max_claims))
         return consequences
 
     def _deliver(
         self,
         batch: list[_Post],
         settlements: list[Settlement],
-        returned: list[tuple[UUID, int]],
+        returns: list[tuple[UUID, int]],
         consequences: Consequences,
     ) -> None:
-        """After a commit: update the known claims, give claims to the slots, and report the settlements."""
-        self._known.update((claim.id, claim.attempt) for claim in consequences.claimed)
-        self._known.difference_update((settlement.id, settlement.attempt) for settlement in settlements)
-        self._known.difference_update(returned)
-        _distribute(consequences.claimed, batch)
+        """After a commit: update the outstanding claims, give new ones to the slots, and report the settlements."""
+        self._outstanding.update((claim.id, claim.attempt) for claim in consequences.claims)
+        self._outstanding.difference_update((settlement.id, settlement.attempt) for settlement in settlements)
+        self._outstanding.difference_update(returns)
+        _distribute(consequences.claims, batch)
         for settlement in settlements:
             self.on_settled(settlement, settlement.id in consequences.accepted)
 
-    def _hand_back_strays(self, cursor: hot_path.Cursor, consequences: Consequences) -> None:
-        """Hand back claims whose answer was lost: the database has them, but this agent never received them."""
+    def _return_strays(self, cursor: hot_path.Cursor, consequences: Consequences) -> None:
+        """Return claims whose response was lost: the database has them, but this agent never received them."""
         cursor.execute(
             "SELECT id, attempt FROM missions_sortie WHERE state = 'running' AND agent_id = %(agent)s",
-            {"agent": self.party.agent},
+            {"agent": self.claimant.agent},
         )
-        strays = [row for row in cursor.fetchall() if row not in self._known]
+        strays = [row for row in cursor.fetchall() if row not in self._outstanding]
         if strays:
-            log.warning("returning %d claims whose answer was lost", len(strays))
+            log.warning("returning %d claims whose response was lost", len(strays))
             consequences.add(
-                settle_and_claim.give_back(cursor, attempts=strays, why="the answer to its claim was lost")
+                settle_and_claim.give_back(cursor, attempts=strays, why="the response to its claim was lost")
             )
 
     def _follow_up(self, batch: list[_Post], consequences: Consequences) -> None:
         """Send hints and complete missions. A failure does no harm, because the control loop repeats both."""
         queued = {agent_type: count for agent_type, count in consequences.freed.items() if count > 0}
         self.send_hints(queued, consequences.queued_sorties)
-        unfinished = {claim.mission for post in batch for claim in post.claimed}
+        unfinished = {claim.mission for post in batch for claim in post.claims}
         candidates = consequences.missions - unfinished
         if candidates and self._connection is not None:
             try:
@@ -250,12 +251,8 @@ class Committer(threading.Thread):
                 log.warning("could not check whether missions are complete: %s", error)
 
 
-def _distribute(claimed: list[Claim], batch: list[_Post]) -> None:
-    """Give the claims to the slots in turn, the most urgent first, up to the number that each wants."""
-    wanting = [post for post in batch if post.want]
-    turn = 0
-    for claim in claimed:
-        while len(wanting[turn % len(wanting)].claimed) >= wanting[turn % len(wanting)].want:
-            turn += 1
-        wanting[turn % len(wanting)].claimed.append(claim)
-        turn += 1
+def _distribute(claims: list[Claim], batch: list[_Post]) -> None:
+    """Give the claims to the slots in turn, the most urgent first, up to the number that each requested."""
+    slots = itertools.cycle([post for post in batch if post.max_claims])
+    for claim in claims:
+        next(post for post in slots if len(post.claims) < post.max_claims).claims.append(claim)

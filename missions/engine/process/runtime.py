@@ -10,7 +10,7 @@ halted, so the shim stops the work by itself if no renewal arrives in time. If a
 time, the driver is stopped and its outcome is not posted. The fence (sortie, attempt) would refuse it anyway.
 
 **Lists.** Under a backlog of short sorties, a slot claims several at once and settles them together. If one of them
-takes long, those that have not started are handed back (`_watch_forever`).
+takes long, the claims that have not started are handed back (`_watch_forever`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from missions.engine.attempts.preparation import TypeSettings
 from missions.engine.output.writer import OutputWriter
 from missions.engine.process.committer import Committer
 from missions.engine.process.task_summary import TaskSummary
-from missions.engine.settlement.settle_and_claim import Party
+from missions.engine.settlement.settle_and_claim import Claimant
 from missions.engine.settlement.settling import Settlement
 from missions.hints import HintPublisher
 
@@ -57,7 +57,7 @@ class ActiveClaim:
 
     claim: Claim
     stop: Stop = field(init=False)
-    started: float | None = None
+    started_at: float | None = None
 
     def __post_init__(self) -> None:
         self.stop = Stop(lease_end=self.claim.lease_end)
@@ -74,12 +74,12 @@ class ActiveClaim:
 class Batch:
     """The claims that one slot executes, one after the other."""
 
-    waiting: deque[ActiveClaim]
-    since: float = 0.0  # when the current sortie started
+    unstarted: deque[ActiveClaim]
+    sortie_started_at: float = 0.0  # of the current sortie
 
 
 class Engine:
-    """Create one per agent process. Call `start`, then `fly` from as many threads as there are slots, then `stop`."""
+    """Create one per agent process. Call `start`, then `run_slot` from one thread per slot, then `stop`."""
 
     def __init__(self, *, agent: UUID, type_settings: TypeSettings, slots: int, hint_publisher: HintPublisher) -> None:
         self.agent, self.type_settings, self.slots = agent, type_settings, slots
@@ -87,7 +87,7 @@ class Engine:
         self.hint_publisher = hint_publisher
         self.output_writer = OutputWriter(max_bytes=settings.FLEET_OUTPUT_BYTES)
         self.committer = Committer(
-            party=Party(agent=agent, agent_type=type_settings.agent_type, lease_s=self.lease_s),
+            claimant=Claimant(agent=agent, agent_type=type_settings.agent_type, lease_s=self.lease_s),
             send_hints=hint_publisher.send,
             on_settled=self._on_settled,
         )
@@ -98,7 +98,7 @@ class Engine:
         self._busy = 0
         self._list_length = 1
         self._last_hint = time.monotonic()
-        self._hurried = False
+        self._skip_wait = False
         self._last_claim: float | None = None  # when it last claimed a sortie
         self._draining = threading.Event()
         self._ended = threading.Event()
@@ -117,7 +117,7 @@ class Engine:
         for thread in self._background:
             thread.start()
 
-    def fly(self, *, summary: TaskSummary | None = None) -> int:
+    def run_slot(self, *, summary: TaskSummary | None = None) -> int:
         """Work in one slot until nothing is left to claim; return at once if all slots are busy.
 
         Returns the number of sorties executed, and adds their outcomes to `summary`. Called for each hint, and by the
@@ -129,7 +129,7 @@ class Engine:
         with self._lock:
             self._busy += 1
         try:
-            return self._run_slot(TaskSummary() if summary is None else summary)
+            return self._run_batches(TaskSummary() if summary is None else summary)
         finally:
             self._free.release()
             with self._lock:
@@ -145,8 +145,9 @@ class Engine:
         self.drain()
         deadline = time.monotonic() + within_s
         with self._lock:
-            while self._busy and not self._hurried and (left := deadline - time.monotonic()) > 0:
-                self._idle.wait(min(left, TICK_S))  # in short steps: `hurry` runs in a signal handler and cannot notify
+            while self._busy and not self._skip_wait and (left := deadline - time.monotonic()) > 0:
+                # in short steps: `skip_wait` runs in a signal handler and cannot notify
+                self._idle.wait(min(left, TICK_S))
             for active_claim in self._claims.values():
                 active_claim.stop.set(StopReason.DRAINED)
             while self._busy:
@@ -156,30 +157,34 @@ class Engine:
         self.output_writer.stop()
         self._ended.set()
 
-    def hurry(self) -> None:
-        """End the wait of `stop` for running sorties. Safe to call from a signal handler."""
-        self._hurried = True
+    def skip_wait(self) -> None:
+        """Make `stop` wait no longer for running sorties. Safe to call from a signal handler."""
+        self._skip_wait = True
 
     @property
     def running(self) -> int:
         with self._lock:
-            return sum(active_claim.started is not None for active_claim in self._claims.values())
+            return sum(active_claim.started_at is not None for active_claim in self._claims.values())
 
     # ── A slot ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _run_slot(self, summary: TaskSummary) -> int:
+    def _run_batches(self, summary: TaskSummary) -> int:
         executed = 0
         settlements: list[Settlement] = []
         while True:
-            want = 0 if self._draining.is_set() else self._list_length
-            claims = self.committer.settle_and_claim(settlements=settlements, want=want) if settlements or want else []
+            max_claims = 0 if self._draining.is_set() else self._list_length
+            claims = (
+                self.committer.settle_and_claim(settlements=settlements, max_claims=max_claims)
+                if settlements or max_claims
+                else []
+            )
             settlements = []
             if not claims:
                 return executed
-            if len(claims) == want:
-                self._wake_another()  # there is probably more work
+            if len(claims) == max_claims:
+                self._start_another_slot()  # there is probably more work
             batch = self._add_batch(claims)
-            began = first_settled = time.monotonic()
+            batch_started_at = first_settled_at = time.monotonic()
             while active_claim := self._next(batch):
                 settlement = self._execute(active_claim)
                 executed += 1
@@ -187,34 +192,34 @@ class Engine:
                     continue
                 now = time.monotonic()
                 if not settlements:
-                    first_settled = now
+                    first_settled_at = now
                 settlements.append(settlement)
                 summary.add(settlement)
-                if batch.waiting and now - first_settled > POST_S:
+                if batch.unstarted and now - first_settled_at > POST_S:
                     self.committer.settle_and_claim(settlements=settlements, wait=False)
                     settlements = []
             with self._lock:
                 self._batches.discard(batch)
-            self._adapt_list_length((time.monotonic() - began) / len(claims))
+            self._adapt_list_length((time.monotonic() - batch_started_at) / len(claims))
 
     def _add_batch(self, claims: list[Claim]) -> Batch:
         batch = Batch(deque(ActiveClaim(claim) for claim in claims))
         self._last_claim = time.monotonic()
         with self._lock:
-            for active_claim in batch.waiting:
+            for active_claim in batch.unstarted:
                 self._claims[active_claim.claim.id, active_claim.claim.attempt] = active_claim
             self._batches.add(batch)
         return batch
 
     def _next(self, batch: Batch) -> ActiveClaim | None:
         with self._lock:
-            if not batch.waiting:
+            if not batch.unstarted:
                 return None
             if self._draining.is_set():
-                self._return(batch.waiting)
+                self._return(batch.unstarted)
                 return None
-            active_claim = batch.waiting.popleft()
-            active_claim.started = batch.since = time.monotonic()
+            active_claim = batch.unstarted.popleft()
+            active_claim.started_at = batch.sortie_started_at = time.monotonic()
             return active_claim
 
     def _execute(self, active_claim: ActiveClaim) -> Settlement | None:
@@ -236,7 +241,7 @@ class Engine:
             return None
         if active_claim.stopped_for(StopReason.DRAINED) and settlement.state != "succeeded":
             self._forget(active_claim)
-            self.committer.settle_and_claim(returned=[claim], wait=False)
+            self.committer.settle_and_claim(returns=[claim], wait=False)
             return None
         return settlement
 
@@ -246,14 +251,14 @@ class Engine:
         elif mean_s > LONG_S:
             self._list_length = 1
 
-    def _wake_another(self) -> None:
+    def _start_another_slot(self) -> None:
         if self._busy < self.slots:
-            threading.Thread(target=self._fly_in_thread, name="slot", daemon=True).start()
+            threading.Thread(target=self._run_slot_in_thread, name="slot", daemon=True).start()
 
-    def _fly_in_thread(self) -> None:
+    def _run_slot_in_thread(self) -> None:
         close_old_connections()
         try:
-            self.fly()
+            self.run_slot()
         finally:
             connection.close()
 
@@ -274,13 +279,13 @@ class Engine:
         with self._lock:
             self._claims.pop((active_claim.claim.id, active_claim.claim.attempt), None)
 
-    def _return(self, waiting: deque[ActiveClaim]) -> None:
-        """Hand back unstarted claims. The caller holds the lock."""
-        unstarted = list(waiting)
-        waiting.clear()
-        for active_claim in unstarted:
-            self._claims.pop((active_claim.claim.id, active_claim.claim.attempt), None)
-        self.committer.settle_and_claim(returned=[active_claim.claim for active_claim in unstarted], wait=False)
+    def _return(self, unstarted: deque[ActiveClaim]) -> None:
+        """Hand back the claims of a batch that have not started. The caller holds the lock."""
+        claims = [active_claim.claim for active_claim in unstarted]
+        unstarted.clear()
+        for claim in claims:
+            self._claims.pop((claim.id, claim.attempt), None)
+        self.committer.settle_and_claim(returns=claims, wait=False)
 
     # ── Threads ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -338,11 +343,11 @@ class Engine:
                     if active_claim.must_stop(now):
                         active_claim.stop.set(StopReason.LEASE_LOST)
                 for batch in self._batches:
-                    if batch.waiting and now - batch.since > BLOCKED_S:
-                        self._return(batch.waiting)
+                    if batch.unstarted and now - batch.sortie_started_at > BLOCKED_S:
+                        self._return(batch.unstarted)
             if now - self._last_hint > settings.FLEET_POLL_INTERVAL_S:
                 self._last_hint = now
-                self._wake_another()
+                self._start_another_slot()
 
     def _abandon(self) -> None:
         """Stop all work without settling it, and end the process."""

@@ -96,7 +96,7 @@ class EngineStep(bootsteps.StartStopStep):
         connection.close()  # this thread needs no connection until the end
         signal.signal(signal.SIGQUIT, _stop_now)
         log.info(
-            "%s flies sorties of type %s in %d slots", ids.encode(ids.AGENT, agent), self.agent_type, parent.concurrency
+            "%s runs sorties of type %s in %d slots", ids.encode(ids.AGENT, agent), self.agent_type, parent.concurrency
         )
 
     def stop(self, parent: Any) -> None:
@@ -128,7 +128,7 @@ def _stop_now(number: int, frame: FrameType | None) -> None:
     """SIGQUIT: end now. Running sorties are stopped and return to the queue."""
     if _engine is not None:
         _engine.drain()
-        _engine.hurry()
+        _engine.skip_wait()
     state.should_stop = 0  # type: ignore[assignment]  # an exit code, as Celery's own handlers set it
 
 

@@ -24,8 +24,8 @@ from missions.engine.settlement.settling import Consequences, Settlement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Party:
-    """The agent that settles and claims, its type, and the seconds for which a claim is leased.
+class Claimant:
+    """The agent that settles and claims, its type, and the length of its leases.
 
     An external agent gets no sorties whose work is done and only needs to be merged.
     """
@@ -42,32 +42,37 @@ def is_plain(settlement: Settlement) -> bool:
 
 
 def settle_and_claim(
-    cursor: Cursor, *, by: Party, settlements: Sequence[Settlement] = (), want: int = 0, one_by_one: bool = False
+    cursor: Cursor,
+    *,
+    by: Claimant,
+    settlements: Sequence[Settlement] = (),
+    max_claims: int = 0,
+    one_by_one: bool = False,
 ) -> Consequences:
-    """Accept the settlements whose attempt is the running one, and claim up to `want` sorties, the most urgent first.
+    """Accept the settlements whose attempt is the running one, and claim up to `max_claims` sorties, most urgent first.
 
-    Runs in the caller's transaction; if all settlements are plain, it is one statement and needs none. A settlement
-    that is not accepted changes nothing and is absent from `accepted`.
+    Runs in the caller's transaction; if all settlements are plain, it is one statement and needs no transaction. A
+    settlement that is not accepted changes nothing and is absent from `accepted`.
 
     If Postgres cannot store a settlement (psycopg's DataError, or ValueError, for instance because of a NUL in its
     JSON), roll back and call again with `one_by_one`: then only that one fails.
     """
     consequences = Consequences()
     if all(map(is_plain, settlements)) and not one_by_one:
-        _execute(cursor, by, settlements, want, consequences)
+        _execute(cursor, by, settlements, max_claims, consequences)
         return consequences
     if one_by_one:
         for settlement in settlements:
             _settle_in_savepoint(cursor, by, settlement, consequences)
     else:
         _settle(cursor, by, settlements, consequences)
-    if want:
-        _execute(cursor, by, (), want, consequences)
+    if max_claims:
+        _execute(cursor, by, (), max_claims, consequences)
     return consequences
 
 
 def give_back(cursor: Cursor, *, attempts: Sequence[tuple[UUID, int]], why: str) -> Consequences:
-    """Return attempts to the queue whose drivers never started or were stopped by a drain; this costs no try.
+    """Return to the queue attempts whose drivers never started or were stopped by a drain. This costs no try.
 
     Sorties with a cancel request end as cancelled instead. Runs in the caller's transaction.
     """
@@ -76,14 +81,14 @@ def give_back(cursor: Cursor, *, attempts: Sequence[tuple[UUID, int]], why: str)
         statements.read("missions.engine.settlement", "give_back"),
         {"ids": [sortie for sortie, _ in attempts], "attempts": [attempt for _, attempt in attempts], "why": why},
     )
-    cancelled = consequences.note(cursor.fetchall())
+    cancelled = consequences.add_rows(cursor.fetchall())
     if cancelled:
         settling.free(cursor, ended=cancelled, consequences=consequences)
         settling.skip(cursor, bad=cancelled, consequences=consequences)
     return consequences
 
 
-def _settle_in_savepoint(cursor: Cursor, by: Party, settlement: Settlement, consequences: Consequences) -> None:
+def _settle_in_savepoint(cursor: Cursor, by: Claimant, settlement: Settlement, consequences: Consequences) -> None:
     """Settle one attempt; if it cannot be stored, settle it as failed."""
     try:
         with cursor.connection.transaction():
@@ -92,7 +97,7 @@ def _settle_in_savepoint(cursor: Cursor, by: Party, settlement: Settlement, cons
         _settle(cursor, by, [settling.unstorable(settlement, error)], consequences)
 
 
-def _settle(cursor: Cursor, by: Party, settlements: Sequence[Settlement], consequences: Consequences) -> None:
+def _settle(cursor: Cursor, by: Claimant, settlements: Sequence[Settlement], consequences: Consequences) -> None:
     bad: list[UUID] = []
     for settlement in settlements:
         if settlement.added:
@@ -109,7 +114,7 @@ def _settle(cursor: Cursor, by: Party, settlements: Sequence[Settlement], conseq
 
 
 def _execute(
-    cursor: Cursor, by: Party, settlements: Sequence[Settlement], want: int, consequences: Consequences
+    cursor: Cursor, by: Claimant, settlements: Sequence[Settlement], max_claims: int, consequences: Consequences
 ) -> list[UUID]:
     """Execute the statement and add its consequences; returns the sorties that ended badly."""
     requested_at = time.monotonic()
@@ -120,7 +125,7 @@ def _execute(
         "type": by.agent_type,
         "lease": by.lease_s,
         "external": by.external,
-        "want": want,
+        "max_claims": max_claims,
     }
     raw = psycopg.RawCursor(cursor.connection)
     raw.execute(text, [parameters[name] for name in names])
@@ -130,7 +135,7 @@ def _execute(
         if kind != "claimed":
             changes.append((kind == "settled", sortie, mission, agent_type, state, bad))
             continue
-        consequences.claimed.append(
+        consequences.claims.append(
             Claim(
                 id=sortie,
                 mission=mission,
@@ -142,7 +147,7 @@ def _execute(
                 lease_end=lease_end,
             )
         )
-    return consequences.note(changes)
+    return consequences.add_rows(changes)
 
 
 def _as_row(settlement: Settlement) -> dict[str, object]:

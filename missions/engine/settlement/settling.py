@@ -49,7 +49,7 @@ class Consequences:
     freed: Counter[str] = field(default_factory=Counter)  # agent type -> sorties that became queued
     queued_sorties: dict[str, list[UUID]] = field(default_factory=dict)  # agent type -> the first of these sorties
     missions: set[UUID] = field(default_factory=set)  # missions that may be complete now
-    claimed: list[Claim] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
 
     def add(self, other: Consequences) -> None:
         """Add the consequences of another statement of the same transaction."""
@@ -58,9 +58,9 @@ class Consequences:
         for agent_type, sorties in other.queued_sorties.items():
             self.queued_sorties.setdefault(agent_type, []).extend(sorties)
         self.missions |= other.missions
-        self.claimed += other.claimed
+        self.claims += other.claims
 
-    def note(self, rows: Iterable[tuple[bool, UUID, UUID, str, str, bool]]) -> list[UUID]:
+    def add_rows(self, rows: Iterable[tuple[bool, UUID, UUID, str, str, bool]]) -> list[UUID]:
         """Add the rows that a statement returned; returns the sorties that ended badly.
 
         Each row is (settled, sortie, mission, agent type, state, ended badly).
@@ -105,13 +105,13 @@ def skip(cursor: Cursor, *, bad: Sequence[UUID], consequences: Consequences) -> 
 def free(cursor: Cursor, *, ended: Sequence[UUID], consequences: Consequences) -> None:
     """Count down the needs of dependents of sorties that ended other than through settle_and_claim.sql."""
     cursor.execute(statements.read("missions.engine.settlement", "free"), {"ended": list(ended)})
-    consequences.note(cursor.fetchall())
+    consequences.add_rows(cursor.fetchall())
 
 
 def settle_changes(cursor: Cursor, *, sorties: Sequence[UUID], consequences: Consequences) -> None:
     """Record that the changes of those sorties that succeeded have landed, and pass on the lanes of all."""
     cursor.execute(statements.read("missions.engine.settlement", "settle_changes"), {"sorties": list(sorties)})
-    consequences.note(lanes.grant(cursor, after=sorties))
+    consequences.add_rows(lanes.grant(cursor, after=sorties))
 
 
 def unstorable(settlement: Settlement, error: Exception) -> Settlement:

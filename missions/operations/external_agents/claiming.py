@@ -46,8 +46,8 @@ class Heartbeat:
     cancelled: frozenset[str]
 
 
-def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
-    """Claim up to `want` sorties of the agent's type, the most urgent first; at most `concurrency` are held at once.
+def claim(*, agent: UUID, count: int = 1) -> list[Lease]:
+    """Claim up to `count` sorties of the agent's type, the most urgent first; at most `concurrency` are held at once.
 
     Raises Conflict if the agent has ended, is draining, or already holds as many sorties as its concurrency.
     """
@@ -60,9 +60,9 @@ def claim(*, agent: UUID, want: int = 1) -> list[Lease]:
     with transaction.atomic(), connection.cursor() as cursor:
         room = _room(agent)
         consequences = settle_and_claim.settle_and_claim(
-            cursor.cursor, by=membership.party(row), want=min(max(want, 1), room, MAX_CLAIM)
+            cursor.cursor, by=membership.claimant(row), max_claims=min(max(count, 1), room, MAX_CLAIM)
         )
-        leases = [_lease(claimed) for claimed in consequences.claimed]
+        leases = [_lease(claimed) for claimed in consequences.claims]
         cursor.executemany(
             "UPDATE missions_attempt SET token = %s WHERE sortie_id = %s AND number = %s",
             [(attempt_tokens.digest(lease.token), lease.sortie, lease.attempt) for lease in leases],

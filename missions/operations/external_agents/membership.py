@@ -101,8 +101,8 @@ def follow_up(consequences: Consequences) -> None:
         transitions.complete(missions=list(consequences.missions))
 
 
-def party(agent: Agent) -> settle_and_claim.Party:
-    return settle_and_claim.Party(
+def claimant(agent: Agent) -> settle_and_claim.Claimant:
+    return settle_and_claim.Claimant(
         agent=agent.id, agent_type=agent.type_id, lease_s=settings.FLEET_LEASE_S, external=True
     )
 

@@ -195,7 +195,7 @@ def _settle(
             patch.save()
             Lane.objects.get_or_create(repository=lane.repository, branch=lane.branch)
         consequences = settle_and_claim.settle_and_claim(
-            cursor.cursor, by=membership.party(row), settlements=[settlement]
+            cursor.cursor, by=membership.claimant(row), settlements=[settlement]
         )
         Agent.objects.filter(id=attempt.agent).update(settled=F("settled") + len(consequences.accepted))
         if attempt.claim.id in consequences.accepted:

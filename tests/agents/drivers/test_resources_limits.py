@@ -40,7 +40,7 @@ def last(mission: Mission) -> Attempt:
 def test_too_much_memory_is_a_failed_try_and_the_next_try_has_the_limit_set_meanwhile(engine: Engine) -> None:
     allow(memory_mb=100)
     mission = fleet.launch({"a": {"run": HOLD, "retry": {"max_attempts": 2, "backoff": "10ms"}}})
-    assert engine.fly() == 1
+    assert engine.run_slot() == 1
     sortie = Sortie.objects.get(mission=mission)
     assert (sortie.state, sortie.tries) == ("waiting", 1)
     assert re.search(r"stopped: it used \d+ MB of memory; its limit is 100 MB", last(mission).error)

@@ -70,7 +70,7 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
     assert 5_000_000 < sample.memory_bytes < 400_000_000
     assert sample.processes >= 1
 
-    fleet.until(lambda: "flies sorties of type backend" in log_of(first))
+    fleet.until(lambda: "runs sorties of type backend" in log_of(first))
     fleet.until(lambda: "Connected to" in log_of(first) or "ready." in log_of(first))
     secrets = {settings.FLEET_ENDPOINTS.postgres.password, settings.FLEET_CREDENTIALS.redis_password}
     assert not [secret for secret in secrets if secret in log_of(first)]
@@ -88,7 +88,7 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
     assert log_of(first).endswith("its last words, without a line's end")
 
     second = Agent.objects.get(state="idle")
-    fleet.until(lambda: "flies sorties of type backend" in log_of(second))
+    fleet.until(lambda: "runs sorties of type backend" in log_of(second))
     assert "its last words" not in log_of(second)
     node.send_signal(signal.SIGTERM)
     node.wait(30)

@@ -47,7 +47,7 @@ def shifted(host_group: hosts.Hosts, name: str, library: Path, seconds: int) -> 
 
 def shift_of(host: Host, agent: Agent) -> float:
     """By how many seconds the clock of its log is ahead of ours."""
-    (line, *_) = until(lambda: [item for item in host.agent_log(agent).splitlines() if "flies sorties of type" in item])
+    (line, *_) = until(lambda: [item for item in host.agent_log(agent).splitlines() if "runs sorties of type" in item])
     result = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
     return (result - datetime.now(UTC)).total_seconds()
 

@@ -76,7 +76,7 @@ def test_a_mission_that_was_live_is_planned_and_runs_to_its_end(engine: Engine) 
 
 def test_sorties_that_have_ended_do_not_run_again(engine: Engine) -> None:
     mission = fleet.launch({"one": {}, "two": {"agent": "frontend", "needs": ["one"]}})
-    engine.fly()
+    engine.run_slot()
     checkpoint = operations.capture(missions=[mission.id])
     arrived = imported(archives.exported(checkpoint)).mission
     assert (arrived.state, fleet.states(arrived.id)) == ("planned", {"one": "succeeded", "two": "ready"})

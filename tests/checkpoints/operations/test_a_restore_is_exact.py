@@ -87,7 +87,7 @@ def test_back_forward_and_back_again_give_dependents_the_right_results(engine: E
 def test_a_running_sortie_is_fenced_and_waits_for_the_end_of_its_lease(engine: Engine) -> None:
     mission = fleet.launch({"slow": {"with": {"seconds": 60}}})
     start = operations.capture(missions=[mission.id])
-    threading.Thread(target=engine.fly, daemon=True).start()
+    threading.Thread(target=engine.run_slot, daemon=True).start()
     fleet.until(lambda: fleet.states(mission.id) == {"slow": "running"})
     lease = Sortie.objects.get(mission=mission).lease_until
     restore(start)
@@ -117,7 +117,7 @@ def test_a_sortie_that_is_created_again_waits_for_processes_of_the_removed_one(e
     added = {"name": "extra", "agent": "frontend", "driver": "scripted"}
     mission = fleet.launch({"adder": {"with": {"add": [added]}}})
     start = operations.capture(missions=[mission.id])
-    engine.fly()
+    engine.run_slot()
     assert fleet.states(mission.id) == {"adder": "succeeded", "extra": "queued"}
     with_extra = operations.capture(missions=[mission.id])
     restore(start)

@@ -99,7 +99,7 @@ def test_after_a_clock_step_a_new_capture_is_still_the_newest(engine: Engine) ->
 def test_after_a_clock_step_progress_and_failures_are_captured_once(engine: Engine) -> None:
     mission = fleet.launch({"bad": {"with": {"fail": "no"}}, "slow": {"agent": "frontend"}})
     captured_an_hour_ahead(mission)
-    engine.fly()
+    engine.run_slot()
     assert len(policy.capture_due()) == 1
     assert policy.capture_due() == []
 
@@ -107,7 +107,7 @@ def test_after_a_clock_step_progress_and_failures_are_captured_once(engine: Engi
 def test_a_mission_is_captured_at_its_interval_without_waiting_for_the_old_time(engine: Engine) -> None:
     mission = fleet.launch({"one": {}, "two": {"agent": "frontend"}}, checkpoints={"every": "10m", "at": [], "on": []})
     captured_an_hour_ahead(mission)
-    engine.fly()
+    engine.run_slot()
     assert [checkpoint.trigger for checkpoint in policy.capture_due()] == ["interval"]
     assert policy.capture_due() == []
 

@@ -74,7 +74,7 @@ class World:
             return reading.mission(self.mission.id).entry({}).digest
 
     def fly(self, draw: Callable[..., Any]) -> None:
-        self.engines[draw(st.sampled_from(TYPES))].fly()
+        self.engines[draw(st.sampled_from(TYPES))].run_slot()
         fleet.beat()
 
     def cancel_sortie(self, draw: Callable[..., Any]) -> None:
@@ -156,7 +156,7 @@ def test_every_checkpoint_puts_its_mission_back_exactly(data: st.DataObject, eng
     Sortie.objects.filter(mission=world.mission.id, state="waiting").update(wake_at=Now())
     for _ in range(40):
         for engine in engines.values():
-            engine.fly()
+            engine.run_slot()
         fleet.beat()
         if Mission.objects.get(id=world.mission.id).state in ("succeeded", "failed"):
             break

@@ -90,7 +90,7 @@ def test_agents_settle_and_add_sorties_throughout_restores() -> None:
 
     def fly() -> None:
         while not ending.is_set():
-            engine.fly()
+            engine.run_slot()
             fleet.beat()
         connection.close()
 

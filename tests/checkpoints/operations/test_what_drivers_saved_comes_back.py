@@ -91,7 +91,7 @@ def test_a_running_attempt_does_not_save_any_more_after_a_restore(tmp_path: Any)
     work = 'echo "{\\"step\\": 1}" > "$FLEET_RESUME"; touch ready; sleep 3; echo "{\\"step\\": 2}" > "$FLEET_RESUME"; sleep 600'
     mission = fleet.launch({"one": {"run": work}}, folder=str(tmp_path))
     engine = fleet.engine()
-    thread = threading.Thread(target=engine.fly, daemon=True)
+    thread = threading.Thread(target=engine.run_slot, daemon=True)
     thread.start()
     try:
         fleet.until(lambda: Attempt.objects.filter(resume={"step": 1}).exists())

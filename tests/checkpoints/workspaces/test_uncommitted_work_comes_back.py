@@ -29,7 +29,7 @@ DRAFT = "if test -f draft.txt; then cat draft.txt > done.txt; rm draft.txt; else
 def running(mission: Mission, *, until: Callable[[], bool]) -> Iterator[None]:
     """An engine that runs the mission, until the condition holds; it is stopped after the block."""
     engine = fleet.engine()
-    thread = threading.Thread(target=engine.fly, daemon=True)
+    thread = threading.Thread(target=engine.run_slot, daemon=True)
     thread.start()
     try:
         fleet.until(until)

@@ -63,7 +63,7 @@ def test_the_replaced_branch_and_its_changes_come_back_too(project: Repository, 
 
 def test_a_restore_keeps_what_had_landed_by_the_time_of_the_checkpoint(project: Repository, engine: Engine) -> None:
     mission = launch(project)
-    fleet.until(lambda: bool(engine.fly()) or fleet.states(mission.id)["first"] == "succeeded")
+    fleet.until(lambda: bool(engine.run_slot()) or fleet.states(mission.id)["first"] == "succeeded")
     middle = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
     restore(middle)

@@ -21,7 +21,7 @@ from fleet.postgres import hot_path
 from missions import operations as missions
 from missions.claims import Claim
 from missions.engine.settlement import settle_and_claim, settling
-from missions.engine.settlement.settle_and_claim import Party
+from missions.engine.settlement.settle_and_claim import Claimant
 from missions.models import Attempt, Mission, Sortie
 from missions.states import SortieState
 from tests.support import fleet, landing
@@ -31,8 +31,8 @@ from tests.support.installation import Installation
 LEASE_S = 1.0  # of the restores
 
 
-def party() -> Party:
-    found = Party(agent=ids.new(), agent_type="backend", lease_s=30)
+def claimant() -> Claimant:
+    found = Claimant(agent=ids.new(), agent_type="backend", lease_s=30)
     agents.register(agent=found.agent, agent_type="backend", node="test", pid=1, start_time=0.0)
     return found
 
@@ -43,12 +43,12 @@ def cursor() -> Iterator[Any]:
         yield found
 
 
-def claim(by: Party, want: int = 1) -> list[Claim]:
+def claim(by: Claimant, max_claims: int = 1) -> list[Claim]:
     with cursor() as found:
-        return settle_and_claim.settle_and_claim(found, by=by, want=want).claimed
+        return settle_and_claim.settle_and_claim(found, by=by, max_claims=max_claims).claims
 
 
-def settle(by: Party, claims: list[Claim]) -> set[Any]:
+def settle(by: Claimant, claims: list[Claim]) -> set[Any]:
     outcomes = [settling.Settlement(id=c.id, attempt=c.attempt, state="succeeded", outcome="succeeded") for c in claims]
     with cursor() as found:
         return settle_and_claim.settle_and_claim(found, by=by, settlements=outcomes).accepted
@@ -77,9 +77,9 @@ def idle(installation: Installation) -> Installation:
 
 def test_a_mission_continues_and_each_sortie_is_done_once(idle: Installation) -> None:
     sorties = {f"s{n}": {} for n in range(6)} | {"end": {"needs": [f"s{n}" for n in range(6)]}}
-    mission, agent = fleet.launch(sorties), party()
-    settle(agent, claim(agent, want=2))
-    running = claim(agent, want=2)
+    mission, agent = fleet.launch(sorties), claimant()
+    settle(agent, claim(agent, max_claims=2))
+    running = claim(agent, max_claims=2)
     made = backup.create(folder=idle.folder).backup
     settle(agent, running)
     restore(made)
@@ -97,23 +97,23 @@ def test_a_mission_continues_and_each_sortie_is_done_once(idle: Installation) ->
 
 def test_agents_from_before_the_restore_are_fenced(idle: Installation) -> None:
     """An attempt that was claimed after the backup has a number that the restored rows do not know."""
-    mission, agent = fleet.launch({"a": {}, "b": {}}), party()
+    mission, agent = fleet.launch({"a": {}, "b": {}}), claimant()
     (running,) = claim(agent)
     made = backup.create(folder=idle.folder).backup
     (later,) = claim(agent)
     restore(made)
 
     assert settle(agent, [running, later]) == set()
-    assert claim(party(), want=2) == [], "a sortie started while an earlier attempt may still run"
+    assert claim(claimant(), max_claims=2) == [], "a sortie started while an earlier attempt may still run"
     fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").count() == 2)
-    again = claim(party(), want=2)
+    again = claim(claimant(), max_claims=2)
     assert {c.id for c in again} == {running.id, later.id}
     assert settle(agent, [running, later]) == set()
     assert Sortie.objects.filter(mission=mission, state="running").count() == 2
 
 
 def test_a_retried_sortie_is_fenced_too(idle: Installation) -> None:
-    mission, agent = fleet.launch({"a": {}}), party()
+    mission, agent = fleet.launch({"a": {}}), claimant()
     missions.cancel(mission=mission.id)
     fleet.beat()
     made = backup.create(folder=idle.folder).backup
@@ -124,13 +124,13 @@ def test_a_retried_sortie_is_fenced_too(idle: Installation) -> None:
     assert fleet.states(mission.id) == {"a": "cancelled"}
     missions.retry(mission=mission.id, can_execute=True)
     fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").exists())
-    (again,) = claim(party())
+    (again,) = claim(claimant())
     assert settle(agent, [zombie]) == set()
     assert again.attempt > zombie.attempt
 
 
 def test_a_cancelled_sortie_stays_cancelled(idle: Installation) -> None:
-    mission, agent = fleet.launch({"a": {}, "b": {}}), party()
+    mission, agent = fleet.launch({"a": {}, "b": {}}), claimant()
     (running,) = claim(agent)
     missions.cancel_sortie(sortie=running.id)
     made = backup.create(folder=idle.folder).backup
@@ -211,10 +211,10 @@ def test_readers_of_events_continue_in_another_cluster(idle: Installation) -> No
 
 def test_the_next_checkpoint_is_a_full_capture(idle: Installation) -> None:
     """A checkpoint that is newer than the restored rows says nothing about what has changed since."""
-    mission, agent = fleet.launch({"a": {}, "b": {}}), party()
+    mission, agent = fleet.launch({"a": {}, "b": {}}), claimant()
     checkpoints.capture(missions=[mission.id])
     made = backup.create(folder=idle.folder).backup
-    settle(agent, claim(agent, want=2))
+    settle(agent, claim(agent, max_claims=2))
     newer = checkpoints.capture(missions=[mission.id])
     restore(made)
     assert not type(newer).objects.filter(id=newer.id).exists()

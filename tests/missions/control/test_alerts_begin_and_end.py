@@ -144,7 +144,7 @@ def test_a_mission_without_progress_is_stalled_unless_it_waits_for_a_time() -> N
     flying = fleet.launch({"c": {"agent": "testing"}})
     fleet.beat()
     engine = fleet.engine("testing")
-    assert len(engine.committer.settle_and_claim(want=1)) == 1
+    assert len(engine.committer.settle_and_claim(max_claims=1)) == 1
     watch = AlertMonitor()
     watch.check()
     assert rules() == set()

@@ -282,7 +282,7 @@ def test_concurrent_claims_and_admission_exceed_no_limit() -> None:
 
     def work() -> None:
         while not ended.is_set():
-            for lease in external_agents.claim(agent=agent, want=2):
+            for lease in external_agents.claim(agent=agent, count=2):
                 external_agents.complete(token=lease.token)
         connection.close()
 

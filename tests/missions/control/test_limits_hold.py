@@ -50,7 +50,7 @@ def test_the_plan_limits_the_running_sorties_of_its_mission() -> None:
     for _ in range(20):
         admission.admit()
         most = max(most, under_way(mission=mission))
-        for lease in external_agents.claim(agent=agent, want=9):
+        for lease in external_agents.claim(agent=agent, count=9):
             external_agents.complete(token=lease.token)
     assert most == 2
     mission.refresh_from_db()
@@ -73,7 +73,7 @@ def limit(max_running: int) -> None:
 def test_a_new_or_lower_limit_applies_to_queued_sorties_but_not_to_running_ones() -> None:
     mission = fleet.launch({f"s{n}": {"priority": n} for n in range(8)})
     agent = external_agents.register(agent_type="backend", concurrency=9).id
-    (running,) = external_agents.claim(agent=agent, want=1)
+    (running,) = external_agents.claim(agent=agent, count=1)
     assert under_way() == 8
     limit(5)
     admission.admit()
@@ -84,7 +84,7 @@ def test_a_new_or_lower_limit_applies_to_queued_sorties_but_not_to_running_ones(
     assert list(left) == ["s7", "s6", "s5"]  # the most urgent
     limit(1)
     admission.admit()
-    assert external_agents.claim(agent=agent, want=9) == []
+    assert external_agents.claim(agent=agent, count=9) == []
     external_agents.complete(token=running.token)
     limit(0)
     admission.admit()
@@ -99,11 +99,11 @@ def test_a_new_limit_applies_to_pending_sorties_until_it_is_lifted() -> None:
     limit(2)
     control.beat()
     agent = external_agents.register(agent_type="backend", concurrency=9).id
-    (root,) = external_agents.claim(agent=agent, want=1)
+    (root,) = external_agents.claim(agent=agent, count=1)
     external_agents.complete(token=root.token)
     assert under_way() == 0  # freed, and not queued without being admitted
     control.beat()
-    first = external_agents.claim(agent=agent, want=9)
+    first = external_agents.claim(agent=agent, count=9)
     assert len(first) == 2
     limit(0)
     control.beat()

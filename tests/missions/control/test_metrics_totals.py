@@ -169,7 +169,7 @@ def test_counting_continues_after_a_restore_into_another_cluster() -> None:
 def test_lost_agents_and_their_rescued_sorties_are_counted(client: Client) -> None:
     engine = fleet.engine(slots=1)
     fleet.launch({"a": {}})
-    assert len(engine.committer.settle_and_claim(want=1)) == 1
+    assert len(engine.committer.settle_and_claim(max_claims=1)) == 1
     agents.end(agents=[engine.agent], state=Agent.State.LOST, reason="A test ended it.", reaped=True)
     duties.rescue()
     engine.stop(within_s=1)

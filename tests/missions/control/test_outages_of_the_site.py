@@ -105,7 +105,7 @@ def test_without_an_outage_leases_expire_normally(agent: UUID, lease: Lease) -> 
 def test_the_fleets_own_agents_do_not_depend_on_the_site() -> None:
     fleet.launch({"one": {}})
     engine = fleet.engine()
-    engine.committer.settle_and_claim(want=1)
+    engine.committer.settle_and_claim(max_claims=1)
     site(up=timedelta(hours=1), away=timedelta(hours=1))
     Sortie.objects.update(lease_until=Now() - timedelta(seconds=1))
     look()

@@ -55,7 +55,7 @@ def begun(minutes: float) -> None:
 
 def test_a_silent_attempt_raises_an_alert_and_a_printing_one_does_not(agent: UUID) -> None:
     mission = fleet.launch({"still": {}, "loud": {}, "once": {}})
-    leases = {lease.key: lease for lease in external_agents.claim(agent=agent, want=3)}
+    leases = {lease.key: lease for lease in external_agents.claim(agent=agent, count=3)}
     begun(60)
     external_agents.progress(token=leases["loud"].token, output="hello\n")
     external_agents.progress(token=leases["once"].token, note="begun")
@@ -82,9 +82,9 @@ def test_the_plan_overrides_the_type_and_the_type_overrides_the_setting(agent: U
             "type": {"agent": "documentation"},
         }
     )
-    external_agents.claim(agent=agent, want=9)
+    external_agents.claim(agent=agent, count=9)
     for kind in ("testing", "documentation"):
-        external_agents.claim(agent=external_agents.register(agent_type=kind, concurrency=9).id, want=9)
+        external_agents.claim(agent=external_agents.register(agent_type=kind, concurrency=9).id, count=9)
     assert Sortie.objects.filter(state="running").count() == 5
     begun(60)
     assert silent().keys() == {"setting", "but"}

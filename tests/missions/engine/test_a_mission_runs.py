@@ -69,11 +69,11 @@ def test_on_failure_stop_skips_what_has_not_started(engine: Engine) -> None:
 def test_a_failed_sortie_is_retried_after_its_backoff(engine: Engine) -> None:
     retry = {"max_attempts": 3, "backoff": "0.01s"}
     mission = fleet.launch({"flaky": {"with": {"fail_times": 2}, "retry": retry}})
-    engine.fly()
+    engine.run_slot()
     flaky = Sortie.objects.get(mission=mission)
     assert flaky.state == "waiting"
     assert "next try (2 of 3)" in flaky.waits_for
-    fleet.until(lambda: (fleet.beat(), engine.fly(), fleet.state(mission.id))[-1] == "succeeded")
+    fleet.until(lambda: (fleet.beat(), engine.run_slot(), fleet.state(mission.id))[-1] == "succeeded")
     flaky.refresh_from_db()
     assert (flaky.attempt, flaky.tries) == (3, 2)
 

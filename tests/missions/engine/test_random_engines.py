@@ -63,7 +63,7 @@ def test_concurrent_engines_under_two_control_loops_keep_every_rule(
     engines = [fleet.engine(slots=2) for _ in range(2)]
     gone: list[threading.Thread] = []
     try:
-        with repeated(fleet.beat), repeated(fleet.beat), repeated(lambda: [engine.fly() for engine in engines]):
+        with repeated(fleet.beat), repeated(fleet.beat), repeated(lambda: [engine.run_slot() for engine in engines]):
             for _ in range(orders):
                 time.sleep(chance.uniform(0, 0.03))
                 if chance.random() < 0.15:

@@ -136,29 +136,29 @@ class Missions(RuleBasedStateMachine):
 
     # ── Agents ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @rule(who=st.integers(0, 1), want=st.integers(1, 3))
-    def claim(self, who: int, want: int) -> None:
+    @rule(who=st.integers(0, 1), max_claims=st.integers(1, 3))
+    def claim(self, who: int, max_claims: int) -> None:
         flier = self.fliers[who]
-        flier.active_claims += flier.committer.settle_and_claim(want=want)
+        flier.active_claims += flier.committer.settle_and_claim(max_claims=max_claims)
 
     @precondition(lambda self: any(flier.active_claims for flier in self.fliers))
     @rule(
         who=st.integers(0, 1),
         outcomes=st.lists(st.sampled_from(["ok", "ok", "fail", "raise", "add"]), min_size=1, max_size=3),
         hears=st.booleans(),
-        want=st.integers(0, 2),
+        max_claims=st.integers(0, 2),
     )
-    def end_a_list(self, who: int, outcomes: list[str], hears: bool, want: int) -> None:
+    def end_a_list(self, who: int, outcomes: list[str], hears: bool, max_claims: int) -> None:
         """Settle several in one commit, and ask for more in the same exchange."""
         flier = self.fliers[who] if self.fliers[who].active_claims else self.fliers[1 - who]
         ended, flier.active_claims = flier.active_claims[: len(outcomes)], flier.active_claims[len(outcomes) :]
-        flier.active_claims += self._say(flier, ended, outcomes, hears=hears, want=want)
+        flier.active_claims += self._say(flier, ended, outcomes, hears=hears, max_claims=max_claims)
 
     @precondition(lambda self: any(flier.active_claims for flier in self.fliers))
     @rule(who=st.integers(0, 1))
     def hand_back(self, who: int) -> None:
         flier = self.fliers[who] if self.fliers[who].active_claims else self.fliers[1 - who]
-        flier.committer.settle_and_claim(returned=[flier.active_claims.pop()])
+        flier.committer.settle_and_claim(returns=[flier.active_claims.pop()])
 
     @rule(who=st.integers(0, 1), how=st.sampled_from(["killed", "silent"]), rescued=st.booleans())
     def lose(self, who: int, how: str, rescued: bool) -> None:
@@ -249,7 +249,7 @@ class Missions(RuleBasedStateMachine):
             self.let_time_pass()
             admission.admit()
             for flier in self.fliers:
-                leases, flier.active_claims = flier.active_claims + flier.committer.settle_and_claim(want=20), []
+                leases, flier.active_claims = flier.active_claims + flier.committer.settle_and_claim(max_claims=20), []
                 flier.active_claims += self._say(flier, leases, ["ok"] * len(leases), hears=True)
             transitions.complete()
             for mission in self.missions:
@@ -271,7 +271,7 @@ class Missions(RuleBasedStateMachine):
         return Sortie.objects.filter(id=claim.id, attempt=claim.attempt, state="running").exists()
 
     def _say(
-        self, flier: Flier, ended: list[Claim], outcomes: list[str], *, hears: bool = False, want: int = 0
+        self, flier: Flier, ended: list[Claim], outcomes: list[str], *, hears: bool = False, max_claims: int = 0
     ) -> list[Claim]:
         """Judge and settle as the engine does; what was claimed in the same exchange."""
         with self.database.cursor() as cursor:
@@ -282,7 +282,7 @@ class Missions(RuleBasedStateMachine):
             self._judge(claim, "stop" if (claim.id, claim.attempt) in stopped else outcome)
             for claim, outcome in zip(ended, outcomes, strict=False)
         ]
-        claimed = flier.committer.settle_and_claim(settlements=values, want=want)
+        claimed = flier.committer.settle_and_claim(settlements=values, max_claims=max_claims)
         assert {token: flier.acceptance[token] for token in expected} == expected
         return claimed
 

@@ -18,7 +18,7 @@ def test_logs_print_the_output_of_a_sortie_as_text_or_as_json(engine: Engine) ->
     flown = fleet.launch(
         {"one": {"run": "echo out; echo err >&2"}, "two": {"needs": ["one"], "run_at": "2090-01-01T00:00:00Z"}}
     )
-    fleet.until(lambda: (engine.fly(), fleet.states(flown.id)["one"] == "succeeded")[1])
+    fleet.until(lambda: (engine.run_slot(), fleet.states(flown.id)["one"] == "succeeded")[1])
     fleet.until(lambda: mission("logs", flown.ref, "one").out == "out\n")
     assert mission("logs", flown.ref, "one").err == "err\n"
     pieces = mission("logs", flown.ref, "one", "--json").json
@@ -51,7 +51,7 @@ def test_following_a_sortie_shows_its_retries_until_it_has_ended(
     )
 
     def fly(_: float) -> None:
-        engine.fly()
+        engine.run_slot()
         fleet.beat()
 
     monkeypatch.setattr(mission_output, "time", SimpleNamespace(sleep=fly))  # the fleet works while the command waits
@@ -62,7 +62,7 @@ def test_following_a_sortie_shows_its_retries_until_it_has_ended(
 
 def test_following_one_attempt_ends_with_that_attempt(engine: Engine) -> None:
     flown = fleet.launch({"one": {"run": "echo first; false", "retry": {"max_attempts": 2, "backoff": "100s"}}})
-    fleet.until(lambda: (engine.fly(), fleet.states(flown.id)["one"] == "waiting")[1])
+    fleet.until(lambda: (engine.run_slot(), fleet.states(flown.id)["one"] == "waiting")[1])
     followed = mission("logs", flown.ref, "one", "-f", "--attempt", "1")
     assert (followed.code, followed.out) == (0, "first\n")
 

@@ -97,7 +97,7 @@ def test_show_prints_how_long_each_sortie_took(engine: Engine) -> None:
 
 def test_show_prints_when_the_next_try_starts(engine: Engine) -> None:
     flown = fleet.launch({"one": {"with": {"fail": "not yet"}, "retry": {"max_attempts": 3, "backoff": "100s"}}})
-    fleet.until(lambda: (engine.fly(), fleet.states(flown.id)["one"] == "waiting")[1])
+    fleet.until(lambda: (engine.run_slot(), fleet.states(flown.id)["one"] == "waiting")[1])
     (item,) = mission("show", "latest", "--json").json["items"]
     assert item["state"] == "waiting"
     assert re.fullmatch(r"retry 2/3 in (\d+ s|1 min( \d+ s)?)", item["status"])

@@ -58,7 +58,7 @@ def test_an_agent_names_the_sorties_that_it_frees(broker: redis.Redis) -> None:
     mission = fleet.launch({"a": {}, "b": {"agent": "security", "needs": ["a"]}})
     engine = fleet.engine()
     engine.hint_publisher.start()
-    assert engine.fly() == 1
+    assert engine.run_slot() == 1
     fleet.until(lambda: broker.llen(QUEUE) == 1)
     assert named(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission, key='b').ref}'}}"]
     engine.stop(within_s=5)

@@ -37,7 +37,7 @@ def running(project: Repository, script: str) -> Iterator[tuple[Mission, Path]]:
         workspace={"repository": str(project.path)},
     )
     engine = fleet.engine()
-    flying = threading.Thread(target=lambda: (engine.fly(), connection.close()))
+    flying = threading.Thread(target=lambda: (engine.run_slot(), connection.close()))
     flying.start()
     try:
         fleet.until((copy_of(mission) / ".git" / "begun").exists, within_s=30)

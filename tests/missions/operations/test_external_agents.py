@@ -44,11 +44,11 @@ def agent() -> UUID:
 def test_an_agent_holds_at_most_its_concurrency() -> None:
     fleet.launch({f"s{n}": {} for n in range(4)})
     agent = external_agents.register(agent_type="backend", concurrency=2).id
-    first, _ = external_agents.claim(agent=agent, want=3)
+    first, _ = external_agents.claim(agent=agent, count=3)
     with pytest.raises(errors.Conflict, match="holds 2 sorties, as many as its concurrency allows"):
         external_agents.claim(agent=agent)
     external_agents.complete(token=first.token)
-    assert len(external_agents.claim(agent=agent, want=3)) == 1
+    assert len(external_agents.claim(agent=agent, count=3)) == 1
 
 
 def test_an_external_agent_runs_a_mission_to_its_end(agent: UUID) -> None:
@@ -81,7 +81,7 @@ def test_external_types_accept_prompts_and_no_node_starts_their_agents() -> None
 def test_an_agent_of_a_node_claims_nothing_of_a_type_that_became_external(engine: Engine) -> None:
     types.change(name="backend", changes={"external": True})
     mission = fleet.launch({"ask": {"prompt": "What is the answer?"}})
-    assert engine.fly() == 0
+    assert engine.run_slot() == 0
     lease = claimed(external_agents.register(agent_type="backend").id)
     assert (lease.key, lease.attempt) == ("ask", 1)
     external_agents.complete(token=lease.token)
@@ -91,7 +91,7 @@ def test_an_agent_of_a_node_claims_nothing_of_a_type_that_became_external(engine
 
 def test_a_heartbeat_renews_the_lease_and_reports_a_cancel_request(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
-    leases = external_agents.claim(agent=agent, want=2)
+    leases = external_agents.claim(agent=agent, count=2)
     before = Sortie.objects.get(id=leases[0].sortie).lease_until
     operations.cancel_sortie(sortie=leases[1].sortie)
     answer = external_agents.heartbeat(agent=agent, tokens=[lease.token for lease in leases])
@@ -126,7 +126,7 @@ def test_a_stale_token_gets_a_conflict_everywhere(agent: UUID) -> None:
 
 def test_a_token_opens_only_its_own_attempt(agent: UUID) -> None:
     fleet.launch({"one": {}, "two": {}})
-    first, two = external_agents.claim(agent=agent, want=2)
+    first, two = external_agents.claim(agent=agent, count=2)
     forged = first.token.rsplit(".", 1)[0] + "." + two.token.rsplit(".", 1)[1]
     with pytest.raises(errors.NotFound):
         external_agents.complete(token=forged)
@@ -139,7 +139,7 @@ def test_a_token_opens_only_its_own_attempt(agent: UUID) -> None:
 
 def test_repeating_an_outcome_returns_the_first_response(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {"retry": {"max_attempts": 2, "backoff": "1h"}}})
-    first, two = external_agents.claim(agent=agent, want=2)
+    first, two = external_agents.claim(agent=agent, count=2)
     assert [external_agents.complete(token=first.token, result=1) for _ in range(2)] == ["succeeded", "succeeded"]
     assert [external_agents.fail(token=two.token, error="no") for _ in range(2)] == ["waiting", "waiting"]
     with pytest.raises(StaleLease):
@@ -208,7 +208,7 @@ def test_a_silent_agent_is_lost_and_its_sorties_continue_elsewhere(agent: UUID) 
 
 def test_sorties_of_an_agent_that_leaves_are_queued_again(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
-    leases = external_agents.claim(agent=agent, want=2)
+    leases = external_agents.claim(agent=agent, count=2)
     external_agents.give_back(token=leases[0].token)
     assert sorted(fleet.states(mission.id).values()) == ["queued", "running"]
     external_agents.leave(agent=agent)

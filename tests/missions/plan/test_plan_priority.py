@@ -26,6 +26,6 @@ def test_added_sorties_have_the_priority_of_their_parent() -> None:
     ]
     mission = fleet.launch({"first": {"priority": 9, "with": {"add": added}}}, defaults={"priority": 2}, priority=5)
     engine = fleet.engine()
-    fleet.until(lambda: (engine.fly(), fleet.states(mission.id)["first"] == "succeeded")[1])
+    fleet.until(lambda: (engine.run_slot(), fleet.states(mission.id)["first"] == "succeeded")[1])
     engine.stop(within_s=5)
     assert priorities(mission) == {"first": 9, "more": 9, "own": 1}

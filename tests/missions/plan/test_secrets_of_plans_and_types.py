@@ -95,7 +95,7 @@ def test_an_external_agent_gets_secrets_and_its_reports_are_masked() -> None:
     env = {"MINE": {"value": SECRET, "secret": True}}
     fleet.launch({name: {"run": "true", "env": env} for name in ("good", "bad")})
     agent = external_agents.register(agent_type="backend", concurrency=2).id
-    good, bad = external_agents.claim(agent=agent, want=2)
+    good, bad = external_agents.claim(agent=agent, count=2)
     assert good.work["env"] == {"MINE": SECRET}
     assert good.work["secret_env"] == ["MINE"]
     external_agents.progress(token=good.token, fraction=0.5, note=f"with {SECRET}", output=f"{SECRET} {good.token}\n")

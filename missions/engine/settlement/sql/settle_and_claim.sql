@@ -72,7 +72,7 @@ WITH settlement AS (
     FOR UPDATE OF d
 ), able_agent AS (
     SELECT FROM agents_agent a JOIN agents_agenttype t ON t.name = a.type_id
-    WHERE a.id = %(agent)s AND a.state IN ('spawning', 'idle', 'busy') AND %(want)s > 0
+    WHERE a.id = %(agent)s AND a.state IN ('spawning', 'idle', 'busy') AND %(max_claims)s > 0
       AND (%(external)s OR NOT t.external)
 ), most_urgent AS (
     SELECT priority, turn, id
@@ -86,7 +86,7 @@ WITH settlement AS (
     WHERE d.state = 'queued' AND d.agent_type_id = %(type)s AND EXISTS (SELECT FROM able_agent)
       AND NOT EXISTS (SELECT FROM most_urgent u WHERE (-u.priority, u.turn, u.id) < (-d.priority, d.turn, d.id))
     ORDER BY d.priority DESC, d.turn, d.id
-    LIMIT %(want)s
+    LIMIT %(max_claims)s
 ), freed AS (
     UPDATE missions_sortie s
     SET remaining = d.remaining,
@@ -111,7 +111,7 @@ WITH settlement AS (
                           WHERE c.sortie_id = s.id AND c.state IN ('committed', 'landing', 'conflicted'))
               AND NOT EXISTS (SELECT FROM missions_patch p WHERE p.sortie_id = s.id))
     ORDER BY s.priority DESC, s.turn, s.id
-    LIMIT %(want)s - (SELECT count(*) FROM continued)
+    LIMIT %(max_claims)s - (SELECT count(*) FROM continued)
     FOR UPDATE OF s SKIP LOCKED
 ), claimed_from_queue AS (
     UPDATE missions_sortie s

@@ -112,7 +112,7 @@ def test_after_a_rescue_the_next_attempt_gets_it_and_the_lost_one_saves_nothing_
     zombie = Sortie.objects.get(mission=mission)
     lost = fleet.engine()
     lost.drain()
-    (claim,) = lost.committer.settle_and_claim(want=1)
+    (claim,) = lost.committer.settle_and_claim(max_claims=1)
     store(zombie, attempt=claim.attempt, resume='{"n": 1}')
     Sortie.objects.filter(id=zombie.id).update(lease_until=Now())
     duties.rescue()
@@ -170,7 +170,7 @@ def test_an_outage_loses_no_value_before_the_lease_ends(monkeypatch: pytest.Monk
     mission = fleet.launch({"one": {}})
     engine = fleet.engine()
     engine.drain()
-    (claim,) = engine.committer.settle_and_claim(want=1)
+    (claim,) = engine.committer.settle_and_claim(max_claims=1)
     writer = OutputWriter(max_bytes=1_000)
     write, calls = writer._write, 0
 

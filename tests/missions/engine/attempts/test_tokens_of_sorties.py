@@ -55,11 +55,11 @@ class Work(NamedTuple):
                 return
             error = "" if how == "succeeded" else "no"
             text = Settlement(id=self.sortie.id, attempt=1, state=how, outcome=how, charge=1, error=error)
-            settle_and_claim.settle_and_claim(cursor.cursor, by=_party(self.agent), settlements=[text])
+            settle_and_claim.settle_and_claim(cursor.cursor, by=_claimant(self.agent), settlements=[text])
 
 
-def _party(agent: Agent) -> settle_and_claim.Party:
-    return settle_and_claim.Party(agent=agent.id, agent_type="backend", lease_s=30)
+def _claimant(agent: Agent) -> settle_and_claim.Claimant:
+    return settle_and_claim.Claimant(agent=agent.id, agent_type="backend", lease_s=30)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def work(db: None) -> Work:
     agents.register(agent=agent, agent_type="backend", node="", pid=1, start_time=0.0)
     row = Agent.objects.get(id=agent)
     with connection.cursor() as cursor:
-        (first,) = settle_and_claim.settle_and_claim(cursor.cursor, by=_party(row), want=1).claimed
+        (first,) = settle_and_claim.settle_and_claim(cursor.cursor, by=_claimant(row), max_claims=1).claims
     sortie = Sortie.objects.get(id=first.id)
     token = attempt_tokens.issue(sortie=sortie.id, attempt=1)
     return Work(mission, sortie, row, token, api.Client(token))

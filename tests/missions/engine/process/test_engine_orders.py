@@ -41,7 +41,7 @@ def test_an_ended_mission_can_be_retried_but_not_resumed(engine: Engine) -> None
 
 def test_a_paused_mission_can_be_resumed_but_not_retried(engine: Engine) -> None:
     mission = fleet.launch({"bad": {"with": {"fail": "no"}}, "apart": {"run_at": "2100-01-01T00:00:00+00:00"}})
-    engine.fly()
+    engine.run_slot()
     operations.pause(mission=mission.id)
     with pytest.raises(errors.Conflict, match="Resume it"):
         operations.retry(mission=mission.id, can_execute=True)
@@ -70,7 +70,7 @@ def test_a_sortie_that_is_about_to_start_waits_for_a_retried_need(engine: Engine
     mission = fleet.launch(
         {"a": {"with": {"fail_times": 1}}, "tidy": {"needs": ["a"], "if": "always", "agent": "testing"}}
     )
-    engine.fly()
+    engine.run_slot()
     assert fleet.states(mission.id) == {"a": "failed", "tidy": "queued"}
     operations.retry_sortie(sortie=sortie(mission, "a").id, can_execute=True)
     assert fleet.states(mission.id) == {"a": "ready", "tidy": "pending"}
@@ -81,8 +81,8 @@ def test_a_need_cannot_be_retried_while_a_dependent_runs() -> None:
     mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}, "tidy": {"needs": ["b"], "if": "always"}})
     flier = Flier()
     try:
-        (claim,) = flier.committer.settle_and_claim(want=1)
-        (tidy,) = flier.committer.settle_and_claim(settlements=[ended(claim, ok=False)], want=1)
+        (claim,) = flier.committer.settle_and_claim(max_claims=1)
+        (tidy,) = flier.committer.settle_and_claim(settlements=[ended(claim, ok=False)], max_claims=1)
         was = {"a": "failed", "b": "skipped", "tidy": "running"}
         assert fleet.states(mission.id) == was
         with pytest.raises(errors.Conflict, match="are still running: tidy"):
@@ -118,7 +118,7 @@ def test_a_sortie_cancelled_while_it_fails_is_not_retried() -> None:
     mission = fleet.launch({"flaky": {"retry": {"max_attempts": 3, "backoff": "1h"}}, "other": {}})
     flier = Flier(id=ids.new())
     try:
-        (claim, _) = flier.committer.settle_and_claim(want=2)
+        (claim, _) = flier.committer.settle_and_claim(max_claims=2)
         operations.cancel_sortie(sortie=claim.id)
         flier.committer.settle_and_claim(settlements=[ended(claim, ok=False)])
     finally:
@@ -131,7 +131,7 @@ def test_a_sortie_of_a_mission_being_cancelled_cannot_be_retried() -> None:
     mission = fleet.launch({"one": {}, "two": {}})
     flier = Flier()
     try:
-        (claim,) = flier.committer.settle_and_claim(want=1)
+        (claim,) = flier.committer.settle_and_claim(max_claims=1)
         operations.cancel(mission=mission.id)
         other = Sortie.objects.get(mission=mission, state="cancelled")
         with pytest.raises(errors.Conflict, match="Wait until it is cancelled"):

@@ -43,20 +43,22 @@ def registered() -> UUID:
     return agent
 
 
-def party(agent: UUID, *, lease_s: float = 30) -> settle_and_claim.Party:
-    return settle_and_claim.Party(agent=agent, agent_type="backend", lease_s=lease_s)
+def claimant(agent: UUID, *, lease_s: float = 30) -> settle_and_claim.Claimant:
+    return settle_and_claim.Claimant(agent=agent, agent_type="backend", lease_s=lease_s)
 
 
 def claim_one(database: hot_path.Connection, *, agent: UUID, lease_s: float = 30) -> Claim:
     with database.cursor() as cursor, database.transaction():
-        (claimed,) = settle_and_claim.settle_and_claim(cursor, by=party(agent, lease_s=lease_s), want=1).claimed
+        (claimed,) = settle_and_claim.settle_and_claim(cursor, by=claimant(agent, lease_s=lease_s), max_claims=1).claims
     return claimed
 
 
 def settle(database: hot_path.Connection, claim: Claim, state: str = "succeeded") -> bool:
     text = Settlement(id=claim.id, attempt=claim.attempt, state=state, outcome=state, result="1")
     with database.cursor() as cursor, database.transaction():
-        return claim.id in settle_and_claim.settle_and_claim(cursor, by=party(ids.new()), settlements=[text]).accepted
+        return (
+            claim.id in settle_and_claim.settle_and_claim(cursor, by=claimant(ids.new()), settlements=[text]).accepted
+        )
 
 
 def expire(sortie: Sortie) -> None:
@@ -198,7 +200,7 @@ def test_a_lost_agent_cannot_claim(database: hot_path.Connection) -> None:
     agent = registered()
     agents.end(agents=[agent], state=Agent.State.LOST, reason="gone")  # type: ignore[list-item]
     with database.cursor() as cursor, database.transaction():
-        assert settle_and_claim.settle_and_claim(cursor, by=party(agent), want=1).claimed == []
+        assert settle_and_claim.settle_and_claim(cursor, by=claimant(agent), max_claims=1).claims == []
 
 
 def test_urgent_sorties_come_first_and_missions_alternate(database: hot_path.Connection) -> None:
@@ -215,7 +217,7 @@ def test_urgent_sorties_come_first_and_missions_alternate(database: hot_path.Con
 def test_concurrent_agents_never_claim_the_same_sortie() -> None:
     mission = fleet.launch({f"s{n}": {} for n in range(300)})
     engines = [fleet.engine(slots=2) for _ in range(2)]
-    threads = [threading.Thread(target=engine.fly) for engine in engines for _ in range(2)]
+    threads = [threading.Thread(target=engine.run_slot) for engine in engines for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -254,7 +256,7 @@ def test_two_siblings_that_finish_at_once_free_their_dependent_once(database: ho
     other = hot_path.connect(name="other")
     with database.transaction(), database.cursor() as cursor:
         text = Settlement(id=first.id, attempt=1, state="succeeded", outcome="succeeded")
-        settle_and_claim.settle_and_claim(cursor, by=party(ids.new()), settlements=[text])
+        settle_and_claim.settle_and_claim(cursor, by=claimant(ids.new()), settlements=[text])
         late = threading.Thread(target=settle, args=(other, second))
         late.start()
         late.join(0.3)
@@ -323,11 +325,11 @@ def test_unstarted_claims_are_returned_while_one_sortie_runs_long(
     mission = fleet.launch(
         {"long": {"priority": 5, "with": {"hold_until": str(flag)}}, **{f"s{n}": {} for n in range(5)}}
     )
-    flying = threading.Thread(target=engine.fly)
+    flying = threading.Thread(target=engine.run_slot)
     flying.start()
     fleet.until(lambda: Sortie.objects.filter(mission=mission, state="queued").count() == 5)
     helper = fleet.engine(slots=1)
-    helper.fly()
+    helper.run_slot()
     fleet.until(lambda: Sortie.objects.filter(mission=mission, state="succeeded").count() == 5)
     flag.touch()
     flying.join()

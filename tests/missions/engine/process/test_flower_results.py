@@ -8,7 +8,7 @@ from fleet import ids
 from missions.engine.process.task_summary import MAX_IDS, TaskSummary
 from missions.engine.settlement.settling import Settlement
 from missions.models import Sortie
-from missions.tasks import SortiesFailed, fly
+from missions.tasks import SortiesFailed, handle_hint
 from tests.support import fleet
 
 FAILS = {"fail": "it broke"}
@@ -47,7 +47,7 @@ def test_an_engine_adds_its_sorties_with_their_states_in_the_database() -> None:
     mission = fleet.launch({"good": {}, "bad": {"with": FAILS}})
     engine = fleet.engine(slots=1)
     summary = TaskSummary()
-    engine.fly(summary=summary)
+    engine.run_slot(summary=summary)
     engine.stop(within_s=5)
     assert summary.states == {"succeeded": 1, "failed": 1}
     assert summary.first_failed == [Sortie.objects.get(mission=mission, key="bad").ref]
@@ -55,5 +55,5 @@ def test_an_engine_adds_its_sorties_with_their_states_in_the_database() -> None:
 
 
 def test_a_failed_task_is_not_retried_or_logged_with_a_traceback() -> None:
-    assert fly.throws == (SortiesFailed,)
-    assert fly.ignore_result
+    assert handle_hint.throws == (SortiesFailed,)
+    assert handle_hint.ignore_result
