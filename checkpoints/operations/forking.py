@@ -188,7 +188,9 @@ class _Graph:
                 changes[key]["workspace"] = {**sortie["workspace"], "changes": [], "conflicts": []}
         for key in again:
             waits = any(
-                not self._lets_start(need, always=changes[key].get("always", self.sorties[key]["always"]), again=again)
+                not self._satisfies_need(
+                    need, always=changes[key].get("always", self.sorties[key]["always"]), again=again
+                )
                 for need, _ in changes[key]["needs"]
             )
             changes[key]["state"] = "pending" if waits else "due"
@@ -205,7 +207,7 @@ class _Graph:
             if key not in dropped
         ]
 
-    def _lets_start(self, need: str, *, always: bool, again: Collection[str]) -> bool:
+    def _satisfies_need(self, need: str, *, always: bool, again: Collection[str]) -> bool:
         sortie = self.sorties[need]
         if need in again or sortie["state"] in ("pending", "due"):
             return False

@@ -78,7 +78,7 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
             cursor.execute(_statement("resume"))
         cursor.execute(_statement("needs"), parameters)
         cursor.execute(_statement("recount"), parameters)
-        insertion.keep_limits(cursor.cursor, mission=mission)
+        insertion.apply_limits(cursor.cursor, mission=mission)
 
 
 def drop(*, sorties: Sequence[UUID], checkpoint: str) -> None:

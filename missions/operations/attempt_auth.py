@@ -87,6 +87,8 @@ def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAtt
 
 
 def redactor(attempt: AuthenticatedAttempt, token: str) -> Redactor:
-    """Redacts the secrets of an attempt, its token among them."""
+    """A redactor for the secrets of an attempt, including its token."""
     agent_type = Sortie.objects.values_list("agent_type", flat=True).get(id=attempt.claim.id)
-    return preparation.redactor_of_external(claim=attempt.claim, spec=attempt.spec, agent_type=agent_type, token=token)
+    return preparation.redactor_for_external_agent(
+        claim=attempt.claim, spec=attempt.spec, agent_type=agent_type, token=token
+    )

@@ -92,7 +92,7 @@ def _reopen(*, mission: UUID, sortie: UUID | None) -> dict[UUID, str]:
         cursor.execute(statements.read("missions.operations", "reopen"), {"mission": mission, "sortie": sortie})
         reopened: dict[UUID, str] = dict(cursor.fetchall())
         cursor.execute(statements.read("missions.operations", "reopen_counters"), {"mission": mission})
-        insertion.keep_limits(cursor.cursor, mission=mission)
+        insertion.apply_limits(cursor.cursor, mission=mission)
         _skip_again(cursor.cursor, mission=mission)
     return reopened
 

@@ -49,7 +49,7 @@ class ImportedSortie:
     def ended(self) -> bool:
         return self.state in ENDED
 
-    def lets_start(self, *, always: bool) -> bool:
+    def satisfies_need(self, *, always: bool) -> bool:
         """Whether a sortie that needs this one may start. `always`: that sortie has `if: always`."""
         return self.ended and (always or not ended_badly(state=self.state, tolerated=self.spec.allow_failure))
 
@@ -147,7 +147,7 @@ def _check_needs(key: str, sortie: ImportedSortie, sorties: Mapping[str, Importe
 def _check_state(key: str, sortie: ImportedSortie, sorties: Mapping[str, ImportedSortie]) -> None:
     for need in sortie.needs:
         upstream = sorties[need]
-        if sortie.state == "due" and not upstream.lets_start(always=sortie.spec.always):
+        if sortie.state == "due" and not upstream.satisfies_need(always=sortie.spec.always):
             raise Malformed(f"the sortie {key!r} is due before {need!r} has ended")
         # A tolerated failure can be retried after its dependents have run.
         if sortie.state in RAN and not upstream.ended and not upstream.spec.allow_failure:

@@ -1,8 +1,8 @@
 """Check the sorties that a running attempt asks to add, by the rules of a plan and those of added code.
 
-An attempt may add code for its own agent type, for types that reach no more than it (network, `readable`, variables of
-the host), and for types that the mission's plan names, because its launcher chose those. Otherwise work that is confined
-by its type could get more by adding a sortie of another.
+An attempt may add code for its own agent type, for types that may access no more than its own (network, `readable`,
+variables of the host), and for types that the mission's plan names, because its launcher chose those. Otherwise work
+could escape the limits of its type by adding a sortie of another type.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ def check(*, claim: Claim, items: Sequence[Json], edits_templates: bool = True) 
             readable=decoded(readable),
         )
     )
-    if refused := [spec for spec in code if spec.agent_type in wider]:
+    if forbidden := [spec for spec in code if spec.agent_type in wider]:
         raise _refusal(
             claim,
-            refused,
-            message=f"It runs code as an agent type that may access more than {agent_type}, which adds it.",
+            forbidden,
+            message=f"It runs code as an agent type that may access more than {agent_type}, the type that adds it.",
             fix=f"Use {agent_type} or a type with no more network, `readable` and variables, or name the type in the plan.",
         )
     return specs

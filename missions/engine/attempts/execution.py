@@ -48,11 +48,11 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
     except Stopped:
         return verdict.judge(claim=claim, spec=spec, evidence=Evidence(finished=False, ok=False, stopped=stop.reason))
     except errors.FleetError as error:
-        # An error of the plan is permanent. An output that is missing now may exist after the next try.
+        # An error in the plan is permanent. An output that is missing now may exist after the next try.
         permanent = isinstance(error, errors.Invalid) and not isinstance(error, (collection.Missing, commits.Refused))
         return attempt.failed(str(error), permanent=permanent)
     except Exception as error:  # drivers return evidence; anything that they raise is a defect and costs one try
-        log.exception("%s: its driver raised", claim.marker)
+        log.exception("%s: its driver raised an exception", claim.marker)
         return attempt.failed(f"{type(error).__name__}: {error}")
     finally:
         logs.work_fields.reset(log_token)
@@ -83,9 +83,9 @@ class _Attempt:
             return landing.wait_for_person(workspace)
         if workspace.patch is not None:
             return self._commit_patch(workspace)
-        failed, conflict = workspace.make_copy(output=self.output, stop=self.stop)
-        if failed is not None:
-            return self._judge(failed, ())
+        failure, conflict = workspace.make_copy(output=self.output, stop=self.stop)
+        if failure is not None:
+            return self._judge(failure, ())
         evidence, added = self._work(workspace.with_conflict(prepared.brief, conflict))
         if not evidence.ok:
             workspace.keep()
@@ -148,14 +148,14 @@ def _end_earlier_attempts(claim: Claim) -> None:
     """Kill processes of earlier attempts on this host: an agent that was declared lost may only have been paused."""
     if claim.attempt > 1 and (survivors := reaper.reap_earlier(claim.marker)):
         raise errors.Conflict(
-            f"An earlier attempt still runs on {socket.gethostname()} and cannot be ended: pid "
+            f"An earlier attempt is still running on {socket.gethostname()} and cannot be killed: pid "
             f"{', '.join(map(str, sorted(survivors)[:10]))}.",
-            hint="End it there, then retry the sortie.",
+            hint="Kill it there, then retry the sortie.",
         )
 
 
 def _verify(*, check: Brief, evidence: Evidence, output: OutputBuffer, stop: Stop) -> Evidence:
-    """Run the plan's `verify` command in the same place and environment; it has the last word on success."""
+    """Run the plan's `verify` command in the same place and environment. The attempt succeeds only if it passes."""
     verified = drivers.get("command").run(brief=check, reporter=output, stop=stop)
     if verified.ok:
         return replace(evidence, outputs=verified.outputs)

@@ -232,7 +232,7 @@ def inheritable(names: frozenset[str]) -> frozenset[str]:
     return frozenset(name for name in names if not name.startswith("FLEET_") and name not in SECRETS)
 
 
-def redactor_of_external(*, claim: Claim, spec: SortieSpec, agent_type: str, token: str) -> Redactor:
+def redactor_for_external_agent(*, claim: Claim, spec: SortieSpec, agent_type: str, token: str) -> Redactor:
     """A redactor that masks the secrets of an external agent's attempt in what the agent sends over the API.
 
     Of inherited variables it knows only the values that this process has.

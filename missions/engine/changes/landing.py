@@ -65,10 +65,10 @@ class Landing:
                     Conflict.Kind.MERGE, tip=tip, files=merged.files, tree=merged.tree, text=merged.text
                 )
             landed = self._commit(tip=tip, tree=merged.tree)
-            due = self._due(merged.tree)
-            if due and (evidence := self._set_up()) is not None:
+            checks = self._pending_checks(merged.tree)
+            if checks and (evidence := self._set_up()) is not None:
                 return self._failed(evidence, evidence.error)
-            if (evidence := self._verify(due, tree=merged.tree, commit=landed)) is not None:
+            if (evidence := self._verify(checks, tree=merged.tree, commit=landed)) is not None:
                 return self._not_verified(evidence, tip=tip)
             if self._land(lane=lane, tip=tip, landed=landed):
                 print_line(self.output, f"Merged into {self._workspace.branch} as {landed[:12]}.")
@@ -119,7 +119,7 @@ class Landing:
         message = self.attempt.message(self.change.attempt)
         return merging.create_commit(self._store, tree=tree, parent=tip, message=message)
 
-    def _due(self, tree: str) -> list[tuple[Any, Brief | None]]:
+    def _pending_checks(self, tree: str) -> list[tuple[Any, Brief | None]]:
         """The commands that must pass and have not passed with this tree yet, each with its brief if it has one."""
         commands: list[tuple[Any, Brief | None]] = [
             (self.attempt.spec.verify, self.check),
@@ -139,13 +139,13 @@ class Landing:
             self.attempt.build(tip=self.change.base, descriptor=descriptor)
         return self.attempt.set_up(output=self.output, stop=self.stop)
 
-    def _verify(self, due: Sequence[tuple[Any, Brief | None]], *, tree: str, commit: str) -> Evidence | None:
+    def _verify(self, checks: Sequence[tuple[Any, Brief | None]], *, tree: str, commit: str) -> Evidence | None:
         """Run these commands in the copy, which gets exactly the tree of `commit`. None if all pass.
 
-        Ignored files stay in the copy, so that nothing must be installed again.
+        Ignored files stay in the copy, so that nothing has to be installed again.
         """
         copy = self.attempt.copy
-        for command, brief in due:
+        for command, brief in checks:
             with copies.lock(copy, attempt=self._claim.attempt):
                 stop_if_asked(self.stop)
                 commits.check_out(copy, tree=tree)
@@ -153,7 +153,7 @@ class Landing:
             if brief is not None:
                 evidence = drivers.get("command").run(brief=brief, reporter=self.output, stop=self.stop)
             else:
-                evidence = self.attempt.command(command, output=self.output, stop=self.stop)
+                evidence = self.attempt.run_command(command, output=self.output, stop=self.stop)
             if not evidence.ok:
                 return evidence
             self._note_passed(tree, command, own=brief is not None)
@@ -168,14 +168,14 @@ class Landing:
     def _land(self, *, lane: str, tip: str, landed: str) -> bool:
         """Move the branch to this commit. False if the branch or its lane has moved meanwhile."""
         change = self.change
-        if not until_answered(lambda: self._records.intend(change, landed=landed, onto=tip), stop=self.stop):
+        if not until_answered(lambda: self._records.record_intent(change, landed=landed, onto=tip), stop=self.stop):
             raise Stopped
         stop_if_asked(self.stop)
         try:
             if landed != tip:
                 merging.move(self._store, branch=self._workspace.branch, lane=lane, tip=tip, to=landed)
-        except merging.Moved as moved:
-            log.info("%s: %s", self._claim.marker, moved)
+        except merging.Moved as error:
+            log.info("%s: %s", self._claim.marker, error)
             return False
         change.state, change.landed, change.onto = Change.State.LANDING, landed, tip
         return True
@@ -225,10 +225,12 @@ class Landing:
             ),
             stop=self.stop,
         )
-        with_whom = f" with {', '.join(others)}" if others else ""
+        with_others = f" with {', '.join(others)}" if others else ""
         where = f" in {', '.join(map(conflicts.printable, files[:3]))}" if files else ""
-        merges = kind != Conflict.Kind.MERGE
-        reason = f"it fails together{with_whom}" if merges else f"its change conflicts{with_whom}{where}"
+        if kind == Conflict.Kind.MERGE:
+            reason = f"its change conflicts{with_others}{where}"
+        else:
+            reason = f"it fails when combined{with_others or ' with the branch'}"
         error = f"{reason[0].upper()}{reason[1:]}.\n{text}"[: verdict.ERROR_LENGTH]
         match outcome:
             case Conflict.Outcome.REWORK:

@@ -46,7 +46,7 @@ class ChangeRecords:
         Otherwise that is a conflict of kind `stray`, and the reservation of the other sortie is returned too.
         """
         with transaction.atomic():
-            # so that nobody else is granted these files meanwhile
+            # so that no other sortie is granted these files in the meantime
             locks.lock(Lock.ADMISSION, halted_s=reservations.HALTED_S)
             obstacles = reservations.obstacles(
                 sortie=self.claim.id,
@@ -104,7 +104,7 @@ class ChangeRecords:
                 {"sortie": self.claim.id, "earlier": change.attempt, "attempt": self.claim.attempt},
             )
 
-    def intend(self, change: Change, *, landed: str, onto: str) -> bool:
+    def record_intent(self, change: Change, *, landed: str, onto: str) -> bool:
         """Store which commit is about to land. False if the attempt is no longer the running one."""
         with connection.cursor() as cursor:
             cursor.execute(

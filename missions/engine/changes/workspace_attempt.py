@@ -55,7 +55,7 @@ class WorkspaceAttempt:
     saved: SavedWork | None = None  # uncommitted work that a restore has put back, from which this attempt continues
     base: Brief | None = None
     tip: str = ""
-    holder: Reserved | None = None  # has reserved files that this attempt has changed: it is merged first
+    holder: Reserved | None = None  # reserves files that this attempt has changed, so it is merged first
     checked_tree: str = ""  # of the copy, before the sortie's `verify` began
 
     # ── Before the work ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,14 +144,14 @@ class WorkspaceAttempt:
             stop_if_asked(stop)
             self.build(tip=self.tip, descriptor=descriptor)
             commits.apply(self.copy, patch=bytes(self.patch.data), max_bytes=settings.FLEET_COMMIT_BYTES)
-        if (failed := self.set_up(output=output, stop=stop)) is not None:
-            return failed
+        if (failure := self.set_up(output=output, stop=stop)) is not None:
+            return failure
         evidence = Evidence(finished=True, ok=True, result=json.loads(self.patch.result))
         added = tuple(map(SortieSpec.from_json, self.patch.added_sorties))
         return self.commit(evidence=evidence, added=added, output=output, stop=stop)
 
     def drop_patch(self, *, stop: Stop) -> None:
-        """Forget a patch that cannot be committed, so that the next attempt does the work again."""
+        """Delete a patch that cannot be committed, so that the next attempt does the work again."""
         if self.patch is not None:
             until_answered(lambda: Patch.objects.filter(sortie=self.claim.id).delete(), stop=stop)
 
@@ -172,7 +172,7 @@ class WorkspaceAttempt:
     def set_up(self, *, output: OutputBuffer, stop: Stop) -> Evidence | None:
         if self.workspace.setup is None:
             return None
-        evidence = self.command(self.workspace.setup, output=output, stop=stop)
+        evidence = self.run_command(self.workspace.setup, output=output, stop=stop)
         if evidence.ok:
             return None
         return replace(
@@ -221,7 +221,7 @@ class WorkspaceAttempt:
         with copies.lock(self.copy, attempt=self.claim.attempt):
             stop_if_asked(stop)
             commit = self._commit(self.claim.attempt, base=self.tip, secret=self._secret, merged=merged)
-        no_change = "" if commit.files else self._declared_no_change()
+        no_change = "" if commit.files else self._no_change_reason()
         if not commit.files and not no_change and self.spec.changes == "required" and self.change is None:
             raise NothingChanged
         if commit.files:
@@ -274,14 +274,14 @@ class WorkspaceAttempt:
             },
         )
 
-    def command(self, command: str | list[str], *, output: OutputBuffer, stop: Stop) -> Evidence:
+    def run_command(self, command: str | list[str], *, output: OutputBuffer, stop: Stop) -> Evidence:
         """Run a command of the workspace in the copy."""
         brief = replace(self._base, cwd=self.copy.path, outputs=(), outbox=None, resume=None)
         brief = replace(brief, argv=tuple(command)) if isinstance(command, list) else replace(brief, shell=command)
         return drivers.get("command").run(brief=brief, reporter=output, stop=stop)
 
-    def _declared_no_change(self) -> str:
-        """The reason that the work wrote to FLEET_NO_CHANGE for changing nothing; "" if it wrote none."""
+    def _no_change_reason(self) -> str:
+        """The reason for changing nothing, which the work wrote to FLEET_NO_CHANGE; "" if it wrote none."""
         with suppress(OSError, UnicodeDecodeError):
             folder = beneath.open_path(self._base.scratch, folder=True)
             try:
@@ -298,7 +298,7 @@ class NothingChanged(errors.Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "The work ended well but changed no file.",
+            "The work succeeded but changed no files.",
             hint="If no change is needed, let it write the reason to $FLEET_NO_CHANGE, or set changes: optional.",
         )
 

@@ -20,11 +20,11 @@ log = logging.getLogger("fleet.output")
 
 FLUSH_S = 0.25
 ACTIVITY_S = 10.0  # how often an attempt's activity is recorded, which the alert `silent` reads
-CLOSE_TRIES = 40  # a Postgres that restarts is back by then; after that the rest of an output is discarded
+CLOSE_TRIES = 40  # a restarting Postgres is back by then; after that, the rest of an output is discarded
 
 
 class OutputWriter(threading.Thread):
-    """Writes the open buffers. `close` returns once the buffer's rest is written."""
+    """Writes the open buffers. `close` returns once the rest of the buffer is written."""
 
     def __init__(self, *, max_bytes: int) -> None:
         super().__init__(name="output writer", daemon=True)

@@ -29,8 +29,8 @@ class Upstream(NamedTuple):
     state: str
     tolerated: bool = False  # its `allow_failure`
 
-    def lets_start(self, *, always: bool) -> bool:
-        """Whether a dependent need not wait for it; `always`: one that runs `if: always`."""
+    def satisfies_need(self, *, always: bool) -> bool:
+        """Whether a dependent no longer waits for it. `always`: the dependent runs `if: always`."""
         ended_well = self.state == "succeeded" or (self.state == "failed" and self.tolerated)
         return ended_well or (always and self.ended_badly)
 
@@ -82,7 +82,7 @@ def insert(
                 or spec.agent_type in limited_types
                 or bool(spec.touches or spec.reads)
             )
-            remaining = sum(not known[need].lets_start(always=spec.always) for need in spec.needs)
+            remaining = sum(not known[need].satisfies_need(always=spec.always) for need in spec.needs)
             sortie_state = "pending" if remaining else "ready" if gated or state != "running" else "queued"
             if sortie_state == "queued":
                 queued[spec.agent_type] += 1
@@ -131,7 +131,7 @@ def insert(
     return queued
 
 
-def keep_limits(cursor: Cursor, *, mission: UUID) -> None:
+def apply_limits(cursor: Cursor, *, mission: UUID) -> None:
     """Apply the limits of the concurrency keys of a mission's unfinished sorties, after some were reopened or restored."""
     cursor.execute(statements.read("missions.engine.settlement", "claimed_limits"), {"mission": mission})
     _set_limits(cursor, limits=dict(cursor.fetchall()))
@@ -152,7 +152,7 @@ def _set_limits(cursor: Cursor, *, limits: Mapping[str, int], new: Sequence[UUID
         )
         if cursor.rowcount:
             continue
-        # Locked by a statement of its own, so that the next one sees the sorties of whoever held the lock.
+        # Locked in a separate statement, so that the next one sees the sorties of the transaction that held the lock.
         cursor.execute("SELECT FROM missions_concurrencykey WHERE key = %(key)s FOR UPDATE", parameters)
         cursor.execute(statements.read("missions.engine.settlement", "set_limit"), parameters)
 

@@ -1,7 +1,7 @@
 """The verdict: from a driver's evidence to the settlement of an attempt. Pure functions.
 
-A claim of success is not success: the driver reports what it saw, `verify` has the last word
-(missions/engine/attempts/execution.py runs it first), and the verdict decides the sortie's next state.
+A driver that reports success is not enough: `verify` must pass too (missions/engine/attempts/execution.py runs it
+first). Then the verdict decides the sortie's next state.
 """
 
 from __future__ import annotations
