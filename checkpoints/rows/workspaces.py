@@ -24,7 +24,7 @@ from missions.models import Change, Sortie, Workspace
 from missions.plan import globs
 from missions.workspaces import copies, git, moving, repositories, reservations, uncommitted
 from missions.workspaces.commits import Message
-from missions.workspaces.reservation_index import ReservationIndex, Reserved
+from missions.workspaces.reservation_index import ReservationIndex, ReservedPattern
 
 IN_DIGEST = ("repository", "base", "base_commit", "setup", "verify", "conflicts", "reworks")
 LANDED = (Change.State.LANDING, Change.State.LANDED)
@@ -208,20 +208,20 @@ def facts(saved: SavedMission) -> WorkspaceFacts:
 def _reserved_by_others(saved: SavedMission, branch: tuple[str, str]) -> frozenset[str]:
     """The unfinished sorties whose files another mission has reserved now."""
     index = ReservationIndex()
-    for _, reserved in reservations.in_force([branch]):
-        if reserved.mission != saved.id:
-            index.add(reserved)
-    found = set()
+    for _, reservation in reservations.in_force([branch]):
+        if reservation.mission != saved.id:
+            index.add(reservation)
+    keys = set()
     for key, line in saved.state.items():
         state = json.loads(line) if _PART in line else {}
         if state.get("state") not in ("pending", "due"):
             continue
         for row in state["workspace"]["reservations"]:
             pattern = globs.parse(row["pattern"])
-            own = Reserved(sortie=saved.id, mission=saved.id, key=key, pattern=pattern, shared=row["shared"])
-            if index.obstacle(own) is not None:
-                found.add(key)
-    return frozenset(found)
+            own = ReservedPattern(sortie=saved.id, mission=saved.id, key=key, pattern=pattern, shared=row["shared"])
+            if index.find_conflict(own) is not None:
+                keys.add(key)
+    return frozenset(keys)
 
 
 def complete(mission: UUID) -> bool:

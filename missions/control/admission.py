@@ -26,7 +26,7 @@ from agents.models import AgentType
 from fleet.postgres import locks, statements
 from fleet.postgres.locks import Lock
 from missions.control import reserving
-from missions.control.reserving import Contest, Obstacle, Order
+from missions.control.reserving import Blocker, Contest, Order
 
 PAGE = 1_000
 
@@ -57,7 +57,7 @@ def _admit_limited() -> Counter[str]:
             fitting = set(choose(contenders, freed=queued, contest=reservations.contest(freed=_ids(queued))))
             displaced = [contender.sortie for contender in queued if contender.sortie not in fitting]
             taken_back = _take_back(displaced, why="a more urgent sortie is waiting")
-        blocked: dict[UUID, Obstacle] = {}
+        blocked: dict[UUID, Blocker] = {}
         admitted = choose(
             [contender for contender in contenders if not contender.queued],
             freed=[contender for contender in queued if contender.sortie in taken_back],
@@ -80,18 +80,18 @@ def _take_back(sorties: Sequence[UUID], *, why: str) -> set[UUID]:
         return {sortie for (sortie,) in cursor.fetchall()}
 
 
-def _block(contenders: Sequence[Contender], obstacles: Mapping[UUID, Obstacle]) -> None:
-    """Record whose reservation each of these sorties waits for. It contends again once that ends."""
-    if not obstacles:
+def _block(contenders: Sequence[Contender], blockers: Mapping[UUID, Blocker]) -> None:
+    """Record whose reservation each of these sorties waits for. The sortie contends again once that reservation ends."""
+    if not blockers:
         return
     missions = {contender.sortie: contender.mission for contender in contenders}
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("missions.control", "block"),
             {
-                "sorties": list(obstacles),
-                "by": [obstacle.reserved.sortie for obstacle in obstacles.values()],
-                "reasons": [obstacle.reason(missions[sortie]) for sortie, obstacle in obstacles.items()],
+                "sorties": list(blockers),
+                "by": [blocker.reservation.sortie for blocker in blockers.values()],
+                "reasons": [blocker.reason(missions[sortie]) for sortie, blocker in blockers.items()],
             },
         )
 
@@ -188,7 +188,7 @@ def choose(
     *,
     freed: Sequence[Contender] = (),
     contest: Contest | None = None,
-    blocked: dict[UUID, Obstacle] | None = None,
+    blocked: dict[UUID, Blocker] | None = None,
 ) -> list[UUID]:
     """The contenders that fit, in their order: each takes one place under each of its limits, and the files it reserves.
 
@@ -206,14 +206,14 @@ def choose(
     admitted = []
     for contender in contenders:
         limits = [limit for limit, _ in contender.limits()]
-        obstacle = contest.obstacle(contender.sortie, order=contender.order, queued=contender.queued)
-        if obstacle is None and all(places_left[limit] > 0 for limit in limits):
+        blocker = contest.find_blocker(contender.sortie, order=contender.order, queued=contender.queued)
+        if blocker is None and all(places_left[limit] > 0 for limit in limits):
             for limit in limits:
                 places_left[limit] -= 1
             contest.grant(contender.sortie)
             admitted.append(contender.sortie)
         elif not contender.queued:
             contest.wait(contender.sortie)
-            if obstacle is not None and blocked is not None:
-                blocked[contender.sortie] = obstacle
+            if blocker is not None and blocked is not None:
+                blocked[contender.sortie] = blocker
     return admitted

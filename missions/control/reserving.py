@@ -17,40 +17,40 @@ from django.db import connection
 from fleet.postgres import statements
 from missions.plan import globs
 from missions.workspaces import reservations
-from missions.workspaces.reservation_index import ReservationIndex, Reserved
+from missions.workspaces.reservation_index import ReservationIndex, ReservedPattern
 from missions.workspaces.reservations import Branch
 
 LAST_FOLDER = "\U0010ffff"
 Order = tuple[int, int, UUID]  # -priority, turn, id: the smallest is first
 
 
-class Waiting(NamedTuple):
+class WaitingReservation(NamedTuple):
     """A reservation of a ready sortie that does not contend for a place now."""
 
     order: Order
     branch: Branch
-    reserved: Reserved
+    reservation: ReservedPattern
 
 
-class Obstacle(NamedTuple):
-    """The reservation that blocks a sortie. It is in force, unless its own sortie is ahead and waiting too (`waits`)."""
+class Blocker(NamedTuple):
+    """The reservation that blocks a sortie. It is in force, unless its own sortie is ahead and also waits (`waits`)."""
 
-    reserved: Reserved
+    reservation: ReservedPattern
     waits: bool
 
     def reason(self, mission: UUID) -> str:
         """In words, after "waits for"."""
         relation = "is ahead of it and needs" if self.waits else "has reserved"
-        return f"{self.reserved.name_for(mission)}, which {relation} {self.reserved.pattern}"
+        return f"{self.reservation.name_for(mission)}, which {relation} {self.reservation.pattern}"
 
 
 @dataclass(slots=True, kw_only=True)
 class Snapshot:
     """The reservations that matter to a pass. `requests` has those of the contenders."""
 
-    requests: dict[UUID, list[tuple[Branch, Reserved]]] = field(default_factory=dict)
-    in_force: list[tuple[Branch, Reserved]] = field(default_factory=list)
-    waiting: list[Waiting] = field(default_factory=list)
+    requests: dict[UUID, list[tuple[Branch, ReservedPattern]]] = field(default_factory=dict)
+    in_force: list[tuple[Branch, ReservedPattern]] = field(default_factory=list)
+    waiting: list[WaitingReservation] = field(default_factory=list)
 
     def contest(self, *, freed: Collection[UUID] = ()) -> Contest:
         """A contest in which the reservations of the `freed` sorties are not in force."""
@@ -63,8 +63,8 @@ def snapshot(*, contenders: Sequence[UUID], last: Order, served: Collection[str]
     `last` is the order of the last contender: ready sorties after it do not matter.
     """
     requests = defaultdict(list)
-    for branch, reserved in reservations.planned(contenders):
-        requests[reserved.sortie].append((branch, reserved))
+    for branch, reservation in reservations.planned(contenders):
+        requests[reservation.sortie].append((branch, reservation))
     branches = {branch for pairs in requests.values() for branch, _ in pairs}
     with connection.cursor() as cursor:
         cursor.execute(
@@ -76,10 +76,10 @@ def snapshot(*, contenders: Sequence[UUID], last: Order, served: Collection[str]
             },
         )
         waiting = [
-            Waiting(
+            WaitingReservation(
                 (-priority, turn, sortie),
                 (repository, branch),
-                Reserved(sortie, mission, key, globs.parse(pattern), shared),
+                ReservedPattern(sortie, mission, key, globs.parse(pattern), shared),
             )
             for repository, branch, sortie, mission, key, pattern, shared, priority, turn in cursor.fetchall()
             if sortie not in requests
@@ -87,16 +87,15 @@ def snapshot(*, contenders: Sequence[UUID], last: Order, served: Collection[str]
     return Snapshot(requests=requests, in_force=reservations.in_force(branches), waiting=waiting)
 
 
-def _folders(requests: Mapping[UUID, Sequence[tuple[Branch, Reserved]]]) -> dict[str, list[str]]:
+def _folders(requests: Mapping[UUID, Sequence[tuple[Branch, ReservedPattern]]]) -> dict[str, list[str]]:
     """The folders of the patterns that these may overlap: their own, all folders above, and all below."""
     above: set[tuple[str, ...]] = set()
     below: set[tuple[str, ...]] = set()
-    for branch, reserved in (pair for pairs in requests.values() for pair in pairs):
-        names, folder = reserved.pattern.folder, reserved.pattern.folder_key
+    for branch, reservation in (pair for pairs in requests.values() for pair in pairs):
+        names, folder = reservation.pattern.folder, reservation.pattern.folder_key
         above |= {(*branch, "/".join(names[:depth])) for depth in range(len(names) + 1)}
-        below.add(
-            (*branch, f"{folder}/", f"{folder}0") if folder else (*branch, "", LAST_FOLDER)
-        )  # 0 follows / in ASCII
+        # 0 follows / in ASCII, so names between "folder/" and "folder0" are below the folder.
+        below.add((*branch, f"{folder}/", f"{folder}0") if folder else (*branch, "", LAST_FOLDER))
     columns = ("repositories", "branches", "folders"), ("lower_repositories", "lower_branches", "low", "high")
     return {
         column: [row[number] for row in rows]
@@ -106,37 +105,37 @@ def _folders(requests: Mapping[UUID, Sequence[tuple[Branch, Reserved]]]) -> dict
 
 
 class Contest:
-    """One pass through the contenders in their order: get the `obstacle` of each, then call `grant` or `wait`."""
+    """One pass through the contenders in their order: call `find_blocker` for each, then call `grant` or `wait`."""
 
     def __init__(self, snapshot: Snapshot, *, freed: Collection[UUID]) -> None:
         self._requests = snapshot.requests
         self._in_force: dict[Branch, ReservationIndex] = defaultdict(ReservationIndex)
         self._before: dict[Branch, ReservationIndex] = defaultdict(ReservationIndex)
         self._waiting = deque(snapshot.waiting)
-        for branch, reserved in snapshot.in_force:
-            if reserved.sortie not in freed:
-                self._in_force[branch].add(reserved)
+        for branch, reservation in snapshot.in_force:
+            if reservation.sortie not in freed:
+                self._in_force[branch].add(reservation)
 
-    def obstacle(self, sortie: UUID, *, order: Order, queued: bool) -> Obstacle | None:
+    def find_blocker(self, sortie: UUID, *, order: Order, queued: bool) -> Blocker | None:
         """The reservation that blocks the sortie, if any. A queued sortie is blocked only by reservations in force."""
         requests = self._requests.get(sortie, ())
         if requests and not queued:
             while self._waiting and self._waiting[0].order < order:
                 earlier = self._waiting.popleft()
-                self._before[earlier.branch].add(earlier.reserved)
-        for branch, reserved in requests:
-            if (other := self._in_force[branch].obstacle(reserved)) is not None:
-                return Obstacle(other, waits=False)
-            if not queued and (other := self._before[branch].obstacle(reserved)) is not None:
-                return Obstacle(other, waits=True)
+                self._before[earlier.branch].add(earlier.reservation)
+        for branch, reservation in requests:
+            if (other := self._in_force[branch].find_conflict(reservation)) is not None:
+                return Blocker(other, waits=False)
+            if not queued and (other := self._before[branch].find_conflict(reservation)) is not None:
+                return Blocker(other, waits=True)
         return None
 
     def grant(self, sortie: UUID) -> None:
         """The sortie gets its files."""
-        for branch, reserved in self._requests.get(sortie, ()):
-            self._in_force[branch].add(reserved)
+        for branch, reservation in self._requests.get(sortie, ()):
+            self._in_force[branch].add(reservation)
 
     def wait(self, sortie: UUID) -> None:
         """The sortie waits, and later ones do not overtake it."""
-        for branch, reserved in self._requests.get(sortie, ()):
-            self._before[branch].add(reserved)
+        for branch, reservation in self._requests.get(sortie, ()):
+            self._before[branch].add(reservation)

@@ -18,14 +18,14 @@ from missions.operations import attempt_auth
 from missions.plan import PATTERN_FIX, globs, pattern_problem
 from missions.states import SortieState
 from missions.workspaces import conflicts, reservations
-from missions.workspaces.reservation_index import ReservationIndex, Reserved
+from missions.workspaces.reservation_index import ReservationIndex, ReservedPattern
 
 MAX_TTL_S = 3_600.0
 MAX_PATTERNS = 20  # of one request
 MAX_REQUESTED = 100  # patterns of one attempt
 
 
-class Taken(errors.Conflict):
+class FilesReserved(errors.Conflict):
     """Another sortie has reserved some of the files, so none were granted."""
 
 
@@ -33,7 +33,7 @@ def request(*, token: str, patterns: Sequence[str], shared: bool, ttl_s: float) 
     """Reserve files for a running attempt: all of them, or none. Never waits for another holder.
 
     The reservations end after `ttl_s` seconds, at most an hour, or with the attempt. Requesting the same pattern again
-    extends it. Raises Invalid for a pattern that leaves the repository, or for a sortie without a copy of one; Taken if
+    extends it. Raises Invalid for a pattern that leaves the repository, or for a sortie without a copy of one; FilesReserved if
     another sortie has reserved some of the files, which is recorded as a conflict.
     """
     claim = attempt_auth.authenticate(token).claim
@@ -50,16 +50,16 @@ def request(*, token: str, patterns: Sequence[str], shared: bool, ttl_s: float) 
         locks.lock(Lock.ADMISSION, halted_s=reservations.HALTED_S)
         attempt_auth.authenticate(token)  # it may have ended while this waited for the lock
         index = ReservationIndex()
-        for _, reserved in reservations.in_force([branch]):
-            index.add(reserved)
+        for _, reservation in reservations.in_force([branch]):
+            index.add(reservation)
         for pattern in patterns:
-            requested = Reserved(claim.id, claim.mission, claim.key, globs.parse(pattern), shared)
-            if (holder := index.obstacle(requested)) is not None:
+            requested = ReservedPattern(claim.id, claim.mission, claim.key, globs.parse(pattern), shared)
+            if (holder := index.find_conflict(requested)) is not None:
                 _record_refusal(claim.id, claim.mission, claim.attempt, pattern, holder)
                 break
         else:
             return _grant(claim.id, claim.attempt, branch, dict.fromkeys(patterns), shared, ttl_s)
-    raise Taken(
+    raise FilesReserved(
         f"{pattern} is not free: {holder.name_for(claim.mission)} has reserved {holder.pattern}.",
         hint="Change other files for now and request these again later, or leave them to that sortie.",
     )
@@ -93,7 +93,7 @@ def _grant(
     return list(Reservation.objects.filter(id__in=[row.id for row in granted]).select_related("sortie"))
 
 
-def _record_refusal(sortie: UUID, mission: UUID, attempt: int, pattern: str, holder: Reserved) -> None:
+def _record_refusal(sortie: UUID, mission: UUID, attempt: int, pattern: str, holder: ReservedPattern) -> None:
     """Store the conflict, once per attempt and pattern: an attempt may repeat its request many times."""
     kind = Conflict.Kind.RESERVATION
     if not Conflict.objects.filter(sortie=sortie, attempt=attempt, kind=kind, files=[pattern]).exists():

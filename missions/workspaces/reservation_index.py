@@ -10,7 +10,7 @@ from missions.plan.globs import Pattern
 from missions.plan.pattern_tree import PatternTree
 
 
-class Reserved(NamedTuple):
+class ReservedPattern(NamedTuple):
     """A pattern that a sortie has reserved or requests."""
 
     sortie: UUID
@@ -28,8 +28,8 @@ class Reserved(NamedTuple):
 class _Holders:
     """The sorties that have reserved a pattern."""
 
-    exclusive: dict[UUID, Reserved] = field(default_factory=dict)
-    shared: dict[UUID, Reserved] = field(default_factory=dict)
+    exclusive: dict[UUID, ReservedPattern] = field(default_factory=dict)
+    shared: dict[UUID, ReservedPattern] = field(default_factory=dict)
 
 
 class ReservationIndex:
@@ -38,19 +38,19 @@ class ReservationIndex:
     def __init__(self) -> None:
         self._tree: PatternTree[_Holders] = PatternTree(_Holders)
 
-    def add(self, reserved: Reserved) -> None:
+    def add(self, reservation: ReservedPattern) -> None:
         """Add a reservation."""
-        holders = self._tree.value(reserved.pattern)
-        (holders.shared if reserved.shared else holders.exclusive)[reserved.sortie] = reserved
+        holders = self._tree.value(reservation.pattern)
+        (holders.shared if reservation.shared else holders.exclusive)[reservation.sortie] = reservation
 
-    def obstacle(self, reserved: Reserved) -> Reserved | None:
+    def find_conflict(self, reservation: ReservedPattern) -> ReservedPattern | None:
         """A reservation of another sortie that conflicts with this one; None if there is none.
 
         Two shared reservations do not conflict.
         """
-        for _, holders in self._tree.overlapping(reserved.pattern):
-            for group in (holders.exclusive,) if reserved.shared else (holders.exclusive, holders.shared):
+        for _, holders in self._tree.overlapping(reservation.pattern):
+            for group in (holders.exclusive,) if reservation.shared else (holders.exclusive, holders.shared):
                 for other in group.values():
-                    if other.sortie != reserved.sortie:
+                    if other.sortie != reservation.sortie:
                         return other
         return None

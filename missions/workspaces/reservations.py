@@ -13,48 +13,48 @@ from django.db import connection
 
 from fleet.postgres import statements
 from missions.plan import globs
-from missions.workspaces.reservation_index import ReservationIndex, Reserved
+from missions.workspaces.reservation_index import ReservationIndex, ReservedPattern
 
 Branch = tuple[str, str]  # the repository and the name
 HALTED_S = 5.0  # after this, Postgres ends the transaction of a process that was suspended while it held the lock
 
 
-def planned(sorties: Sequence[UUID]) -> list[tuple[Branch, Reserved]]:
+def planned(sorties: Sequence[UUID]) -> list[tuple[Branch, ReservedPattern]]:
     """What the plan reserves for these sorties, in force or not."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.workspaces", "reserved"), {"sorties": list(sorties)})
         return [
-            ((repository, branch), Reserved(sortie, mission, key, globs.parse(pattern), shared))
+            ((repository, branch), ReservedPattern(sortie, mission, key, globs.parse(pattern), shared))
             for repository, branch, sortie, mission, key, pattern, shared in cursor.fetchall()
         ]
 
 
-def in_force(branches: Collection[Branch], *, changes: bool = True) -> list[tuple[Branch, Reserved]]:
+def in_force(branches: Collection[Branch], *, changes: bool = True) -> list[tuple[Branch, ReservedPattern]]:
     """What is reserved on these branches now. `changes`: also the files of changes that are still to be merged."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.workspaces", "in_force"), {**parameters(branches), "changes": changes})
         return [
             (
                 (repository, branch),
-                Reserved(sortie, mission, key, (globs.of_file if literal else globs.parse)(pattern), shared),
+                ReservedPattern(sortie, mission, key, (globs.of_file if literal else globs.parse)(pattern), shared),
             )
             for repository, branch, sortie, mission, key, pattern, shared, literal in cursor.fetchall()
         ]
 
 
-def obstacles(*, sortie: UUID, mission: UUID, branch: Branch, paths: Iterable[str]) -> dict[str, Reserved]:
-    """The files among `paths` that other sorties have reserved, with the reservation that includes each.
+def find_conflicts(*, sortie: UUID, mission: UUID, branch: Branch, paths: Iterable[str]) -> dict[str, ReservedPattern]:
+    """The files among `paths` that other sorties have reserved, each with the reservation that includes it.
 
     Files that others have changed without a reservation are not included: the merge finds those conflicts.
     """
     index = ReservationIndex()
-    for _, reserved in in_force([branch], changes=False):
-        index.add(reserved)
+    for _, reservation in in_force([branch], changes=False):
+        index.add(reservation)
     by_path = {}
     for path in paths:
-        reserved = Reserved(sortie, mission, "", globs.of_file(path), shared=False)
-        if (obstacle := index.obstacle(reserved)) is not None:
-            by_path[path] = obstacle
+        reservation = ReservedPattern(sortie, mission, "", globs.of_file(path), shared=False)
+        if (other := index.find_conflict(reservation)) is not None:
+            by_path[path] = other
     return by_path
 
 

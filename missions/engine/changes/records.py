@@ -18,7 +18,7 @@ from missions.engine.outages import Stopped
 from missions.models import Change, Conflict, Patch, SavedWork, Sortie, VerifiedTree, Workspace
 from missions.workspaces import conflicts, reservations
 from missions.workspaces.commits import Commit
-from missions.workspaces.reservation_index import Reserved
+from missions.workspaces.reservation_index import ReservedPattern
 
 MAX_FILES = 1_000  # paths that a change names
 TO_MERGE = (Change.State.COMMITTED, Change.State.LANDING)
@@ -40,7 +40,7 @@ class ChangeRecords:
                 raise Stopped
             yield
 
-    def save_committed(self, commit: Commit, **facts: Any) -> tuple[Change, Reserved | None]:
+    def save_committed(self, commit: Commit, **facts: Any) -> tuple[Change, ReservedPattern | None]:
         """Store a good change. From here on its files are reserved, if no other sortie has reserved them.
 
         Otherwise that is a conflict of kind `stray`, and the reservation of the other sortie is returned too.
@@ -48,24 +48,24 @@ class ChangeRecords:
         with transaction.atomic():
             # so that no other sortie is granted these files in the meantime
             locks.lock(Lock.ADMISSION, halted_s=reservations.HALTED_S)
-            obstacles = reservations.obstacles(
+            holders = reservations.find_conflicts(
                 sortie=self.claim.id,
                 mission=self.claim.mission,
                 branch=(self.workspace.repository, self.workspace.branch),
                 paths=[conflicts.printable(path) for path in commit.paths],
             )
-            if obstacles:
+            if holders:
                 conflicts.record(
                     sortie=self.claim.id,
                     mission=self.claim.mission,
                     attempt=self.claim.attempt,
                     kind=Conflict.Kind.STRAY,
                     outcome=Conflict.Outcome.ORDERED,
-                    others=sorted({holder.name_for(self.claim.mission) for holder in obstacles.values()}),
-                    files=list(obstacles),
+                    others=sorted({holder.name_for(self.claim.mission) for holder in holders.values()}),
+                    files=list(holders),
                     onto=commit.base,
                 )
-            return self.save(commit, state=Change.State.COMMITTED, **facts), next(iter(obstacles.values()), None)
+            return self.save(commit, state=Change.State.COMMITTED, **facts), next(iter(holders.values()), None)
 
     def save(self, commit: Commit, *, state: Change.State, **facts: Any) -> Change:
         """Store the change of this attempt, which supersedes those of earlier attempts."""

@@ -29,7 +29,7 @@ from missions.models import Change, Conflict, Patch, SavedWork, Workspace
 from missions.plan import SortieSpec
 from missions.workspaces import commits, conflicts, copies, git, merging, repositories
 from missions.workspaces.commits import Commit, Message
-from missions.workspaces.reservation_index import Reserved
+from missions.workspaces.reservation_index import ReservedPattern
 
 log = logging.getLogger("fleet.workspaces")
 
@@ -55,7 +55,7 @@ class WorkspaceAttempt:
     saved: SavedWork | None = None  # uncommitted work that a restore has put back, from which this attempt continues
     base: Brief | None = None
     tip: str = ""
-    holder: Reserved | None = None  # reserves files that this attempt has changed, so it is merged first
+    holder: ReservedPattern | None = None  # reserves files that this attempt has changed, so it is merged first
     checked_tree: str = ""  # of the copy, before the sortie's `verify` began
 
     # ── Before the work ──────────────────────────────────────────────────────────────────────────────────────────────

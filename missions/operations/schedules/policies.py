@@ -78,7 +78,7 @@ def overlap_action(schedule: Schedule, *, live: Sequence[str], waiting: int, cat
     return OverlapAction.SKIP
 
 
-def obstacle(live: Sequence[str], waiting: int) -> str:
+def blocking_reason(live: Sequence[str], waiting: int) -> str:
     """Why a tick cannot be launched now, as a sentence."""
     if not live and not waiting:
         return "An earlier mission had not ended."

@@ -257,7 +257,7 @@ def _apply_overlap(row: Schedule, tick: Tick, launch: launching.Launch | None) -
             tick.outcome = Tick.Outcome.SKIPPED
         case _:
             tick.outcome = Tick.Outcome.WAITING
-    tick.reason = policies.obstacle(live, number)
+    tick.reason = policies.blocking_reason(live, number)
 
 
 def _launch(row: Schedule, tick: Tick, launch: launching.Launch) -> None:

@@ -19,7 +19,7 @@ from missions.operations import external_agents, reserving
 from missions.plan import globs
 from missions.queries import reservations as listing
 from missions.workspaces import reservations
-from missions.workspaces.reservation_index import Reserved
+from missions.workspaces.reservation_index import ReservedPattern
 from tests.support import fleet, repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,9 +56,9 @@ def test_two_attempts_that_request_each_others_files_are_both_refused_immediatel
     a, b = run(mission, "a"), run(mission, "b")
     request(a, "src/a/**")
     request(b, "src/b/**")
-    with pytest.raises(reserving.Taken, match=r"src/b/x\.py is not free: b has reserved src/b/\*\*\."):
+    with pytest.raises(reserving.FilesReserved, match=r"src/b/x\.py is not free: b has reserved src/b/\*\*\."):
         request(a, "src/b/x.py")
-    with pytest.raises(reserving.Taken, match="a has reserved"):
+    with pytest.raises(reserving.FilesReserved, match="a has reserved"):
         request(b, "src/*/y.py")
     assert [(c.sortie.key, c.kind, c.outcome, c.others) for c in Conflict.objects.select_related("sortie")] == [
         ("a", "reservation", "refused", ["b"]),
@@ -69,7 +69,7 @@ def test_two_attempts_that_request_each_others_files_are_both_refused_immediatel
 def test_a_request_is_granted_whole_or_not_at_all(mission: Mission) -> None:
     a, b = run(mission, "a"), run(mission, "b")
     request(a, "x")
-    with pytest.raises(reserving.Taken):
+    with pytest.raises(reserving.FilesReserved):
         request(b, "y", "x/1")
     request(a, "y")  # which is still free
 
@@ -78,7 +78,7 @@ def test_a_refusal_is_recorded_once_however_often_it_is_repeated(mission: Missio
     a, b = run(mission, "a"), run(mission, "b")
     request(a, "x")
     for _ in range(3):
-        with pytest.raises(reserving.Taken):
+        with pytest.raises(reserving.FilesReserved):
             request(b, "x")
     assert Conflict.objects.count() == 1
 
@@ -88,7 +88,7 @@ def test_readers_share_and_the_plan_of_a_sortie_that_runs_counts(mission: Missio
     run(mission, "c")
     request(a, "src/**", shared=True)
     request(b, "src/*.py", shared=True)
-    with pytest.raises(reserving.Taken, match="c has reserved docs"):
+    with pytest.raises(reserving.FilesReserved, match="c has reserved docs"):
         request(a, "docs/index.md", shared=True)
 
 
@@ -180,7 +180,7 @@ def test_1000_random_requests_of_parallel_attempts_never_give_a_file_to_two(miss
                 try:
                     request(tokens[number], pattern, shared=rng.random() < 0.2)
                     granted[number] += 1
-                except reserving.Taken:
+                except reserving.FilesReserved:
                     pass
                 if rng.random() < 0.3:
                     reserving.release_requested(token=tokens[number])
@@ -190,7 +190,7 @@ def test_1000_random_requests_of_parallel_attempts_never_give_a_file_to_two(miss
     def check() -> None:
         try:
             while not done.wait(0.005):
-                rows = [reserved for _, reserved in reservations.in_force([branch])]
+                rows = [reservation for _, reservation in reservations.in_force([branch])]
                 problems.extend(
                     (first, second) for first, second in itertools.combinations(rows, 2) if clash(first, second)
                 )
@@ -209,6 +209,6 @@ def test_1000_random_requests_of_parallel_attempts_never_give_a_file_to_two(miss
     assert min(granted) > 10
 
 
-def clash(first: Reserved, second: Reserved) -> bool:
+def clash(first: ReservedPattern, second: ReservedPattern) -> bool:
     apart = first.sortie == second.sortie or (first.shared and second.shared)
     return not apart and globs.overlap(first.pattern, second.pattern)

@@ -19,7 +19,7 @@ from missions.operations import external_agents
 from missions.operations import reserving as reservation_operations
 from missions.plan import globs
 from missions.queries import reads
-from missions.workspaces.reservation_index import ReservationIndex, Reserved
+from missions.workspaces.reservation_index import ReservationIndex, ReservedPattern
 from tests.support import fleet, repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -151,20 +151,20 @@ patterns = st.sampled_from(["a", "a/*", "a/b", "*/b", "**", "a/b?", "a/[bc]*", "
 def test_no_file_has_two_exclusive_holders_and_no_sortie_waits_without_a_reason(
     rows: list[tuple[str, bool, int]], seed: int
 ) -> None:
-    requests: dict[Any, list[tuple[tuple[str, str], Reserved]]] = {}
+    requests: dict[Any, list[tuple[tuple[str, str], ReservedPattern]]] = {}
     mission, contenders = ids.new(), []
     for turn, (pattern, shared, priority) in enumerate(rows):
         sortie = ids.new()
-        requests[sortie] = [(("r", "b"), Reserved(sortie, mission, str(turn), globs.parse(pattern), shared))]
+        requests[sortie] = [(("r", "b"), ReservedPattern(sortie, mission, str(turn), globs.parse(pattern), shared))]
         contenders.append(
             admission.Contender(sortie, "t", mission, None, False, None, None, None, True, priority, turn)
         )
     contenders.sort(key=lambda contender: contender.order)
     running = [pairs[0] for pairs in random.Random(seed).sample(list(requests.values()), len(rows) // 4)]
     running = [pair for number, pair in enumerate(running) if not overlaps(pair[1], [r for _, r in running[:number]])]
-    busy = {reserved.sortie for _, reserved in running}
+    busy = {reservation.sortie for _, reservation in running}
     snapshot = reserving.Snapshot(requests=requests, in_force=running)
-    blocked: dict[Any, reserving.Obstacle] = {}
+    blocked: dict[Any, reserving.Blocker] = {}
     chosen = admission.choose(
         [contender for contender in contenders if contender.sortie not in busy],
         contest=snapshot.contest(),
@@ -173,29 +173,31 @@ def test_no_file_has_two_exclusive_holders_and_no_sortie_waits_without_a_reason(
     holders = [requests[sortie][0][1] for sortie in (*busy, *chosen)]
     assert not any(overlaps(holder, holders[:number]) for number, holder in enumerate(holders))
     assert set(blocked) | set(chosen) | busy == set(requests)
-    for sortie, obstacle in blocked.items():
-        assert globs.overlap(requests[sortie][0][1].pattern, obstacle.reserved.pattern)
+    for sortie, blocker in blocked.items():
+        assert globs.overlap(requests[sortie][0][1].pattern, blocker.reservation.pattern)
 
 
-def overlaps(reserved: Reserved, others: Sequence[Reserved]) -> bool:
+def overlaps(reservation: ReservedPattern, others: Sequence[ReservedPattern]) -> bool:
     index = ReservationIndex()
     for other in others:
         index.add(other)
-    return index.obstacle(reserved) is not None
+    return index.find_conflict(reservation) is not None
 
 
 @given(st.lists(st.tuples(patterns, st.booleans()), max_size=12), patterns, st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_the_index_finds_an_obstacle_exactly_if_a_comparison_with_all_does(
+def test_the_index_finds_a_conflict_exactly_if_a_comparison_with_all_does(
     rows: list[tuple[str, bool]], pattern: str, shared: bool
 ) -> None:
     mission, index = ids.new(), ReservationIndex()
-    others = [Reserved(ids.new(), mission, "", globs.parse(text), is_shared) for text, is_shared in rows]
+    others = [ReservedPattern(ids.new(), mission, "", globs.parse(text), is_shared) for text, is_shared in rows]
     for other in others:
         index.add(other)
-    reserved = Reserved(ids.new(), mission, "", globs.parse(pattern), shared)
-    expected = any(globs.overlap(other.pattern, reserved.pattern) and not (other.shared and shared) for other in others)
-    assert (index.obstacle(reserved) is not None) == expected
+    reservation = ReservedPattern(ids.new(), mission, "", globs.parse(pattern), shared)
+    expected = any(
+        globs.overlap(other.pattern, reservation.pattern) and not (other.shared and shared) for other in others
+    )
+    assert (index.find_conflict(reservation) is not None) == expected
 
 
 def test_a_launch_records_the_conflicts_that_it_predicts(project: repository.Repository) -> None:

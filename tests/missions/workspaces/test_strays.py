@@ -61,6 +61,6 @@ def test_files_of_a_change_are_reserved_until_it_is_merged(project: repository.R
     Sortie.objects.filter(id=edit.id).update(state="waiting", waits_on="merge", attempt=1)
     Change.objects.create(sortie=edit, attempt=1, state="committed", base="0", commit="1", files=["src/app.py"])
     branch = (mission.workspace.repository, mission.workspace.branch)
-    assert [reserved.key for _, reserved in reservations.in_force([branch])] == ["edit"]
+    assert [reservation.key for _, reservation in reservations.in_force([branch])] == ["edit"]
     Change.objects.update(state="landed")
     assert reservations.in_force([branch]) == []
