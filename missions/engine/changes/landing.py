@@ -226,7 +226,7 @@ class Landing:
             stop=self.stop,
         )
         with_others = f" with {', '.join(others)}" if others else ""
-        where = f" in {', '.join(map(conflicts.printable, files[:3]))}" if files else ""
+        where = f" in {', '.join(map(commits.printable, files[:3]))}" if files else ""
         if kind == Conflict.Kind.MERGE:
             reason = f"its change conflicts{with_others}{where}"
         else:

@@ -16,7 +16,7 @@ from fleet.postgres.locks import Lock
 from missions.claims import Claim
 from missions.engine.outages import Stopped
 from missions.models import Change, Conflict, Patch, SavedWork, Sortie, VerifiedTree, Workspace
-from missions.workspaces import conflicts, reservations
+from missions.workspaces import commits, conflicts, reservations
 from missions.workspaces.commits import Commit
 from missions.workspaces.reservation_index import ReservedPattern
 
@@ -52,7 +52,7 @@ class ChangeRecords:
                 sortie=self.claim.id,
                 mission=self.claim.mission,
                 branch=(self.workspace.repository, self.workspace.branch),
-                paths=[conflicts.printable(path) for path in commit.paths],
+                paths=[commits.printable(path) for path in commit.paths],
             )
             if holders:
                 conflicts.record(
@@ -82,7 +82,7 @@ class ChangeRecords:
                     "state": state,
                     "base": commit.base,
                     "commit": commit.commit,
-                    "files": [conflicts.printable(path) for path in commit.paths[:MAX_FILES]],
+                    "files": [commits.printable(path) for path in commit.paths[:MAX_FILES]],
                     "number_of_files": len(commit.files),
                     "lines_added": commit.lines_added,
                     "lines_removed": commit.lines_removed,

@@ -14,7 +14,7 @@ from fleet.console import lines
 from fleet.events.models import Event
 from missions.models import Mission, Workspace
 from missions.queries import workspaces
-from missions.workspaces import commits, conflicts, git, merging, repositories, targets
+from missions.workspaces import commits, git, merging, repositories, targets
 from missions.workspaces.targets import Target
 
 
@@ -95,7 +95,7 @@ def _commit(row: Mission, workspace: Workspace, store: Path, *, target: Target, 
     except git.GitError as error:
         raise errors.Conflict(f"{workspace.branch} does not merge with {target.branch}: {error.text[-300:]}") from error
     if not merged.clean:
-        files = ", ".join(map(conflicts.printable, merged.files[:5]))
+        files = ", ".join(map(commits.printable, merged.files[:5]))
         raise errors.Conflict(
             f"{workspace.branch} conflicts with {target.branch} in {files or 'a rename'}.",
             hint="Merge it into a new branch (--into NAME), and merge that one by hand.",

@@ -23,7 +23,7 @@ from fleet import errors
 from missions import removal
 from missions.models import FINAL, Change, Sortie, Workspace
 from missions.states import SortieState
-from missions.workspaces import commits, conflicts, copies, repositories
+from missions.workspaces import commits, copies, repositories
 from missions.workspaces.copies import Copy
 
 log = logging.getLogger("fleet.workspaces")
@@ -162,7 +162,7 @@ def _keep_uncommitted(row: Sortie, copy: Copy) -> None:
             state=Change.State.KEPT,
             base=commit.base,
             commit=commit.commit,
-            files=[conflicts.printable(path) for path in commit.paths[:MAX_FILES]],
+            files=[commits.printable(path) for path in commit.paths[:MAX_FILES]],
             number_of_files=len(commit.files),
             lines_added=commit.lines_added,
             lines_removed=commit.lines_removed,
