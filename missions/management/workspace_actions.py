@@ -44,7 +44,7 @@ def add_arguments(action: Callable[[str, str], ArgumentParser]) -> None:
     decision = resolve.add_mutually_exclusive_group(required=True)
     decision.add_argument("--retry", action="store_true", help="another attempt of the sortie resolves it")
     decision.add_argument(
-        "--from", metavar="REF", dest="revision", help="replace its change by this branch or commit of the repository"
+        "--from", metavar="REF", dest="revision", help="replace its change with this branch or commit of the repository"
     )
     decision.add_argument("--drop", action="store_true", help="drop the change; the sortie is cancelled")
     merge.add_argument("--into", metavar="BRANCH", default="", help="default: the name of the mission's own branch")
@@ -154,7 +154,7 @@ def _conflict(row: Conflict) -> str:
 def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options: dict[str, Any]) -> int:
     if options["revision"] is not None:
         row = resolving.replace(sortie=sortie.id, revision=options["revision"], can_execute=True)
-        message = f"The change of {row.key} is now that of {options['revision']}; it is merged next."
+        message = f"The change of {row.key} was replaced with {options['revision']}, which is merged next."
     elif options["drop"]:
         row = resolving.drop(sortie=sortie.id)
         message = f"The change of {row.key} is dropped, and the sortie cancelled."
@@ -200,11 +200,11 @@ def _discard(command: OperatorCommand, mission: Mission, options: dict[str, Any]
     if options["yes"]:
         command.say(f"The work of {mission.ref} is discarded.")
     else:
-        again = invocation.command("fleet_mission", "discard", mission.ref, "--yes")
+        discard = invocation.command("fleet_mission", "discard", mission.ref, "--yes")
         shared = discarding.is_shared(workspace)
         kept = f" {lines.one_line(workspace.branch)} stays, because another mission uses it." if shared else ""
         targets = "Its commits and copies" if shared else "Its branch, commits and copies"
-        command.say(f"{targets} would be removed.{kept} Remove them: {again}")
+        command.say(f"{targets} would be removed.{kept} Remove them: {discard}")
     return 0
 
 

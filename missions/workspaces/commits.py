@@ -27,10 +27,10 @@ UNLIMITED_BYTES = 2**62  # the size limit of a file if there is none
 # $3: the engine's repository. Named pipes are refused too, because git would block when it reads its rules (.git*) from
 # one.
 #
-# Git compares times in seconds. So it reads every file again that was written in the same second as the index: all of a
-# copy that was made within a second. We know better which ones may have changed in that second after the copy was made,
-# because ctime has nanoseconds and cannot be set. The index entries of these lose their times, so that the index itself
-# may be given a later time.
+# Git compares times in seconds. So it rereads every file that was written in the same second as the index, which is all
+# of a copy that was made within one second. We can tell which files may have changed in that second after the copy was
+# made, because ctime has nanoseconds and cannot be set. The index entries of these files lose their times, so that the
+# index itself can get a later time.
 _PREPARE = """
 made=$GIT_INDEX_FILE second=$GIT_INDEX_FILE later=
 if test -e "$3/second" && test "$GIT_INDEX_FILE" -ot "$3/second"; then made=$3/made second=$3/second later=yes; fi
@@ -178,7 +178,7 @@ def apply(copy: Copy, *, patch: bytes, max_bytes: int, max_total_bytes: int = MA
     file = copy.engine / "patch"
     file.write_bytes(patch)
     try:
-        applied = git.confined(
+        applied = git.run_in_sandbox(
             _APPLY,
             str(file),
             copy=copy.path,
@@ -236,19 +236,19 @@ def write_tree(copy: Copy, *, max_bytes: int | None = None, index: Path | None =
             _refuse_suspects(copy, max_bytes or UNLIMITED_BYTES)
             completed = _run(copy, _ADD, index=index)
     except git.GitError as error:
-        if refused := _refusal(error.text):
-            raise refused from error
+        if refusal := _refusal(error.text):
+            raise refusal from error
         raise
     # Git leaves out folders that it cannot read, and succeeds.
-    if refused := _refusal(completed.stderr.decode("utf-8", "replace")):
-        raise refused
+    if refusal := _refusal(completed.stderr.decode("utf-8", "replace")):
+        raise refusal
     return completed.stdout.decode().strip()
 
 
 def _run(
     copy: Copy, script: str, *arguments: str, index: Path | None, accept: Sequence[int] = (0,)
 ) -> subprocess.CompletedProcess[bytes]:
-    return git.confined(
+    return git.run_in_sandbox(
         script,
         *arguments,
         copy=copy.path,
@@ -272,7 +272,7 @@ def _refuse_suspects(copy: Copy, max_bytes: int) -> None:
 
 def check_out(copy: Copy, *, tree: str) -> None:
     """Make the files of the copy those of a tree. Ignored files stay, so that nothing has to be installed again."""
-    git.confined(
+    git.run_in_sandbox(
         _CHECK_OUT,
         tree,
         copy=copy.path,
@@ -332,7 +332,9 @@ def _check(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, secret
             raise Refused("The name of a file contains the attempt's own token.", hint="Rename it.")
     present = [file for file in files if file.mode != MISSING]
     for file in present:
-        if any(f"~{side}" in file.path for side in merged):  # git names a file so that conflicts with a folder
+        if any(
+            f"~{side}" in file.path for side in merged
+        ):  # git gives this name to a file that conflicts with a folder
             raise Refused(
                 f"{file} is left over from a conflict between a file and a folder.", hint="Rename it, or remove it."
             )
@@ -355,12 +357,13 @@ def _check(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, secret
 
 def _contained(pieces: Iterable[bytes], needles: Sequence[bytes]) -> set[bytes]:
     """The needles that the joined pieces contain. A line break is put in front, for needles that begin with one."""
-    found, overlap, end = set(), max(map(len, needles)) - 1, b"\n"
+    contained: set[bytes] = set()
+    overlap, end = max(map(len, needles)) - 1, b"\n"
     for piece in pieces:
         text = end + piece
-        found |= {needle for needle in needles if needle in text}
+        contained |= {needle for needle in needles if needle in text}
         end = text[-overlap:]
-    return found
+    return contained
 
 
 def _refusal(text: str) -> Refused | None:

@@ -55,7 +55,7 @@ class Copy:
 
     @property
     def run(self) -> Path:
-        """The part of the engine's folder that git writes to while it reads the copy. Never follow a symbolic link in it."""
+        """The part of the engine's folder that git writes to while it reads the copy. Follow no symbolic link in it."""
         return self.engine / "run"
 
     @property
@@ -191,7 +191,7 @@ def _remove(folder: Path) -> None:
 
 
 def renew_repository(copy: Copy, *, branch: str, commit: str) -> None:
-    """Replace the copy's own repository, which the agent could change, by one with `branch` at `commit`.
+    """Replace the copy's own repository, which the agent could change, with a new one that has `branch` at `commit`.
 
     Commands that verify a tree then run without the agent's configuration and hooks. The engine's index must have the tree
     of `commit`.
@@ -227,17 +227,17 @@ def include_ignored(copy: Copy, *, repository: Path, base: str) -> int:
     symbolic links are neither copied nor followed, and files of the fleet are left out.
     """
     patterns = git.execute("cat-file", "blob", f"{base}:{INCLUDE}", at=copy.store)
-    if patterns.returncode or (found := local_repositories.find(str(repository))).is_bare:
+    if patterns.returncode or (local := local_repositories.find(str(repository))).is_bare:
         return 0
     file = copy.engine / "include"
     file.write_bytes(patterns.stdout)
-    names = _ignored(found, file)
+    names = _ignored(local, file)
     hidden = [
         path.resolve() for path in (*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS)
     ]
     count = 0
     top = os.open(copy.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    checkout = beneath.open_path(found.path, folder=True)
+    checkout = beneath.open_path(local.path, folder=True)
     try:
         real = Path(os.readlink(f"/proc/self/fd/{checkout}"))
         for name in sorted(names):
@@ -279,13 +279,13 @@ def _copy_file(checkout: int, top: int, name: bytes) -> bool:
     return False
 
 
-def _ignored(found: local_repositories.LocalRepository, patterns: Path) -> set[bytes]:
+def _ignored(local: local_repositories.LocalRepository, patterns: Path) -> set[bytes]:
     """The files of the checkout that git ignores and that the patterns in a file name."""
     patterns = patterns.resolve()
-    completed = found.git(
+    completed = local.git(
         *("ls-files", f"--exclude-from={patterns}"),
         script=_LIST_IGNORED,
-        env={"GIT_WORK_TREE": str(found.path)},
+        env={"GIT_WORK_TREE": str(local.path)},
         readable=(patterns,),
         timeout_s=git.TIMEOUT_S,
     )

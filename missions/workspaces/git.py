@@ -1,7 +1,7 @@
 """Runs git without the configuration of the host, of a user or of an agent, and without hooks.
 
 `run` is for repositories that only the fleet writes to, and for those on a server. Whatever reads a copy that an agent has
-worked in goes through `confined`: there it sees that copy and the object store, and nothing else of the host. For the
+worked in goes through `run_in_sandbox`: there it sees that copy and the object store, and nothing else of the host. For the
 repositories of users on this host, see `local_repositories`.
 """
 
@@ -218,7 +218,7 @@ def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
         raise GitError(arguments=("cat-file",), exit_code=1, text="its output is incomplete")
 
 
-def confined(
+def run_in_sandbox(
     script: str,
     *arguments: str,
     copy: Path,

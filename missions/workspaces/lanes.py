@@ -1,7 +1,7 @@
 """Lanes: one sortie at a time may move a branch (a merge train of one).
 
-The right is a row of `Lane`. It lasts as long as the attempt that has it is the running one, so nothing has to give it
-back. The ref refs/fleet/lanes/BRANCH in the mirror has the same content, and git verifies it in the transaction that
+The right is a row of `Lane`. It lasts as long as the attempt that has it is the running one, so nobody has to release
+it. The ref refs/fleet/lanes/BRANCH in the mirror has the same content, and git verifies it in the transaction that
 moves the branch. So an attempt that was stopped for longer than its lease and wakes up loses in git too.
 """
 
@@ -77,7 +77,7 @@ def grant(cursor: Cursor, *, after: Sequence[UUID] | None) -> list[tuple[bool, U
 
 
 def holder(*, repository: str, branch: str) -> str:
-    """The key and id of the sortie that has the lane, in words; "" if nobody has it."""
+    """The key and the id of the sortie that has the lane, as text; "" if no sortie has it."""
     lane = Lane.objects.filter(repository=repository, branch=branch).select_related("sortie").first()
     if lane is None or lane.sortie is None:
         return ""

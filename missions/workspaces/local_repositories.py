@@ -80,15 +80,15 @@ class LocalRepository:
         environment = {**git.local_environment(), "GIT_DIR": str(self.git_folder), **(env or {})}
         shared = (*((store,) if store else ()), *readable)
         with ExitStack() as descriptors:
-            argv, pass_fds = self._confined(argv, descriptors, writable=writable, shared=shared, filtered=filtered)
+            argv, pass_fds = self._in_sandbox(argv, descriptors, writable=writable, shared=shared, filtered=filtered)
             return git.complete(argv, arguments, environment, timeout_s, pass_fds, self.path)
 
     def upload_pack(self, descriptors: ExitStack) -> tuple[str, list[int]]:
         """The option with which `git fetch` reads this repository, and the descriptors that git must inherit."""
-        argv, pass_fds = self._confined(_UPLOAD_PACK, descriptors, writable=False, shared=(), filtered=False)
+        argv, pass_fds = self._in_sandbox(_UPLOAD_PACK, descriptors, writable=False, shared=(), filtered=False)
         return f"--upload-pack=exec {shlex.join(argv)}", pass_fds  # with exec, it is killed together with git
 
-    def _confined(
+    def _in_sandbox(
         self, argv: Sequence[str], descriptors: ExitStack, *, writable: bool, shared: tuple[Path, ...], filtered: bool
     ) -> tuple[list[str], list[int]]:
         if not settings.FLEET_SANDBOX:
@@ -129,17 +129,17 @@ def find(repository: str) -> LocalRepository:
         top = _open(path, descriptors)
         mode = _mode(top, ".git")
         if stat.S_ISDIR(mode):
-            found = LocalRepository(path=path, git_folder=path / ".git", common=path / ".git")
+            local = LocalRepository(path=path, git_folder=path / ".git", common=path / ".git")
         elif stat.S_ISREG(mode):
-            found = _elsewhere(path, _read(top, ".git", path))
+            local = _from_git_file(path, _read(top, ".git", path))
         elif mode:
-            raise _refused(path / ".git", "is neither a folder nor a file")
+            raise _refusal(path / ".git", "is neither a folder nor a file")
         else:
-            found = LocalRepository(path=path, git_folder=path, common=path)
-        for folder in dict.fromkeys((found.common, found.git_folder)):
-            _check(folder, _open(folder, descriptors), is_common=folder == found.common)
-        _check_objects(found, _open(found.common, descriptors))
-        return found
+            local = LocalRepository(path=path, git_folder=path, common=path)
+        for folder in dict.fromkeys((local.common, local.git_folder)):
+            _check(folder, _open(folder, descriptors), is_common=folder == local.common)
+        _check_objects(local, _open(local.common, descriptors))
+        return local
 
 
 def above(path: Path) -> Path | None:
@@ -147,28 +147,29 @@ def above(path: Path) -> Path | None:
     return next((folder for folder in path.resolve().parents if os.path.lexists(folder / ".git")), None)
 
 
-def _elsewhere(path: Path, content: bytes) -> LocalRepository:
+def _from_git_file(path: Path, content: bytes) -> LocalRepository:
     """The repository of a checkout whose `.git` is a file. Its git folder must name this checkout too.
 
-    So whoever wrote the `.git` can also write to that git folder, or somebody who can has made it for this checkout.
+    This ensures that whoever wrote the `.git` can also write to that git folder, or that someone who can write to it
+    created it for this checkout.
     """
     file = path / ".git"
     text = os.fsdecode(content)
     if not text.startswith("gitdir: "):
-        raise _refused(file, "is not a folder, and does not name one")
+        raise _refusal(file, "is not a folder, and does not name one")
     git_folder = Path(os.path.normpath(path / text.removeprefix("gitdir: ").rstrip("\r\n")))
     with ExitStack() as descriptors:
         try:
             folder = _open(git_folder, descriptors)
         except Missing as error:
-            raise _refused(file, f"names {git_folder}, which does not exist or is reached through a link") from error
+            raise _refusal(file, f"names {git_folder}, which does not exist or is reached through a link") from error
         if _mode(folder, "commondir"):
             common = Path(
                 os.path.normpath(git_folder / os.fsdecode(_read(folder, "commondir", git_folder)).rstrip("\n"))
             )
             back = os.fsdecode(_read(folder, "gitdir", git_folder)).rstrip("\n")
             if git_folder.parent != common / "worktrees" or Path(os.path.normpath(git_folder / back)) != file:
-                raise _refused(file, f"names {git_folder}, which is not the git folder of a worktree at {path}")
+                raise _refusal(file, f"names {git_folder}, which is not the git folder of a worktree at {path}")
             return LocalRepository(path=path, git_folder=git_folder, common=common)
         work_tree = git.run(
             *("config", "--file", "-", "--get", "core.worktree"),
@@ -177,7 +178,7 @@ def _elsewhere(path: Path, content: bytes) -> LocalRepository:
         )
         back = os.fsdecode(work_tree).rstrip("\n")
         if not back or Path(os.path.normpath(git_folder / back)) != path:
-            raise _refused(
+            raise _refusal(
                 file,
                 f"names {git_folder}, whose core.worktree is not {path}",
                 hint=f"If it belongs here: git config --file {shlex.quote(str(git_folder / 'config'))} core.worktree "
@@ -196,11 +197,11 @@ def _check(path: Path, folder: int, *, is_common: bool) -> None:
                 raise Missing(pointer=POINTER)
             if mode and not is_kind(mode):
                 kind = "folder" if is_kind is stat.S_ISDIR else "file"
-                raise _refused(path / name, f"is not a regular {kind}")
+                raise _refusal(path / name, f"is not a regular {kind}")
             if mode and is_kind is stat.S_ISDIR:
                 _check_tree(path, folder, name)
     if is_common and _mode(folder, "commondir"):
-        raise _refused(path / "commondir", "names another repository")
+        raise _refusal(path / "commondir", "names another repository")
 
 
 def _check_tree(path: Path, folder: int, top: str) -> None:
@@ -215,38 +216,38 @@ def _check_tree(path: Path, folder: int, top: str) -> None:
         except (FileNotFoundError, PermissionError):
             continue  # git is removing it, or cannot read it either
         except OSError as error:
-            raise _refused(path / name, "is not a regular folder") from error
+            raise _refusal(path / name, "is not a regular folder") from error
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         names.append(f"{name}/{entry.name}")
                     elif not entry.is_file(follow_symlinks=False) and _mode(descriptor, entry.name):
-                        raise _refused(path / name / entry.name, "is not a regular file")
+                        raise _refusal(path / name / entry.name, "is not a regular file")
         finally:
             os.close(descriptor)
 
 
-def _check_objects(found: LocalRepository, common: int) -> None:
+def _check_objects(local: LocalRepository, common: int) -> None:
     """Raise Refused if the repository borrows objects from a folder outside it."""
     name = "objects/info/alternates"
     if not _mode(common, name):
         return
-    for line in os.fsdecode(_read(common, name, found.common)).splitlines():
-        folder = Path(os.path.realpath(found.common / "objects" / line))
-        if line and not line.startswith("#") and not _belongs(found, folder):
-            git_folder, file = shlex.quote(str(found.common)), shlex.quote(str(found.common / name))
-            raise _refused(
-                found.common / name,
+    for line in os.fsdecode(_read(common, name, local.common)).splitlines():
+        folder = Path(os.path.realpath(local.common / "objects" / line))
+        if line and not line.startswith("#") and not _belongs(local, folder):
+            git_folder, file = shlex.quote(str(local.common)), shlex.quote(str(local.common / name))
+            raise _refusal(
+                local.common / name,
                 "borrows objects from another repository",
-                hint=f"If you made it so (git clone --shared), copy the objects: git --git-dir={git_folder} repack -a -d && "
+                hint=f"If you set this up (git clone --shared), copy the objects: git --git-dir={git_folder} repack -a -d && "
                 f"rm {file}. Otherwise remove the file.",
             )
 
 
-def _belongs(found: LocalRepository, folder: Path) -> bool:
-    """Whether a folder is inside the repository, and none of the fleet's own."""
-    return any(folder.is_relative_to(inside) for inside in (found.path, found.common)) and not any(
+def _belongs(local: LocalRepository, folder: Path) -> bool:
+    """Whether a folder is inside the repository and not one of the fleet's own folders."""
+    return any(folder.is_relative_to(inside) for inside in (local.path, local.common)) and not any(
         folder.is_relative_to(inside) for inside in _hidden()
     )
 
@@ -315,12 +316,12 @@ def _read(folder: int, name: str, path: Path) -> bytes:
     try:
         descriptor = beneath.open_plain(folder, name)
     except OSError as error:
-        raise _refused(path / name, "is not a regular file") from error
+        raise _refusal(path / name, "is not a regular file") from error
     with open(descriptor, "rb") as file:
         return file.read(MAX_BYTES)
 
 
-def _refused(path: Path, reason: str, *, hint: str = "") -> Refused:
+def _refusal(path: Path, reason: str, *, hint: str = "") -> Refused:
     hint = hint or "Restore it from a clone that you trust, or launch from the main checkout of the repository."
     return Refused(
         f"{lines.one_line(f'{path} {reason}')}, so git does not read this repository.", hint=hint, pointer=POINTER

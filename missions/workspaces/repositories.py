@@ -94,7 +94,7 @@ def resolve_base(repository: str, base: str) -> tuple[str, str]:
 
 def _resolve_local(repository: str, base: str) -> tuple[str, str]:
     try:
-        found = local_repositories.find(repository)
+        local = local_repositories.find(repository)
     except local_repositories.Missing as error:
         if (top := local_repositories.above(Path(repository))) and Path(repository).is_dir():
             raise errors.Invalid(
@@ -108,7 +108,7 @@ def _resolve_local(repository: str, base: str) -> tuple[str, str]:
             pointer=local_repositories.POINTER,
         ) from error
     try:
-        resolved = found.git("rev-parse", f"{base or 'HEAD'}^{{commit}}", base, script=_RESOLVE)
+        resolved = local.git("rev-parse", f"{base or 'HEAD'}^{{commit}}", base, script=_RESOLVE)
     except git.GitError as error:
         raise errors.Unavailable(f"The repository {repository} cannot be read: {error.text}.") from error
     if resolved.returncode > 1 or resolved.stderr.startswith(b"bwrap:"):
@@ -168,7 +168,7 @@ def ensure(repository: str, *, commit: str) -> Path:
 
 
 def fetch(repository: str, *, revision: str, to: str) -> str:
-    """Fetch a branch, tag or commit of the user's repository into the ref `to` of the mirror; returns the commit.
+    """Fetch a branch, tag or commit of the user's repository into the ref `to` of the mirror. Returns the commit.
 
     Raises Invalid if it does not exist there.
     """
@@ -200,9 +200,9 @@ def _fetch(path: Path, repository: str, commit: str, descriptor: int) -> None:
         inherited: list[int] = []
         source: tuple[str, ...]
         if not is_address(repository):
-            found = local_repositories.find(repository)
-            option, inherited = found.upload_pack(descriptors)
-            source = (option, "--", str(found.path))
+            local = local_repositories.find(repository)
+            option, inherited = local.upload_pack(descriptors)
+            source = (option, "--", str(local.path))
         else:
             source = ("--", repository)
         _write(

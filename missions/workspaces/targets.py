@@ -100,10 +100,10 @@ class Target:
             raise Rejected(f"{self.repository} rejected the commit: {_reason(completed.stderr + completed.stdout)}")
 
     def _receive_here(self, store: Path, update: str) -> subprocess.CompletedProcess[bytes]:
-        found = local_repositories.find(self.repository)
-        if found.is_bare:
-            return found.git(
-                *(*_PUSH, _RECEIVE_PACK, "--", str(found.path), update),
+        local = local_repositories.find(self.repository)
+        if local.is_bare:
+            return local.git(
+                *(*_PUSH, _RECEIVE_PACK, "--", str(local.path), update),
                 env={"GIT_DIR": str(store), "GIT_CONFIG_GLOBAL": str(git.PUSH_CONFIGURATION)},
                 store=store,
                 writable=True,
@@ -111,7 +111,7 @@ class Target:
             )
         # Without `+`, git only fast-forwards. No program of the repository runs, so no filter is needed: for root, it
         # would refuse the modes of a shared repository.
-        return found.git(
+        return local.git(
             *(*_FETCH, "--", str(store), update),
             env={"GIT_ALLOW_PROTOCOL": "file"},
             store=store,

@@ -14,7 +14,7 @@ from missions.workspaces import commits, copies, git, merging
 from missions.workspaces.commits import Message
 from missions.workspaces.copies import Copy
 
-MAX_NAMED = 100  # files that were left out
+MAX_LISTED = 100  # files that were left out
 
 # Adds all files except ignored and large ones, and those of other repositories. A file that changes or disappears during
 # this is left out (exit code 1). Then prints the tree, the ignored files and the other files that are left out.
@@ -36,10 +36,10 @@ git ls-files -z --others --ignored --exclude-standard --directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uncommitted:
+class UncommittedWork:
     """The files of a copy as a commit on `base`; equal to `base` if nothing has changed.
 
-    `ignored` and `left_out` name at most MAX_NAMED files each that are not in it. Folders end with a slash.
+    `ignored` and `left_out` name at most MAX_LISTED files each that are not in it. Folders end with a slash.
     """
 
     base: str
@@ -48,7 +48,7 @@ class Uncommitted:
     left_out: tuple[str, ...]  # too large, of another repository, or unreadable
 
 
-def save(copy: Copy, *, message: Message, ref: str, max_bytes: int, deadline: float) -> Uncommitted:
+def save(copy: Copy, *, message: Message, ref: str, max_bytes: int, deadline: float) -> UncommittedWork:
     """Store the files of a copy in the mirror under `ref`, without those of more than `max_bytes`.
 
     Raises a FleetError or OSError, for example if the copy is being built or removed, or if its files cannot be read
@@ -75,7 +75,7 @@ def save(copy: Copy, *, message: Message, ref: str, max_bytes: int, deadline: fl
                 stdin=message.text().encode(),
             )
             commits.store(draft, commit=commit, ref=ref)
-    return Uncommitted(base=base, commit=commit, ignored=_names(ignored), left_out=_names(left_out))
+    return UncommittedWork(base=base, commit=commit, ignored=_names(ignored), left_out=_names(left_out))
 
 
 def _seconds_left(deadline: float) -> float:
@@ -90,7 +90,7 @@ def _seconds_left(deadline: float) -> float:
 
 
 def _write_tree(draft: Copy, base: str, max_bytes: int, deadline: float) -> bytes:
-    return git.confined(
+    return git.run_in_sandbox(
         _WRITE_TREE,
         str(max_bytes),
         base,
@@ -106,4 +106,4 @@ def _write_tree(draft: Copy, base: str, max_bytes: int, deadline: float) -> byte
 
 def _names(output: bytes) -> tuple[str, ...]:
     names = (name.decode("utf-8", "replace") for name in output.split(b"\0") if name)
-    return tuple(sorted(names)[:MAX_NAMED])
+    return tuple(sorted(names)[:MAX_LISTED])

@@ -98,7 +98,7 @@ def test_a_submodule_that_was_removed_or_moved_is_noticed(project: Repository) -
 
 def attack(sortie: Sortie, script: str) -> str:
     """Run a script where git runs when it commits the work of an attempt; returns what it printed."""
-    return git.confined(
+    return git.run_in_sandbox(
         script,
         copy=sortie.path,
         writable_copy=False,

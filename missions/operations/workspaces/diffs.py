@@ -59,19 +59,19 @@ def of_sortie(sortie: Sortie, *, max_bytes: int = diffs.MAX_BYTES, binary: bool 
 
     Raises NotFound if its mission has no workspace; Conflict if the work was discarded.
     """
-    workspace = _usable(workspaces.find(sortie.mission))
+    workspace = _require_usable(workspaces.find(sortie.mission))
     return _of_sortie(sortie, workspace, max_bytes=max_bytes, binary=binary)
 
 
 def of_change(change: Change, *, max_bytes: int = diffs.MAX_BYTES) -> SortieDiff:
     """What one attempt has committed, or landed. Errors as for `of_sortie`. Its sortie must be loaded."""
-    workspace = _usable(workspaces.find(change.sortie.mission))
+    workspace = _require_usable(workspaces.find(change.sortie.mission))
     return _of_change(change, workspace, max_bytes=max_bytes, binary=False)
 
 
 def of_mission(mission: Mission, *, max_bytes: int = diffs.MAX_BYTES, binary: bool = False) -> MissionDiff:
     """The work of a mission. Errors as for `of_sortie`."""
-    workspace = _usable(workspaces.find(mission))
+    workspace = _require_usable(workspaces.find(mission))
     store = repositories.mirror(workspace.repository)
     landed = Diff(base=workspace.base_commit, commit=workspace.base_commit)
     if tip := repositories.find_tip(store, workspace.branch):
@@ -102,7 +102,7 @@ def _as_json(diff: Diff) -> dict[str, Any]:
     }
 
 
-def _usable(workspace: Workspace) -> Workspace:
+def _require_usable(workspace: Workspace) -> Workspace:
     if workspace.discarded_at is not None:
         raise errors.Conflict("The work of this mission has been discarded.")
     git.require()

@@ -75,7 +75,7 @@ def merge(*, mission: UUID, into: str = "") -> Merged:
         _require_trusted_hooks(workspace, store, target)
         _require_not_checked_out(workspace, store, target)
         target.receive(store, commit=commit)
-    after = _verified(row, workspace, store, target=target, tip=tip)
+    after = _verify(row, workspace, store, target=target, tip=tip)
     merged = Merged(repository=workspace.repository, branch=branch, before=before, commit=after, tip=tip)
     _record(row, merged)
     return merged
@@ -139,7 +139,7 @@ def _require_not_checked_out(workspace: Workspace, store: Path, target: Target) 
         )
 
 
-def _verified(row: Mission, workspace: Workspace, store: Path, *, target: Target, tip: str) -> str:
+def _verify(row: Mission, workspace: Workspace, store: Path, *, target: Target, tip: str) -> str:
     """The tip of the branch now. Raises Conflict if it does not contain the mission's work."""
     after = target.tip()
     if after:

@@ -1,7 +1,7 @@
 """Remove copies of sorties that have ended, and mirrors that no mission uses. Nothing unmerged is lost.
 
 Work that an attempt left uncommitted (its agent was lost, for example) is committed first, under the attempt's ref.
-Folders disappear by a rename, so that one that is being removed is never taken for a copy.
+Folders are renamed before they are removed, so that a half-removed one is never mistaken for a copy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from missions.workspaces.copies import Copy
 log = logging.getLogger("fleet.workspaces")
 
 MAX_FILES = 1_000  # paths that a change names
-UNSUCCESSFUL_FOR = timedelta(days=1)  # how long the background duty keeps copies of unsuccessful sorties for inspection
+KEEP_UNSUCCESSFUL = timedelta(days=1)  # how long the hourly duty keeps copies of unsuccessful sorties for inspection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def remove_copies(sorties: list[UUID]) -> tuple[int, list[KeptFolder]]:
 
 def tidy() -> int:
     """Remove copies of sorties whose work has landed, or that ended long ago. Returns how many. Runs every hour."""
-    removed, _ = remove_copies(ended(before=timezone.now() - UNSUCCESSFUL_FOR))
+    removed, _ = remove_copies(ended(before=timezone.now() - KEEP_UNSUCCESSFUL))
     return removed
 
 

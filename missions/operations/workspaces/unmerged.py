@@ -65,13 +65,14 @@ def among(missions: Iterable[UUID]) -> list[Unmerged]:
 
 
 def _is_merged(workspace: Workspace, store: Path, tip: str) -> bool:
-    """Whether a ref of the user's repository contains the commit. For one on a server: whether its merge was verified."""
+    """Whether a ref of the user's repository contains the commit. For a repository on a server: whether a merge of it was
+    verified."""
     if repositories.is_address(workspace.repository):
         merged_tips = merging.merged_tips(workspace.mission_id)
         return any(tip == merged or repositories.contains(store, commit=tip, ref=merged) for merged in merged_tips)
     try:
-        found = local_repositories.find(workspace.repository)
-        completed = found.git("for-each-ref", "--count=1", "--contains", tip, timeout_s=git.TIMEOUT_S)
+        local = local_repositories.find(workspace.repository)
+        completed = local.git("for-each-ref", "--count=1", "--contains", tip, timeout_s=git.TIMEOUT_S)
     except (git.GitError, errors.Invalid):
         return False
     return completed.returncode == 0 and bool(completed.stdout.strip())
