@@ -47,7 +47,7 @@ def refusal() -> errors.Forbidden:
 def may_edit_templates(user: User | None, *, can_execute: bool) -> bool:
     """Whether the caller may edit templates, and so run code with what a template grants (folder, `readable`, secrets).
 
-    `user` None: the host's operator. The rule is that of the template pages: staff who may change templates.
+    `user` is None for the host's operator. The rule is that of the template pages: staff who may change templates.
     """
     if user is None:
         return True

@@ -5,7 +5,7 @@ does both in a separate process, for the web process. Other packages import the 
 `durations`, `globs`, `pattern_tree`, `reader_process` and `templates`.
 """
 
-from missions.plan.graph.additions import added
+from missions.plan.graph.additions import load_added
 from missions.plan.graph.advice import warnings
 from missions.plan.graph.fields import PATTERN_FIX, pattern_problem
 from missions.plan.graph.prediction import predict
@@ -30,12 +30,12 @@ __all__ = [
     "SortieSpec",
     "TypeFacts",
     "WorkspaceSpec",
-    "added",
     "bind",
     "fragment",
     "fragment_names",
     "from_data",
     "load",
+    "load_added",
     "masked",
     "masked_spec",
     "pattern_problem",

@@ -22,10 +22,10 @@ _HAS_TYPE: dict[InputType, Callable[[Any], bool]] = {
 _BOOLEANS = {"yes": True, "no": False, "1": True, "0": False}  # besides true and false, on a command line
 
 
-def declared(
+def parse_declarations(
     *, data: Mapping[str, Any], path: Path, broken: Collection[Path], problems: Problems
 ) -> dict[str, InputSpec]:
-    """The inputs that a plan declares. `data` is valid by the schema; its `broken` parts have been removed."""
+    """Parse the declarations of a plan's inputs. `data` satisfies the schema; its `broken` parts have been removed."""
     specs: dict[str, InputSpec] = {}
     variables: dict[str, str] = {}
     for name, item in data.items():

@@ -37,9 +37,9 @@ def from_data(*, data: Mapping[str, Any], context: PlanContext) -> Plan:
 
 
 def with_line(*, error: errors.Invalid, text: str | bytes, context: PlanContext) -> errors.Invalid:
-    """Add the line in the plan to a problem that a launch found: a PlanError with the line that `pointer` names.
+    """Turn an error of a launch into a PlanError with the line that the error's `pointer` names.
 
-    Returns the problem unchanged if its pointer names nothing in the plan.
+    Returns the error unchanged if its pointer names nothing in the plan.
     """
     if not error.pointer.startswith(POINTER) or isinstance(error, PlanError):
         return error
@@ -52,7 +52,7 @@ def with_line(*, error: errors.Invalid, text: str | bytes, context: PlanContext)
         return located
 
 
-def added(
+def load_added(
     *,
     items: object,
     existing: Collection[str],
@@ -72,7 +72,7 @@ def added(
     """
     problems.deadline = Deadline(context.max_s)
     with problems.timed():
-        return _added(items, existing, parent, context, defaults, inputs, priority, workspace, problems)
+        return _load_added(items, existing, parent, context, defaults, inputs, priority, workspace, problems)
 
 
 def fragment_names(*, text: str | bytes, context: PlanContext) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def fragment(
     problems = Problems(deadline=Deadline(context.max_s))
     sorties = _fragment(text, context, problems)
     items = [{**item, "name": name} if isinstance(item, dict) else item for name, item in sorties.items()]
-    return added(
+    return load_added(
         items=items,
         existing=existing,
         parent="",
@@ -119,7 +119,7 @@ def fragment(
     )
 
 
-def _added(
+def _load_added(
     items: object,
     existing: Collection[str],
     parent: str,
@@ -189,21 +189,23 @@ def _plan(source: Source, context: PlanContext, problems: Problems) -> Plan:
     for key in ("mission", "objective"):
         if "{{" in data.get(key, ""):
             problems.add((key,), "Templates cannot be used here.", "Write the text out.")
-    declared = inputs.declared(data=data.get("inputs", {}), path=("inputs",), broken=broken, problems=problems)
+    input_specs = inputs.parse_declarations(
+        data=data.get("inputs", {}), path=("inputs",), broken=broken, problems=problems
+    )
     readable = data.get("readable", [])
     fields.check_templates(
         value=readable,
         path=("readable",),
         allowed=frozenset({"inputs"}),
         needs=None,
-        inputs=declared,
+        inputs=input_specs,
         axes={},
         problems=problems,
     )
     defaults = data.get("defaults", {})
     graph = Graph(
         defaults=defaults,
-        inputs=declared,
+        inputs=input_specs,
         context=context,
         limit=context.max_sorties,
         problems=problems,
@@ -212,13 +214,13 @@ def _plan(source: Source, context: PlanContext, problems: Problems) -> Plan:
     )
     sorties = graph.specs(data=data.get("sorties", {}), names=names, broken=broken, is_read=source.is_read)
     policy = _checkpoints(data.get("checkpoints", {}), problems)
-    workspace = _workspace(data["workspace"], declared, problems) if "workspace" in data else None
+    workspace = _workspace(data["workspace"], input_specs, problems) if "workspace" in data else None
     problems.check()
     return Plan(
         name=data["mission"],
         objective=data.get("objective", ""),
         readable=tuple(path for path in readable if path is not None),
-        inputs=declared,
+        inputs=input_specs,
         on_failure=data.get("on_failure", "continue"),
         max_running=data.get("concurrency", 0),
         priority=data.get("priority", 0),
@@ -236,7 +238,7 @@ def _checkpoints(data: Mapping[str, Any], problems: Problems) -> dict[str, Json]
     return policy if every_s is None else {**policy, "every_s": every_s}
 
 
-def _workspace(data: Mapping[str, Any], declared: Mapping[str, InputSpec], problems: Problems) -> WorkspaceSpec:
+def _workspace(data: Mapping[str, Any], input_specs: Mapping[str, InputSpec], problems: Problems) -> WorkspaceSpec:
     for key, value in data.items():
         if key not in ("repository", "setup", "verify"):
             if "{{" in str(value):
@@ -247,7 +249,7 @@ def _workspace(data: Mapping[str, Any], declared: Mapping[str, InputSpec], probl
             path=("workspace", key),
             allowed=frozenset({"inputs"}),
             needs=None,
-            inputs=declared,
+            inputs=input_specs,
             axes={},
             problems=problems,
             shell=isinstance(value, str) and key != "repository",

@@ -26,7 +26,7 @@ class TypeFacts:
 class PlanContext:
     """What a plan may refer to, and its limits. `max_needs` limits the edges of the whole graph.
 
-    `types` None: the agent types are unknown here, so any name is accepted.
+    `types` is None if the agent types are unknown here; then any name is accepted.
     """
 
     types: Mapping[str, TypeFacts] | None

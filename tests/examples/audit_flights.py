@@ -101,7 +101,7 @@ def fly(place: Path, folder: Path, *, top: int = 100, without: tuple[str, ...] =
         assert len(text.encode()) < 1_000_000  # which would fail too on what UTF-8 cannot hold
         flight.results[spec.key] = json.loads(text)
         known = [*flight.order, *waiting]
-        for more in plan.added(
+        for more in plan.load_added(
             items=expected, existing=known, parent=spec.key, context=_plan_context(), defaults={}, inputs=inputs
         ):
             waiting[more.key] = more

@@ -18,7 +18,7 @@ from agents.models import AgentType
 from missions import folders
 from missions.claims import Claim
 from missions.engine.attempts.context import decoded
-from missions.plan import Json, PlanError, PlanProblem, SortieSpec, added
+from missions.plan import Json, PlanError, PlanProblem, SortieSpec, load_added
 from missions.plan.problems import ADDED
 from missions.queries import plan_context
 from missions.states import SortieState
@@ -43,7 +43,7 @@ def check(*, claim: Claim, items: Sequence[Json], edits_templates: bool = True) 
             [claim.id],
         )
         defaults, inputs, executes, template, folder, readable, priority, agent_type, workspace = cursor.fetchone()
-    specs = added(
+    specs = load_added(
         items=items,
         existing=existing,
         started={key for key, state in existing.items() if state != SortieState.PENDING},

@@ -3,8 +3,8 @@
     {"name": "scan[part=3]", "agent": "security", "call": "…", "before": ["report"]}
 
 The part in brackets makes a sortie a member of the group `scan`: a sortie that needs `scan` gets the results of the
-group as a list, as with a matrix. `before` names sorties of the mission that have not started and that now need this
-one too.
+group as a list, as with a matrix. `before` names sorties of the mission that have not started and that will also need
+this one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from missions.plan.values import Json
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\[[^\[\]\x00-\x1f\x7f]{1,120}\]")
 
 
-def added(
+def load_added(
     *,
     items: object,
     existing: Collection[str],
@@ -35,14 +35,16 @@ def added(
     priority: int = 0,
     workspace: bool = False,
 ) -> tuple[SortieSpec, ...]:
-    """The sorties that the running sortie `parent` adds, as in `loading.added`. PlanError lists every problem.
+    """The sorties that the running sortie `parent` adds, as in `loading.load_added`. PlanError lists every problem.
 
     `started`: those of `existing` that no longer wait for another sortie, so none can be put before them. `priority`:
     that of `parent`. Added sorties without a priority inherit it, and not that of `defaults`, because the priority of
     `parent` may have been raised. `workspace`: whether the mission has one.
     """
-    problems = Problems()  # needs no deadline: this function reads each item once, and `loading.added` sets its own
-    plain, names, before = list[object](), dict[str, str](), dict[str, tuple[str, ...]]()
+    problems = Problems()  # needs no deadline: this reads each item once, and `loading.load_added` sets its own
+    plain: list[object] = []
+    names: dict[str, str] = {}
+    before: dict[str, tuple[str, ...]] = {}
     existing = dict.fromkeys(existing)  # ordered, with fast lookups
     used_names = set(existing)
     for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
@@ -72,7 +74,7 @@ def added(
     for item in plain:
         if isinstance(item, dict) and isinstance(needs := item.get("needs"), list):
             item["needs"] = [aliases.get(need, need) if isinstance(need, str) else need for need in needs]
-    specs = loading.added(
+    specs = loading.load_added(
         items=plain if isinstance(items, list | tuple) else items,
         existing=existing,
         parent=parent,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from missions.plan import templates
-from missions.plan.graph.prediction import Predicted, predict
+from missions.plan.graph.prediction import PredictedConflict, predict
 from missions.plan.problems import Advice
 from missions.plan.specs import Plan, SortieSpec
 
@@ -27,15 +27,15 @@ _TRUSTED = frozenset({"matrix", "mission", "sortie"})  # values by the plan's au
 def warnings(plan: Plan) -> list[Advice]:
     """All warnings of a plan, at most MAX_WARNINGS, in the plan's order, and once for each matrix."""
     unique = dict.fromkeys(warning for sortie in plan.sorties for warning in _warnings_of_sortie(sortie))
-    return [*plan.warnings, *unique, *dict.fromkeys(map(_conflict, predict(plan.sorties)))][:MAX_WARNINGS]
+    return [*plan.warnings, *unique, *dict.fromkeys(map(_advice_on, predict(plan.sorties)))][:MAX_WARNINGS]
 
 
-def _conflict(predicted: Predicted) -> Advice:
-    first, second = predicted.first, predicted.second
-    key = "touches" if predicted.pattern in second.touches else "reads"
+def _advice_on(conflict: PredictedConflict) -> Advice:
+    first, second = conflict.first, conflict.second
+    key = "touches" if conflict.pattern in second.touches else "reads"
     return Advice(
         where=f"sorties.{second.name}.{key}",
-        text=f"{first.key} and {second.key} both reserve {predicted.pattern}, and neither needs the other.",
+        text=f"{first.key} and {second.key} both reserve {conflict.pattern}, and neither needs the other.",
         fix=f"They will run one after the other. If the order matters, add {first.name} to the needs of {second.name}.",
     )
 

@@ -23,7 +23,8 @@ def cycles(needs: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
             name = next(steps[-1], None)
             if name is None:
                 steps.pop()
-                done.add(finished := path.pop())
+                finished = path.pop()
+                done.add(finished)
                 del position[finished]
             elif name in position:
                 # The members are done, so that cycles have no names in common.
@@ -40,7 +41,7 @@ def cycles(needs: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
     return cycles
 
 
-def ordered(needs: Sequence[Sequence[int]]) -> list[int]:
+def topological_order(needs: Sequence[Sequence[int]]) -> list[int]:
     """The indexes of `needs`, each after those that it needs, otherwise lowest first. There must be no cycle."""
     if all(other < index for index, others in enumerate(needs) for other in others):
         return list(range(len(needs)))
@@ -52,7 +53,8 @@ def ordered(needs: Sequence[Sequence[int]]) -> list[int]:
     free = [index for index, count in enumerate(missing) if not count]
     order: list[int] = []
     while free:
-        order.append(index := heapq.heappop(free))
+        index = heapq.heappop(free)
+        order.append(index)
         for dependent in dependents[index]:
             missing[dependent] -= 1
             if not missing[dependent]:

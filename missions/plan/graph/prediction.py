@@ -17,7 +17,7 @@ MAX_PREDICTED = 20
 MAX_COMPARISONS = 100_000  # of a pattern with one that it overlaps
 
 
-class Predicted(NamedTuple):
+class PredictedConflict(NamedTuple):
     """Two sorties that reserve the same files: the one that goes first, the other, and its pattern."""
 
     first: SortieSpec
@@ -26,44 +26,44 @@ class Predicted(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Sorties:
+class _ReservingSorties:
     """The sorties that reserve one pattern: a bit for each, by its place in the plan."""
 
     exclusive: int = 0
     shared: int = 0
 
 
-def predict(sorties: Sequence[SortieSpec]) -> list[Predicted]:
+def predict(sorties: Sequence[SortieSpec]) -> list[PredictedConflict]:
     """The predicted conflicts of a plan, at most MAX_PREDICTED."""
     reserving = [sortie for sortie in sorties if sortie.touches or sortie.reads]
     if len(reserving) < 2:
         return []
     places = {sortie.key: place for place, sortie in enumerate(reserving)}
     upstream = _upstream(sorties, places)
-    tree: PatternTree[_Sorties] = PatternTree(_Sorties)
-    found: list[Predicted] = []
+    tree: PatternTree[_ReservingSorties] = PatternTree(_ReservingSorties)
+    conflicts: list[PredictedConflict] = []
     comparisons = 0
     for place, sortie in enumerate(reserving):
         others: dict[int, str] = {}
         for pattern, shared in _patterns(sortie):
-            for _, reserved in tree.overlapping(globs.parse(pattern)):
+            for _, holders in tree.overlapping(globs.parse(pattern)):
                 comparisons += 1
-                bits = reserved.exclusive if shared else reserved.exclusive | reserved.shared
+                bits = holders.exclusive if shared else holders.exclusive | holders.shared
                 for other in _places(bits & ~upstream[sortie.key]):
                     if not upstream[reserving[other].key] >> place & 1:
                         others.setdefault(other, pattern)
                 if comparisons > MAX_COMPARISONS or len(others) > MAX_PREDICTED:
                     break
-        found += [Predicted(reserving[other], sortie, pattern) for other, pattern in sorted(others.items())]
-        if comparisons > MAX_COMPARISONS or len(found) >= MAX_PREDICTED:
-            return found[:MAX_PREDICTED]
+        conflicts += [PredictedConflict(reserving[other], sortie, pattern) for other, pattern in sorted(others.items())]
+        if comparisons > MAX_COMPARISONS or len(conflicts) >= MAX_PREDICTED:
+            return conflicts[:MAX_PREDICTED]
         for pattern, shared in _patterns(sortie):
-            reserved = tree.value(globs.parse(pattern))
+            holders = tree.value(globs.parse(pattern))
             if shared:
-                reserved.shared |= 1 << place
+                holders.shared |= 1 << place
             else:
-                reserved.exclusive |= 1 << place
-    return found
+                holders.exclusive |= 1 << place
+    return conflicts
 
 
 def _patterns(sortie: SortieSpec) -> Iterator[tuple[str, bool]]:

@@ -89,7 +89,7 @@ class Graph:
         ]
         number = {spec.key: index for index, spec in enumerate(specs)}
         needs = [[number[key] for key in spec.needs if key in number] for spec in specs]
-        return tuple(specs[index] for index in ordering.ordered(needs))
+        return tuple(specs[index] for index in ordering.topological_order(needs))
 
     def _check_defaults(self, broken: set[Path]) -> None:
         path = ("defaults",)

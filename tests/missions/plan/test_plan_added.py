@@ -13,7 +13,7 @@ EXISTING = ("inventory", "shards[v=1]", "shards[v=2]")
 
 
 def add(*items: Any, **more: Any) -> tuple[plan.SortieSpec, ...]:
-    return plan.added(
+    return plan.load_added(
         **{
             "items": items,
             "existing": EXISTING,

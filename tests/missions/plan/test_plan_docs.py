@@ -47,7 +47,7 @@ def test_the_worked_example_has_the_documented_result() -> None:
 @fresh
 def test_the_sorties_of_the_example_can_be_added() -> None:
     (text,) = blocks(PAGE, "json")
-    specs = plan.added(
+    specs = plan.load_added(
         items=json.loads(text),
         existing=["split", "report"],
         parent="split",
