@@ -41,14 +41,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The database's answer to a renewal: the renewed leases, and those of them whose sorties were cancelled."""
+    """The result of a renewal: the renewed leases, and those of them whose sorties were cancelled."""
 
     renewed: frozenset[tuple[UUID, int]]
     cancelled: frozenset[tuple[UUID, int]]
 
 
 def renew(cursor: Cursor, *, attempts: Sequence[tuple[UUID, int]], lease_s: float) -> Renewal:
-    """Renew the leases of these attempts in one statement; those absent from the answer are lost."""
+    """Renew the leases of these attempts in one statement. Leases absent from the result are lost."""
     cursor.execute(
         statements.read("missions", "renew"),
         {"ids": [sortie for sortie, _ in attempts], "attempts": [attempt for _, attempt in attempts], "lease": lease_s},

@@ -202,7 +202,12 @@ class AgentHealth(ApiView):
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """The health of an agent."""
         agent = _find(ref)
-        return {"id": agent.ref, "name": agent.name, "state": agent.state, "health": roster.verdicts([agent])[agent.id]}
+        return {
+            "id": agent.ref,
+            "name": agent.name,
+            "state": agent.state,
+            "health": roster.health_by_agent([agent])[agent.id],
+        }
 
 
 class SystemHealth(ApiView):
@@ -251,4 +256,4 @@ def _row(request: Request, agent: Agent) -> dict[str, Any]:
 
 def _rows(request: Request, agents: Sequence[Agent]) -> list[dict[str, Any]]:
     """Agents, each with the running sorties that the caller can see."""
-    return roster.rows(agents, roster.running_by(agents, of=visibility.missions(actor_of(request))))
+    return roster.rows(agents, roster.running_by(agents, missions=visibility.missions(actor_of(request))))

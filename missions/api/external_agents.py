@@ -148,10 +148,10 @@ class Heartbeat(ApiView):
         """Renew the lease. The response says whether the work has been cancelled. 409: the lease is lost. The fleet's
         own agents renew the leases of their sorties themselves."""
         token = lease_token(actor_of(request), body, ref)
-        answer = external_agents.renew_lease(token=token)
+        heartbeat = external_agents.renew_lease(token=token)
         return {
-            "renewed": [ref] if token in answer.renewed else [],
-            "cancelled": [ref] if token in answer.cancelled else [],
+            "renewed": [ref] if token in heartbeat.renewed else [],
+            "cancelled": [ref] if token in heartbeat.cancelled else [],
         }
 
 
@@ -182,7 +182,7 @@ class CompleteSortie(ApiView):
             result=body["result"],
             added=body["sorties"],
             verified=body["verified"],
-            patch=settling.SentPatch(base=body["base"], text=body["patch"]) if "patch" in body else None,
+            patch=settling.SubmittedPatch(base=body["base"], text=body["patch"]) if "patch" in body else None,
             edits_templates=actor.user is not None
             and permissions.may_edit_templates(actor.user, can_execute=actor.can_execute),
         )
@@ -248,10 +248,10 @@ class AgentHeartbeat(ApiView):
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Report that the agent is alive, and renew its leases. A lease that is not in `renewed` is lost. Stop the work of
         those in `cancelled`."""
-        answer = external_agents.heartbeat(agent=own_agent(actor_of(request), ref), tokens=body["tokens"])
+        heartbeat = external_agents.heartbeat(agent=own_agent(actor_of(request), ref), tokens=body["tokens"])
         return {
-            "renewed": sorted(token.partition(".")[0] for token in answer.renewed),
-            "cancelled": sorted(token.partition(".")[0] for token in answer.cancelled),
+            "renewed": sorted(token.partition(".")[0] for token in heartbeat.renewed),
+            "cancelled": sorted(token.partition(".")[0] for token in heartbeat.cancelled),
         }
 
 

@@ -118,15 +118,15 @@ class Missions(Costly):
     @endpoint("missions.list", query=Filter, response=page_of(shapes.MissionResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The missions of the caller and of its teams; for admins, all missions."""
-        missions = visibility.missions(actor_of(request), "missions.list").only(*reads.SUMMARISED)
+        missions = visibility.missions(actor_of(request), "missions.list").only(*reads.SUMMARY_FIELDS)
         if states := query.get("state"):
             missions = missions.filter(state__in=sorted(states))
         if "name" in query:
             missions = missions.filter(name__icontains=query["name"])
         if "team" in query:
-            missions = _filter_by(missions, team=Group.objects.filter(name=query["team"]))
+            missions = _filter_by(missions, "team", Group.objects.filter(name=query["team"]))
         if "created_by" in query:
-            missions = _filter_by(missions, created_by=User.objects.filter(username=query["created_by"]))
+            missions = _filter_by(missions, "created_by", User.objects.filter(username=query["created_by"]))
         if "schedule" in query:
             missions = missions.filter(schedule=ids.decode(ids.SCHEDULE, query["schedule"]))
         return paginate(request, missions, query=query, serialize=_summaries, ordering=query["ordering"])
@@ -322,7 +322,7 @@ class Logs(ApiView):
         if "sortie" in query:
             sorties = [sortie.id for sortie in reads.find_sorties(mission, query["sortie"])]
             selected = selected.filter(id__in=sorties)
-        # Read before the pieces, or the last ones could be missed.
+        # Read before the pieces; otherwise the last ones could be missed.
         ended = not selected.exclude(state__in=FINAL).exists()
         pieces = reads.output_of_mission(mission=mission, sorties=sorties, after=query["after"], limit=MAX_PIECES)
         return {
@@ -343,9 +343,8 @@ class Artifacts(ApiView):
         )
 
 
-def _filter_by(missions: QuerySet[Mission], **related: QuerySet[Any]) -> QuerySet[Mission]:
+def _filter_by(missions: QuerySet[Mission], field: str, rows: QuerySet[Any]) -> QuerySet[Mission]:
     """Filter by a related row. It is looked up first, because Postgres plans better for its id than for a join."""
-    ((field, rows),) = related.items()
     id = rows.values_list("id", flat=True).first()
     return missions.none() if id is None else missions.filter(**{field: id})
 

@@ -62,7 +62,7 @@ class MissionDiff(Costly):
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """A mission's changes to its repository: what has landed, what is still to be merged, and running work."""
         mission = visibility.mission(actor_of(request), ref, "missions.diff")
-        with _charged():
+        with _charge_git_time():
             return diffs.of_mission(mission, max_bytes=MAX_BYTES).as_json()
 
 
@@ -73,7 +73,7 @@ class SortieDiff(Costly):
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """A sortie's changes to the repository. A running attempt is not disturbed."""
         sortie = visibility.sortie(actor_of(request), ref, "missions.diff")
-        with _charged():
+        with _charge_git_time():
             return diffs.of_sortie(sortie, max_bytes=MAX_BYTES).as_json()
 
 
@@ -106,7 +106,7 @@ class ResolveConflict(Costly):
             raise errors.Invalid(
                 "The decision `from` requires `ref`; the other decisions do not allow it.", pointer="/ref"
             )
-        with _charged():
+        with _charge_git_time():
             match body["decision"]:
                 case "retry":
                     row = resolving.retry(sortie=sortie.id, can_execute=actor.can_execute)
@@ -134,7 +134,7 @@ class MergeMission(Costly):
                 "Merging into a branch other than the mission's own requires plan.execute.",
                 hint="Leave out `into`, or ask an admin for the permission.",
             )
-        with _charged():
+        with _charge_git_time():
             merged = merging.merge(mission=mission.id, into=into)
         return {"mission": mission.ref, **merged.as_json()}
 
@@ -146,13 +146,13 @@ class DiscardMission(Costly):
         unmerged work."""
         mission = visibility.mission(actor_of(request), ref, "missions.discard")
         discarding.require_discardable(mission)
-        with _charged():
+        with _charge_git_time():
             lost = discarding.discard(mission=mission.id) if body["confirm"] else unmerged.of_mission(mission.id)
         return {"mission": mission.ref, "discarded": body["confirm"], "unmerged": lost.as_json()}
 
 
 @contextmanager
-def _charged() -> Iterator[None]:
+def _charge_git_time() -> Iterator[None]:
     """Charge the caller for the time that git takes, which the thread's own CPU time does not include."""
     wall_start, cpu_start = time.monotonic(), time.thread_time()
     try:

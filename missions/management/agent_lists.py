@@ -90,7 +90,7 @@ def _status(command: OperatorCommand, options: dict[str, Any]) -> int:
 def _status_of_agent(command: OperatorCommand, options: dict[str, Any]) -> int:
     agent = queries.find(options["agent"])
     (row,) = roster.rows([agent], roster.running_by([agent]))
-    row["health"] = roster.verdicts([agent])[agent.id]
+    row["health"] = roster.health_by_agent([agent])[agent.id]
     if options["json"]:
         command.show(row, one_line=options["watch"] is not None)
         return 0

@@ -11,7 +11,7 @@ reader = Reader()  # one per process of the site; it starts its process when it 
 
 
 def load(text: str) -> Plan:
-    """As `missions.plan.load`."""
+    """Like `missions.plan.load`."""
     try:
         plan, cost_s = reader.load(text=text, context=plan_context.current())
     except PlanError as error:

@@ -69,7 +69,7 @@ def find_sorties(mission: Mission, text: str) -> list[Sortie]:
 
 
 def keys(sorties: Collection[UUID]) -> dict[UUID, str]:
-    """The keys of those of these sorties that still exist."""
+    """The keys of these sorties, as far as they still exist."""
     return dict(Sortie.objects.filter(id__in=sorties).values_list("id", "key"))
 
 
@@ -83,7 +83,7 @@ def counts(missions: Iterable[UUID]) -> dict[UUID, dict[str, int]]:
     return counted
 
 
-SUMMARISED = (
+SUMMARY_FIELDS = (
     "name",
     "objective",
     "state",

@@ -59,12 +59,12 @@ def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, An
     }
 
 
-def running_by(agents: Iterable[Agent], *, of: QuerySet[Mission] | None = None) -> dict[UUID, list[str]]:
-    """The keys of the sorties that each agent is running; `of`: only sorties of these missions."""
+def running_by(agents: Iterable[Agent], *, missions: QuerySet[Mission] | None = None) -> dict[UUID, list[str]]:
+    """The keys of the sorties that each agent is running; `missions`: only sorties of these."""
     keys: dict[UUID, list[str]] = {}
     running = Sortie.objects.filter(state="running", agent__in=[agent.id for agent in agents])
-    if of is not None:
-        running = running.filter(mission__in=of.values("id"))
+    if missions is not None:
+        running = running.filter(mission__in=missions.values("id"))
     for agent, key in running.values_list("agent", "key"):
         if agent is not None:
             keys.setdefault(agent, []).append(key)
@@ -76,8 +76,8 @@ def health(agents: list[Agent], *, types: Iterable[str | None] = (None,)) -> dic
 
     `missing`: the types among `types` (None: all) that should have agents and have none. `remedy`: what to do about it.
     """
-    by_agent = verdicts(agents)
-    missing = sorted(name for only in types for name in _without_agents(only))
+    by_agent = health_by_agent(agents)
+    missing = sorted(name for agent_type in types for name in _without_agents(agent_type))
     return {
         "healthy": not missing and set(by_agent.values()) <= HEALTHY,
         "agents": [
@@ -99,33 +99,35 @@ def _remedy(missing: str) -> str:
     return f"Start one: {invocation.command('fleet_agents', 'spawn', missing)}"
 
 
-def _without_agents(only: str | None) -> list[str]:
-    """The enabled types that nodes should keep agents of, but that have none."""
-    types = AgentType.objects.filter(enabled=True, agents__gt=0, external=False, **({"name": only} if only else {}))
+def _without_agents(agent_type: str | None) -> list[str]:
+    """The enabled types (or this one) that nodes should keep agents of, but that have none."""
+    types = AgentType.objects.filter(enabled=True, agents__gt=0, external=False)
+    if agent_type:
+        types = types.filter(name=agent_type)
     counted = types.annotate(live=Count("agent", filter=Q(agent__state__in=Agent.LIVE)))
     return [type.name for type in counted if not type.live]
 
 
-def verdicts(agents: list[Agent]) -> dict[UUID, str]:
+def health_by_agent(agents: list[Agent]) -> dict[UUID, str]:
     """The health of each agent, in a word or a phrase."""
     stalled_ids = {agent.id for agent in stalled()}
-    verdicts, now = {}, clock.now()
+    by_agent, now = {}, clock.now()
     for agent in agents:
         silent_s = (now - agent.heartbeat_at).total_seconds()
         if agent.state not in Agent.LIVE:
-            verdict = agent.state
+            health = agent.state
         elif agent.state == Agent.State.SPAWNING:
-            verdict = "starting"
+            health = "starting"
         elif silent_s > 2 * settings.FLEET_HEARTBEAT_S + 1:
-            verdict = f"silent for {humanise.duration(silent_s)}"
+            health = f"silent for {humanise.duration(silent_s)}"
         elif agent.state == Agent.State.DRAINING:
-            verdict = "draining"
+            health = "draining"
         elif agent.id in stalled_ids:
-            verdict = "alive, but claims nothing while work is queued"
+            health = "alive, but claims nothing while work is queued"
         else:
-            verdict = "healthy"
-        verdicts[agent.id] = verdict
-    return verdicts
+            health = "healthy"
+        by_agent[agent.id] = health
+    return by_agent
 
 
 def nodes(selected: Iterable[Node] | None = None) -> list[dict[str, Any]]:

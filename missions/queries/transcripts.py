@@ -13,7 +13,7 @@ from fleet import ids
 from fleet.postgres import statements
 from missions.models import FINAL, Attempt, Sortie
 
-PAGE = 200  # pieces that are in memory at once, each at most 64 KiB
+PAGE = 200  # pieces in memory at once, each of at most 64 KiB
 
 Piece = dict[str, Any]
 

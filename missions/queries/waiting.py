@@ -28,8 +28,11 @@ class WaitLookups:
         """The types with an agent that takes work."""
         return agents.served_types()
 
-    def holders(self, key: str, *, to: Mission) -> str:
-        """Who holds the places of a concurrency key: ", which 'build' of this mission holds". Empty if nobody does."""
+    def holders(self, key: str, *, mission: Mission) -> str:
+        """Which sorties hold a concurrency key: ", which 'build' of this mission holds". Empty if none does.
+
+        `mission` is the mission of the sortie that waits for the key.
+        """
         if key not in self._holders:
             holding = Sortie.objects.filter(concurrency_key=key, state__in=(SortieState.QUEUED, SortieState.RUNNING))
             self._holders[key] = list(
@@ -39,7 +42,7 @@ class WaitLookups:
         if not holders:
             return ""
         first = max(holders, key=lambda holder: holder.state == SortieState.RUNNING)
-        if first.mission_id == to.id:
+        if first.mission_id == mission.id:
             holder = f"{_short(first.key)!r} of this mission"
         elif self._visible is not None and self._visible.filter(id=first.mission_id).exists():
             holder = f"{_short(first.key)!r} of mission {_short(first.mission.name)!r} ({first.mission.ref})"
@@ -75,7 +78,7 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], lookups: 
         case SortieState.READY if sortie.blocked_by_id:
             return f"Waits for {sortie.waits_for}."
         case SortieState.READY if sortie.concurrency_key:
-            holders = lookups.holders(sortie.concurrency_key, to=mission)
+            holders = lookups.holders(sortie.concurrency_key, mission=mission)
             return f"Waits for a place under the concurrency key {_short(sortie.concurrency_key)!r}{holders}."
         case SortieState.READY if mission.max_running:
             return f"Waits for its turn: its mission may have at most {mission.max_running} sorties queued or running."

@@ -4,7 +4,7 @@
 
 **Leases.** The database has the authority: a running sortie has a lease, which ends by the database's clock. This
 process trusts a lease for less time than it lasts, counted on its own monotonic clock from the moment it *requested*
-the lease (`end` in `fleet/lease.py`). It renews all leases together every few seconds. The answer says which sorties
+the lease (`end` in `fleet/lease.py`). It renews all leases together every few seconds. The result says which sorties
 were cancelled; leases absent from it are lost. Each renewal is passed on to the attempt's shim. This process may be
 halted, so the shim stops the work by itself if no renewal arrives in time. If a lease is lost or was not renewed in
 time, the driver is stopped and its outcome is not posted. The fence (sortie, attempt) would refuse it anyway.

@@ -40,7 +40,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """The answer to a heartbeat: the tokens whose leases are renewed, and those whose attempts must be stopped."""
+    """The result of a heartbeat: the tokens whose leases were renewed, and those whose attempts must be stopped."""
 
     renewed: frozenset[str]
     cancelled: frozenset[str]

@@ -29,7 +29,7 @@ PATCH_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SentPatch:
+class SubmittedPatch:
     """What an external agent has changed in the mission's repository, as `git diff --binary BASE` prints it."""
 
     base: str  # from the claim
@@ -42,7 +42,7 @@ def complete(
     result: Any = None,
     added: Sequence[Mapping[str, Any]] = (),
     verified: int | None = None,
-    patch: SentPatch | None = None,
+    patch: SubmittedPatch | None = None,
     edits_templates: bool = True,
 ) -> str:
     """Settle an attempt as succeeded. Returns the sortie's state: succeeded, waiting for the next try, or failed.
@@ -103,7 +103,7 @@ def _workspace(attempt: AuthenticatedAttempt) -> Workspace | None:
 
 
 def _check_patch(
-    attempt: AuthenticatedAttempt, *, workspace: Workspace | None, patch: SentPatch | None, token: str
+    attempt: AuthenticatedAttempt, *, workspace: Workspace | None, patch: SubmittedPatch | None, token: str
 ) -> None:
     key = attempt.claim.key
     if workspace is None:
@@ -125,7 +125,7 @@ def _check_patch(
         raise errors.Invalid("The patch contains the lease token.", hint="Remove it.", pointer="/patch")
 
 
-def _patch_row(attempt: AuthenticatedAttempt, patch: SentPatch, result: Any, added: Sequence[SortieSpec]) -> Patch:
+def _patch_row(attempt: AuthenticatedAttempt, patch: SubmittedPatch, result: Any, added: Sequence[SortieSpec]) -> Patch:
     return Patch(
         sortie_id=attempt.claim.id,
         base=patch.base,
@@ -162,7 +162,7 @@ def _require_same_result(claim: Claim, result: Any) -> None:
 def fail(*, token: str, error: str, retry: bool = True) -> str:
     """Settle an attempt as failed. Returns the sortie's state: waiting for the next try, or failed.
 
-    It is retried while tries are left, unless `retry` is false. Errors as for `complete`.
+    It is retried while tries are left, unless `retry` is false. Raises the same errors as `complete`.
     """
     attempt = attempt_auth.authenticate_to_end(token, "failed")
     if attempt.repeated_state is not None:
