@@ -14,14 +14,16 @@ from agents.models import AgentType
 from fleet import errors
 from missions.plan import Plan, SortieSpec, templates
 
-BELOW = "Choose a folder below one of FLEET_FOLDERS, or have the operator launch the mission."
+FOLDERS_HINT = "Choose a folder below one of FLEET_FOLDERS, or have the operator launch the mission."
 
 
 def folder_for_api(folder: str) -> str:
     """The normalised folder of a launch over the API. Raises Invalid unless it is empty or below FLEET_FOLDERS."""
-    if folder and not _is_allowed(path := _normal(folder)):
-        raise errors.Invalid(f"Launches over the API may not use the folder {path}.", hint=BELOW, pointer="/folder")
-    return str(_normal(folder)) if folder else ""
+    if folder and not _is_allowed(path := _normalise(folder)):
+        raise errors.Invalid(
+            f"Launches over the API may not use the folder {path}.", hint=FOLDERS_HINT, pointer="/folder"
+        )
+    return str(_normalise(folder)) if folder else ""
 
 
 def check_folder(folder: str) -> None:
@@ -30,8 +32,8 @@ def check_folder(folder: str) -> None:
         sandbox.check_writable(
             Path(folder), hidden=[*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS]
         )
-    except sandbox.Refused as refused:
-        raise errors.Invalid(str(refused)) from refused
+    except sandbox.Refused as error:
+        raise errors.Invalid(str(error)) from error
 
 
 def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool = False) -> None:
@@ -42,16 +44,16 @@ def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool =
     """
     if folder:
         return
-    unsaved = [
+    prompts = [
         spec for spec in specs if spec.driver == "prompt" and not spec.outputs and not (workspace and spec.workspace)
     ]
-    types = {spec.agent_type for spec in unsaved}
+    types = {spec.agent_type for spec in prompts}
     internal_types = (
         set(AgentType.objects.filter(name__in=types, external=False).values_list("name", flat=True)) if types else set()
     )
-    if keys := [spec.key for spec in unsaved if spec.agent_type in internal_types]:
+    if keys := [spec.key for spec in prompts if spec.agent_type in internal_types]:
         raise errors.Invalid(
-            f"{keys[0]} is a prompt, and the mission has no folder: every file that it changes would be deleted at its end.",
+            f"{keys[0]} is a prompt, and the mission has no folder: every file that it changes would be deleted when it ends.",
             hint="Launch it with a folder (over the API: `folder`, below one of FLEET_FOLDERS; a template has its own), or "
             "name the files to keep under `outputs`.",
             pointer="/folder",
@@ -63,8 +65,8 @@ def readable(
 ) -> list[str]:
     """The paths that the plan's sorties may read.
 
-    An operator's launch may name any path, and so may the literal text of a template. Raises Invalid for all other paths
-    that arrive over the API, unless they lie below FLEET_FOLDERS.
+    An operator's launch may name any path, and so may the literal text of a template. Raises Invalid for any other path
+    that arrives over the API, unless it lies below FLEET_FOLDERS.
 
     Links are followed only if an operator launches the plan now (`attended`), and only here: work could have put a link
     in place of a path that was written earlier. Attempts open the paths without following any.
@@ -72,7 +74,7 @@ def readable(
     paths = []
     for text in plan.readable:
         rendered = templates.as_text(templates.render(value=text, scope=templates.Scope(inputs=inputs)))
-        path = _normal(os.path.join(folder, os.path.expanduser(rendered) if operator else rendered))
+        path = _normalise(os.path.join(folder, os.path.expanduser(rendered) if operator else rendered))
         if not path.is_absolute():
             raise errors.Invalid(
                 f"`readable` names {rendered!r}, which is relative, and the mission has no folder to start from.",
@@ -80,21 +82,21 @@ def readable(
             )
         written_by_operator = template and not list(templates.references(text))
         if not operator and not written_by_operator and not _is_allowed(path):
-            raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=BELOW)
+            raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=FOLDERS_HINT)
         paths.append(str(path.resolve() if operator and attended else path))
     return paths
 
 
 def links_of_template(plan: Plan, *, folder: str) -> dict[str, str]:
     """The paths under `readable` in a template's text that contain a symbolic link on this host, with their targets."""
-    paths = [_normal(os.path.join(folder, text)) for text in plan.readable if not list(templates.references(text))]
+    paths = [_normalise(os.path.join(folder, text)) for text in plan.readable if not list(templates.references(text))]
     return {str(path): target for path in paths if (target := os.path.realpath(path)) != str(path)}
 
 
 def cwd(*, plan_cwd: str | None, folder: str, scratch: Path, allowed: Sequence[Path]) -> Path | None:
-    """The folder in which a sortie starts: its `cwd`, relative to the mission's folder; else that folder; else None.
+    """The folder in which a sortie starts: its `cwd`, relative to the mission's folder; by default that folder.
 
-    `plan_cwd` is the sortie's `cwd`. A result of None means the scratch folder. Raises Invalid if the `cwd` is outside
+    `plan_cwd` is the sortie's `cwd`. None stands for the scratch folder. Raises Invalid if the `cwd` is outside
     the mission's folder, the scratch folder, the private /tmp and the `allowed` folders.
     """
     if plan_cwd is None:
@@ -104,7 +106,7 @@ def cwd(*, plan_cwd: str | None, folder: str, scratch: Path, allowed: Sequence[P
             f"cwd {plan_cwd!r} is relative, and the mission has no folder to start from.",
             hint="Write an absolute path, or launch the mission with a folder.",
         )
-    path = _normal(os.path.join(folder, plan_cwd))
+    path = _normalise(os.path.join(folder, plan_cwd))
     if not any(
         path.is_relative_to(parent)
         for parent in (*([Path(folder)] if folder else ()), scratch, Path(sandbox.TMP), *allowed)
@@ -121,5 +123,5 @@ def _is_allowed(path: Path) -> bool:
     return any(path != Path(top) and path.is_relative_to(top) for top in settings.FLEET_FOLDERS)
 
 
-def _normal(path: str) -> Path:
+def _normalise(path: str) -> Path:
     return Path(os.path.normpath(path))

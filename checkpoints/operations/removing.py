@@ -42,7 +42,7 @@ def delete(*, checkpoint: Checkpoint) -> None:
     with locks.session(Lock.CHECKPOINTS):
         digests = artifacts.named_by([checkpoint])
         _delete([checkpoint], why="deleted")
-        collection.forget_unused(digests)
+        collection.delete_unused(digests)
         with suppress(storage.Damaged):  # another checkpoint is damaged; `prune` reports it
             _remove_garbage()
 
@@ -58,7 +58,7 @@ def prune(*, now: datetime, dry_run: bool) -> Pruned:
         if not dry_run:
             digests = artifacts.named_by(outdated)
             _delete(outdated, why="retention")
-            collection.forget_unused(digests)
+            collection.delete_unused(digests)
             for name in garbage:
                 storage.remove_blob(name)
             storage.sweep()

@@ -28,8 +28,8 @@ class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
         text: str = self.cleaned_data["text"]
         try:
             plan_reading.load(text)
-        except plan.PlanError as refused:
-            raise ValidationError([str(problem) for problem in refused.problems]) from refused
+        except plan.PlanError as error:
+            raise ValidationError([str(problem) for problem in error.problems]) from error
         return text
 
     def clean(self) -> dict[str, Any]:

@@ -26,10 +26,9 @@ from missions.models import Artifact
 
 RESTORE = "Restore the artifacts folder from a backup, or retry the sortie."
 CHUNK_BYTES = 1 << 20
-MAX_REMEMBERED = 10_000  # verified files
-SETTLED_NS = (
-    2_000_000_000  # file systems have coarse clocks: a recently changed file may change again without a new timestamp
-)
+MAX_VERIFIED = 10_000  # verified files
+# File systems have coarse clocks, so a file that has just changed may change again without a new timestamp.
+SETTLED_NS = 2_000_000_000
 
 
 class Missing(errors.Invalid):
@@ -37,7 +36,7 @@ class Missing(errors.Invalid):
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
+class _StoredFile:
     path: str
     digest: str
     size: int
@@ -83,7 +82,7 @@ def storage() -> Storage:
 
 
 def open_stored(artifact: Artifact) -> File[bytes]:
-    """An artifact's file, verified against its digest; NotFound if the store has lost or changed it."""
+    """An artifact's file, verified against its digest. Raises NotFound if it is missing from the store or was changed."""
     try:
         file = storage().open(_name(artifact.digest))
     except OSError as error:
@@ -102,23 +101,23 @@ def open_stored(artifact: Artifact) -> File[bytes]:
 class _VerifiedFiles:
     """Remembers which stored files matched their digest when they were last read in full.
 
-    A file that has changed since is read again. Its change time reveals that, and cannot be set by users.
+    A file that has changed since then is read again. Its change time shows that, and users cannot set it.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, ...]] = {}
+        self._states: dict[str, tuple[int, ...]] = {}
 
     def is_intact(self, file: File[bytes], digest: str) -> bool:
         status = os.fstat(file.fileno())
         state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        if self._seen.get(digest) == state:
+        if self._states.get(digest) == state:
             return True
         intact = _digest(file) == digest
         file.seek(0)
         if intact and time.time_ns() - status.st_ctime_ns > SETTLED_NS:
-            if len(self._seen) >= MAX_REMEMBERED:
-                self._seen.clear()
-            self._seen[digest] = state
+            if len(self._states) >= MAX_VERIFIED:
+                self._states.clear()
+            self._states[digest] = state
         return intact
 
 
@@ -164,7 +163,7 @@ def _disk_full(path: str, why: str) -> errors.Unavailable:
     )
 
 
-def _store(path: str, folder: int, copy: str) -> _Stored:
+def _store(path: str, folder: int, copy: str) -> _StoredFile:
     with File(os.fdopen(beneath.open_plain(folder, copy), "rb")) as file:
         digest, size = _digest(file), file.tell()
         name = _name(digest)
@@ -174,7 +173,7 @@ def _store(path: str, folder: int, copy: str) -> _Stored:
                 storage().save(name, file)
             except OSError as error:
                 raise _disk_full(path, error.strerror or str(error)) from error
-    return _Stored(path, digest, size)
+    return _StoredFile(path, digest, size)
 
 
 def has(digest: str) -> bool:
@@ -187,14 +186,14 @@ def add(digest: str, file: File[bytes]) -> None:
     storage().save(_name(digest), file)
 
 
-def forget_unused(digests: Collection[str]) -> None:
-    """Remove the files with these digests that no artifact and no holder refers to any more."""
+def delete_unused(digests: Collection[str]) -> None:
+    """Delete the files with these digests that no artifact and no holder refers to any more."""
     referenced = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
     unreferenced = set(digests) - referenced
     for digest in unreferenced - holders.in_use(unreferenced):
-        forget(digest)
+        delete(digest)
 
 
-def forget(digest: str) -> None:
-    """Remove the file with this digest, which no artifact refers to any more."""
+def delete(digest: str) -> None:
+    """Delete the file with this digest, which no artifact refers to any more."""
     storage().delete(_name(digest))

@@ -64,7 +64,7 @@ def rescue(*, leases: bool = True, longest_lease_s: float | None = None) -> sett
     """Take sorties from lost agents, a page at a time.
 
     `leases` is false while the database's clock is unreliable: then no lease counts as expired. After the clock was set
-    back, a lease that ends later than `longest_lease_s` from now was given before, and counts as expired. External agents
+    back, a lease that ends later than `longest_lease_s` from now was granted before that, and counts as expired. External agents
     renew their leases through the site, and must not lose them to an outage of it: their leases expire only once the site
     has been up for FLEET_LEASE_S.
     """

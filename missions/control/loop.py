@@ -83,12 +83,12 @@ class Control:
         if (queued := self._do(duties.unclaimed)) is not None:
             self.hint_publisher.send(*queued)
 
-    def run(self, *, ending: threading.Event, alive: Callable[[], None]) -> None:
-        """Beat until `ending` is set; calls `alive` after each beat."""
+    def run(self, *, ending: threading.Event, on_beat: Callable[[], None]) -> None:
+        """Beat until `ending` is set. Calls `on_beat` after each beat."""
         threads = (background.start(ending), scheduling.start(ending))
         while not ending.wait(settings.FLEET_CONTROL_S):
             self.beat()
-            alive()
+            on_beat()
         for thread in threads:
             thread.join()
 
@@ -105,8 +105,8 @@ class Control:
             # Postgres is unreachable, or two loops conflicted. The rows are still there at the next beat.
             self._unreachable = connection.connection is None or connection.connection.closed
             if not self._unreachable:
-                log.warning("%s failed, and is repeated: %s", duty.__name__, str(error).strip())
+                log.warning("%s failed and will be repeated: %s", duty.__name__, str(error).strip())
             elif not self._in_outage:
-                log.warning("Postgres does not answer, and is asked until it does: %s", str(error).strip())
+                log.warning("Postgres does not answer; retrying until it does: %s", str(error).strip())
             connection.close()
             return None

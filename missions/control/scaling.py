@@ -90,8 +90,8 @@ def decide(*, facts: Facts, room: int, up_after_s: float) -> Decision:
     if facts.queued:
         situation = f"{facts.queued} queued, the oldest for {humanise.duration(facts.oldest_s)}"
         if facts.deaths:
-            many = facts.deaths.count > 1
-            died = f"{facts.deaths.count} agents in a row died before they" if many else "an agent died before it"
+            count = facts.deaths.count
+            died = f"{count} agents in a row died before they" if count > 1 else "an agent died before it"
             situation += f"; {died} ran anything ({facts.deaths.last})"
         if facts.starting:
             return decision(f"{situation}; {facts.starting} agents are starting")
@@ -186,8 +186,8 @@ def _carry_out(decision: Decision) -> None:
         try:
             with transaction.atomic():
                 agents.spawn(type=decision.type, count=decision.spawn)
-        except errors.FleetError as refused:
-            log.warning("%s: %s", decision.type, refused)
+        except errors.FleetError as error:
+            log.warning("%s: %s", decision.type, error)
     if decision.drain:
         reason = "The autoscaler drained it: it had no work."
         agents.order(agents=list(decision.drain), order=Agent.Order.DRAIN, reason=reason)

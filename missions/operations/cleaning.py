@@ -24,8 +24,8 @@ def outdated(*, now: datetime, days: int, keep: int) -> list[UUID]:
     """Finished missions older than `days`, or beyond the newest `keep` of them; oldest first."""
     ended = Mission.objects.filter(state__in=FINAL_MISSION_STATES)
     old = set(ended.filter(finished_at__lt=now - timedelta(days=days)).values_list("id", flat=True))
-    beyond = set(ended.order_by("-id").values_list("id", flat=True)[keep:])
-    return sorted(old | beyond)
+    surplus = set(ended.order_by("-id").values_list("id", flat=True)[keep:])
+    return sorted(old | surplus)
 
 
 def remove(*, missions: Sequence[UUID]) -> int:
@@ -37,15 +37,15 @@ def remove(*, missions: Sequence[UUID]) -> int:
     for start in range(0, len(missions), PAGE):
         page = list(missions[start : start + PAGE])
         hooks.before_cleanup.run(page)
-        page = discarding.release(missions=page)
+        page = discarding.remove_merged_work(missions=page)
         digests = set(Artifact.objects.filter(sortie__mission__in=page).values_list("digest", flat=True))
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
             list(Mission.objects.select_for_update().filter(id__in=page).order_by("id").values_list("id"))
-            counters.fold(wait=True)  # so that the totals keep what these missions did
+            counters.fold(wait=True)  # so that the totals still include what these missions did
             cursor.execute(statements.read("missions.operations", "cleanup"), {"missions": page})
             removed += len(cursor.fetchall())
-        collection.forget_unused(digests)
+        collection.delete_unused(digests)
     return removed
 
 

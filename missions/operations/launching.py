@@ -202,7 +202,7 @@ def create(launch: Launch, *, start: bool = True, schedule: Schedule | None = No
             queued_sorties=queued_sorties,
         )
         if launch.workspace is not None:
-            repositories.record_predicted(mission=mission.id, specs=plan.sorties)
+            repositories.record_predicted_conflicts(mission=mission.id, specs=plan.sorties)
     transaction.on_commit(lambda: hints.send(queued, queued_sorties))
     return mission
 

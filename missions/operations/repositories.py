@@ -69,28 +69,28 @@ def check(*, plan: Plan, inputs: Mapping[str, Any], folder: str) -> None:
 
 
 def save(*, workspace: Workspace, mission: Mission) -> None:
-    """Store the workspace with its mission. Its branch gets a name if the plan gives none."""
+    """Store the workspace with its mission. Its branch gets a name if the plan does not name one."""
     workspace.mission = mission
     workspace.branch = workspace.branch or f"{DEFAULT_FOLDER}/{ids.encode(ids.MISSION, mission.id)}"
     workspace.save(force_insert=True)
 
 
-def record_predicted(*, mission: UUID, specs: Sequence[SortieSpec]) -> None:
-    """Store the predicted conflicts of a new mission: of sorties that reserve the same files in no given order."""
+def record_predicted_conflicts(*, mission: UUID, specs: Sequence[SortieSpec]) -> None:
+    """Store the predicted conflicts of a new mission: of sorties that reserve the same files in no specified order."""
     pairs = predict(specs)
     ids_by_key = dict(
         Sortie.objects.filter(mission=mission, key__in=[pair.second.key for pair in pairs]).values_list("key", "id")
     )
     for key, group in itertools.groupby(pairs, key=lambda pair: pair.second.key):
-        predicted = list(group)
+        conflicting = list(group)
         conflicts.record(
             sortie=ids_by_key[key],
             mission=mission,
             attempt=None,
             kind=Conflict.Kind.PREDICTED,
             outcome=Conflict.Outcome.ORDERED,
-            others=[pair.first.key for pair in predicted],
-            files=list(dict.fromkeys(pair.pattern for pair in predicted)),
+            others=[pair.first.key for pair in conflicting],
+            files=list(dict.fromkeys(pair.pattern for pair in conflicting)),
         )
 
 

@@ -73,7 +73,7 @@ def test_artifacts_of_an_import_that_fails_are_removed(engine: Engine, monkeypat
     data = ended(engine, artifacts=True)
     name = Artifact.objects.get().digest
     Artifact.objects.all().delete()
-    collection.forget(name)
+    collection.delete(name)
     before = traces()
 
     def fail(**_: object) -> None:

@@ -184,7 +184,7 @@ def control() -> Iterator[None]:
         hint_publisher = HintPublisher(app)
         hint_publisher.start()
         try:
-            Control(hint_publisher=hint_publisher).run(ending=ending, alive=lambda: None)
+            Control(hint_publisher=hint_publisher).run(ending=ending, on_beat=lambda: None)
         finally:
             hint_publisher.stop()
             connection.close()

@@ -119,5 +119,5 @@ def stored(spool: Spool) -> Iterator[None]:
     except BaseException:
         used = set(Artifact.objects.filter(digest__in=added).values_list("digest", flat=True))
         for digest in set(added) - used:
-            collection.forget(digest)
+            collection.delete(digest)
         raise

@@ -1,5 +1,5 @@
--- Queued sorties under a limit, or with reservations, whose type no agent serves: nobody will claim them, and they
--- occupy what others need.
+-- Queued sorties under a limit, or with reservations, whose type no agent serves: no agent will claim them, and they
+-- occupy places and files that others need.
 SELECT s.id
 FROM agents_agenttype t
 JOIN missions_sortie s ON s.agent_type_id = t.name

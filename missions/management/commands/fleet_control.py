@@ -24,6 +24,6 @@ class Command(BaseCommand):
         hint_publisher = HintPublisher(app)
         hint_publisher.start()
         Control(hint_publisher=hint_publisher).run(
-            ending=ending, alive=lambda: beats.beat(settings.FLEET_HOME, "fleet_control")
+            ending=ending, on_beat=lambda: beats.beat(settings.FLEET_HOME, "fleet_control")
         )
         hint_publisher.stop()

@@ -150,16 +150,16 @@ class Command(OperatorCommand):
         try:
             parsed = plan.load(text=text, context=context)
             params = arguments.pairs(options["param"], option="--param")
-            required = any(declared.required for declared in parsed.inputs.values())
+            required = any(spec.required for spec in parsed.inputs.values())
             if params or options.get("dry_run") or not required:
                 inputs = plan.bind(plan=parsed, params=params)
                 repositories.check(plan=parsed, inputs=inputs, folder=mission_watch.current_folder())
         except errors.Invalid as error:
-            refused = plan.with_line(error=error, text=text, context=context)
-            if not options["json"] or not isinstance(refused, plan.PlanError):
-                raise refused from None
-            self.show({"valid": False, "errors": [entry.as_json() for entry in refused.problems], "warnings": []})
-            return refused.exit_code
+            located = plan.with_line(error=error, text=text, context=context)
+            if not options["json"] or not isinstance(located, plan.PlanError):
+                raise located from None
+            self.show({"valid": False, "errors": [problem.as_json() for problem in located.problems], "warnings": []})
+            return located.exit_code
         warnings = plan.warnings(parsed)
         if options["json"]:
             self.show(
@@ -284,7 +284,7 @@ class Command(OperatorCommand):
     def _logs(self, mission: Mission, options: dict[str, Any]) -> int:
         sorties = reads.find_sorties(mission, options["sortie"]) if options["sortie"] is not None else None
         if sorties is not None and len(sorties) == 1:
-            return self._log_of_one(sorties[0], options)
+            return self._log_of_sortie(sorties[0], options)
         pieces = mission_output.output_of_sorties(
             mission=mission, sorties=sorties, attempt=options["attempt"], follow=options["follow"]
         )
@@ -294,7 +294,7 @@ class Command(OperatorCommand):
             self.say("There is no output.")
         return 0
 
-    def _log_of_one(self, sortie: Sortie, options: dict[str, Any]) -> int:
+    def _log_of_sortie(self, sortie: Sortie, options: dict[str, Any]) -> int:
         pieces = mission_output.output_of_sortie(sortie=sortie, attempt=options["attempt"], follow=options["follow"])
         if options["json"] or options["jsonl"]:
             mission_output.write_as_json(pieces, one_per_line=options["jsonl"], write=self._write)

@@ -75,7 +75,7 @@ def create(
             _require_room(owner)
         row.next_at = _next(row)
         row.save(force_insert=True)
-        record(row, "created", "create", after={**_recorded(row), "paused": paused})
+        record(row, "created", "create", after={**_audit_data(row), "paused": paused})
     row.refresh_from_db()
     return row
 
@@ -103,13 +103,13 @@ def change(*, schedule: UUID, can_execute: bool, operator: bool = False, changes
         if changes.keys() & LAUNCH_FIELDS:
             require_execute(launch, can_execute=can_execute)
     with transaction.atomic(), _unique_name(row.name):
-        before = _locked(schedule)
+        before = _lock(schedule)
         values: dict[str, Any] = {field: getattr(row, field) for field in changes}
         if not before.paused and {"cron", "timezone"} & changes.keys():
             values["next_at"] = _next(row)
         Schedule.objects.filter(id=schedule).update(**values, revision=F("revision") + 1, changed_at=Now())
         after = find(schedule)
-        old, new = _recorded(before), _recorded(after)
+        old, new = _audit_data(before), _audit_data(after)
         changed = [field for field in new if old[field] != new[field]]
         record(
             after,
@@ -127,7 +127,7 @@ def pause(*, schedule: UUID, reason: str = "") -> Schedule:
     Raises Conflict if it is already paused.
     """
     with transaction.atomic():
-        row = _locked(schedule)
+        row = _lock(schedule)
         if row.paused:
             raise errors.Conflict(f"{row.name} is already paused.")
         waiting = Tick.objects.filter(schedule=schedule, outcome=Tick.Outcome.WAITING)
@@ -156,7 +156,7 @@ def resume(*, schedule: UUID, can_execute: bool) -> Schedule:
     with owner_refusal_as_conflict(can_execute=can_execute):
         require_execute(_check(row), can_execute=can_execute)
     with transaction.atomic():
-        row = _locked(schedule)
+        row = _lock(schedule)
         if not row.paused:
             raise errors.Conflict(f"{row.name} is not paused.")
         row.paused = False
@@ -175,8 +175,8 @@ def resume(*, schedule: UUID, can_execute: bool) -> Schedule:
 def delete(*, schedule: UUID) -> None:
     """Delete a schedule and the record of its ticks. Its missions stay, and running ones continue."""
     with transaction.atomic():
-        row = _locked(schedule)
-        record(row, "deleted", "delete", before=_recorded(row))
+        row = _lock(schedule)
+        record(row, "deleted", "delete", before=_audit_data(row))
         Schedule.objects.filter(id=schedule).delete()
 
 
@@ -199,11 +199,11 @@ def owner_refusal_as_conflict(*, can_execute: bool) -> Iterator[None]:
     """Turn a Forbidden into a Conflict if the schedule's owner lacks the permission and the caller has it."""
     try:
         yield
-    except errors.Forbidden as refused:
+    except errors.Forbidden as error:
         if not can_execute:
             raise
         raise errors.Conflict(
-            f"The owner of the schedule may not launch it. {refused.message}", hint=refused.hint
+            f"The owner of the schedule may not launch it. {error.message}", hint=error.hint
         ) from None
 
 
@@ -247,14 +247,14 @@ def _unique_name(name: str) -> Iterator[None]:
         ) from None
 
 
-def _locked(schedule: UUID) -> Schedule:
+def _lock(schedule: UUID) -> Schedule:
     row = Schedule.objects.select_for_update(of=("self",)).select_related("owner", "team").filter(id=schedule).first()
     if row is None:
         raise errors.NotFound("There is no such schedule.")
     return row
 
 
-def _recorded(row: Schedule) -> dict[str, Any]:
+def _audit_data(row: Schedule) -> dict[str, Any]:
     """The schedule for the audit trail, without its plan, which may be long and contain secrets."""
     return {
         **{field: getattr(row, field) for field in AUDITED_FIELDS},
@@ -267,11 +267,11 @@ def _recorded(row: Schedule) -> dict[str, Any]:
 def record(
     row: Schedule,
     event: str,
-    act: str,
+    action: str,
     *,
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the event and the audit record of a change. The event contains only the name, because others may read it."""
     Event.objects.create(kind=f"schedule.{event}", subject=row.id, data={"name": row.name})
-    audit.record(kind=f"schedule.{act}", subject=row.ref, before=before, after=after)
+    audit.record(kind=f"schedule.{action}", subject=row.ref, before=before, after=after)

@@ -34,7 +34,7 @@ def next_tick(schedule: Schedule, *, now: datetime, catch_up: int, on_time_s: fl
     due = cron.due(cron=schedule.cron, timezone=schedule.timezone, first=schedule.next_at, now=now, limit=limit)
     index = next((n for n, at in enumerate(due.times) if not _is_too_late(schedule, at, now)), len(due.times) - 1)
     at = due.times[index]
-    skip = lateness(schedule, at=at, now=now)
+    skip = lateness_reason(schedule, at=at, now=now)
     if not skip and schedule.catch_up == CatchUp.SKIP and now - at > timedelta(seconds=on_time_s):
         skip = f"No control loop decided it within {humanise.duration(on_time_s)}, and missed ticks are skipped."
     return NextTick(
@@ -45,7 +45,7 @@ def next_tick(schedule: Schedule, *, now: datetime, catch_up: int, on_time_s: fl
     )
 
 
-def lateness(schedule: Schedule, *, at: datetime, now: datetime) -> str:
+def lateness_reason(schedule: Schedule, *, at: datetime, now: datetime) -> str:
     """Why a tick is too late to be launched; empty if it is not."""
     if not _is_too_late(schedule, at, now):
         return ""

@@ -39,35 +39,35 @@ TEMPORARY = (errors.Unavailable, errors.RateLimited)
 def decide_next(*, schedule: UUID, now: datetime) -> Tick | None:
     """Decide the next tick of a schedule. None if none is due at `now`, or another control loop decides it."""
     row = _find(schedule)
-    tick = _next_tick(row, now) if row is not None else None
-    if row is None or tick is None:
+    due = _next_tick(row, now) if row is not None else None
+    if row is None or due is None:
         return None
-    launch, reason = None, tick.skip
+    launch, reason = None, due.skip
     if not reason and _overlap_action(row) is OverlapAction.LAUNCH:
         try:
-            launch, reason = _prepare(row, tick.at, now)
+            launch, reason = _prepare(row, due.at, now)
         except TEMPORARY:
             return None
-    outcome = Tick.Outcome.SKIPPED if tick.skip else Tick.Outcome.FAILED
+    outcome = Tick.Outcome.SKIPPED if due.skip else Tick.Outcome.FAILED
 
     def decide(locked: Schedule) -> Tick | None:
         if locked.next_at != row.next_at:
             return None  # another control loop has decided it
-        if Tick.objects.filter(schedule=locked, at=tick.at).exists():  # the database's clock was set back
-            Schedule.objects.filter(id=locked.id).update(next_at=tick.next_at)
+        if Tick.objects.filter(schedule=locked, at=due.at).exists():  # the database's clock was set back
+            Schedule.objects.filter(id=locked.id).update(next_at=due.next_at)
             return None
-        decided = Tick(schedule=locked, at=tick.at, missed=tick.missed)
+        tick = Tick(schedule=locked, at=due.at, missed=due.missed)
         if reason:
-            decided.outcome, decided.reason = outcome, reason
+            tick.outcome, tick.reason = outcome, reason
         else:
-            _apply_overlap(locked, decided, launch)
-        _save(locked, decided, next_at=tick.next_at)
-        return decided
+            _apply_overlap(locked, tick, launch)
+        _save(locked, tick, next_at=due.next_at)
+        return tick
 
     def failed_tick(locked: Schedule) -> Tick | None:
-        return Tick(schedule=locked, at=tick.at, missed=tick.missed) if locked.next_at == row.next_at else None
+        return Tick(schedule=locked, at=due.at, missed=due.missed) if locked.next_at == row.next_at else None
 
-    return _decide_locked(row, decide, failed_tick=failed_tick, next_at=tick.next_at)
+    return _decide_locked(row, decide, failed_tick=failed_tick, next_at=due.next_at)
 
 
 def launch_waiting(*, schedule: UUID, now: datetime) -> Tick | None:
@@ -83,7 +83,7 @@ def launch_waiting(*, schedule: UUID, now: datetime) -> Tick | None:
     if live and row.overlap != Overlap.ALLOW:
         Schedule.objects.filter(id=schedule, lease_until=row.lease_until).update(lease_until=None)
         return None
-    skip = policies.lateness(row, at=waiting.at, now=now)
+    skip = policies.lateness_reason(row, at=waiting.at, now=now)
     try:
         launch, reason = (None, skip) if skip else _prepare(row, waiting.at, now)
     except TEMPORARY:
@@ -147,34 +147,36 @@ def _prepare(row: Schedule, at: datetime, now: datetime) -> tuple[launching.Laun
     has ended.
     """
     try:
-        with _charged(row.owner_id):
+        with _charge_owner(row.owner_id):
             return launches.prepare(row, at=at), ""
-    except errors.FleetError as refused:
-        if isinstance(refused, TEMPORARY) and now - at < RETRY:
-            log.warning("%s: %s", row, refused)
+    except errors.FleetError as error:
+        if isinstance(error, TEMPORARY) and now - at < RETRY:
+            log.warning("%s: %s", row, error)
             raise
-        return None, str(refused)
+        return None, str(error)
     except retries.TRANSIENT:
         raise
-    except Exception as error:  # it must not keep the schedule from its later ticks
+    except Exception as error:  # a bug must not block the later ticks of the schedule
         log.exception("%s cannot be launched", row)
         return None, f"An internal error: {type(error).__name__}. The log of the control loop has its details."
 
 
 @contextmanager
-def _charged(owner: int | None) -> Iterator[None]:
-    """Charge a user's API budget for the CPU time of the block, so that large plans of one user cannot delay the
-    schedules of others. Raises BudgetExceeded if the budget is used up."""
+def _charge_owner(owner: int | None) -> Iterator[None]:
+    """Charge a user's API budget for the CPU time of the block. Raises BudgetExceeded if the budget is used up.
+
+    So large plans of one user cannot delay the schedules of others.
+    """
     if owner is None:
         yield
         return
     costs.check(owner)
     costs.begin()
-    began = time.thread_time()
+    started_at = time.thread_time()
     try:
         yield
     finally:
-        costs.charge(owner, time.thread_time() - began)
+        costs.charge(owner, time.thread_time() - started_at)
 
 
 def _decide_locked(
@@ -190,7 +192,7 @@ def _decide_locked(
     as failed.
     """
 
-    def locked() -> Schedule | None:
+    def lock_if_unchanged() -> Schedule | None:
         unchanged = Schedule.objects.filter(id=row.id, revision=row.revision)
         return unchanged.select_related("owner", "team").select_for_update(of=("self",), skip_locked=True).first()
 
@@ -198,7 +200,7 @@ def _decide_locked(
     with caller.acting_as(acting):
         try:
             with transaction.atomic():
-                schedule = locked()
+                schedule = lock_if_unchanged()
                 return decide(schedule) if schedule is not None else None
         except retries.TRANSIENT:
             raise
@@ -206,7 +208,7 @@ def _decide_locked(
             log.exception("%s cannot be launched", row)
             reason = f"The mission could not be stored: {error}"
         with transaction.atomic():
-            schedule = locked()
+            schedule = lock_if_unchanged()
             if schedule is None or (tick := failed_tick(schedule)) is None:
                 return None
             tick.outcome, tick.reason, tick.mission = Tick.Outcome.FAILED, reason, None

@@ -38,14 +38,14 @@ def discard(*, mission: UUID) -> Unmerged:
     return lost
 
 
-def release(*, missions: Sequence[UUID]) -> list[UUID]:
+def remove_merged_work(*, missions: Sequence[UUID]) -> list[UUID]:
     """Remove the merged work of these missions, before their rows are removed.
 
     Returns those whose rows may be removed: they have ended and have no unmerged work.
     """
     ended = set(Mission.objects.filter(id__in=missions, state__in=FINAL_MISSION_STATES).values_list("id", flat=True))
     with_workspace = {row.mission_id: row for row in Workspace.objects.filter(mission__in=ended)}
-    released = []
+    removable = []
     for mission in missions:
         workspace = with_workspace.get(mission)
         if mission not in ended or (workspace is not None and unmerged.of_mission(mission)):
@@ -57,8 +57,8 @@ def release(*, missions: Sequence[UUID]) -> list[UUID]:
                     continue
                 _mark_discarded(workspace)
             _remove(workspace)
-        released.append(mission)
-    return released
+        removable.append(mission)
+    return removable
 
 
 def require_discardable(row: Mission) -> Workspace:

@@ -194,7 +194,7 @@ def test_artifacts_travel_with_their_bytes(engine: Engine) -> None:
     data = archives.exported(checkpoint, artifacts=True)
     assert archives.names(data)[-1] == f"artifacts/{artifact.digest}"
     Artifact.objects.all().delete()
-    collection.forget(artifact.digest)
+    collection.delete(artifact.digest)
     arrived = imported(data, by=User.objects.create_user("ann"))
     row = Artifact.objects.get(sortie__mission=arrived.mission)
     with collection.open_stored(row) as file:
@@ -208,7 +208,7 @@ def test_an_import_without_bytes_lists_the_artifacts_that_it_left_out(engine: En
     artifact = with_artifact(mission, "top")
     data = archives.exported(operations.capture(missions=[mission.id]))
     Artifact.objects.all().delete()
-    collection.forget(artifact.digest)
+    collection.delete(artifact.digest)
     arrived = imported(data)
     assert arrived.missing == ("top: out/report.txt",)
     assert not Artifact.objects.filter(sortie__mission=arrived.mission).exists()
@@ -220,7 +220,7 @@ def test_an_export_lists_the_artifacts_that_the_store_has_lost(engine: Engine) -
     fleet.run_to_end(engine, mission)
     artifact = with_artifact(mission, "top")
     checkpoint = operations.capture(missions=[mission.id])
-    collection.forget(artifact.digest)
+    collection.delete(artifact.digest)
     exported = operations.export(checkpoint=checkpoint, out=io.BytesIO(), artifacts=True)
     assert (exported.missing, exported.artifacts) == (("top: out/report.txt",), 0)
 

@@ -78,7 +78,7 @@ def test_missing_artifact_bytes_are_damage(engine: Engine, tmp_path: Path) -> No
     mission = fleet.launch({"one": {"run": "echo made > made.txt", "outputs": ["made.txt"]}}, folder=str(tmp_path))
     fleet.run_to_end(engine, mission)
     checkpoint = operations.capture(missions=[mission.id])
-    collection.forget(Artifact.objects.get().digest)
+    collection.delete(Artifact.objects.get().digest)
     (damage,) = operations.verify(checkpoints=[checkpoint])
     assert damage.message.startswith("The bytes of the artifact made.txt (")
 

@@ -81,7 +81,7 @@ def test_changes_after_the_backup_are_gone(installation: Installation) -> None:
 
 
 def test_files_that_were_removed_with_their_mission_are_listed_as_missing(installation: Installation) -> None:
-    collection.forget(installation.artifact)
+    collection.delete(installation.artifact)
     made = backup.create(folder=installation.folder)
     path = f"artifacts/{installation.artifact[:2]}/{installation.artifact}"
     assert made.backup.manifest.missing == (path,)
