@@ -1,7 +1,7 @@
 """Automatic captures: by time, by progress, and before or at certain events.
 
-The plan of a mission (`checkpoints:`) overrides the settings. A capture that fails leaves an event and a line in the
-log; it stops neither the mission nor the cancel or cleanup that it precedes.
+The plan of a mission (`checkpoints:`) overrides the settings. A failed capture is recorded as an event and logged. It
+stops neither the mission nor the cancel or cleanup that it precedes.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from checkpoints.queries import bounds
 from checkpoints.recovery.plan import Level, RecoveryPlan
 from fleet import audit, errors, ids, invocation
 from fleet.admin.pages import ReadOnlyAdmin, ago, apply_to_rows, button, parse_id, redirect_to
+from fleet.console import lines
 from missions import operations as missions
 from missions.admin import rendering as mission_rendering
 from missions.models import Mission
@@ -39,14 +40,14 @@ MAX_SORTIES = 10_000  # of a checkpoint whose plan and differences its page show
 
 @admin.register(Checkpoint)
 class CheckpointAdmin(ReadOnlyAdmin):
-    list_display = ("ref", "of_missions", "name", "trigger", "keep", "sorties", "size", "created")
+    list_display = ("ref", "mission_links", "name", "trigger", "keep", "sorties", "size", "created")
     list_filter = ("trigger", "keep", "created_at")
     search_fields = ("name", "note")
     search_help_text = "A name, words of the note, or an id (chk_…, msn_…)"
     ordering = ("-id",)
     actions = ("verify", "keep", "unkeep", "remove")
     actions_detail = ("restore_button", "fork_button", "verify_button", "keep_button", "unkeep_button", "remove_button")
-    verify_button = button("verify", title="Verify", icon="verified", description="Reads every byte of it.")
+    verify_button = button("verify", title="Verify", icon="verified", description="Reads every byte of the checkpoint.")
     keep_button = button("keep", title="Keep", icon="bookmark", description="Retention never removes it.")
     unkeep_button = button(
         "unkeep", title="Do not keep", icon="bookmark_remove", description="Retention may remove it."
@@ -62,9 +63,9 @@ class CheckpointAdmin(ReadOnlyAdmin):
             },
         ),
         ("Recovery context", {"fields": ("context",)}),
-        ("If it is restored now", {"fields": ("plan",)}),
-        ("Changed since", {"fields": ("since",)}),
-        ("Changed from its parent to it", {"fields": ("from_parent",)}),
+        ("What a restore would do", {"fields": ("plan",)}),
+        ("Changes since the checkpoint", {"fields": ("since",)}),
+        ("Changes since its parent", {"fields": ("from_parent",)}),
     )  # fmt: skip
     readonly_fields = (
         "ref", "mission_table", "counts", "size", "parent_link", "context", "plan", "since", "from_parent",
@@ -85,11 +86,11 @@ class CheckpointAdmin(ReadOnlyAdmin):
         return queryset.filter(Q(id=id) | Q(missions__contains=[id])), False
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """The row. `chosen` is the mission whose plan and differences the page shows: `?mission=`, or the only one."""
+        """The row. Its `selected_mission` is the one that the page shows in detail: `?mission=`, or the only one."""
         row = super().get_object(request, object_id, from_field)
         if row is not None:
             row.may_start = self.has_start_permission(request)
-            row.chosen = _chosen(row, request.GET.get("mission", ""))
+            row.selected_mission = _selected_mission(row, request.GET.get("mission", ""))
         return row
 
     def prepare(self, rows: list[Any]) -> None:
@@ -99,7 +100,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
             row.missions_by_id = missions_by_id
 
     @admin.display(description="missions")
-    def of_missions(self, row: Any) -> SafeString:
+    def mission_links(self, row: Any) -> SafeString:
         links = format_html_join(
             ", ",
             "{}",
@@ -155,27 +156,27 @@ class CheckpointAdmin(ReadOnlyAdmin):
     def context(self, row: Any) -> SafeString | str:
         def build() -> SafeString | str:
             for entry in _detail(row)["contents"]:
-                if row.chosen == ids.decode(ids.MISSION, entry["id"]) and entry["context"]:
+                if row.selected_mission == ids.decode(ids.MISSION, entry["id"]) and entry["context"]:
                     return rendering.context(entry["context"])
             return "–"
 
-        return _for_chosen(row, build)
+        return _for_selected_mission(row, build)
 
     @admin.display(description="plan")
     def plan(self, row: Any) -> SafeString | str:
         def build() -> SafeString:
-            return rendering.recovery_plan(operations.recovery_plan(checkpoint=row, mission=row.chosen))
+            return rendering.recovery_plan(operations.recovery_plan(checkpoint=row, mission=row.selected_mission))
 
-        return _for_chosen(row, build, reads_all=True)
+        return _for_selected_mission(row, build, reads_all=True)
 
     @admin.display(description="until now")
     def since(self, row: Any) -> SafeString | str:
         def build() -> SafeString | str:
-            if not Mission.objects.filter(id=row.chosen).exists():
+            if not Mission.objects.filter(id=row.selected_mission).exists():
                 return "The mission's rows were removed."
-            return rendering.difference(operations.diff(before=row, after=None, mission=row.chosen))
+            return rendering.difference(operations.diff(before=row, after=None, mission=row.selected_mission))
 
-        return _for_chosen(row, build, reads_all=True)
+        return _for_selected_mission(row, build, reads_all=True)
 
     @admin.display(description="changes")
     def from_parent(self, row: Any) -> SafeString | str:
@@ -183,9 +184,9 @@ class CheckpointAdmin(ReadOnlyAdmin):
             parent = _parent(row)
             if parent is None:
                 return "It has no parent."
-            return rendering.difference(operations.diff(before=parent, after=row, mission=row.chosen))
+            return rendering.difference(operations.diff(before=parent, after=row, mission=row.selected_mission))
 
-        return _for_chosen(row, build, reads_all=True)
+        return _for_selected_mission(row, build, reads_all=True)
 
     @admin.action(description="Verify", permissions=["operate"])
     def verify(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
@@ -194,7 +195,8 @@ class CheckpointAdmin(ReadOnlyAdmin):
         for damage in damages:
             messages.error(request, f"{damage.message} Affected: {', '.join(damage.shared_by)}.")
         if not damages:
-            messages.success(request, f"Every byte is intact: {len(checkpoints)}.")
+            count = lines.counted(len(checkpoints), "checkpoint")
+            messages.success(request, f"Verified {count}: every byte is intact.")
 
     @admin.action(description="Keep: retention never removes them", permissions=["operate"])
     def keep(self, request: HttpRequest, rows: QuerySet[Checkpoint]) -> None:
@@ -231,7 +233,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
     def restore_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show what a restore would do, and do exactly that once the user confirms it."""
         row = self.get_object(request, object_id)
-        if row is None or row.chosen is None:
+        if row is None or row.selected_mission is None:
             messages.error(request, "Choose one of its missions first.")
             return redirect_to(request, self, object_id)
         if request.method == "POST":
@@ -240,15 +242,15 @@ class CheckpointAdmin(ReadOnlyAdmin):
             except errors.FleetError as error:
                 _report(request, row, error)
         try:
-            plan = operations.recovery_plan(checkpoint=row, mission=row.chosen)
+            plan = operations.recovery_plan(checkpoint=row, mission=row.selected_mission)
         except errors.FleetError as error:
             messages.error(request, str(error))
             return redirect_to(request, self, object_id)
         levels = {risk.level for risk in plan.risks}
-        mission = Mission.objects.filter(id=row.chosen).only("id", "name", "state").first()
+        mission = Mission.objects.filter(id=row.selected_mission).only("id", "name", "state").first()
         return self._page(
             request, row, "checkpoints/restore.html", title="Restore a mission",
-            mission=rendering.mission_link(row.chosen, mission), now=mission.state if mission else "removed",
+            mission=rendering.mission_link(row.selected_mission, mission), now=mission.state if mission else "removed",
             plan=rendering.recovery_plan(plan), digest=plan.digest, blocked=Level.BLOCKING in levels,
             risky=Level.HIGH in levels, live=plan.state == MissionState.PAUSED,
         )  # fmt: skip
@@ -257,7 +259,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
         can_execute = mission_rendering.can_execute(request)
         restored = operations.restore(
             checkpoint=row,
-            mission=row.chosen,
+            mission=row.selected_mission,
             can_execute=can_execute,
             force="force" in request.POST,
             plan=request.POST.get("plan", ""),
@@ -275,7 +277,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
     def fork_button(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask which sorties run again, and create a mission that continues from the checkpoint."""
         row = self.get_object(request, object_id)
-        if row is None or row.chosen is None:
+        if row is None or row.selected_mission is None:
             messages.error(request, "Choose one of its missions first.")
             return redirect_to(request, self, object_id)
         form = ForkForm(request.POST or None)
@@ -285,14 +287,14 @@ class CheckpointAdmin(ReadOnlyAdmin):
             except errors.FleetError as error:
                 _report(request, row, error)
         try:
-            keys = _sortie_keys(operations.recovery_plan(checkpoint=row, mission=row.chosen))
+            keys = _sortie_keys(operations.recovery_plan(checkpoint=row, mission=row.selected_mission))
         except errors.FleetError as error:
             messages.error(request, str(error))
             return redirect_to(request, self, object_id)
-        mission = Mission.objects.filter(id=row.chosen).only("id", "name", "inputs").first()
+        mission = Mission.objects.filter(id=row.selected_mission).only("id", "name", "inputs").first()
         return self._page(
             request, row, "checkpoints/fork.html", title="Fork a mission", form=form,
-            mission=rendering.mission_link(row.chosen, mission), keys=keys[:MAX_KEYS], more=max(0, len(keys) - MAX_KEYS),
+            mission=rendering.mission_link(row.selected_mission, mission), keys=keys[:MAX_KEYS], more=max(0, len(keys) - MAX_KEYS),
             inputs=json.dumps(mission.inputs, ensure_ascii=False) if mission and mission.inputs else "",
         )  # fmt: skip
 
@@ -300,7 +302,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
         can_execute = mission_rendering.can_execute(request)
         forked = operations.fork(
             checkpoint=row,
-            mission=row.chosen,
+            mission=row.selected_mission,
             sorties=data["sorties"],
             params=data["params"],
             name=data["name"],
@@ -327,7 +329,7 @@ class CheckpointAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, template, {**base, "opts": self.opts, "row": row, "back": back, **context})
 
 
-def _chosen(row: Checkpoint, requested: str) -> UUID | None:
+def _selected_mission(row: Checkpoint, requested: str) -> UUID | None:
     id = parse_id(requested)
     if id is not None and id in row.missions:
         return id
@@ -350,9 +352,11 @@ def _detail(row: Any) -> dict[str, Any]:
     return dict(row.detail)
 
 
-def _for_chosen(row: Any, build: Callable[[], SafeString | str], *, reads_all: bool = False) -> SafeString | str:
-    """Build a field of the chosen mission, unless none is chosen or it would take too long."""
-    if row.chosen is None:
+def _for_selected_mission(
+    row: Any, build: Callable[[], SafeString | str], *, reads_all: bool = False
+) -> SafeString | str:
+    """Build a field of the selected mission, unless none is selected or it would take too long."""
+    if row.selected_mission is None:
         return "Choose one of its missions above (“show”)." if row.missions else "It contains no mission."
     if reads_all and row.sorties > MAX_SORTIES:
         command = invocation.command("fleet_checkpoint", "show", row.ref)

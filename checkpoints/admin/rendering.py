@@ -30,14 +30,14 @@ _COLOURS = {Level.LOW: "#6b7280", Level.MEDIUM: "#b45309", Level.HIGH: "#b91c1c"
 
 def choices(row: Any, mission: str) -> SafeString:
     """Links for one of several missions: to its plan and changes, its restore and its fork."""
-    is_chosen = row.chosen is not None and ids.encode(ids.MISSION, row.chosen) == mission
-    pages = [] if is_chosen else [("change", "show")]
+    is_selected = row.selected_mission is not None and ids.encode(ids.MISSION, row.selected_mission) == mission
+    pages = [] if is_selected else [("change", "show")]
     if row.may_start:
         pages += [("restore_button", "restore"), ("fork_button", "fork")]
     links = ((reverse(f"admin:checkpoints_checkpoint_{page}", args=[row.id]), mission, label) for page, label in pages)
     return format_html(
         '<span style="white-space: nowrap">{}{}</span>',
-        "shown below · " if is_chosen else "",
+        "shown below · " if is_selected else "",
         format_html_join(
             " · ", '<a href="{}?mission={}" class="text-link" style="text-decoration: underline">{}</a>', links
         ),

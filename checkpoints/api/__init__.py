@@ -1,1 +1,1 @@
-"""The HTTP API of checkpoints. missions.api is the one of missions."""
+"""The HTTP API of checkpoints."""

@@ -60,13 +60,13 @@ class Filter(PageQuery):
     trigger = serializers.MultipleChoiceField(choices=Checkpoint.Trigger.choices, required=False)
 
 
-class OfMission(Strict):
+class MissionSelection(Strict):
     mission = Id(
         ids.MISSION, max_length=40, required=False, help_text="required if the checkpoint has several missions"
     )
 
 
-class Comparison(OfMission):
+class Comparison(MissionSelection):
     other = Id(
         ids.CHECKPOINT,
         max_length=40,
@@ -75,7 +75,7 @@ class Comparison(OfMission):
     )
 
 
-class Restore(OfMission):
+class Restore(MissionSelection):
     plan = Text(
         max_length=64, required=False, default="", allow_blank=True, initial=shapes.PLAN_DIGEST,
         help_text="the digest of a recovery plan; 409 if the current plan is another one",
@@ -83,7 +83,7 @@ class Restore(OfMission):
     force = serializers.BooleanField(required=False, default=False, help_text="accept high risks")
 
 
-class Fork(OfMission):
+class Fork(MissionSelection):
     sorties = serializers.ListField(
         child=Text(max_length=200), required=False, default=list, max_length=MAX_SORTIES, initial=["lint"],
         help_text="keys of sorties that run again, with everything that depends on them",
@@ -153,7 +153,7 @@ class CheckpointDetail(Costly):
 
     @endpoint("checkpoints.change", body=Change, response=shapes.CheckpointResponse)
     def patch(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
-        """Rename a checkpoint, or keep it or not."""
+        """Rename a checkpoint, or change whether retention may remove it."""
         checkpoint = visibility.checkpoint(actor_of(request), ref, "checkpoints.change")
         if not body:
             raise errors.Invalid("Send `name` or `keep`.")
@@ -169,7 +169,7 @@ class CheckpointDetail(Costly):
 class Plan(Costly):
     costly_methods = ("GET", "HEAD")
 
-    @endpoint("checkpoints.read", query=OfMission, response=shapes.RecoveryPlanResponse)
+    @endpoint("checkpoints.read", query=MissionSelection, response=shapes.RecoveryPlanResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """The recovery plan: what a restore would do now, and its risks. Changes nothing."""
         actor = actor_of(request)

@@ -38,7 +38,7 @@ class CheckpointResponse(serializers.Serializer[Any]):
     sorties = serializers.IntegerField(initial=2)
     bytes = serializers.IntegerField(initial=5_120, help_text="size of all its files, compressed")
     new_bytes = serializers.IntegerField(initial=812, help_text="size of the files that no earlier checkpoint has")
-    parent = Id(ids.CHECKPOINT, allow_null=True, help_text="the mission's checkpoint before it, for information")  # type: ignore[assignment]
+    parent = Id(ids.CHECKPOINT, allow_null=True, help_text="the mission's previous checkpoint, for information only")  # type: ignore[assignment]
     digest = serializers.CharField(
         initial=DIGEST, help_text="SHA-256 of the manifest, which has the digests of all other files"
     )

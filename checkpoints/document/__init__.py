@@ -1,6 +1,6 @@
 """The format of a checkpoint: a manifest, and blobs named by their SHA-256.
 
-`manifest` and `buckets` have the two; `archive` is the container in which a mission moves to another fleet.
+`manifest` and `buckets` define these two; `archive` is the container in which a mission moves to another fleet.
 `*.schema.json` are the published schemas. Everything in `checkpoints` may use this package. It is pure: it imports
 neither Django nor another part of `checkpoints`.
 """

@@ -9,8 +9,8 @@ An uncompressed tar (POSIX ustar) with these members, in this order:
 It has no times, owners or links, so equal checkpoints are equal files.
 
 The reader trusts nothing. It computes the header that each member must have and compares all 512 bytes, so a file has
-no room for links, devices, paths, further members or attributes. It checks every size before it reads or decompresses.
-A file that `tar` has packed again is therefore refused. Writer and reader hold at most one blob in memory.
+no room for links, devices, paths, further members or attributes. So a file that was repacked with `tar` is refused. It
+checks every size before it reads or decompresses. Writer and reader hold at most one blob in memory.
 """
 
 from __future__ import annotations
@@ -55,10 +55,12 @@ class Writer:
         self.bytes = 0
 
     def manifest(self, manifest: Manifest) -> None:
-        self._member(MANIFEST, data := manifests.serialize(manifest), len(data))
+        data = manifests.serialize(manifest)
+        self._member(MANIFEST, data, len(data))
 
     def blob(self, part: Part, content: bytes) -> None:
-        self._member(_blob(part), data := zstandard.ZstdCompressor(level=LEVEL).compress(content), len(data))
+        data = zstandard.ZstdCompressor(level=LEVEL).compress(content)
+        self._member(_blob(part), data, len(data))
 
     def artifact(self, digest: str, size: int, chunks: Iterable[bytes]) -> None:
         """Write an artifact. Raises Malformed if the chunks do not add up to `size`; the container is then unusable."""

@@ -95,15 +95,15 @@ def newest_intact(*, mission: UUID, except_for: Checkpoint | None = None) -> Che
     return None
 
 
-def load(entry: MissionEntry, *, unlike: Mapping[int, Part] = MappingProxyType({})) -> SavedMission:
-    """Read a mission, without the buckets that equal those of `unlike`.
+def load(entry: MissionEntry, *, excluding: Mapping[int, Part] = MappingProxyType({})) -> SavedMission:
+    """Read a mission, without the buckets that equal those in `excluding`.
 
     Raises Damaged if a blob is missing, was changed, or does not match the manifest.
     """
     state: dict[str, str] = {}
     kept: dict[str, str] = {}
     for number, part in entry.buckets.items():
-        if unlike.get(number) == part:
+        if excluding.get(number) == part:
             continue
         bucket = storage.read_bucket(part)
         state |= bucket.state

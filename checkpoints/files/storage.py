@@ -117,7 +117,7 @@ def read(part: Part) -> str:
 
 
 def read_bucket(part: Part) -> Bucket:
-    """Read a bucket of sorties. Raises Damaged if its blob is missing, was changed, or is no bucket."""
+    """Read a bucket of sorties. Raises Damaged if its blob is missing, was changed, or is not a bucket."""
     try:
         bucket = Bucket.parse(text := read(part))
     except ValueError as error:

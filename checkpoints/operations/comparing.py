@@ -51,7 +51,7 @@ class Difference:
 
 
 def diff(*, before: Checkpoint, after: Checkpoint | None, mission: UUID | None = None) -> Difference:
-    """Compare a mission in two checkpoints; `after` None: in a checkpoint and in its rows as they are now.
+    """Compare a mission in two checkpoints or, if `after` is None, in a checkpoint and in its current rows.
 
     Raises NotFound if a checkpoint does not contain the mission, or its rows are gone; Damaged as a restore does.
     """
@@ -63,14 +63,14 @@ def diff(*, before: Checkpoint, after: Checkpoint | None, mission: UUID | None =
         if after is not None:
             with loading.naming_alternative(after, id):
                 other = loading.mission_entry(storage.read_manifest(after.ref), id)
-                second = loading.load(other, unlike=entry.buckets)
+                second = loading.load(other, excluding=entry.buckets)
             mission_lines, lines, unchanged = second.mission_lines, second.state, other.buckets
         else:
             with loading.naming_alternative(before, id), reading.snapshot():
                 current = reading.mission(id, parent=entry, since=before.snapshot)
             mission_lines, lines, unchanged = current.mission_lines, current.state_lines, current.unchanged
         with loading.naming_alternative(before, id):
-            first = loading.load(entry, unlike=unchanged)
+            first = loading.load(entry, excluding=unchanged)
     changed = [
         Change(key=key, parts=_parts(first.state[key], lines[key]))
         for key in sorted(first.state.keys() & lines.keys())

@@ -57,8 +57,8 @@ def fork(
     """Create a mission that continues from a checkpoint. It is planned; `resume` starts it.
 
     `sorties` and everything that depends on them run again; the sorties that they had added are left out. The same
-    applies to sorties that `edit` replaces (YAML: `sorties: {name: …}`). `params` change inputs. `by` None: the host's
-    operator forks it.
+    applies to sorties that `edit` replaces (YAML: `sorties: {name: …}`). `params` change inputs. `by` is None for the
+    host's operator.
 
     Raises NotFound for a sortie that the checkpoint does not have; PlanError if `params` or `edit` are invalid;
     Forbidden if the caller may not start the code, or may not edit it because it comes from a template; Damaged if a
@@ -81,7 +81,7 @@ def fork(
                 mission=id,
                 mission_lines=saved.mission_lines,
                 checkpoint=checkpoint.ref,
-                live=MissionState.PLANNED,
+                state_if_live=MissionState.PLANNED,
                 executes=can_execute or bool(template),
                 template=template,
                 name=name or None,

@@ -33,7 +33,7 @@ def recovery_plan(*, checkpoint: Checkpoint, mission: UUID | None = None) -> Rec
 
 
 def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMission | None) -> RecoveryPlan:
-    """The plan for a saved mission and its rows, which were read before; `current` None: the rows are gone."""
+    """The plan for a saved mission and its rows as already read. `current` is None if the rows are gone."""
     current_sorties = None
     if current is not None:
         current_sorties = {key: LiveSortie(line, current.rows[key].state) for key, line in current.state_lines.items()}

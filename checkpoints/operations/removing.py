@@ -68,20 +68,20 @@ def prune(*, now: datetime, dry_run: bool) -> Pruned:
 def _outdated(checkpoints: Iterable[Checkpoint], *, now: datetime) -> list[Checkpoint]:
     """The checkpoints that retention removes. `checkpoints` are all of them, the newest first.
 
-    Named and kept checkpoints stay, and the newest one of a mission as long as its rows exist. Of the others, the
-    newest FLEET_CHECKPOINT_COUNT of each mission stay that are younger than FLEET_CHECKPOINT_DAYS, as long as all
-    checkpoints together fit into FLEET_CHECKPOINT_BYTES.
+    Named and kept checkpoints stay, and so does the newest one of a mission as long as its rows exist. Any other stays
+    if it is among the newest FLEET_CHECKPOINT_COUNT of its mission, is younger than FLEET_CHECKPOINT_DAYS, and fits
+    into FLEET_CHECKPOINT_BYTES together with those that stay.
     """
     checkpoints = list(checkpoints)
     listed = {mission for checkpoint in checkpoints for mission in checkpoint.missions}
     with_rows = set(Mission.objects.filter(id__in=listed).values_list("id", flat=True))
-    seen: dict[UUID, int] = defaultdict(int)
+    remaining: dict[UUID, int] = defaultdict(int)  # mission -> its checkpoints that stay
     total = 0
     counted: set[str] = set()  # blobs of those that stay; checkpoints share most of them
     outdated = []
     for checkpoint in checkpoints:
-        newest = any(not seen[mission] and mission in with_rows for mission in checkpoint.missions)
-        surplus = all(seen[mission] >= settings.FLEET_CHECKPOINT_COUNT for mission in checkpoint.missions)
+        newest = any(not remaining[mission] and mission in with_rows for mission in checkpoint.missions)
+        surplus = all(remaining[mission] >= settings.FLEET_CHECKPOINT_COUNT for mission in checkpoint.missions)
         old = checkpoint.created_at < now - timedelta(days=settings.FLEET_CHECKPOINT_DAYS)
         blobs = _blobs(checkpoint) - counted
         size = storage.size(blobs)
@@ -90,7 +90,7 @@ def _outdated(checkpoints: Iterable[Checkpoint], *, now: datetime) -> list[Check
             total += size
             counted |= blobs
             for mission in checkpoint.missions:
-                seen[mission] += 1
+                remaining[mission] += 1
         else:
             outdated.append(checkpoint)
     return outdated

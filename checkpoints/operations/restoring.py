@@ -42,7 +42,7 @@ class NotExact(errors.Conflict):
 class Restored:
     """What a restore did. `safety` has the state that it replaced; None if the mission's rows were gone.
 
-    `replaced` is the ref in the mirror for what the branch of the workspace had before; "" without a workspace.
+    `replaced` is the ref in the mirror that keeps the workspace's branch as it was before; "" without a workspace.
     `moved` is false if the branch could not be moved yet: the control loop will do it before anything starts.
     """
 
@@ -80,16 +80,17 @@ def restore(
             current = reading.mission(saved.id)
         planning.require_acceptable(planning.plan_for(checkpoint, saved, current), force=force, digest=plan)
         capturing.store_blobs(current)  # most of the safety checkpoint is on the disk before any row is locked
-        before = _Before(
+        safety_id = capturing.next_id([saved.id])
+        previous = _PreviousState(
             mission=current,
             snapshot=snapshot,
-            safety=(safety_id := capturing.next_id([saved.id])),
+            safety=safety_id,
             uncommitted=capturing.read_uncommitted(current, checkpoint=safety_id, deadline=capturing.work_deadline()),
         )
         for attempt in range(TRIES):
             try:
                 with transaction.atomic(durable=True):
-                    safety = _restore(checkpoint, saved, before, by)
+                    safety = _restore(checkpoint, saved, previous, by)
                 break
             except OperationalError as error:
                 if not isinstance(error.__cause__, DeadlockDetected) or attempt == TRIES - 1:
@@ -98,7 +99,7 @@ def restore(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Before:
+class _PreviousState:
     """The mission as it was read in `snapshot`, and its uncommitted work, which the safety checkpoint refers to."""
 
     mission: CurrentMission
@@ -108,17 +109,17 @@ class _Before:
 
 
 def _restored(saved: SavedMission, *, safety: Checkpoint | None, replaced: str) -> Restored:
-    """Move the branch, as the committed transaction has noted. If this process is killed, the control loop does it."""
+    """Move the branch as the committed transaction recorded it. If this process is killed, the control loop does it."""
     moved = not replaced or workspaces.complete(saved.id)
     return Restored(mission=Mission.objects.get(id=saved.id), safety=safety, replaced=replaced, moved=moved)
 
 
 def _replaced_ref(saved: SavedMission, checkpoint: str, name: str) -> str:
-    """The ref, below those of a checkpoint, for what the branch has before the restore; "" without a workspace."""
+    """The ref of the checkpoint that keeps the branch as it was before the restore; "" without a workspace."""
     return moving.checkpoint_ref(checkpoint, f"replaced/{name}") if saved.has_workspace else ""
 
 
-def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: User | None) -> Checkpoint:
+def _restore(checkpoint: Checkpoint, saved: SavedMission, previous: _PreviousState, by: User | None) -> Checkpoint:
     """Restore in the caller's transaction."""
     row = Mission.objects.select_for_update().get(id=saved.id)
     if row.state == MissionState.CANCELLING:
@@ -126,13 +127,13 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: U
     parameters: dict[str, Any] = {"mission": saved.id, "checkpoint": checkpoint.ref}
     with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints.operations", "lock"), parameters)
-        current = reading.refresh(before.mission, since=before.snapshot)
-        current.add_uncommitted(before.uncommitted)
+        current = reading.refresh(previous.mission, since=previous.snapshot)
+        current.add_uncommitted(previous.uncommitted)
         safety = capturing.store(
-            id=before.safety,
+            id=previous.safety,
             missions=[current],
             # Older than the rows, because a snapshot of this transaction would not show its own changes.
-            snapshot=before.snapshot,
+            snapshot=previous.snapshot,
             trigger=Checkpoint.Trigger.RESTORE,
             note=f"Before {checkpoint.ref} was restored.",
             by=by,
@@ -152,7 +153,7 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: U
         if dropped:
             counters.fold(wait=True)  # so that the totals include the sorties that are removed
             writing.drop(sorties=dropped, checkpoint=checkpoint.ref)
-        writing.put_back(mission=saved.id, targets=targets, origin=origin, checkpoint=checkpoint.ref, resumes=True)
+        writing.put_back(mission=saved.id, targets=targets, origin=origin, checkpoint=checkpoint.ref, resume_data=True)
         _put_back_mission(saved, checkpoint=checkpoint.ref)
         workspaces.put_back(saved, mission=saved.id, replaced=_replaced_ref(saved, safety.ref, saved.entry.id))
         cursor.execute(statements.read("missions.control", "unqueue"), {"missions": [saved.id]})
@@ -164,15 +165,15 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, before: _Before, by: U
 def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, can_execute: bool, force: bool, plan: str) -> str:
     """Create the removed rows of a mission again, with its old id and new ids for its sorties.
 
-    Returns the ref for what the branch of its workspace has now; "" without a workspace.
+    Returns the ref that keeps the current tip of its workspace's branch; "" without a workspace.
     """
     kept = saved.mission_kept
     if not can_execute and kept["executes"] and not kept["template"]:
         raise permissions.refusal()
     planning.require_acceptable(planning.plan_for(checkpoint, saved, None), force=force, digest=plan)
-    later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
+    lease_end = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = [
-        Target(sortie=ids.new(), created=True, wait_until=later, state=line, kept=saved.kept[key])
+        Target(sortie=ids.new(), created=True, wait_until=lease_end, state=line, kept=saved.kept[key])
         for key, line in saved.state.items()
     ]
     with transaction.atomic(durable=True):
@@ -180,7 +181,7 @@ def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, can_execute: bool,
             mission=saved.id,
             mission_lines=saved.mission_lines,
             checkpoint=checkpoint.ref,
-            live=MissionState.PAUSED,
+            state_if_live=MissionState.PAUSED,
             executes=kept["executes"],
             template=kept["template"],
             reason=f"restored to {checkpoint.ref}",
@@ -189,7 +190,7 @@ def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, can_execute: bool,
         )
         with connection.cursor() as cursor:
             turn, _ = launching.fair_turn(cursor)
-        writing.put_back(mission=saved.id, targets=targets, origin=turn, checkpoint=checkpoint.ref, resumes=True)
+        writing.put_back(mission=saved.id, targets=targets, origin=turn, checkpoint=checkpoint.ref, resume_data=True)
         replaced = _replaced_ref(saved, checkpoint.ref, ids.new().hex)
         workspaces.put_back(saved, mission=saved.id, replaced=replaced)
         _require_exact(saved)
@@ -219,15 +220,15 @@ def _differences(
 ) -> tuple[list[Target], list[UUID]]:
     """The sorties to change or create, and those to remove."""
     lines, kept_lines = current.state_lines, current.kept_lines
-    later = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
+    lease_end = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = []
     for key, line in saved.state.items():
-        # Unfinished sorties get back what they continue from, although the digest does not cover that.
+        # Unfinished sorties also get back the data that they continue from, which the digest does not cover.
         if lines.get(key) == line and continues_from(saved.kept[key]) == continues_from(kept_lines[key]):
             continue
         row = current.rows[key].id if key in current.rows else None
         # A sortie that was removed may have processes until its lease ends.
-        wait_until = later if row is None else fenced.get(row)
+        wait_until = lease_end if row is None else fenced.get(row)
         targets.append(
             Target(
                 sortie=row or ids.new(), created=row is None, wait_until=wait_until, state=line, kept=saved.kept[key]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fleet import humanise
 
-MAX_NAMED = 3  # names in a sentence
+MAX_NAMES = 3  # in a sentence
 _NOTHING_TO_RESUME = '"resume":null}'  # the end of most kept lines; parsing all of them would take long
 OLD_S = 7 * 24 * 3600.0
 
@@ -180,7 +180,7 @@ def make_plan(
     bytes: int,
     age_s: float,
 ) -> RecoveryPlan:
-    """Compare a saved mission, whose state is `final_state`, with its rows. `current` None: the rows are gone."""
+    """Compare a saved mission, whose state is `final_state`, with its rows. `current` is None if the rows are gone."""
     rows = current or {}
     unfinished = [key for key, sortie in saved.items() if not sortie.final]
     lists = {
@@ -240,14 +240,14 @@ def _risks(
         yield Risk(
             kind="missing_agent_type",
             level=Level.BLOCKING,
-            message=f"This fleet has no agent type {_named(missing)}.",
+            message=f"This fleet has no agent type {_abbreviated(missing)}.",
             mitigation="Create it in the admin, under Agent types.",
         )
     if missing := sorted({sortie.call for sortie in unfinished if sortie.call} - set(facts.callables)):
         yield Risk(
             kind="missing_callable",
             level=Level.HIGH,
-            message=f"This fleet has no callable {_named(missing)}, so the sorties that call it would fail.",
+            message=f"This fleet has no callable {_abbreviated(missing)}, so the sorties that call it would fail.",
             mitigation="Add its module to FLEET_CALLABLES.",
         )
     if missing := sorted(
@@ -256,7 +256,7 @@ def _risks(
         yield Risk(
             kind="missing_artifact",
             level=Level.HIGH,
-            message=f"The store lacks the bytes of {_named([digest[:12] for digest in missing])}.",
+            message=f"The store lacks the bytes of {_abbreviated([digest[:12] for digest in missing])}.",
             mitigation="Restore the artifacts folder from a backup, or retry the sorties that made them.",
         )
     if unfinished and not facts.folder_exists:
@@ -272,14 +272,14 @@ def _risks(
         yield Risk(
             kind="lost_work",
             level=Level.MEDIUM,
-            message=f"Finished work would be replaced: {_named(lists['lost'])}. Its effects outside the fleet remain.",
+            message=f"Finished work would be replaced: {_abbreviated(lists['lost'])}. Its effects outside the fleet remain.",
             mitigation="The state before the restore is captured first; restore that checkpoint to return to it.",
         )
     if lists["stopped"]:
         yield Risk(
             kind="stopped_work",
             level=Level.MEDIUM,
-            message=f"Running work would be stopped: {_named(lists['stopped'])}.",
+            message=f"Running work would be stopped: {_abbreviated(lists['stopped'])}.",
             mitigation="Pause the mission first, and wait until nothing runs.",
         )
     if rows_gone:
@@ -318,7 +318,7 @@ def _workspace_risks(facts: WorkspaceFacts) -> Iterator[Risk]:
         yield Risk(
             kind="shared_branch",
             level=Level.HIGH,
-            message=f"The branch {facts.branch} is shared with {_named(sorted(facts.shared_with))}."
+            message=f"The branch {facts.branch} is shared with {_abbreviated(sorted(facts.shared_with))}."
             " It would lose their work.",
             mitigation="Fork the checkpoint instead: a fork has a branch of its own.",
         )
@@ -326,7 +326,7 @@ def _workspace_risks(facts: WorkspaceFacts) -> Iterator[Risk]:
         yield Risk(
             kind="reserved_files",
             level=Level.LOW,
-            message=f"Files of {_named(sorted(facts.reserved))} are reserved by another mission.",
+            message=f"Files of {_abbreviated(sorted(facts.reserved))} are reserved by another mission.",
             mitigation="The sorties wait until its work has landed.",
         )
     if facts.commits_removed:
@@ -339,5 +339,5 @@ def _workspace_risks(facts: WorkspaceFacts) -> Iterator[Risk]:
         )
 
 
-def _named(names: Sequence[str]) -> str:
-    return humanise.shorten_list(names, MAX_NAMED)
+def _abbreviated(names: Sequence[str]) -> str:
+    return humanise.shorten_list(names, MAX_NAMES)

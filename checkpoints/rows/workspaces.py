@@ -93,7 +93,7 @@ def save_uncommitted(
     store = repositories.mirror(workspace.row.repository)
     attempts = dict(Sortie.objects.filter(id__in=sorties.values()).values_list("id", "attempt"))
     committed = {key for key, (state, _) in workspace.lines.items() if state and _is_committed(json.loads(state))}
-    found = {key: copies.of(sortie=id, store=store) for key, id in sorties.items() if id in attempts}
+    copies_by_key = {key: copies.of(sortie=id, store=store) for key, id in sorties.items() if id in attempts}
 
     def save(key: str) -> dict[str, Any]:
         sortie = ids.encode(ids.SORTIE, sorties[key])
@@ -107,7 +107,7 @@ def save_uncommitted(
         message = Message(author="fleet", subject=f"Uncommitted work of {key}", trailers=trailers)
         try:
             work = uncommitted.save(
-                found[key],
+                copies_by_key[key],
                 message=message,
                 ref=moving.checkpoint_ref(checkpoint, sortie),
                 max_bytes=settings.FLEET_COMMIT_BYTES,
@@ -123,7 +123,7 @@ def save_uncommitted(
             "left_out": list(work.left_out),
         }
 
-    keys = [key for key, copy in found.items() if copy.exists and key not in committed]
+    keys = [key for key, copy in copies_by_key.items() if copy.exists and key not in committed]
     with ThreadPoolExecutor(THREADS) as threads:
         return dict(zip(keys, threads.map(save, keys), strict=True))
 
@@ -153,7 +153,7 @@ def keep_commits(*, checkpoint: str, mission: UUID, workspace: CurrentWorkspace)
 def put_back(saved: SavedMission, *, mission: UUID, replaced: str, branch: str = "") -> None:
     """Put back a workspace after its sorties (`checkpoint_target`), in the caller's transaction.
 
-    `replaced` is the ref for what the branch has now. A new mission has `branch` instead. The branch itself is moved
+    `replaced` is the ref that keeps the current tip of the branch. A new mission has `branch` instead. The branch itself is moved
     after the commit (`complete`).
     """
     if not saved.has_workspace:
@@ -193,14 +193,14 @@ def facts(saved: SavedMission) -> WorkspaceFacts:
     needed = needed_commits(parts) | ({state["tip"]} - {state["base_commit"]})
     others = Workspace.objects.filter(repository=state["repository"], branch=branch).exclude(mission=saved.id)
     owner = saved.mission_kept["owner"]  # None: the operator, who may change all missions
-    own = others if owner is None else others.filter(mission__created_by__username=owner)
+    same_owner = others if owner is None else others.filter(mission__created_by__username=owner)
     return WorkspaceFacts(
         branch=branch,
         tip=state["tip"],
         commits_removed=moving.commits_after(store, branch=branch, commit=state["tip"]),
         missing_commits=len(moving.missing(store, needed)),
-        shared_with=set(own.values_list("mission__name", flat=True)),
-        foreign=others.count() > own.count(),
+        shared_with=set(same_owner.values_list("mission__name", flat=True)),
+        foreign=others.count() > same_owner.count(),
         reserved=_reserved_by_others(saved, (state["repository"], branch)),
     )
 

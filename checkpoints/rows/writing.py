@@ -30,11 +30,13 @@ class Target:
     changes: Mapping[str, Any] = field(default_factory=dict)  # parts of the state that a fork replaces
 
 
-def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoint: str, resumes: bool = False) -> None:
+def put_back(
+    *, mission: UUID, targets: Sequence[Target], origin: int, checkpoint: str, resume_data: bool = False
+) -> None:
     """Change or create these sorties, with their needs, outcomes and events, and recount the mission's unmet needs.
 
     The limits of their concurrency keys apply, unless lower ones do.
-    `origin` is the turn of the mission's first sortie. `resumes`: also restore the data that drivers saved to resume
+    `origin` is the turn of the mission's first sortie. `resume_data`: also restore the data that drivers saved to resume
     from. Raises Conflict if an agent type is missing.
     """
     parameters: dict[str, Any] = {
@@ -42,7 +44,7 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
         "origin": origin,
         "checkpoint": checkpoint,
         "waits_for": EARLIER_ATTEMPT,
-        "resumes": resumes,
+        "resume_data": resume_data,
     }
     with connection.cursor() as cursor:
         cursor.execute(_statement("target_table"))
@@ -62,9 +64,8 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
                 )
         if any(target.changes for target in targets):
             cursor.execute("UPDATE checkpoint_target SET state = state || changes WHERE changes <> '{}'")
-        cursor.execute(
-            "ANALYZE checkpoint_target (sortie, created)"
-        )  # the others are large, and no condition uses them
+        # Only the columns that conditions use; the others are large.
+        cursor.execute("ANALYZE checkpoint_target (sortie, created)")
         cursor.execute(_statement("missing_types"))
         if missing := [name for (name,) in cursor.fetchall()]:
             raise errors.Conflict(
@@ -74,7 +75,7 @@ def put_back(*, mission: UUID, targets: Sequence[Target], origin: int, checkpoin
         if any(target.created for target in targets):
             cursor.execute(_statement("create"), parameters)
         cursor.execute(_statement("put_back"), parameters)
-        if resumes:
+        if resume_data:
             cursor.execute(_statement("resume"))
         cursor.execute(_statement("needs"), parameters)
         cursor.execute(_statement("recount"), parameters)
@@ -92,7 +93,7 @@ def create_mission(
     mission: UUID,
     mission_lines: str,
     checkpoint: str,
-    live: str,
+    state_if_live: str,
     executes: bool,
     template: str = "",
     name: str | None = None,
@@ -104,7 +105,7 @@ def create_mission(
 ) -> None:
     """Create a mission from its two saved lines.
 
-    `live` is the state of the new mission if the saved one was live. `changes` replace parts of the saved state.
+    `state_if_live` is the state of the new mission if the saved one was live. `changes` replace parts of the saved state.
     """
     state, kept = mission_lines.split("\n")[:2]
     with connection.cursor() as cursor:
@@ -116,7 +117,7 @@ def create_mission(
                 "state": state,
                 "kept": kept,
                 "changes": json.dumps(changes or {}),
-                "live": live,
+                "state_if_live": state_if_live,
                 "executes": executes,
                 "template": template,
                 "name": name,

@@ -29,14 +29,14 @@ class RuleFilter(admin.SimpleListFilter):
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
-    list_display = ("message", "rule", "about", "began", "seen")
+    list_display = ("message", "rule", "about", "raised", "last_confirmed")
     list_filter = (RuleFilter, "raised_at")
     search_fields = ("subject", "message")
     search_help_text = "Words of the message, or the subject: an agent type, a mission's id (msn_…) or a service"
     id_fields = ()
     ordering = ("raised_at", "id")
-    fields = ("message", "rule", "about", "began", "raised_at", "seen", "seen_at")
-    readonly_fields = ("about", "began", "seen")
+    fields = ("message", "rule", "about", "raised", "raised_at", "last_confirmed", "seen_at")
+    readonly_fields = ("about", "raised", "last_confirmed")
 
     def prepare(self, rows: list[Any]) -> None:
         ids = [parse_id(alert.subject) for alert in rows if alert.rule == "mission_stalled"]
@@ -54,9 +54,9 @@ class AlertAdmin(ReadOnlyAdmin):
         return rendering.link(row, getattr(row, "name", "")) if row else str(alert.subject)
 
     @admin.display(description="raised", ordering="raised_at")
-    def began(self, alert: Alert) -> str:
+    def raised(self, alert: Alert) -> str:
         return ago(alert.raised_at)
 
     @admin.display(description="last confirmed", ordering="seen_at")
-    def seen(self, alert: Alert) -> str:
+    def last_confirmed(self, alert: Alert) -> str:
         return ago(alert.seen_at)

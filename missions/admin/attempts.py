@@ -15,7 +15,7 @@ from missions.models import Artifact, Attempt
 
 @admin.register(Attempt)
 class AttemptAdmin(ReadOnlyAdmin):
-    list_display = ("name", "coloured_state", "first_line", "took", "exit_code", "of_sortie")
+    list_display = ("name", "coloured_state", "first_line", "took", "exit_code", "sortie_link")
     list_filter = ("state",)
     list_select_related = ("sortie",)
     search_fields = ("sortie__key", "error")
@@ -23,12 +23,12 @@ class AttemptAdmin(ReadOnlyAdmin):
     id_fields = ("sortie_id", "sortie__mission_id", "agent_id")
     ordering = ("-id",)
     fieldsets = (
-        (None, {"fields": ("of_sortie", "number", "state", "error", "took", "exit_code", "cpu", "memory", "agent")}),
-        ("Output", {"fields": ("printed",)}),
+        (None, {"fields": ("sortie_link", "number", "state", "error", "took", "exit_code", "cpu", "memory", "agent")}),
+        ("Output", {"fields": ("output_tail",)}),
         ("Result", {"fields": ("result", "resume")}),
         ("Times", {"fields": ("started_at", "finished_at", "progress", "note")}),
     )
-    readonly_fields = ("of_sortie", "took", "cpu", "memory", "printed")
+    readonly_fields = ("sortie_link", "took", "cpu", "memory", "output_tail")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
         rows: QuerySet[Attempt] = super().get_queryset(request)
@@ -47,7 +47,7 @@ class AttemptAdmin(ReadOnlyAdmin):
         return between(attempt.started_at, attempt.finished_at)
 
     @admin.display(description="sortie")
-    def of_sortie(self, attempt: Attempt) -> SafeString:
+    def sortie_link(self, attempt: Attempt) -> SafeString:
         return rendering.link(attempt.sortie, str(attempt.sortie))
 
     @admin.display(description="CPU time")
@@ -59,20 +59,20 @@ class AttemptAdmin(ReadOnlyAdmin):
         return "–" if attempt.max_rss_bytes is None else filesizeformat(attempt.max_rss_bytes)
 
     @admin.display(description="output")
-    def printed(self, attempt: Attempt) -> SafeString:
+    def output_tail(self, attempt: Attempt) -> SafeString:
         return rendering.output(attempt.sortie, attempt.number)
 
 
 @admin.register(Artifact)
 class ArtifactAdmin(ReadOnlyAdmin):
-    list_display = ("path", "file", "bytes", "media_type", "of_sortie", "created_at", "ref")
+    list_display = ("path", "file", "bytes", "media_type", "sortie_link", "created_at", "ref")
     list_select_related = ("sortie",)
     search_fields = ("path", "digest")
     search_help_text = "A path, a digest, or an id (art_…, srt_…, msn_…)"
     id_fields = ("id", "sortie_id", "sortie__mission_id")
     ordering = ("-id",)
-    fields = ("path", "ref", "file", "bytes", "digest", "media_type", "of_sortie", "attempt", "created_at")
-    readonly_fields = ("ref", "file", "bytes", "of_sortie")
+    fields = ("path", "ref", "file", "bytes", "digest", "media_type", "sortie_link", "attempt", "created_at")
+    readonly_fields = ("ref", "file", "bytes", "sortie_link")
 
     @admin.display(description="download")
     def file(self, artifact: Artifact) -> SafeString:
@@ -83,5 +83,5 @@ class ArtifactAdmin(ReadOnlyAdmin):
         return filesizeformat(artifact.size)
 
     @admin.display(description="sortie")
-    def of_sortie(self, artifact: Artifact) -> SafeString:
+    def sortie_link(self, artifact: Artifact) -> SafeString:
         return rendering.link(artifact.sortie, artifact.sortie.key)

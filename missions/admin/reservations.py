@@ -12,15 +12,15 @@ from django.utils import timezone
 from unfold.decorators import display
 
 from fleet.admin.pages import COLOURS, apply_to_rows, button
-from missions.admin.workspaces import OfSortie
+from missions.admin.workspaces import SortieChildAdmin
 from missions.models import Reservation
 from missions.operations import reserving
 from missions.queries import reservations
 
 
 @admin.register(Reservation)
-class ReservationAdmin(OfSortie):
-    list_display = ("pattern", "coloured_state", "kind", "of_sortie", "of_mission", "branch", "until")
+class ReservationAdmin(SortieChildAdmin):
+    list_display = ("pattern", "coloured_state", "kind", "sortie_link", "mission_link", "branch", "until")
     list_filter = ("shared", "created_at")
     list_select_related = ("sortie__mission",)
     search_fields = ("pattern", "sortie__key")
@@ -36,11 +36,11 @@ class ReservationAdmin(OfSortie):
         description="Other sorties may then change these files, even while this one is still running.",
     )
     fieldsets = (
-        (None, {"fields": ("pattern", "kind", "coloured_state", "of_sortie", "of_mission", "requested_by")}),
+        (None, {"fields": ("pattern", "kind", "coloured_state", "sortie_link", "mission_link", "requested_by")}),
         ("Where", {"fields": ("repository", "branch")}),
         ("When", {"fields": ("created_at", "until", "released_at", "ref")}),
     )
-    readonly_fields = ("kind", "coloured_state", "of_sortie", "of_mission", "requested_by", "ref")
+    readonly_fields = ("kind", "coloured_state", "sortie_link", "mission_link", "requested_by", "ref")
 
     @display(description="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own takes no label
     def coloured_state(self, row: Reservation) -> str:

@@ -22,7 +22,7 @@ REPOSITORY = ("Work on the repository", {"fields": ("changes", "conflicts", "dif
 
 @admin.register(Sortie)
 class SortieAdmin(ReadOnlyAdmin):
-    list_display = ("key", "coloured_state", "of_mission", "status_column", "agent_type", "started", "took", "ref")
+    list_display = ("key", "coloured_state", "mission_link", "status_column", "agent_type", "started", "took", "ref")
     list_filter = ("state", "agent_type", "started_at")
     linked_filters = ("mission",)
     list_select_related = ("mission", "agent_type")
@@ -40,10 +40,10 @@ class SortieAdmin(ReadOnlyAdmin):
     fieldsets = (
         (
             None,
-            {"fields": ("key", "ref", "mission", "agent_type", "state", "status", "took", "needed", "attempt_table", "files")},
+            {"fields": ("key", "ref", "mission", "agent_type", "state", "status", "took", "need_table", "attempt_table", "files")},
         ),
         REPOSITORY,
-        ("Output of the last attempt", {"fields": ("printed",)}),
+        ("Output of the last attempt", {"fields": ("output_tail",)}),
         ("Task", {"fields": ("spec",), "classes": ("collapse",)}),
         (
             "Counters and times",
@@ -62,10 +62,10 @@ class SortieAdmin(ReadOnlyAdmin):
         "ref",
         "status",
         "took",
-        "needed",
+        "need_table",
         "attempt_table",
         "files",
-        "printed",
+        "output_tail",
         "spec",
     )
 
@@ -112,11 +112,11 @@ class SortieAdmin(ReadOnlyAdmin):
         return between(sortie.started_at, sortie.finished_at)
 
     @admin.display(description="mission", ordering="mission")
-    def of_mission(self, sortie: Sortie) -> SafeString:
+    def mission_link(self, sortie: Sortie) -> SafeString:
         return rendering.clamped(rendering.link(sortie.mission, sortie.mission.name))
 
     @admin.display(description="needs")
-    def needed(self, sortie: Sortie) -> SafeString:
+    def need_table(self, sortie: Sortie) -> SafeString:
         needs = Need.objects.filter(sortie=sortie).select_related("upstream").order_by("upstream__turn", "upstream")
         return rendering.table(
             ("sortie", "state"),
@@ -157,7 +157,7 @@ class SortieAdmin(ReadOnlyAdmin):
         return work.diff_of_sortie(sortie)
 
     @admin.display(description="output")
-    def printed(self, sortie: Sortie) -> SafeString:
+    def output_tail(self, sortie: Sortie) -> SafeString:
         return rendering.output(sortie, sortie.accepted_attempt)
 
     @admin.display(description="as in the plan")

@@ -20,7 +20,7 @@ from missions.queries import workspaces
 
 @admin.register(Workspace)
 class WorkspaceAdmin(ReadOnlyAdmin):
-    list_display = ("branch", "repository", "base", "of_mission", "coloured_state")
+    list_display = ("branch", "repository", "base", "mission_link", "coloured_state")
     list_filter = ("mission__state",)
     list_select_related = ("mission",)
     search_fields = ("repository", "branch", "mission__name")
@@ -28,11 +28,11 @@ class WorkspaceAdmin(ReadOnlyAdmin):
     id_fields = ("mission_id",)
     ordering = ("-mission_id",)
     fieldsets = (
-        (None, {"fields": ("branch", "repository", "base", "base_commit", "of_mission", "more", "discarded_at")}),
+        (None, {"fields": ("branch", "repository", "base", "base_commit", "mission_link", "more", "discarded_at")}),
         ("Commands", {"fields": ("setup", "verify", "conflicts", "reworks")}),
         ("Diff", {"fields": ("diff",), "classes": ("collapse",)}),
     )
-    readonly_fields = ("of_mission", "more", "diff")
+    readonly_fields = ("mission_link", "more", "diff")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
         rows: QuerySet[Workspace] = super().get_queryset(request)
@@ -43,7 +43,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
         return "discarded" if workspace.discarded_at else workspace.mission.state
 
     @admin.display(description="mission")
-    def of_mission(self, workspace: Workspace) -> SafeString:
+    def mission_link(self, workspace: Workspace) -> SafeString:
         return rendering.clamped(rendering.link(workspace.mission, workspace.mission.name))
 
     @admin.display(description="lists")
@@ -55,7 +55,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
         return work.diff_of_mission(workspace.mission)
 
 
-class OfSortie(ReadOnlyAdmin):
+class SortieChildAdmin(ReadOnlyAdmin):
     """Base class of the pages of rows that belong to a sortie."""
 
     list_select_related = ("sortie",)
@@ -65,25 +65,25 @@ class OfSortie(ReadOnlyAdmin):
     ordering = ("-id",)
 
     @admin.display(description="sortie")
-    def of_sortie(self, row: Any) -> SafeString:
+    def sortie_link(self, row: Any) -> SafeString:
         return rendering.clamped(rendering.link(row.sortie, row.sortie.key))
 
     @admin.display(description="mission")
-    def of_mission(self, row: Any) -> SafeString:
+    def mission_link(self, row: Any) -> SafeString:
         return rendering.link(row.sortie.mission, row.sortie.mission.name)
 
 
 @admin.register(Change)
-class ChangeAdmin(OfSortie):
-    list_display = ("name", "coloured_state", "of_sortie", "attempt", "size", "created_at")
+class ChangeAdmin(SortieChildAdmin):
+    list_display = ("name", "coloured_state", "sortie_link", "attempt", "size", "created_at")
     list_filter = ("state", "created_at")
     fieldsets = (
-        (None, {"fields": ("of_sortie", "of_mission", "attempt", "state", "size", "no_change", "created_at")}),
+        (None, {"fields": ("sortie_link", "mission_link", "attempt", "state", "size", "no_change", "created_at")}),
         ("Commits", {"fields": ("base", "commit", "onto", "landed")}),
         ("Files", {"fields": ("paths",), "classes": ("collapse",)}),
         ("Diff", {"fields": ("diff",)}),
     )
-    readonly_fields = ("of_sortie", "of_mission", "size", "paths", "diff")
+    readonly_fields = ("sortie_link", "mission_link", "size", "paths", "diff")
 
     @admin.display(description="commit")
     def name(self, change: Change) -> str:
@@ -105,19 +105,19 @@ class ChangeAdmin(OfSortie):
 
 
 @admin.register(Conflict)
-class ConflictAdmin(OfSortie):
-    list_display = ("name", "coloured_outcome", "of_sortie", "other_sorties", "file_list", "created_at")
+class ConflictAdmin(SortieChildAdmin):
+    list_display = ("name", "coloured_outcome", "sortie_link", "other_sorties", "file_list", "created_at")
     list_filter = ("outcome", "kind", "created_at")
     id_fields = ("id", "sortie_id", "sortie__mission_id")
     search_help_text = "A sortie's key, or an id (cfl_…, srt_…, msn_…)"
     fieldsets = (
-        (None, {"fields": ("of_sortie", "of_mission", "attempt", "kind", "coloured_outcome", "by", "resolve")}),
+        (None, {"fields": ("sortie_link", "mission_link", "attempt", "kind", "coloured_outcome", "by", "resolve")}),
         ("Conflict", {"fields": ("other_sorties", "file_list", "messages", "onto")}),
         ("When", {"fields": ("created_at", "closed_at", "ref")}),
     )
     readonly_fields = (
-        "of_sortie",
-        "of_mission",
+        "sortie_link",
+        "mission_link",
         "coloured_outcome",
         "resolve",
         "other_sorties",

@@ -170,7 +170,7 @@ def test_one_of_several_missions_can_be_chosen() -> None:
 def test_checkpoints_are_verified_kept_and_deleted() -> None:
     _, first, last = ended_mission()
     boss = web.superuser()
-    assert "Every byte is intact: 2." in act(boss, "verify", first, last)
+    assert "Verified 2 checkpoints: every byte is intact." in act(boss, "verify", first, last)
     assert "Kept: 1." in act(boss, "keep", first)
     assert Checkpoint.objects.get(id=first.id).keep
     assert "No longer kept: 1." in act(boss, "unkeep", first)

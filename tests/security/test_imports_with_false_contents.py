@@ -135,8 +135,8 @@ def test_a_sortie_that_lies_is_refused(change: archives.Change, reason: str) -> 
 
 ENDED = [
     (setting(state="due", result=None), "results before it has ended"),
-    (setting(state="skipped"), "does not fit"),
-    (setting(state="failed"), "does not fit"),
+    (setting(state="skipped"), "does not match"),
+    (setting(state="failed"), "does not match"),
     (setting(artifacts=[{"path": "../x", "digest": "0" * 64, "size": 1, "media_type": "a/b"}]), "outside its folder"),
     (setting(artifacts=[{"path": "/x", "digest": "0" * 64, "size": 1, "media_type": "a/b"}]), "schema"),
     (setting(artifacts=[{"path": "x", "digest": "0" * 64, "size": 2**63, "media_type": "a/b"}]), "schema"),
@@ -157,10 +157,10 @@ def test_an_ended_sortie_that_lies_is_refused(engine: Engine, change: archives.C
     ("change", "reason"),
     [
         (setting(accepted=0), "without an attempt"),
-        (setting(outcome="failed"), "attempt that did not"),
-        (setting(outcome=None), "outcome without a state"),
+        (setting(outcome="failed"), "its attempt did not"),
+        (setting(outcome=None), "attempt without an outcome"),
         (setting(accepted=-1), "schema"),
-        (setting(key="left"), "two lines|two keys|sorted"),
+        (setting(key="left"), "two lines|different keys|sorted"),
         (setting(note="x" * 201), "schema"),
         (setting(cpu_s=-1), "schema"),
         (setting(exit_code=2**40), "schema"),
@@ -193,7 +193,7 @@ def test_a_sortie_in_the_wrong_bucket_is_refused() -> None:
     line = opened.state.pop("top")
     kept = opened.kept.pop("top")
     opened.state["left"], opened.kept["left"] = line, kept
-    refuse(opened.sealed(), "another bucket|two keys|needs")
+    refuse(opened.sealed(), "another bucket|different keys|needs")
 
 
 def test_other_spellings_of_the_same_values_are_refused() -> None:
@@ -262,7 +262,7 @@ def test_the_state_of_an_ended_mission_fits_its_sorties(engine: Engine, state: s
     opened = Opened.of(ended(engine))
     opened.change_mission(setting(state=state))
     if state == "failed":
-        refuse(opened.sealed(), "does not fit")
+        refuse(opened.sealed(), "does not match")
     else:
         assert imported(opened.sealed()).mission.state == state
 

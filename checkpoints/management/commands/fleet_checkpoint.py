@@ -255,9 +255,7 @@ class Command(OperatorCommand):
             f"{path}: {exported.mission}, {lines.counted(exported.sorties, 'sortie')}, {lines.size(exported.bytes)}."
         )
         if exported.missing:
-            self.say(
-                f"The store has lost {lines.counted(len(exported.missing), 'artifact')}: {output.keys(exported.missing)}"
-            )
+            self.say(f"Left out, because their bytes are missing from the store: {output.keys(exported.missing)}")
         return 0
 
     def _import(self, options: dict[str, Any]) -> int:

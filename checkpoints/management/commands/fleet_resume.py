@@ -23,8 +23,8 @@ from missions.states import FINAL_MISSION_STATES, MissionState
 class Command(OperatorCommand):
     help = (
         "Continue missions. With --mission, a mission continues from its rows, or from its newest intact checkpoint if "
-        "its rows are gone. Only with CHECKPOINT does a mission go back to an earlier state. Without arguments, all "
-        "missions are recovered that have no rows and were live in their newest intact checkpoint."
+        "its rows are gone. Only with CHECKPOINT does a mission go back to an earlier state. Without arguments, recover all "
+        "missions that have no rows and were live in their newest intact checkpoint."
     )
 
     failed = False  # whether a mission could not be recovered
@@ -32,7 +32,9 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         source = parser.add_mutually_exclusive_group()
         source.add_argument("checkpoint", nargs="?", help="restore this checkpoint first: its id, name, or `latest`")
-        source.add_argument("--checkpoint", dest="named", metavar="CHECKPOINT", help="the same")
+        source.add_argument(
+            "--checkpoint", dest="checkpoint_option", metavar="CHECKPOINT", help="same as the positional argument"
+        )
         parser.add_argument("--mission", help="its id, the end of its id, or `latest`")
         parser.add_argument("--dry-run", action="store_true", help="only print what would happen")
         parser.add_argument("--force", action="store_true", help="accept high risks")
@@ -40,7 +42,7 @@ class Command(OperatorCommand):
 
     def act(self, **options: Any) -> int:
         operations.adopt()
-        checkpoint = options["checkpoint"] or options["named"]
+        checkpoint = options["checkpoint"] or options["checkpoint_option"]
         mission = lookup.mission_id(options["mission"])
         if checkpoint:
             steps = [self._from_checkpoint(lookup.find(checkpoint), mission, options)]

@@ -1,5 +1,5 @@
--- Give a mission the state that it has in a checkpoint; if it was live, it is paused. Its owner, its template and
--- whether it may run code do not change.
+-- Return a mission to its state in a checkpoint; if it was live there, it is paused. Its owner, its template and its
+-- right to run code do not change.
 WITH before AS (
     SELECT id, state FROM missions_mission WHERE id = %(mission)s
 ), moved AS (

@@ -56,31 +56,31 @@ class ImportedSortie:
 
 def mission(state_line: str, kept_line: str, *, plan_bytes: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check the mission's own two lines, and return their content."""
-    state, kept = _checked(state_line, "mission", "the mission"), _checked(kept_line, "mission_kept", "the mission")
+    state, kept = _parse(state_line, "mission", "the mission"), _parse(kept_line, "mission_kept", "the mission")
     if len(state["plan"].encode()) > plan_bytes:
         raise Malformed(f"the mission's plan has more than {plan_bytes:,} bytes")
     return state, kept
 
 
 def sortie(state_line: str, kept_line: str, *, result_bytes: int) -> ImportedSortie:
-    """Check the two lines of a sortie, each of them and against each other."""
+    """Check the two lines of a sortie, individually and against each other."""
     where = f"the sortie {key_of(state_line)[:100]!r}"
-    state, kept = _checked(state_line, "sortie", where), _checked(kept_line, "sortie_kept", where)
+    state, kept = _parse(state_line, "sortie", where), _parse(kept_line, "sortie_kept", where)
 
     def refuse(reason: str) -> NoReturn:
         raise Malformed(f"{where} {reason}")
 
     if not key_of(state_line) == key_of(kept_line) == state["key"] == kept["key"]:
-        refuse("has two keys")
+        refuse("has lines with different keys")
     spec = _spec(state["spec"], where)
     _check_spec(spec, state, where)
     attempted = bool(kept["accepted"])
     if state["state"] in RAN and not attempted:
         refuse(f"has {state['state']} without an attempt")
     if attempted and kept["outcome"] in (None, "running"):
-        refuse("has an outcome without a state")
+        refuse("has an attempt without an outcome")
     if state["state"] == "succeeded" and kept["outcome"] != "succeeded":
-        refuse("has succeeded with an attempt that did not")
+        refuse("has succeeded, but its attempt did not")
     if not (attempted and state["state"] in ENDED) and (
         state["result"] is not None or state["error"] or state["artifacts"]
     ):
@@ -99,7 +99,7 @@ def sortie(state_line: str, kept_line: str, *, result_bytes: int) -> ImportedSor
             refuse(f"names a file outside its folder: {path[:100]!r}")
     needs = tuple(key for key, _ in state["needs"])
     if len(set(needs)) != len(needs) or any(name != key.partition("[")[0] for key, name in state["needs"]):
-        refuse("has a need twice, or under a wrong name")
+        refuse("lists a need twice, or under the wrong name")
     names = ("outcome", "outcome_at", "started_at", "finished_at", "exit_code", "cpu_s", "max_rss_bytes", "note")
     return ImportedSortie(
         spec=spec,
@@ -119,7 +119,8 @@ def check_graph(sorties: Mapping[str, ImportedSortie], *, state: str, max_sortie
     if (needs := sum(len(sortie.needs) for sortie in sorties.values())) > max_needs:
         raise Malformed(f"the sorties have {needs:,} needs in all; {max_needs:,} are allowed")
     # A sortie follows the one that added it, so no order exceeds the number of sorties.
-    if min(orders := [sortie.order for sortie in sorties.values()]) != 0 or max(orders) > max_sorties:
+    orders = [sortie.order for sortie in sorties.values()]
+    if min(orders) != 0 or max(orders) > max_sorties:
         raise Malformed("the order of the sorties does not begin at 0, or has gaps that are too large")
     for key, sortie in sorties.items():
         _check_needs(key, sortie, sorties)
@@ -163,7 +164,7 @@ def _check_mission_state(state: str, sorties: Iterable[ImportedSortie]) -> None:
             raise Malformed(f"the mission has {state}, but not all of its sorties have ended")
         bad = bad or ended_badly(state=sortie.state, tolerated=sortie.spec.allow_failure)
     if state != "cancelled" and bad is not (state == "failed"):
-        raise Malformed(f"the mission has {state}, which does not fit its sorties")
+        raise Malformed(f"the mission has {state}, which does not match the states of its sorties")
 
 
 def _check_acyclic(graph: Mapping[str, Iterable[str]], message: str) -> None:
@@ -173,7 +174,7 @@ def _check_acyclic(graph: Mapping[str, Iterable[str]], message: str) -> None:
         raise Malformed(message) from error
 
 
-def _checked(line: str, kind: str, where: str) -> dict[str, Any]:
+def _parse(line: str, kind: str, where: str) -> dict[str, Any]:
     """Parse a line, and check its values and its schema."""
     try:
         data = json.loads(line, parse_constant=_refuse_constant)
@@ -234,7 +235,8 @@ def _check_spec(spec: SortieSpec, state: Mapping[str, Any], where: str) -> None:
     if spec.name != spec.key.partition("[")[0]:
         raise Malformed(f"{where} has a different name from its spec")
     work = {"command": spec.run, "python": spec.call, "prompt": spec.prompt}
-    if [driver for driver, value in work.items() if value is not None] != [spec.driver] * (spec.driver in work):
+    expected_work = [spec.driver] if spec.driver in work else []
+    if [driver for driver, value in work.items() if value is not None] != expected_work:
         raise Malformed(f"{where} has work for a driver other than {spec.driver!r}")
     if not (spec.many <= spec.groups.keys() and spec.secret_env <= spec.env.keys()):
         raise Malformed(f"the spec of {where} names needs or variables that it does not have")
@@ -242,7 +244,7 @@ def _check_spec(spec: SortieSpec, state: Mapping[str, Any], where: str) -> None:
         raise Malformed(f"the spec of {where} has a need that stands for several sorties")
 
 
-def parsed_time(text: str | None) -> datetime | None:
+def parse_time(text: str | None) -> datetime | None:
     """Parse a time of an outcome. None if it is invalid or in the future: these times are only shown to people."""
     try:
         time = datetime.fromisoformat(text or "").astimezone(UTC)

@@ -24,7 +24,7 @@ from missions.models import Artifact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What an export wrote. `missing` lists the artifacts that the store has lost, as `sortie: path`."""
+    """What an export wrote. `missing` lists the artifacts that are missing from the store, as `sortie: path`."""
 
     mission: str
     bytes: int
@@ -54,7 +54,7 @@ def export(*, checkpoint: Checkpoint, out: Writable, mission: UUID | None = None
     _record_export(checkpoint, entry, artifacts=artifacts)
     writer = archive.Writer(out)
     writer.manifest(replace(manifest, missions=(entry,), parent=None, fleet=None, context=None))
-    files: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     names: dict[str, str] = {}
     for part in archive.parts(entry):
         text = storage.read(part)
@@ -62,15 +62,15 @@ def export(*, checkpoint: Checkpoint, out: Writable, mission: UUID | None = None
         if artifacts and part is not entry.mission:
             for key, line in Bucket.parse(text).state.items():
                 for file in json.loads(line)["artifacts"]:
-                    files[file["digest"]] = file["size"]
+                    sizes[file["digest"]] = file["size"]
                     names.setdefault(file["digest"], f"{key}: {file['path']}")
-    missing = [name for digest, name in sorted(names.items()) if not _export_artifact(writer, digest, files[digest])]
+    missing = [name for digest, name in sorted(names.items()) if not _export_artifact(writer, digest, sizes[digest])]
     writer.close()
     return Exported(
         mission=entry.id,
         bytes=writer.bytes,
         sorties=sum(entry.counts.values()),
-        artifacts=len(files) - len(missing),
+        artifacts=len(sizes) - len(missing),
         missing=tuple(missing),
     )
 
@@ -90,7 +90,7 @@ def _record_export(checkpoint: Checkpoint, entry: MissionEntry, *, artifacts: bo
 
 
 def _export_artifact(writer: archive.Writer, digest: str, size: int) -> bool:
-    """Write an artifact, unless the store has lost it."""
+    """Write an artifact. Returns False if it is missing from the store or was changed."""
     try:
         file = collection.open_stored(Artifact(digest=digest, path=digest))
     except errors.NotFound:

@@ -42,7 +42,7 @@ EXPANSION = 2  # of the largest result and plan in a line, because Postgres adds
 
 
 class Refused(errors.Invalid):
-    """The file is not one that this fleet can import."""
+    """This fleet cannot import the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Imported:
 def import_file(
     *, file: Readable, by: User | None, can_execute: bool, folder: str = "", team: Group | None = None
 ) -> Imported:
-    """Create a mission from an exported file. `by` None: the host's operator imports it.
+    """Create a mission from an exported file. `by` is None for the host's operator.
 
     Nothing in the file is trusted; every part is checked before anything is written. The mission equals the one in the
     file, except for what is replaced:
@@ -72,25 +72,25 @@ def import_file(
     The first checkpoint is made from the new rows, so a restore does not bring back what was replaced.
 
     Raises Refused (Invalid) with the reason if the file is not a complete and consistent export or exceeds a limit;
-    Raises Forbidden if it contains code and the importer lacks plan.execute; Conflict if an agent type is missing; Unavailable
-    if the disk is full. In all these cases nothing is imported.
+    Forbidden if it contains code and the importer lacks plan.execute; Conflict if an agent type is missing;
+    Unavailable if the disk is full. In all these cases nothing is imported.
     """
     folder = _folder(folder, by)
     if team and by and not by.is_superuser and not by.groups.filter(id=team.id).exists():
         raise errors.Invalid(f"You are not in a team called {team.name!r}.", pointer="/team")
     with spooling.spool() as spool:
-        with _translate_problems():
+        with _translate_errors():
             content = _Content.read(file, spool)
         content.require_rights(can_execute=can_execute)
         content.require_references()
         specs = [sortie.spec for sortie in content.sorties.values() if not sortie.ended]
         folders.check_prompts(specs=specs, folder=folder)
         missing = content.drop_artifacts(
-            spooling.readable(
+            spooling.readable_artifacts(
                 {file.digest for sortie in content.sorties.values() for file in sortie.artifacts}, spool, by
             )
         )
-        with locks.session(Lock.CHECKPOINTS, shared=True), spooling.stored(spool):
+        with locks.session(Lock.CHECKPOINTS, shared=True), spooling.store_artifacts(spool):
             mission, checkpoint = _create(
                 content, by=by, can_execute=can_execute, folder=folder, team=team, missing=len(missing)
             )
@@ -109,7 +109,7 @@ class _Content:
 
     @classmethod
     def read(cls, file: Readable, spool: Spool) -> _Content:
-        """Read and check a file. Malformed, with the reason, if it cannot be imported."""
+        """Read and check a file. Raises Malformed, with the reason, if it cannot be imported."""
         reader = archive.Reader(
             file, max_bytes=settings.FLEET_IMPORT_FILE_BYTES, max_content=settings.FLEET_IMPORT_BYTES
         )
@@ -167,7 +167,7 @@ class _Content:
                 missing.add(f"the callable {spec.call}")
         if missing:
             raise errors.Conflict(
-                f"The mission needs what this fleet does not have: {', '.join(sorted(missing)[:5])}.",
+                f"This fleet does not have what the mission needs: {', '.join(sorted(missing)[:5])}.",
                 hint="Create agent types in the admin, and name callables in FLEET_CALLABLES; then import it again.",
             )
 
@@ -179,13 +179,12 @@ class _Content:
             if not lost_paths:
                 continue
             files = json.loads(self.state[key])["artifacts"]
-            before, after = (
-                json.dumps(rows, ensure_ascii=False)
-                for rows in (files, [file for file in files if file["path"] not in lost_paths])
-            )
-            if not self.state[key].endswith(ending := f'"artifacts":{before}}}'):
+            remaining = [file for file in files if file["path"] not in lost_paths]
+            ending = f'"artifacts":{json.dumps(files, ensure_ascii=False)}}}'
+            if not self.state[key].endswith(ending):
                 raise _refusal(f"a line of the sortie {key!r} does not have the form that a fleet writes")
-            self.state[key] = f'{self.state[key].removesuffix(ending)}"artifacts":{after}}}'
+            new_ending = f'"artifacts":{json.dumps(remaining, ensure_ascii=False)}}}'
+            self.state[key] = self.state[key].removesuffix(ending) + new_ending
             dropped += (f"{key}: {path}" for path in sorted(lost_paths))
         return dropped
 
@@ -243,7 +242,7 @@ def _bucket(text: str, number: int, digest: str) -> Bucket:
 
 
 def _check_defaults(mission_state: Mapping[str, Any]) -> None:
-    """Raises Malformed unless the defaults are valid in a plan: they apply to sorties that agents add later."""
+    """Raise Malformed unless the defaults are valid in a plan: they apply to sorties that agents add later."""
     data = {
         "mission": "import",
         "inputs": {name: {} for name in mission_state["inputs"]},
@@ -269,7 +268,7 @@ def _kept(sortie: checking.ImportedSortie) -> dict[str, Any]:
     """The kept line that `put_back` needs. Only the outcome in it comes from the file."""
     kept, attempted = sortie.kept, sortie.kept["attempted"]
     started, finished, outcome_at = (
-        checking.parsed_time(kept[name]) for name in ("started_at", "finished_at", "outcome_at")
+        checking.parse_time(kept[name]) for name in ("started_at", "finished_at", "outcome_at")
     )
     run_at = None if sortie.ended else sortie.spec.run_at
     return {
@@ -296,7 +295,7 @@ def _create(
     changes = {"folder": folder, "readable": []}
     checkpoint = None
     try:
-        with _translate_problems(), transaction.atomic(durable=True), connection.cursor() as cursor:
+        with _translate_errors(), transaction.atomic(durable=True), connection.cursor() as cursor:
             cursor.execute(
                 "SELECT %(line)s::jsonb::text = %(line)s, (%(line)s::jsonb || %(changes)s::jsonb)::text",
                 {"line": content.mission_line, "changes": json.dumps(changes)},
@@ -308,7 +307,7 @@ def _create(
                 mission=id,
                 mission_lines=content.mission_lines(),
                 checkpoint=content.manifest.id,
-                live=MissionState.PLANNED,
+                state_if_live=MissionState.PLANNED,
                 executes=can_execute,
                 origin=f"import of {content.manifest.missions[0].id} at {content.manifest.id}",
                 reason=content.reason if json.loads(content.mission_line)["state"] != "live" else "",
@@ -369,8 +368,8 @@ def _folder(folder: str, by: User | None) -> str:
 
 
 @contextmanager
-def _translate_problems() -> Iterator[None]:
-    """Raise Refused for whatever is wrong with the file, including what only Postgres notices."""
+def _translate_errors() -> Iterator[None]:
+    """Raise Refused for every error of the file, including those that only Postgres detects."""
     try:
         yield
     except Malformed as error:

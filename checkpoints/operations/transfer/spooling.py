@@ -1,4 +1,4 @@
-"""The artifacts of an imported file: kept in a temporary file until everything has been checked, then stored."""
+"""The artifacts of an imported file: in a temporary file until everything has been checked, then in the store."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def translate_disk_errors() -> Iterator[None]:
         ) from error
 
 
-def readable(digests: Collection[str], spool: Spool, by: User | None) -> set[str]:
+def readable_artifacts(digests: Collection[str], spool: Spool, by: User | None) -> set[str]:
     """The artifacts of an import that the importer may read: in the file, or of missions that they may see.
 
-    `by` None: the host's operator.
+    `by` is None for the host's operator.
     """
     if by is None or by.is_superuser:
         known = {digest for digest in digests if collection.has(digest)}
@@ -106,7 +106,7 @@ def readable(digests: Collection[str], spool: Spool, by: User | None) -> set[str
 
 
 @contextmanager
-def stored(spool: Spool) -> Iterator[None]:
+def store_artifacts(spool: Spool) -> Iterator[None]:
     """Store the artifacts of the file; if the block fails, remove those that nothing refers to."""
     added: list[str] = []
     try:

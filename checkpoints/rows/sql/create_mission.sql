@@ -1,10 +1,10 @@
--- Create a mission from its two lines in a checkpoint. If it was live there, its state is the parameter `live`.
+-- Create a mission from its two lines in a checkpoint. If it was live there, its state is the parameter `state_if_live`.
 WITH created AS (
     INSERT INTO missions_mission (
         id, name, objective, state, priority, stop_on_failure, max_running, inputs, defaults, checkpoints, folder,
         readable, plan, executes, template, origin, reason, created_by_id, team_id, created_at, finished_at)
     SELECT %(mission)s, coalesce(%(name)s, t.state ->> 'name'), t.state ->> 'objective',
-           CASE t.state ->> 'state' WHEN 'live' THEN %(live)s ELSE t.state ->> 'state' END,
+           CASE t.state ->> 'state' WHEN 'live' THEN %(state_if_live)s ELSE t.state ->> 'state' END,
            (t.state ->> 'priority')::int, (t.state ->> 'stop_on_failure')::boolean, (t.state ->> 'at_once')::int,
            t.state -> 'inputs', t.state -> 'defaults', t.state -> 'checkpoints', t.state ->> 'folder',
            t.state -> 'readable', t.state ->> 'plan',

@@ -1,5 +1,5 @@
--- Give sorties the states that they have in a checkpoint. `accepted` is the number of the attempt whose outcome stands.
--- If the row is not the captured one, the outcome is copied to a new attempt; with `resumes`, so is the value that the
+-- Return sorties to their states in a checkpoint. `accepted` is the number of the attempt whose outcome stands.
+-- If the row is not the captured one, the outcome is copied to a new attempt; with `resume_data`, so is the value that the
 -- next attempt resumes from. A sortie that may run waits until no process of an earlier attempt is left; if it may only
 -- run later, `wake_at` has that time.
 WITH target AS (
@@ -7,7 +7,7 @@ WITH target AS (
            t.state ->> 'state' NOT IN ('pending', 'due') AS final,
            (t.kept ->> 'sortie')::uuid <> t.sortie
                AND CASE WHEN t.state ->> 'state' NOT IN ('pending', 'due') THEN (t.kept ->> 'accepted')::int > 0
-                        ELSE %(resumes)s AND coalesce(jsonb_typeof(t.kept -> 'resume'), 'null') <> 'null' END AS copied,
+                        ELSE %(resume_data)s AND coalesce(jsonb_typeof(t.kept -> 'resume'), 'null') <> 'null' END AS copied,
            greatest(t.wait_until, CASE WHEN t.kept ->> 'state' IN ('pending', 'waiting', 'ready')
                                        THEN (t.kept ->> 'wake_at')::timestamptz END,
                     CASE WHEN t.changes <> '{}' THEN (t.state -> 'spec' ->> 'run_at')::timestamptz END) AS wait

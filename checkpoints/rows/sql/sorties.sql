@@ -1,6 +1,6 @@
 -- Sorties of a mission (all if `sorties` is NULL) as two objects each: the state, which counts for the digest and has
 -- no ids, and what is kept beside the state. The states waiting, ready, queued and running are all `due`, because which
--- of them a sortie has depends on the moment. row_to_json is twice as fast as jsonb_build_object, and as deterministic.
+-- of them applies is a matter of timing. row_to_json is twice as fast as jsonb_build_object, and as deterministic.
 WITH origin AS MATERIALIZED (
     SELECT min(turn) AS turn FROM missions_sortie WHERE mission_id = %(mission)s
 )
