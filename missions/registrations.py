@@ -1,5 +1,4 @@
-"""What missions add to lower layers: metrics, a readiness check, announcements, names of sorties in events, hourly work
-and parts of backups."""
+"""What missions add to lower layers: metrics, readiness, announcements, event names, hourly work, parts of backups."""
 
 from fleet.events import naming
 from missions import metrics  # noqa: F401

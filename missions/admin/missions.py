@@ -80,7 +80,7 @@ class MissionAdmin(ReadOnlyAdmin):
                     "origin_links",
                     "progress",
                     "took",
-                    "more",
+                    "list_links",
                     "sorties",
                     "files",
                 )
@@ -103,7 +103,7 @@ class MissionAdmin(ReadOnlyAdmin):
         "origin_links",
         "progress",
         "took",
-        "more",
+        "list_links",
         "sorties",
         "files",
         "text",
@@ -155,7 +155,7 @@ class MissionAdmin(ReadOnlyAdmin):
     def origin_links(self, mission: Mission) -> SafeString | str:
         """Link the mission and the checkpoint that it was forked from.
 
-        The links are searches: if the object has been removed, the list is empty and there is no 404.
+        The links are searches, so a removed object gives an empty list rather than a 404.
         """
         pages = {ids.MISSION: "missions_mission", ids.CHECKPOINT: "checkpoints_checkpoint"}
         parts = re.split(rf"\b(({'|'.join(pages)})_[0-7][0-9a-z]{{25}})\b", mission.origin)
@@ -164,7 +164,7 @@ class MissionAdmin(ReadOnlyAdmin):
         return format_html_join("", "{}{}", zip(texts, [*links, ""], strict=True)) or "–"
 
     @admin.display(description="lists")
-    def more(self, mission: Mission) -> SafeString:
+    def list_links(self, mission: Mission) -> SafeString:
         return format_html(
             "{} · {} · {} · {} · {}",
             rendering.listing("missions_sortie", "all sorties", mission__id__exact=mission.id),

@@ -55,7 +55,7 @@ def changes(sortie: Sortie) -> SafeString:
 
 
 def conflicts(sortie: Sortie) -> SafeString:
-    """The conflicts of a sortie, and the command that resolves the one that waits for a person."""
+    """The conflicts of a sortie. If one waits for a person, also the command that resolves it."""
     rows = list(sortie.conflicts.order_by("created_at", "id"))
     table = rendering.table(
         ("conflict", "attempt", "with", "in", "outcome"),

@@ -28,11 +28,14 @@ class WorkspaceAdmin(ReadOnlyAdmin):
     id_fields = ("mission_id",)
     ordering = ("-mission_id",)
     fieldsets = (
-        (None, {"fields": ("branch", "repository", "base", "base_commit", "mission_link", "more", "discarded_at")}),
+        (
+            None,
+            {"fields": ("branch", "repository", "base", "base_commit", "mission_link", "list_links", "discarded_at")},
+        ),
         ("Commands", {"fields": ("setup", "verify", "conflicts", "reworks")}),
         ("Diff", {"fields": ("diff",), "classes": ("collapse",)}),
     )
-    readonly_fields = ("mission_link", "more", "diff")
+    readonly_fields = ("mission_link", "list_links", "diff")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
         rows: QuerySet[Workspace] = super().get_queryset(request)
@@ -47,7 +50,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
         return rendering.clamped(rendering.link(workspace.mission, workspace.mission.name))
 
     @admin.display(description="lists")
-    def more(self, workspace: Workspace) -> SafeString:
+    def list_links(self, workspace: Workspace) -> SafeString:
         return work.work_lists(workspace.mission.ref)
 
     @admin.display(description="diff")

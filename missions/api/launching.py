@@ -90,7 +90,7 @@ def _params_errors(error: PlanError, plan: Plan, params: Mapping[str, Any]) -> d
     for entry in error.problems:
         name = entry.where.removeprefix("inputs.")
         missing = name in plan.inputs and name not in params
-        fix = f"Give it in `params`. {plan.inputs[name].description}" if missing else entry.fix
+        fix = f"Set it in `params`. {plan.inputs[name].description}" if missing else entry.fix
         details.setdefault(name or "non_field_errors", []).append(f"{entry.message} {fix}".strip())
     return {"params": details}
 

@@ -104,15 +104,17 @@ def _status_of_agent(command: OperatorCommand, options: dict[str, Any]) -> int:
 def _status_of_fleet(command: OperatorCommand, options: dict[str, Any]) -> int:
     live_agents = list(queries.live())
     nodes = roster.nodes()
-    types = [
-        {
-            "type": agent_type.name,
-            "agents": len(agents := [agent for agent in live_agents if agent.type_id == agent_type.name]),
-            "slots": sum(agent.concurrency for agent in agents),
-            "running": sum(agent.running for agent in agents),
-        }
-        for agent_type in AgentType.objects.all()
-    ]
+    types = []
+    for agent_type in AgentType.objects.all():
+        agents = [agent for agent in live_agents if agent.type_id == agent_type.name]
+        types.append(
+            {
+                "type": agent_type.name,
+                "agents": len(agents),
+                "slots": sum(agent.concurrency for agent in agents),
+                "running": sum(agent.running for agent in agents),
+            }
+        )
     if options["json"]:
         command.show({"nodes": nodes, "types": types}, one_line=options["watch"] is not None)
         return 0

@@ -138,7 +138,7 @@ def _not_ending(type: str) -> QuerySet[Agent]:
 
 
 def _wait_for_reports(command: OperatorCommand, spawned: list[Agent]) -> list[Agent]:
-    """Wait until each agent has reported or failed, and print which. Return the agents as they are then."""
+    """Wait until each agent has reported or failed, and print the outcome. Return the agents as they are then."""
     deadline = time.monotonic() + settings.FLEET_SPAWN_S + 5
     ids = [agent.id for agent in spawned]
     reported: set[UUID] = set()
@@ -218,7 +218,7 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _wait_for_ends(command: OperatorCommand, ordered: Collection[Agent], *, limited: bool) -> int:
-    """Wait until the agents have ended. `limited`: give up after the longest time that ending can take, except by a drain."""
+    """Wait until the agents have ended. `limited`: give up after the longest time that an end without a drain can take."""
     limit_s = settings.FLEET_DRAIN_S + 3 * settings.FLEET_GRACE_S + settings.FLEET_LEASE_S
     deadline = time.monotonic() + limit_s if limited else None
     waiting = {agent.id for agent in ordered}

@@ -1,4 +1,4 @@
-"""Tab completion of missions, sorties, schedules, agents, their types and nodes. Without a database it offers nothing."""
+"""Tab completion of missions, sorties, schedules, agents, their types and nodes. Without a database there is none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def complete(*arguments: Action, by: Callable[..., list[str]]) -> None:
 
 def missions(prefix: str = "", **_: Any) -> list[str]:
     """`latest`, and the ids of the last missions, newest first."""
-    with _silent() as offers:
+    with _suppress_errors() as offers:
         recent = Mission.objects.order_by("-id").values_list("id", flat=True)[:MAX_MISSIONS]
         offers += ["latest", *(ids.encode(ids.MISSION, id) for id in recent)]
     return [offer for offer in offers if offer.startswith(prefix)]
@@ -36,7 +36,7 @@ def missions(prefix: str = "", **_: Any) -> list[str]:
 
 def sorties(prefix: str = "", *, parsed_args: Namespace, **_: Any) -> list[str]:
     """The keys of the sorties of the mission already named on the command line, in the plan's order."""
-    with _silent() as offers:
+    with _suppress_errors() as offers:
         matches = Sortie.objects.filter(mission=reads.find(parsed_args.mission), key__startswith=prefix)
         offers += matches.order_by("turn", "id").values_list("key", flat=True)[:MAX_SORTIES]
     return offers
@@ -44,31 +44,31 @@ def sorties(prefix: str = "", *, parsed_args: Namespace, **_: Any) -> list[str]:
 
 def agents(prefix: str = "", **_: Any) -> list[str]:
     """The names of the live agents."""
-    with _silent() as offers:
+    with _suppress_errors() as offers:
         offers += [agent.name for agent in live()]
     return [offer for offer in offers if offer.startswith(prefix)]
 
 
 def types(prefix: str = "", **_: Any) -> list[str]:
-    with _silent() as offers:
+    with _suppress_errors() as offers:
         offers += AgentType.objects.filter(name__startswith=prefix).order_by("name").values_list("name", flat=True)
     return offers
 
 
 def schedules(prefix: str = "", **_: Any) -> list[str]:
-    with _silent() as offers:
+    with _suppress_errors() as offers:
         offers += schedule_queries.names()
     return [offer for offer in offers if offer.startswith(prefix)]
 
 
 def nodes(prefix: str = "", **_: Any) -> list[str]:
-    with _silent() as offers:
+    with _suppress_errors() as offers:
         offers += Node.objects.filter(name__startswith=prefix).order_by("name").values_list("name", flat=True)
     return offers
 
 
 @contextmanager
-def _silent() -> Iterator[list[str]]:
+def _suppress_errors() -> Iterator[list[str]]:
     """A list to fill. Any error, and a database slower than TIMEOUT_S, leaves it as it is."""
 
     def on_alarm(number: int, frame: FrameType | None) -> None:

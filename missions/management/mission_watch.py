@@ -38,7 +38,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 T = TypeVar("T")
 
 
-def until_answered(query: Callable[[], T], *, say: Say, stop: Callable[[], bool] = lambda: False) -> T:
+def retry_query(query: Callable[[], T], *, say: Say, stop: Callable[[], bool] = lambda: False) -> T:
     """Run a query. While Postgres restarts, retry it for POSTGRES_TIMEOUT_S or until `stop` returns True."""
 
     def handle_failure(_: Exception, failures: int) -> None:
@@ -83,9 +83,7 @@ class Watch:
     def _poll(self, board: Board, *, deadline: float, quiet: bool) -> bool:
         """Show the current state; return whether the mission has ended. Waits while Postgres restarts."""
         try:
-            until_answered(
-                lambda: self._show(board, quiet=quiet), say=self.say, stop=lambda: time.monotonic() >= deadline
-            )
+            retry_query(lambda: self._show(board, quiet=quiet), say=self.say, stop=lambda: time.monotonic() >= deadline)
         except retries.TRANSIENT:
             if time.monotonic() < deadline:
                 raise
@@ -147,11 +145,9 @@ def wait_for_all(*, say: Say) -> int:
     running = Mission.objects.filter(state__in=(MissionState.RUNNING, MissionState.CANCELLING)).order_by("id")
     announced = False
     try:
-        while count := until_answered(running.count, say=say):
+        while count := retry_query(running.count, say=say):
             if not announced:
-                names = until_answered(
-                    lambda: list(running.values_list("name", flat=True)[:MAX_MISSION_NAMES]), say=say
-                )
+                names = retry_query(lambda: list(running.values_list("name", flat=True)[:MAX_MISSION_NAMES]), say=say)
                 more = f" and {count - MAX_MISSION_NAMES} more" if count > MAX_MISSION_NAMES else ""
                 say(
                     f"{lines.counted(count, 'mission')} still running: {', '.join(map(lines.one_line, names))}{more}. "

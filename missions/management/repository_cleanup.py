@@ -31,7 +31,7 @@ class Cleanup:
             "mirrors": 0 if self.removed else self.mirrors,
             "copies_removed": self.copies if self.removed else 0,
             "mirrors_removed": self.mirrors if self.removed else 0,
-            "kept": [{"path": str(kept.path), "reason": kept.reason} for kept in self.kept],
+            "kept": [{"path": str(folder.path), "reason": folder.reason} for folder in self.kept],
         }
 
 
@@ -64,8 +64,8 @@ def report(command: OperatorCommand, cleanup: Cleanup, unmerged: Sequence[Unmerg
         merge = invocation.command("fleet_mission", "merge", mission)
         discard = invocation.command("fleet_mission", "discard", mission)
         command.say(f"{mission} is kept, because {counts} are not merged. Merge it: {merge}\n  Discard it: {discard}")
-    for kept in cleanup.kept[:MAX_LISTED]:
-        command.say(f"{kept.path} is kept: {lines.one_line(kept.reason)}")
+    for folder in cleanup.kept[:MAX_LISTED]:
+        command.say(f"{folder.path} is kept: {lines.one_line(folder.reason)}")
     hidden = max(0, len(unmerged) - MAX_LISTED) + max(0, len(cleanup.kept) - MAX_LISTED)
     if hidden:
         command.say(f"{hidden:,} more are kept; --json lists them.")

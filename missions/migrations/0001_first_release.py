@@ -142,8 +142,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('name', models.SlugField(max_length=60, primary_key=True, serialize=False)),
                 ('description', models.CharField(blank=True, max_length=300)),
-                ('text', models.TextField(help_text='YAML or JSON, as docs/plan.md has it.', verbose_name='plan')),
-                ('folder', models.CharField(blank=True, help_text="On the agents' hosts: what relative paths of the plan start from.", max_length=500)),
+                ('text', models.TextField(help_text='YAML or JSON, as described in docs/plan.md.', verbose_name='plan')),
+                ('folder', models.CharField(blank=True, help_text="On the agents' hosts. Relative paths in the plan start from it.", max_length=500)),
                 ('enabled', models.BooleanField(default=True)),
             ],
             options={

@@ -40,9 +40,8 @@ class Mission(models.Model):
     plan = models.TextField(blank=True)  # its text, as launched
     executes = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code
     template = models.CharField(max_length=60, blank=True, default="", db_default="")  # that it was launched from
-    origin = models.CharField(
-        max_length=300, blank=True, default="", db_default=""
-    )  # what it was forked or imported from
+    # What it was forked or imported from.
+    origin = models.CharField(max_length=300, blank=True, default="", db_default="")
     # The schedule that launched it, if any.
     schedule = models.ForeignKey(
         "missions.Schedule", null=True, blank=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False
@@ -100,9 +99,9 @@ class Template(models.Model):
 
     name = models.SlugField(primary_key=True, max_length=60)
     description = models.CharField(max_length=300, blank=True)
-    text = models.TextField(verbose_name="plan", help_text="YAML or JSON, as docs/plan.md has it.")
+    text = models.TextField(verbose_name="plan", help_text="YAML or JSON, as described in docs/plan.md.")
     folder = models.CharField(
-        max_length=500, blank=True, help_text="On the agents' hosts: what relative paths of the plan start from."
+        max_length=500, blank=True, help_text="On the agents' hosts. Relative paths in the plan start from it."
     )
     enabled = models.BooleanField(default=True)
 
@@ -248,9 +247,8 @@ class Attempt(models.Model):
         FAILED = "failed"
         CANCELLED = "cancelled"
         LOST = "lost"  # its agent was lost; anything that it sends later is refused
-        COMMITTED = (
-            "committed"  # its work was good and is committed; a later attempt merges it or resolves its conflict
-        )
+        # Its work was good and is committed; a later attempt merges it or resolves its conflict.
+        COMMITTED = "committed"
         RETURNED = "returned"  # handed back before its driver started, or stopped by a drain
 
     id = models.BigAutoField(primary_key=True)

@@ -29,9 +29,8 @@ from missions.models import Counter, CounterMark
 # Upper bounds of the buckets of durations, in seconds. One more bucket counts longer durations.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0)
 EMPTY_SNAPSHOT = "1:1:"  # a snapshot in which no transaction is visible
-MIN_INTERVAL = timedelta(
-    seconds=1
-)  # between two reads of the last id; far longer than an INSERT takes for its defaults
+# Between two reads of the last id; far longer than an INSERT takes for its defaults.
+MIN_INTERVAL = timedelta(seconds=1)
 
 
 @dataclass(slots=True)

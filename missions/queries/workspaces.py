@@ -1,4 +1,4 @@
-"""Workspaces, changes and conflicts as the commands, the admin and the API show them. docs/commands.md has the shapes."""
+"""Workspaces, changes and conflicts as the commands, the admin and the API show them. docs/commands.md documents the shapes."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def input_errors(answer: Any) -> dict[str, str]:
 def test_a_problem_of_a_parameter_points_to_params(ann: api.Client) -> None:
     result = input_errors(ann.post("missions", {"plan": GREET, "params": {"times": "many", "whom": "x"}}))
     assert result.keys() == {"/params/who", "/params/times", "/params/whom"}
-    assert result["/params/who"].endswith("Give it in `params`. Whom to greet.")
+    assert result["/params/who"].endswith("Set it in `params`. Whom to greet.")
     assert "--param" not in str(result)
 
 

@@ -1,7 +1,7 @@
 """Export a mission of a checkpoint as one file.
 
 Whoever can read the file can read all of the mission, secrets included.
-`checkpoints.document.archive` has the format of the file.
+`checkpoints.document.archive` defines the format of the file.
 """
 
 from __future__ import annotations

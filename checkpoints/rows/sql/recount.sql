@@ -1,4 +1,4 @@
--- Recount the unmet needs of a mission's sorties. `ended_badly` in missions/states.py has the rule.
+-- Recount the unmet needs of a mission's sorties. `ended_badly` in missions/states.py defines the rule.
 WITH counted AS (
     SELECT d.id, count(u.id) FILTER (
         WHERE NOT (u.state = 'succeeded' OR (u.state = 'failed' AND u.allow_failure)

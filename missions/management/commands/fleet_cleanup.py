@@ -51,8 +51,9 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         now = timezone.now()
         outdated = cleaning.outdated(now=now, days=options["days"], keep=options["most"])
-        kept_missions = unmerged.among(outdated)
-        outdated = [mission for mission in outdated if mission not in {kept.mission for kept in kept_missions}]
+        unmerged_work = unmerged.of_missions(outdated)
+        kept = {work.mission for work in unmerged_work}
+        outdated = [mission for mission in outdated if mission not in kept]
         removed = cleaning.remove(missions=outdated) if options["yes"] else 0
         events = cleaning.remove_events(now=now, days=options["days"]) if options["yes"] else 0
         ticks = cleaning.remove_ticks(now=now, days=options["days"]) if options["yes"] else 0
@@ -62,7 +63,7 @@ class Command(OperatorCommand):
         logs = log_shipping.outdated(now=now, days=options["days"])
         pieces = logs.delete()[0] if options["yes"] else logs.count()
         sessions = tokens.outdated_sessions(now=now).delete()[0] if options["yes"] else 0
-        answers = idempotency.outdated(now=now).delete()[0] if options["yes"] else 0
+        responses = idempotency.outdated(now=now).delete()[0] if options["yes"] else 0
         repositories = repository_cleanup.clean(remove=options["yes"])
         if options["json"]:
             self.show(
@@ -76,10 +77,10 @@ class Command(OperatorCommand):
                     "drafts_removed": drafts,
                     "scratch_removed": folders,
                     "sessions_removed": sessions,
-                    "answers_removed": answers,
+                    "answers_removed": responses,
                     **repositories.as_json(),
                     "unmerged": [
-                        {"mission": ids.encode(ids.MISSION, kept.mission), **kept.as_json()} for kept in kept_missions
+                        {"mission": ids.encode(ids.MISSION, work.mission), **work.as_json()} for work in unmerged_work
                     ],
                     "dry_run": not options["yes"],
                 }
@@ -93,7 +94,7 @@ class Command(OperatorCommand):
                 f"Thinned {lines.counted(samples, 'sample')}; removed {lines.counted(pieces, 'log piece')} of ended agents."
             )
             self.say(
-                f"Removed {lines.counted(sessions, 'expired session')} and {lines.counted(answers, 'expired idempotency key')}."
+                f"Removed {lines.counted(sessions, 'expired session')} and {lines.counted(responses, 'expired idempotency key')}."
             )
             if ticks:
                 self.say(f"Removed {lines.counted(ticks, 'old tick')} of schedules.")
@@ -102,14 +103,14 @@ class Command(OperatorCommand):
             if folders:
                 self.say(f"Removed {lines.counted(folders, 'scratch folder')} of agents that were killed.")
         else:
-            again = " Add --yes to remove them." if outdated else ""
-            self.say(f"{lines.counted(len(outdated), 'finished mission')} would be removed.{again}")
+            hint = " Add --yes to remove them." if outdated else ""
+            self.say(f"{lines.counted(len(outdated), 'finished mission')} would be removed.{hint}")
             if samples or pieces:
                 self.say(
                     f"{lines.counted(samples, 'sample')} would be thinned, "
                     f"and {lines.counted(pieces, 'log piece')} of ended agents removed."
                 )
-        repository_cleanup.report(self, repositories, kept_missions)
+        repository_cleanup.report(self, repositories, unmerged_work)
         return 0
 
 

@@ -89,7 +89,7 @@ class Command(OperatorCommand):
     def _act(self, options: dict[str, Any]) -> int:
         match options["action"]:
             case "create":
-                return self._changed(self._create(options), options, "Created")
+                return self._report_change(self._create(options), options, "Created")
             case "list":
                 return self._list(options)
             case "preview":
@@ -102,12 +102,12 @@ class Command(OperatorCommand):
                     self.say("Nothing to change: name at least one setting.")
                     return 2
                 row = operations.change(schedule=row.id, can_execute=True, operator=True, changes=changes)
-                return self._changed(row, options, "Changed")
+                return self._report_change(row, options, "Changed")
             case "pause":
                 row = operations.pause(schedule=row.id, reason=options["reason"])
-                return self._changed(row, options, "Paused")
+                return self._report_change(row, options, "Paused")
             case "resume":
-                return self._changed(operations.resume(schedule=row.id, can_execute=True), options, "Resumed")
+                return self._report_change(operations.resume(schedule=row.id, can_execute=True), options, "Resumed")
             case "run":
                 return self._run(row, options)
             case "delete":
@@ -133,11 +133,11 @@ class Command(OperatorCommand):
             },
         )
 
-    def _changed(self, row: Schedule, options: dict[str, Any], done: str) -> int:
+    def _report_change(self, row: Schedule, options: dict[str, Any], verb: str) -> int:
         if options["json"]:
             self.show(schedules.detail(row))
         else:
-            self.say(f"{done} {lines.one_line(row.name)} ({row.ref}). {_next(row)}")
+            self.say(f"{verb} {lines.one_line(row.name)} ({row.ref}). {_next(row)}")
         return 0
 
     def _run(self, row: Schedule, options: dict[str, Any]) -> int:
@@ -163,7 +163,7 @@ class Command(OperatorCommand):
             self.say("There are no schedules.")
         for row in summaries:
             last = f"last {row['last']['outcome']}" if row["last"] else "no tick yet"
-            state = "paused" if row["paused"] else _clock(row["next_at"], row["timezone"])
+            state = "paused" if row["paused"] else _local_time(row["next_at"], row["timezone"])
             name, owner = lines.one_line(row["name"]), lines.one_line(row["owner"] or "operator")
             self.stdout.write(
                 f"{row['id']}  {name:<20}  {row['cron']:<14}  {row['timezone']:<20}  {state:<22}  {owner:<12}  {last}"
@@ -181,10 +181,8 @@ class Command(OperatorCommand):
         write(f"  {row.cron} in {row.timezone}: {cron.explanation(row.cron)}")
         write(f"  {_next(row)}")
         write(f"  owner {lines.one_line(detail['owner'] or ('operator' if row.operator else 'deleted'))}")
-        write(
-            f"  overlap {row.overlap}, catch-up {row.catch_up}"
-            + (f", deadline {humanise.duration(row.deadline_s)}" * bool(row.deadline_s))
-        )
+        deadline = f", deadline {humanise.duration(row.deadline_s)}" if row.deadline_s else ""
+        write(f"  overlap {row.overlap}, catch-up {row.catch_up}{deadline}")
         write(f"  {row.runs:,} launched, {row.skips:,} skipped or missed, {row.failures:,} failed")
         for at in detail["upcoming"]:
             write(f"  next  {at}")
@@ -192,7 +190,7 @@ class Command(OperatorCommand):
             missed = f", for {tick['missed']:,} missed" if tick["missed"] else ""
             mission = f"  {tick['mission']}" if tick["mission"] else ""
             reason = f"  {lines.one_line(tick['reason'])}" if tick["reason"] else ""
-            write(f"  {_clock(tick['at'], row.timezone)}  {tick['outcome']}{missed}{mission}{reason}")
+            write(f"  {_local_time(tick['at'], row.timezone)}  {tick['outcome']}{missed}{mission}{reason}")
         return 0
 
     def _preview(self, options: dict[str, Any]) -> int:
@@ -254,9 +252,13 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
 def _next(row: Schedule) -> str:
     if row.paused:
         return f"It is paused. {row.reason}".strip()
-    return f"Next: {_clock(row.next_at.isoformat(), row.timezone)}" if row.next_at else "Nothing more will be launched."
+    return (
+        f"Next: {_local_time(row.next_at.isoformat(), row.timezone)}"
+        if row.next_at
+        else "Nothing more will be launched."
+    )
 
 
-def _clock(at: str | None, timezone: str) -> str:
+def _local_time(at: str | None, timezone: str) -> str:
     """A local time in a time zone, to the minute."""
     return f"{cron.local(datetime.fromisoformat(at), timezone):%Y-%m-%d %H:%M %Z}" if at else "–"

@@ -123,15 +123,17 @@ def _fleet() -> dict[str, Any]:
 
 
 def _schedules(now: datetime) -> dict[str, Any]:
-    """How many schedules there are and are paused, and when the next one is due. Empty if there are none."""
+    """The numbers of schedules and of paused ones, and when the next one is due. Empty if there are no schedules."""
     counts = Schedule.objects.aggregate(number=Count("id"), paused=Count("id", filter=Q(paused=True)))
     if not counts["number"]:
         return {}
-    following = Schedule.objects.filter(paused=False, next_at__isnull=False).order_by("next_at").first()
+    next_schedule = Schedule.objects.filter(paused=False, next_at__isnull=False).order_by("next_at").first()
     return {
         **counts,
-        "next": following.name if following else None,
-        "next_in_s": max(0.0, (following.next_at - now).total_seconds()) if following and following.next_at else None,
+        "next": next_schedule.name if next_schedule else None,
+        "next_in_s": max(0.0, (next_schedule.next_at - now).total_seconds())
+        if next_schedule and next_schedule.next_at
+        else None,
     }
 
 

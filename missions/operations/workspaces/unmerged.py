@@ -57,7 +57,7 @@ def of_mission(mission: UUID) -> Unmerged:
     )
 
 
-def among(missions: Iterable[UUID]) -> list[Unmerged]:
+def of_missions(missions: Iterable[UUID]) -> list[Unmerged]:
     """The unmerged work of each of these missions that has any."""
     with_workspace = Workspace.objects.filter(mission__in=list(missions), discarded_at=None).order_by("mission")
     work = (of_mission(mission) for mission in with_workspace.values_list("mission", flat=True))
