@@ -60,7 +60,7 @@ def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool =
         )
 
 
-def readable(
+def readable_paths(
     *, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bool, template: bool, attended: bool = True
 ) -> list[str]:
     """The paths that the plan's sorties may read.

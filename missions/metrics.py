@@ -88,9 +88,9 @@ def _demand() -> Iterator[Metric]:
     types = AgentType.objects.filter(enabled=True, external=False)
     served = Agent.objects.filter(state__in=Agent.LIVE).values("type")
     startable = admission.startable(list(types.exclude(name__in=served).values_list("name", flat=True)))
-    occupying = Sortie.objects.filter(state__in=[SortieState.RUNNING, SortieState.QUEUED])
+    active = Sortie.objects.filter(state__in=[SortieState.RUNNING, SortieState.QUEUED])
     counted: Counter[str] = Counter()
-    for sorties in (occupying, Sortie.objects.filter(id__in=startable)):
+    for sorties in (active, Sortie.objects.filter(id__in=startable)):
         counted.update(dict(sorties.order_by().values_list("agent_type").annotate(number=Count("id"))))
     for name in AgentType.objects.values_list("name", flat=True):
         demand.add_metric([name], counted[name])

@@ -67,7 +67,7 @@ def _arrow(letter: str, sources: str, target: str, by: str, why: str) -> Arrow:
     return Arrow(letter, frozenset(sources.split()), target, by, why)
 
 
-def _restored(letter: str, target: str, sources: str, *, created: bool = False) -> tuple[Arrow, ...]:
+def _restore_arrows(letter: str, target: str, sources: str, *, created: bool = False) -> tuple[Arrow, ...]:
     """The transitions by which a checkpoint puts a row back, or creates it again."""
     moved = _arrow(letter, sources, target, "restore", "a checkpoint recorded this state")
     return (moved, _arrow(f"{letter}0", "", target, "restore, fork", moved.why)) if created else (moved,)
@@ -132,15 +132,21 @@ SORTIE_ARROWS = (
         "retry",
         "a user reopened it, or a sortie that it needs",
     ),
-    *_restored("t", "pending", "ready waiting queued running succeeded failed skipped cancelled"),
-    *_restored("u", "ready", "pending waiting queued running succeeded failed skipped cancelled"),
-    *_restored("v", "waiting", "pending ready waiting queued running succeeded failed skipped cancelled", created=True),
-    *_restored(
+    *_restore_arrows("t", "pending", "ready waiting queued running succeeded failed skipped cancelled"),
+    *_restore_arrows("u", "ready", "pending waiting queued running succeeded failed skipped cancelled"),
+    *_restore_arrows(
+        "v", "waiting", "pending ready waiting queued running succeeded failed skipped cancelled", created=True
+    ),
+    *_restore_arrows(
         "w", "succeeded", "pending ready waiting queued running succeeded failed skipped cancelled", created=True
     ),
-    *_restored("x", "failed", "pending ready waiting queued running succeeded failed skipped cancelled", created=True),
-    *_restored("y", "skipped", "pending ready waiting queued running succeeded failed skipped cancelled", created=True),
-    *_restored(
+    *_restore_arrows(
+        "x", "failed", "pending ready waiting queued running succeeded failed skipped cancelled", created=True
+    ),
+    *_restore_arrows(
+        "y", "skipped", "pending ready waiting queued running succeeded failed skipped cancelled", created=True
+    ),
+    *_restore_arrows(
         "z", "cancelled", "pending ready waiting queued running succeeded failed skipped cancelled", created=True
     ),
 )
@@ -155,10 +161,10 @@ MISSION_ARROWS = (
     _arrow("G", "running", "failed", "complete", "all sorties have ended, at least one of them badly"),
     _arrow("H", "cancelling", "cancelled", "complete", "everything has stopped"),
     _arrow("I", "succeeded failed cancelled", "running", "retry", "a user reopened some of its sorties"),
-    *_restored("J", "paused", "planned running paused succeeded failed cancelled", created=True),
-    *_restored("K", "succeeded", "planned running paused succeeded failed cancelled", created=True),
-    *_restored("L", "failed", "planned running paused succeeded failed cancelled", created=True),
-    *_restored("M", "cancelled", "planned running paused succeeded failed cancelled", created=True),
+    *_restore_arrows("J", "paused", "planned running paused succeeded failed cancelled", created=True),
+    *_restore_arrows("K", "succeeded", "planned running paused succeeded failed cancelled", created=True),
+    *_restore_arrows("L", "failed", "planned running paused succeeded failed cancelled", created=True),
+    *_restore_arrows("M", "cancelled", "planned running paused succeeded failed cancelled", created=True),
 )
 
 

@@ -94,8 +94,10 @@ class CheckpointAdmin(ReadOnlyAdmin):
         return row
 
     def prepare(self, rows: list[Any]) -> None:
-        listed = {mission for row in rows for mission in row.missions[:MAX_MISSIONS]}
-        missions_by_id = {mission.id: mission for mission in Mission.objects.filter(id__in=listed).only("id", "name")}
+        mission_ids = {mission for row in rows for mission in row.missions[:MAX_MISSIONS]}
+        missions_by_id = {
+            mission.id: mission for mission in Mission.objects.filter(id__in=mission_ids).only("id", "name")
+        }
         for row in rows:
             row.missions_by_id = missions_by_id
 

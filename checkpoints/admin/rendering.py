@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from checkpoints.operations import Difference, Restored
+from checkpoints.operations import Difference, RestoreResult
 from checkpoints.queries import bounds
 from checkpoints.recovery.context import Context
 from checkpoints.recovery.plan import LISTS, Level, RecoveryPlan
@@ -51,7 +51,7 @@ def mission_link(id: UUID, mission: Mission | None, name: str = "") -> SafeStrin
     return rendering.link(mission, mission.name)
 
 
-def replaced(restored: Restored) -> SafeString | None:
+def replaced(restored: RestoreResult) -> SafeString | None:
     """Where to find the state that a restore has replaced; None if there was none."""
     if restored.safety is None:
         return None

@@ -8,22 +8,22 @@ from checkpoints.operations.adopting import adopt
 from checkpoints.operations.capturing import capture, capture_all
 from checkpoints.operations.changing import change
 from checkpoints.operations.comparing import Difference, diff
-from checkpoints.operations.forking import Forked, fork
+from checkpoints.operations.forking import ForkResult, fork
 from checkpoints.operations.planning import recovery_plan
-from checkpoints.operations.removing import Pruned, delete, prune
-from checkpoints.operations.restoring import Restored, restore
-from checkpoints.operations.transfer.exporting import Exported, export
-from checkpoints.operations.transfer.importing import Imported, import_file
+from checkpoints.operations.removing import PruneResult, delete, prune
+from checkpoints.operations.restoring import RestoreResult, restore
+from checkpoints.operations.transfer.exporting import ExportResult, export
+from checkpoints.operations.transfer.importing import ImportResult, import_file
 from checkpoints.operations.verifying import Damage, verify
 
 __all__ = [
     "Damage",
     "Difference",
-    "Exported",
-    "Forked",
-    "Imported",
-    "Pruned",
-    "Restored",
+    "ExportResult",
+    "ForkResult",
+    "ImportResult",
+    "PruneResult",
+    "RestoreResult",
     "adopt",
     "capture",
     "capture_all",

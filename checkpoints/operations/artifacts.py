@@ -29,7 +29,7 @@ def in_use(digests: Collection[str]) -> set[str]:
     return set(digests) - unused
 
 
-def named_by(checkpoints: Iterable[Checkpoint]) -> set[str]:
+def referenced_by(checkpoints: Iterable[Checkpoint]) -> set[str]:
     """The digests of all artifacts that these checkpoints name, as far as their files can be read."""
     digests: set[str] = set()
     read_blobs: set[str] = set()

@@ -148,8 +148,8 @@ def store(
         parent=parent.ref if parent else None,
         snapshot=snapshot,
         missions=tuple(mission.entry(contents) for mission in missions),
-        fleet=reading.part(fleet, contents) if fleet is not None else None,
-        context=reading.part(context.encode({mission.ref: mission.context for mission in missions}), contents),
+        fleet=reading.add_part(fleet, contents) if fleet is not None else None,
+        context=reading.add_part(context.encode({mission.ref: mission.context for mission in missions}), contents),
     )
     for mission in missions:
         if mission.workspace is not None:

@@ -34,7 +34,7 @@ RESET = {"state": "due", "tries": 0, "rescues": 0, "reason": "", "result": None,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forked:
+class ForkResult:
     """A new mission, and the keys of sorties that run again, were left out, or have doubtful results."""
 
     mission: Mission
@@ -53,7 +53,7 @@ def fork(
     name: str = "",
     can_execute: bool,
     by: User | None = None,
-) -> Forked:
+) -> ForkResult:
     """Create a mission that continues from a checkpoint. It is planned; `resume` starts it.
 
     `sorties` and everything that depends on them run again; the sorties that they had added are left out. The same
@@ -115,7 +115,7 @@ def fork(
     if saved.has_workspace:
         workspaces.complete(id)
     unchanged = [key for key in graph.order if key not in again and key not in dropped]
-    return Forked(
+    return ForkResult(
         mission=Mission.objects.get(id=id),
         again=tuple(key for key in graph.order if key in again),
         dropped=tuple(key for key in graph.order if key in dropped),

@@ -29,7 +29,7 @@ from missions.workspaces import moving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
+class PruneResult:
     """What `prune` removed, or would remove."""
 
     checkpoints: tuple[Checkpoint, ...]
@@ -40,14 +40,14 @@ class Pruned:
 def delete(*, checkpoint: Checkpoint) -> None:
     """Delete a checkpoint. Other checkpoints that share blobs with it stay intact."""
     with locks.session(Lock.CHECKPOINTS):
-        digests = artifacts.named_by([checkpoint])
+        digests = artifacts.referenced_by([checkpoint])
         _delete([checkpoint], why="deleted")
         collection.delete_unused(digests)
         with suppress(storage.Damaged):  # another checkpoint is damaged; `prune` reports it
             _remove_garbage()
 
 
-def prune(*, now: datetime, dry_run: bool) -> Pruned:
+def prune(*, now: datetime, dry_run: bool) -> PruneResult:
     """Delete the checkpoints that retention does not keep, and blobs that no checkpoint refers to."""
     with locks.session(Lock.CHECKPOINTS):
         adopting.adopt_under_lock()
@@ -56,13 +56,13 @@ def prune(*, now: datetime, dry_run: bool) -> Pruned:
         garbage = sorted(set(storage.blobs()) - _reachable(except_for=outdated_refs))
         size = storage.size(garbage)
         if not dry_run:
-            digests = artifacts.named_by(outdated)
+            digests = artifacts.referenced_by(outdated)
             _delete(outdated, why="retention")
             collection.delete_unused(digests)
             for name in garbage:
                 storage.remove_blob(name)
             storage.sweep()
-    return Pruned(checkpoints=tuple(outdated), blobs=len(garbage), bytes=size)
+    return PruneResult(checkpoints=tuple(outdated), blobs=len(garbage), bytes=size)
 
 
 def _outdated(checkpoints: Iterable[Checkpoint], *, now: datetime) -> list[Checkpoint]:

@@ -39,7 +39,7 @@ class NotExact(errors.Conflict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
+class RestoreResult:
     """What a restore did. `safety` has the state that it replaced; None if the mission's rows were gone.
 
     `replaced` is the ref in the mirror that keeps the workspace's branch as it was before; "" without a workspace.
@@ -60,7 +60,7 @@ def restore(
     force: bool = False,
     plan: str = "",
     by: User | None = None,
-) -> Restored:
+) -> RestoreResult:
     """Return a mission to its state in the checkpoint. It is paused afterwards, or ended if it had ended.
 
     Running sorties are taken from their agents and start again only when none of their processes is left. Sorties
@@ -74,7 +74,7 @@ def restore(
         saved = loading.load_intact(checkpoint, mission)
         if not Mission.objects.filter(id=saved.id).exists():
             replaced = _recreate(checkpoint, saved, can_execute=can_execute, force=force, plan=plan)
-            return _restored(saved, safety=None, replaced=replaced)
+            return _restore_result(saved, safety=None, replaced=replaced)
         permissions.require_for_mission(mission=saved.id, can_execute=can_execute)
         with reading.snapshot() as snapshot:
             current = reading.mission(saved.id)
@@ -95,7 +95,7 @@ def restore(
             except OperationalError as error:
                 if not isinstance(error.__cause__, DeadlockDetected) or attempt == TRIES - 1:
                     raise
-        return _restored(saved, safety=safety, replaced=_replaced_ref(saved, safety.ref, saved.entry.id))
+        return _restore_result(saved, safety=safety, replaced=_replaced_ref(saved, safety.ref, saved.entry.id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +108,10 @@ class _PreviousState:
     uncommitted: Mapping[str, Mapping[str, Any]]
 
 
-def _restored(saved: SavedMission, *, safety: Checkpoint | None, replaced: str) -> Restored:
+def _restore_result(saved: SavedMission, *, safety: Checkpoint | None, replaced: str) -> RestoreResult:
     """Move the branch as the committed transaction recorded it. If this process is killed, the control loop does it."""
     moved = not replaced or workspaces.complete(saved.id)
-    return Restored(mission=Mission.objects.get(id=saved.id), safety=safety, replaced=replaced, moved=moved)
+    return RestoreResult(mission=Mission.objects.get(id=saved.id), safety=safety, replaced=replaced, moved=moved)
 
 
 def _replaced_ref(saved: SavedMission, checkpoint: str, name: str) -> str:

@@ -80,14 +80,16 @@ class CurrentMission:
         """Return the mission's entry in a manifest, and add its blobs to `contents`."""
         parts = dict(self.unchanged)
         for number, bucket in self.buckets.items():
-            parts[number] = part(bucket.text().encode(), contents, digest=bucket.digest())
+            parts[number] = add_part(bucket.text().encode(), contents, digest=bucket.digest())
         state_line = self.mission_lines.partition("\n")[0]
         return MissionEntry(
             id=self.ref,
             name=self.name,
             state=self.state,
             counts=self.counts,
-            mission=part(self.mission_lines.encode(), contents, digest=hashlib.sha256(state_line.encode()).hexdigest()),
+            mission=add_part(
+                self.mission_lines.encode(), contents, digest=hashlib.sha256(state_line.encode()).hexdigest()
+            ),
             buckets=parts,
         )
 
@@ -111,7 +113,7 @@ def current_snapshot() -> str:
 
 def refresh(current: CurrentMission, *, since: str) -> CurrentMission:
     """Read again what may have changed in a mission that was read in full in the snapshot `since`."""
-    changed = _changed(current.id, since) if current.workspace is None else None
+    changed = _changed_sorties(current.id, since) if current.workspace is None else None
     if changed is None:
         return mission(current.id)
     newest = _read_mission(current.id)
@@ -127,7 +129,7 @@ def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "
     """
     current = _read_mission(mission)
     # Not every change of a workspace is an event of its sortie, so these missions are always read in full.
-    changed = _changed(mission, since) if parent and current.workspace is None else None
+    changed = _changed_sorties(mission, since) if parent and current.workspace is None else None
     if parent is None or changed is None:
         _read_sorties(current, None, parent=None)
         return current
@@ -163,7 +165,7 @@ def _read_mission(mission: UUID) -> CurrentMission:
     )
 
 
-def _changed(mission: UUID, since: str) -> list[UUID] | None:
+def _changed_sorties(mission: UUID, since: str) -> list[UUID] | None:
     """The sorties that may have changed since a snapshot; None if all of them must be read again."""
     if int(since.split(":")[1]) > int(current_snapshot().split(":")[1]):
         return None  # the snapshot comes from another database cluster, whose transaction ids are ahead of this one's
@@ -200,7 +202,7 @@ def fleet() -> bytes:
         return str(cursor.fetchone()[0]).encode()
 
 
-def part(data: bytes, contents: dict[str, bytes], *, digest: str = "") -> Part:
+def add_part(data: bytes, contents: dict[str, bytes], *, digest: str = "") -> Part:
     """Add this content to `contents`, and return its part. `digest` defaults to the SHA-256 of the content."""
     blob = hashlib.sha256(data).hexdigest()
     contents[blob] = data

@@ -160,18 +160,18 @@ class MissionAdmin(ReadOnlyAdmin):
         pages = {ids.MISSION: "missions_mission", ids.CHECKPOINT: "checkpoints_checkpoint"}
         parts = re.split(rf"\b(({'|'.join(pages)})_[0-7][0-9a-z]{{25}})\b", mission.origin)
         texts, refs, kinds = parts[::3], parts[1::3], parts[2::3]
-        links = [rendering.listing(pages[kind], ref, q=ref) for ref, kind in zip(refs, kinds, strict=True)]
+        links = [rendering.list_link(pages[kind], ref, q=ref) for ref, kind in zip(refs, kinds, strict=True)]
         return format_html_join("", "{}{}", zip(texts, [*links, ""], strict=True)) or "–"
 
     @admin.display(description="lists")
     def list_links(self, mission: Mission) -> SafeString:
         return format_html(
             "{} · {} · {} · {} · {}",
-            rendering.listing("missions_sortie", "all sorties", mission__id__exact=mission.id),
-            rendering.listing("missions_attempt", "attempts", q=mission.ref),
-            rendering.listing("missions_artifact", "artifacts", q=mission.ref),
-            rendering.listing("checkpoints_checkpoint", "checkpoints", q=mission.ref),
-            rendering.listing("fleet_event", "events", q=mission.ref),
+            rendering.list_link("missions_sortie", "all sorties", mission__id__exact=mission.id),
+            rendering.list_link("missions_attempt", "attempts", q=mission.ref),
+            rendering.list_link("missions_artifact", "artifacts", q=mission.ref),
+            rendering.list_link("checkpoints_checkpoint", "checkpoints", q=mission.ref),
+            rendering.list_link("fleet_event", "events", q=mission.ref),
         )
 
     @admin.display(description="sorties")

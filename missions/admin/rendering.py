@@ -82,7 +82,7 @@ def link(row: Model, text: str) -> SafeString:
     return format_html('<a href="{}" class="text-link" style="text-decoration: underline">{}</a>', url, text)
 
 
-def listing(page: str, text: str, **filters: object) -> SafeString:
+def list_link(page: str, text: str, **filters: object) -> SafeString:
     """A link to a filtered list."""
     url = reverse(f"admin:{page}_changelist") + "?" + urlencode(filters)
     return format_html('<a href="{}" class="text-link" style="text-decoration: underline">{}</a>', url, text)

@@ -78,7 +78,7 @@ class ScheduleAdmin(ReadOnlyAdmin):
 
     @admin.display(description="missions")
     def missions(self, row: Schedule) -> SafeString:
-        return rendering.listing("missions_mission", "all missions", q=row.ref)
+        return rendering.list_link("missions_mission", "all missions", q=row.ref)
 
     @admin.display(description="last ticks")
     def last_ticks(self, row: Schedule) -> SafeString:

@@ -38,8 +38,8 @@ def work_lists(mission: str) -> SafeString:
     """Links to the changes and conflicts of a mission."""
     return format_html(
         "{} · {}",
-        rendering.listing("missions_change", "changes", q=mission),
-        rendering.listing("missions_conflict", "conflicts", q=mission),
+        rendering.list_link("missions_change", "changes", q=mission),
+        rendering.list_link("missions_conflict", "conflicts", q=mission),
     )
 
 

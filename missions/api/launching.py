@@ -74,7 +74,7 @@ def _template_plan(template: Template) -> tuple[Plan, str]:
 def _task_plan(agent_type: str, task: str) -> tuple[Plan, str]:
     """The plan of an objective. Its errors are reported on `agent` and `objective`, because the client sent no plan."""
     try:
-        return operations.task(agent_type=agent_type, task=task)
+        return operations.plan_for_task(agent_type=agent_type, task=task)
     except PlanError as error:
         details: dict[str, list[str]] = {}
         for entry in error.problems:

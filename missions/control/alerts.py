@@ -124,8 +124,8 @@ class AlertMonitor:
                 yield Finding(rule="service_failed", subject=subject, message=message)
 
 
-def raised() -> list[dict[str, Any]]:
-    """The current alerts, the oldest first: `{rule, subject, message, raised_at}`."""
+def active() -> list[dict[str, Any]]:
+    """The active alerts, the oldest first: `{rule, subject, message, raised_at}`."""
     return [
         {
             "rule": alert.rule,

@@ -68,9 +68,9 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 def _print(pieces: Iterable[Piece]) -> bool:
     """Print the pieces, with control characters made visible. Return whether there were any."""
-    heading, line_ended, anything = "", True, False
+    heading, line_ended, has_output = "", True, False
     for piece in pieces:
-        anything = True
+        has_output = True
         if "key" in piece:
             previous, heading = heading, f"{lines.one_line(piece['key'])} ({piece['sortie']}/{piece['attempt']})"
             if heading != previous:
@@ -80,7 +80,7 @@ def _print(pieces: Iterable[Piece]) -> bool:
         stream = sys.stderr if piece.get("stream") == "stderr" else sys.stdout
         stream.write(lines.terminal_safe(piece["text"]))
         stream.flush()
-    return anything
+    return has_output
 
 
 def _own_output(agent: Agent, *, last: int | None, follow: bool) -> Iterator[Piece]:

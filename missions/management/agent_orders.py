@@ -95,15 +95,15 @@ def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
 
     If no node has room for another agent, the running agents of the type get the task.
     """
-    task = None
+    task_plan = None
     if options["task"] is not None:
-        task = operations.task(agent_type=options["type"], task=options["task"])
+        task_plan = operations.plan_for_task(agent_type=options["type"], task=options["task"])
     try:
         spawned = agents.spawn(
             type=options["type"], count=options["count"], node=options["node"], concurrency=options["concurrency"]
         )
     except agents.NoCapacity as error:
-        running = _not_ending(options["type"]).count() if task else 0
+        running = _not_ending(options["type"]).count() if task_plan else 0
         if not running:
             raise
         recipient = "The running agent" if running == 1 else f"One of the {running} running agents"
@@ -112,7 +112,7 @@ def spawn(command: OperatorCommand, options: dict[str, Any]) -> int:
     if not options["no_wait"]:
         spawned = _wait_for_reports(command, spawned)
     failed = [agent for agent in spawned if agent.state not in Agent.LIVE]
-    mission = None if failed or task is None else _launch(task, options["task"])
+    mission = None if failed or task_plan is None else _launch(task_plan, options["task"])
     if options["json"] and (mission is None or options["no_wait"]):
         command.show({"agents": roster.rows(spawned), "mission": mission.ref if mission else None})
     if failed:

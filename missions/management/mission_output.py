@@ -31,7 +31,7 @@ def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Wr
     documents.write_object(write, head, {"items": items, "artifacts": files})
 
 
-def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everything: bool, out: OutputWrapper) -> None:
+def mission_as_text(*, mission: Mission, states: Sequence[str] | None, show_all: bool, out: OutputWrapper) -> None:
     summary = reads.summary(mission)
     width = lines.columns(out)
     title = f"{mission.ref}  {lines.one_line(mission.name)}  {mission.state}  {humanise.duration(summary['elapsed_s'])}"
@@ -43,7 +43,7 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, everythin
     if workspace := workspaces.workspace(mission):
         out.write(lines.fitted(f"  {_workspace(workspace)}", width=width) + "\n")
     total = summary["sorties"]["total"]
-    if states is not None or everything or total <= MAX_ROWS:
+    if states is not None or show_all or total <= MAX_ROWS:
         for item in reads.items(mission, states=states, results=False, visible=Mission.objects.all()):
             _write_row(mission, item, width, out)
         return

@@ -199,7 +199,7 @@ def print_outcome(*, mission: Mission, summary: dict[str, Any], say: Say, list_s
 
     `list_saved`: a file to write the paths to, one per line.
     """
-    tolerated = reads.tolerated(mission)
+    tolerated = reads.tolerated_failures(mission)
     numbers = summary["sorties"] | {"failed": summary["sorties"]["failed"] - tolerated, "tolerated": tolerated}
     counts = ", ".join(f"{n} {name}" for name, n in numbers.items() if n and name != "total")
     say(f"{lines.one_line(mission.name)} {mission.state} in {humanise.duration(summary['elapsed_s'])}: {counts}")

@@ -37,7 +37,7 @@ class Cleanup:
 
 def clean(*, remove: bool) -> Cleanup:
     """Remove the copies and mirrors that nothing uses, or only count them."""
-    sorties = tidying.ended()
+    sorties = tidying.ended_sorties()
     kept = tidying.unknown_copies()
     if remove:
         copies, unremovable = tidying.remove_copies(sorties)

@@ -6,7 +6,7 @@ Nothing here imports `api`, `admin`, `control` or `management`.
 from missions.operations import external_agents
 from missions.operations.cancelling import cancel, cancel_sortie
 from missions.operations.changing import prioritise, share
-from missions.operations.launching import launch, task
+from missions.operations.launching import launch, plan_for_task
 from missions.operations.pausing import pause, resume
 from missions.operations.retrying import retry, retry_sortie
 
@@ -16,10 +16,10 @@ __all__ = [
     "external_agents",
     "launch",
     "pause",
+    "plan_for_task",
     "prioritise",
     "resume",
     "retry",
     "retry_sortie",
     "share",
-    "task",
 ]

@@ -23,7 +23,7 @@ from missions.queries import plan_context
 from missions.states import MissionState
 
 
-def task(*, agent_type: str, task: str) -> tuple[Plan, str]:
+def plan_for_task(*, agent_type: str, task: str) -> tuple[Plan, str]:
     """A plan with one sortie, for an agent type that takes prompts. Launch it with the parameter `task`.
 
     The text is an input of the plan, so that nothing in it is read as a template. Raises Invalid if it is blank;
@@ -119,7 +119,7 @@ def prepare(
     if not template:
         permissions.require_for_plan(plan=plan, can_execute=can_execute)
     inputs = bind(plan=plan, params=params)
-    readable = folders.readable(
+    readable = folders.readable_paths(
         plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template), attended=attended
     )
     workspace = repositories.prepare(

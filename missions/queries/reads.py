@@ -167,7 +167,7 @@ def notable(
     return selected
 
 
-def tolerated(mission: Mission) -> int:
+def tolerated_failures(mission: Mission) -> int:
     """How many failures of a mission's sorties are tolerated (`allow_failure`)."""
     return Sortie.objects.filter(mission=mission, state=SortieState.FAILED, allow_failure=True).count()
 

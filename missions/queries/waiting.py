@@ -34,9 +34,9 @@ class WaitLookups:
         `mission` is the mission of the sortie that waits for the key.
         """
         if key not in self._holders:
-            holding = Sortie.objects.filter(concurrency_key=key, state__in=(SortieState.QUEUED, SortieState.RUNNING))
+            active = Sortie.objects.filter(concurrency_key=key, state__in=(SortieState.QUEUED, SortieState.RUNNING))
             self._holders[key] = list(
-                holding.select_related("mission").defer("mission__plan").order_by("started_at", "id")[:MAX_HOLDERS]
+                active.select_related("mission").defer("mission__plan").order_by("started_at", "id")[:MAX_HOLDERS]
             )
         holders = self._holders[key]
         if not holders:

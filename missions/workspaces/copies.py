@@ -292,8 +292,8 @@ def _ignored(local: local_repositories.LocalRepository, patterns: Path) -> set[b
     if completed.returncode:
         text = completed.stderr.decode("utf-8", "replace")
         raise git.GitError(arguments=("ls-files",), exit_code=completed.returncode, text=text)
-    named, _, ignored = completed.stdout.partition(b"//\0")  # no name starts with a slash
-    return {name for name in {*named.split(b"\0")} & {*ignored.split(b"\0")} if name}
+    paths, _, ignored = completed.stdout.partition(b"//\0")  # no name starts with a slash
+    return {name for name in {*paths.split(b"\0")} & {*ignored.split(b"\0")} if name}
 
 
 def _init(folder: Path, store: Path, *, author: str, head: str, tip: str) -> None:

@@ -107,7 +107,7 @@ def execute(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run git; returns the completed process, whatever its exit code. Raises GitError after `timeout_s`."""
     argv, environment = _command_line(arguments, at, env)
-    return complete(argv, arguments, environment, timeout_s, pass_fds, stdin=stdin)
+    return run_to_end(argv, arguments, environment, timeout_s, pass_fds, stdin=stdin)
 
 
 def _command_line(
@@ -263,12 +263,12 @@ def run_in_sandbox(
             argv = [sandbox.program(), *options, "--die-with-parent", "--chdir", str(copy), "--", *argv]
         environment = {**_environment(), "HOME": str(run), **env}
         cwd = None if settings.FLEET_SANDBOX else copy
-        completed = complete(argv, words, environment, timeout_s, pass_fds, cwd)
+        completed = run_to_end(argv, words, environment, timeout_s, pass_fds, cwd)
         _output(completed, words, accept)
         return completed
 
 
-def complete(
+def run_to_end(
     argv: Sequence[str],
     arguments: Sequence[str],
     env: Mapping[str, str],

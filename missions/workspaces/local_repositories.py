@@ -81,7 +81,7 @@ class LocalRepository:
         shared = (*((store,) if store else ()), *readable)
         with ExitStack() as descriptors:
             argv, pass_fds = self._in_sandbox(argv, descriptors, writable=writable, shared=shared, filtered=filtered)
-            return git.complete(argv, arguments, environment, timeout_s, pass_fds, self.path)
+            return git.run_to_end(argv, arguments, environment, timeout_s, pass_fds, self.path)
 
     def upload_pack(self, descriptors: ExitStack) -> tuple[str, list[int]]:
         """The option with which `git fetch` reads this repository, and the descriptors that git must inherit."""

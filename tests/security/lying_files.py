@@ -14,7 +14,7 @@ from django.core.files.base import ContentFile
 
 from checkpoints import operations
 from checkpoints.models import Checkpoint
-from checkpoints.operations import Imported
+from checkpoints.operations import ImportResult
 from checkpoints.operations.transfer.importing import Refused
 from missions.artifacts import collection
 from missions.engine.process.runtime import Engine
@@ -49,7 +49,7 @@ def with_artifact(mission: Mission, key: str, content: bytes) -> Artifact:
     )
 
 
-def imported(data: bytes, *, by: User | None = None, can_execute: bool = True, **options: Any) -> Imported:
+def imported(data: bytes, *, by: User | None = None, can_execute: bool = True, **options: Any) -> ImportResult:
     return operations.import_file(file=io.BytesIO(data), by=by, can_execute=can_execute, **options)
 
 

@@ -26,7 +26,7 @@ def read(*paths: str) -> plan.Plan:
 
 def allowed(*paths: str, **more: Any) -> list[str]:
     values = {"inputs": {"where": "/root/.ssh"}, "folder": "", "operator": False, "template": False, **more}
-    return folders.readable(plan=read(*paths), **values)
+    return folders.readable_paths(plan=read(*paths), **values)
 
 
 def test_an_operator_may_name_any_path(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def launch(project: Repository, sorties: dict[str, Any] = TWO, **plan: Any) -> M
     return fleet.launch(sorties, workspace={"repository": str(project.path)}, folder=str(project.path), **plan)
 
 
-def restore(checkpoint: Checkpoint) -> operations.Restored:
+def restore(checkpoint: Checkpoint) -> operations.RestoreResult:
     return operations.restore(checkpoint=checkpoint, can_execute=True)
 
 

@@ -23,7 +23,7 @@ from missions.models import Artifact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class ExportResult:
     """What an export wrote. `missing` lists the artifacts that are missing from the store, as `sortie: path`."""
 
     mission: str
@@ -33,7 +33,9 @@ class Exported:
     missing: tuple[str, ...]
 
 
-def export(*, checkpoint: Checkpoint, out: Writable, mission: UUID | None = None, artifacts: bool = False) -> Exported:
+def export(
+    *, checkpoint: Checkpoint, out: Writable, mission: UUID | None = None, artifacts: bool = False
+) -> ExportResult:
     """Write a mission of a checkpoint to `out`, with `artifacts` also the stored bytes of its artifacts.
 
     The same checkpoint always gives the same bytes. At most one blob is in memory. Takes no lock, because a slow
@@ -66,7 +68,7 @@ def export(*, checkpoint: Checkpoint, out: Writable, mission: UUID | None = None
                     names.setdefault(file["digest"], f"{key}: {file['path']}")
     missing = [name for digest, name in sorted(names.items()) if not _export_artifact(writer, digest, sizes[digest])]
     writer.close()
-    return Exported(
+    return ExportResult(
         mission=entry.id,
         bytes=writer.bytes,
         sorties=sum(entry.counts.values()),

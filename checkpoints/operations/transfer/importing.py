@@ -46,7 +46,7 @@ class Refused(errors.Invalid):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
+class ImportResult:
     """A new mission, and its first checkpoint. `missing` lists the artifacts that were left out, as `sortie: path`."""
 
     mission: Mission
@@ -56,7 +56,7 @@ class Imported:
 
 def import_file(
     *, file: Readable, by: User | None, can_execute: bool, folder: str = "", team: Group | None = None
-) -> Imported:
+) -> ImportResult:
     """Create a mission from an exported file. `by` is None for the host's operator.
 
     Nothing in the file is trusted; every part is checked before anything is written. The mission equals the one in the
@@ -94,7 +94,7 @@ def import_file(
             mission, checkpoint = _create(
                 content, by=by, can_execute=can_execute, folder=folder, team=team, missing=len(missing)
             )
-    return Imported(mission=mission, checkpoint=checkpoint, missing=tuple(missing))
+    return ImportResult(mission=mission, checkpoint=checkpoint, missing=tuple(missing))
 
 
 @dataclass(slots=True, kw_only=True)

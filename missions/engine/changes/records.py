@@ -32,7 +32,7 @@ class ChangeRecords:
     workspace: Workspace
 
     @contextmanager
-    def _running(self) -> Iterator[None]:
+    def _lock_running_attempt(self) -> Iterator[None]:
         """A transaction that locks this attempt as the running one. Raises Stopped if it is not."""
         sortie = Sortie.objects.filter(id=self.claim.id, state="running", attempt=self.claim.attempt)
         with transaction.atomic():
@@ -69,7 +69,7 @@ class ChangeRecords:
 
     def save(self, commit: Commit, *, state: Change.State, **facts: Any) -> Change:
         """Store the change of this attempt, which supersedes those of earlier attempts."""
-        with self._running():
+        with self._lock_running_attempt():
             Change.objects.filter(sortie_id=self.claim.id, state__in=(*TO_MERGE, Change.State.CONFLICTED)).exclude(
                 attempt=self.claim.attempt
             ).update(state=Change.State.KEPT)
@@ -93,7 +93,7 @@ class ChangeRecords:
 
     def keep(self, change: Change) -> None:
         """Mark a change that failed its checks as kept: nothing merges it, but people can look at it."""
-        with self._running():
+        with self._lock_running_attempt():
             Change.objects.filter(id=change.id).update(state=Change.State.KEPT)
 
     def take_over(self, change: Change) -> None:
@@ -137,7 +137,7 @@ class ChangeRecords:
             case _:
                 outcome = Conflict.Outcome.PERSON
         state = Change.State.KEPT if outcome == Conflict.Outcome.FAILED else Change.State.CONFLICTED
-        with self._running():
+        with self._lock_running_attempt():
             conflicts.record(
                 sortie=self.claim.id,
                 mission=self.claim.mission,

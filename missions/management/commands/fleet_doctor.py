@@ -101,8 +101,8 @@ def _limits() -> Iterator[Finding]:
         pids = []
     bases = {cgroups.in_use(pid) for pid in pids} or {cgroups.find()}
     for base, why in sorted(bases):
-        polled = f"polled; cgroup v2: {why}. Run the node as a systemd service with Delegate=yes."
-        yield Finding("limits", True, polled if why else f"by cgroup v2, in {base}")
+        message = f"polled; cgroup v2: {why}. Run the node as a systemd service with Delegate=yes."
+        yield Finding("limits", True, message if why else f"by cgroup v2, in {base}")
 
 
 def _folder() -> Iterator[Finding]:

@@ -277,7 +277,7 @@ class Command(OperatorCommand):
             mission_output.mission_as_json(mission=mission, states=options["state"], write=self._write)
         else:
             mission_output.mission_as_text(
-                mission=mission, states=options["state"], everything=options["all"], out=self.stdout
+                mission=mission, states=options["state"], show_all=options["all"], out=self.stdout
             )
         return 0
 

@@ -103,7 +103,7 @@ def _fleet() -> dict[str, Any]:
         .annotate(n=Count("id"), oldest=Min("ready_at"))
     }
     return {
-        "alerts": alerts.raised(),
+        "alerts": alerts.active(),
         "schedules": _schedules(now),
         "nodes": list(Node.objects.filter(up=True).values_list("name", flat=True)),
         "cordoned": list(Node.objects.filter(up=True, cordoned=True).values_list("name", flat=True)),

@@ -19,7 +19,7 @@ from missions.workspaces.targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merged:
+class MergeResult:
     """A branch of the user's repository that contains what the mission has landed. `before` is "" if it is new."""
 
     repository: str
@@ -47,7 +47,7 @@ class Merged:
         }
 
 
-def merge(*, mission: UUID, into: str = "") -> Merged:
+def merge(*, mission: UUID, into: str = "") -> MergeResult:
     """Merge what the mission has landed into a branch of its repository: the mission's branch, or `into`.
 
     The branch is created or moved forward, by a merge commit if necessary. Nothing else in the repository changes. The
@@ -76,7 +76,7 @@ def merge(*, mission: UUID, into: str = "") -> Merged:
         _require_not_checked_out(workspace, store, target)
         target.receive(store, commit=commit)
     after = _verify(row, workspace, store, target=target, tip=tip)
-    merged = Merged(repository=workspace.repository, branch=branch, before=before, commit=after, tip=tip)
+    merged = MergeResult(repository=workspace.repository, branch=branch, before=before, commit=after, tip=tip)
     _record(row, merged)
     return merged
 
@@ -149,7 +149,7 @@ def _verify(row: Mission, workspace: Workspace, store: Path, *, target: Target, 
     raise errors.Conflict(f"{target.branch} of {workspace.repository} does not contain the work; it was not merged.")
 
 
-def _record(row: Mission, merged: Merged) -> None:
+def _record(row: Mission, merged: MergeResult) -> None:
     facts = {"branch": merged.branch, "commit": merged.commit, "tip": merged.tip, "how": merged.how}
     with transaction.atomic():
         audit.record(kind="mission.merge", subject=row.ref, before={"commit": merged.before or None}, after=facts)

@@ -40,7 +40,7 @@ class KeptFolder:
     reason: str
 
 
-def ended(*, before: datetime | None = None) -> list[UUID]:
+def ended_sorties(*, before: datetime | None = None) -> list[UUID]:
     """The sorties with a copy that have succeeded, or have ended otherwise (before a time)."""
     with_copy = copies.existing()  # read before the rows: a copy is built only after its sortie has started
     unsuccessful = Q(state__in=FINAL) if before is None else Q(state__in=FINAL, finished_at__lt=before)
@@ -64,7 +64,7 @@ def remove_copies(sorties: list[UUID]) -> tuple[int, list[KeptFolder]]:
 
 def tidy() -> int:
     """Remove copies of sorties whose work has landed, or that ended long ago. Returns how many. Runs every hour."""
-    removed, _ = remove_copies(ended(before=timezone.now() - KEEP_UNSUCCESSFUL))
+    removed, _ = remove_copies(ended_sorties(before=timezone.now() - KEEP_UNSUCCESSFUL))
     return removed
 
 

@@ -55,8 +55,8 @@ def load_added(
         alias = name
         if isinstance(name, str):
             if name in used_names:
-                how = "is already in the mission" if name in existing else "is given twice"
-                problems.add((f"{ADDED}{parent}",), f"{quoted(name)} {how}.", "Choose another name.")
+                reason = "is already in the mission" if name in existing else "is given twice"
+                problems.add((f"{ADDED}{parent}",), f"{quoted(name)} {reason}.", "Choose another name.")
             # `loading` accepts neither repeated names nor parts, so such a sortie gets an alias until it is loaded.
             needs_alias = name in used_names or _PART.fullmatch(name)
             alias = f"{name.partition('[')[0][:40]}-item-{index + 1}" if needs_alias else name

@@ -17,7 +17,7 @@ from django.core.files.base import ContentFile
 from checkpoints import operations
 from checkpoints.files import storage
 from checkpoints.models import Checkpoint
-from checkpoints.operations import Imported
+from checkpoints.operations import ImportResult
 from fleet import errors
 from fleet.audit.models import Entry
 from fleet.events.models import Event
@@ -32,7 +32,7 @@ from tests.support.checkpoints import DIAMOND, digest, manifest
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def imported(data: bytes, *, by: User | None = None, can_execute: bool = True, folder: str = "") -> Imported:
+def imported(data: bytes, *, by: User | None = None, can_execute: bool = True, folder: str = "") -> ImportResult:
     return operations.import_file(file=io.BytesIO(data), by=by, can_execute=can_execute, folder=folder)
 
 

@@ -33,7 +33,7 @@ def events(kind: str) -> list[dict[str, Any]]:
 
 
 def rules() -> set[str]:
-    return {alert["rule"] for alert in alerts.raised()}
+    return {alert["rule"] for alert in alerts.active()}
 
 
 def lose_agents(count: int) -> None:
@@ -108,7 +108,7 @@ def test_agents_lost_within_the_window_raise_and_older_ones_do_not() -> None:
     assert rules() == set(), "three are still normal"
     lose_agents(1)
     watch.check()
-    assert [alert["message"] for alert in alerts.raised()] == [
+    assert [alert["message"] for alert in alerts.active()] == [
         "4 agents were lost within 10 min. See: ./manage.py fleet_agents list --all"
     ]
     age(60)
@@ -133,7 +133,7 @@ def test_a_high_share_of_retries_raises() -> None:
     fleet.run_to_end(engine, fleet.launch({f"s{n}": failing for n in range(12)}))
     engine.stop(within_s=5)
     watch.check()
-    assert [alert["message"] for alert in alerts.raised()] == [
+    assert [alert["message"] for alert in alerts.active()] == [
         "12 of 24 attempts within 10 min failed and are retried."
     ]
 
@@ -153,7 +153,7 @@ def test_a_mission_without_progress_is_stalled_unless_it_waits_for_a_time() -> N
         watch.check()
     assert Mission.objects.filter(state="running").count() == 3
     assert fleet.states(flying.id) == {"c": "running"}
-    (raised,) = alerts.raised()
+    (raised,) = alerts.active()
     assert raised["subject"] == still.ref
     assert "has made no progress for 16 min 4" in raised["message"]
     assert "(1 pending, 1 queued)" in raised["message"]
@@ -170,7 +170,7 @@ def test_restarts_of_a_service_within_the_window_raise() -> None:
     watch.check()
     Event.objects.bulk_create(Event(kind="service.restarted", data={"service": "web"}) for _ in range(4))
     watch.check()
-    assert [(alert["rule"], alert["subject"]) for alert in alerts.raised()] == [("service_restarting", "web")]
+    assert [(alert["rule"], alert["subject"]) for alert in alerts.active()] == [("service_restarting", "web")]
 
 
 def test_zero_turns_a_rule_off() -> None:

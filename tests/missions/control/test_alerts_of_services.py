@@ -33,7 +33,7 @@ def supervised() -> Iterator[Checkout]:
 
 
 def raised() -> dict[str, str]:
-    return {alert["rule"]: alert["subject"].partition("@")[0] for alert in alerts.raised()}
+    return {alert["rule"]: alert["subject"].partition("@")[0] for alert in alerts.active()}
 
 
 def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises_an_alert(

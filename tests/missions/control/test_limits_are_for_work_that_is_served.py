@@ -202,10 +202,10 @@ def test_work_without_agents_raises_an_alert_until_an_agent_starts() -> None:
     admission.admit()
     watch = alerts.AlertMonitor()
     watch.check()
-    assert alerts.raised() == []
+    assert alerts.active() == []
     Sortie.objects.update(ready_at=Now() - timedelta(minutes=9))
     watch.check()
-    (raised,) = alerts.raised()
+    (raised,) = alerts.active()
     assert (raised["rule"], raised["subject"]) == ("unserved", "backend")
     assert raised["message"] == (
         "3 sorties wait for agents of type backend, and none is taking work. Start one: ./manage.py fleet_agents spawn backend"
@@ -214,7 +214,7 @@ def test_work_without_agents_raises_an_alert_until_an_agent_starts() -> None:
     Sortie.objects.update(ready_at=Now())
     connection.cursor().execute("UPDATE missions_alert SET seen_at = now() - interval '1 h'")
     watch.check()
-    assert alerts.raised() == []
+    assert alerts.active() == []
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -46,7 +46,7 @@ def silent() -> dict[str, str]:
     """The sorties of which no output is told of, by their key."""
     alerts.AlertMonitor().check()
     keys = {sortie.ref: sortie.key for sortie in Sortie.objects.all()}
-    return {keys[alert["subject"]]: alert["message"] for alert in alerts.raised() if alert["rule"] == "silent"}
+    return {keys[alert["subject"]]: alert["message"] for alert in alerts.active() if alert["rule"] == "silent"}
 
 
 def begun(minutes: float) -> None:

@@ -77,7 +77,7 @@ def test_a_sortie_that_is_queued_again_waits_from_then_on(
     assert waited_s() < 60
     assert health.queue() == ""
     alerts.AlertMonitor().check()
-    assert "queue_old" not in {alert["rule"] for alert in alerts.raised()}
+    assert "queue_old" not in {alert["rule"] for alert in alerts.active()}
 
 
 @pytest.mark.parametrize(

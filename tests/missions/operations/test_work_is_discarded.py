@@ -160,7 +160,7 @@ def test_the_copy_of_an_unsuccessful_sortie_stays_for_a_day(project: Repository)
 
 def test_copies_of_sorties_that_have_not_ended_stay(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
-    assert tidying.ended() == [Sortie.objects.get(mission=mission, key="early").id]
+    assert tidying.ended_sorties() == [Sortie.objects.get(mission=mission, key="early").id]
     tidying.remove_copies(list(Sortie.objects.filter(mission=mission).values_list("id", flat=True)))
     assert copy_of(mission, "late").exists
 
