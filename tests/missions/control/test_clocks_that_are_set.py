@@ -76,7 +76,7 @@ def test_a_clock_set_forward_expires_no_lease(stepped: Any, settings: Any) -> No
     mission = fleet.launch({"one": {"with": {"hold": True}}})
     control = Control(hint_publisher=HintPublisher(app))
     try:
-        engine._wake_another()
+        engine._start_another_slot()
         fleet.until(lambda: fleet.states(mission.id) == {"one": "running"})
         began = time.monotonic()
         fleet.until(lambda: control.beat() or time.monotonic() - began > 5)

@@ -83,7 +83,7 @@ def test_it_is_stored_within_two_seconds_of_its_writing(engine: Engine, tmp_path
         printf '{{"n": 2}}' > $FLEET_RESUME.new; mv $FLEET_RESUME.new $FLEET_RESUME; date +%s.%N > {tmp_path}/2
         sleep 60"""
     mission = fleet.launch({"one": {"run": work}}, folder=str(tmp_path))
-    engine._wake_another()
+    engine._start_another_slot()
     for number in (1, 2):
         fleet.until(lambda: resumes(mission) == {1: {"n": number}})  # noqa: B023
         assert time.time() - float((tmp_path / str(number)).read_text()) < 2
@@ -129,7 +129,7 @@ def test_after_a_drain_the_next_attempt_gets_what_was_saved_at_the_stop(engine: 
     wait = f"trap 'echo 1 > $FLEET_RESUME; exit 1' TERM; touch {ready}; while true; do sleep 0.05; done"
     mission = fleet.launch({"one": steps(first=wait, second=SHOW)}, folder=str(tmp_path))
     drained = fleet.engine()
-    drained._wake_another()
+    drained._start_another_slot()
     fleet.until(ready.exists)
     drained.stop(within_s=0)
     assert list(Attempt.objects.values_list("state", "resume")) == [("returned", 1)]

@@ -34,7 +34,7 @@ def test_folders_of_ended_attempts_are_removed_and_those_of_running_ones_stay() 
     engine = fleet.engine()
     try:
         mission = fleet.launch({"one": {"with": {"hold": True}}, "two": {"agent": "testing"}})
-        engine._wake_another()
+        engine._start_another_slot()
         fleet.until(lambda: fleet.states(mission.id)["one"] == "running")
         first, two = Sortie.objects.filter(mission=mission).order_by("key")
         other = settings.FLEET_HOME.scratch / "somebody's own"
