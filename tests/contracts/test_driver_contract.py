@@ -20,7 +20,7 @@ from agents.drivers import reaper
 from agents.drivers.base import Limits, StopReason
 from fleet import ids
 from tests.contracts.deeds import DEEDS, WITH_PROCESSES, every_driver, with_processes
-from tests.support.flights import Ear, Flight, brief, left_of, until
+from tests.support.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes, until
 
 VALUE = {"a": [1, 2.5, None, "ü"]}
 
@@ -31,14 +31,14 @@ def test_every_driver_is_tested() -> None:
 
 @every_driver
 def test_success_returns_the_result(driver: str, tmp_path: Path) -> None:
-    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["give"](VALUE))).end()
+    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["give"](VALUE))).end()
     assert (evidence.finished, evidence.ok, evidence.error, evidence.stopped) == (True, True, "", None)
     assert evidence.result == VALUE
 
 
 @every_driver
 def test_a_failure_is_evidence_and_not_an_exception(driver: str, tmp_path: Path) -> None:
-    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["fail"]())).end()
+    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["fail"]())).end()
     assert (evidence.finished, evidence.ok) == (True, False)
     assert evidence.exit_code not in (None, 0)
     assert "no such luck" in evidence.error
@@ -47,32 +47,32 @@ def test_a_failure_is_evidence_and_not_an_exception(driver: str, tmp_path: Path)
 @every_driver
 @pytest.mark.parametrize("reason", [StopReason.CANCELLED, StopReason.LEASE_LOST, StopReason.DRAINED])
 def test_a_stop_ends_the_attempt_at_once_with_the_reason(driver: str, reason: StopReason, tmp_path: Path) -> None:
-    flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(grace_s=50)))
+    run = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(grace_s=50)))
     if driver in WITH_PROCESSES:
-        flight.ear.begun.wait(60)
+        run.reporter.has_started.wait(60)
     began = time.monotonic()
-    flight.stop.set(reason)
-    evidence = flight.end()
+    run.stop.set(reason)
+    evidence = run.end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, reason)
     assert time.monotonic() - began < 40, "it did not need the grace"
-    assert not left_of(flight.brief)
+    assert not surviving_processes(run.brief)
 
 
 @every_driver
 def test_a_stop_before_the_start_takes_effect(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(tmp_path, **DEEDS[driver]["wait"]())
-    flight = Flight(driver, attempt_brief)
-    flight.stop.set(StopReason.CANCELLED)  # from nothing begun to nearly begun: wherever it falls
-    assert flight.end().stopped is StopReason.CANCELLED
-    assert not left_of(attempt_brief)
+    run = DriverRun(driver, attempt_brief)
+    run.stop.set(StopReason.CANCELLED)  # from nothing begun to nearly begun: wherever it falls
+    assert run.end().stopped is StopReason.CANCELLED
+    assert not surviving_processes(attempt_brief)
 
 
 @every_driver
 def test_the_timeout_stops_the_attempt(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(timeout_s=0.5, grace_s=2))
-    evidence = Flight(driver, attempt_brief).end()
+    evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.TIMEOUT)
-    assert not left_of(attempt_brief)
+    assert not surviving_processes(attempt_brief)
 
 
 @every_driver
@@ -80,7 +80,7 @@ def test_the_limit_of_the_agent_type_stops_the_attempt_before_its_timeout(driver
     attempt_brief = brief(
         tmp_path, **DEEDS[driver]["wait"](), limits=Limits(timeout_s=60, max_duration_s=0.5, grace_s=2)
     )
-    evidence = Flight(driver, attempt_brief).end()
+    evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.TIMEOUT)
     if driver in WITH_PROCESSES:
         assert "longer than 0.5 s, the longest that its agent type allows" in evidence.error
@@ -93,12 +93,12 @@ def test_the_memory_limit_counts_all_processes_of_the_attempt(driver: str, tmp_p
         **DEEDS[driver]["hold"](processes=2, megabytes=90),
         limits=Limits(timeout_s=30, grace_s=2, memory_bytes=150_000_000),
     )
-    evidence = Flight(driver, attempt_brief).end()
+    evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.MEMORY)
     values = re.search(r"stopped: it used (\d+) MB of memory; its limit is 150 MB\.", evidence.error)
     assert values is not None, evidence.error
     assert 150 <= int(values[1]) < 300
-    assert not left_of(attempt_brief)
+    assert not surviving_processes(attempt_brief)
 
 
 @with_processes
@@ -109,7 +109,7 @@ def test_an_attempt_within_its_memory_and_disk_limits_is_left_alone(driver: str,
         limits=Limits(timeout_s=30, memory_bytes=150_000_000, disk_bytes=10_000_000),
         needs={"large": "x" * 5_000_000},
     )
-    evidence = Flight(driver, attempt_brief).end()
+    evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.error) == (True, True, "")
 
 
@@ -120,10 +120,10 @@ def test_an_attempt_that_exceeds_its_disk_limit_is_stopped(driver: str, tmp_path
         **DEEDS[driver]["write"](files=3, megabytes=4, then_s=600),
         limits=Limits(timeout_s=30, grace_s=2, disk_bytes=10_000_000),
     )
-    evidence = Flight(driver, attempt_brief).end()
+    evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.DISK)
     assert re.search(r"stopped: it wrote 1[23] MB to its folder; its limit is 10 MB\.", evidence.error)
-    assert not left_of(attempt_brief)
+    assert not surviving_processes(attempt_brief)
 
 
 @with_processes
@@ -133,7 +133,7 @@ def test_an_attempt_beyond_its_disk_limit_at_its_end_fails(driver: str, tmp_path
         **DEEDS[driver]["write"](files=3, megabytes=4, then_s=0),
         limits=Limits(timeout_s=30, disk_bytes=10_000_000),
     )
-    evidence = Flight(driver, attempt_brief).end()
+    evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (True, False, None)
     assert re.match(r"It wrote 1[23] MB to its folder; its limit is 10 MB\.", evidence.error)
 
@@ -145,7 +145,7 @@ def test_no_single_file_exceeds_the_disk_limit(driver: str, tmp_path: Path) -> N
         **DEEDS[driver]["write"](files=1, megabytes=300, then_s=0),
         limits=Limits(timeout_s=30, disk_bytes=10_000_000),
     )
-    evidence = Flight(driver, attempt_brief).end()
+    evidence = DriverRun(driver, attempt_brief).end()
     assert not evidence.ok
     assert "its limit is 10 MB" in evidence.error or "its limit of 10 MB" in evidence.error
     assert max(file.stat().st_size for file in tmp_path.glob("file*")) <= 10_000_000
@@ -153,87 +153,87 @@ def test_no_single_file_exceeds_the_disk_limit(driver: str, tmp_path: Path) -> N
 
 @every_driver
 def test_output_and_progress_reach_the_reporter(driver: str, tmp_path: Path) -> None:
-    ear = Ear()
-    assert Flight(driver, brief(tmp_path, **DEEDS[driver]["tell"]()), ear=ear).end().ok
-    assert len(ear.out.strip()) == 4
-    assert ear.reports == [(0.25, "a quarter")]
+    reporter = RecordingReporter()
+    assert DriverRun(driver, brief(tmp_path, **DEEDS[driver]["tell"]()), reporter=reporter).end().ok
+    assert len(reporter.out.strip()) == 4
+    assert reporter.reports == [(0.25, "a quarter")]
 
 
 @every_driver
 def test_requested_sorties_are_in_the_evidence(driver: str, tmp_path: Path) -> None:
-    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["ask"]())).end()
+    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["ask"]())).end()
     assert evidence.added == ({"name": "more", "agent": "backend", "run": "true"},)
 
 
 @every_driver
 def test_it_finds_what_an_earlier_attempt_saved(driver: str, tmp_path: Path) -> None:
-    ear = Ear()
-    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["resume"](), resume=VALUE), ear=ear).end()
-    assert (evidence.ok, evidence.result, ear.resumes) == (True, VALUE, [])
+    reporter = RecordingReporter()
+    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["resume"](), resume=VALUE), reporter=reporter).end()
+    assert (evidence.ok, evidence.result, reporter.resumes) == (True, VALUE, [])
 
 
 @every_driver
 def test_the_first_attempt_finds_nothing(driver: str, tmp_path: Path) -> None:
-    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["resume"]())).end()
+    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["resume"]())).end()
     assert (evidence.ok, evidence.result) == (True, None)
 
 
 @every_driver
 def test_what_it_saves_is_reported_while_it_runs(driver: str, tmp_path: Path) -> None:
-    flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["save"](VALUE, 600), resume={"earlier": True}))
-    until(lambda: flight.ear.resumes, within_s=30)
-    flight.stop.set(StopReason.CANCELLED)
-    flight.end()
-    assert flight.ear.resumes == [VALUE]
+    run = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["save"](VALUE, 600), resume={"earlier": True}))
+    until(lambda: run.reporter.resumes, within_s=30)
+    run.stop.set(StopReason.CANCELLED)
+    run.end()
+    assert run.reporter.resumes == [VALUE]
 
 
 @every_driver
 def test_what_it_saves_last_is_reported_when_it_ends(driver: str, tmp_path: Path) -> None:
-    ear = Ear()
-    assert Flight(driver, brief(tmp_path, **DEEDS[driver]["save"](VALUE, 0)), ear=ear).end().ok
-    assert ear.resumes == [VALUE]
+    reporter = RecordingReporter()
+    assert DriverRun(driver, brief(tmp_path, **DEEDS[driver]["save"](VALUE, 0)), reporter=reporter).end().ok
+    assert reporter.resumes == [VALUE]
 
 
 @with_processes
 def test_what_it_saves_when_it_is_stopped_is_reported(driver: str, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["save_at_the_stop"](VALUE, str(ready))))
+    run = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["save_at_the_stop"](VALUE, str(ready))))
     until(ready.exists, within_s=30)
-    flight.stop.set(StopReason.DRAINED)
-    assert flight.end().stopped is StopReason.DRAINED
-    assert flight.ear.resumes == [VALUE]
+    run.stop.set(StopReason.DRAINED)
+    assert run.end().stopped is StopReason.DRAINED
+    assert run.reporter.resumes == [VALUE]
 
 
 @with_processes
 def test_a_value_to_resume_from_that_is_too_large_is_ignored_and_the_output_says_so_once(
     driver: str, tmp_path: Path
 ) -> None:
-    ear = Ear()
+    reporter = RecordingReporter()
     attempt_brief = brief(
         tmp_path, **DEEDS[driver]["save"]("x" * 1_000, 1.2), limits=Limits(timeout_s=60, resume_bytes=1_001)
     )
-    evidence = Flight(driver, attempt_brief, ear=ear).end()
-    assert (evidence.ok, evidence.error, ear.resumes) == (True, "", [])
-    note = ear.tails["fleet"].decode()
+    evidence = DriverRun(driver, attempt_brief, reporter=reporter).end()
+    assert (evidence.ok, evidence.error, reporter.resumes) == (True, "", [])
+    note = reporter.tails["fleet"].decode()
     assert note.count("The value to resume from (FLEET_RESUME) is not accepted") == 1
     assert "larger than 1,001 bytes" in note
 
 
 @with_processes
 def test_secrets_in_a_value_to_resume_from_are_redacted(driver: str, tmp_path: Path) -> None:
-    ear = Ear()
+    reporter = RecordingReporter()
     attempt_brief = brief(tmp_path, **DEEDS[driver]["save"]({"a secret of mine": ["a secret of mine"]}, 0))
     attempt_brief = replace(
         attempt_brief, env={**attempt_brief.env, "MINE": "a secret of mine"}, secret_env=frozenset({"MINE"})
     )
-    assert Flight(driver, attempt_brief, ear=ear).end().ok
-    assert ear.resumes == [{"[redacted]": ["[redacted]"]}]
+    assert DriverRun(driver, attempt_brief, reporter=reporter).end().ok
+    assert reporter.resumes == [{"[redacted]": ["[redacted]"]}]
 
 
 @with_processes
 def test_silence_stops_the_attempt(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(silence_s=0.5, grace_s=2))
-    evidence = Flight(driver, attempt_brief).end()
+    evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.stopped) == (False, StopReason.SILENCE)
     assert "0.5 s" in evidence.error
 
@@ -241,7 +241,7 @@ def test_silence_stops_the_attempt(driver: str, tmp_path: Path) -> None:
 @with_processes
 def test_a_result_that_is_too_large_is_a_failure(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(tmp_path, **DEEDS[driver]["large"](), limits=Limits(result_bytes=1_000))
-    evidence = Flight(driver, attempt_brief).end()
+    evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.result) == (True, False, None)
     assert "larger than 1,000 bytes" in evidence.error
 
@@ -249,8 +249,8 @@ def test_a_result_that_is_too_large_is_a_failure(driver: str, tmp_path: Path) ->
 @with_processes
 def test_no_process_remains_after_the_attempt(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(tmp_path, **DEEDS[driver]["daemon"]())
-    assert Flight(driver, attempt_brief).end().ok
-    assert not left_of(attempt_brief)
+    assert DriverRun(driver, attempt_brief).end().ok
+    assert not surviving_processes(attempt_brief)
 
 
 @with_processes
@@ -266,9 +266,9 @@ def test_the_environment_contains_exactly_what_the_contract_names(
         needs={"lint-all": {"n": 1}},
         inputs={"repository": "/some where", "depth": 3},
     )
-    ear = Ear()
-    evidence = Flight(driver, attempt_brief, ear=ear).end()
-    seen = evidence.result if driver == "python" else dict(line.split("=", 1) for line in ear.out.splitlines())
+    reporter = RecordingReporter()
+    evidence = DriverRun(driver, attempt_brief, reporter=reporter).end()
+    seen = evidence.result if driver == "python" else dict(line.split("=", 1) for line in reporter.out.splitlines())
     assert isinstance(seen, dict)
     fleet = {"ATTEMPT", "TRY", "HOME_ID", "RESULT", "SORTIES", "PROGRESS", "RESUME", "NEEDS", "INPUTS", "SCRATCH"}
     fleet |= {"NEEDS_INDEX", "NEED_STATES"}
@@ -292,13 +292,16 @@ def test_the_lease_token_is_in_the_environment_and_masked_in_all_output(driver: 
     attempt_brief = brief(
         tmp_path, **{**DEEDS[driver]["show_token"](), "env": {"CODE": str(code)}}, api="http://here/api/v1", token=token
     )
-    ear = Ear()
-    evidence = Flight(driver, attempt_brief, ear=ear).end()
-    text, left = str((evidence, ear.tails, ear.reports, attempt_brief)), f"{token.rpartition('.')[0]}.[redacted]"
-    assert hashlib.sha256(token.encode()).hexdigest() in ear.out
+    reporter = RecordingReporter()
+    evidence = DriverRun(driver, attempt_brief, reporter=reporter).end()
+    text, left = (
+        str((evidence, reporter.tails, reporter.reports, attempt_brief)),
+        f"{token.rpartition('.')[0]}.[redacted]",
+    )
+    assert hashlib.sha256(token.encode()).hexdigest() in reporter.out
     assert token.rpartition(".")[2] not in text
-    assert ear.out.splitlines()[-1] == ear.tails["stderr"].decode().splitlines()[0] == left
-    assert ear.reports == [(0.5, left)]
+    assert reporter.out.splitlines()[-1] == reporter.tails["stderr"].decode().splitlines()[0] == left
+    assert reporter.reports == [(0.5, left)]
     assert evidence.ok == (code == 0)
     assert str(evidence.error if code else evidence.result).endswith(left)
 
@@ -308,13 +311,13 @@ def test_the_lease_token_is_in_no_command_line_or_file(driver: str, tmp_path: Pa
     attempt_brief = brief(
         tmp_path, **DEEDS[driver]["wait"](), api="http://here/api/v1", token="srt_x.1.Secret-" + "0" * 25
     )
-    flight = Flight(driver, attempt_brief)
-    flight.ear.begun.wait(60)
-    until(lambda: len(left_of(attempt_brief)) >= 2)
-    words = [word for pid in left_of(attempt_brief) for word in psutil.Process(pid).cmdline()]
+    run = DriverRun(driver, attempt_brief)
+    run.reporter.has_started.wait(60)
+    until(lambda: len(surviving_processes(attempt_brief)) >= 2)
+    words = [word for pid in surviving_processes(attempt_brief) for word in psutil.Process(pid).cmdline()]
     files = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
-    flight.stop.set(StopReason.CANCELLED)
-    flight.end()
+    run.stop.set(StopReason.CANCELLED)
+    run.end()
     assert len(words) > 5
     assert files
     assert "Secret-" not in str((words, files))
@@ -322,7 +325,7 @@ def test_the_lease_token_is_in_no_command_line_or_file(driver: str, tmp_path: Pa
 
 @with_processes
 def test_resource_usage_is_measured(driver: str, tmp_path: Path) -> None:
-    evidence = Flight(driver, brief(tmp_path, **DEEDS[driver]["give"](1))).end()
+    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["give"](1))).end()
     assert evidence.cpu_s is not None
     assert evidence.cpu_s > 0
     assert evidence.max_rss_bytes is not None
@@ -331,22 +334,24 @@ def test_resource_usage_is_measured(driver: str, tmp_path: Path) -> None:
 
 @with_processes
 def test_a_reporter_that_raises_ends_the_attempt_and_its_processes(driver: str, tmp_path: Path) -> None:
-    class Deaf(Ear):
+    class Deaf(RecordingReporter):
         def output(self, **_: Any) -> None:
             raise ConnectionError("the page cannot be written")
 
     attempt_brief = brief(tmp_path, **DEEDS[driver]["tell"]())
     with pytest.raises(ConnectionError):
-        Flight(driver, attempt_brief, ear=Deaf()).end()
-    assert not left_of(attempt_brief)
+        DriverRun(driver, attempt_brief, reporter=Deaf()).end()
+    assert not surviving_processes(attempt_brief)
 
 
 @with_processes
 def test_a_signal_from_another_process_is_not_reported_as_a_stop_by_the_engine(driver: str, tmp_path: Path) -> None:
-    flight = Flight(driver, brief(tmp_path, **DEEDS[driver]["wait"]()))
-    flight.ear.begun.wait(60)
-    until(lambda: any(not reaper.is_shim(pid) for pid in left_of(flight.brief)))  # the work has begun: the shim listens
-    os.kill(flight.ear.pid, signal.SIGTERM)
-    evidence = flight.end()
+    run = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["wait"]()))
+    run.reporter.has_started.wait(60)
+    until(
+        lambda: any(not reaper.is_shim(pid) for pid in surviving_processes(run.brief))
+    )  # the work has begun: the shim listens
+    os.kill(run.reporter.pid, signal.SIGTERM)
+    evidence = run.end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, None)
-    assert not left_of(flight.brief)
+    assert not surviving_processes(run.brief)

@@ -12,7 +12,7 @@ import pytest
 from agents.drivers import sandbox
 from agents.drivers.base import Limits
 from tests.support.confined import SECRET
-from tests.support.flights import Flight, brief
+from tests.support.driver_runs import DriverRun, brief
 
 
 def test_a_writable_folder_that_became_a_link_is_refused(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_writable_folder_that_became_a_link_is_refused(tmp_path: Path) -> None
     (tmp_path / "secret").mkdir()
     (tmp_path / "folder").symlink_to(tmp_path / "secret")
     attempt_brief = brief(tmp_path / "scratch", shell="true", writable=(tmp_path / "folder",))
-    evidence = Flight("command", attempt_brief).end()
+    evidence = DriverRun("command", attempt_brief).end()
     assert not evidence.ok
     assert "cannot be mounted in the sandbox" in evidence.error
 
@@ -35,10 +35,10 @@ def test_a_readable_path_that_became_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "project" / "file").symlink_to(tmp_path / "secret" / "key")
     for named in ("folder", "folder/key", "file"):
         shell = f"cat {tmp_path}/project/folder/key {tmp_path}/project/file {tmp_path}/secret/key"
-        flight = Flight("command", brief(tmp_path / "scratch", shell=shell, readable=(tmp_path / "project" / named,)))
-        evidence = flight.end()
+        run = DriverRun("command", brief(tmp_path / "scratch", shell=shell, readable=(tmp_path / "project" / named,)))
+        evidence = run.end()
         assert not evidence.ok
-        assert SECRET not in flight.ear.out
+        assert SECRET not in run.reporter.out
         assert "cannot be mounted in the sandbox" in evidence.error
 
 
@@ -47,7 +47,7 @@ def test_without_network_not_even_this_host_is_reachable(tmp_path: Path) -> None
         code = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
         for network in (True, False):
             attempt_brief = brief(tmp_path, argv=("python3", "-c", code), network=network)
-            assert Flight("command", attempt_brief).end().ok is network
+            assert DriverRun("command", attempt_brief).end().ok is network
 
 
 def test_without_network_other_socket_families_are_blocked(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 assert libc.syscall(425, 1, 0) == -1 and ctypes.get_errno() == errno.ENOSYS, "io_uring opens sockets too"
 json.dump(sorted(set(opened)), open(os.environ["FLEET_RESULT"], "w"))
 """
-    evidence = Flight("command", brief(tmp_path, argv=("python3", "-c", code), network=False)).end()
+    evidence = DriverRun("command", brief(tmp_path, argv=("python3", "-c", code), network=False)).end()
     assert evidence.ok, evidence
     assert isinstance(evidence.result, list)
     assert set(evidence.result) <= {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
@@ -93,7 +93,7 @@ def test_outputs_are_copied_from_the_sandbox_and_never_from_proc(tmp_path: Path)
     attempt_brief = brief(
         scratch, shell=shell, outputs=outputs, outbox=outbox, limits=Limits(timeout_s=60, output_bytes=1000)
     )
-    evidence = Flight("command", attempt_brief).end()
+    evidence = DriverRun("command", attempt_brief).end()
     assert evidence.ok, evidence
     copied = [name for name, problem in zip(outputs, evidence.outputs, strict=True) if not problem]
     assert copied == ["good", "sub/deep", "inside"]
@@ -106,7 +106,7 @@ def test_the_environment_of_another_process_cannot_be_an_output(tmp_path: Path) 
     outbox.mkdir()
     for cwd in (f"/proc/{os.getpid()}", "/proc/1", "/proc/self"):
         attempt_brief = brief(scratch, shell="true", cwd=Path(cwd), outputs=("environ",), outbox=outbox)
-        evidence = Flight("command", attempt_brief).end()
+        evidence = DriverRun("command", attempt_brief).end()
         assert not evidence.ok or evidence.outputs != (0,)
         assert not list(outbox.iterdir())
 
@@ -118,9 +118,9 @@ def test_without_the_sandbox_the_work_sees_the_host(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     for confined in (True, False):
         attempt_brief = brief(tmp_path / "scratch", shell=f"cat {secret}; true", confined=confined)
-        flight = Flight("command", attempt_brief)
-        flight.end()
-        assert (SECRET in flight.ear.out) is not confined
+        run = DriverRun("command", attempt_brief)
+        run.end()
+        assert (SECRET in run.reporter.out) is not confined
 
 
 def test_sparse_outputs_do_not_fill_the_disk_when_they_are_copied(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_sparse_outputs_do_not_fill_the_disk_when_they_are_copied(tmp_path: Path
     outputs = tuple(str(number) for number in range(5))
     limits = Limits(timeout_s=60, disk_bytes=2_500_000, output_bytes=1_000_000)
     shell = f"truncate -s 1000000 {' '.join(outputs)}"
-    evidence = Flight("command", brief(scratch, shell=shell, outputs=outputs, outbox=outbox, limits=limits)).end()
+    evidence = DriverRun("command", brief(scratch, shell=shell, outputs=outputs, outbox=outbox, limits=limits)).end()
     assert evidence.outputs == (0, 0, errno.E2BIG, errno.E2BIG, errno.E2BIG)
     assert sum(path.stat().st_blocks * 512 for path in outbox.iterdir()) < 2_500_000
 
@@ -141,10 +141,10 @@ def test_a_hidden_program_is_reported_like_a_missing_one(tmp_path: Path) -> None
     (tmp_path / "scratch" / "link").symlink_to(tmp_path / "there")
     reports = set()
     for program in ("there", "absent"):
-        evidence = Flight("command", brief(tmp_path / "scratch", argv=(str(tmp_path / program),))).end()
+        evidence = DriverRun("command", brief(tmp_path / "scratch", argv=(str(tmp_path / program),))).end()
         assert evidence.permanent
         reports.add(evidence.error.replace(program, "…"))
     assert len(reports) == 1
     for program, words in (("./link", "was not found"), ("/srv/tool", "The sandbox hides /srv/tool")):
-        evidence = Flight("command", brief(tmp_path / "scratch", argv=(program,))).end()
+        evidence = DriverRun("command", brief(tmp_path / "scratch", argv=(program,))).end()
         assert words in evidence.error

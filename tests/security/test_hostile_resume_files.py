@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.drivers.base import Limits, StopReason
-from tests.support.flights import Flight, brief, until
+from tests.support.driver_runs import DriverRun, brief, until
 
 GOOD = {"position": 1}
 SAVE = """printf '{"position": 1}' > "$FLEET_RESUME"; sleep 1.2; """
@@ -42,11 +42,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("attack", HOSTILE.values(), ids=HOSTILE)
 def test_it_does_no_harm_and_the_last_valid_value_stands(attack: str, tmp_path: Path) -> None:
-    flight = Flight("command", brief(tmp_path, shell=f"{SAVE}{attack}; sleep 1.2"))
-    evidence = flight.end(30)
+    run = DriverRun("command", brief(tmp_path, shell=f"{SAVE}{attack}; sleep 1.2"))
+    evidence = run.end(30)
     assert (evidence.finished, evidence.ok, evidence.error) == (True, True, "")
-    assert flight.ear.resumes == [GOOD]
-    assert flight.ear.tails["fleet"].count(b"FLEET_RESUME") <= 1
+    assert run.reporter.resumes == [GOOD]
+    assert run.reporter.tails["fleet"].count(b"FLEET_RESUME") <= 1
 
 
 def test_a_lease_on_the_file_does_not_delay_a_stop(tmp_path: Path) -> None:
@@ -54,14 +54,14 @@ def test_a_lease_on_the_file_does_not_delay_a_stop(tmp_path: Path) -> None:
     attempt_brief = brief(
         tmp_path, shell=f"{SAVE}exec {sys.executable} -c '{LEASE}'", limits=Limits(timeout_s=60, grace_s=1)
     )
-    flight = Flight("command", attempt_brief)
-    until(lambda: "leased" in flight.ear.out, within_s=30)
+    run = DriverRun("command", attempt_brief)
+    until(lambda: "leased" in run.reporter.out, within_s=30)
     time.sleep(1.2)
     began = time.monotonic()
-    flight.stop.set(StopReason.CANCELLED)
-    assert flight.end().stopped is StopReason.CANCELLED
+    run.stop.set(StopReason.CANCELLED)
+    assert run.end().stopped is StopReason.CANCELLED
     assert time.monotonic() - began < 15
-    assert flight.ear.resumes == [GOOD]
+    assert run.reporter.resumes == [GOOD]
 
 
 def test_files_that_change_all_the_time_are_read_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_files_that_change_all_the_time_are_read_whole_or_not_at_all(tmp_path: P
             rm "$FLEET_RESUME"; mkfifo "$FLEET_RESUME"; rm "$FLEET_RESUME"
             ln -s /dev/zero "$FLEET_RESUME"; rm "$FLEET_RESUME"
         done; true"""
-    flight = Flight("command", brief(tmp_path, shell=attack))
-    assert flight.end(60).ok
-    assert all(value == GOOD for value in flight.ear.resumes)
+    run = DriverRun("command", brief(tmp_path, shell=attack))
+    assert run.end(60).ok
+    assert all(value == GOOD for value in run.reporter.resumes)
 
 
 def test_a_file_that_is_rewritten_in_place_is_read_when_it_is_valid_again(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_file_that_is_rewritten_in_place_is_read_when_it_is_valid_again(tmp_pa
         printf '{"pos' > "$FLEET_RESUME"; sleep 1.2
         printf '{"position": 2}' > "$FLEET_RESUME"; sleep 1.2
         printf '{"position": 3}' > "$FLEET_RESUME"; printf '{' > "$FLEET_RESUME" """
-    flight = Flight("command", brief(tmp_path, shell=work))
-    assert flight.end(60).ok
-    assert flight.ear.resumes == [GOOD, {"position": 2}]
-    assert b"(FLEET_RESUME) is not JSON" in flight.ear.tails["fleet"]
+    run = DriverRun("command", brief(tmp_path, shell=work))
+    assert run.end(60).ok
+    assert run.reporter.resumes == [GOOD, {"position": 2}]
+    assert b"(FLEET_RESUME) is not JSON" in run.reporter.tails["fleet"]

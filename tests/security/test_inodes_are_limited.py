@@ -11,7 +11,7 @@ import pytest
 
 from agents.drivers.base import Limits, StopReason
 from agents.drivers.quota import Quota
-from tests.support.flights import Flight, brief
+from tests.support.driver_runs import DriverRun, brief
 
 MANY = "import os\nfor number in range({count}): os.mknod(f'{folder}/{{number}}')\n{then}"
 
@@ -19,7 +19,7 @@ MANY = "import os\nfor number in range({count}): os.mknod(f'{folder}/{{number}}'
 def test_work_that_creates_too_many_empty_files_is_stopped(tmp_path: Path) -> None:
     script = MANY.format(folder=tmp_path, count=5_000, then="import time; time.sleep(60)")
     limits = Limits(timeout_s=50, grace_s=0.5, disk_bytes=10_000_000)
-    evidence = Flight("command", brief(tmp_path, argv=("python3", "-c", script), limits=limits)).end()
+    evidence = DriverRun("command", brief(tmp_path, argv=("python3", "-c", script), limits=limits)).end()
     assert not evidence.ok
     assert evidence.stopped is StopReason.DISK, evidence
 

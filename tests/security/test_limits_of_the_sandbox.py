@@ -15,7 +15,7 @@ from agents.drivers.base import Limits, StopReason
 from missions import removal
 from tests.support import fleet
 from tests.support.cgroups import NO_CGROUP
-from tests.support.flights import Flight, brief, left_of
+from tests.support.driver_runs import DriverRun, brief, surviving_processes
 
 LARGE_ENVIRONMENT = """
 import ctypes, os, struct, sys, time
@@ -36,19 +36,19 @@ time.sleep(60)
 
 def test_a_huge_environment_of_a_process_is_not_read_completely(tmp_path: Path) -> None:
     """Whoever looks for the processes of attempts reads the environments of all."""
-    flight = Flight("command", brief(tmp_path, argv=("python3", "-c", LARGE_ENVIRONMENT)))
-    fleet.until(lambda: flight.ear.out or flight.evidence)
-    if flight.evidence is not None:
+    run = DriverRun("command", brief(tmp_path, argv=("python3", "-c", LARGE_ENVIRONMENT)))
+    fleet.until(lambda: run.reporter.out or run.evidence)
+    if run.evidence is not None:
         pytest.skip("this kernel does not let a process name its environment")
     tracemalloc.start()
     try:
-        assert flight.brief.marker in {process.marker for process in reaper.marked_processes()}, "its shim's is as ever"
+        assert run.brief.marker in {process.marker for process in reaper.marked_processes()}, "its shim's is as ever"
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
         tracemalloc.stop()
-        flight.stop.set(StopReason.CANCELLED)
-        flight.end()
-    assert not left_of(flight.brief)
+        run.stop.set(StopReason.CANCELLED)
+        run.end()
+    assert not surviving_processes(run.brief)
 
 
 def test_a_marker_with_a_huge_number_is_ignored(tmp_path: Path) -> None:
@@ -65,12 +65,12 @@ def test_a_marker_with_a_huge_number_is_ignored(tmp_path: Path) -> None:
 def test_a_fork_bomb_ends_only_its_own_attempt(tmp_path: Path) -> None:
     bomb = "f() { sleep 60 & }; i=0; while [ $i -lt 5000 ]; do f; i=$((i+1)); done; wait"
     attempt_brief = brief(tmp_path, shell=bomb, limits=Limits(timeout_s=50, grace_s=0.5, processes=200))
-    evidence = Flight("command", attempt_brief).end()
+    evidence = DriverRun("command", attempt_brief).end()
     assert not evidence.ok
     if os.geteuid() == 0 and NO_CGROUP:  # the kernel does not count root's processes otherwise
         assert evidence.stopped is StopReason.PROCESSES
         assert "its limit is 200" in evidence.error
-    assert not left_of(attempt_brief)
+    assert not surviving_processes(attempt_brief)
 
 
 UNMAPPED = {
@@ -102,7 +102,7 @@ UNMAPPED = {
 def test_memory_that_no_process_maps_counts(tmp_path: Path, kind: str) -> None:
     limits = Limits(timeout_s=50, grace_s=0.5, memory_bytes=40_000_000)
     attempt_brief = brief(tmp_path, argv=("python3", "-c", textwrap.dedent(UNMAPPED[kind])), limits=limits)
-    evidence = Flight("command", attempt_brief).end()
+    evidence = DriverRun("command", attempt_brief).end()
     assert evidence.stopped is StopReason.MEMORY, evidence
 
 
@@ -110,10 +110,10 @@ def test_a_nearly_full_disk_stops_only_the_attempt_that_fills_it(tmp_path: Path)
     """The reserve is put above what is free, so that the disk counts as nearly full."""
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     limits = Limits(timeout_s=50, grace_s=0.5, reserve_bytes=2 * free, reserve_share=20_000_000 / (2 * free))
-    idle = Flight("command", brief(tmp_path, shell="sleep 1.5", limits=limits)).end()
+    idle = DriverRun("command", brief(tmp_path, shell="sleep 1.5", limits=limits)).end()
     assert idle.ok, idle
     fill = "head -c 60000000 /dev/zero > large; sync; sleep 60"
-    evidence = Flight("command", brief(tmp_path, shell=fill, limits=limits)).end()
+    evidence = DriverRun("command", brief(tmp_path, shell=fill, limits=limits)).end()
     assert evidence.stopped is StopReason.DISK_FULL
     assert "only" in evidence.error
 
@@ -122,7 +122,7 @@ def test_the_size_of_the_temporary_folder_is_limited(tmp_path: Path) -> None:
     attempt_brief = brief(
         tmp_path, shell="head -c 5000000 /dev/zero > /tmp/large", limits=Limits(timeout_s=50, tmp_bytes=1_000_000)
     )
-    evidence = Flight("command", attempt_brief).end()
+    evidence = DriverRun("command", attempt_brief).end()
     assert not evidence.ok
     assert "No space left" in evidence.error
 
@@ -138,7 +138,7 @@ for name in range(4): open(str(name), "wb").write(b"x" * 5_000_000)
     attempt_brief = brief(
         folder, argv=("python3", "-c", nest), limits=Limits(timeout_s=50, grace_s=0.5, disk_bytes=8_000_000)
     )
-    evidence = Flight("command", attempt_brief).end()
+    evidence = DriverRun("command", attempt_brief).end()
     removal.remove(folder)  # pytest cannot: it recurses
     assert not evidence.ok
     assert "cannot be measured" in evidence.error
@@ -146,4 +146,4 @@ for name in range(4): open(str(name), "wb").write(b"x" * 5_000_000)
 
 def test_the_number_of_open_files_per_process_is_limited(tmp_path: Path) -> None:
     attempt_brief = brief(tmp_path, shell='ulimit -n > "$FLEET_RESULT"', limits=Limits(timeout_s=50, open_files=100))
-    assert Flight("command", attempt_brief).end().result == 100
+    assert DriverRun("command", attempt_brief).end().result == 100

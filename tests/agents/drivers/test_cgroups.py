@@ -15,7 +15,7 @@ from agents.drivers import cgroups, reaper
 from agents.drivers.base import Limits, StopReason
 from agents.shim import tree
 from tests.support.cgroups import needs_cgroup
-from tests.support.flights import FLEET, Flight, brief, left_of, until
+from tests.support.driver_runs import FLEET, DriverRun, brief, surviving_processes, until
 
 ROOT = Path(__file__).resolve().parents[3]
 MB = 1_000_000
@@ -77,12 +77,12 @@ def test_work_that_exceeds_its_memory_is_killed_with_the_reason(tmp_path: Path, 
     # Also its children, whatever their session and their parent.
     shell = f'setsid sleep 600 & "{sys.executable}" -c "{HOLD}"; sleep 600'
     attempt_brief = brief(tmp_path, shell=shell, limits=limits, confined=confined)
-    evidence = Flight("command", attempt_brief).end()
+    evidence = DriverRun("command", attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.MEMORY)
     assert evidence.error.startswith("It was stopped: it used 6")
     assert "of memory; its limit is 60 MB. Use less memory" in evidence.error
     assert evidence.cpu_s
-    assert not left_of(attempt_brief)
+    assert not surviving_processes(attempt_brief)
     assert not groups()
 
 
@@ -91,7 +91,9 @@ def test_files_that_the_kernel_caches_are_no_reason_to_kill(tmp_path: Path) -> N
     if subprocess.check_output(["stat", "-f", "-c", "%T", tmp_path], text=True).strip() in ("tmpfs", "overlayfs"):
         pytest.skip("its files may be in memory, which is no cache")
     shell = "head -c 150000000 /dev/zero > large; cat large large > /dev/null"
-    evidence = Flight("command", brief(tmp_path, shell=shell, limits=Limits(timeout_s=60, memory_bytes=40 * MB))).end()
+    evidence = DriverRun(
+        "command", brief(tmp_path, shell=shell, limits=Limits(timeout_s=60, memory_bytes=40 * MB))
+    ).end()
     assert evidence.ok, evidence
 
 
@@ -109,18 +111,18 @@ except BlockingIOError:
 json.dump(count, open(os.environ["FLEET_RESULT"], "w"))
 """
     attempt_brief = brief(tmp_path, argv=("python3", "-c", code), limits=Limits(timeout_s=60, grace_s=2, processes=20))
-    assert Flight("command", attempt_brief).end().result == 20
+    assert DriverRun("command", attempt_brief).end().result == 20
 
 
 @needs_cgroup
 def test_work_that_hides_from_its_killed_shim_is_ended(tmp_path: Path) -> None:
     """Without the sandbox, in which the kernel ends everything with the shim."""
     shell = f"{UNMARKED.format(pid=tmp_path / 'pid')} sleep 600"
-    flight = Flight("command", brief(tmp_path, shell=shell, confined=False))
+    run = DriverRun("command", brief(tmp_path, shell=shell, confined=False))
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     pid = int((tmp_path / "pid").read_text())
-    os.kill(flight.ear.pid, signal.SIGKILL)
-    assert not flight.end().ok
+    os.kill(run.reporter.pid, signal.SIGKILL)
+    assert not run.end().ok
     assert pid not in tree.process_parents()
     assert not groups()
 
@@ -138,15 +140,15 @@ def test_cgroups_of_a_killed_agent_are_removed(tmp_path: Path) -> None:
     os.kill(shim, signal.SIGKILL)
     worker.kill()
     worker.wait()
-    flight = Flight("command", mine)
+    run = DriverRun("command", mine)
     until(lambda: len(groups("one")) == 2)
     reaper.reap_orphans(fleet="one")
     assert len(groups("one")) == 2, "a process without a marker is left in it"
     assert reaper.reap_abandoned(fleet="one", agents=[os.getpid()], grace_s=0)
     assert pid not in tree.process_parents()
     assert len(groups("one")) == 1, "its agent lives"
-    flight.stop.set(StopReason.CANCELLED)
-    flight.end()
+    run.stop.set(StopReason.CANCELLED)
+    run.end()
     assert not groups("one")
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agents.drivers.base import Limits
-from tests.support.flights import Ear, Flight, brief
+from tests.support.driver_runs import DriverRun, RecordingReporter, brief
 
 
 def test_without_a_written_result_the_end_of_the_output_is_the_result(tmp_path: Path) -> None:
-    evidence = Flight("command", brief(tmp_path, shell="seq 10000")).end()
+    evidence = DriverRun("command", brief(tmp_path, shell="seq 10000")).end()
     assert isinstance(evidence.result, dict)
     output = evidence.result["output"]
     assert isinstance(output, str)
@@ -23,9 +23,9 @@ def test_without_a_written_result_the_end_of_the_output_is_the_result(tmp_path: 
 
 def test_a_prompt_of_any_size_comes_on_standard_input(tmp_path: Path) -> None:
     prompt = "wörd " * 200_000
-    evidence = Flight("command", brief(tmp_path, argv=("sh", "-c", "wc -c; true"), stdin=prompt)).end()
+    evidence = DriverRun("command", brief(tmp_path, argv=("sh", "-c", "wc -c; true"), stdin=prompt)).end()
     assert evidence.result == {"output": f"{len(prompt.encode())}\n"}
-    unread = Flight("command", brief(tmp_path, argv=("true",), stdin=prompt)).end()
+    unread = DriverRun("command", brief(tmp_path, argv=("true",), stdin=prompt)).end()
     assert unread.ok
 
 
@@ -49,7 +49,7 @@ def test_a_prompt_of_any_size_comes_on_standard_input(tmp_path: Path) -> None:
     ],
 )
 def test_an_unacceptable_result_is_a_failure_and_is_explained(write: str, message: str, tmp_path: Path) -> None:
-    evidence = Flight("command", brief(tmp_path, shell=write)).end()
+    evidence = DriverRun("command", brief(tmp_path, shell=write)).end()
     assert (evidence.finished, evidence.ok, evidence.result, evidence.added) == (True, False, None, ())
     assert message in evidence.error
 
@@ -61,10 +61,10 @@ def test_a_link_in_place_of_the_exchange_folder_is_not_followed(tmp_path: Path) 
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     swap = f"mv $FLEET_SCRATCH/.fleet $FLEET_SCRATCH/gone; ln -s {elsewhere} $FLEET_SCRATCH/.fleet"
-    evidence = Flight("command", brief(scratch, shell=swap)).end()
+    evidence = DriverRun("command", brief(scratch, shell=swap)).end()
     assert evidence.result == {"output": ""}
     with pytest.raises(OSError):
-        Flight("command", brief(scratch, shell="true")).end()
+        DriverRun("command", brief(scratch, shell="true")).end()
     assert [path.name for path in elsewhere.iterdir()] == ["result.json"]
 
 
@@ -88,7 +88,7 @@ def test_a_failure_is_explained_in_one_sentence(options: dict[str, object], erro
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o700)
-    evidence = Flight("command", brief(tmp_path, **options)).end()
+    evidence = DriverRun("command", brief(tmp_path, **options)).end()
     assert not evidence.ok
     assert error in evidence.error
 
@@ -102,9 +102,9 @@ def test_large_needs_and_inputs_come_as_files_alone(tmp_path: Path) -> None:
         needs=needs,
         inputs={"big": "y" * 200_000},
     )
-    ear = Ear()
-    assert Flight("command", attempt_brief, ear=ear).end().ok
-    first, size, large, other, big, inputs = ear.out.splitlines()
+    reporter = RecordingReporter()
+    assert DriverRun("command", attempt_brief, reporter=reporter).end().ok
+    first, size, large, other, big, inputs = reporter.out.splitlines()
     assert first == "in out"
     assert int(size) < 600_000
     assert (large, other, big) == ("40002", "1", "out")
@@ -114,7 +114,7 @@ def test_large_needs_and_inputs_come_as_files_alone(tmp_path: Path) -> None:
 def test_hostile_needs_are_data_and_not_shell_text(tmp_path: Path) -> None:
     text = "$(touch pwned); `touch pwned`\n'\"; touch pwned"
     attempt_brief = brief(tmp_path, shell='printf %s "$FLEET_NEED_A" > "$FLEET_RESULT"', needs={"a": text})
-    assert Flight("command", attempt_brief).end().result == text
+    assert DriverRun("command", attempt_brief).end().result == text
     assert not (tmp_path / "pwned").exists()
 
 
@@ -122,40 +122,40 @@ def test_its_input_is_readable_only_by_its_user(tmp_path: Path) -> None:
     attempt_brief = brief(
         tmp_path, shell="stat -c %a $FLEET_SCRATCH/.fleet/* $FLEET_NEEDS/*", needs={"a": 1}, stdin="prompt"
     )
-    ear = Ear()
-    Flight("command", attempt_brief, ear=ear).end()
-    assert set(ear.out.split()) == {"600", "700"}
+    reporter = RecordingReporter()
+    DriverRun("command", attempt_brief, reporter=reporter).end()
+    assert set(reporter.out.split()) == {"600", "700"}
 
 
 def test_it_inherits_only_the_standard_descriptors(tmp_path: Path) -> None:
-    ear = Ear()
+    reporter = RecordingReporter()
     with open(tmp_path / "open", "w") as file:
         os.set_inheritable(file.fileno(), True)
-        Flight("command", brief(tmp_path, shell="ls /proc/self/fd"), ear=ear).end()
-    assert ear.out.split() == ["0", "1", "2", "3"]  # 3 is the folder that ls reads
+        DriverRun("command", brief(tmp_path, shell="ls /proc/self/fd"), reporter=reporter).end()
+    assert reporter.out.split() == ["0", "1", "2", "3"]  # 3 is the folder that ls reads
 
 
 def test_progress_counts_as_activity_and_a_flood_of_it_does_no_harm(tmp_path: Path) -> None:
     beat = "for i in 1 2 3 4 5 6 7 8; do echo 0.$i step > $FLEET_PROGRESS; sleep 0.15; done"
-    ear = Ear()
+    reporter = RecordingReporter()
     attempt_brief = brief(tmp_path, shell=beat, limits=Limits(silence_s=0.8, timeout_s=20, grace_s=1))
-    assert Flight("command", attempt_brief, ear=ear).end().ok
-    assert ear.reports[-1] == (0.8, "step")
-    flood = Ear()
+    assert DriverRun("command", attempt_brief, reporter=reporter).end().ok
+    assert reporter.reports[-1] == (0.8, "step")
+    flood = RecordingReporter()
     attempt_brief = brief(
         tmp_path, shell="yes 'and so on' | head -c 5000000 > $FLEET_PROGRESS; echo 2 lines > $FLEET_PROGRESS"
     )
-    assert Flight("command", attempt_brief, ear=flood).end().ok
+    assert DriverRun("command", attempt_brief, reporter=flood).end().ok
     assert len(flood.reports) < 5_000
     assert flood.reports[-1] == (None, "2 lines")
 
 
 def test_a_second_run_in_the_same_scratch_folder_finds_the_result(tmp_path: Path) -> None:
     work = brief(tmp_path, shell="echo '{\"n\": 1}' > $FLEET_RESULT", needs={"a": 1})
-    assert Flight("command", work).end().ok
-    ear = Ear()
-    assert Flight("command", brief(tmp_path, shell="cat $FLEET_RESULT", needs={"a": 2}), ear=ear).end().ok
-    assert json.loads(ear.out) == {"n": 1}
+    assert DriverRun("command", work).end().ok
+    reporter = RecordingReporter()
+    assert DriverRun("command", brief(tmp_path, shell="cat $FLEET_RESULT", needs={"a": 2}), reporter=reporter).end().ok
+    assert json.loads(reporter.out) == {"n": 1}
 
 
 def test_thousands_of_needs_with_long_names_are_files_that_an_index_names(tmp_path: Path) -> None:
@@ -180,11 +180,11 @@ json.dump([read, states, large], open(os.environ["FLEET_RESULT"], "w"))
         need_states=dict.fromkeys(needs, "succeeded"),
         limits=Limits(result_bytes=10_000_000),
     )
-    ear = Ear()
-    evidence = Flight("command", attempt_brief, ear=ear).end()
+    reporter = RecordingReporter()
+    evidence = DriverRun("command", attempt_brief, reporter=reporter).end()
     assert evidence.ok, evidence.error
     assert evidence.result == [needs, dict.fromkeys(needs, "succeeded"), "y" * 40_000]
-    files, longest_name, size, longest = json.loads(ear.out)
+    files, longest_name, size, longest = json.loads(reporter.out)
     assert files == len(needs)
     assert longest_name <= 130
     assert size < 600_000

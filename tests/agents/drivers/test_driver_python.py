@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agents.drivers.base import Limits, StopReason
-from tests.support.flights import Ear, Flight, brief, left_of, until
+from tests.support.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes, until
 
 HERE = "tests.contracts.callables"
 
@@ -28,13 +28,13 @@ HERE = "tests.contracts.callables"
 def test_a_failure_is_explained_in_one_sentence(
     call: str, arguments: dict[str, object], error: str, tmp_path: Path
 ) -> None:
-    evidence = Flight("python", brief(tmp_path, call=f"{HERE}:{call}", arguments=arguments)).end()
+    evidence = DriverRun("python", brief(tmp_path, call=f"{HERE}:{call}", arguments=arguments)).end()
     assert (evidence.finished, evidence.ok) == (True, False)
     assert evidence.error.startswith(error)
 
 
 def test_a_missing_module_is_named(tmp_path: Path) -> None:
-    evidence = Flight("python", brief(tmp_path, call="no_such_module:work")).end()
+    evidence = DriverRun("python", brief(tmp_path, call="no_such_module:work")).end()
     assert evidence.error == (
         "The module of the callable 'no_such_module:work' cannot be imported: No module named 'no_such_module'. "
         "Install its requirements."
@@ -42,14 +42,14 @@ def test_a_missing_module_is_named(tmp_path: Path) -> None:
 
 
 def test_the_traceback_is_output(tmp_path: Path) -> None:
-    ear = Ear()
-    Flight("python", brief(tmp_path, call=f"{HERE}:fail", arguments={"text": "bad luck"}), ear=ear).end()
-    assert b"Traceback" in ear.tails["stderr"]
-    assert b"callables.py" in ear.tails["stderr"]
+    reporter = RecordingReporter()
+    DriverRun("python", brief(tmp_path, call=f"{HERE}:fail", arguments={"text": "bad luck"}), reporter=reporter).end()
+    assert b"Traceback" in reporter.tails["stderr"]
+    assert b"callables.py" in reporter.tails["stderr"]
 
 
 def test_exit_code_zero_is_success_without_a_result(tmp_path: Path) -> None:
-    evidence = Flight("python", brief(tmp_path, call=f"{HERE}:exit_with", arguments={"code": 0})).end()
+    evidence = DriverRun("python", brief(tmp_path, call=f"{HERE}:exit_with", arguments={"code": 0})).end()
     assert (evidence.ok, evidence.result) == (True, None)
 
 
@@ -57,19 +57,19 @@ def test_the_context_holds_needs_and_inputs_of_any_size(tmp_path: Path) -> None:
     attempt_brief = brief(
         tmp_path, call=f"{HERE}:describe_context", needs={"a": "x" * 200_000, "b": [1, {"c": None}]}, inputs={"d": "é"}
     )
-    evidence = Flight("python", attempt_brief).end()
+    evidence = DriverRun("python", attempt_brief).end()
     assert evidence.result == {"needs": attempt_brief.needs, "inputs": attempt_brief.inputs, "scratch": str(tmp_path)}
 
 
 def test_a_stopped_callable_may_clean_up_within_the_grace_period(tmp_path: Path) -> None:
     ready, tidied = tmp_path / "ready", tmp_path / "tidied"
     arguments = {"ready": str(ready), "tidied": str(tidied)}
-    flight = Flight("python", brief(tmp_path, call=f"{HERE}:tidy_when_stopped", arguments=arguments))
+    run = DriverRun("python", brief(tmp_path, call=f"{HERE}:tidy_when_stopped", arguments=arguments))
     until(ready.exists)
-    flight.stop.set(StopReason.DRAINED)
-    assert flight.end().stopped is StopReason.DRAINED
+    run.stop.set(StopReason.DRAINED)
+    assert run.end().stopped is StopReason.DRAINED
     assert tidied.exists()
-    assert not left_of(flight.brief)
+    assert not surviving_processes(run.brief)
 
 
 def test_it_needs_neither_settings_nor_the_checkout_as_its_folder(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_it_needs_neither_settings_nor_the_checkout_as_its_folder(tmp_path: Path
         limits=Limits(timeout_s=30),
         env_allow=frozenset(),
     )
-    assert Flight("python", attempt_brief).end().result == 1
+    assert DriverRun("python", attempt_brief).end().result == 1
 
 
 @pytest.mark.parametrize("fail", [False, True])
@@ -97,12 +97,12 @@ def test_a_secret_is_hidden_in_everything_that_a_callable_reports(fail: bool, tm
         env={"MINE": secret},
         secret_env=frozenset({"MINE"}),
     )
-    ear = Ear()
-    evidence = Flight("python", attempt_brief, ear=ear).end()
-    output = str((evidence, ear.tails, ear.reports)) + ear.out
+    reporter = RecordingReporter()
+    evidence = DriverRun("python", attempt_brief, reporter=reporter).end()
+    output = str((evidence, reporter.tails, reporter.reports)) + reporter.out
     assert secret not in output
     assert base64.b64encode(b"user:" + secret.encode()).decode()[8:-4] not in output
-    assert ear.reports == [(0.5, "[redacted]")]
+    assert reporter.reports == [(0.5, "[redacted]")]
     if fail:
         assert evidence.error == "RuntimeError: [redacted]"
     else:
@@ -127,6 +127,6 @@ def test_a_secret_is_hidden_in_everything_that_a_callable_reports(fail: bool, tm
 def test_permanent_errors_are_distinguished_from_others(
     call: str, arguments: dict[str, Any], permanent: bool, words: str, tmp_path: Path
 ) -> None:
-    evidence = Flight("python", brief(tmp_path, call=call, arguments=arguments)).end()
+    evidence = DriverRun("python", brief(tmp_path, call=call, arguments=arguments)).end()
     assert (evidence.ok, evidence.permanent) == (False, permanent)
     assert words in evidence.error

@@ -16,7 +16,7 @@ import pytest
 
 from agents.drivers.base import Brief, StopReason
 from tests.support.confined import ROOT, SECRET, USERS, Place, places
-from tests.support.flights import Flight, brief, left_of, until
+from tests.support.driver_runs import DriverRun, brief, surviving_processes, until
 
 ESCAPES = Path(__file__).with_name("sandbox_escapes.py")
 WORKER = "import os, subprocess, sys; subprocess.run([*sys.argv[1:], str(os.getpid())], check=True)"
@@ -40,7 +40,7 @@ def test_no_attack_reaches_the_fleets_credentials(place: Place) -> None:
 
 def environments_of(of: Brief) -> bytes:
     """The environments of an attempt's processes, as the fleet's user can read them."""
-    files = [f"/proc/{pid}/environ" for pid in left_of(of)]
+    files = [f"/proc/{pid}/environ" for pid in surviving_processes(of)]
     return subprocess.run(["cat", *files], stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
 
 
@@ -48,19 +48,19 @@ def test_no_attack_reads_the_environment_of_another_attempt(tmp_path: Path) -> N
     first, other = tmp_path / "one", tmp_path / "other"
     first.mkdir()
     other.mkdir()
-    flight = Flight("command", brief(first, argv=("sleep", "600"), api="http://here", token="srt_x.1.the-token-of-one"))
+    run = DriverRun("command", brief(first, argv=("sleep", "600"), api="http://here", token="srt_x.1.the-token-of-one"))
     try:
-        until(lambda: b"the-token-of-one" in environments_of(flight.brief))  # otherwise this test would prove nothing
-        theirs = " ".join(f"/proc/{pid}/environ" for pid in left_of(flight.brief))
-        look = Flight(
+        until(lambda: b"the-token-of-one" in environments_of(run.brief))  # otherwise this test would prove nothing
+        theirs = " ".join(f"/proc/{pid}/environ" for pid in surviving_processes(run.brief))
+        look = DriverRun(
             "command", brief(other, shell=f"cat {theirs} /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; true")
         )
         assert look.end().ok
     finally:
-        flight.stop.set(StopReason.CANCELLED)
-        flight.end()
-    assert f"FLEET_ATTEMPT={look.brief.marker}" in look.ear.out, "it sees its own"
-    assert "the-token-of-one" not in look.ear.out
+        run.stop.set(StopReason.CANCELLED)
+        run.end()
+    assert f"FLEET_ATTEMPT={look.brief.marker}" in look.reporter.out, "it sees its own"
+    assert "the-token-of-one" not in look.reporter.out
 
 
 def test_the_same_attacks_succeed_without_a_sandbox(place: Place) -> None:

@@ -17,7 +17,7 @@ import pytest
 from agents.drivers import reaper
 from agents.drivers.base import Limits, Stop, StopReason
 from fleet import checks, ids, lease
-from tests.support.flights import Flight, brief, left_of, until
+from tests.support.driver_runs import DriverRun, brief, surviving_processes, until
 from tests.support.warm import anywhere
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,38 +45,38 @@ def worker() -> Iterator[list[subprocess.Popen[bytes]]]:
 def test_work_whose_lease_is_not_renewed_is_killed_before_the_lease_ends(tmp_path: Path) -> None:
     ends = time.monotonic() + 2.5
     notes = tmp_path / "notes"
-    flight = Flight("command", brief(tmp_path, shell=WRITES % notes, limits=limits()), stop=Stop(lease_end=ends))
-    evidence = flight.end()
+    run = DriverRun("command", brief(tmp_path, shell=WRITES % notes, limits=limits()), stop=Stop(lease_end=ends))
+    evidence = run.end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.LEASE_LOST)
-    assert flight.stop.reason is StopReason.LEASE_LOST
+    assert run.stop.reason is StopReason.LEASE_LOST
     assert written(notes)
     assert written(notes)[-1] < ends + lease.margin_s(2.5)  # the margin is for SIGKILL to take effect
-    assert not left_of(flight.brief)
+    assert not surviving_processes(run.brief)
 
 
 def test_work_that_handles_sigterm_has_the_whole_grace_period_before_the_lease_ends(tmp_path: Path) -> None:
     tidy = f"trap 'sleep 0.8; touch {tmp_path}/tidied; exit 0' TERM; while :; do sleep 0.05; done"
     stop = Stop(lease_end=time.monotonic() + 4)
-    flight = Flight("command", brief(tmp_path, shell=tidy, limits=limits(grace_s=2.5)), stop=stop)
-    assert flight.end().stopped is StopReason.LEASE_LOST
+    run = DriverRun("command", brief(tmp_path, shell=tidy, limits=limits(grace_s=2.5)), stop=stop)
+    assert run.end().stopped is StopReason.LEASE_LOST
     assert (tmp_path / "tidied").exists()
 
 
 def test_work_goes_on_while_its_lease_is_renewed(tmp_path: Path) -> None:
     stop = Stop(lease_end=time.monotonic() + 2)
-    flight = Flight("command", brief(tmp_path, shell="sleep 4; echo done", limits=limits()), stop=stop)
-    while flight.thread.is_alive():
+    run = DriverRun("command", brief(tmp_path, shell="sleep 4; echo done", limits=limits()), stop=stop)
+    while run.thread.is_alive():
         stop.renew(lease_end=time.monotonic() + 2)
-        flight.thread.join(0.1)
-    assert flight.end().ok
+        run.thread.join(0.1)
+    assert run.end().ok
 
 
 @pytest.mark.parametrize("driver", ["command", "python"])
 def test_no_work_begins_once_its_lease_has_ended(tmp_path: Path, driver: str) -> None:
     attempt_brief = brief(tmp_path, shell=f"touch {tmp_path}/begun", call="tests.contracts.callables:wait",
                   arguments={"ready": str(tmp_path / "begun")}, limits=limits())  # fmt: skip
-    flight = Flight(driver, attempt_brief, stop=Stop(lease_end=time.monotonic() + 0.4))
-    assert flight.end().stopped is StopReason.LEASE_LOST
+    run = DriverRun(driver, attempt_brief, stop=Stop(lease_end=time.monotonic() + 0.4))
+    assert run.end().stopped is StopReason.LEASE_LOST
     assert not (tmp_path / "begun").exists()
 
 
@@ -85,11 +85,11 @@ def test_a_callable_is_killed_before_its_lease_ends(tmp_path: Path) -> None:
     attempt_brief = brief(
         tmp_path, call="tests.contracts.callables:wait", arguments={"ready": str(ready)}, limits=limits()
     )
-    flight = Flight("python", attempt_brief, stop=Stop(lease_end=time.monotonic() + 5))
+    run = DriverRun("python", attempt_brief, stop=Stop(lease_end=time.monotonic() + 5))
     until(ready.exists)
-    assert flight.end().stopped is StopReason.LEASE_LOST
-    assert time.monotonic() > flight.stop.lease_end - 0.6
-    assert not left_of(attempt_brief)
+    assert run.end().stopped is StopReason.LEASE_LOST
+    assert time.monotonic() > run.stop.lease_end - 0.6
+    assert not surviving_processes(attempt_brief)
 
 
 @pytest.mark.parametrize("driver", ["command", "python"])
@@ -113,39 +113,39 @@ def test_a_halted_worker_does_not_keep_its_work_alive(
 
 def test_the_worker_kills_a_halted_shim_when_the_lease_ends(tmp_path: Path) -> None:
     ends = time.monotonic() + 3
-    flight = Flight(
+    run = DriverRun(
         "command", brief(tmp_path, shell="sleep 600", limits=limits(grace_s=0.2)), stop=Stop(lease_end=ends)
     )
-    flight.ear.begun.wait(60)
-    until(lambda: len(left_of(flight.brief)) >= 2)
-    os.kill(flight.ear.pid, signal.SIGSTOP)
+    run.reporter.has_started.wait(60)
+    until(lambda: len(surviving_processes(run.brief)) >= 2)
+    os.kill(run.reporter.pid, signal.SIGSTOP)
     until(lambda: time.monotonic() > ends - 0.2)
-    flight.stop.set(StopReason.LEASE_LOST)  # as the engine does
-    assert flight.end().stopped is StopReason.LEASE_LOST
-    assert not left_of(flight.brief)
+    run.stop.set(StopReason.LEASE_LOST)  # as the engine does
+    assert run.end().stopped is StopReason.LEASE_LOST
+    assert not surviving_processes(run.brief)
 
 
 def test_a_shim_that_was_halted_during_a_renewal_continues(tmp_path: Path) -> None:
     stop = Stop(lease_end=time.monotonic() + 3)
-    flight = Flight("command", brief(tmp_path, shell="sleep 5; echo done", limits=limits()), stop=stop)
-    until(lambda: len(left_of(flight.brief)) >= 2)
-    os.kill(flight.ear.pid, signal.SIGSTOP)
+    run = DriverRun("command", brief(tmp_path, shell="sleep 5; echo done", limits=limits()), stop=stop)
+    until(lambda: len(surviving_processes(run.brief)) >= 2)
+    os.kill(run.reporter.pid, signal.SIGSTOP)
     for _ in range(50):
         stop.renew(lease_end=time.monotonic() + 60)
         time.sleep(0.08)
-    os.kill(flight.ear.pid, signal.SIGCONT)
-    assert flight.end().ok
+    os.kill(run.reporter.pid, signal.SIGCONT)
+    assert run.end().ok
 
 
 def test_renewals_never_block_on_a_shim_that_does_not_read(tmp_path: Path) -> None:
-    flight = Flight("command", brief(tmp_path, shell="sleep 600", limits=limits(grace_s=0)))
-    until(lambda: len(left_of(flight.brief)) >= 2)
-    os.kill(flight.ear.pid, signal.SIGSTOP)
+    run = DriverRun("command", brief(tmp_path, shell="sleep 600", limits=limits(grace_s=0)))
+    until(lambda: len(surviving_processes(run.brief)) >= 2)
+    os.kill(run.reporter.pid, signal.SIGSTOP)
     for _ in range(20_000):  # more than a pipe holds
-        flight.stop.renew(lease_end=time.monotonic() + 60)
-    os.kill(flight.ear.pid, signal.SIGCONT)
-    flight.stop.set(StopReason.CANCELLED)
-    assert flight.end().stopped is StopReason.CANCELLED
+        run.stop.renew(lease_end=time.monotonic() + 60)
+    os.kill(run.reporter.pid, signal.SIGCONT)
+    run.stop.set(StopReason.CANCELLED)
+    assert run.end().stopped is StopReason.CANCELLED
 
 
 def test_a_renewal_counts_from_its_request() -> None:
@@ -155,24 +155,24 @@ def test_a_renewal_counts_from_its_request() -> None:
 
 def test_earlier_attempts_are_killed_even_if_their_shims_are_halted(tmp_path: Path) -> None:
     sortie = ids.encode(ids.SORTIE, ids.new())
-    flights = []
+    runs = []
     for number in (1, 2, 3):
         scratch = tmp_path / str(number)
         scratch.mkdir()
-        flights.append(Flight("command", brief(scratch, marker=f"{sortie}/{number}", shell="sleep 600")))
-        until(lambda flight=flights[-1]: len(left_of(flight.brief)) >= 2)
-    other = Flight("command", brief(tmp_path, shell="sleep 600"))
-    until(lambda: len(left_of(other.brief)) >= 2)
-    os.kill(flights[0].ear.pid, signal.SIGSTOP)
+        runs.append(DriverRun("command", brief(scratch, marker=f"{sortie}/{number}", shell="sleep 600")))
+        until(lambda run=runs[-1]: len(surviving_processes(run.brief)) >= 2)
+    other = DriverRun("command", brief(tmp_path, shell="sleep 600"))
+    until(lambda: len(surviving_processes(other.brief)) >= 2)
+    os.kill(runs[0].reporter.pid, signal.SIGSTOP)
     assert reaper.reap_earlier(f"{sortie}/3") == set()
-    assert not left_of(flights[0].brief)
-    assert not left_of(flights[1].brief)
-    assert len(left_of(flights[2].brief)) >= 2
-    assert len(left_of(other.brief)) >= 2
-    for flight in (flights[2], other):
-        flight.stop.set(StopReason.CANCELLED)
-    for flight in (*flights, other):
-        flight.end()
+    assert not surviving_processes(runs[0].brief)
+    assert not surviving_processes(runs[1].brief)
+    assert len(surviving_processes(runs[2].brief)) >= 2
+    assert len(surviving_processes(other.brief)) >= 2
+    for run in (runs[2], other):
+        run.stop.set(StopReason.CANCELLED)
+    for run in (*runs, other):
+        run.end()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 from agents.drivers import reaper
 from agents.drivers.base import Limits, StopReason
 from agents.shim import tree
-from tests.support.flights import Flight, brief, left_of, until
+from tests.support.driver_runs import DriverRun, brief, surviving_processes, until
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -55,82 +55,82 @@ def _pids(path: Path) -> list[int]:
 
 def test_a_daemon_with_an_empty_environment_ends_with_the_work(daemon: Path, tmp_path: Path) -> None:
     attempt = brief(tmp_path, shell=DAEMON.format(pid=daemon), limits=Limits(timeout_s=30, grace_s=0.3))
-    assert Flight("command", attempt).end().ok
+    assert DriverRun("command", attempt).end().ok
     assert not _alive(daemon)
 
 
 def test_a_daemon_with_an_empty_environment_ends_with_a_stop(daemon: Path, tmp_path: Path) -> None:
     shell = DAEMON.format(pid=daemon) + "sleep 600"
-    flight = Flight("command", brief(tmp_path, shell=shell, limits=Limits(grace_s=0.3)))
+    run = DriverRun("command", brief(tmp_path, shell=shell, limits=Limits(grace_s=0.3)))
     until(daemon.exists)
-    flight.stop.set(StopReason.CANCELLED)
-    assert flight.end().stopped is StopReason.CANCELLED
+    run.stop.set(StopReason.CANCELLED)
+    assert run.end().stopped is StopReason.CANCELLED
     assert not _alive(daemon)
-    assert not left_of(flight.brief)
+    assert not surviving_processes(run.brief)
 
 
 def test_work_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path: Path) -> None:
     stubborn = f"trap '' TERM INT HUP; touch {tmp_path}/ready; while :; do sleep 0.1; done"
-    flight = Flight("command", brief(tmp_path, shell=stubborn, limits=Limits(grace_s=0.5)))
+    run = DriverRun("command", brief(tmp_path, shell=stubborn, limits=Limits(grace_s=0.5)))
     until((tmp_path / "ready").exists)
     began = time.monotonic()
-    flight.stop.set(StopReason.CANCELLED)
-    evidence = flight.end()
+    run.stop.set(StopReason.CANCELLED)
+    evidence = run.end()
     assert time.monotonic() - began > 0.4
     assert (evidence.stopped, evidence.signal) == (StopReason.CANCELLED, 9)
-    assert not left_of(flight.brief)
+    assert not surviving_processes(run.brief)
 
 
 def test_work_that_handles_sigterm_has_the_grace_period_to_clean_up(tmp_path: Path) -> None:
     tidy = (
         f"trap 'sleep 0.2; touch {tmp_path}/tidied; exit 0' TERM; touch {tmp_path}/ready; while :; do sleep 0.05; done"
     )
-    flight = Flight("command", brief(tmp_path, shell=tidy, limits=Limits(grace_s=5)))
+    run = DriverRun("command", brief(tmp_path, shell=tidy, limits=Limits(grace_s=5)))
     until((tmp_path / "ready").exists)
-    flight.stop.set(StopReason.DRAINED)
-    evidence = flight.end()
+    run.stop.set(StopReason.DRAINED)
+    evidence = run.end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.DRAINED)
     assert (tmp_path / "tidied").exists()
 
 
 def test_a_halted_process_is_stopped_too(tmp_path: Path) -> None:
-    flight = Flight(
+    run = DriverRun(
         "command", brief(tmp_path, shell=f"touch {tmp_path}/ready; kill -STOP $$", limits=Limits(grace_s=5))
     )
     until((tmp_path / "ready").exists)
-    flight.stop.set(StopReason.CANCELLED)
-    assert flight.end().stopped is StopReason.CANCELLED
+    run.stop.set(StopReason.CANCELLED)
+    assert run.end().stopped is StopReason.CANCELLED
 
 
 def test_a_process_that_forks_without_end_is_stopped(tmp_path: Path) -> None:
     bomb = f"trap '' TERM; touch {tmp_path}/ready; f() {{ sleep 0.002; f & f2=1; exit; }}; f & f & f & sleep 600"
-    flight = Flight("command", brief(tmp_path, shell=bomb, limits=Limits(grace_s=0.3)))
+    run = DriverRun("command", brief(tmp_path, shell=bomb, limits=Limits(grace_s=0.3)))
     until((tmp_path / "ready").exists)
-    flight.stop.set(StopReason.CANCELLED)
-    assert flight.end().stopped is StopReason.CANCELLED
-    assert not left_of(flight.brief)
+    run.stop.set(StopReason.CANCELLED)
+    assert run.end().stopped is StopReason.CANCELLED
+    assert not surviving_processes(run.brief)
 
 
 def test_a_killed_shim_takes_the_work_with_it(daemon: Path, tmp_path: Path) -> None:
     shell = DAEMON.format(pid=daemon) + "sleep 600"
-    flight = Flight("command", brief(tmp_path, shell=shell))
+    run = DriverRun("command", brief(tmp_path, shell=shell))
     until(daemon.exists)
-    os.kill(flight.ear.pid, signal.SIGKILL)
-    evidence = flight.end(within_s=60)
+    os.kill(run.reporter.pid, signal.SIGKILL)
+    evidence = run.end(within_s=60)
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, None)
     assert "supervises the work, was killed" in evidence.error
-    assert not left_of(flight.brief)
+    assert not surviving_processes(run.brief)
     assert not _alive(daemon), "the kernel has ended it with the first process of its namespace"
 
 
 def test_a_halted_shim_is_given_up_and_the_work_ended(tmp_path: Path) -> None:
-    flight = Flight("command", brief(tmp_path, shell="sleep 600", limits=Limits(grace_s=0)))
-    flight.ear.begun.wait(60)
-    until(lambda: len(left_of(flight.brief)) >= 2)
-    os.kill(flight.ear.pid, signal.SIGSTOP)
-    flight.stop.set(StopReason.CANCELLED)
-    assert flight.end(within_s=60).stopped is StopReason.CANCELLED
-    assert not left_of(flight.brief)
+    run = DriverRun("command", brief(tmp_path, shell="sleep 600", limits=Limits(grace_s=0)))
+    run.reporter.has_started.wait(60)
+    until(lambda: len(surviving_processes(run.brief)) >= 2)
+    os.kill(run.reporter.pid, signal.SIGSTOP)
+    run.stop.set(StopReason.CANCELLED)
+    assert run.end(within_s=60).stopped is StopReason.CANCELLED
+    assert not surviving_processes(run.brief)
 
 
 def test_the_work_dies_with_a_killed_worker(daemon: Path, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_work_dies_with_a_killed_worker(daemon: Path, tmp_path: Path) -> Non
     until(daemon.exists)
     worker.kill()
     worker.wait()
-    until(lambda: not left_of(attempt) and not _alive(daemon))
+    until(lambda: not surviving_processes(attempt) and not _alive(daemon))
 
 
 def test_work_that_outlives_worker_and_shim_is_reaped_by_the_next_worker(tmp_path: Path) -> None:
@@ -154,35 +154,35 @@ def test_work_that_outlives_worker_and_shim_is_reaped_by_the_next_worker(tmp_pat
         "confined": False,
     }
     worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)], cwd=ROOT)
-    until(lambda: len(left_of(attempt)) >= 2)
+    until(lambda: len(surviving_processes(attempt)) >= 2)
     # By its command line: only root can read the environment of a shim.
     (shim,) = (pid for pid, parent in tree.process_parents().items() if parent == worker.pid and reaper.is_shim(pid))
     os.kill(worker.pid, signal.SIGSTOP)  # so that it does not reap by itself
     os.kill(shim, signal.SIGKILL)
     worker.kill()
     worker.wait()
-    flight = Flight("command", supervised)
-    until(lambda: len(left_of(supervised)) >= 2)
+    run = DriverRun("command", supervised)
+    until(lambda: len(surviving_processes(supervised)) >= 2)
 
     assert reaper.reap_orphans(fleet="another") == 0
     assert reaper.reap_orphans(fleet="one", known=[attempt.marker]) == 0
-    assert left_of(attempt)
+    assert surviving_processes(attempt)
     assert reaper.reap_orphans(fleet="one") >= 2
-    assert not left_of(attempt)
-    assert len(left_of(supervised)) >= 2, "its shim supervises it"
-    flight.stop.set(StopReason.CANCELLED)
-    flight.end()
+    assert not surviving_processes(attempt)
+    assert len(surviving_processes(supervised)) >= 2, "its shim supervises it"
+    run.stop.set(StopReason.CANCELLED)
+    run.end()
 
 
 def test_a_stop_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path) -> None:
     for number in range(12):
         scratch = tmp_path / str(number)
         scratch.mkdir()
-        flight = Flight("command", brief(scratch, shell="setsid sleep 600 & sleep 600"))
+        run = DriverRun("command", brief(scratch, shell="setsid sleep 600 & sleep 600"))
         time.sleep(number * 0.004)
-        flight.stop.set(StopReason.CANCELLED)
-        assert flight.end(within_s=60).stopped is StopReason.CANCELLED
-        assert not left_of(flight.brief)
+        run.stop.set(StopReason.CANCELLED)
+        assert run.end(within_s=60).stopped is StopReason.CANCELLED
+        assert not surviving_processes(run.brief)
 
 
 def test_fifty_megabytes_of_output_fill_no_memory(tmp_path: Path) -> None:

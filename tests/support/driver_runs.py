@@ -18,20 +18,20 @@ FLEET = "tests"
 
 
 @dataclass
-class Ear:
+class RecordingReporter:
     """A reporter that records everything; of output, only the last 64 KiB of each stream."""
 
     tails: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"", "stderr": b"", "fleet": b""})
-    heard_bytes: int = 0
+    received_bytes: int = 0
     largest: int = 0
     reports: list[tuple[float | None, str]] = field(default_factory=list)
     resumes: list[Json] = field(default_factory=list)
-    begun: threading.Event = field(default_factory=threading.Event)
+    has_started: threading.Event = field(default_factory=threading.Event)
     _pid: int = field(init=False)
 
     def output(self, *, stream: Stream, data: bytes) -> None:
         self.tails[stream] = (self.tails[stream] + data)[-65_536:]
-        self.heard_bytes += len(data)
+        self.received_bytes += len(data)
         self.largest = max(self.largest, len(data))
 
     def progress(self, *, fraction: float | None, note: str) -> None:
@@ -42,12 +42,12 @@ class Ear:
 
     def started(self, *, pid: int, start_time: float) -> None:
         self._pid = pid
-        self.begun.set()
+        self.has_started.set()
 
     @property
     def pid(self) -> int:
         """The pid of the shim, once it has started: a signal to 0 would go to the tests' own process group."""
-        assert self.begun.wait(60)
+        assert self.has_started.wait(60)
         return self._pid
 
     @property
@@ -70,23 +70,23 @@ def brief(scratch: Path, **fields: Any) -> Brief:
 
 
 @dataclass
-class Flight:
+class DriverRun:
     """One run of a driver, in a separate thread."""
 
     driver: str
     brief: Brief
-    ear: Ear = field(default_factory=Ear)
+    reporter: RecordingReporter = field(default_factory=RecordingReporter)
     stop: Stop = field(default_factory=Stop)
     evidence: Evidence | None = None
     error: BaseException | None = None
 
     def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._fly)
+        self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
-    def _fly(self) -> None:
+    def _run(self) -> None:
         try:
-            self.evidence = drivers.get(self.driver).run(brief=self.brief, reporter=self.ear, stop=self.stop)
+            self.evidence = drivers.get(self.driver).run(brief=self.brief, reporter=self.reporter, stop=self.stop)
         except BaseException as error:
             self.error = error
 
@@ -100,6 +100,6 @@ class Flight:
         return self.evidence
 
 
-def left_of(brief: Brief) -> set[int]:
+def surviving_processes(brief: Brief) -> set[int]:
     """The processes that still carry the attempt's marker."""
     return {process.pid for process in reaper.marked_processes() if process.marker == brief.marker}
