@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from examples.repo_audit import javascript
-from tests.examples import audit_flights
+from tests.examples import audit_runs
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_invalid_or_deeply_nested_code_does_no_harm() -> None:
 
 
 def test_the_report_says_which_javascript_was_not_checked(tmp_path: Path) -> None:
-    place = audit_flights.repository(tmp_path / "r", {"server.js": "app.get('/', (req) => eval(req.query.code));\n"})
-    flight = audit_flights.fly(place, tmp_path / "out")
-    assert [finding["rule"] for finding in flight.results["scripts"]["findings"]] == ["js:eval-request"]
-    assert flight.results["report"]["top"][0]["title"] == "Request data runs as JavaScript"
-    assert flight.results["report"]["top"][0]["file"] == "server.js"
-    assert "were not checked" in flight.text("report.md")
-    assert "were not checked" in flight.text("report.html")
+    place = audit_runs.repository(tmp_path / "r", {"server.js": "app.get('/', (req) => eval(req.query.code));\n"})
+    run = audit_runs.run_audit(place, tmp_path / "out")
+    assert [finding["rule"] for finding in run.results["scripts"]["findings"]] == ["js:eval-request"]
+    assert run.results["report"]["top"][0]["title"] == "Request data runs as JavaScript"
+    assert run.results["report"]["top"][0]["file"] == "server.js"
+    assert "were not checked" in run.text("report.md")
+    assert "were not checked" in run.text("report.html")

@@ -11,7 +11,7 @@ import pytest
 from agents.callables import Context
 from examples.repo_audit import provenance
 from fleet import errors
-from tests.examples import audit_flights
+from tests.examples import audit_runs
 
 signs = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen to sign with")
 
@@ -29,21 +29,21 @@ def signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=20)
-    place = audit_flights.repository(tmp_path / "signed", {"a.py": "x = 1\n"})
+    place = audit_runs.repository(tmp_path / "signed", {"a.py": "x = 1\n"})
     ssh = ("-c", "gpg.format=ssh", "-c", f"user.signingkey={key}")
-    audit_flights.git(place, *ssh, "commit", "-q", "--allow-empty", "-S", "-m", "Sign")
+    audit_runs.git(place, *ssh, "commit", "-q", "--allow-empty", "-S", "-m", "Sign")
     return place
 
 
 def test_an_unsigned_commit_is_reported_as_such(tmp_path: Path) -> None:
-    place = audit_flights.repository(tmp_path / "r", {"a.py": "gpgsig\n"})
+    place = audit_runs.repository(tmp_path / "r", {"a.py": "gpgsig\n"})
     with pytest.raises(errors.NotFound, match=r"The newest commit is not signed\."):
         describe(place)
 
 
 def test_a_repository_without_commits_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(errors.NotFound, match="There is no commit yet"):
-        describe(audit_flights.repository(tmp_path / "r", {"a.py": "x = 1\n"}, commit=False))
+        describe(audit_runs.repository(tmp_path / "r", {"a.py": "x = 1\n"}, commit=False))
 
 
 @signs
@@ -63,6 +63,6 @@ def test_a_valid_signature_is_reported_whatever_verifier_the_repository_configur
     evil.write_text(f"#!/bin/sh\ntouch {mark}\n")
     evil.chmod(0o755)
     for key in ("gpg.program", "gpg.ssh.program", "gpg.x509.program", "core.fsmonitor"):
-        audit_flights.git(signed, "config", key, str(evil))
+        audit_runs.git(signed, "config", key, str(evil))
     assert 'Good "git" signature for ada@example.org' in describe(signed)["output"]
     assert not mark.exists()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from examples.repo_audit import charts, gathering, markdown, markup, page, sarif
-from tests.examples import audit_flights
+from tests.examples import audit_runs
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 NAMES = {
@@ -51,11 +51,11 @@ def read(text: str) -> Reader:
 
 
 @pytest.fixture
-def hostile(tmp_path: Path) -> audit_flights.Flight:
-    return audit_flights.fly(audit_flights.repository(tmp_path / "evil<b>", NAMES), tmp_path / "out")
+def hostile(tmp_path: Path) -> audit_runs.AuditRun:
+    return audit_runs.run_audit(audit_runs.repository(tmp_path / "evil<b>", NAMES), tmp_path / "out")
 
 
-def test_the_page_loads_nothing_and_runs_nothing(hostile: audit_flights.Flight) -> None:
+def test_the_page_loads_nothing_and_runs_nothing(hostile: audit_runs.AuditRun) -> None:
     text = hostile.text("report.html")
     for tag, attributes in read(text).elements:
         assert tag not in {"script", "link", "img", "iframe", "object", "embed", "form", "a", "image", "use", "base"}
@@ -69,14 +69,14 @@ def test_the_page_loads_nothing_and_runs_nothing(hostile: audit_flights.Flight) 
     assert "default-src 'none'; style-src 'unsafe-inline'" in policy
 
 
-def test_hostile_names_and_texts_are_shown_as_text(hostile: audit_flights.Flight) -> None:
+def test_hostile_names_and_texts_are_shown_as_text(hostile: audit_runs.AuditRun) -> None:
     text = hostile.text("report.html")
     assert "&lt;img src=x onerror=alert(1)&gt;.html" in text
     assert "<svg onload" not in text
     assert hostile.results["report"]["findings"] >= 5
 
 
-def test_markdown_of_hostile_names_holds_no_html_and_no_link(hostile: audit_flights.Flight) -> None:
+def test_markdown_of_hostile_names_holds_no_html_and_no_link(hostile: audit_runs.AuditRun) -> None:
     outside_code = re.sub(r"(`+).+?\1", "", hostile.text("report.md"))
     assert not re.search(r"(?<!\\)<\w", outside_code)
     assert not re.search(r"(?<!\\)\]\(", outside_code)
@@ -94,7 +94,7 @@ def test_elements_escape_text() -> None:
     assert markup.tag("p", markup.tag("i", "x"), None, [1, 2.5]) == "<p><i>x</i>12.5</p>"
 
 
-def test_findings_are_also_written_as_json(hostile: audit_flights.Flight) -> None:
+def test_findings_are_also_written_as_json(hostile: audit_runs.AuditRun) -> None:
     found = json.loads(hostile.text("findings.json"))
     assert len(found["items"]) == found["things"]
     log = json.loads(hostile.text("findings.sarif"))
@@ -107,10 +107,10 @@ def test_findings_are_also_written_as_json(hostile: audit_flights.Flight) -> Non
 
 
 def test_the_result_contains_the_requested_number_of_findings(tmp_path: Path) -> None:
-    place = audit_flights.repository(tmp_path / "r", NAMES)
-    flight = audit_flights.fly(place, tmp_path / "out", top=2)
-    assert len(flight.results["report"]["top"]) == 2
-    assert "more are in report.html" in flight.text("report.md")
+    place = audit_runs.repository(tmp_path / "r", NAMES)
+    run = audit_runs.run_audit(place, tmp_path / "out", top=2)
+    assert len(run.results["report"]["top"]) == 2
+    assert "more are in report.html" in run.text("report.md")
 
 
 def audit(**keys: Any) -> gathering.Audit:

@@ -19,7 +19,7 @@ from examples.repo_audit import (
     upkeep,
 )
 from examples.repo_audit.findings import Ledger
-from tests.examples import audit_flights
+from tests.examples import audit_runs
 
 AWS = "AKIA" + "QYLPMN5HHHFPZAM2"
 GITHUB = "ghp_" + "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"
@@ -32,16 +32,16 @@ def file(path: str) -> tree.File:
     return tree.File(path=path, disk=Path(path), size=1, blob="", role=tree.role(path), language=languages.detect(path))
 
 
-def found(flight: audit_flights.Flight, key: str) -> dict[str, list[tuple[str, int]]]:
-    """The places of one sortie's findings by rule."""
+def findings_by_rule(run: audit_runs.AuditRun, key: str) -> dict[str, list[tuple[str, int]]]:
+    """Map each rule to the files and lines where the sortie `key` found problems."""
     places: dict[str, list[tuple[str, int]]] = {}
-    for finding in flight.results[key]["findings"]:
+    for finding in run.results[key]["findings"]:
         places.setdefault(finding["rule"], []).append((finding["file"], finding["line"]))
     return places
 
 
-def audit(tmp_path: Path, files: dict[str, Any]) -> audit_flights.Flight:
-    return audit_flights.fly(audit_flights.repository(tmp_path / "repository", files), tmp_path / "out")
+def audit(tmp_path: Path, files: dict[str, Any]) -> audit_runs.AuditRun:
+    return audit_runs.run_audit(audit_runs.repository(tmp_path / "repository", files), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_ruff_and_vulture_find_likely_bugs_and_not_matters_of_taste(tmp_path: Pa
         "templates/x.py": "class {{ name }}:\n    pass\n",
         "tests/test_a.py": "import os\n\n\ndef test_x():\n    assert 1\n\n\ndef test_x():\n    assert 2\n",
     }
-    places = found(audit(tmp_path, files), "python")
+    places = findings_by_rule(audit(tmp_path, files), "python")
     assert places["ruff:F821"] == [("a.py", 6)]
     assert places["ruff:B006"] == [("a.py", 4)]
     assert places["ruff:F401"] == [("a.py", 1)]
@@ -107,14 +107,14 @@ def test_python_that_only_cpython_refuses_counts_as_unparsable(tmp_path: Path) -
         "far.py": "".join(f"{' ' * depth}if x:\n" for depth in range(150)) + " " * 150 + "pass\n",
         "fine.py": f"y = {'(' * 50}1{')' * 50}\n",
     }
-    places = found(audit(tmp_path, files), "python")["ruff:invalid-syntax"]
+    places = findings_by_rule(audit(tmp_path, files), "python")["ruff:invalid-syntax"]
     assert sorted(places) == [("deep.py", 42), ("far.py", 101)]
 
 
 def test_bandit_checks_the_product_and_not_its_tests(tmp_path: Path) -> None:
     imports = "import subprocess\nimport yaml\n\n\n"
     text = imports + "def f(x):\n    assert x\n    yaml.load(x)\n    subprocess.run(x, shell=True)\n"
-    places = found(audit(tmp_path, {"a.py": text, "tests/test_a.py": text}), "secrets[part=1]")
+    places = findings_by_rule(audit(tmp_path, {"a.py": text, "tests/test_a.py": text}), "secrets[part=1]")
     assert places == {"bandit:B506": [("a.py", 7)], "bandit:B602-values": [("a.py", 8)]}
 
 
@@ -128,7 +128,7 @@ def test_a_literal_command_is_no_finding_and_an_uncertain_one_weighs_less() -> N
 
 
 def test_hidden_characters_are_found(tmp_path: Path) -> None:
-    places = found(audit(tmp_path, {"a.py": "x = 1\n# \u202e hidden\n"}), "secrets[part=1]")
+    places = findings_by_rule(audit(tmp_path, {"a.py": "x = 1\n# \u202e hidden\n"}), "secrets[part=1]")
     assert places == {"text:bidirectional": [("a.py", 2)]}
 
 
@@ -145,9 +145,9 @@ def test_hidden_characters_are_found(tmp_path: Path) -> None:
 def test_branches_are_counted_in_many_languages(tmp_path: Path, name: str, begin: str, branch: str) -> None:
     end = "}}\n" if name.endswith("java") else "" if name.endswith("py") else "}\n"
     text = begin + "".join(branch.replace("{}", str(number), 1) for number in range(35)) + end
-    flight = audit(tmp_path, {name: text})
-    (key,) = [key for key in flight.order if key.startswith("complexity")]
-    assert found(flight, key) == {"lizard:very-branched": [(name, 1)]}
+    run = audit(tmp_path, {name: text})
+    (key,) = [key for key in run.order if key.startswith("complexity")]
+    assert findings_by_rule(run, key) == {"lizard:very-branched": [(name, 1)]}
 
 
 def test_files_with_many_changes_and_branches_are_named() -> None:
@@ -164,12 +164,12 @@ def test_files_with_many_changes_and_branches_are_named() -> None:
 
 def test_changes_are_followed_through_renames(tmp_path: Path) -> None:
     body = "".join(f"line {n}\n" for n in range(30))
-    place = audit_flights.repository(tmp_path / "r", {"old.py": body, "other.py": "x\n"})
+    place = audit_runs.repository(tmp_path / "r", {"old.py": body, "other.py": "x\n"})
     for number in range(3):
         (place / "old.py").write_text(body + f"more {number}\n")
-        audit_flights.git(place, "commit", "-qam", "Change")
-    audit_flights.git(place, "mv", "old.py", "new name.py")
-    audit_flights.git(place, "commit", "-qm", "Rename")
+        audit_runs.git(place, "commit", "-qam", "Change")
+    audit_runs.git(place, "mv", "old.py", "new name.py")
+    audit_runs.git(place, "commit", "-qm", "Rename")
     changes = history.changes_of(place)
     assert changes.commits == {"new name.py": 5, "other.py": 1}
     weeks, commits, people = history.activity(place)
@@ -230,7 +230,7 @@ def test_links_images_and_anchors_of_markdown_are_followed_within_the_repository
 ```
 """
     files = {"README.md": text, "docs/b.md": "# B\n\n## Part two\n\n[up](../README.md)\n"}
-    places = found(audit(tmp_path, files), "prose")
+    places = findings_by_rule(audit(tmp_path, files), "prose")
     assert places["docs:broken-link"] == [("README.md", 3), ("README.md", 4)]
     assert places["docs:broken-image"] == [("README.md", 3)]
     assert places["docs:broken-anchor"] == [("README.md", 3)]
@@ -261,7 +261,7 @@ def test_unreliable_tests_are_named(tmp_path: Path) -> None:
         "web/a.test.js": "describe.only('a', () => {\n  it.skip('b', () => {})\n})\n",
         "web/a.js": "export const a = 1\n",
     }
-    places = found(audit(tmp_path, files), "tests")
+    places = findings_by_rule(audit(tmp_path, files), "tests")
     assert places == {
         "tests:no-assertion": [("tests/test_a.py", 5)],
         "tests:skipped": [("tests/test_a.py", 10), ("web/a.test.js", 2)],
@@ -281,7 +281,7 @@ def test_a_test_that_calls_an_asserting_helper_is_reliable(tmp_path: Path) -> No
             "def test_one_call_deeper():\n    waits.soon(len)\n\n\ndef test_nothing():\n    waits.call(len)\n"
         ),
     }
-    assert found(audit(tmp_path, files), "tests") == {"tests:no-assertion": [("tests/test_a.py", 12)]}
+    assert findings_by_rule(audit(tmp_path, files), "tests") == {"tests:no-assertion": [("tests/test_a.py", 12)]}
 
 
 def test_workflows_and_containers_are_checked() -> None:
@@ -322,7 +322,7 @@ def test_the_upkeep_of_the_repository_is_checked(tmp_path: Path) -> None:
         "f.py": "v = 3\n" * 600,
         "g.py": "v = 3\n" * 600,
     }
-    places = found(audit(tmp_path, files), "upkeep")
+    places = findings_by_rule(audit(tmp_path, files), "upkeep")
     assert places["upkeep:todo"] == [("a.py", 1)]
     assert places["upkeep:conflict"] == [("b.py", 1)]
     assert {path for path, _line in places["upkeep:does-not-parse"]} == {"d.yml", "e.toml"}
@@ -332,10 +332,10 @@ def test_the_upkeep_of_the_repository_is_checked(tmp_path: Path) -> None:
 
 
 def test_the_age_of_todo_comments_is_reported(tmp_path: Path) -> None:
-    place = audit_flights.repository(tmp_path / "r", {"a.py": "# TODO: mend\n"}, commit=False)
-    audit_flights.git(place, "-c", "user.name=A", "commit", "-q", "-m", "x", "--date=2015-01-01T00:00:00Z")
-    flight = audit_flights.fly(place, tmp_path / "out")
-    (finding,) = [item for item in flight.results["upkeep"]["findings"] if item["file"] == "a.py"]
+    place = audit_runs.repository(tmp_path / "r", {"a.py": "# TODO: mend\n"}, commit=False)
+    audit_runs.git(place, "-c", "user.name=A", "commit", "-q", "-m", "x", "--date=2015-01-01T00:00:00Z")
+    run = audit_runs.run_audit(place, tmp_path / "out")
+    (finding,) = [item for item in run.results["upkeep"]["findings"] if item["file"] == "a.py"]
     assert finding["rule"] == "upkeep:old-todo"
     assert "years old" in finding["detail"]
 
@@ -366,9 +366,9 @@ def test_generated_and_vendored_files_are_skipped_and_counted(tmp_path: Path) ->
         ".gitattributes": "marked.py linguist-generated=true\n",
         "ours.py": "x = 1\n",
     }
-    flight = audit(tmp_path, files)
-    assert flight.results["python"]["findings"] == []
-    skipped = flight.results["inventory"]["skipped"]
+    run = audit(tmp_path, files)
+    assert run.results["python"]["findings"] == []
+    skipped = run.results["inventory"]["skipped"]
     assert skipped["vendored"] == 2
     assert skipped["generated, minified or a lock file"] == 1
     assert skipped["binary, unreadable or generated"] == 1

@@ -1,6 +1,6 @@
-"""Repositories to audit, and a flight of the sample mission's plan in this process, without services.
+"""Creates repositories to audit, and runs the sample mission on them in this process, without services.
 
-The plan is read by the real reader, and what a sortie adds by the real one for additions; the callables really run.
+The plan and the sorties that it adds are parsed by the product, and the real callables run.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def git(place: Path, *arguments: str) -> str:
         "GIT_AUTHOR_DATE": "2026-01-05T10:00:00Z",
         "GIT_COMMITTER_DATE": "2026-01-05T10:00:00Z",
     }
-    who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
-    done = subprocess.run(["git", "-C", place, *who, *arguments], env=environment, capture_output=True, text=True)
+    identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    done = subprocess.run(["git", "-C", place, *identity, *arguments], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -57,8 +57,8 @@ def repository(place: Path, files: Mapping[str, str | bytes], *, commit: bool = 
 
 
 @dataclass(slots=True)
-class Flight:
-    """How it went: results, what went wrong, in which order; `folder` holds what the report wrote."""
+class AuditRun:
+    """The outcome of a run. `failed` maps keys to errors; `order` lists keys as they ran; `folder` contains the report."""
 
     folder: Path
     results: dict[str, Any] = field(default_factory=dict)
@@ -75,46 +75,46 @@ class Flight:
         return (self.folder / "report" / name).read_text(encoding="utf-8")
 
 
-def fly(place: Path, folder: Path, *, top: int = 100, without: tuple[str, ...] = ()) -> Flight:
-    """The whole mission on one repository. The sorties in `without` are taken to have failed."""
-    flight = Flight(folder)
+def run_audit(place: Path, folder: Path, *, top: int = 100, without: tuple[str, ...] = ()) -> AuditRun:
+    """Run the whole mission on one repository. The sorties in `without` fail."""
+    run = AuditRun(folder)
     inputs = {"repository": str(place), "top": top}
     waiting = {spec.key: spec for spec in load().sorties}
     groups: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     while waiting:
         spec = next(item for item in waiting.values() if not _needed(item, groups) & waiting.keys())
         del waiting[spec.key]
-        flight.order.append(spec.key)
-        if not spec.always and any(need not in flight.results for need in _needed(spec, groups)):
-            flight.skipped.append(spec.key)
+        run.order.append(spec.key)
+        if not spec.always and any(need not in run.results for need in _needed(spec, groups)):
+            run.skipped.append(spec.key)
             continue
-        needs = {name: flight.results.get(name) for name in spec.needs}
-        needs |= {name: [flight.results.get(key) for key in keys] for name, keys in groups[spec.key].items()}
+        needs = {name: run.results.get(name) for name in spec.needs}
+        needs |= {name: [run.results.get(key) for key in keys] for name, keys in groups[spec.key].items()}
         try:
             if spec.key in without:
-                raise errors.Unavailable("taken to have failed")
-            result, expected = _one(spec, needs, inputs, folder)
+                raise errors.Unavailable("made to fail by the test")
+            result, expected = _run_sortie(spec, needs, inputs, folder)
         except (errors.FleetError, subprocess.CalledProcessError) as error:
-            flight.failed[spec.key] = str(error)
+            run.failed[spec.key] = str(error)
             continue
         text = json.dumps(result, ensure_ascii=False, allow_nan=False)
-        assert len(text.encode()) < 1_000_000  # which would fail too on what UTF-8 cannot hold
-        flight.results[spec.key] = json.loads(text)
-        known = [*flight.order, *waiting]
+        assert len(text.encode()) < 1_000_000  # also fails for text that UTF-8 cannot encode
+        run.results[spec.key] = json.loads(text)
+        existing = [*run.order, *waiting]
         for more in plan.load_added(
-            items=expected, existing=known, parent=spec.key, context=_plan_context(), defaults={}, inputs=inputs
+            items=expected, existing=existing, parent=spec.key, context=_plan_context(), defaults={}, inputs=inputs
         ):
             waiting[more.key] = more
             for later in more.before:
                 groups[later][more.key.partition("[")[0]].append(more.key)
-    return flight
+    return run
 
 
 def _needed(spec: plan.SortieSpec, groups: Mapping[str, Mapping[str, list[str]]]) -> set[str]:
     return {*spec.needs, *(key for keys in groups.get(spec.key, {}).values() for key in keys)}
 
 
-def _one(
+def _run_sortie(
     spec: plan.SortieSpec, needs: dict[str, Any], inputs: dict[str, Any], folder: Path
 ) -> tuple[Any, list[dict[str, Any]]]:
     scratch = folder / spec.key
