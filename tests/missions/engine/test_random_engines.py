@@ -1,6 +1,7 @@
-"""Random missions flown by real engines side by side, under two control loops, while somebody gives orders.
+"""Concurrent engines run random missions under two control loops while orders arrive.
 
-Unlike in test_random_missions.py nothing is in step here, so a failure may not come back; the events tell what happened.
+Unlike in test_random_missions.py, the order of steps is not controlled, so a failure may not be reproducible. The events
+of the missions show what happened.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def test_concurrent_engines_under_two_control_loops_keep_every_rule(
     chance = random.Random(seed)
     missions = [fleet.launch(**plan).id for _ in range(2)]
     engines = [fleet.engine(slots=2) for _ in range(2)]
-    gone: list[threading.Thread] = []
+    stops: list[threading.Thread] = []
     try:
         with repeated(fleet.beat), repeated(fleet.beat), repeated(lambda: [engine.run_slot() for engine in engines]):
             for _ in range(orders):
@@ -70,8 +71,8 @@ def test_concurrent_engines_under_two_control_loops_keep_every_rule(
                     lost = engines.pop(0)
                     agents.end(agents=[lost.agent], state=Agent.State.LOST, reason="killed", reaped=True)
                     engines.append(fleet.engine(slots=2))
-                    gone.append(threading.Thread(target=lost.stop, kwargs={"within_s": 0}))  # what it holds is lost
-                    gone[-1].start()
+                    stops.append(threading.Thread(target=lost.stop, kwargs={"within_s": 0}))  # abandons its sorties
+                    stops[-1].start()
                 else:
                     order(chance, missions)
             for mission in Mission.objects.filter(id__in=missions, state="paused"):
@@ -82,33 +83,33 @@ def test_concurrent_engines_under_two_control_loops_keep_every_rule(
     finally:
         for engine in engines:
             engine.stop(within_s=5)
-        for thread in gone:
+        for thread in stops:
             thread.join()
         with roles.as_owner(), connection.cursor() as cursor:
             cursor.execute("TRUNCATE missions_mission, missions_concurrencykey, agents_agent, fleet_event CASCADE")
 
 
 def order(chance: random.Random, missions: list[Any]) -> None:
-    with suppress(errors.Conflict, OperationalError):  # two orders may meet in a deadlock; one of them is told so
+    with suppress(errors.Conflict, OperationalError):  # two orders may deadlock; one of them fails
         match chance.choice(["pause", "resume", "resume", "cancel_sortie", "retry_sortie", "retry", "cancel"]):
-            case "cancel_sortie" | "retry_sortie" as what:
+            case "cancel_sortie" | "retry_sortie" as name:
                 every = list(Sortie.objects.filter(mission__in=missions).values_list("id", flat=True))
-                ORDERS[what](sortie=chance.choice(every))
-            case what:
-                ORDERS[what](mission=chance.choice(missions))
+                ORDERS[name](sortie=chance.choice(every))
+            case name:
+                ORDERS[name](mission=chance.choice(missions))
 
 
 @contextmanager
 def repeated(do: Callable[[], object]) -> Iterator[None]:
-    """Do it again and again in a thread, as a process that survives what fails in one round."""
-    over = threading.Event()
+    """Call `do` repeatedly in a thread, as a process would that survives a failed round."""
+    end = threading.Event()
     failures: list[Exception] = []
 
     def run() -> None:
-        while not over.wait(0.01):
+        while not end.wait(0.01):
             try:
                 do()
-            except OperationalError:  # two loops met
+            except OperationalError:  # the two loops deadlocked
                 connection.close()
             except Exception as error:
                 failures.append(error)
@@ -120,6 +121,6 @@ def repeated(do: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        end.set()
         thread.join()
     assert not failures, failures

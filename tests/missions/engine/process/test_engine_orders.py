@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agents.drivers.base import Evidence
-from fleet import errors, ids
+from fleet import errors
 from missions import operations
 from missions.claims import Claim
 from missions.control import admission
@@ -16,8 +16,8 @@ from missions.engine.settlement import verdict
 from missions.engine.settlement.settling import Settlement
 from missions.models import Mission, Sortie
 from missions.plan import SortieSpec
-from tests.missions.engine.test_random_missions import Flier
 from tests.support import fleet, ledger
+from tests.support.simulated_agents import SimulatedAgent
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -26,7 +26,7 @@ def sortie(mission: Mission, key: str) -> Sortie:
     return Sortie.objects.get(mission=mission, key=key)
 
 
-def ended(claim: Claim, *, ok: bool) -> Settlement:
+def settlement(claim: Claim, *, ok: bool) -> Settlement:
     evidence = Evidence(finished=True, ok=ok, error="" if ok else "no")
     return verdict.judge(claim=claim, spec=SortieSpec.from_json(claim.spec), evidence=evidence)
 
@@ -79,21 +79,21 @@ def test_a_sortie_that_is_about_to_start_waits_for_a_retried_need(engine: Engine
 
 def test_a_need_cannot_be_retried_while_a_dependent_runs() -> None:
     mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}, "tidy": {"needs": ["b"], "if": "always"}})
-    flier = Flier()
+    agent = SimulatedAgent()
     try:
-        (claim,) = flier.committer.settle_and_claim(max_claims=1)
-        (tidy,) = flier.committer.settle_and_claim(settlements=[ended(claim, ok=False)], max_claims=1)
-        was = {"a": "failed", "b": "skipped", "tidy": "running"}
-        assert fleet.states(mission.id) == was
+        (claim,) = agent.committer.settle_and_claim(max_claims=1)
+        (tidy,) = agent.committer.settle_and_claim(settlements=[settlement(claim, ok=False)], max_claims=1)
+        before = {"a": "failed", "b": "skipped", "tidy": "running"}
+        assert fleet.states(mission.id) == before
         with pytest.raises(errors.Conflict, match="are still running: tidy"):
             operations.retry_sortie(sortie=claim.id, can_execute=True)
-        assert fleet.states(mission.id) == was
-        flier.committer.settle_and_claim(settlements=[ended(tidy, ok=True)])
+        assert fleet.states(mission.id) == before
+        agent.committer.settle_and_claim(settlements=[settlement(tidy, ok=True)])
         operations.retry_sortie(sortie=claim.id, can_execute=True)
         admission.admit()
         assert fleet.states(mission.id) == {"a": "queued", "b": "pending", "tidy": "pending"}
     finally:
-        flier.end()
+        agent.end()
 
 
 def test_a_skipped_sortie_cannot_be_retried_before_its_failed_need(engine: Engine) -> None:
@@ -116,26 +116,26 @@ def test_run_at_still_applies_after_a_retry() -> None:
 
 def test_a_sortie_cancelled_while_it_fails_is_not_retried() -> None:
     mission = fleet.launch({"flaky": {"retry": {"max_attempts": 3, "backoff": "1h"}}, "other": {}})
-    flier = Flier(id=ids.new())
+    agent = SimulatedAgent()
     try:
-        (claim, _) = flier.committer.settle_and_claim(max_claims=2)
+        (claim, _) = agent.committer.settle_and_claim(max_claims=2)
         operations.cancel_sortie(sortie=claim.id)
-        flier.committer.settle_and_claim(settlements=[ended(claim, ok=False)])
+        agent.committer.settle_and_claim(settlements=[settlement(claim, ok=False)])
     finally:
-        flier.end()
+        agent.end()
     states: dict[str, Any] = fleet.states(mission.id)
     assert states[claim.key] in {"cancelled", "failed"}
 
 
 def test_a_sortie_of_a_mission_being_cancelled_cannot_be_retried() -> None:
     mission = fleet.launch({"one": {}, "two": {}})
-    flier = Flier()
+    agent = SimulatedAgent()
     try:
-        (claim,) = flier.committer.settle_and_claim(max_claims=1)
+        (claim,) = agent.committer.settle_and_claim(max_claims=1)
         operations.cancel(mission=mission.id)
         other = Sortie.objects.get(mission=mission, state="cancelled")
         with pytest.raises(errors.Conflict, match="Wait until it is cancelled"):
             operations.retry_sortie(sortie=other.id, can_execute=True)
         assert fleet.states(mission.id) == {other.key: "cancelled", claim.key: "running"}
     finally:
-        flier.end()
+        agent.end()
