@@ -87,11 +87,11 @@ def test_the_work_of_a_killed_agent_continues_with_another_before_its_lease_ends
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
     work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
-    flier = hosts.flier(mission)
-    hosts.kill(flier)
+    agent = hosts.running_agent(mission)
+    hosts.kill(agent)
     assert hosts.wait(mission).state == "succeeded"
     item, two = Attempt.objects.filter(sortie__mission=mission).order_by("number")
-    assert (item.state, two.agent_id in {first.id, second.id, None} - {flier.id}) == ("lost", True)
+    assert (item.state, two.agent_id in {first.id, second.id, None} - {agent.id}) == ("lost", True)
     assert item.finished_at is not None
     assert (two.started_at - item.started_at).total_seconds() < hosts.LEASE_S
     until(lambda: hosts.gone(work, child))
@@ -146,7 +146,7 @@ def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, kind: str, tmp_p
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
     work, _ = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
-    halted = hosts.flier(mission)
+    halted = hosts.running_agent(mission)
     assert halted.pid is not None
     os.kill(halted.pid, signal.SIGSTOP)
     until(lambda: Agent.objects.get(id=halted.id).state == "lost")
@@ -163,7 +163,7 @@ def test_a_halted_agent_that_resumes_after_its_lease_is_refused(host: Host, kind
     hosts.spawn(kind, host)
     mission = fleet.launch({"one": {"agent": kind, "driver": "scripted", "with": {"hold_until": str(go)}}})
     until(lambda: hosts.running(mission))
-    halted = hosts.flier(mission)
+    halted = hosts.running_agent(mission)
     assert halted.pid is not None
     hosts.spawn(kind, host)
     os.kill(halted.pid, signal.SIGSTOP)

@@ -59,7 +59,7 @@ def begun(host: Host, kind: str, path: Path, work: str) -> tuple[Mission, Agent,
     hosts.spawn(kind, host)
     mission = fleet.launch({"one": {"agent": kind, **WORKS[work](path)}}, folder=str(path.parent))
     until(path.exists)
-    agent = hosts.flier(mission)
+    agent = hosts.running_agent(mission)
     return mission, agent, hosts.shim(agent)
 
 

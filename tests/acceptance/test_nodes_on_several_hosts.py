@@ -47,8 +47,8 @@ def test_agents_on_all_hosts_share_the_work_of_their_type(here: Host, far: Host,
     agents = hosts.spawn(kind, here) + hosts.spawn(kind, far)
     mission = fleet.launch({f"s{n}": {"agent": kind, "run": "sleep 0.3"} for n in range(8)})
     assert hosts.wait(mission).state == "succeeded"
-    flown = set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True))
-    assert flown == {agent.id for agent in agents}
+    agents_used = set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True))
+    assert agents_used == {agent.id for agent in agents}
     assert far.database.passed > 0
     assert far.redis.passed > 0
 

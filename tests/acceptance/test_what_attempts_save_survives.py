@@ -63,7 +63,7 @@ def test_a_saved_value_survives_a_killed_agent_or_node(host: Host, kind: str, tm
     mission = launch(kind, tmp_path)
     until(lambda: rows(mission) == [("running", {"step": 7}, None)])
     if killed == "agent":
-        hosts.kill(hosts.flier(mission))
+        hosts.kill(hosts.running_agent(mission))
     else:
         host.send(signal.SIGKILL)
         assert host.process is not None

@@ -111,9 +111,9 @@ def test_a_result_that_cannot_be_stored_leaves_the_lease_unchanged(body: bytes) 
     ann.post("missions", {"plan": api.PLAN})
     agent = external_agents.register(agent_type="backend", by=ann.user)
     (lease,) = external_agents.claim(agent=agent.id)
-    flying = api.Client(lease.token)
+    attempt = api.Client(lease.token)
     path = f"sorties/{lease.token.partition('.')[0]}/complete"
-    assert (flying.send("POST", path, body).status_code, flying.post(path, {"result": "\\u0000"}).status_code) == (
+    assert (attempt.send("POST", path, body).status_code, attempt.post(path, {"result": "\\u0000"}).status_code) == (
         422,
         200,
     )

@@ -130,7 +130,7 @@ def test_rows_without_a_numeric_id_are_paged_too() -> None:
     for name in ("alpha", "beta", "gamma"):
         Template.objects.create(name=name, text="{mission: x, sorties: {a: {agent: backend, run: ls}}}")
         Node.objects.create(name=name, pid=1, start_time=0.0)
-    mission = web.flown()
+    mission = web.ended_mission()
     sortie = Sortie.objects.get(mission=mission, key="good")
     for path in ("one", "two", "three"):
         web.artifact(sortie, path=path, content=b"x")

@@ -102,7 +102,7 @@ def test_an_unknown_parameter_is_refused_by_name_even_if_the_framework_knows_it(
 @pytest.mark.parametrize("path, method", OPERATIONS)
 def test_every_response_to_random_input_is_documented(path: str, method: str) -> None:
     boss = api.person("boss", Role.ADMIN)
-    web.flown()
+    web.ended_mission()
     Node.objects.create(name="host", pid=1, start_time=0.0, max_agents=1_000)  # or agents could not be spawned: a 503
     operation = described()[path][method.upper()]
 

@@ -14,7 +14,7 @@ ACCEPTED = ["text/plain", "text/*", "application/octet-stream", "image/png", "ap
 
 def test_downloads_ignore_accept_and_refuse_with_a_problem() -> None:
     boss = api.person("boss", Role.ADMIN)
-    web.flown()
+    web.ended_mission()
     sortie = Sortie.objects.get(key="good")
     made = web.artifact(sortie, path="report.txt", content=b"all is well")
     for path, media_type, nothing in (

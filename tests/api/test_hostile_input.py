@@ -45,7 +45,7 @@ def boss() -> api.Client:
 @pytest.mark.parametrize("nasty", NASTY)
 def test_text_fields_and_urls_reject_everything_but_text(boss: api.Client, nasty: str) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
-    mission = web.flown()
+    mission = web.ended_mission()
     sortie = Sortie.objects.get(mission=mission, key="good")
     bodies: list[tuple[str, Any]] = [
         ("auth/token", {"username": nasty, "password": nasty}),
@@ -111,7 +111,7 @@ def test_ids_cannot_be_guessed_from_each_other(boss: api.Client) -> None:
 
 
 def test_an_html_artifact_is_downloaded_and_never_rendered_on_the_sites_origin() -> None:
-    mission = web.flown()
+    mission = web.ended_mission()
     sortie = Sortie.objects.get(mission=mission, key="good")
     file = web.artifact(sortie, path="../../x/report\r\n.html", content=b"<script>alert(document.cookie)</script>")
     answer = web.superuser().get(f"/api/v1/artifacts/{file.ref}/content")

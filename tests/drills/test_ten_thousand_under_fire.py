@@ -79,8 +79,8 @@ def test_each_sortie_runs_once_at_a_time_and_is_accepted_once(
 ) -> None:
     written, script = burning.home / "written", burning.home / "script"
     script.write_text(SCRIPT)
-    flown = plan(script, written)
-    mission = burning.launch(flown)
+    submitted_plan = plan(script, written)
+    mission = burning.launch(submitted_plan)
     seed = time.time_ns() % 100_000
     began = time.monotonic()
     fire = Fire(home(burning), chance=random.Random(seed), clock=clock, every_s=(0.3, 2.5))
@@ -105,7 +105,7 @@ def test_each_sortie_runs_once_at_a_time_and_is_accepted_once(
     wrote = {item["key"]: spans[ids.decode(ids.SORTIE, item["id"])] for item in document["items"]}
     for item in document["items"]:
         assert item["attempt"] in wrote[item["key"]], f"{item['key']}: what was accepted has left no trace"
-        for need in flown["sorties"][item["key"]]["needs"]:
+        for need in submitted_plan["sorties"][item["key"]]["needs"]:
             ended_at = max(last for _, last in wrote[need].values())
             begun_at = min(first for first, _ in wrote[item["key"]].values())
             assert ended_at <= begun_at, f"{item['key']} began at {begun_at}, {need} wrote until {ended_at}"

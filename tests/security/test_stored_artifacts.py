@@ -27,7 +27,7 @@ def content() -> bytes:
 
 @pytest.fixture
 def made(content: bytes) -> Artifact:
-    web.flown()
+    web.ended_mission()
     return web.artifact(Sortie.objects.get(key="good"), path="report.txt", content=content)
 
 

@@ -40,7 +40,7 @@ def test_no_list_is_filtered_by_what_no_page_shows(page: str, permission: str, f
 
 
 def test_filters_that_pages_offer_and_links_of_other_pages_work() -> None:
-    mission, boss = web.flown(), web.superuser()
+    mission, boss = web.ended_mission(), web.superuser()
     for page, filters in (
         ("missions_sortie", {"mission__id__exact": str(mission.id), "state__exact": "failed"}),
         ("missions_sortie", {"agent_type__name__exact": "backend", "started_at__gte": "2026-01-01"}),

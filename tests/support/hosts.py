@@ -236,7 +236,7 @@ def running(mission: Mission) -> list[Sortie]:
     return list(Sortie.objects.filter(mission=mission, state="running").order_by("key"))
 
 
-def flier(mission: Mission) -> Agent:
+def running_agent(mission: Mission) -> Agent:
     """The agent that runs the mission's only running sortie."""
     (sortie,) = running(mission)
     assert sortie.agent is not None

@@ -38,7 +38,7 @@ def _signed_in(user: User) -> Client:
     return client
 
 
-def flown() -> Mission:
+def ended_mission() -> Mission:
     """A mission with one sortie that succeeded, one that failed, and one that was skipped."""
     mission = fleet.launch({"good": {}, "bad": {"with": {"fail": "it broke"}}, "late": {"needs": ["bad"]}})
     engine = fleet.engine()

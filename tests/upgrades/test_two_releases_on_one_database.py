@@ -94,13 +94,13 @@ def working(number: int) -> Iterator[list[Claim]]:
 
 
 def run_beside(engine: Engine, missions: list[Mission]) -> None:
-    def fly() -> None:
+    def run_engine() -> None:
         while not ended.is_set():
             engine.run_slot()
         connection.close()
 
     ended = threading.Event()
-    thread = threading.Thread(target=fly)
+    thread = threading.Thread(target=run_engine)
     thread.start()
     try:
 

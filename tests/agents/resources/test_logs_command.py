@@ -97,16 +97,16 @@ def test_the_output_of_its_sorties_is_shown_by_attempt(engine: Engine) -> None:
     }
     mission = fleet.launch(plan)
     fleet.run_to_end(engine, mission)
-    flown = ids.encode(ids.AGENT, engine.agent)
+    agent = ids.encode(ids.AGENT, engine.agent)
     refs = {sortie.key: sortie.ref for sortie in Sortie.objects.filter(mission=mission)}
-    done = manage("fleet_agents", "logs", flown, "--sorties")
+    done = manage("fleet_agents", "logs", agent, "--sorties")
     assert done.err == "err\n"
     assert done.out == (
         f"==> first ({refs['first']}/1) <==\nout\n"
         f"==> second ({refs['second']}/1) <==\nagain\n"
         f"==> second ({refs['second']}/2) <==\nagain\n"
     )
-    document = manage("fleet_agents", "logs", flown, "--attempt", f"{refs['second']}/1", "--json").json
+    document = manage("fleet_agents", "logs", agent, "--attempt", f"{refs['second']}/1", "--json").json
     assert [{**piece, "at": ""} for piece in document] == [
         {
             "mission": mission.ref,
@@ -118,8 +118,8 @@ def test_the_output_of_its_sorties_is_shown_by_attempt(engine: Engine) -> None:
             "text": "again\n",
         }
     ]
-    assert manage("fleet_agents", "logs", flown, "--sorties", "--lines", "3").code == 2
-    everything = manage("fleet_agents", "logs", flown, "--sorties", "--jsonl").lines
+    assert manage("fleet_agents", "logs", agent, "--sorties", "--lines", "3").code == 2
+    everything = manage("fleet_agents", "logs", agent, "--sorties", "--jsonl").lines
     assert {(piece["key"], piece["attempt"]) for piece in everything} == {("first", 1), ("second", 1), ("second", 2)}
     assert document[0] in everything
 
@@ -150,8 +150,8 @@ def test_the_sorties_of_a_live_agent_are_followed(
         },
         folder=str(tmp_path),
     )
-    flight = threading.Thread(target=_fly, args=(engine, mission))
-    flight.start()
+    thread = threading.Thread(target=_run_engine, args=(engine, mission))
+    thread.start()
     with subprocess.Popen(
         [sys.executable, MANAGE, "fleet_agents", "logs", ids.encode(ids.AGENT, engine.agent), "--sorties", "-f"],
         env=subprocess_environment,
@@ -167,10 +167,10 @@ def test_the_sorties_of_a_live_agent_are_followed(
         assert process.stdout.readline() == "b\n"
         Agent.objects.filter(id=engine.agent).update(state="terminated", ended_at=timezone.now())
         assert process.wait(60) == 0
-    flight.join(60)
+    thread.join(60)
 
 
-def _fly(engine: Engine, mission: Mission) -> None:
+def _run_engine(engine: Engine, mission: Mission) -> None:
     try:
         fleet.run_to_end(engine, mission)
     finally:

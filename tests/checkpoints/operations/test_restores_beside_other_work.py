@@ -88,13 +88,13 @@ def test_agents_settle_and_add_sorties_throughout_restores() -> None:
     engine = fleet.engine(slots=4)
     ending = threading.Event()
 
-    def fly() -> None:
+    def run_engines() -> None:
         while not ending.is_set():
             engine.run_slot()
             fleet.beat()
         connection.close()
 
-    thread = threading.Thread(target=fly)
+    thread = threading.Thread(target=run_engines)
     thread.start()
     try:
         for number in range(6):

@@ -1,4 +1,4 @@
-"""`fleet_up --run` waits for the missions of others, and stops when it is told to."""
+"""`fleet_up --run` waits for missions that others have launched, and stops on request."""
 
 from __future__ import annotations
 
@@ -17,44 +17,46 @@ pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Checkout]:
-    with checkout(env={"FLEET_HEARTBEAT_S": "0.5", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1"}) as made:
-        yield made
+    with checkout(env={"FLEET_HEARTBEAT_S": "0.5", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1"}) as new_home:
+        yield new_home
 
 
-def waits_for(flag: Path, name: str) -> str:
-    """A plan that succeeds once the flag is there."""
+def plan_waiting_for(flag: Path, name: str) -> str:
+    """The path of a plan that succeeds once the flag exists."""
     plan = flag.with_suffix(".json")
     work = {"agent": "backend", "run": f"until test -e '{flag}'; do sleep 0.1; done"}
     plan.write_text(json.dumps({"mission": name, "sorties": {"work": work}}))
     return str(plan)
 
 
-def flying(home: Checkout, plan: str) -> subprocess.Popen[str]:
-    """`fleet_up --run` in the folder of the plan, which its work sees, once its mission runs."""
-    running = home.start("fleet_up", "--run", plan, cwd=Path(plan).parent, stderr=(home.root / "said").open("w"))
+def fleet_up(home: Checkout, plan: str) -> subprocess.Popen[str]:
+    """Start `fleet_up --run` in the folder of the plan, which its work can access; returns once its mission runs."""
+    process = home.start("fleet_up", "--run", plan, cwd=Path(plan).parent, stderr=(home.root / "output").open("w"))
     home.until_ready(within_s=60)
     until(lambda: rows(home.root, "SELECT FROM missions_sortie WHERE state = 'running'"), within_s=60)
-    return running
+    return process
 
 
 def test_it_waits_for_missions_that_others_have_launched(home: Checkout, tmp_path: Path) -> None:
-    running = flying(home, waits_for(tmp_path / "mine", "Mine"))
-    theirs = home.json("fleet_mission", "run", waits_for(tmp_path / "theirs", "Theirs"), "--detach", cwd=tmp_path)["id"]
+    process = fleet_up(home, plan_waiting_for(tmp_path / "mine", "Mine"))
+    theirs = home.json(
+        "fleet_mission", "run", plan_waiting_for(tmp_path / "theirs", "Theirs"), "--detach", cwd=tmp_path
+    )["id"]
     (tmp_path / "mine").touch()
-    until(lambda: "1 mission still running: Theirs." in (home.root / "said").read_text(), within_s=60)
-    assert running.poll() is None
+    until(lambda: "1 mission still running: Theirs." in (home.root / "output").read_text(), within_s=60)
+    assert process.poll() is None
     watched = home.root / "watched"
     watching = home.start("fleet_mission", "watch", theirs, stderr=watched.open("w"))
     until(lambda: "running" in watched.read_text(), within_s=60)
     (tmp_path / "theirs").touch()
     assert watching.wait(40) == 0
-    assert running.wait(40) == 0
+    assert process.wait(40) == 0
     assert home.left_behind() == []
 
 
 def test_fleet_down_stops_it_before_its_mission_ends(home: Checkout, tmp_path: Path) -> None:
-    running = flying(home, waits_for(tmp_path / "never", "Never"))
+    process = fleet_up(home, plan_waiting_for(tmp_path / "never", "Never"))
     home.manage("fleet_down", timeout=60)
-    assert running.wait(40) == 130
-    assert (home.root / "said").read_text().endswith("Unfinished missions continue when it is started again.\n")
+    assert process.wait(40) == 130
+    assert (home.root / "output").read_text().endswith("Unfinished missions continue when it is started again.\n")
     assert home.left_behind() == []

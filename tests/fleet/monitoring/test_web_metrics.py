@@ -54,7 +54,7 @@ def test_an_empty_fleet_has_zero_counts(client: Client) -> None:
 
 
 def test_metrics_count_the_rows_of_the_database(client: Client) -> None:
-    web.flown()
+    web.ended_mission()
     fleet.launch({f"part{n}": {} for n in range(3)} | {"end": {"needs": ["part0"]}})
     Sortie.objects.filter(key="part1").update(ready_at="2020-01-01T00:00:00Z")
     found = scrape(client)

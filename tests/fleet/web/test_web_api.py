@@ -44,7 +44,7 @@ def test_the_root_lists_the_resources() -> None:
 
 
 def test_a_mission_has_the_same_shape_as_in_commands() -> None:
-    mission = web.flown()
+    mission = web.ended_mission()
     boss = web.superuser()
     body: dict[str, Any] = boss.get(f"/api/v1/missions/{mission.ref}").json()
     assert {**reads.summary(mission), **{name: body[name] for name in body.keys() - reads.summary(mission)}} == body
@@ -111,6 +111,6 @@ def test_a_trailing_slash_is_reported() -> None:
 
 
 def test_events_use_the_ids_of_agents_that_the_api_accepts() -> None:
-    mission, boss = web.flown(), web.superuser()
+    mission, boss = web.ended_mission(), web.superuser()
     value = boss.get(f"/api/v1/missions/{mission.ref}/events?kind=sortie.running").json()["results"]
     assert boss.get(f"/api/v1/agents/{value[0]['data']['agent']}").status_code == 200

@@ -20,7 +20,7 @@ PAGE = b"<script>alert(1)</script>" + bytes(600_000)  # several pieces
 
 @pytest.fixture
 def made() -> Artifact:
-    web.flown()
+    web.ended_mission()
     return web.artifact(Sortie.objects.get(key="good"), path="out/r\u00e9port.html", content=PAGE)
 
 

@@ -39,7 +39,7 @@ def test_a_mission_is_paused_resumed_cancelled_and_retried() -> None:
 
 
 def test_refused_missions_are_reported_and_the_others_are_changed() -> None:
-    boss, ended, running = web.superuser(), web.flown(), fleet.launch({"one": {}})
+    boss, ended, running = web.superuser(), web.ended_mission(), fleet.launch({"one": {}})
     page = act(boss, "pause", ended, running)
     assert f"({ended.ref}): The mission has ended (failed); it cannot be paused." in page
     assert "Paused: 1" in page

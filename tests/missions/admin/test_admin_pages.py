@@ -46,8 +46,8 @@ for url in sys.argv[1:]:
 
 
 @pytest.fixture
-def flown() -> Mission:
-    return web.flown()
+def ended_mission() -> Mission:
+    return web.ended_mission()
 
 
 def address(page: str, *, row: object = None) -> str:
@@ -55,30 +55,32 @@ def address(page: str, *, row: object = None) -> str:
 
 
 @pytest.mark.parametrize("page", READ_ONLY)
-def test_rows_cannot_be_edited_by_hand(flown: Mission, page: str) -> None:
+def test_rows_cannot_be_edited_by_hand(ended_mission: Mission, page: str) -> None:
     boss = web.superuser()
     assert boss.get(reverse(f"admin:{page}_add")).status_code == 403
     assert "delete_selected" not in boss.get(address(page)).content.decode()
 
 
-def test_a_mission_cannot_be_changed_or_deleted_by_hand(flown: Mission) -> None:
+def test_a_mission_cannot_be_changed_or_deleted_by_hand(ended_mission: Mission) -> None:
     boss = web.superuser()
-    assert boss.post(address("missions_mission", row=flown.id), {"state": "succeeded"}).status_code == 403
-    assert boss.post(reverse("admin:missions_mission_delete", args=[flown.id]), {"post": "yes"}).status_code == 403
-    assert fleet.state(flown.id) == "failed"
+    assert boss.post(address("missions_mission", row=ended_mission.id), {"state": "succeeded"}).status_code == 403
+    assert (
+        boss.post(reverse("admin:missions_mission_delete", args=[ended_mission.id]), {"post": "yes"}).status_code == 403
+    )
+    assert fleet.state(ended_mission.id) == "failed"
 
 
-def test_a_mission_links_to_its_sorties_and_these_to_attempts_and_output(flown: Mission) -> None:
+def test_a_mission_links_to_its_sorties_and_these_to_attempts_and_output(ended_mission: Mission) -> None:
     boss = web.superuser()
     bad = Sortie.objects.get(key="bad")
     attempt = Attempt.objects.get(sortie=bad)
     Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="<b>last words</b>")
     made = web.artifact(Sortie.objects.get(key="good"), path="report.html", content=b"x")
 
-    mission = boss.get(address("missions_mission", row=flown.id)).content.decode()
+    mission = boss.get(address("missions_mission", row=ended_mission.id)).content.decode()
     assert "3 of 3: 1 succeeded, 1 failed, 1 skipped" in mission
     assert "It was skipped because bad did not succeed." in mission
-    assert flown.created_at.strftime("%b %Y, %H:%M:%S") in mission
+    assert ended_mission.created_at.strftime("%b %Y, %H:%M:%S") in mission
     assert '<link rel="icon" href="data:,"' in mission  # or else browsers ask for /favicon.ico, which is not there
     assert address("missions_sortie", row=bad.id) in mission
     assert reverse("artifact", args=[made.ref]) in mission
@@ -90,12 +92,14 @@ def test_a_mission_links_to_its_sorties_and_these_to_attempts_and_output(flown: 
     assert boss.get(address("missions_artifact", row=made.id)).status_code == 200
 
 
-def test_lists_linked_from_a_mission_contain_only_its_rows(flown: Mission) -> None:
+def test_lists_linked_from_a_mission_contain_only_its_rows(ended_mission: Mission) -> None:
     boss = web.superuser()
     other = fleet.launch({"elsewhere": {}})
-    page = boss.get(address("missions_mission", row=flown.id)).content.decode()
-    links = [address(name) + f"?q={flown.ref}" for name in ("missions_attempt", "missions_artifact", "fleet_event")]
-    links.append(address("missions_sortie") + f"?mission__id__exact={flown.id}")
+    page = boss.get(address("missions_mission", row=ended_mission.id)).content.decode()
+    links = [
+        address(name) + f"?q={ended_mission.ref}" for name in ("missions_attempt", "missions_artifact", "fleet_event")
+    ]
+    links.append(address("missions_sortie") + f"?mission__id__exact={ended_mission.id}")
     for link in links:
         assert link in page
         found = boss.get(link)
@@ -202,7 +206,7 @@ def test_a_long_list_repeats_no_query_of_a_short_one(page: str) -> None:
         return Counter(re.sub(r"'[^']*'(::\w+)?|\b\d+\b", "?", query["sql"]).replace("?, ", "") for query in queries)
 
     def more() -> None:
-        web.flown()
+        web.ended_mission()
         waiting = fleet.launch({"first": {}, "then": {"needs": ["first"]}})
         checkpoints.capture(missions=[waiting.id])
         Alert.objects.create(rule="mission_stalled", subject=waiting.ref, message="Nothing moves.")
@@ -220,12 +224,12 @@ def test_a_long_list_repeats_no_query_of_a_short_one(page: str) -> None:
     assert {text: many[text] for text in many} == {text: few[text] or 1 for text in many}
 
 
-def test_a_typed_id_or_a_uuid_finds_its_row(flown: Mission) -> None:
+def test_a_typed_id_or_a_uuid_finds_its_row(ended_mission: Mission) -> None:
     boss = web.superuser()
     other = fleet.launch({"elsewhere": {}})
-    for text in (flown.ref, f" {flown.ref.upper()} ", str(flown.id)):
+    for text in (ended_mission.ref, f" {ended_mission.ref.upper()} ", str(ended_mission.id)):
         found = boss.get(address("missions_mission"), {"q": text}).content.decode()
-        assert flown.ref in found
+        assert ended_mission.ref in found
         assert other.ref not in found
     sortie = Sortie.objects.get(key="bad")
     assert "it broke" in boss.get(address("missions_attempt"), {"q": sortie.ref}).content.decode()
@@ -233,13 +237,15 @@ def test_a_typed_id_or_a_uuid_finds_its_row(flown: Mission) -> None:
         assert boss.get(address("missions_sortie"), {"q": text}).status_code == 200
 
 
-def test_without_unfold_every_page_uses_the_stock_admin(flown: Mission, subprocess_environment: dict[str, str]) -> None:
+def test_without_unfold_every_page_uses_the_stock_admin(
+    ended_mission: Mission, subprocess_environment: dict[str, str]
+) -> None:
     web.superuser()
     urls = [address(page) for page in LISTS]
-    urls += [address("missions_mission", row=flown.id), address("agents_agenttype", row="backend")]
+    urls += [address("missions_mission", row=ended_mission.id), address("agents_agenttype", row="backend")]
     urls += [address("missions_sortie", row=row.id) for row in Sortie.objects.all()]
     urls += [address("missions_attempt", row=row.id) for row in Attempt.objects.all()]
-    urls += [address("checkpoints_checkpoint", row=checkpoints.capture(missions=[flown.id]).id)]
+    urls += [address("checkpoints_checkpoint", row=checkpoints.capture(missions=[ended_mission.id]).id)]
     there = {**os.environ, **subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     process = subprocess.run(
         [sys.executable, "-c", STOCK, *urls], env=there, capture_output=True, text=True, timeout=60
@@ -268,7 +274,7 @@ def test_the_index_page_warns_while_the_sandbox_is_off(settings: Any) -> None:
     assert "without a sandbox" in boss.get(reverse("admin:index")).content.decode()
 
 
-def test_rows_have_readable_names_and_no_empty_history_page(flown: Mission) -> None:
+def test_rows_have_readable_names_and_no_empty_history_page(ended_mission: Mission) -> None:
     boss = web.superuser()
     node = agents.join(name="host", pid=1, start_time=0.0)
     agent = Agent.objects.create(type_id="backend", node=node, place=1)
@@ -285,7 +291,7 @@ def test_an_empty_list_offers_to_add_a_row_only_where_rows_can_be_added() -> Non
     assert "Rows appear here as the fleet works" not in boss.get(address("missions_template")).content.decode()
 
 
-def test_output_and_logs_contain_no_control_characters(flown: Mission) -> None:
+def test_output_and_logs_contain_no_control_characters(ended_mission: Mission) -> None:
     boss, bad = web.superuser(), Sortie.objects.get(key="bad")
     Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="\x1b[31mred\x1b[0m \x1b]0;title\x07")
     node = agents.join(name="host", pid=1, start_time=0.0)

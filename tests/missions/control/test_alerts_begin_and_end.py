@@ -141,7 +141,7 @@ def test_a_high_share_of_retries_raises() -> None:
 def test_a_mission_without_progress_is_stalled_unless_it_waits_for_a_time() -> None:
     still = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
     fleet.launch({"later": {"run_at": (timezone.now() + timedelta(hours=1)).isoformat()}})
-    flying = fleet.launch({"c": {"agent": "testing"}})
+    running = fleet.launch({"c": {"agent": "testing"}})
     fleet.beat()
     engine = fleet.engine("testing")
     assert len(engine.committer.settle_and_claim(max_claims=1)) == 1
@@ -152,7 +152,7 @@ def test_a_mission_without_progress_is_stalled_unless_it_waits_for_a_time() -> N
     with override_settings(FLEET_ALERT_QUEUE_S=0):
         watch.check()
     assert Mission.objects.filter(state="running").count() == 3
-    assert fleet.states(flying.id) == {"c": "running"}
+    assert fleet.states(running.id) == {"c": "running"}
     (raised,) = alerts.active()
     assert raised["subject"] == still.ref
     assert "has made no progress for 16 min 4" in raised["message"]

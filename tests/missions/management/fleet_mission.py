@@ -14,5 +14,5 @@ ITEM = {
 }  # fmt: skip
 
 
-def mission(*arguments: str) -> Done:
+def fleet_mission(*arguments: str) -> Done:
     return manage("fleet_mission", *arguments)

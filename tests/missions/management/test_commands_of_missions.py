@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from fleet import ids
 from missions.models import Mission
-from tests.missions.management.fleet_mission import mission
+from tests.missions.management.fleet_mission import fleet_mission
 from tests.support import fleet, web
 from tests.support.console import manage
 
@@ -19,16 +19,16 @@ UNKNOWN = ids.encode(ids.MISSION, ids.new())
 def test_each_change_prints_the_new_state() -> None:
     ref = fleet.launch({"one": {}, "two": {}}).ref
     for action, state in (("pause", "paused"), ("resume", "running")):
-        assert mission(action, ref, "--json").json["state"] == state
-    assert mission("cancel", ref, "one", "--json").json["sorties"]["cancelled"] == 1
-    assert mission("cancel", ref, "--reason", "not wanted", "--json").json["state"] == "cancelled"
-    assert mission("retry", ref, "--json").json["state"] == "running"
-    assert mission("pause", ref).err == f"{ref} is paused.\n"
+        assert fleet_mission(action, ref, "--json").json["state"] == state
+    assert fleet_mission("cancel", ref, "one", "--json").json["sorties"]["cancelled"] == 1
+    assert fleet_mission("cancel", ref, "--reason", "not wanted", "--json").json["state"] == "cancelled"
+    assert fleet_mission("retry", ref, "--json").json["state"] == "running"
+    assert fleet_mission("pause", ref).err == f"{ref} is paused.\n"
 
 
 @pytest.mark.parametrize("action", ["cancel", "pause", "resume"])
 def test_a_change_that_the_state_does_not_allow_is_an_error_with_the_reason(action: str) -> None:
-    done = mission(action, web.flown().ref)
+    done = fleet_mission(action, web.ended_mission().ref)
     assert done.code == 1
     assert "failed" in done.err
 
@@ -45,7 +45,7 @@ def test_an_unknown_mission_is_an_error_and_a_malformed_id_is_wrong_usage(action
         ("zz", 2),
         ("a\udcff'\x1b", 1),
     ):
-        done = mission(action, text, *more)
+        done = fleet_mission(action, text, *more)
         assert done.code == code, text
         assert done.err
         assert "Error:" not in done.err
@@ -56,7 +56,7 @@ def test_an_unknown_mission_is_an_error_and_a_malformed_id_is_wrong_usage(action
 def test_an_unknown_sortie_is_an_error_with_a_hint(action: str) -> None:
     there = fleet.launch({"one": {}})
     for text in ("two", ids.encode(ids.SORTIE, ids.new()), "a\udcff"):
-        done = mission(action, "latest", text)
+        done = fleet_mission(action, "latest", text)
         assert (done.code, "has no sortie" in done.err) == (1, True), text
         assert f"See: ./manage.py fleet_mission show {there.ref}\n" in done.err
 
@@ -70,7 +70,7 @@ def test_an_unknown_sortie_is_an_error_with_a_hint(action: str) -> None:
     ],
 )  # fmt: skip
 def test_wrong_usage_exits_with_2_and_prints_the_usage(arguments: list[str]) -> None:
-    done = mission(*arguments)
+    done = fleet_mission(*arguments)
     assert done.code == 2
     error, usage = done.err.split("\nusage: ", 1)
     assert error.endswith(".")

@@ -172,7 +172,7 @@ def test_the_doctor_reports_how_the_last_agent_ended_and_how_to_start_a_node() -
 
 @services
 def test_cleanup_is_a_dry_run_without_yes() -> None:
-    mission = web.flown()
+    mission = web.ended_mission()
     Mission.objects.filter(id=mission.id).update(finished_at=timezone.now() - timedelta(days=40))
     counted = manage("fleet_cleanup", "--json")
     things = (

@@ -8,7 +8,7 @@ import pytest
 
 from missions.models import Mission
 from missions.states import SortieState
-from tests.missions.management.fleet_mission import SUMMARY, mission
+from tests.missions.management.fleet_mission import SUMMARY, fleet_mission
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -21,9 +21,9 @@ def good(tmp_path: Path) -> str:
 
 
 def test_a_valid_plan_is_reported_as_valid(good: str) -> None:
-    result = mission("validate", good)
+    result = fleet_mission("validate", good)
     assert (result.code, result.err) == (0, "The plan is valid: Good, 1 sortie.\n")
-    assert mission("validate", good, "--json").json == {
+    assert fleet_mission("validate", good, "--json").json == {
         "valid": True,
         "name": "Good",
         "sorties": 1,
@@ -35,17 +35,17 @@ def test_a_valid_plan_is_reported_as_valid(good: str) -> None:
 def test_every_problem_of_a_plan_is_reported_as_text_and_as_json(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("mission: M\nsorties:\n  a: {agent: nobody, run: x}\n  b: {agent: backend, run: x, needs: [c]}\n")
-    result = mission("validate", str(path))
+    result = fleet_mission("validate", str(path))
     assert result.code == 2
     assert "line 3, sorties.a.agent" in result.err
     assert "line 4, sorties.b.needs" in result.err
-    found = mission("validate", str(path), "--json")
+    found = fleet_mission("validate", str(path), "--json")
     assert found.code == 2
     assert found.json["valid"] is False
     assert [problem["line"] for problem in found.json["errors"]] == [3, 4]
     assert set(found.json["errors"][0]) == {"line", "column", "where", "message", "fix"}
     for action in ("run", "create"):
-        assert mission(action, str(path)).code == 2
+        assert fleet_mission(action, str(path)).code == 2
     assert not Mission.objects.exists()
 
 
@@ -55,7 +55,7 @@ def test_every_problem_of_a_plan_is_reported_as_text_and_as_json(tmp_path: Path)
     ids=["none", "folder", "odd", "endless", "name"],
 )
 def test_a_plan_that_cannot_be_read_is_wrong_usage(name: str) -> None:
-    done = mission("validate", name)
+    done = fleet_mission("validate", name)
     assert done.code == 2
     assert done.err.startswith("The plan ")
 
@@ -66,7 +66,7 @@ def test_a_plan_that_cannot_be_read_is_wrong_usage(name: str) -> None:
 )
 def test_an_invalid_parameter_is_wrong_usage(good: str, arguments: list[str]) -> None:
     for action in ("validate", "create", "run"):
-        assert mission(action, good, *arguments).code == 2
+        assert fleet_mission(action, good, *arguments).code == 2
     assert not Mission.objects.exists()
 
 
@@ -80,23 +80,23 @@ def test_a_dry_run_checks_what_needs_no_database_and_launches_nothing(
     path.write_text(
         f"mission: M\ninputs: {{who: {{enum: [ada]}}}}\nsorties:\n  a: {{agent: {agent}, driver: scripted}}\n"
     )
-    done = mission("run", str(path), "--param", f"who={arguments}", "--dry-run", "--json")
+    done = fleet_mission("run", str(path), "--param", f"who={arguments}", "--dry-run", "--json")
     assert (done.code, done.json["valid"]) == (code, code == 0)
     assert not Mission.objects.exists()
 
 
 def test_a_created_mission_starts_when_it_is_resumed(good: str) -> None:
-    created = mission("create", good, "--json")
+    created = fleet_mission("create", good, "--json")
     assert created.code == 0
     assert set(created.json) == SUMMARY
     assert created.json["state"] == "planned"
-    document = mission("show", created.json["id"], "--json").json
+    document = fleet_mission("show", created.json["id"], "--json").json
     assert document["items"][0]["waits_for"] == "Waits until its mission, which is planned, is resumed."
-    assert mission("resume", "latest", "--json").json["state"] == "running"
+    assert fleet_mission("resume", "latest", "--json").json["state"] == "running"
 
 
 def test_run_detach_returns_the_summary_at_once(good: str) -> None:
-    done = mission("run", good, "--detach", "--json", "--param", "who=me")
+    done = fleet_mission("run", good, "--detach", "--json", "--param", "who=me")
     assert done.code == 0
     assert set(done.json) == SUMMARY
     assert done.json["sorties"] == {"total": 1, **{s.value: int(s == "queued") for s in SortieState}}

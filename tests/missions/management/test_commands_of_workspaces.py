@@ -14,7 +14,7 @@ from django.core.management import call_command
 from fleet.console.progress import Board
 from missions.models import Conflict, Sortie
 from missions.queries import reads
-from tests.missions.management.fleet_mission import ITEM, mission
+from tests.missions.management.fleet_mission import ITEM, fleet_mission
 from tests.support import conflicting, fleet, repository
 from tests.support.repository import Repository
 
@@ -30,12 +30,12 @@ def project(tmp_path: Path) -> Repository:
 
 def test_diff_prints_the_patch_of_a_mission_or_of_a_sortie(project: Repository) -> None:
     landed = conflicting.landed(project, run_="sed -i s/two/agent/ app.py; echo new > new.txt")
-    done = mission("diff", landed.ref)
+    done = fleet_mission("diff", landed.ref)
     assert done.code == 0
     assert "-two\n+agent\n" in done.out
     assert f"fleet/{landed.ref} (landed): 2 files, +2 −1" in done.err
-    assert mission("diff", landed.ref, "edit").out == done.out
-    assert mission("diff", landed.ref, "edit", "--stat").out.splitlines() == [
+    assert fleet_mission("diff", landed.ref, "edit").out == done.out
+    assert fleet_mission("diff", landed.ref, "edit", "--stat").out.splitlines() == [
         "edit (landed): 2 files, +2 −1",
         "           +1 −1  app.py",
         "           +1 −0  new.txt",
@@ -44,13 +44,13 @@ def test_diff_prints_the_patch_of_a_mission_or_of_a_sortie(project: Repository) 
 
 def test_diff_has_the_documented_shape(project: Repository) -> None:
     waiting = conflicting.waiting_for_a_person(project)
-    document = mission("diff", waiting.ref, "--json").json
+    document = fleet_mission("diff", waiting.ref, "--json").json
     assert set(document) == {"mission", "branch", "unmerged"} | DIFF
     assert document["files"] == [{"path": "app.py", "added": 1, "removed": 1}]
     (work,) = document["unmerged"]
     assert set(work) == {"sortie", "key", "attempt", "state"} | DIFF
     assert (work["key"], work["state"]) == ("late", "conflicted")
-    item = mission("diff", waiting.ref, "late", "--json").json
+    item = fleet_mission("diff", waiting.ref, "late", "--json").json
     assert item == work
 
 
@@ -58,13 +58,13 @@ def test_the_diff_of_an_existing_branch_leaves_out_what_the_base_has_got_since(p
     conflicting.landed(project, branch="shared", run_="echo 1 > first.txt")
     project.commit({"moved.txt": "moved\n"})
     later = conflicting.landed(project, branch="shared", run_="echo 2 > second.txt")
-    files = mission("diff", later.ref, "--json").json["files"]
+    files = fleet_mission("diff", later.ref, "--json").json["files"]
     assert [file["path"] for file in files] == ["first.txt", "second.txt"]
 
 
 def test_control_characters_of_a_patch_do_not_reach_the_terminal(project: Repository) -> None:
     landed = conflicting.landed(project, run_="printf 'a\\033]0;title\\007b\\n' > new.txt")
-    out = mission("diff", landed.ref).out
+    out = fleet_mission("diff", landed.ref).out
     assert "\033" not in out
     assert "a␛]0;title␇b" in out
 
@@ -82,25 +82,28 @@ def test_a_raw_patch_can_be_applied(project: Repository) -> None:
 
 def test_an_empty_diff_says_that_nothing_changed(project: Repository) -> None:
     landed = conflicting.landed(project, run_="true")
-    assert (mission("diff", landed.ref).out, mission("diff", landed.ref).err) == ("", "Nothing has been changed.\n")
-    assert mission("diff", landed.ref, "edit").err == "edit has changed nothing.\n"
+    assert (fleet_mission("diff", landed.ref).out, fleet_mission("diff", landed.ref).err) == (
+        "",
+        "Nothing has been changed.\n",
+    )
+    assert fleet_mission("diff", landed.ref, "edit").err == "edit has changed nothing.\n"
 
 
 def test_commands_say_that_a_mission_has_no_workspace() -> None:
     plain = fleet.launch({"edit": {}})
     for action in ("diff", "merge", "discard"):
-        done = mission(action, plain.ref)
+        done = fleet_mission(action, plain.ref)
         assert done.code == 1
         assert "has no workspace" in done.err
-    assert mission("conflicts", plain.ref).err == "There have been no conflicts.\n"
+    assert fleet_mission("conflicts", plain.ref).err == "There have been no conflicts.\n"
 
 
 def test_show_and_conflicts_name_a_command_that_resolves_it(project: Repository) -> None:
     waiting = conflicting.waiting_for_a_person(project)
-    result = mission("show", waiting.ref)
+    result = fleet_mission("show", waiting.ref)
     assert f"branch fleet/{waiting.ref} for {project.path}, from main (" in result.out
     (command,) = [line.partition("Resolve it: ")[2] for line in result.out.splitlines() if "Resolve it: " in line]
-    listed = mission("conflicts", waiting.ref)
+    listed = fleet_mission("conflicts", waiting.ref)
     assert "late attempt 1 merge with early in app.py: waits for a person" in listed.out
     assert f"Resolve it: {command}" in listed.out
     fetch = listed.out.partition("By hand: ")[2].partition(", commit")[0]
@@ -108,10 +111,12 @@ def test_show_and_conflicts_name_a_command_that_resolves_it(project: Repository)
     assert project.git("rev-parse", "FETCH_HEAD") == repository.branch(waiting).tip
     arguments = shlex.split(command)
     assert arguments[-5:] == ["fleet_mission", "resolve", waiting.ref, "late", "--retry"]
-    assert mission(*arguments[-4:]).code == 0  # pasted
+    assert fleet_mission(*arguments[-4:]).code == 0  # pasted
     assert conflicting.run(waiting) == "succeeded"
-    assert "Resolve it" not in mission("show", waiting.ref).out
-    assert "late attempt 1 merge with early in app.py: rework by command:" in mission("conflicts", waiting.ref).out
+    assert "Resolve it" not in fleet_mission("show", waiting.ref).out
+    assert (
+        "late attempt 1 merge with early in app.py: rework by command:" in fleet_mission("conflicts", waiting.ref).out
+    )
 
 
 def test_watch_says_that_a_sortie_waits_for_a_person(project: Repository, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +129,7 @@ def test_watch_says_that_a_sortie_waits_for_a_person(project: Repository, capsys
 
 def test_conflicts_have_the_documented_shape(project: Repository) -> None:
     waiting = conflicting.waiting_for_a_person(project)
-    (conflict,) = mission("conflicts", waiting.ref, "--json").json
+    (conflict,) = fleet_mission("conflicts", waiting.ref, "--json").json
     assert set(conflict) == {
         "id", "sortie", "key", "attempt", "kind", "others", "files", "onto", "text", "outcome", "by", "created_at",
         "closed_at",
@@ -138,7 +143,7 @@ def test_resolve_from_takes_the_branch_of_a_person(project: Repository) -> None:
     project.git("fetch", "--quiet", str(branch.mirror), f"{branch.name}:mine")
     project.git("switch", "--quiet", "mine")
     project.commit({"app.py": "one\nmine\nthree\n"})
-    done = mission("resolve", waiting.ref, "late", "--from", "mine", "--json")
+    done = fleet_mission("resolve", waiting.ref, "late", "--from", "mine", "--json")
     assert set(done.json) == ITEM
     assert done.json["change"]["state"] == "committed"
     assert conflicting.run(waiting) == "succeeded"
@@ -147,42 +152,42 @@ def test_resolve_from_takes_the_branch_of_a_person(project: Repository) -> None:
 
 def test_resolve_drop_cancels_the_sortie(project: Repository) -> None:
     waiting = conflicting.waiting_for_a_person(project)
-    done = mission("resolve", waiting.ref, "late", "--drop")
+    done = fleet_mission("resolve", waiting.ref, "late", "--drop")
     assert (done.code, done.err) == (0, "The change of late is dropped, and the sortie cancelled.\n")
     assert Conflict.objects.get(sortie__key="late").outcome == "dropped"
-    again = mission("resolve", waiting.ref, "late", "--drop")
+    again = fleet_mission("resolve", waiting.ref, "late", "--drop")
     assert again.code == 1
     assert "late does not wait for a person to resolve a conflict; it is cancelled." in again.err
 
 
 def test_resolve_needs_exactly_one_decision(project: Repository) -> None:
     plain = fleet.launch({"edit": {}})
-    assert mission("resolve", plain.ref, "edit").code == 2
-    assert mission("resolve", plain.ref, "edit", "--retry", "--drop").code == 2
+    assert fleet_mission("resolve", plain.ref, "edit").code == 2
+    assert fleet_mission("resolve", plain.ref, "edit", "--retry", "--drop").code == 2
 
 
 def test_merge_says_where_the_work_is_and_what_has_not_landed(project: Repository) -> None:
     waiting = conflicting.waiting_for_a_person(project)
-    done = mission("merge", waiting.ref, "--into", "review")
+    done = fleet_mission("merge", waiting.ref, "--into", "review")
     assert done.code == 0
     commit = project.git("rev-parse", "review")
     assert done.err == (
         f"review of {project.path} contains the work of the mission (created; {commit[:12]}).\n"
         "Not merged yet, because it has not landed: the work of late.\n"
     )
-    again = mission("merge", waiting.ref, "--into", "review", "--json").json
+    again = fleet_mission("merge", waiting.ref, "--into", "review", "--json").json
     assert again == {
         "mission": waiting.ref, "repository": str(project.path), "branch": "review", "before": commit, "commit": commit,
         "tip": commit, "how": "already contained",
     }  # fmt: skip
-    refused = mission("merge", waiting.ref, "--into", "main")
+    refused = fleet_mission("merge", waiting.ref, "--into", "main")
     assert refused.code == 1
     assert f"main is checked out in {project.path}" in refused.err
 
 
 def test_the_hint_of_a_refused_merge_works(project: Repository) -> None:
     landed = conflicting.landed(project)
-    hint = mission("merge", landed.ref, "--into", "main").err.rpartition("merge it there: ")[2].strip()
+    hint = fleet_mission("merge", landed.ref, "--into", "main").err.rpartition("merge it there: ")[2].strip()
     subprocess.run(["sh", "-ec", f"{hint} --quiet"], cwd=project.path, check=True, capture_output=True)
     assert (project.path / "new.txt").read_text() == "new\n"
 
@@ -191,7 +196,7 @@ def test_the_hint_of_a_refused_merge_works(project: Repository) -> None:
 def test_merge_refuses_a_name_that_git_would_confuse(project: Repository, name: str) -> None:
     landed = conflicting.landed(project)
     before = project.git("for-each-ref")
-    refused = mission("merge", landed.ref, f"--into={name}")
+    refused = fleet_mission("merge", landed.ref, f"--into={name}")
     assert refused.code == 2
     assert f"'{name}' is not a valid name for a branch." in refused.err
     assert project.git("for-each-ref") == before
@@ -199,40 +204,40 @@ def test_merge_refuses_a_name_that_git_would_confuse(project: Repository, name: 
 
 def test_discard_lists_changes_and_removes_them_only_with_yes(project: Repository) -> None:
     landed = conflicting.landed(project)
-    done = mission("discard", landed.ref)
+    done = fleet_mission("discard", landed.ref)
     tip = repository.branch(landed).tip
     assert (done.code, done.out) == (0, f"  {tip[:12]}  edit: A test\n")
     assert f"fleet_mission discard {landed.ref} --yes" in done.err
     assert repository.branch(landed).tip == tip
-    removed = mission("discard", landed.ref, "--yes", "--json").json
+    removed = fleet_mission("discard", landed.ref, "--yes", "--json").json
     assert (removed["mission"], removed["discarded"]) == (landed.ref, True)
     assert [commit["sortie"] for commit in removed["unmerged"]["commits"]] == ["edit"]
-    assert mission("show", landed.ref).out.splitlines()[1].endswith(", discarded")
-    assert mission("diff", landed.ref).code == 1
-    assert mission("discard", landed.ref, "--yes").err == f"The work of {landed.ref} was already discarded.\n"
+    assert fleet_mission("show", landed.ref).out.splitlines()[1].endswith(", discarded")
+    assert fleet_mission("diff", landed.ref).code == 1
+    assert fleet_mission("discard", landed.ref, "--yes").err == f"The work of {landed.ref} was already discarded.\n"
 
 
 def test_discard_says_that_a_shared_branch_stays(project: Repository) -> None:
     first, second = (conflicting.landed(project, branch="shared", run_=f"echo 1 > {name}") for name in "ab")
-    message = mission("discard", first.ref).err
+    message = fleet_mission("discard", first.ref).err
     assert "Its commits and copies would be removed. shared stays, because another mission uses it." in message
-    mission("discard", first.ref, "--yes")
-    assert "Its branch, commits and copies would be removed." in mission("discard", second.ref).err
+    fleet_mission("discard", first.ref, "--yes")
+    assert "Its branch, commits and copies would be removed." in fleet_mission("discard", second.ref).err
 
 
 def test_the_outcome_names_the_commands_for_what_has_landed(project: Repository) -> None:
     landed = conflicting.landed(project)
-    done = mission("watch", landed.ref)
+    done = fleet_mission("watch", landed.ref)
     assert f"fleet_mission diff {landed.ref}\n" in done.err
     assert f"fleet_mission merge {landed.ref}\n" in done.err
     unchanged = conflicting.landed(project, run_="true")
-    assert "fleet_mission merge" not in mission("watch", unchanged.ref).err
+    assert "fleet_mission merge" not in fleet_mission("watch", unchanged.ref).err
 
 
 def test_discard_refuses_while_the_mission_runs(project: Repository) -> None:
     waiting = conflicting.waiting_for_a_person(project)
     for arguments in ((), ("--yes",)):
-        done = mission("discard", waiting.ref, *arguments)
+        done = fleet_mission("discard", waiting.ref, *arguments)
         assert done.code == 1
         assert "Cancel it first" in done.err
 
@@ -244,9 +249,9 @@ def test_items_have_their_change(project: Repository) -> None:
         "attempt": 1, "state": "landed", "commit": item["change"]["commit"], "landed": repository.branch(landed).tip,
         "files": 1, "lines_added": 1, "lines_removed": 0, "no_change": "",
     }  # fmt: skip
-    document = mission("show", landed.ref, "--json").json
+    document = fleet_mission("show", landed.ref, "--json").json
     assert document["workspace"] == {
         "repository": str(project.path), "base": "main", "base_commit": repository.branch(landed).base,
         "branch": f"fleet/{landed.ref}", "conflicts": "rework", "discarded_at": None,
     }  # fmt: skip
-    assert mission("show", fleet.launch({"edit": {}}).ref, "--json").json["workspace"] is None
+    assert fleet_mission("show", fleet.launch({"edit": {}}).ref, "--json").json["workspace"] is None

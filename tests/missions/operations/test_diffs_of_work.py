@@ -37,14 +37,14 @@ def running(project: Repository, script: str) -> Iterator[tuple[Mission, Path]]:
         workspace={"repository": str(project.path)},
     )
     engine = fleet.engine()
-    flying = threading.Thread(target=lambda: (engine.run_slot(), connection.close()))
-    flying.start()
+    thread = threading.Thread(target=lambda: (engine.run_slot(), connection.close()))
+    thread.start()
     try:
         fleet.until((copy_of(mission) / ".git" / "begun").exists, within_s=30)
         yield mission, flag
     finally:
         flag.touch()
-        flying.join()
+        thread.join()
         engine.stop(within_s=10)
 
 

@@ -18,7 +18,7 @@ from tests.support import fleet
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def flown(count: int) -> list[Mission]:
+def ended_missions(count: int) -> list[Mission]:
     engine = fleet.engine()
     missions = [fleet.launch({"a": {}, "b": {"needs": ["a"]}}) for _ in range(count)]
     for mission in missions:
@@ -28,7 +28,7 @@ def flown(count: int) -> list[Mission]:
 
 
 def test_old_and_excess_missions_are_deleted_with_their_rows_and_files() -> None:
-    old, middle, new = flown(3)
+    old, middle, new = ended_missions(3)
     running = fleet.launch({"a": {}})
     now = timezone.now()
     Mission.objects.filter(id=old.id).update(finished_at=now - timedelta(days=40))
@@ -44,7 +44,7 @@ def test_old_and_excess_missions_are_deleted_with_their_rows_and_files() -> None
 
 @override_settings(FLEET_CHECKPOINT_ON=[])  # a checkpoint before the cleanup would keep the bytes
 def test_stored_bytes_are_deleted_with_their_last_artifact() -> None:
-    first, second = flown(2)
+    first, second = ended_missions(2)
     folder = settings.FLEET_HOME.artifacts / "cd"
     folder.mkdir(exist_ok=True)
     (folder / ("cd" * 32)).write_bytes(b"shared")
@@ -64,7 +64,7 @@ def test_stored_bytes_are_deleted_with_their_last_artifact() -> None:
 
 
 def test_nothing_is_deleted_without_yes(capsys: pytest.CaptureFixture[str]) -> None:
-    flown(1)
+    ended_missions(1)
     call_command("fleet_cleanup", "--most", "0")
     assert "1 finished mission would be removed" in capsys.readouterr().err
     assert Mission.objects.count() == 1

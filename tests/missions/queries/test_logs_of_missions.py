@@ -72,9 +72,9 @@ def test_a_mission_that_printed_nothing_says_so() -> None:
 
 
 def test_following_a_mission_ends_with_it() -> None:
-    flown = fleet.launch({"one": {}})
+    mission = fleet.launch({"one": {}})
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
-    printed(flown, "one", "a line\n")
+    printed(mission, "one", "a line\n")
     external_agents.complete(token=lease.token)
     assert logs("latest", "-f").out == "one | a line\n"
 

@@ -325,14 +325,14 @@ def test_unstarted_claims_are_returned_while_one_sortie_runs_long(
     mission = fleet.launch(
         {"long": {"priority": 5, "with": {"hold_until": str(flag)}}, **{f"s{n}": {} for n in range(5)}}
     )
-    flying = threading.Thread(target=engine.run_slot)
-    flying.start()
+    thread = threading.Thread(target=engine.run_slot)
+    thread.start()
     fleet.until(lambda: Sortie.objects.filter(mission=mission, state="queued").count() == 5)
     helper = fleet.engine(slots=1)
     helper.run_slot()
     fleet.until(lambda: Sortie.objects.filter(mission=mission, state="succeeded").count() == 5)
     flag.touch()
-    flying.join()
+    thread.join()
     for item in (engine, helper):
         item.stop(within_s=5)
     fleet.until(lambda: (transitions.complete(), fleet.state(mission.id))[1] == "succeeded")

@@ -14,7 +14,7 @@ from tests.support import fleet
 FAILS = {"fail": "it broke"}
 
 
-def flown(*states: str) -> TaskSummary:
+def summary_of(*states: str) -> TaskSummary:
     summary = TaskSummary()
     for state in states:
         summary.add(Settlement(id=ids.new(), attempt=1, state=state, outcome="failed" if state == "waiting" else state))
@@ -32,13 +32,13 @@ def flown(*states: str) -> TaskSummary:
     ],
 )
 def test_a_result_counts_sorties_by_outcome(states: list[str], words: str) -> None:
-    assert str(flown(*states)).startswith(words)
+    assert str(summary_of(*states)).startswith(words)
 
 
 def test_a_result_names_a_few_sorties_failed_ones_first() -> None:
-    summary = flown(*["succeeded"] * 1_000, "failed")
+    summary = summary_of(*["succeeded"] * 1_000, "failed")
     assert str(summary).endswith(f" ({summary.first_failed[0]})")
-    assert str(flown(*["failed"] * 12)).endswith(" and 7 more)")
+    assert str(summary_of(*["failed"] * 12)).endswith(" and 7 more)")
     assert len(summary.first) == MAX_IDS
 
 
