@@ -43,11 +43,13 @@ class Fleet:
         cwd: Path = CHECKOUT,
     ) -> subprocess.CompletedProcess[str]:
         if self.warm and env is None:
-            done = self.warm.manage(*arguments, cwd=cwd, timeout=timeout)
+            result = self.warm.manage(*arguments, cwd=cwd, timeout=timeout)
         else:
-            done = anywhere().manage(*arguments, env={**self.env, **(env or {})}, cwd=cwd, timeout=timeout)
-        assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+            result = anywhere().manage(*arguments, env={**self.env, **(env or {})}, cwd=cwd, timeout=timeout)
+        assert not check or result.returncode == 0, (
+            f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+        )
+        return result
 
     def json(self, *arguments: str, cwd: Path = CHECKOUT) -> Any:
         return json.loads(self.manage(*arguments, "--json", cwd=cwd).stdout)

@@ -71,10 +71,10 @@ def test_status_names_the_addresses_agents_and_queues(fleet: Fleet) -> None:
 def test_a_bad_plan_is_refused_with_every_problem_and_exit_code_two(fleet: Fleet) -> None:
     path = fleet.home / "bad.yaml"
     path.write_text("mission: Bad\nsorties:\n  a: {agent: nobody, run: x}\n  b: {agent: backend, needs: [c], run: x}\n")
-    done = fleet.manage("fleet_mission", "run", str(path), check=False)
-    assert done.returncode == 2
-    assert "line 3" in done.stderr
-    assert "line 4" in done.stderr
+    result = fleet.manage("fleet_mission", "run", str(path), check=False)
+    assert result.returncode == 2
+    assert "line 3" in result.stderr
+    assert "line 4" in result.stderr
 
 
 def test_a_failed_mission_exits_with_five_and_the_reason(fleet: Fleet) -> None:
@@ -82,10 +82,10 @@ def test_a_failed_mission_exits_with_five_and_the_reason(fleet: Fleet) -> None:
     path.write_text(
         json.dumps({"mission": "Fails", "sorties": {"no": {"agent": "backend", "run": "echo why >&2; exit 3"}}})
     )
-    done = fleet.manage("fleet_mission", "run", str(path), check=False)
-    assert done.returncode == 5
-    assert "exit code 3" in done.stderr
-    assert "why" in done.stderr
+    result = fleet.manage("fleet_mission", "run", str(path), check=False)
+    assert result.returncode == 5
+    assert "exit code 3" in result.stderr
+    assert "why" in result.stderr
 
 
 def test_a_sortie_whose_agent_is_killed_ends_once_in_a_second_attempt(fleet: Fleet) -> None:
@@ -209,8 +209,8 @@ def test_the_doctor_passes_a_running_fleet_and_reports_a_problem_with_its_remedy
     credentials = Path(fleet.env["FLEET_HOME"]) / "private" / "credentials.json"
     credentials.chmod(0o644)
     try:
-        done = fleet.manage("fleet_doctor", check=False)
+        result = fleet.manage("fleet_doctor", check=False)
     finally:
         credentials.chmod(0o600)
-    assert done.returncode == 1
-    assert f"Run: chmod 600 {shlex.quote(str(credentials))}" in done.stdout
+    assert result.returncode == 1
+    assert f"Run: chmod 600 {shlex.quote(str(credentials))}" in result.stdout

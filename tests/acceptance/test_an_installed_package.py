@@ -52,8 +52,8 @@ def processes(installation: Installation) -> list[psutil.Process]:
 
 def fly(installation: Installation) -> None:
     """Create a fleet, and run the commands that it prints, as they are printed."""
-    done = installation.fleet("init")
-    lines = re.findall(r"^  (fleet [^ ].*?)   ", done.stderr, re.MULTILINE)
+    result = installation.fleet("init")
+    lines = re.findall(r"^  (fleet [^ ].*?)   ", result.stderr, re.MULTILINE)
     assert [line.split()[1] for line in lines] == ["up", "mission", "doctor", "down"]
     up, run, doctor, down = lines
     installation.shell(up, timeout=200)

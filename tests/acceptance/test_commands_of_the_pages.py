@@ -151,11 +151,11 @@ def test_the_commands_of_a_page_work_one_after_the_other(page: str, shell: tuple
     folder, env = shell
     blocks = [block for block in pages.blocks(page) if not block.reason]
     assert blocks, "the page has no commands that are run"
-    done = subprocess.run(
+    result = subprocess.run(
         ["bash", "-c", script(blocks, SCENES[page])],
         cwd=folder, env=env, input=f"{PASSWORD}\n", capture_output=True, text=True, timeout=840, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout[-4_000:]}\n{done.stderr[-6_000:]}"
+    assert result.returncode == 0, f"{result.stdout[-4_000:]}\n{result.stderr[-6_000:]}"
 
 
 def test_every_command_is_run_or_says_why_not() -> None:

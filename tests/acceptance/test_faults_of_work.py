@@ -68,8 +68,8 @@ def test_an_unreadable_plan_is_refused_in_one_sentence(fleet: Fleet) -> None:
 
 
 def _refused(fleet: Fleet, path: Path) -> str:
-    done = fleet.manage("fleet_mission", "run", str(path), check=False)
-    assert done.returncode in {1, 2}, done
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr) < 5_000
-    return done.stderr
+    result = fleet.manage("fleet_mission", "run", str(path), check=False)
+    assert result.returncode in {1, 2}, result
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr) < 5_000
+    return result.stderr

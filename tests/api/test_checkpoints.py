@@ -137,10 +137,10 @@ def test_a_restore_does_what_its_plan_says(ann: api.Client, mission: Mission, ch
     }  # fmt: skip
     assert changed["mission"]["state"] == ["live", "succeeded"]
     assert ann.post(f"checkpoints/{checkpoint}/restore", {"plan": "0" * 16}).status_code == 409
-    done = ann.post(f"checkpoints/{checkpoint}/restore", {"plan": plan["digest"]})
-    assert done.status_code == 202
-    assert done["Location"] == f"/api/v1/missions/{mission.ref}"
-    body = done.json()
+    response = ann.post(f"checkpoints/{checkpoint}/restore", {"plan": plan["digest"]})
+    assert response.status_code == 202
+    assert response["Location"] == f"/api/v1/missions/{mission.ref}"
+    body = response.json()
     assert (body["mission"]["state"], body["checkpoint"]) == ("paused", checkpoint)
     assert Checkpoint.objects.get(trigger="restore").ref == body["safety"]
     assert ann.get(f"checkpoints/{body['safety']}").json()["trigger"] == "restore"

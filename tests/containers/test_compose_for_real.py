@@ -58,8 +58,8 @@ def report(line: str) -> None:
 
 def live(project: Project, *, type: str | None = None) -> int:
     """How many agents are idle or busy."""
-    done = project.manage("fleet_agents", "list", "--json", check=False)
-    agents = json.loads(done.stdout) if done.returncode == 0 else []
+    result = project.manage("fleet_agents", "list", "--json", check=False)
+    agents = json.loads(result.stdout) if result.returncode == 0 else []
     return sum(agent["state"] in {"idle", "busy"} and type in {None, agent["type"]} for agent in agents)
 
 
@@ -90,8 +90,8 @@ def test_the_health_check_of_each_container_passes(project: Project, service: st
 
 
 def test_the_sandbox_works_in_the_node_without_a_capability(project: Project) -> None:
-    done = project.execute("node", "./manage.py", "fleet_doctor", check=False).stdout
-    assert "ok    sandbox" in done, done
+    result = project.execute("node", "./manage.py", "fleet_doctor", check=False).stdout
+    assert "ok    sandbox" in result, result
 
 
 def test_without_an_unmasked_proc_the_node_refuses_to_run_sorties(project: Project) -> None:
@@ -128,11 +128,11 @@ def test_the_sample_mission_runs_in_it(project: Project) -> None:
     )
     project.execute("node", "sh", "-c", f"mkdir /projects/sample && cd /projects/sample && {repository}")
     started = time.monotonic()
-    done = project.manage(
+    result = project.manage(
         "fleet_mission", "run", "examples/repo_audit/audit.yaml", "--param", "repository=/projects/sample",
         "--json", timeout=600, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     report(f"sample mission: {time.monotonic() - started:.1f} s")
     listed = project.manage("fleet_mission", "artifacts", "latest").stdout
     assert "report.html" in listed, listed
@@ -156,8 +156,8 @@ def test_a_container_that_crashes_comes_back_and_the_mission_goes_on(project: Pr
 
 
 def _state(project: Project) -> str:
-    done = project.manage("fleet_mission", "show", "latest", "--json", check=False)
-    return str(json.loads(done.stdout)["state"]) if done.returncode == 0 else "unknown"
+    result = project.manage("fleet_mission", "show", "latest", "--json", check=False)
+    return str(json.loads(result.stdout)["state"]) if result.returncode == 0 else "unknown"
 
 
 def test_one_type_is_scaled_to_two_containers(project: Project) -> None:

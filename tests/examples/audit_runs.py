@@ -37,9 +37,11 @@ def git(place: Path, *arguments: str) -> str:
         "GIT_COMMITTER_DATE": "2026-01-05T10:00:00Z",
     }
     identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
-    done = subprocess.run(["git", "-C", place, *identity, *arguments], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    result = subprocess.run(
+        ["git", "-C", place, *identity, *arguments], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def repository(place: Path, files: Mapping[str, str | bytes], *, commit: bool = True) -> Path:
@@ -123,8 +125,8 @@ def _run_sortie(
     if spec.run is not None:
         argv = templates.render(value=list(spec.run), scope=scope)
         assert isinstance(argv, list)
-        done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=True, cwd=scratch)
-        return {"output": done.stdout[-4_000:]}, []
+        result = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=True, cwd=scratch)
+        return {"output": result.stdout[-4_000:]}, []
     context = callables.Context(
         needs=needs, inputs=inputs, cwd=scratch, scratch=scratch, report=lambda fraction, note: None
     )

@@ -59,8 +59,8 @@ def session(
 
 @pytest.mark.xdist_group("roles")
 def test_the_application_cannot_replace_the_database_with_a_copy(private_services: Cluster) -> None:
-    done = manage(private_services, "migrate")
-    assert done.returncode == 0, done.stderr
+    result = manage(private_services, "migrate")
+    assert result.returncode == 0, result.stderr
     for database in ("postgres", "template1", "template0"):
         with pytest.raises(psycopg.OperationalError):
             session(private_services, database=database)
@@ -102,8 +102,8 @@ def test_a_home_without_the_owners_role_is_converted(private_services: Cluster) 
     assert verified.returncode == 1  # it was protected before
     assert "owns the database" in verified.stdout + verified.stderr
     for _ in range(2):  # again changes nothing
-        done = manage(private_services, "migrate")
-        assert done.returncode == 0, done.stderr
+        result = manage(private_services, "migrate")
+        assert result.returncode == 0, result.stderr
     assert "ok    audit trail" in manage(private_services, "fleet_doctor").stdout
     assert manage(private_services, "fleet_audit", "verify").returncode == 0
     with session(private_services) as application, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -146,8 +146,8 @@ def test_changes_by_the_application_to_its_own_role_are_repaired(private_service
         application.execute("DROP OWNED BY fleet")
     with session(private_services) as application, pytest.raises(psycopg.Error):
         application.execute("SELECT count(*) FROM auth_user")
-    done = manage(private_services, "migrate")
-    assert done.returncode == 0, done.stderr
+    result = manage(private_services, "migrate")
+    assert result.returncode == 0, result.stderr
     with session(private_services) as application:
         assert application.execute("SHOW default_transaction_read_only").fetchone() == ("off",)
         application.execute("SELECT count(*) FROM auth_user")

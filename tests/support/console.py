@@ -12,7 +12,7 @@ from django.core.management import get_commands, load_command_class
 
 
 @dataclass(frozen=True)
-class Done:
+class CommandResult:
     """The exit code and the output of a command."""
 
     code: int
@@ -28,7 +28,7 @@ class Done:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def manage(name: str, *arguments: str) -> Done:
+def manage(name: str, *arguments: str) -> CommandResult:
     """Run `manage.py NAME ARGUMENTS…`."""
     out, err = io.StringIO(), io.StringIO()
     code: Any = 0
@@ -40,4 +40,4 @@ def manage(name: str, *arguments: str) -> Done:
         except SystemExit as end:
             code = end.code or 0
     assert isinstance(code, int)
-    return Done(code, out.getvalue(), err.getvalue())
+    return CommandResult(code, out.getvalue(), err.getvalue())

@@ -47,8 +47,8 @@ def unusable() -> str:
     ):
         if shutil.which(program) is None:
             return f"{program} is not installed (on Debian: apt-get install {package})"
-    done = podman("run", "--rm", "--network=none", "--rootfs", "/:O", "true", check=False)
-    return f"podman cannot run a container here: {done.stderr.strip()[-300:]}" if done.returncode else ""
+    result = podman("run", "--rm", "--network=none", "--rootfs", "/:O", "true", check=False)
+    return f"podman cannot run a container here: {result.stderr.strip()[-300:]}" if result.returncode else ""
 
 
 @cache
@@ -181,8 +181,8 @@ class Project:
         return int(self.inspect(service)["State"]["Pid"])
 
     def log(self, service: str) -> str:
-        done = podman("logs", self.container(service), check=False)
-        return done.stdout + done.stderr
+        result = podman("logs", self.container(service), check=False)
+        return result.stdout + result.stderr
 
     def is_ready(self) -> bool:
         try:
@@ -219,14 +219,14 @@ def _program() -> tuple[str, ...]:
 def _run(
     argv: Sequence[str], *, check: bool = True, timeout: float = 120, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+    result = subprocess.run(
         argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, check=False
     )
-    if check and done.returncode:
+    if check and result.returncode:
         raise AssertionError(
-            f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            f"{' '.join(argv)} ended with {result.returncode}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
         )
-    return done
+    return result
 
 
 def say(line: str) -> None:

@@ -14,11 +14,11 @@ from tests.support.supervised import CHECKOUT
 
 
 def run(*argv: str | Path, cwd: Path, env: dict[str, str] | None = None, timeout: float = 110) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
     )
-    assert done.returncode == 0, f"{argv}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert result.returncode == 0, f"{argv}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
 
 
 def tracked(*paths: str) -> list[str]:
@@ -78,9 +78,9 @@ class Installation:
         self, command: Sequence[str] | str, *, cwd: Path | None = None, check: bool = True, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run a program, or a line as the user would paste it into a shell."""
-        done = subprocess.run(
+        result = subprocess.run(
             command, shell=isinstance(command, str), cwd=cwd or self.folder, env=self.env, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
-        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        assert not check or result.returncode == 0, f"{command}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+        return result

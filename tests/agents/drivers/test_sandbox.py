@@ -134,7 +134,7 @@ def test_a_hardened_worker_cannot_be_inspected_by_its_user(place: Place) -> None
     look += "from agents.drivers import sandbox\n"
     cat = 'subprocess.run(["cat", f"/proc/{os.getpid()}/environ"], capture_output=True).stdout'
     code = look + f"print(len({cat}) > 0)\nsandbox.harden_worker()\nprint(len({cat}) > 0)"
-    done = subprocess.run(
+    result = subprocess.run(
         [place.python, "-B", "-c", code],
         env={"PATH": os.environ["PATH"], "DATABASE_URL": SECRET},
         capture_output=True,
@@ -142,7 +142,7 @@ def test_a_hardened_worker_cannot_be_inspected_by_its_user(place: Place) -> None
         check=True,
         **place.identity,
     )
-    assert done.stdout.split() == ["True", "False"]
+    assert result.stdout.split() == ["True", "False"]
 
 
 def test_an_agent_that_starts_spares_work_that_a_shim_supervises(place: Place) -> None:

@@ -50,8 +50,8 @@ def names() -> list[str]:
 def test_a_cordoned_node_keeps_and_restarts_its_agents_and_gets_no_new_ones(host: Host, kind: str) -> None:
     kept(1)
     until(lambda: names() == ["survey-1@here"])
-    done = manage("fleet_agents", "cordon", "here", "--reason", "A new disk")
-    assert (done.code, "here takes no new agents." in done.err) == (0, True)
+    result = manage("fleet_agents", "cordon", "here", "--reason", "A new disk")
+    assert (result.code, "here takes no new agents." in result.err) == (0, True)
     again = manage("fleet_agents", "cordon", "here", "--json")
     assert ("already" in again.err, [(item["name"], item["cordoned"]) for item in again.json]) == (
         True,
@@ -73,8 +73,8 @@ def test_drained_agents_are_not_replaced_until_the_node_is_uncordoned(host: Host
     kept(2)
     until(lambda: len(names()) == 2)
     operations.cordon(node="here", on=True)
-    done = manage("fleet_agents", "drain", "--node", "here")
-    assert (done.code, "cordon" in done.err) == (0, False)
+    result = manage("fleet_agents", "drain", "--node", "here")
+    assert (result.code, "cordon" in result.err) == (0, False)
     kept(1)
     kept(2)  # which would bring them back
     assert manage("fleet_status", "--json").json["cordoned"] == ["here"]
@@ -91,8 +91,8 @@ def test_drained_agents_are_not_replaced_until_the_node_is_uncordoned(host: Host
 
 def test_a_drain_without_a_cordon_says_that_the_node_still_takes_agents(host: Host, kind: str) -> None:
     hosts.spawn(kind, host)
-    done = manage("fleet_agents", "drain", "--node", "here")
-    assert "./manage.py fleet_agents cordon here" in done.err
+    result = manage("fleet_agents", "drain", "--node", "here")
+    assert "./manage.py fleet_agents cordon here" in result.err
     assert hosts.spawn(kind, host)
 
 
@@ -127,6 +127,6 @@ def test_the_autoscaler_skips_a_cordoned_node(host: Host, kind: str) -> None:
 
 
 def test_an_unknown_node_is_named(host: Host) -> None:
-    done = manage("fleet_agents", "cordon", "nowhere")
-    assert done.code != 0
-    assert "There is no node 'nowhere'" in done.err
+    result = manage("fleet_agents", "cordon", "nowhere")
+    assert result.code != 0
+    assert "There is no node 'nowhere'" in result.err

@@ -104,9 +104,9 @@ def test_an_operator_with_a_wrong_clock_sees_and_records_correct_times(
     hosts.spawn("survey", host)
     env = {**os.environ, **host.addresses(), "LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(seconds)}
     command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", ASK.format(host=host.name, idle=idle)]
-    done = subprocess.run(command, env=env, cwd=hosts.CHECKOUT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
-    agent, health, heard, mission = json.loads(done.stdout)
+    result = subprocess.run(command, env=env, cwd=hosts.CHECKOUT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+    agent, health, heard, mission = json.loads(result.stdout)
     assert 0 <= agent["heartbeat_age_s"] < 30
     assert 0 <= agent["age_s"] < 60
     assert [item["health"] for item in health["agents"]] == ["healthy"]

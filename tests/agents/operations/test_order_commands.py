@@ -10,7 +10,7 @@ import pytest
 from agents.models import Agent
 from missions.models import Attempt, Mission
 from tests.support import fleet, hosts
-from tests.support.console import Done, manage
+from tests.support.console import CommandResult, manage
 from tests.support.hosts import Host, until
 
 pytestmark = pytest.mark.xdist_group("orders")
@@ -30,26 +30,28 @@ def kind(host: Host) -> Iterator[str]:
     until(lambda: not host.children())
 
 
-def agents(*arguments: str) -> Done:
+def agents(*arguments: str) -> CommandResult:
     return manage("fleet_agents", *arguments)
 
 
 def test_a_task_in_words_is_flown_and_shown_whatever_it_contains(kind: str) -> None:
-    done = manage("fleet_spawn", kind, "three {{ odd }} $(words) 'and \"more", "--json")
-    assert (done.code, done.err.count("is idle, pid")) == (0, 1)
-    assert (done.json["state"], done.json["sorties"]["succeeded"]) == ("succeeded", 1)
+    result = manage("fleet_spawn", kind, "three {{ odd }} $(words) 'and \"more", "--json")
+    assert (result.code, result.err.count("is idle, pid")) == (0, 1)
+    assert (result.json["state"], result.json["sorties"]["succeeded"]) == ("succeeded", 1)
     attempt = Attempt.objects.get(sortie__mission__name__startswith="three { { odd }} $(words)")
     assert attempt.result == {"output": "7\n"}
     (stays,) = hosts.live(kind)
-    assert f"{stays.name} stays for further tasks. End it: ./manage.py fleet_agents terminate {stays.name}" in done.err
+    assert (
+        f"{stays.name} stays for further tasks. End it: ./manage.py fleet_agents terminate {stays.name}" in result.err
+    )
 
 
 def test_if_all_places_are_taken_an_existing_agent_flies_the_task(kind: str) -> None:
     assert agents("spawn", kind, "--count", "3").code == 0
-    done = manage("fleet_spawn", kind, "two words", "--json")
-    assert (done.code, "The nodes that are up have no room for 1 more" in done.err) == (0, True), done.err
-    assert "One of the 3 running agents gets the task." in done.err
-    assert (done.json["state"], "stays for further tasks" in done.err) == ("succeeded", False)
+    result = manage("fleet_spawn", kind, "two words", "--json")
+    assert (result.code, "The nodes that are up have no room for 1 more" in result.err) == (0, True), result.err
+    assert "One of the 3 running agents gets the task." in result.err
+    assert (result.json["state"], "stays for further tasks" in result.err) == ("succeeded", False)
     hosts.kind("reading", prompt_argv=["wc", "-c"])
     refused = manage("fleet_spawn", "reading", "Nobody is there to fly it")
     assert (refused.code, "no room for 1 more" in refused.err) == (1, True), refused.err
@@ -70,24 +72,24 @@ def test_the_end_of_the_last_agent_of_a_type_is_reported_with_the_remedy(kind: s
 
 def test_a_task_for_a_type_that_takes_none_starts_nothing(host: Host) -> None:
     hosts.kind("deaf")
-    done = manage("fleet_spawn", "deaf", "Do it")
-    assert done.code == 2
-    assert "prompt" in done.err
+    result = manage("fleet_spawn", "deaf", "Do it")
+    assert result.code == 2
+    assert "prompt" in result.err
     assert not Agent.objects.filter(type="deaf").exists()
 
 
 def test_several_are_started_and_drained_only_once(kind: str) -> None:
-    done = agents("spawn", kind, "--count", "2", "--json")
-    assert done.code == 0
-    assert done.json["mission"] is None
-    names = [agent["name"] for agent in done.json["agents"]]
+    result = agents("spawn", kind, "--count", "2", "--json")
+    assert result.code == 0
+    assert result.json["mission"] is None
+    names = [agent["name"] for agent in result.json["agents"]]
     assert len(names) == 2
-    ended = done.json["agents"][0]["id"]
-    done = agents("drain", *names, "--reason", "Enough.")
-    assert (done.code, done.err.count(" terminated\n")) == (0, 2)
+    ended = result.json["agents"][0]["id"]
+    result = agents("drain", *names, "--reason", "Enough.")
+    assert (result.code, result.err.count(" terminated\n")) == (0, 2)
     assert Agent.objects.filter(type=kind, reason="Enough.").count() == 2
-    done = agents("drain", ended)
-    assert (done.code, "has ended" in done.err) == (0, True)
+    result = agents("drain", ended)
+    assert (result.code, "has ended" in result.err) == (0, True)
 
 
 def test_terminate_now_hands_sorties_back_and_reports_each_agent(kind: str, tmp_path: Path) -> None:
@@ -96,9 +98,9 @@ def test_terminate_now_hands_sorties_back_and_reports_each_agent(kind: str, tmp_
     values = {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
     mission = fleet.launch({"one": values}, folder=str(tmp_path))
     until(lambda: hosts.running(mission))
-    done = agents("terminate", "--type", kind, "--now", "--json")
-    assert done.code == 0
-    assert [item["state"] for item in done.json] == ["terminated"]
+    result = agents("terminate", "--type", kind, "--now", "--json")
+    assert result.code == 0
+    assert [item["state"] for item in result.json] == ["terminated"]
     assert hosts.attempts(mission) == [("one", 1, "returned")]
     go.touch()
     assert agents("spawn", kind).code == 0
@@ -106,14 +108,14 @@ def test_terminate_now_hands_sorties_back_and_reports_each_agent(kind: str, tmp_
 
 
 def test_a_task_can_be_launched_without_watching_it(kind: str) -> None:
-    done = agents("spawn", kind, "four words to count", "--no-wait")
-    assert done.code == 0
+    result = agents("spawn", kind, "four words to count", "--no-wait")
+    assert result.code == 0
     mission = Mission.objects.latest("id")
-    assert f"fleet_mission watch {mission.ref}" in done.err
+    assert f"fleet_mission watch {mission.ref}" in result.err
     assert hosts.wait(mission).state == "succeeded"
 
 
 def test_an_order_without_agents_asks_for_them(host: Host) -> None:
-    done = agents("drain")
-    assert done.code == 2
-    assert "No agents are selected." in done.err
+    result = agents("drain")
+    assert result.code == 2
+    assert "No agents are selected." in result.err

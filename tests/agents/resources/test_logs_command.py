@@ -58,9 +58,9 @@ def test_its_own_output_in_full_or_its_last_lines(agent: Agent) -> None:
 
 
 def test_an_agent_without_output_and_an_unknown_agent(agent: Agent) -> None:
-    done = manage("fleet_agents", "logs", agent.ref)
-    assert (done.code, done.out) == (0, "")
-    assert f"No output of {agent.ref} is stored." in done.err
+    result = manage("fleet_agents", "logs", agent.ref)
+    assert (result.code, result.out) == (0, "")
+    assert f"No output of {agent.ref} is stored." in result.err
     assert manage("fleet_agents", "logs", agent.ref, "--json").json == []
     assert manage("fleet_agents", "logs", ids.encode(ids.AGENT, ids.new())).code == 1
 
@@ -99,9 +99,9 @@ def test_the_output_of_its_sorties_is_shown_by_attempt(engine: Engine) -> None:
     fleet.run_to_end(engine, mission)
     agent = ids.encode(ids.AGENT, engine.agent)
     refs = {sortie.key: sortie.ref for sortie in Sortie.objects.filter(mission=mission)}
-    done = manage("fleet_agents", "logs", agent, "--sorties")
-    assert done.err == "err\n"
-    assert done.out == (
+    result = manage("fleet_agents", "logs", agent, "--sorties")
+    assert result.err == "err\n"
+    assert result.out == (
         f"==> first ({refs['first']}/1) <==\nout\n"
         f"==> second ({refs['second']}/1) <==\nagain\n"
         f"==> second ({refs['second']}/2) <==\nagain\n"
@@ -133,10 +133,10 @@ def test_an_unknown_attempt_or_one_of_another_agent_is_refused(agent: Agent, eng
     assert f"run by {ids.encode(ids.AGENT, engine.agent)}" in other.err
     assert "There is no attempt" in manage("fleet_agents", "logs", agent.ref, "--attempt", f"{ref}/7").err
     for wrong in ("nonsense", ref, f"{ref}/", f"{ref}/-1", f"{ref}/99999999999", "srt_x/1", "\x1b[2J/1"):
-        done = manage("fleet_agents", "logs", agent.ref, "--attempt", wrong)
-        assert done.code in {1, 2}, wrong
-        assert "Traceback" not in done.err
-        assert "\x1b[2J" not in done.err
+        result = manage("fleet_agents", "logs", agent.ref, "--attempt", wrong)
+        assert result.code in {1, 2}, wrong
+        assert "Traceback" not in result.err
+        assert "\x1b[2J" not in result.err
 
 
 def test_the_sorties_of_a_live_agent_are_followed(

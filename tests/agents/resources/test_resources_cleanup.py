@@ -39,8 +39,8 @@ def test_old_samples_are_thinned_and_old_logs_removed() -> None:
     counted = manage("fleet_cleanup")
     assert "4 samples would be thinned, and 1 log piece of ended agents removed." in counted.err
     assert (Sample.objects.filter(step_s=10).count(), LogPiece.objects.count()) == (4, 3)
-    done = manage("fleet_cleanup", "--yes", "--json").json
-    assert (done["samples_thinned"], done["log_pieces_removed"]) == (4, 1)
+    result = manage("fleet_cleanup", "--yes", "--json").json
+    assert (result["samples_thinned"], result["log_pieces_removed"]) == (4, 1)
     assert [s.step_s for s in Sample.objects.filter(agent=alive).order_by("at")] == [600, 600, 600, 10]
     assert not Sample.objects.filter(agent=old).exists()
     assert set(LogPiece.objects.values_list("agent", flat=True)) == {alive.id, recent.id}

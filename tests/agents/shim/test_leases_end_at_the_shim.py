@@ -198,11 +198,11 @@ def test_a_lease_too_short_for_the_grace_period_is_refused(
 @pytest.mark.parametrize("command", ["fleet_node", "fleet_up", "fleet_control"])
 def test_commands_that_start_agents_refuse_such_a_lease(command: str, tmp_path: Path) -> None:
     env = {**os.environ, "FLEET_LEASE_S": "6", "FLEET_GRACE_S": "5"}
-    done = anywhere().manage(command, env=env)
-    assert done.returncode == 1
-    assert "fleet.E002" in done.stderr
-    assert "Raise FLEET_LEASE_S" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = anywhere().manage(command, env=env)
+    assert result.returncode == 1
+    assert "fleet.E002" in result.stderr
+    assert "Raise FLEET_LEASE_S" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_stop_passes_renewals_on_to_its_listener() -> None:

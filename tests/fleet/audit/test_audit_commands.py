@@ -26,10 +26,10 @@ def test_list_shows_the_newest_entries_first_and_filters_them() -> None:
         audit.record(kind="listing.changed", subject="msn_1", before={"n": 1}, after={"n": 2})
         audit.record(kind="listing", outcome="denied", subject="msn_2\x1b[31m")
     audit.record(kind="listings", subject="msn_1")
-    done = manage("fleet_audit", "list", "--kind", "listing", "--since", "10m", "--json")
-    assert [line["kind"] for line in done.lines[:2]] == ["listing", "listing.changed"]
-    assert {line["kind"] for line in done.lines} == {"listing", "listing.changed"}
-    assert done.lines[1] == done.lines[1] | {
+    result = manage("fleet_audit", "list", "--kind", "listing", "--since", "10m", "--json")
+    assert [line["kind"] for line in result.lines[:2]] == ["listing", "listing.changed"]
+    assert {line["kind"] for line in result.lines} == {"listing", "listing.changed"}
+    assert result.lines[1] == result.lines[1] | {
         "outcome": "ok", "actor": "user:ann", "user": 1, "address": "192.0.2.1", "request": "req-1", "subject": "msn_1",
         "before": {"n": 1}, "after": {"n": 2}, "data": {},
     }  # fmt: skip

@@ -39,8 +39,8 @@ def test_the_application_role_can_only_append_to_the_audit_trail(
     private_services: Cluster,
 ) -> None:
     for _ in range(2):  # again changes nothing
-        done = manage(private_services, "fleet_prepare")
-        assert done.returncode == 0, done.stderr
+        result = manage(private_services, "fleet_prepare")
+        assert result.returncode == 0, result.stderr
     with session(private_services) as fleet:
         fleet.execute(RECORD)
         assert fleet.execute("SELECT count(*) > 0 FROM fleet_audit.entry").fetchone() == (True,)

@@ -27,7 +27,7 @@ def test_rows_and_files_come_back(installation: Installation) -> None:
     before, tip = hashes(), installation.branch().tip
     made = backup.create(folder=installation.folder)
     installation.wipe()
-    done = restored(made.backup)
+    result = restored(made.backup)
 
     assert before.keys() - hashes().keys() == set()
     assert {name: value for name, value in hashes().items() if name in before} == before
@@ -36,7 +36,7 @@ def test_rows_and_files_come_back(installation: Installation) -> None:
     with collection.open_stored(Artifact.objects.get()) as file:
         assert file.read() == TEXT
     assert checkpoints.verify(checkpoints=[installation.checkpoint]) == []
-    assert done.notes == ()
+    assert result.notes == ()
 
 
 def test_a_restored_installation_can_be_backed_up_and_restored_again(installation: Installation) -> None:

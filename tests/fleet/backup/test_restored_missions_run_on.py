@@ -154,11 +154,11 @@ def test_a_branch_that_is_ahead_of_the_rows_is_moved_back(installation: Installa
     before = installation.branch().tip
     made = backup.create(folder=installation.folder).backup
     assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
-    done = backup.restore(backup=made, force=connection.settings_dict["NAME"])
+    result = backup.restore(backup=made, force=connection.settings_dict["NAME"])
     assert installation.branch().tip == before
     assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
     assert installation.branch().files() == ["a.txt", "b.txt", "c.txt"]
-    assert done.notes == ()
+    assert result.notes == ()
 
 
 def test_commits_that_the_rows_do_not_know_are_removed_from_the_branch(installation: Installation) -> None:
@@ -168,9 +168,9 @@ def test_commits_that_the_rows_do_not_know_are_removed_from_the_branch(installat
     later = backup.create(folder=installation.folder).backup
     # As if the commit had landed between the snapshot and the copy of the repository.
     mixed = Mixed(rows=made, files=later)
-    done = backup.restore(backup=mixed.backup, force=connection.settings_dict["NAME"])
+    result = backup.restore(backup=mixed.backup, force=connection.settings_dict["NAME"])
     assert installation.branch().tip == before
-    assert f"was moved back to {before[:12]}" in done.notes[0]
+    assert f"was moved back to {before[:12]}" in result.notes[0]
     assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
     assert installation.branch().subjects()[-1].startswith("next")
 

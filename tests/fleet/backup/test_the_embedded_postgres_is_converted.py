@@ -85,9 +85,9 @@ def test_the_start_says_which_version_made_the_data_and_changes_nothing(home: Ch
 
 
 def test_the_data_is_converted_and_the_fleet_starts_on_it(home: Checkout) -> None:
-    done = json.loads(home.manage("fleet_services", "upgrade", "--json", timeout=200).stdout)
-    assert (done["before"], done["after"], done["left"]) == (OLDER[-1], INSTALLED, [])
-    assert embedded.version(Path(done["kept"])) == OLDER[-1]
+    result = json.loads(home.manage("fleet_services", "upgrade", "--json", timeout=200).stdout)
+    assert (result["before"], result["after"], result["left"]) == (OLDER[-1], INSTALLED, [])
+    assert embedded.version(Path(result["kept"])) == OLDER[-1]
     assert home.json("fleet_services", "upgrade") is None, "a second conversion has nothing to do"
     try:
         home.manage("fleet_services", "up", "--detach", timeout=200)

@@ -25,11 +25,11 @@ from fleet.services.supervision import beats
 def check(role: str, home: Home) -> tuple[int, str]:
     """As an engine runs it."""
     elsewhere = {"FLEET_PRIVATE": str(home.private)} if home.private_override else {}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-IS", healthy.__file__, role], env={"FLEET_HOME": str(home.root), **elsewhere},
         capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
-    return done.returncode, done.stderr
+    return result.returncode, result.stderr
 
 
 @pytest.fixture(params=["in the home", "elsewhere"])

@@ -26,11 +26,11 @@ def clone(tmp_path: Path) -> Path:
 
 def make(clone: Path, *arguments: str) -> str:
     env = {name: value for name, value in os.environ.items() if name not in {"DATA", "MAKEFLAGS", "MAKELEVEL"}}
-    done = subprocess.run(
+    result = subprocess.run(
         ["make", "clean", *arguments], cwd=clone, env=env, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @pytest.mark.parametrize("make_arguments", [(), ("DATA=",), ("DATA=no",), ("DATA=1",)])
@@ -53,9 +53,9 @@ def test_clean_removes_nothing_if_the_fleet_does_not_stop(clone: Path) -> None:
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/sh\necho it does not stop >&2\nexit 1\n")
     python.chmod(0o755)
-    done = subprocess.run(
+    result = subprocess.run(
         ["make", "clean", "DATA=yes"], cwd=clone, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode != 0
+    assert result.returncode != 0
     assert (clone / ".fleet" / "private" / "credentials.json").exists()
     assert python.exists()

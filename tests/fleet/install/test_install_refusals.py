@@ -58,12 +58,12 @@ class Machine:
 
     def refusal(self, **env: str) -> str:
         """What it says when it refuses; it has made nothing."""
-        done = self.install(**env)
-        assert done.returncode == 1, done.stderr
-        assert done.stderr.startswith("fleet: ")
-        assert done.stderr.count("\n") == 1
+        result = self.install(**env)
+        assert result.returncode == 1, result.stderr
+        assert result.stderr.startswith("fleet: ")
+        assert result.stderr.count("\n") == 1
         assert not (self.checkout / ".venv").exists()
-        return done.stderr
+        return result.stderr
 
 
 @pytest.fixture
@@ -108,11 +108,11 @@ def test_without_ensurepip_or_venv_it_names_both_remedies(machine: Machine, miss
 def test_with_uv_neither_is_required(machine: Machine) -> None:
     machine.has_python("3.11.2", without=["ensurepip", "venv"])
     machine.has("uv", 'echo "uv $*" >&2; [ "$1" = venv ]')
-    done = machine.install()
-    assert "uv venv" in done.stderr
-    assert "--require-hashes -r requirements.txt" in done.stderr
-    assert done.returncode == 1  # that uv installs nothing
-    assert done.stderr.splitlines()[-1].startswith("fleet: the requirements could not be installed")
+    result = machine.install()
+    assert "uv venv" in result.stderr
+    assert "--require-hashes -r requirements.txt" in result.stderr
+    assert result.returncode == 1  # that uv installs nothing
+    assert result.stderr.splitlines()[-1].startswith("fleet: the requirements could not be installed")
     assert not (machine.checkout / ".venv" / ".fleet-run").exists()
 
 
@@ -124,11 +124,11 @@ def test_an_incomplete_environment_is_created_again(machine: Machine) -> None:
         f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} -c "import sys; sys.modules[\'pip\'] = None; $2"\n'
     )
     half.chmod(0o755)
-    done = machine.install()
-    assert "creating .venv" in done.stderr
-    assert "python3 -m venv .venv" in done.stderr
+    result = machine.install()
+    assert "creating .venv" in result.stderr
+    assert "python3 -m venv .venv" in result.stderr
     assert not half.exists()
-    assert done.stderr.splitlines()[-1].startswith("fleet: the virtual environment could not be created")
+    assert result.stderr.splitlines()[-1].startswith("fleet: the virtual environment could not be created")
 
 
 def test_a_second_install_does_nothing_until_the_requirements_change(machine: Machine) -> None:
@@ -151,11 +151,11 @@ def test_a_long_install_reports_its_progress(machine: Machine) -> None:
 
 def test_it_runs_from_any_folder_and_as_an_ordinary_user(machine: Machine, tmp_path: Path) -> None:
     machine.has("uv", 'echo "uv $*" >&2; mkdir -p .venv')
-    done = subprocess.run(
+    result = subprocess.run(
         ["/bin/sh", str(machine.checkout / "scripts" / "install.sh")],
         cwd=tmp_path, env={"PATH": str(machine.programs)}, capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert (machine.checkout / ".venv" / ".fleet-run").exists()
     assert (machine.checkout / ".venv" / "bin" / "fleet").resolve() == machine.checkout / "manage.py"
     assert os.access(CHECKOUT / "scripts" / "install.sh", os.X_OK)

@@ -49,9 +49,9 @@ def written() -> Iterator[Document]:
 def rendered(request: pytest.FixtureRequest) -> list[Document]:
     for command in (["kustomize", "build"], ["kubectl", "kustomize"]):
         if shutil.which(command[0]):
-            done = subprocess.run([*command, str(FOLDER / request.param)], capture_output=True, text=True, timeout=60)
-            assert done.returncode == 0, done.stderr
-            return documents(done.stdout)
+            result = subprocess.run([*command, str(FOLDER / request.param)], capture_output=True, text=True, timeout=60)
+            assert result.returncode == 0, result.stderr
+            return documents(result.stdout)
     pytest.skip("neither kustomize nor kubectl is installed")
 
 

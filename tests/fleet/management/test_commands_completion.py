@@ -26,7 +26,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 def tab(line: str, env: dict[str, str]) -> list[str]:
     """What is offered behind this line."""
-    done = subprocess.run(
+    result = subprocess.run(
         ["bash", "-c", PRESS, "bash", line],
         env={
             **env,
@@ -36,8 +36,8 @@ def tab(line: str, env: dict[str, str]) -> list[str]:
         },
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
-    assert done.stderr == ""
-    return [word.strip() for word in done.stdout.splitlines() if word.strip()]
+    assert result.stderr == ""
+    return [word.strip() for word in result.stdout.splitlines() if word.strip()]
 
 
 @pytest.fixture

@@ -42,8 +42,8 @@ def test_the_overview_lists_every_command_of_the_fleet_on_one_line() -> None:
 
 @pytest.mark.parametrize("words", [(), ("help",), ("-h",), ("--help",)], ids=str)
 def test_fleet_alone_and_its_help_print_the_overview(words: tuple[str, ...], program: str, tmp_path: Path) -> None:
-    done = command(program, *words, home=tmp_path / "home")
-    assert (done.returncode, done.stdout) == (0, spelling.overview() + "\n")
+    result = command(program, *words, home=tmp_path / "home")
+    assert (result.returncode, result.stdout) == (0, spelling.overview() + "\n")
     assert not (tmp_path / "home").exists()
 
 

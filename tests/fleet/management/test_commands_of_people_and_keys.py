@@ -19,7 +19,7 @@ from django.utils import timezone
 from fleet.access import operations
 from fleet.access.models import Key, Role
 from fleet.audit.models import Entry
-from tests.support.console import Done, manage
+from tests.support.console import CommandResult, manage
 
 ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "long enough for this"
@@ -31,7 +31,7 @@ def ann() -> User:
     return operations.create_user(name="ann", role=Role.USER, password=PASSWORD)
 
 
-def piped(monkeypatch: pytest.MonkeyPatch, text: str, *arguments: str) -> Done:
+def piped(monkeypatch: pytest.MonkeyPatch, text: str, *arguments: str) -> CommandResult:
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     return manage(*arguments)
 
@@ -147,7 +147,7 @@ def test_the_admin_site_protects_the_last_admin_too(ann: User, boss: User, clien
 # ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def create(*arguments: str) -> Done:
+def create(*arguments: str) -> CommandResult:
     return manage("fleet_key", "create", *arguments, "--user", "ann", "--scope", "read")
 
 

@@ -27,9 +27,9 @@ registrations.load()
 
 
 def modules_after(code: str) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", LOADED + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    modules = set(done.stderr.rpartition("loaded: ")[2].split())
-    assert "missions.models" in modules, done.stderr
+    result = subprocess.run([sys.executable, "-c", LOADED + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    modules = set(result.stderr.rpartition("loaded: ")[2].split())
+    assert "missions.models" in modules, result.stderr
     return modules
 
 

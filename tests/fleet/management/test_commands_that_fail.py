@@ -94,8 +94,8 @@ def test_a_python_without_execute_permission_is_named(shut: Path) -> None:
     (shut / ".venv" / "bin").mkdir(parents=True)
     (shut / ".venv" / "bin" / "python").symlink_to(shut / "shut" / "python3")
     other = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
-    done = subprocess.run(
+    result = subprocess.run(
         [python, str(shut / "manage.py"), "help"], cwd=shut, capture_output=True, text=True, check=False, **other
     )  # type: ignore[call-overload]
-    assert done.returncode == 4
-    assert done.stderr.startswith(f"You are not allowed to use {shut / 'shut' / 'python3'}, the Python of ")
+    assert result.returncode == 4
+    assert result.stderr.startswith(f"You are not allowed to use {shut / 'shut' / 'python3'}, the Python of ")

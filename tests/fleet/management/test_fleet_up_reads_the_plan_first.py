@@ -34,7 +34,7 @@ def test_an_invalid_plan_starts_nothing(
     path = tmp_path / "plan.yaml"
     if plan is not None:
         path.write_text(plan)
-    done = home.manage("fleet_up", "--run", str(path), *params, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr
+    result = home.manage("fleet_up", "--run", str(path), *params, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert words in result.stderr
     assert not list(home.root.glob("private/logs/*"))

@@ -97,22 +97,22 @@ def say(code: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("read", [json.loads, str])
 def test_libraries_log_in_the_same_format_and_commands_only_warnings(read: Callable[[str], Any]) -> None:
-    done = say(SPEAK.format(first="uvicorn"), FLEET_LOG="json" if read is json.loads else "plain")
-    lines = [read(item) for item in done.stderr.splitlines()]
-    assert len(lines) == 5, done.stderr
+    result = say(SPEAK.format(first="uvicorn"), FLEET_LOG="json" if read is json.loads else "plain")
+    lines = [read(item) for item in result.stderr.splitlines()]
+    assert len(lines) == 5, result.stderr
     assert all("loud" in str(item) for item in lines)
-    assert done.stdout == ""
+    assert result.stdout == ""
 
 
 def test_a_service_still_logs_info_after_a_second_django_setup() -> None:
-    done = say("import django; django.setup()\nfrom fleet.observability import logs; logs.enable_info(); django.setup()\n"
+    result = say("import django; django.setup()\nfrom fleet.observability import logs; logs.enable_info(); django.setup()\n"
                "import logging, io, sys; sys.stderr = io.StringIO(); logging.getLogger('fleet.node').info('I do')")  # fmt: skip
-    assert done.stderr.endswith("INFO fleet.node: I do\n")
+    assert result.stderr.endswith("INFO fleet.node: I do\n")
 
 
 def test_an_unknown_style_is_refused() -> None:
-    done = say("import django; django.setup()", FLEET_LOG="xml")
-    assert "FLEET_LOG='xml' is not one of: plain, json." in done.stderr
+    result = say("import django; django.setup()", FLEET_LOG="xml")
+    assert "FLEET_LOG='xml' is not one of: plain, json." in result.stderr
 
 
 @pytest.mark.django_db

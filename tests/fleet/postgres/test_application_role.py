@@ -47,8 +47,8 @@ def connect(environment: dict[str, str], password: str) -> psycopg.Connection[tu
 
 
 def test_the_role_is_created_owns_nothing_and_may_use_every_table(environment: dict[str, str]) -> None:
-    done = prepare(environment, "it's \\ first")
-    assert done.returncode == 0, done.stderr
+    result = prepare(environment, "it's \\ first")
+    assert result.returncode == 0, result.stderr
     with connect(environment, "it's \\ first") as session:
         assert session.execute("SELECT count(*) FROM missions_sortie").fetchone() == (0,)
         for attempt in ("CREATE TABLE x ()", "CREATE ROLE other", "SET ROLE fleet_owner", "DROP TABLE missions_sortie"):
@@ -64,8 +64,8 @@ def test_the_role_is_created_owns_nothing_and_may_use_every_table(environment: d
 
 def test_a_new_password_replaces_the_old_one(environment: dict[str, str]) -> None:
     for password in ("first", "second"):
-        done = prepare(environment, password)
-        assert done.returncode == 0, done.stderr
+        result = prepare(environment, password)
+        assert result.returncode == 0, result.stderr
     connect(environment, "second").close()
     with pytest.raises(psycopg.OperationalError, match="password"):
         connect(environment, "first")
@@ -73,6 +73,6 @@ def test_a_new_password_replaces_the_old_one(environment: dict[str, str]) -> Non
 
 def test_it_needs_the_owner(environment: dict[str, str]) -> None:
     del environment["DATABASE_OWNER_URL"]
-    done = prepare(environment, "x")
-    assert done.returncode != 0
-    assert "Set DATABASE_OWNER_URL" in done.stderr
+    result = prepare(environment, "x")
+    assert result.returncode != 0
+    assert "Set DATABASE_OWNER_URL" in result.stderr

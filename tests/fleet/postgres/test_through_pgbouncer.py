@@ -268,11 +268,11 @@ def test_a_direct_address_that_leads_to_the_pooler_is_refused(pooled: Pooled) ->
 def run(pooled: Pooled, script: str) -> str:
     """Run Python with the settings of the fleet; what it prints."""
     env = {**pooled.home.env, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script], env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def uuid_of(mission: str) -> UUID:

@@ -42,11 +42,11 @@ def without_password(url: str) -> str:
 def attempt(command: tuple[str, ...], database: str, broker: str) -> tuple[int, str, Checkout]:
     """Run a command with these URLs in a fresh home; its exit code and all that it said. Nothing may be started."""
     with checkout(env={"DATABASE_URL": database, "REDIS_URL": broker}) as home:
-        done = home.manage(*command, check=False, timeout=40)
+        result = home.manage(*command, check=False, timeout=40)
         assert not (home.root / "private" / "postgres").exists()
         assert not (home.root / "private" / "ports.json").exists()
         assert home.processes() == []
-        return done.returncode, done.stdout + done.stderr, home
+        return result.returncode, result.stdout + result.stderr, home
 
 
 @pytest.mark.parametrize(

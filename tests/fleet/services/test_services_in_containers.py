@@ -64,8 +64,8 @@ def query(checkout: Checkout, statement: str) -> Any:
 
 
 def container_pid(checkout: Checkout, engine: ScriptedEngine, name: EngineName, service: str) -> int:
-    done = Engine(name).call("inspect", "--format={{.State.Pid}}", f"fleet-{Home(checkout.root).id}-{service}")
-    return int(done.stdout)
+    result = Engine(name).call("inspect", "--format={{.State.Pid}}", f"fleet-{Home(checkout.root).id}-{service}")
+    return int(result.stdout)
 
 
 def test_up_status_restart_logs_and_down_work(checkout: Checkout, engine: ScriptedEngine, name: EngineName) -> None:
@@ -133,20 +133,20 @@ def test_the_next_start_stops_containers_of_a_killed_supervisor_and_keeps_the_da
 
 def test_a_missing_engine_is_named_and_the_embedded_services_are_offered(tmp_path: Path, name: EngineName) -> None:
     checkout = Checkout(tmp_path / "home", {"FLEET_SERVICES": name, "PATH": "/nowhere"})
-    done = checkout.manage("fleet_services", "up", "--detach", check=False)
-    assert done.returncode != 0
-    assert f"{name} was not found on this host" in done.stderr
-    assert "set FLEET_SERVICES=embedded" in done.stderr
+    result = checkout.manage("fleet_services", "up", "--detach", check=False)
+    assert result.returncode != 0
+    assert f"{name} was not found on this host" in result.stderr
+    assert "set FLEET_SERVICES=embedded" in result.stderr
 
 
 def test_an_engine_that_does_not_answer_is_reported_in_its_own_words(
     checkout: Checkout, engine: ScriptedEngine, name: EngineName
 ) -> None:
     engine.write("error", "Cannot connect to the daemon")
-    done = checkout.manage("fleet_services", "up", "--detach", check=False, timeout=90)
-    assert done.returncode != 0
-    assert f"{name} does not answer: Cannot connect to the daemon" in done.stderr
-    assert "FLEET_SERVICES=embedded" in done.stderr
+    result = checkout.manage("fleet_services", "up", "--detach", check=False, timeout=90)
+    assert result.returncode != 0
+    assert f"{name} does not answer: Cannot connect to the daemon" in result.stderr
+    assert "FLEET_SERVICES=embedded" in result.stderr
 
 
 def test_a_missing_image_is_pulled_and_if_it_cannot_be_the_start_says_so(
@@ -154,10 +154,10 @@ def test_a_missing_image_is_pulled_and_if_it_cannot_be_the_start_says_so(
 ) -> None:
     engine.write("images", "")
     engine.write("pullable", f"{IMAGES.postgres}\n")
-    done = checkout.manage("fleet_services", "up", "--detach", check=False, timeout=90)
-    assert f"pulling {IMAGES.postgres}" in done.stderr
-    assert f"The image {IMAGES.valkey} could not be pulled" in done.stderr
-    assert done.returncode != 0
+    result = checkout.manage("fleet_services", "up", "--detach", check=False, timeout=90)
+    assert f"pulling {IMAGES.postgres}" in result.stderr
+    assert f"The image {IMAGES.valkey} could not be pulled" in result.stderr
+    assert result.returncode != 0
     engine.write("pullable", f"{IMAGES.valkey}\n")
     checkout.manage("fleet_services", "up", "--detach", timeout=90)
 

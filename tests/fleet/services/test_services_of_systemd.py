@@ -38,15 +38,15 @@ def test_systemd_accepts_every_unit(installed: Path) -> None:
         str(path) for path in installed.glob("fleet*.[st]*") if path.suffix in {".service", ".target", ".timer"}
     )
     assert len(units) == len(SINGLE) + 3  # with the whole fleet, the target and the timer
-    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    result = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", [*(unit.name for unit in SINGLE), "fleet.service"])
 def test_the_units_have_a_low_exposure_score(installed: Path, name: str) -> None:
     command = ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE.get(name, 2.0) * 10:.0f}"]
-    done = subprocess.run([*command, str(installed / name)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout[-200:] + done.stderr
+    result = subprocess.run([*command, str(installed / name)], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout[-200:] + result.stderr
 
 
 def test_there_is_a_unit_for_each_process_of_a_fleet_with_the_same_command(tmp_path: Path) -> None:

@@ -99,10 +99,10 @@ def test_a_certificate_of_another_authority_is_refused_with_the_setting_and_the_
 def test_a_fleet_with_the_wrong_authority_does_not_start(servers: Secured) -> None:
     wrong = {**servers.urls(authority=servers.ours), "REDIS_URL": servers.urls(authority=servers.another)["REDIS_URL"]}
     with checkout(env=wrong) as home:
-        done = home.manage("fleet_up", check=False, timeout=60)
-    assert done.returncode == 1
-    assert "The certificate of Redis is not valid for REDIS_URL" in done.stderr
-    assert "prepare: running" not in done.stderr
+        result = home.manage("fleet_up", check=False, timeout=60)
+    assert result.returncode == 1
+    assert "The certificate of Redis is not valid for REDIS_URL" in result.stderr
+    assert "prepare: running" not in result.stderr
 
 
 def test_a_host_that_the_certificate_does_not_name_is_refused(servers: Secured) -> None:

@@ -101,19 +101,19 @@ def test_the_next_start_repairs_an_interrupted_creation_of_the_cluster() -> None
 def test_a_full_disk_at_the_first_start_is_reported_as_the_cause() -> None:
     with checkout() as home:
         small = f"mount -t tmpfs -o size=20m none {home.root} && exec {sys.executable} manage.py fleet_services up"
-        done = subprocess.run(
+        result = subprocess.run(
             ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", small],
             cwd=CHECKOUT, env=home.env, capture_output=True, text=True, timeout=40, check=False,
         )  # fmt: skip
-        if "unshare" in done.stderr:
-            pytest.skip(f"this host refuses namespaces: {done.stderr}")
-        assert done.returncode == 1
-        *_, failed, ended, _ = done.stderr.splitlines()
+        if "unshare" in result.stderr:
+            pytest.skip(f"this host refuses namespaces: {result.stderr}")
+        assert result.returncode == 1
+        *_, failed, ended, _ = result.stderr.splitlines()
         assert failed.startswith("postgres: failed: initdb could not prepare ")
         assert "No space left on device" in failed
         assert "Check the disk's free space" in failed
         assert ended == "postgres could not be started; stopping the other services."
-        assert done.stderr.count("restarting it") <= 1  # a write that was cut short comes before one without room
+        assert result.stderr.count("restarting it") <= 1  # a write that was cut short comes before one without room
 
 
 def test_killed_services_are_restarted_without_loss(home: Checkout) -> None:
@@ -168,10 +168,10 @@ def test_down_ends_processes_that_a_killed_supervisor_left(home: Checkout) -> No
         os.kill(pid, signal.SIGSTOP)  # so that they do not hear the kernel's word that their parent is dead
     running.kill()
     running.communicate(timeout=60)
-    done = home.manage("fleet_down", "--json")
-    assert json.loads(done.stdout) == {"stopped": True}
+    result = home.manage("fleet_down", "--json")
+    assert json.loads(result.stdout) == {"stopped": True}
     for name in ("postgres", "valkey"):
-        assert f"{name}: stopping the process that an earlier supervisor left\n" in done.stderr
+        assert f"{name}: stopping the process that an earlier supervisor left\n" in result.stderr
     assert not any(lives(pid) for pid in left)
     assert home.left_behind() == []
     assert json.loads(home.manage("fleet_down", "--json").stdout) == {"stopped": False}

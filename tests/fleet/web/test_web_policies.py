@@ -127,9 +127,9 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_with_https_only_probes_may_use_http() -> None:
-    done = run("-c", LOOK, FLEET_HTTPS="yes", FLEET_TRUSTED_PROXIES="127.0.0.1")
-    assert done.returncode == 0, done.stderr
-    clear, secure, health = json.loads(done.stdout)
+    result = run("-c", LOOK, FLEET_HTTPS="yes", FLEET_TRUSTED_PROXIES="127.0.0.1")
+    assert result.returncode == 0, result.stderr
+    clear, secure, health = json.loads(result.stdout)
     assert (clear[0], clear[1]["Location"]) == (301, "https://testserver/admin/login/")
     assert secure[0] == 200
     assert secure[1]["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"

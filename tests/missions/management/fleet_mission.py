@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.console import Done, manage
+from tests.support.console import CommandResult, manage
 
 SUMMARY = {"id", "name", "objective", "state", "reason", "origin", "schedule", "sorties", "created_at",
            "finished_at", "elapsed_s"}  # fmt: skip
@@ -14,5 +14,5 @@ ITEM = {
 }  # fmt: skip
 
 
-def fleet_mission(*arguments: str) -> Done:
+def fleet_mission(*arguments: str) -> CommandResult:
     return manage("fleet_mission", *arguments)

@@ -16,7 +16,7 @@ from missions.control import background, hourly
 from missions.models import Mission, Sortie
 from missions.workspaces import repositories
 from tests.support import conflicting, repository
-from tests.support.console import Done, manage
+from tests.support.console import CommandResult, manage
 from tests.support.repository import Repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,7 +34,7 @@ def project(tmp_path: Path) -> Repository:
     return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
-def cleanup(*arguments: str) -> Done:
+def cleanup(*arguments: str) -> CommandResult:
     return manage("fleet_cleanup", "--most", "0", *arguments)
 
 
@@ -57,8 +57,8 @@ def test_cleanup_without_yes_only_lists(project: Repository) -> None:
 
 def test_unmerged_work_stays_and_only_its_copies_are_removed(project: Repository) -> None:
     mission = conflicting.landed(project)
-    done = cleanup("--yes")
-    assert "Removed 1 copy of repositories and 0 mirrors." in done.err
+    result = cleanup("--yes")
+    assert "Removed 1 copy of repositories and 0 mirrors." in result.err
     assert not copy_of(mission).exists()
     assert Mission.objects.filter(id=mission.id).exists()
     assert repository.branch(mission).read("new.txt") == "new\n"

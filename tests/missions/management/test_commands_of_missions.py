@@ -28,9 +28,9 @@ def test_each_change_prints_the_new_state() -> None:
 
 @pytest.mark.parametrize("action", ["cancel", "pause", "resume"])
 def test_a_change_that_the_state_does_not_allow_is_an_error_with_the_reason(action: str) -> None:
-    done = fleet_mission(action, web.ended_mission().ref)
-    assert done.code == 1
-    assert "failed" in done.err
+    result = fleet_mission(action, web.ended_mission().ref)
+    assert result.code == 1
+    assert "failed" in result.err
 
 
 @pytest.mark.parametrize("action", ["show", "watch", "logs", "artifacts", "cancel", "pause", "resume", "retry"])
@@ -45,20 +45,20 @@ def test_an_unknown_mission_is_an_error_and_a_malformed_id_is_wrong_usage(action
         ("zz", 2),
         ("a\udcff'\x1b", 1),
     ):
-        done = fleet_mission(action, text, *more)
-        assert done.code == code, text
-        assert done.err
-        assert "Error:" not in done.err
-        assert "\x1b" not in done.err
+        result = fleet_mission(action, text, *more)
+        assert result.code == code, text
+        assert result.err
+        assert "Error:" not in result.err
+        assert "\x1b" not in result.err
 
 
 @pytest.mark.parametrize("action", ["logs", "cancel", "retry"])
 def test_an_unknown_sortie_is_an_error_with_a_hint(action: str) -> None:
     there = fleet.launch({"one": {}})
     for text in ("two", ids.encode(ids.SORTIE, ids.new()), "a\udcff"):
-        done = fleet_mission(action, "latest", text)
-        assert (done.code, "has no sortie" in done.err) == (1, True), text
-        assert f"See: ./manage.py fleet_mission show {there.ref}\n" in done.err
+        result = fleet_mission(action, "latest", text)
+        assert (result.code, "has no sortie" in result.err) == (1, True), text
+        assert f"See: ./manage.py fleet_mission show {there.ref}\n" in result.err
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_an_unknown_sortie_is_an_error_with_a_hint(action: str) -> None:
     ],
 )  # fmt: skip
 def test_wrong_usage_exits_with_2_and_prints_the_usage(arguments: list[str]) -> None:
-    done = fleet_mission(*arguments)
-    assert done.code == 2
-    error, usage = done.err.split("\nusage: ", 1)
+    result = fleet_mission(*arguments)
+    assert result.code == 2
+    error, usage = result.err.split("\nusage: ", 1)
     assert error.endswith(".")
     assert usage.startswith("./manage.py fleet_mission")
 

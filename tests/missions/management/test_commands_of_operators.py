@@ -48,10 +48,10 @@ def alone(tmp_path: Path, *arguments: str, **env: str) -> subprocess.CompletedPr
 def test_status_has_the_documented_shape() -> None:
     fleet.launch({"one": {}})
     engine = fleet.engine()
-    done = manage("fleet_status", "--json")
+    result = manage("fleet_status", "--json")
     engine.stop(within_s=5)
-    assert done.code == 0
-    status = done.json
+    assert result.code == 0
+    status = result.json
     assert set(status) == {
         "running", "services", "left", "urls", "nodes", "cordoned", "agents", "missions", "queues", "schedules", "alerts",
     }  # fmt: skip
@@ -80,9 +80,9 @@ def test_agents_are_listed_with_their_sorties() -> None:
 
 @services
 def test_without_agents_the_list_is_empty_with_a_hint() -> None:
-    done = manage("fleet_agents", "list")
-    assert (done.code, done.out) == (0, "")
-    assert "fleet_up" in done.err
+    result = manage("fleet_agents", "list")
+    assert (result.code, result.out) == (0, "")
+    assert "fleet_up" in result.err
     assert manage("fleet_agents", "list", "--json").json == []
 
 
@@ -139,16 +139,16 @@ def test_the_types_have_the_documented_shape() -> None:
 def test_the_doctor_finds_types_without_agents_and_exits_with_1() -> None:
     agents.join(name="test", pid=1, start_time=0.0)
     engine = fleet.engine("backend")
-    done = manage("fleet_doctor", "--json")
+    result = manage("fleet_doctor", "--json")
     engine.stop(within_s=5)
-    findings = {item["name"]: item for item in done.json}
-    assert all(set(item) == {"name", "healthy", "message", "remedy"} for item in done.json)
+    findings = {item["name"]: item for item in result.json}
+    assert all(set(item) == {"name", "healthy", "message", "remedy"} for item in result.json)
     assert findings["postgres"]["healthy"]
     assert findings["redis"]["healthy"]
     assert findings["backend"]["healthy"]
     assert (findings["testing"]["healthy"], findings["testing"]["message"]) == (False, "has no agent")
     assert findings["testing"]["remedy"] == "Start one: ./manage.py fleet_agents spawn testing"
-    assert done.code == 1
+    assert result.code == 1
 
 
 @services
@@ -202,9 +202,9 @@ def test_cleanup_is_a_dry_run_without_yes() -> None:
     "limit_arguments", [["--days", "-1"], ["--days", "99999999999"], ["--most", "x"], ["--most", "-1"]]
 )
 def test_invalid_limits_are_wrong_usage(limit_arguments: list[str]) -> None:
-    done = manage("fleet_cleanup", *limit_arguments)
-    assert done.code == 2
-    assert "usage:" in done.err
+    result = manage("fleet_cleanup", *limit_arguments)
+    assert result.code == 2
+    assert "usage:" in result.err
 
 
 @services
@@ -212,11 +212,11 @@ def test_a_database_of_another_version_is_reported_as_such() -> None:
     with roles.as_owner(), connection.cursor() as cursor:
         cursor.execute("ALTER TABLE missions_mission RENAME TO missions_later")
         try:
-            done = manage("fleet_mission", "list")
+            result = manage("fleet_mission", "list")
         finally:
             connection.cursor().execute("ALTER TABLE missions_later RENAME TO missions_mission")
-    assert done.code == 1
-    assert done.err.startswith("The database has the tables of another version. Restart the fleet")
+    assert result.code == 1
+    assert result.err.startswith("The database has the tables of another version. Restart the fleet")
 
 
 # ── While nothing runs ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -224,24 +224,24 @@ def test_a_database_of_another_version_is_reported_as_such() -> None:
 
 @pytest.mark.parametrize("arguments", [("fleet_mission", "list"), ("fleet_cleanup", "--yes", "--json")])
 def test_without_postgres_a_command_exits_with_1_and_a_hint(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    done = alone(tmp_path, *arguments)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("The fleet is not running here. Start it: ")
-    assert done.stderr.endswith("manage.py fleet_up --detach\n")
+    result = alone(tmp_path, *arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("The fleet is not running here. Start it: ")
+    assert result.stderr.endswith("manage.py fleet_up --detach\n")
 
 
 def test_without_postgres_the_hint_does_not_start_a_running_fleet(tmp_path: Path) -> None:
     with lock.hold(Home(tmp_path / "a home")):
-        done = alone(tmp_path, "fleet_mission", "list")
-    assert (done.returncode, "fleet_up" in done.stderr) == (1, False)
-    assert "Postgres does not answer (" in done.stderr
-    assert done.stderr.endswith("manage.py fleet_services status\n")
+        result = alone(tmp_path, "fleet_mission", "list")
+    assert (result.returncode, "fleet_up" in result.stderr) == (1, False)
+    assert "Postgres does not answer (" in result.stderr
+    assert result.stderr.endswith("manage.py fleet_services status\n")
 
 
 def test_status_without_a_fleet_has_the_same_shape_and_an_error(tmp_path: Path) -> None:
-    done = alone(tmp_path, "fleet_status", "--json")
-    status = json.loads(done.stdout)
-    assert done.returncode == 1
+    result = alone(tmp_path, "fleet_status", "--json")
+    status = json.loads(result.stdout)
+    assert result.returncode == 1
     assert (status["running"], status["services"], status["queues"], status["nodes"]) == (False, [], [], [])
     assert set(status["urls"]) == {"api", "admin", "flower", "metrics"}
     assert status["error"].startswith("The fleet is not running here. Start it: ")
@@ -252,9 +252,9 @@ def test_a_home_without_permission_exits_with_4_and_the_reason(tmp_path: Path) -
     try:
         forbidden.mkdir()
     except PermissionError:
-        done = alone(tmp_path, "fleet_mission", "list", FLEET_HOME=str(forbidden))
-        assert done.returncode == 4, done.stderr
-        assert done.stderr.startswith(f"You are not allowed to use {forbidden} (")
+        result = alone(tmp_path, "fleet_mission", "list", FLEET_HOME=str(forbidden))
+        assert result.returncode == 4, result.stderr
+        assert result.stderr.startswith(f"You are not allowed to use {forbidden} (")
     except OSError as error:
         pytest.skip(f"/sys is something else here: {error}")
 
@@ -272,9 +272,9 @@ def test_root_does_not_write_into_another_users_home(tmp_path: Path, arguments: 
     private = tmp_path / "a home" / "private"
     private.mkdir(parents=True)
     os.chown(private, 65534, 65534)
-    done = alone(tmp_path, *arguments)
-    assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr.startswith(f"You are not allowed to use {private} (it belongs to ")
+    result = alone(tmp_path, *arguments)
+    assert (result.returncode, result.stdout) == (4, "")
+    assert result.stderr.startswith(f"You are not allowed to use {private} (it belongs to ")
     assert [path.name for path in (tmp_path / "a home").rglob("*")] == ["private"]
 
 
@@ -301,16 +301,16 @@ def test_processes_of_a_killed_supervisor_are_reported_until_they_are_stopped(tm
 def test_the_doctor_puts_a_full_stop_between_a_problem_and_its_remedy(tmp_path: Path) -> None:
     private = tmp_path / "a home" / "private"
     private.mkdir(parents=True, mode=0o755)
-    done = alone(tmp_path, "fleet_doctor")
-    assert f"{private} has mode 0755. Run: chmod 700 '{private}'" in done.stdout
+    result = alone(tmp_path, "fleet_doctor")
+    assert f"{private} has mode 0755. Run: chmod 700 '{private}'" in result.stdout
 
 
 def test_the_doctor_names_missing_services(tmp_path: Path) -> None:
-    done = alone(tmp_path, "fleet_doctor")
-    assert done.returncode == 1
-    assert done.stderr == ""
+    result = alone(tmp_path, "fleet_doctor")
+    assert result.returncode == 1
+    assert result.stderr == ""
     for name in ("postgres", "redis"):
-        assert any(line.startswith(f"ERROR {name}") and "fleet_up" in line for line in done.stdout.splitlines())
+        assert any(line.startswith(f"ERROR {name}") and "fleet_up" in line for line in result.stdout.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -326,8 +326,8 @@ def test_the_doctor_says_whether_git_is_new_enough(tmp_path: Path, version: str,
     program = tmp_path / "git"
     program.write_text(f"#!/bin/sh\necho '{version}'\n")
     program.chmod(0o755)
-    done = alone(tmp_path, "fleet_doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")
-    (found,) = [finding for finding in json.loads(done.stdout) if finding["name"] == "git"]
+    result = alone(tmp_path, "fleet_doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    (found,) = [finding for finding in json.loads(result.stdout) if finding["name"] == "git"]
     assert (found["healthy"], found["remedy"]) == (healthy, remedy)
 
 

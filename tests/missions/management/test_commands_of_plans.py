@@ -55,9 +55,9 @@ def test_every_problem_of_a_plan_is_reported_as_text_and_as_json(tmp_path: Path)
     ids=["none", "folder", "odd", "endless", "name"],
 )
 def test_a_plan_that_cannot_be_read_is_wrong_usage(name: str) -> None:
-    done = fleet_mission("validate", name)
-    assert done.code == 2
-    assert done.err.startswith("The plan ")
+    result = fleet_mission("validate", name)
+    assert result.code == 2
+    assert result.err.startswith("The plan ")
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_a_dry_run_checks_what_needs_no_database_and_launches_nothing(
     path.write_text(
         f"mission: M\ninputs: {{who: {{enum: [ada]}}}}\nsorties:\n  a: {{agent: {agent}, driver: scripted}}\n"
     )
-    done = fleet_mission("run", str(path), "--param", f"who={arguments}", "--dry-run", "--json")
-    assert (done.code, done.json["valid"]) == (code, code == 0)
+    result = fleet_mission("run", str(path), "--param", f"who={arguments}", "--dry-run", "--json")
+    assert (result.code, result.json["valid"]) == (code, code == 0)
     assert not Mission.objects.exists()
 
 
@@ -96,8 +96,8 @@ def test_a_created_mission_starts_when_it_is_resumed(good: str) -> None:
 
 
 def test_run_detach_returns_the_summary_at_once(good: str) -> None:
-    done = fleet_mission("run", good, "--detach", "--json", "--param", "who=me")
-    assert done.code == 0
-    assert set(done.json) == SUMMARY
-    assert done.json["sorties"] == {"total": 1, **{s.value: int(s == "queued") for s in SortieState}}
+    result = fleet_mission("run", good, "--detach", "--json", "--param", "who=me")
+    assert result.code == 0
+    assert set(result.json) == SUMMARY
+    assert result.json["sorties"] == {"total": 1, **{s.value: int(s == "queued") for s in SortieState}}
     assert Mission.objects.get().inputs == {"who": "me"}

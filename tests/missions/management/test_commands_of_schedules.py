@@ -8,7 +8,7 @@ import pytest
 
 from missions.models import Mission, Schedule
 from tests.support import api, schedules
-from tests.support.console import Done, manage
+from tests.support.console import CommandResult, manage
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -20,22 +20,22 @@ def plan(tmp_path: Path) -> str:
     return str(path)
 
 
-def schedule(*arguments: str) -> Done:
+def schedule(*arguments: str) -> CommandResult:
     return manage("fleet_schedule", *arguments)
 
 
-def created(plan: str, *more: str, name: str = "nightly") -> Done:
+def created(plan: str, *more: str, name: str = "nightly") -> CommandResult:
     return schedule("create", name, plan, "--cron", "30 2 * * *", "--timezone", "America/New_York", *more)
 
 
 def test_a_schedule_is_created_with_the_operators_rights_in_the_current_folder(plan: str) -> None:
-    done = created(plan, "--param", "day={{ schedule.date }}", "--overlap", "queue", "--deadline", "2h")
-    assert done.code == 0, done.err
+    result = created(plan, "--param", "day={{ schedule.date }}", "--overlap", "queue", "--deadline", "2h")
+    assert result.code == 0, result.err
     row = Schedule.objects.get()
     assert (row.operator, row.owner, row.folder) == (True, None, str(Path.cwd()))
     assert (row.overlap, row.deadline_s, row.params) == ("queue", 7_200.0, {"day": "{{ schedule.date }}"})
-    assert done.err.startswith(f"Created nightly ({row.ref}). Next: ")
-    assert "02:30" in done.err
+    assert result.err.startswith(f"Created nightly ({row.ref}). Next: ")
+    assert "02:30" in result.err
 
 
 def test_a_schedule_can_have_the_rights_of_a_user(plan: str) -> None:
@@ -58,8 +58,8 @@ def test_a_schedule_can_have_the_rights_of_a_user(plan: str) -> None:
 def test_a_wrong_schedule_is_wrong_usage_and_stores_nothing(
     plan: str, arguments: list[str], code: int, words: str
 ) -> None:
-    done = schedule("create", "nightly", plan, *arguments)
-    assert (done.code, words in done.err) == (code, True), done.err
+    result = schedule("create", "nightly", plan, *arguments)
+    assert (result.code, words in result.err) == (code, True), result.err
     assert not Schedule.objects.exists()
 
 
@@ -85,9 +85,9 @@ def test_the_list_and_the_page_of_a_schedule_show_its_next_times_and_its_ticks(p
 
 
 def test_a_preview_needs_no_schedule() -> None:
-    done = schedule("preview", "30 2 * * *", "--timezone", "Australia/Lord_Howe", "-n", "3")
-    assert len(done.out.splitlines()) == 3
-    assert all(line[11:16] == "02:30" for line in done.out.splitlines())
+    result = schedule("preview", "30 2 * * *", "--timezone", "Australia/Lord_Howe", "-n", "3")
+    assert len(result.out.splitlines()) == 3
+    assert all(line[11:16] == "02:30" for line in result.out.splitlines())
     assert schedule("preview", "@daily", "--json").json["explanation"] == "At 00:00 every day"
     assert schedule("preview", "0 0 31 2 *").code == 2
 
@@ -120,16 +120,16 @@ def test_a_name_that_two_users_have_must_be_an_id(plan: str) -> None:
     api.person("ann", can_execute=True)
     created(plan)
     created(plan, "--owner", "ann")
-    done = schedule("show", "nightly")
-    assert done.code == 1
-    assert all(row.ref in done.err for row in Schedule.objects.all())
+    result = schedule("show", "nightly")
+    assert result.code == 1
+    assert all(row.ref in result.err for row in Schedule.objects.all())
 
 
 @pytest.mark.parametrize("text", ["nothing", "sch_x", "", "a\udcff\x1b"])
 def test_an_unknown_schedule_is_an_error(text: str) -> None:
-    done = schedule("show", text)
-    assert done.code in (1, 2)
-    assert "\x1b" not in done.err
+    result = schedule("show", text)
+    assert result.code in (1, 2)
+    assert "\x1b" not in result.err
 
 
 def test_status_shows_schedules_and_the_next_one() -> None:

@@ -30,11 +30,11 @@ def project(tmp_path: Path) -> Repository:
 
 def test_diff_prints_the_patch_of_a_mission_or_of_a_sortie(project: Repository) -> None:
     landed = conflicting.landed(project, run_="sed -i s/two/agent/ app.py; echo new > new.txt")
-    done = fleet_mission("diff", landed.ref)
-    assert done.code == 0
-    assert "-two\n+agent\n" in done.out
-    assert f"fleet/{landed.ref} (landed): 2 files, +2 −1" in done.err
-    assert fleet_mission("diff", landed.ref, "edit").out == done.out
+    result = fleet_mission("diff", landed.ref)
+    assert result.code == 0
+    assert "-two\n+agent\n" in result.out
+    assert f"fleet/{landed.ref} (landed): 2 files, +2 −1" in result.err
+    assert fleet_mission("diff", landed.ref, "edit").out == result.out
     assert fleet_mission("diff", landed.ref, "edit", "--stat").out.splitlines() == [
         "edit (landed): 2 files, +2 −1",
         "           +1 −1  app.py",
@@ -92,9 +92,9 @@ def test_an_empty_diff_says_that_nothing_changed(project: Repository) -> None:
 def test_commands_say_that_a_mission_has_no_workspace() -> None:
     plain = fleet.launch({"edit": {}})
     for action in ("diff", "merge", "discard"):
-        done = fleet_mission(action, plain.ref)
-        assert done.code == 1
-        assert "has no workspace" in done.err
+        result = fleet_mission(action, plain.ref)
+        assert result.code == 1
+        assert "has no workspace" in result.err
     assert fleet_mission("conflicts", plain.ref).err == "There have been no conflicts.\n"
 
 
@@ -143,17 +143,17 @@ def test_resolve_from_takes_the_branch_of_a_person(project: Repository) -> None:
     project.git("fetch", "--quiet", str(branch.mirror), f"{branch.name}:mine")
     project.git("switch", "--quiet", "mine")
     project.commit({"app.py": "one\nmine\nthree\n"})
-    done = fleet_mission("resolve", waiting.ref, "late", "--from", "mine", "--json")
-    assert set(done.json) == ITEM
-    assert done.json["change"]["state"] == "committed"
+    result = fleet_mission("resolve", waiting.ref, "late", "--from", "mine", "--json")
+    assert set(result.json) == ITEM
+    assert result.json["change"]["state"] == "committed"
     assert conflicting.run(waiting) == "succeeded"
     assert repository.branch(waiting).read("app.py") == "one\nmine\nthree\n"
 
 
 def test_resolve_drop_cancels_the_sortie(project: Repository) -> None:
     waiting = conflicting.waiting_for_a_person(project)
-    done = fleet_mission("resolve", waiting.ref, "late", "--drop")
-    assert (done.code, done.err) == (0, "The change of late is dropped, and the sortie cancelled.\n")
+    result = fleet_mission("resolve", waiting.ref, "late", "--drop")
+    assert (result.code, result.err) == (0, "The change of late is dropped, and the sortie cancelled.\n")
     assert Conflict.objects.get(sortie__key="late").outcome == "dropped"
     again = fleet_mission("resolve", waiting.ref, "late", "--drop")
     assert again.code == 1
@@ -168,10 +168,10 @@ def test_resolve_needs_exactly_one_decision(project: Repository) -> None:
 
 def test_merge_says_where_the_work_is_and_what_has_not_landed(project: Repository) -> None:
     waiting = conflicting.waiting_for_a_person(project)
-    done = fleet_mission("merge", waiting.ref, "--into", "review")
-    assert done.code == 0
+    result = fleet_mission("merge", waiting.ref, "--into", "review")
+    assert result.code == 0
     commit = project.git("rev-parse", "review")
-    assert done.err == (
+    assert result.err == (
         f"review of {project.path} contains the work of the mission (created; {commit[:12]}).\n"
         "Not merged yet, because it has not landed: the work of late.\n"
     )
@@ -204,10 +204,10 @@ def test_merge_refuses_a_name_that_git_would_confuse(project: Repository, name: 
 
 def test_discard_lists_changes_and_removes_them_only_with_yes(project: Repository) -> None:
     landed = conflicting.landed(project)
-    done = fleet_mission("discard", landed.ref)
+    result = fleet_mission("discard", landed.ref)
     tip = repository.branch(landed).tip
-    assert (done.code, done.out) == (0, f"  {tip[:12]}  edit: A test\n")
-    assert f"fleet_mission discard {landed.ref} --yes" in done.err
+    assert (result.code, result.out) == (0, f"  {tip[:12]}  edit: A test\n")
+    assert f"fleet_mission discard {landed.ref} --yes" in result.err
     assert repository.branch(landed).tip == tip
     removed = fleet_mission("discard", landed.ref, "--yes", "--json").json
     assert (removed["mission"], removed["discarded"]) == (landed.ref, True)
@@ -227,9 +227,9 @@ def test_discard_says_that_a_shared_branch_stays(project: Repository) -> None:
 
 def test_the_outcome_names_the_commands_for_what_has_landed(project: Repository) -> None:
     landed = conflicting.landed(project)
-    done = fleet_mission("watch", landed.ref)
-    assert f"fleet_mission diff {landed.ref}\n" in done.err
-    assert f"fleet_mission merge {landed.ref}\n" in done.err
+    result = fleet_mission("watch", landed.ref)
+    assert f"fleet_mission diff {landed.ref}\n" in result.err
+    assert f"fleet_mission merge {landed.ref}\n" in result.err
     unchanged = conflicting.landed(project, run_="true")
     assert "fleet_mission merge" not in fleet_mission("watch", unchanged.ref).err
 
@@ -237,9 +237,9 @@ def test_the_outcome_names_the_commands_for_what_has_landed(project: Repository)
 def test_discard_refuses_while_the_mission_runs(project: Repository) -> None:
     waiting = conflicting.waiting_for_a_person(project)
     for arguments in ((), ("--yes",)):
-        done = fleet_mission("discard", waiting.ref, *arguments)
-        assert done.code == 1
-        assert "Cancel it first" in done.err
+        result = fleet_mission("discard", waiting.ref, *arguments)
+        assert result.code == 1
+        assert "Cancel it first" in result.err
 
 
 def test_items_have_their_change(project: Repository) -> None:

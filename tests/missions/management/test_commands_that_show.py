@@ -53,17 +53,17 @@ def test_list_has_the_documented_shape() -> None:
 
 
 def test_an_empty_list_says_what_to_do_next() -> None:
-    done = fleet_mission("list")
-    assert (done.code, done.out) == (0, "")
-    assert "fleet_mission run" in done.err
+    result = fleet_mission("list")
+    assert (result.code, result.out) == (0, "")
+    assert "fleet_mission run" in result.err
     assert fleet_mission("list", "--json").json == []
 
 
 def test_a_list_of_zero_missions_does_not_claim_that_there_are_none() -> None:
     fleet.launch({"one": {}})
     for state in ([], ["--state", "running"]):
-        done = fleet_mission("list", "-n", "0", *state)
-        assert (done.code, done.out, done.err) == (0, "", "")
+        result = fleet_mission("list", "-n", "0", *state)
+        assert (result.code, result.out, result.err) == (0, "", "")
 
 
 def test_artifacts_are_listed_and_saved_inside_the_folder(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_control_characters_of_a_mission_never_reach_the_terminal(engine: Engine
     mission = fleet.launch({"one": {"with": {"fail": "red \x1b[31m alert\nand more"}}})
     fleet.run_to_end(engine, mission)
     for arguments in (["show", "latest"], ["watch", "latest"], ["list"]):
-        done = fleet_mission(*arguments)
-        assert "\x1b" not in done.out + done.err
+        result = fleet_mission(*arguments)
+        assert "\x1b" not in result.out + result.err
     assert "alert and more" in fleet_mission("show", "latest").out
     assert json.loads(fleet_mission("show", "latest", "--json").out)["items"][0]["error"].startswith("red \x1b[31m")
 

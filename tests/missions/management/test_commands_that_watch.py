@@ -17,10 +17,10 @@ def test_watch_exits_with_0_after_success_and_5_otherwise(engine: Engine) -> Non
     fine = fleet.launch({"one": {}})
     assert fleet.run_to_end(engine, fine) == "succeeded"
     assert fleet_mission("watch", fine.ref).code == 0
-    done = fleet_mission("watch", bad.ref)
-    assert done.code == 5
-    assert "✗ bad: it broke" in done.err
-    assert done.out == ""
+    completed = fleet_mission("watch", bad.ref)
+    assert completed.code == 5
+    assert "✗ bad: it broke" in completed.err
+    assert completed.out == ""
     result = fleet_mission("watch", bad.ref, "--json")
     assert (result.code, result.json["state"]) == (5, "failed")
     assert set(result.json) == SUMMARY
@@ -29,11 +29,11 @@ def test_watch_exits_with_0_after_success_and_5_otherwise(engine: Engine) -> Non
 def test_a_tolerated_failure_is_not_shown_as_a_failure(engine: Engine) -> None:
     allowed = fleet.launch({"odd": {"with": {"fail": "it may"}, "allow_failure": True}, "one": {}})
     assert fleet.run_to_end(engine, allowed) == "succeeded"
-    done = fleet_mission("watch", allowed.ref)
-    assert done.code == 0
-    assert "○ odd tolerated: it may" in done.err  # as it changed
-    assert "1 succeeded, 1 tolerated\n  ○ odd: tolerated: it may" in done.err  # at the end
-    assert "✗" not in done.err
+    result = fleet_mission("watch", allowed.ref)
+    assert result.code == 0
+    assert "○ odd tolerated: it may" in result.err  # as it changed
+    assert "1 succeeded, 1 tolerated\n  ○ odd: tolerated: it may" in result.err  # at the end
+    assert "✗" not in result.err
     assert "tolerated  odd" in fleet_mission("show", allowed.ref).out
     again = fleet_mission("retry", allowed.ref)
     assert again.code == 1
@@ -56,10 +56,10 @@ def test_watch_prints_the_conclusion_of_the_last_sortie(engine: Engine) -> None:
 
 def test_a_timeout_exits_with_3_and_says_how_to_continue() -> None:
     waiting = fleet.launch({"one": {}})
-    done = fleet_mission("watch", waiting.ref, "--timeout", "0")
-    assert done.code == 3
-    assert f"fleet_mission watch {waiting.ref}" in done.err
-    assert f"fleet_mission cancel {waiting.ref}" in done.err
+    result = fleet_mission("watch", waiting.ref, "--timeout", "0")
+    assert result.code == 3
+    assert f"fleet_mission watch {waiting.ref}" in result.err
+    assert f"fleet_mission cancel {waiting.ref}" in result.err
 
 
 def test_wait_does_not_wait_for_paused_missions() -> None:

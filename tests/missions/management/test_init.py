@@ -23,9 +23,9 @@ def file() -> Iterator[Path]:
 
 
 def test_a_missing_settings_file_is_created_for_its_user_alone(file: Path) -> None:
-    done = console.manage("fleet_init")
-    assert (done.code, done.out) == (0, "")
-    assert "settings.env" in done.err
+    result = console.manage("fleet_init")
+    assert (result.code, result.out) == (0, "")
+    assert "settings.env" in result.err
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     lines = file.read_text().splitlines()
     assert all(not line or line.startswith("#") for line in lines), "it changes nothing until somebody edits it"
@@ -38,10 +38,10 @@ def test_a_file_that_exists_is_kept(file: Path) -> None:
 
 
 def test_another_folder_is_refused_with_the_way_to_use_it(file: Path, tmp_path: Path) -> None:
-    done = console.manage("fleet_init", str(tmp_path))
-    assert done.code == 2
-    assert f"fixes the fleet's folder to {settings.FLEET_HOME.root}." in done.err
-    assert f"FLEET_HOME={tmp_path}/.fleet" in done.err
+    result = console.manage("fleet_init", str(tmp_path))
+    assert result.code == 2
+    assert f"fixes the fleet's folder to {settings.FLEET_HOME.root}." in result.err
+    assert f"FLEET_HOME={tmp_path}/.fleet" in result.err
     assert not file.exists()
 
 

@@ -59,8 +59,8 @@ def started(clone: Path) -> list[str]:
 def test_a_path_with_any_characters_reaches_the_mission_unchanged(clone: Path, name: str) -> None:
     audit_flights.repository(clone / name, {"a.py": "x = 1\n"})
     for arguments, env in (([f"REPO={name}"], {}), ([], {"REPO": name})):
-        done = run(clone, *arguments, env=env)
-        assert (done.returncode, done.stderr) == (0, "")
+        result = run(clone, *arguments, env=env)
+        assert (result.returncode, result.stderr) == (0, "")
         assert started(clone)[-2:] == ["--param", f"repository={name}"]
         (clone / "started").unlink()
     assert not (clone / "stolen").exists()
@@ -88,8 +88,8 @@ def test_a_path_that_cannot_be_audited_is_refused_before_anything_starts(
     clone: Path, variable: str | bytes, words: str
 ) -> None:
     audit_flights.repository(clone / "checkout", {"a.py": "x = 1\n"})
-    done = run(clone, b"REPO=" + os.fsencode(variable))
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert variable == b"\xff" or "make run REPO=/path/to/it" in done.stderr
+    result = run(clone, b"REPO=" + os.fsencode(variable))
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert variable == b"\xff" or "make run REPO=/path/to/it" in result.stderr
     assert not (clone / "started").exists()

@@ -21,8 +21,8 @@ def takes_prompts() -> None:
 @pytest.mark.parametrize("task", ["", " ", "\n\t"])
 @pytest.mark.parametrize("command", [("fleet_spawn", "backend"), ("fleet_agents", "spawn", "backend")])
 def test_spawn_refuses_an_empty_task(command: tuple[str, ...], task: str) -> None:
-    done = manage(*command, task)
-    assert (done.code, done.out, done.err) == (2, "", "The task is empty. Say what to do.\n")
+    result = manage(*command, task)
+    assert (result.code, result.out, result.err) == (2, "", "The task is empty. Say what to do.\n")
     assert not Agent.objects.exists()
     assert not Mission.objects.exists()
 

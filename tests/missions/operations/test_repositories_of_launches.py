@@ -133,6 +133,6 @@ def test_commands_name_the_line_of_a_repository_or_base_that_does_not_exist(
     Path("plan.yaml").write_text(
         f"mission: A test\nworkspace: {workspace}\nsorties:\n  edit: {{agent: backend, run: 'true'}}\n"
     )
-    done = manage("fleet_mission", action, "plan.yaml")
-    assert done.code == 2
-    assert message in done.err
+    result = manage("fleet_mission", action, "plan.yaml")
+    assert result.code == 2
+    assert message in result.err

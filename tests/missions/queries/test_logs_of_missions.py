@@ -11,7 +11,7 @@ from django.db import connection
 from missions.models import Attempt, Mission, Output, Sortie
 from missions.operations import external_agents
 from tests.support import api, fleet
-from tests.support.console import Done, manage
+from tests.support.console import CommandResult, manage
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -21,7 +21,7 @@ PLAN = {
 }
 
 
-def logs(*arguments: str) -> Done:
+def logs(*arguments: str) -> CommandResult:
     return manage("fleet_mission", "logs", *arguments)
 
 

@@ -90,5 +90,5 @@ def test_the_end_of_an_id_finds_a_mission_unless_it_is_ambiguous() -> None:
     end = mission.ref[-8:]
     assert manage("fleet_mission", "show", end, "--json").json["id"] == mission.ref
     Mission.objects.create(id=UUID(int=mission.id.int ^ 1 << 70), name="Another", state="running")
-    done = manage("fleet_mission", "show", end)
-    assert (done.code, "Several missions end in" in done.err) == (1, True)
+    result = manage("fleet_mission", "show", end)
+    assert (result.code, "Several missions end in" in result.err) == (1, True)

@@ -43,8 +43,8 @@ def killed(subprocess_environment: dict[str, str]) -> Path:
     """What a process has left that was killed in the middle of a file."""
     before = drafts()
     environment = {**subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
-    done = subprocess.run([sys.executable, "-c", KILLED], env=environment, cwd=CHECKOUT, timeout=60)
-    assert done.returncode == -9
+    result = subprocess.run([sys.executable, "-c", KILLED], env=environment, cwd=CHECKOUT, timeout=60)
+    assert result.returncode == -9
     (left,) = drafts() - before
     assert not (settings.FLEET_HOME.artifacts / "ab" / "abcd").exists()
     return left
