@@ -81,8 +81,8 @@ def test_an_impossible_spawn_is_refused_with_the_reason(
     fleet: Fleet, arguments: list[str], code: int, message: str
 ) -> None:
     before = len(listed(fleet))
-    refused = fleet.manage("fleet_agents", "spawn", *arguments, check=False)
-    assert (refused.returncode, message in refused.stderr) == (code, True), refused.stderr
+    result = fleet.manage("fleet_agents", "spawn", *arguments, check=False)
+    assert (result.returncode, message in result.stderr) == (code, True), result.stderr
     assert len(listed(fleet)) == before
 
 

@@ -78,9 +78,9 @@ def test_without_a_fleet_a_command_says_how_to_create_one_and_writes_nothing(pac
     elsewhere.mkdir()
     assert "usage: fleet mission" in package.fleet("mission", "--help", cwd=elsewhere).stdout
     for words in (("status",), ("mission", "list"), ("migrate",)):
-        refused = package.fleet(*words, cwd=elsewhere, check=False)
-        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-        assert "Create one: fleet init." in refused.stderr
+        result = package.fleet(*words, cwd=elsewhere, check=False)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert "Create one: fleet init." in result.stderr
     assert list(elsewhere.iterdir()) == list(package.home.iterdir()) == []
 
 
@@ -104,9 +104,9 @@ def test_settings_of_the_folder_apply_to_every_process(package: Installation) ->
             assert psutil.Process(pid).environ()["FLEET_LOG"] == "json"
         package.fleet("down", timeout=90)
         file.write_text("# a comment\nFLEET_LGO=json\n")
-        refused = package.fleet("status", check=False)
-        assert refused.returncode == 2
-        assert f"{file}, line 2: there is no setting FLEET_LGO." in refused.stderr
+        result = package.fleet("status", check=False)
+        assert result.returncode == 2
+        assert f"{file}, line 2: there is no setting FLEET_LGO." in result.stderr
     finally:
         file.write_text("")
 
@@ -116,9 +116,9 @@ def test_a_folder_that_contains_a_fleet_is_used_only_if_the_user_created_it_ther
     unknown = package.home.parent / "unknown"
     (unknown / ".fleet").mkdir(parents=True)
     (unknown / ".fleet" / "settings.env").write_text("FLEET_SANDBOX=off\n")
-    refused = package.fleet("status", cwd=unknown, check=False)
-    assert refused.returncode == 1
-    assert f"There is no fleet in {unknown} or in a folder above it." in refused.stderr
+    result = package.fleet("status", cwd=unknown, check=False)
+    assert result.returncode == 1
+    assert f"There is no fleet in {unknown} or in a folder above it." in result.stderr
 
 
 @pytest.mark.drill

@@ -60,8 +60,8 @@ def test_a_fleet_is_backed_up_and_restored_with_the_commands_of_the_page(tmp_pat
             fleet.manage(*command)
         later = fleet.launch({"sorties": {"a": {"agent": "backend", "driver": "scripted"}}})
         cold = Fleet(fleet.home, fleet.env)
-        refused = fleet.manage("fleet_backup", "restore", "latest", check=False)
-        assert "The fleet is running here" in refused.stderr
+        result = fleet.manage("fleet_backup", "restore", "latest", check=False)
+        assert "The fleet is running here" in result.stderr
         for command in restoring:
             cold.manage(*command, timeout=120)
         assert cold.manage("fleet_mission", "show", later, check=False).returncode == 1

@@ -84,9 +84,9 @@ def test_what_is_not_acceptable_is_refused_and_changes_nothing(agent: api.Client
     launch()
     lease = claim(agent, ref)
     send(agent, lease, resume=VALUE)
-    refused = send(agent, lease, resume=bad, note="with it")
-    assert refused.status_code == 422
-    assert refused.json()["errors"][0]["pointer"].startswith("/resume")
+    response = send(agent, lease, resume=bad, note="with it")
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"].startswith("/resume")
     assert list(Attempt.objects.values_list("resume", "note")) == [(VALUE, "")]
 
 
@@ -119,9 +119,9 @@ def test_the_other_paths_of_a_report_take_it_too(agent: api.Client, ref: str, pa
 
 def test_the_work_of_our_own_agents_uses_the_file(agent: api.Client, ref: str) -> None:
     lease = claim_for_our_own(agent, ref)
-    refused = api.Client(lease["token"]).post(f"sorties/{lease['sortie']}/progress", {"resume": VALUE})
-    assert (refused.status_code, Attempt.objects.get().resume) == (422, None)
-    assert "FLEET_RESUME" in refused.text
+    response = api.Client(lease["token"]).post(f"sorties/{lease['sortie']}/progress", {"resume": VALUE})
+    assert (response.status_code, Attempt.objects.get().resume) == (422, None)
+    assert "FLEET_RESUME" in response.text
 
 
 def claim_for_our_own(agent: api.Client, ref: str) -> dict[str, Any]:

@@ -138,8 +138,8 @@ def test_the_openapi_document_is_rate_limited_and_its_problems_are_json(settings
     first = anybody.get("docs")
     again = anybody.get("schema")
     assert int(again["RateLimit-Remaining"]) == int(first["RateLimit-Remaining"]) - 1
-    refused = anybody.post("schema")
-    assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
+    response = anybody.post("schema")
+    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
 
 
 def test_an_unexpected_error_is_a_problem_without_details(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,11 +90,11 @@ def test_others_find_nothing_and_the_team_may_only_read(ann: api.Client, mission
     writes += [("PATCH", checkpoint, {"keep": True}), ("DELETE", checkpoint, None)]
     absent = ids.encode(ids.CHECKPOINT, ids.new())
     for method, path, body in reads + writes:
-        refused = eve.send(method, f"checkpoints/{path}", body)
+        response = eve.send(method, f"checkpoints/{path}", body)
         missing = boss.send(method, f"checkpoints/{path.replace(checkpoint, absent)}", body)
         if "latest" not in path:
-            assert refused.json()["detail"] == missing.json()["detail"].replace(absent, checkpoint)
-        assert refused.status_code == 404
+            assert response.json()["detail"] == missing.json()["detail"].replace(absent, checkpoint)
+        assert response.status_code == 404
     assert eve.get("checkpoints").json()["results"] == []
     assert [bob.send(method, f"checkpoints/{path}", body).status_code for method, path, body in reads] == [200] * 5
     assert [bob.send(method, f"checkpoints/{path}", body).status_code for method, path, body in writes] == [403] * 5
@@ -113,8 +113,8 @@ def test_users_who_lost_access_to_a_mission_see_neither_the_plan_nor_the_diff(
     assert bob.get(f"checkpoints/{checkpoint}").status_code == 200
     assert bob.get(f"checkpoints/{checkpoint}/diff?other={later}").status_code == 200
     for path in ("plan", "diff"):
-        refused = bob.get(f"checkpoints/{checkpoint}/{path}")
-        assert (refused.status_code, refused.json()["detail"]) == (404, f"There is no mission {mission.ref}.")
+        response = bob.get(f"checkpoints/{checkpoint}/{path}")
+        assert (response.status_code, response.json()["detail"]) == (404, f"There is no mission {mission.ref}.")
 
 
 def test_another_users_mission_is_not_overwritten(ann: api.Client, mission: Mission, checkpoint: str) -> None:
@@ -183,8 +183,8 @@ def test_an_edited_sortie_is_given_as_an_object(ann: api.Client, checkpoint: str
 def test_code_starts_only_with_plan_execute(ann: api.Client, checkpoint: str) -> None:
     access.set_execute(user=ann.user, allowed=False)
     for name in ("restore", "resume", "fork"):
-        refused = ann.post(f"checkpoints/{checkpoint}/{name}")
-        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        response = ann.post(f"checkpoints/{checkpoint}/{name}")
+        assert (response.status_code, response.json()["code"]) == (403, "forbidden")
     assert Checkpoint.objects.count() == Mission.objects.count() == 1
 
 
@@ -229,8 +229,8 @@ def test_a_request_that_is_still_in_progress_is_not_started_again(ann: api.Clien
     with other.cursor() as cursor:
         key = [SubjectLock.IDEMPOTENT_REQUEST, locks._hash("user:ann" + "key")]
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", key)
-        refused = ann.post("checkpoints", {"mission": mission.ref}, Idempotency_Key="key")
-        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        response = ann.post("checkpoints", {"mission": mission.ref}, Idempotency_Key="key")
+        assert (response.status_code, response.json()["code"]) == (409, "conflict")
     other.close()
     assert not Checkpoint.objects.exists()
     assert ann.post("checkpoints", {"mission": mission.ref}, Idempotency_Key="key").status_code == 201

@@ -61,9 +61,9 @@ def test_a_response_is_not_repeated_to_a_caller_whose_permissions_have_changed(a
     operations.set_role(user=boss.user, role=Role.USER)
     operations.set_execute(user=ann.user, allowed=False)
     for client, path, body, key in requests:
-        refused = client.post(path, body, Idempotency_Key=key)
-        assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
-        assert "permissions" in refused.json()["detail"]
+        response = client.post(path, body, Idempotency_Key=key)
+        assert (response.status_code, response.json()["code"]) == (422, "invalid")
+        assert "permissions" in response.json()["detail"]
     assert Mission.objects.count() == 2
 
 
@@ -245,8 +245,8 @@ def test_a_body_of_another_media_type_is_not_read_as_json(ann: api.Client) -> No
 
 def test_without_plan_execute_a_user_launches_only_prompts_and_templates(project: str) -> None:
     eve, boss = api.person("eve"), api.person("boss", Role.ADMIN)
-    refused = eve.post("missions", {"plan": api.PLAN})
-    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    response = eve.post("missions", {"plan": api.PLAN})
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden")
     assert boss.post("missions", {"plan": api.PLAN}).status_code == 201
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
     prompt = {"agent": "backend", "prompt": "Say hello"}

@@ -24,6 +24,6 @@ def test_downloads_ignore_accept_and_refuse_with_a_problem() -> None:
         for accept in ACCEPTED:
             answer = boss.get(path, Accept=accept)
             assert (answer.status_code, answer["Content-Type"]) == (200, media_type), accept
-            refused = boss.get(nothing, Accept=accept)
-            assert (refused.status_code, refused["Content-Type"]) == (422, "application/problem+json"), accept
+            response = boss.get(nothing, Accept=accept)
+            assert (response.status_code, response["Content-Type"]) == (422, "application/problem+json"), accept
     assert boss.get("missions", Accept="text/plain").status_code == 406

@@ -172,8 +172,8 @@ def test_too_many_parameters_are_refused_with_a_problem(boss: api.Client) -> Non
 def test_creating_more_keys_does_not_raise_a_users_rate(boss: api.Client) -> None:
     user, soon = boss.user, timezone.now() + timedelta(hours=1)
     made = [operations.create_key(user=user, name="x", scopes=["read"], expires_at=soon).key for _ in range(MAX_KEYS)]
-    refused = boss.post("keys", {"name": "one more", "scopes": ["read"]})
-    assert (refused.status_code, "Revoke" in refused.json()["detail"]) == (409, True)
+    response = boss.post("keys", {"name": "one more", "scopes": ["read"]})
+    assert (response.status_code, "Revoke" in response.json()["detail"]) == (409, True)
     operations.revoke_key(key=made[0])
     assert boss.post("keys", {"name": "one more", "scopes": ["read"]}).status_code == 201
     Key.objects.filter(id=made[1].id).update(expires_at=timezone.now())

@@ -127,9 +127,9 @@ def test_a_refused_caller_gets_a_close_code(web: Web) -> None:
     assert code(opened(web, path, **bearer(eve))) == 4404
     assert code(opened(web, ALL, **bearer(api.machine(ann.user, "launch")))) == 4403
     for absent in ("/ws/v1/nothing", "/ws/v1/missions/../events", "/"):
-        with pytest.raises(InvalidStatus) as refused:
+        with pytest.raises(InvalidStatus) as excinfo:
             opened(web, absent, **bearer(ann))
-        assert refused.value.response.status_code == 403
+        assert excinfo.value.response.status_code == 403
 
 
 def test_the_close_reason_is_a_sentence(web: Web) -> None:
@@ -187,9 +187,9 @@ def test_other_origins_are_refused_and_trusted_ones_cannot_use_cookies(web: Web)
         f"{own}.evil.com",
         "",
     ):
-        with pytest.raises(InvalidStatus) as refused:
+        with pytest.raises(InvalidStatus) as excinfo:
             opened(web, ALL, Origin=other, **cookie)
-        assert refused.value.response.status_code == 403
+        assert excinfo.value.response.status_code == 403
     with pytest.raises(InvalidStatus):
         connect(f"ws://localhost:{web.port}{ALL}", additional_headers={"Host": "evil.example.com", **bearer(ann)})
     mission = live.mission_of(ann.user)

@@ -58,9 +58,9 @@ def test_without_the_permission_a_user_cannot_start_their_own_mission(ann: api.C
     machine = api.machine(ann.user, Scope.OPERATE)
     for client in (ann, machine):
         for mission in (created, paused):
-            refused = client.post(f"missions/{mission.ref}/resume")
-            assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
-            assert "plan.execute" in refused.json()["detail"]
+            response = client.post(f"missions/{mission.ref}/resume")
+            assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+            assert "plan.execute" in response.json()["detail"]
     assert (fleet.state(created.id), fleet.state(paused.id)) == ("planned", "paused")
     denied = list(
         Entry.objects.filter(at__gte=TransactionNow(), kind="denied")
@@ -84,8 +84,8 @@ def test_without_the_permission_a_user_cannot_retry_it_or_one_of_its_sorties(ann
     operations.cancel_sortie(sortie=a.id)
     take_away(ann)
     for order in (*orders(ended), f"sorties/{a.ref}/retry"):
-        refused = ann.post(order)
-        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), order
+        response = ann.post(order)
+        assert (response.status_code, response.json()["code"]) == (403, "forbidden"), order
     assert (fleet.state(ended.id), fleet.states(ended.id)) == ("cancelled", {"one": "cancelled"})
     assert fleet.states(running.id)["a"] == "cancelled"
 

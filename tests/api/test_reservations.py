@@ -50,9 +50,9 @@ def test_an_attempt_reserves_files_and_is_refused_with_the_name_of_the_holder(
         ("src/**", "in force", 1),
         ("lib", "in force", 1),
     ]
-    refused = request(two, "src/x.py")
-    assert refused.status_code == 409
-    assert "one has reserved src/**" in refused.json()["detail"]
+    response = request(two, "src/x.py")
+    assert response.status_code == 409
+    assert "one has reserved src/**" in response.json()["detail"]
     assert request(first, "docs/a.md").json()["detail"].startswith("docs/a.md is not free: two has reserved docs/**.")
     path = f"sorties/{first['sortie']}/reservations/release"
     assert api.Client(first["token"]).post(path, {}).json() == {"released": 2}

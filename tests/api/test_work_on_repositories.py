@@ -136,9 +136,9 @@ def test_a_merge_is_repeated_safely_and_another_branch_needs_plan_execute(projec
     assert ann.post(f"missions/{ref}/merge", {"into": "next"}).status_code == 403
     executing = api.person("root", Role.ADMIN)
     assert executing.post(f"missions/{ref}/merge", {"into": "next"}).json()["how"] == "created"
-    refused = executing.post(f"missions/{ref}/merge", {"into": "main"})
-    assert refused.status_code == 409
-    assert refused.json()["detail"].endswith("Choose another branch (`into`).")
+    response = executing.post(f"missions/{ref}/merge", {"into": "main"})
+    assert response.status_code == 409
+    assert response.json()["detail"].endswith("Choose another branch (`into`).")
     assert executing.post(f"missions/{ref}/merge", {"into": "a..b"}).status_code == 422
 
 

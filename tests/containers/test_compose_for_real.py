@@ -65,9 +65,9 @@ def live(project: Project, *, type: str | None = None) -> int:
 
 @pytest.mark.parametrize("name", REQUIRED)
 def test_without_a_secret_it_refuses_to_start_and_names_it(project: Project, name: str) -> None:
-    refused = project.compose("up", "-d", without=[name], check=False)
-    assert refused.returncode != 0
-    assert f"set {name}, or {name}_FILE" in refused.stdout + refused.stderr
+    result = project.compose("up", "-d", without=[name], check=False)
+    assert result.returncode != 0
+    assert f"set {name}, or {name}_FILE" in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("service", ["postgres", "valkey", *FLEET_SERVICES])

@@ -76,19 +76,19 @@ def test_within_the_repeated_hour_the_next_run_is_on_the_next_day() -> None:
     ],
 )  # fmt: skip
 def test_an_expression_that_is_wrong_or_never_matches_is_refused(expression: str, words: str) -> None:
-    with pytest.raises(errors.Invalid, match=words) as refused:
+    with pytest.raises(errors.Invalid, match=words) as excinfo:
         cron.check(cron=expression, timezone="UTC")
-    assert refused.value.pointer == "/cron"
-    assert len(str(refused.value)) < 400
+    assert excinfo.value.pointer == "/cron"
+    assert len(str(excinfo.value)) < 400
 
 
 @pytest.mark.parametrize(
     "zone", ["Mars/Olympus", "", "America", "../../etc/passwd", "/etc/localtime", "New York", "x\0y"]
 )
 def test_an_unknown_zone_is_refused(zone: str) -> None:
-    with pytest.raises(errors.Invalid, match="There is no time zone") as refused:
+    with pytest.raises(errors.Invalid, match="There is no time zone") as excinfo:
         cron.check(cron="@daily", timezone=zone)
-    assert refused.value.pointer == "/timezone"
+    assert excinfo.value.pointer == "/timezone"
 
 
 def test_a_misspelt_zone_is_corrected() -> None:

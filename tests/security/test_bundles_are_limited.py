@@ -20,8 +20,8 @@ def test_a_caller_downloads_few_bundles_at_once(tmp_path: Path) -> None:
     path = f"sorties/{sortie['id']}/repository.bundle"
     open_downloads = [root.get(path) for _ in range(2)]
     assert [answer.status_code for answer in open_downloads] == [200, 200]
-    refused = root.get(path)
-    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    response = root.get(path)
+    assert (response.status_code, response.json()["code"]) == (429, "rate_limited")
     assert other.get(path).status_code == 200
     assert b"".join(open_downloads[0].streaming_content).startswith(b"# v2 git bundle")
     open_downloads[0].close()

@@ -52,9 +52,9 @@ def forked_mission(answer: Any) -> Mission:
 def test_plan_execute_is_not_enough_to_edit_the_mission_of_a_template(edit: dict[str, Any]) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
     ann = api.person("ann", can_execute=True)
-    refused = fork(ann, checkpoint_of(ann), edit=edit, start=True)
-    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
-    assert "without `edit`" in refused.content.decode()
+    response = fork(ann, checkpoint_of(ann), edit=edit, start=True)
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+    assert "without `edit`" in response.content.decode()
     assert Mission.objects.count() == 1
 
 
@@ -97,7 +97,7 @@ def test_an_old_plan_of_a_template_takes_new_params_only_with_plan_execute(
     else:
         Template.objects.update(**change)
     again = {"sorties": ["go"], "params": {"word": "two"}, "start": True}
-    refused = fork(eve, checkpoints[eve], **again)
-    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), refused.content
+    response = fork(eve, checkpoints[eve], **again)
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden"), response.content
     assert fork(ann, checkpoints[ann], **again).status_code == 201
     assert fork(eve, checkpoints[eve], sorties=["go"], params={"word": "one"}).status_code == 201

@@ -263,9 +263,9 @@ def test_a_named_pipe_in_the_git_folder_is_refused(project: Repository, name: st
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    with pytest.raises(errors.Invalid, match=r"neither a folder nor a file|not a regular file") as caught:
+    with pytest.raises(errors.Invalid, match=r"neither a folder nor a file|not a regular file") as excinfo:
         repositories.resolve_base(str(project.path), "")
-    assert "launch from the main checkout" in caught.value.hint
+    assert "launch from the main checkout" in excinfo.value.hint
 
 
 # ── Hooks ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -81,6 +81,6 @@ def test_files_of_the_fleet_stay_hidden_in_a_checkout(project: Repository) -> No
 def test_a_checkout_that_is_named_by_a_link_is_refused(project: Repository, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(project.path)
     sortie = repository.sortie(project)
-    with pytest.raises(errors.Invalid, match="is a symbolic link") as caught:
+    with pytest.raises(errors.Invalid, match="is a symbolic link") as excinfo:
         copies.include_ignored(sortie.copy, repository=tmp_path / "link", base=project.git("rev-parse", "HEAD"))
-    assert str(project.path) in caught.value.hint
+    assert str(project.path) in excinfo.value.hint

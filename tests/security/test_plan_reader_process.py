@@ -54,9 +54,9 @@ def test_a_plan_of_thousands_of_sorties_is_returned_complete(reader: Reader) -> 
 
 
 def test_problems_are_returned_with_their_lines(reader: Reader) -> None:
-    with pytest.raises(PlanError) as refused:
+    with pytest.raises(PlanError) as excinfo:
         reader.load(text="mission: x\nsorties:\n  a: {agent: b, run: x, nedes: []}\n", context=CONTEXT)
-    assert [(problem.line, problem.where) for problem in refused.value.problems] == [(3, "sorties.a.nedes")]
+    assert [(problem.line, problem.where) for problem in excinfo.value.problems] == [(3, "sorties.a.nedes")]
 
 
 def test_a_reader_that_hangs_is_killed_and_the_next_plan_is_read(
@@ -149,10 +149,10 @@ def test_a_user_who_used_up_their_share_is_told_when_to_retry(settings: Settings
     ann, bob = api.person("ann"), api.person("bob")
     key = api.machine(ann.user, "launch")
     assert ann.post("plans/check", {"plan": api.PLAN}).status_code == 200
-    for client in (ann, key):  # it is the user's, whatever they show
-        refused = client.post("plans/check", {"plan": api.PLAN})
-        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
-        assert 0 < int(refused.headers["Retry-After"]) <= 60
+    for client in (ann, key):  # the share is counted by user, whatever the credential
+        response = client.post("plans/check", {"plan": api.PLAN})
+        assert (response.status_code, response.json()["code"]) == (429, "rate_limited")
+        assert 0 < int(response.headers["Retry-After"]) <= 60
     assert ann.get("missions").status_code == 200
     assert bob.post("plans/check", {"plan": api.PLAN}).status_code == 200
     cache.clear()

@@ -34,9 +34,9 @@ def read(sorties: dict[str, Any], context: PlanContext = CONTEXT, **more: Any) -
 
 
 def problems(sorties: dict[str, Any], context: PlanContext = CONTEXT, **more: Any) -> list[str]:
-    with pytest.raises(PlanError) as refused:
+    with pytest.raises(PlanError) as excinfo:
         read(sorties, context, **more)
-    return [str(problem) for problem in refused.value.problems]
+    return [str(problem) for problem in excinfo.value.problems]
 
 
 def test_patterns_are_looked_up_and_not_compared_one_by_one() -> None:
@@ -107,7 +107,7 @@ def test_a_plan_that_takes_too_long_ends_with_one_problem() -> None:
 def test_the_place_of_a_problem_is_shortened() -> None:
     text = '{"mission": "x", "' + "k" * 600_000 + '": [' + ", ".join(["1e999"] * 900) + "]}"
     began = time.thread_time()
-    with pytest.raises(PlanError) as refused:
+    with pytest.raises(PlanError) as excinfo:
         plan.load(text=text, context=CONTEXT)
-    assert sum(len(json.dumps(problem.as_api_error())) for problem in refused.value.problems) < 1_000_000
+    assert sum(len(json.dumps(problem.as_api_error())) for problem in excinfo.value.problems) < 1_000_000
     assert time.thread_time() - began < CONTEXT.max_s

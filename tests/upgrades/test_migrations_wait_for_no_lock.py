@@ -48,11 +48,11 @@ def applied() -> bool:
 def test_it_names_the_blocking_session_and_finally_gives_up() -> None:
     command, messages = migrate.Command(), io.StringIO()
     command.tries = 2
-    with locked(), override_settings(FLEET_MIGRATE_LOCK_S=0.5), pytest.raises(CommandError) as failed:
+    with locked(), override_settings(FLEET_MIGRATE_LOCK_S=0.5), pytest.raises(CommandError) as excinfo:
         call_command(command, verbosity=0, stderr=messages)
-    assert "checkpoints.0001_initial waited for a lock that process" in str(failed.value)
-    assert "fleet a long report" in str(failed.value)
-    assert "in a transaction that has been open for" in str(failed.value)
+    assert "checkpoints.0001_initial waited for a lock that process" in str(excinfo.value)
+    assert "fleet a long report" in str(excinfo.value)
+    assert "in a transaction that has been open for" in str(excinfo.value)
     assert "trying again in 0.5 s (2 of 2)" in messages.getvalue()
     assert not applied()
 

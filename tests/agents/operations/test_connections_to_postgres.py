@@ -82,12 +82,12 @@ def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: H
     hosts.kind("survey")
     with (
         room_for(2),
-        pytest.raises(operations.NoCapacity, match=r"has no connections for 3 more: Postgres allows \d+") as no,
+        pytest.raises(operations.NoCapacity, match=r"has no connections for 3 more: Postgres allows \d+") as excinfo,
     ):
         operations.spawn(type="survey", count=3)
-    assert f"each agent needs {pool.CONNECTIONS_PER_AGENT}" in str(no.value)
-    assert "room for 2 more" in str(no.value)
-    assert "max_connections" in no.value.hint
+    assert f"each agent needs {pool.CONNECTIONS_PER_AGENT}" in str(excinfo.value)
+    assert "room for 2 more" in str(excinfo.value)
+    assert "max_connections" in excinfo.value.hint
     assert not Agent.objects.filter(type="survey", state__in=Agent.LIVE).exists()
 
 
@@ -123,6 +123,6 @@ def test_the_command_says_why(host: Host) -> None:
     hosts.kind("survey")
     fleet.until(lambda: hosts.live("survey") == [] and hosts.live("kept") == [])  # or else their connections come free
     with room_for(0):
-        refused = console.manage("fleet_agents", "spawn", "survey")
-    assert refused.code != 0
-    assert "has no connections for 1 more" in refused.err
+        result = console.manage("fleet_agents", "spawn", "survey")
+    assert result.code != 0
+    assert "has no connections for 1 more" in result.err

@@ -53,8 +53,8 @@ def test_if_all_places_are_taken_an_existing_agent_flies_the_task(kind: str) -> 
     assert "One of the 3 running agents gets the task." in result.err
     assert (result.json["state"], "stays for further tasks" in result.err) == ("succeeded", False)
     hosts.kind("reading", prompt_argv=["wc", "-c"])
-    refused = manage("fleet_spawn", "reading", "Nobody is there to fly it")
-    assert (refused.code, "no room for 1 more" in refused.err) == (1, True), refused.err
+    refusal = manage("fleet_spawn", "reading", "Nobody is there to fly it")
+    assert (refusal.code, "no room for 1 more" in refusal.err) == (1, True), refusal.err
 
 
 def test_a_count_or_size_out_of_range_is_refused_with_the_range(kind: str) -> None:

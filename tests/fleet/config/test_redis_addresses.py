@@ -77,10 +77,10 @@ def test_a_socket_of_this_host_has_a_path_instead_of_a_host() -> None:
     ],
 )
 def test_a_faulty_address_is_refused_without_its_password(url: str, message: str) -> None:
-    with pytest.raises(InvalidAddress, match=message) as refusal:
+    with pytest.raises(InvalidAddress, match=message) as excinfo:
         redis_address.parse(url)
-    assert "hush" not in str(refusal.value)
-    assert "tail" not in str(refusal.value)
+    assert "hush" not in str(excinfo.value)
+    assert "tail" not in str(excinfo.value)
 
 
 def test_the_embedded_servers_port_is_0_before_its_first_start(tmp_path: Path) -> None:

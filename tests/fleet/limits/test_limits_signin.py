@@ -161,10 +161,10 @@ def test_passwords_are_not_stored() -> None:
 def test_the_sign_in_page_counts_tries_by_address_for_all_names() -> None:
     with override_settings(FLEET_LIMIT_AUTH=Rate(4, 3_600)):
         assert [sign_in("a guess", name=f"user{n}") for n in range(4)] == [200] * 4
-        refused = Client().post(PAGE, {}, headers={"X-Forwarded-For": "198.51.100.1"})
-        assert (refused.status_code, refused["RateLimit-Limit"], refused["RateLimit-Remaining"]) == (429, "4", "0")
-        assert 0 < int(refused["Retry-After"]) <= 3_600
-        assert refused.content.decode().startswith("Too many requests: the limit is 4")
+        response = Client().post(PAGE, {}, headers={"X-Forwarded-For": "198.51.100.1"})
+        assert (response.status_code, response["RateLimit-Limit"], response["RateLimit-Remaining"]) == (429, "4", "0")
+        assert 0 < int(response["Retry-After"]) <= 3_600
+        assert response.content.decode().startswith("Too many requests: the limit is 4")
         assert sign_in(web.PASSWORD, address="198.51.100.2") == 302
         assert Client().get(PAGE, headers={"X-Forwarded-For": "198.51.100.1"}).status_code == 200, (
             "to look costs nothing"

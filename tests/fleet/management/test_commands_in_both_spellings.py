@@ -71,8 +71,8 @@ def test_djangos_own_commands_keep_their_names(program: str, tmp_path: Path) -> 
 
 
 def test_a_misspelled_command_names_the_similar_one(program: str, tmp_path: Path) -> None:
-    refused = command(program, "misson", "list", home=tmp_path)
-    assert refused.returncode == 2
-    assert f"There is no command 'misson'. Did you mean {program} mission? " in refused.stderr
-    refused = command("./manage.py", "fleet_mision", home=tmp_path)
-    assert "Did you mean ./manage.py fleet_mission? List them: ./manage.py help\n" in refused.stderr
+    result = command(program, "misson", "list", home=tmp_path)
+    assert result.returncode == 2
+    assert f"There is no command 'misson'. Did you mean {program} mission? " in result.stderr
+    result = command("./manage.py", "fleet_mision", home=tmp_path)
+    assert "Did you mean ./manage.py fleet_mission? List them: ./manage.py help\n" in result.stderr

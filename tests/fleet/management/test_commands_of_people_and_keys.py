@@ -52,8 +52,8 @@ def test_a_user_is_created_with_a_password_from_a_pipe(monkeypatch: pytest.Monke
 
 def test_without_a_password_no_user_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
     for stdin, message in (("", "No password was given."), ("\n", "No password was given."), ("short\n", "too short")):
-        refused = piped(monkeypatch, stdin, "fleet_user", "create", "ann")
-        assert (refused.code, message in refused.err) == (2, True), refused.err
+        result = piped(monkeypatch, stdin, "fleet_user", "create", "ann")
+        assert (result.code, message in result.err) == (2, True), result.err
     assert not User.objects.exists()
 
 
@@ -65,8 +65,8 @@ def test_an_invalid_user_is_refused_before_the_password_prompt(monkeypatch: pyte
         (("bob", "--team", "web"), 1, "There is no team 'web'."),
     ):
         unread = f"{PASSWORD}\n"
-        refused = piped(monkeypatch, unread, "fleet_user", "create", *arguments)
-        assert (refused.code, message in refused.err) == (code, True), refused.err
+        result = piped(monkeypatch, unread, "fleet_user", "create", *arguments)
+        assert (result.code, message in result.err) == (code, True), result.err
         assert sys.stdin.read() == unread
 
 
@@ -107,8 +107,8 @@ def test_revoking_nothing_says_so(ann: User) -> None:
     team.permissions.add(Permission.objects.get(codename="plan_execute"))
     ann.groups.add(team)
     operations.set_execute(user=ann, allowed=True)
-    refused = manage("fleet_user", "revoke", "ann")
-    assert (refused.code, "still has it from the team ops" in refused.err) == (1, True), refused.err
+    result = manage("fleet_user", "revoke", "ann")
+    assert (result.code, "still has it from the team ops" in result.err) == (1, True), result.err
     assert not ann.user_permissions.exists()
     operations.set_role(user=ann, role=Role.ADMIN)
     assert "still has it as an admin" in manage("fleet_user", "revoke", "ann").err
@@ -122,8 +122,8 @@ def boss() -> User:
 
 def test_the_last_active_admin_cannot_be_demoted(ann: User, boss: User) -> None:
     for arguments in (("role", "boss", "user"), ("disable", "boss")):
-        refused = manage("fleet_user", *arguments)
-        assert (refused.code, "No admin would be left without boss." in refused.err) == (1, True), refused.err
+        result = manage("fleet_user", *arguments)
+        assert (result.code, "No admin would be left without boss." in result.err) == (1, True), result.err
     assert manage("fleet_user", "role", "ann", "admin").code == 0
     assert manage("fleet_user", "disable", "boss").code == 0  # ann is left
     assert manage("fleet_user", "role", "boss", "user").code == 0  # who was none any more
@@ -165,8 +165,8 @@ def test_only_the_key_is_printed_on_stdout_and_the_audit_trail_identifies_it(ann
 
 def test_a_key_with_an_invalid_name_or_expiry_is_refused(ann: User) -> None:
     for arguments in (("",), (" ",), ("x" * 101,), ("ci", "--days", "0"), ("ci", "--days", "99999")):
-        refused = create(*arguments)
-        assert (refused.code, refused.out) == (2, ""), arguments
+        result = create(*arguments)
+        assert (result.code, result.out) == (2, ""), arguments
     assert not Key.objects.exists()
 
 
@@ -216,8 +216,8 @@ def test_bytes_that_are_not_utf_8_are_refused() -> None:
         ("fleet_key", "revoke", "flk_\udcff"),
         ("fleet_audit", "list", "--subject", "\udcff"),
     ):
-        refused = manage(*command)
-        assert (refused.code, refused.err.count("\n"), "is not valid UTF-8" in refused.err) == (2, 1, True), refused
+        result = manage(*command)
+        assert (result.code, result.err.count("\n"), "is not valid UTF-8" in result.err) == (2, 1, True), result
 
 
 def test_no_color_is_respected(subprocess_environment: dict[str, str]) -> None:

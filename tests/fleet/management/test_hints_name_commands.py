@@ -123,8 +123,8 @@ def test_a_hint_uses_the_users_prefix_and_works_in_the_same_folder(
     def run(line: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(line, shell=True, cwd=ROOT / folder, env=env, capture_output=True, text=True, check=False)
 
-    refused = run(f"{typed.format(**words)} show nonsense")
-    assert refused.returncode == 1
-    hint = refused.stderr.strip().partition("See: ")[2]
+    result = run(f"{typed.format(**words)} show nonsense")
+    assert result.returncode == 1
+    hint = result.stderr.strip().partition("See: ")[2]
     assert os.path.basename(hint).endswith(os.path.basename(listing.format(**words)))
     assert run(hint).returncode == 0

@@ -82,10 +82,10 @@ def test_accepted_values_are_stored_and_returned_unchanged(value: Any) -> None:
 )
 def test_unacceptable_values_are_refused_with_their_place(text: str, pointer: str, reason: str) -> None:
     limit = 2_000 if "larger" in reason else 1_000_000
-    with pytest.raises(values.Unacceptable) as refused:
+    with pytest.raises(values.Unacceptable) as excinfo:
         values.parse(text.encode(), max_bytes=limit)
-    assert (refused.value.pointer, refused.value.reason) == (pointer, reason)
-    assert str(refused.value) == (f"the value at {pointer} {reason}" if pointer else f"the value {reason}")
+    assert (excinfo.value.pointer, excinfo.value.reason) == (pointer, reason)
+    assert str(excinfo.value) == (f"the value at {pointer} {reason}" if pointer else f"the value {reason}")
 
 
 def test_values_at_the_limits_are_accepted() -> None:

@@ -252,17 +252,17 @@ def test_a_restart_of_the_pooler_costs_no_attempt(pooled: Pooled) -> None:
 def test_a_pooler_without_the_direct_address_is_refused_with_the_remedy(pooled: Pooled) -> None:
     urls = {name: pooled.home.env[name] for name in ("DATABASE_URL", "REDIS_URL")}
     with checkout(env=urls) as home:
-        refused = home.manage("fleet_up", check=False, timeout=60)
-    assert refused.returncode == 1
-    assert "is PgBouncer, and DATABASE_DIRECT_URL is not set" in refused.stderr
+        result = home.manage("fleet_up", check=False, timeout=60)
+    assert result.returncode == 1
+    assert "is PgBouncer, and DATABASE_DIRECT_URL is not set" in result.stderr
 
 
 def test_a_direct_address_that_leads_to_the_pooler_is_refused(pooled: Pooled) -> None:
     urls = {name: pooled.home.env[name] for name in ("DATABASE_URL", "REDIS_URL")}
     with checkout(env={**urls, "DATABASE_DIRECT_URL": f"{urls['DATABASE_URL']}?options="}) as home:
-        refused = home.manage("fleet_up", check=False, timeout=60)
-    assert refused.returncode == 1
-    assert "DATABASE_DIRECT_URL points to a pooler" in refused.stderr
+        result = home.manage("fleet_up", check=False, timeout=60)
+    assert result.returncode == 1
+    assert "DATABASE_DIRECT_URL points to a pooler" in result.stderr
 
 
 def run(pooled: Pooled, script: str) -> str:

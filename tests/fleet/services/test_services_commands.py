@@ -37,9 +37,9 @@ def test_without_services_each_command_says_what_to_do(home: Checkout) -> None:
     result = home.manage("fleet_services", "status", check=False)
     assert (result.returncode, result.stdout.startswith("Nothing is running here.")) == (1, True)
     assert json.loads(home.manage("fleet_services", "down", "--json").stdout) == {"stopped": False}
-    refused = home.manage("fleet_services", "restart", check=False)
-    assert refused.returncode == 1
-    assert "manage.py fleet_up --detach" in refused.stderr
+    refusal = home.manage("fleet_services", "restart", check=False)
+    assert refusal.returncode == 1
+    assert "manage.py fleet_up --detach" in refusal.stderr
 
 
 def test_up_in_the_background_is_idempotent_and_shows_the_status(running: Checkout) -> None:
@@ -62,8 +62,8 @@ def test_status_has_health_uptime_response_time_and_memory_for_people_and_progra
     assert all(word in text for word in ("NAME", "RESPONSE", "MEMORY", "RESTARTS", "postgres", "valkey"))
     item = running.json("fleet_services", "status", "valkey")
     assert [service["name"] for service in item["services"]] == ["valkey"]
-    refused = running.manage("fleet_services", "status", "redis", check=False)
-    assert "The services are: postgres, valkey." in refused.stderr
+    result = running.manage("fleet_services", "status", "redis", check=False)
+    assert "The services are: postgres, valkey." in result.stderr
 
 
 def test_restart_of_one_leaves_the_other_alone_and_an_unknown_one_is_refused(running: Checkout) -> None:
@@ -73,9 +73,9 @@ def test_restart_of_one_leaves_the_other_alone_and_an_unknown_one_is_refused(run
     assert pids["postgres"] == before["postgres"]
     assert pids["valkey"] not in {before["valkey"], None}
     assert all(service["healthy"] and service["restarts"] == 0 for service in after["services"])
-    refused = running.manage("fleet_services", "restart", "redis", check=False)
-    assert refused.returncode == 1
-    assert "No service is called 'redis'. The services are: postgres, valkey." in refused.stderr
+    result = running.manage("fleet_services", "restart", "redis", check=False)
+    assert result.returncode == 1
+    assert "No service is called 'redis'. The services are: postgres, valkey." in result.stderr
 
 
 def test_logs_are_shown_by_name_and_number_and_as_json_lines(running: Checkout) -> None:
@@ -90,16 +90,16 @@ def test_logs_are_shown_by_name_and_number_and_as_json_lines(running: Checkout) 
         json.loads(line) for line in running.manage("fleet_services", "logs", "-n", "1", "--json").stdout.splitlines()
     ]
     assert all(set(line) == {"service", "line"} for line in lines)
-    refused = running.manage("fleet_services", "logs", "redis", check=False)
-    assert refused.returncode == 1
-    assert "postgres" in refused.stderr
+    result = running.manage("fleet_services", "logs", "redis", check=False)
+    assert result.returncode == 1
+    assert "postgres" in result.stderr
 
 
 @pytest.mark.parametrize("lines", ["-1", "x", "1e3"])
 def test_an_invalid_number_of_lines_is_wrong_usage(home: Checkout, lines: str) -> None:
-    refused = home.manage("fleet_services", "logs", "-n", lines, check=False)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "is not a whole number" in refused.stderr
+    result = home.manage("fleet_services", "logs", "-n", lines, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "is not a whole number" in result.stderr
 
 
 def test_followed_logs_show_what_is_written_and_end_with_ctrl_c(running: Checkout) -> None:
@@ -147,9 +147,9 @@ def test_concurrent_starts_and_stops_leave_one_supervisor() -> None:
 
 
 def test_fleet_up_is_refused_while_only_services_run(running: Checkout) -> None:
-    refused = running.manage("fleet_up", check=False)
-    assert refused.returncode == 1
-    assert "fleet_services down" in refused.stderr
+    result = running.manage("fleet_up", check=False)
+    assert result.returncode == 1
+    assert "fleet_services down" in result.stderr
 
 
 def test_services_stop_even_if_their_terminal_is_gone(home: Checkout) -> None:

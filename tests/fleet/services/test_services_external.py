@@ -83,10 +83,10 @@ def test_an_invalid_url_is_refused_without_revealing_its_password(
 ) -> None:
     home = Home(tmp_path)
     urls = Environment({"DATABASE_URL": database, "REDIS_URL": broker})
-    with pytest.raises(ImproperlyConfigured, match=message) as refusal:
+    with pytest.raises(ImproperlyConfigured, match=message) as excinfo:
         datastores.resolve(urls, home, credentials.ensure(home))
-    assert "hush" not in str(refusal.value)
-    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+    assert "hush" not in str(excinfo.value)
+    assert excinfo.value.__suppress_context__ or excinfo.value.__context__ is None
 
 
 def test_refused_settings_print_one_line_and_no_traceback() -> None:
@@ -157,9 +157,9 @@ def test_external_services_are_watched_but_cannot_be_restarted(servers: dict[str
         assert [service["healthy"] for service in document["services"]] == [True, True]
         result = home.manage("fleet_services", "up", "--detach", "--json")
         assert [service["pid"] for service in home.status()["services"]] == [None, None]
-        refused = home.manage("fleet_services", "restart", "postgres", check=False)
-        assert refused.returncode == 1
-        assert "is an external server" in refused.stderr
+        refusal = home.manage("fleet_services", "restart", "postgres", check=False)
+        assert refusal.returncode == 1
+        assert "is an external server" in refusal.stderr
         home.manage("fleet_services", "down")
         password = re.findall(r":([^:@/]*)@", servers["DATABASE_URL"])[0]
         logs = "".join(log.read_text() for log in (home.root / "private" / "logs").iterdir())

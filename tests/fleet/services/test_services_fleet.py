@@ -86,8 +86,8 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     assert str(taken) not in urls["api"] + urls["flower"]
     assert urls["flower"] == urls["admin"].replace("/admin/", "/flower/")
 
-    refused = home.manage("fleet_services", "up", "--detach")
-    assert "The services are already running." in refused.stderr
+    result = home.manage("fleet_services", "up", "--detach")
+    assert "The services are already running." in result.stderr
     assert home.status()["pid"] == running.pid
 
     file = home.root / "private" / "credentials.json"

@@ -91,9 +91,9 @@ def test_a_certificate_of_another_authority_is_refused_with_the_setting_and_the_
     where = endpoints(urls, servers.folder / "home")
     with pytest.raises(errors.Invalid, match=r"certificate of Postgres at localhost:\d+ is not valid for DATABASE_URL"):
         asyncio.run(probes.postgres(where.postgres))
-    with pytest.raises(errors.Invalid, match="certificate of Redis is not valid for REDIS_URL") as refusal:
+    with pytest.raises(errors.Invalid, match="certificate of Redis is not valid for REDIS_URL") as excinfo:
         asyncio.run(probes.redis_server(where.redis_url))
-    assert "ssl_ca_certs=FILE" in str(refusal.value)
+    assert "ssl_ca_certs=FILE" in str(excinfo.value)
 
 
 def test_a_fleet_with_the_wrong_authority_does_not_start(servers: Secured) -> None:

@@ -43,16 +43,16 @@ def test_settings_are_changed_and_shown() -> None:
 )
 def test_an_invalid_setting_is_refused_with_a_hint(options: list[str], words: str) -> None:
     before = AgentType.objects.values().get(name="backend")
-    refused = set_backend(*options)
-    assert refused.code == 2
-    assert words in refused.err
+    result = set_backend(*options)
+    assert result.code == 2
+    assert words in result.err
     assert AgentType.objects.values().get(name="backend") == before
 
 
 def test_an_unknown_type_is_not_found() -> None:
-    refused = manage("fleet_agents", "type", "show", "no-such")
-    assert refused.code == 1
-    assert "fleet_agents types" in refused.err
+    result = manage("fleet_agents", "type", "show", "no-such")
+    assert result.code == 1
+    assert "fleet_agents types" in result.err
 
 
 def test_the_list_of_types_shows_which_accept_prompts() -> None:

@@ -96,5 +96,5 @@ def test_wrong_usage_exits_with_2_and_prints_the_usage(arguments: list[str]) -> 
 def test_a_refused_change_states_the_state_of_the_mission_once(state: str, order: str, message: str) -> None:
     mission = fleet.launch({"one": {}})
     Mission.objects.filter(id=mission.id).update(state=state, finished_at=Now() if state == "failed" else None)
-    refused = manage("fleet_mission", order, mission.ref)
-    assert (refused.code, refused.err.strip()) == (1, message)
+    result = manage("fleet_mission", order, mission.ref)
+    assert (result.code, result.err.strip()) == (1, message)

@@ -180,9 +180,9 @@ def test_merge_says_where_the_work_is_and_what_has_not_landed(project: Repositor
         "mission": waiting.ref, "repository": str(project.path), "branch": "review", "before": commit, "commit": commit,
         "tip": commit, "how": "already contained",
     }  # fmt: skip
-    refused = fleet_mission("merge", waiting.ref, "--into", "main")
-    assert refused.code == 1
-    assert f"main is checked out in {project.path}" in refused.err
+    refusal = fleet_mission("merge", waiting.ref, "--into", "main")
+    assert refusal.code == 1
+    assert f"main is checked out in {project.path}" in refusal.err
 
 
 def test_the_hint_of_a_refused_merge_works(project: Repository) -> None:
@@ -196,9 +196,9 @@ def test_the_hint_of_a_refused_merge_works(project: Repository) -> None:
 def test_merge_refuses_a_name_that_git_would_confuse(project: Repository, name: str) -> None:
     landed = conflicting.landed(project)
     before = project.git("for-each-ref")
-    refused = fleet_mission("merge", landed.ref, f"--into={name}")
-    assert refused.code == 2
-    assert f"'{name}' is not a valid name for a branch." in refused.err
+    result = fleet_mission("merge", landed.ref, f"--into={name}")
+    assert result.code == 2
+    assert f"'{name}' is not a valid name for a branch." in result.err
     assert project.git("for-each-ref") == before
 
 

@@ -76,8 +76,8 @@ def test_artifacts_are_listed_and_saved_inside_the_folder(tmp_path: Path) -> Non
     assert fleet_mission("artifacts", mission.ref, "--save", str(tmp_path / "kept")).code == 0
     assert [file.read_bytes() for file in (tmp_path / "kept").rglob("*") if file.is_file()] == [b"moon"]
     (tmp_path / "file").touch()
-    refused = fleet_mission("artifacts", mission.ref, "--save", str(tmp_path / "file"))
-    assert (refused.code, "cannot be written" in refused.err) == (1, True)
+    result = fleet_mission("artifacts", mission.ref, "--save", str(tmp_path / "file"))
+    assert (result.code, "cannot be written" in result.err) == (1, True)
 
 
 def test_the_list_has_a_header() -> None:

@@ -20,9 +20,9 @@ def coder() -> AgentType:
 
 
 def test_a_launch_over_the_api_without_a_folder_is_refused_with_a_hint() -> None:
-    refused = api.person("ann", can_execute=True).post("missions", {"objective": "Edit the README", "agent": "coder"})
-    assert refused.status_code == 422
-    (error,) = refused.json()["errors"]
+    response = api.person("ann", can_execute=True).post("missions", {"objective": "Edit the README", "agent": "coder"})
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
     assert error["pointer"] == "/folder"
     assert "the mission has no folder" in error["detail"]
     assert "FLEET_FOLDERS" in error["detail"]

@@ -70,14 +70,14 @@ def test_added_sorties_may_need_each_other_and_existing_ones() -> None:
     ],
 )
 def test_an_invalid_addition_is_refused(items: list[Any], words: list[str]) -> None:
-    with pytest.raises(plan.PlanError) as caught:
+    with pytest.raises(plan.PlanError) as excinfo:
         add(*items)
-    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert all(word in str(excinfo.value) for word in words), str(excinfo.value)
 
 
 def test_all_problems_of_a_list_are_reported_together() -> None:
     fine = {"agent": "testing", "run": "x"}
-    with pytest.raises(plan.PlanError) as caught:
+    with pytest.raises(plan.PlanError) as excinfo:
         add(
             {**fine, "name": "inventory", "timeout": "soon"},
             {**fine, "name": "scan[part=1]", "before": ["nobody"]},
@@ -87,7 +87,7 @@ def test_all_problems_of_a_list_are_reported_together() -> None:
             "text",
             fine,
         )
-    problems = [problem.message for problem in caught.value.problems]
+    problems = [problem.message for problem in excinfo.value.problems]
     for words in (
         '"inventory" is already in the mission', '"soon" is not a duration', '"nobody" is not a sortie of this mission',
         '"scan[part=1]" is given twice', 'no agent type "testng"', "It has nothing to do", '"gone" is not a sortie',
@@ -134,9 +134,9 @@ def test_before_cannot_name_a_started_sortie_and_the_problem_is_reported_with_th
         {"name": "n1", "agent": "testing", "run": "x", "before": ["inventory", "zz"]},
         {"name": "n2", "agent": "testing", "run": "x", "rnu": 1, "needs": ["qq"]},
     )
-    with pytest.raises(plan.PlanError) as caught:
+    with pytest.raises(plan.PlanError) as excinfo:
         add(*items, started={"inventory"})
-    values = {problem.message: problem.fix for problem in caught.value.problems}
+    values = {problem.message: problem.fix for problem in excinfo.value.problems}
     assert set(values) == {
         '"inventory" has already started, or no longer waits for another sortie.',
         '"zz" is not a sortie of this mission.',

@@ -161,9 +161,9 @@ def test_a_problem_behind_an_anchor_is_reported_once() -> None:
 
 def test_a_value_that_is_not_json_is_reported_once() -> None:
     data = {"mission": "M", "sorties": {"a": {"agent": "testing", "run": "x", "timeout": float("inf")}}}
-    with pytest.raises(plan.PlanError) as caught:
+    with pytest.raises(plan.PlanError) as excinfo:
         plan.from_data(data=data, context=CONTEXT)
-    assert [problem.where for problem in caught.value.problems] == ["sorties.a.timeout"]
+    assert [problem.where for problem in excinfo.value.problems] == ["sorties.a.timeout"]
 
 
 def test_an_input_with_an_unknown_type_has_only_that_problem() -> None:

@@ -286,9 +286,9 @@ def test_a_problem_has_a_json_form() -> None:
 
 def test_problems_of_a_plan_from_data_are_reported_by_their_place() -> None:
     data = {"mission": "M", "sorties": {"a": {"agent": "testing", "run": "x", "timeout": "soon"}}}
-    with pytest.raises(plan.PlanError) as caught:
+    with pytest.raises(plan.PlanError) as excinfo:
         plan.from_data(data=data, context=CONTEXT)
-    (found,) = caught.value.problems
+    (found,) = excinfo.value.problems
     assert (found.line, found.where) == (None, "sorties.a.timeout")
 
 

@@ -61,12 +61,12 @@ def test_texts_from_the_command_line_are_converted_to_the_declared_type() -> Non
     ],
 )
 def test_an_invalid_input_is_refused(values: dict[str, plan.Json], words: list[str]) -> None:
-    with pytest.raises(plan.PlanError) as caught:
+    with pytest.raises(plan.PlanError) as excinfo:
         plan.bind(plan=PLAN, params=values)
-    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert all(word in str(excinfo.value) for word in words), str(excinfo.value)
 
 
 def test_all_invalid_inputs_are_reported_at_once() -> None:
-    with pytest.raises(plan.PlanError) as caught:
+    with pytest.raises(plan.PlanError) as excinfo:
         plan.bind(plan=PLAN, params={"top": "x", "unknown": 1})
-    assert len(caught.value.problems) == 3
+    assert len(excinfo.value.problems) == 3

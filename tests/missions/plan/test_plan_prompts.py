@@ -60,9 +60,9 @@ def test_the_command_gets_the_prompt_even_if_it_was_set_after_the_agent_started(
 
 
 def test_a_prompt_for_a_type_without_a_command_is_refused_with_a_hint(tmp_path: Path) -> None:
-    with pytest.raises(plan.PlanError) as refused:
+    with pytest.raises(plan.PlanError) as excinfo:
         launched(tmp_path)
-    (problem,) = refused.value.problems
+    (problem,) = excinfo.value.problems
     assert "has no command that takes a prompt" in problem.message
     assert "set the type's prompt command" in problem.fix
     assert problem.where == "sorties.ask.prompt"

@@ -60,9 +60,9 @@ def test_a_reference_is_replaced_by_its_value(value: Json, rendered: Json) -> No
     ],
 )
 def test_an_unknown_path_is_reported_with_the_existing_names(value: str, words: list[str]) -> None:
-    with pytest.raises(errors.Invalid) as caught:
+    with pytest.raises(errors.Invalid) as excinfo:
         templates.render(value=value, scope=SCOPE)
-    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert all(word in str(excinfo.value) for word in words), str(excinfo.value)
 
 
 def test_templates_cannot_make_a_value_explode() -> None:

@@ -65,9 +65,9 @@ PROBLEMS = {
 
 @pytest.mark.parametrize("workspace, sortie, words", PROBLEMS.values(), ids=PROBLEMS)
 def test_a_problem_is_reported_with_its_line(workspace: str, sortie: str, words: str) -> None:
-    with pytest.raises(PlanError) as caught:
+    with pytest.raises(PlanError) as excinfo:
         read(workspace, sortie or "{agent: backend, run: x}")
-    assert any(words in problem.message and problem.line for problem in caught.value.problems), str(caught.value)
+    assert any(words in problem.message and problem.line for problem in excinfo.value.problems), str(excinfo.value)
 
 
 def test_patterns_of_a_matrix_are_filled_in() -> None:

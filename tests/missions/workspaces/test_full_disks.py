@@ -69,11 +69,11 @@ def project(tmp_path: Path) -> Repository:
 def fails_on(disk: Disk, run: Callable[[], Any], *, but: int = 0) -> str:
     """It fails while the disk is full, as an error for users, and works afterwards. Returns the error."""
     disk.fill(but=but)
-    with pytest.raises(errors.FleetError) as failed:
+    with pytest.raises(errors.FleetError) as excinfo:
         run()
     disk.free()
     run()
-    return str(failed.value)
+    return str(excinfo.value)
 
 
 @pytest.mark.parametrize("but", [0, 4_096, 50_000, 300_000])

@@ -91,9 +91,9 @@ def test_a_clone_that_borrows_its_objects_is_refused_until_it_has_its_own(tmp_pa
     project.git("clone", "--quiet", "--shared", str(project.path), str(tmp_path / "shared"))
     sharing = Repository(tmp_path / "shared")
     sharing.commit({"b.txt": "b\n"})
-    with pytest.raises(errors.Invalid, match="borrows objects from another repository") as caught:
+    with pytest.raises(errors.Invalid, match="borrows objects from another repository") as excinfo:
         check(sharing)
-    command = caught.value.hint.partition("copy the objects: ")[2].partition(". Otherwise")[0]
+    command = excinfo.value.hint.partition("copy the objects: ")[2].partition(". Otherwise")[0]
     subprocess.run(["/bin/sh", "-euc", command], check=True)
     check(sharing)
 

@@ -140,9 +140,9 @@ def test_paths_that_are_dangerous_to_check_out_are_refused(sortie: Sortie, scrip
 def test_the_reason_can_be_stored_whatever_the_name_of_the_file(sortie: Sortie) -> None:
     with open(os.fsencode(sortie.path) + b"/\xff", "w") as file:
         file.write("x" * 2_000_000)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refused) as excinfo:
         sortie.commit()
-    assert str(refused.value).encode("utf-8")
+    assert str(excinfo.value).encode("utf-8")
 
 
 def test_a_removed_or_replaced_copy_is_refused(project: Repository) -> None:

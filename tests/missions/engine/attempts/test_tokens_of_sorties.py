@@ -114,8 +114,8 @@ def test_a_token_can_report_but_its_agent_renews_the_lease(work: Work) -> None:
     assert (work.sortie.ref in str(work.client.get(address).json()), work.token in attempt.token) == (True, False)
     after = Sortie.objects.get(id=work.sortie.id).lease_until, Agent.objects.get(id=work.agent.id).heartbeat_at
     assert after == before
-    refused = work.client.post(f"{address}/progress", {"output": "more and more"})
-    assert (refused.status_code, Output.objects.exists()) == (422, False)
+    response = work.client.post(f"{address}/progress", {"output": "more and more"})
+    assert (response.status_code, Output.objects.exists()) == (422, False)
     Sortie.objects.filter(id=work.sortie.id).update(cancel_requested=True)
     assert work.client.post(f"{address}/heartbeat").json()["cancelled"] == [work.sortie.ref]
 
