@@ -72,11 +72,11 @@ class Fleet:
 
     def sign_up(self, name: str) -> DocumentedClient:
         """Create a user; a client that has signed in as that user."""
-        made = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "manage.py", "fleet_user", "create", name],
             cwd=CHECKOUT, env=self.env, input=f"{PASSWORD}\n", capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
-        assert made.returncode == 0, made.stderr
+        assert completed.returncode == 0, completed.stderr
         client = DocumentedClient(self.api)
         client.sign_in(name, PASSWORD)
         return client

@@ -95,11 +95,11 @@ def test_a_client_written_from_the_document_works_and_another_user_sees_nothing(
 
 def test_a_machine_key_works_until_it_is_revoked(fleet: Fleet) -> None:
     fleet.sign_up("carl")
-    made = fleet.json("fleet_key", "create", "ci", "--user", "carl", "--scope", "read")
+    key = fleet.json("fleet_key", "create", "ci", "--user", "carl", "--scope", "read")
     client = DocumentedClient(fleet.api)
-    client.token = made["key"]
+    client.token = key["key"]
     assert client.call("get_me")[1]["scopes"] == ["read"]
     assert client.call("post_missions", {"objective": "x", "agent": "backend"})[0] == 403
-    assert made["key"] not in fleet.manage("fleet_key", "list", "--json").stdout
-    fleet.manage("fleet_key", "revoke", made["prefix"])
+    assert key["key"] not in fleet.manage("fleet_key", "list", "--json").stdout
+    fleet.manage("fleet_key", "revoke", key["prefix"])
     assert client.call("get_me")[0] == 401

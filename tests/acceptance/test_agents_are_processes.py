@@ -36,8 +36,8 @@ def state(fleet: Fleet, agent: str) -> dict[str, Any]:
 
 
 def spawn(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
-    made: list[dict[str, Any]] = fleet.json("fleet_agents", "spawn", *arguments)["agents"]
-    return made
+    agents: list[dict[str, Any]] = fleet.json("fleet_agents", "spawn", *arguments)["agents"]
+    return agents
 
 
 @contextmanager
@@ -56,16 +56,16 @@ def a_node(fleet: Fleet, name: str, **env: str) -> Iterator[subprocess.Popen[byt
 
 
 def test_agents_are_spawned_and_terminated_by_command(fleet: Fleet) -> None:
-    made = spawn(fleet, "backend", "--count", "2", "--concurrency", "1")
-    assert [(item["state"], item["concurrency"]) for item in made] == [("idle", 1), ("idle", 1)]
-    assert len({item["name"] for item in made}) == 2
-    for item in made:
+    agents = spawn(fleet, "backend", "--count", "2", "--concurrency", "1")
+    assert [(item["state"], item["concurrency"]) for item in agents] == [("idle", 1), ("idle", 1)]
+    assert len({item["name"] for item in agents}) == 2
+    for item in agents:
         process = psutil.Process(item["pid"])
         assert item["name"] in " ".join(process.cmdline())
         assert "fleet_node" in " ".join(process.parent().cmdline())  # type: ignore[union-attr]
-    ended = fleet.json("fleet_agents", "terminate", *[item["id"] for item in made])
+    ended = fleet.json("fleet_agents", "terminate", *[item["id"] for item in agents])
     assert [item["state"] for item in ended] == ["terminated", "terminated"]
-    until(lambda: not any(psutil.pid_exists(item["pid"]) for item in made))
+    until(lambda: not any(psutil.pid_exists(item["pid"]) for item in agents))
 
 
 @pytest.mark.parametrize(

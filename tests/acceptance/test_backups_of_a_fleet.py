@@ -77,9 +77,9 @@ def test_a_backup_is_restored_into_a_new_home(tmp_path: Path) -> None:
         until(lambda: states(fleet, mission)["early"] == "succeeded" and states(fleet, mission)["first"] == "running")
         fleet.manage("fleet_backup", "create", "--folder", str(folder))
         events = fleet.manage("fleet_mission", "watch", mission, "--jsonl", "--timeout", "1", check=False).stdout
-    (made,) = [path for path in folder.iterdir() if path.is_dir()]
+    (backup,) = [path for path in folder.iterdir() if path.is_dir()]
 
-    with running(restored_from=made) as fleet:
+    with running(restored_from=backup) as fleet:
         assert states(fleet, mission)["early"] == "succeeded"
         report = fleet.json("fleet_audit", "verify")
         assert (report["ok"], report["gaps"]) == (True, [])

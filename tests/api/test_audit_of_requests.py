@@ -29,9 +29,9 @@ def entries_of(kind: str) -> list[dict[str, Any]]:
 def test_denials_by_operations_are_recorded_like_denials_by_the_table() -> None:
     ann, bob = api.person("ann", can_execute=True, teams=["web"]), api.person("bob", teams=["web"])
     agent = api.machine(bob.user, Scope.MANAGE)
-    made = ann.post("missions", {"plan": api.PLAN, "team": "web"}).json()["id"]
+    mission = ann.post("missions", {"plan": api.PLAN, "team": "web"}).json()["id"]
     answers = [
-        bob.post(f"missions/{made}/cancel"),
+        bob.post(f"missions/{mission}/cancel"),
         bob.post("missions", {"plan": api.PLAN}),
         agent.post("keys", {"name": "more", "scopes": ["launch"]}),
         bob.get("audit"),
@@ -39,7 +39,7 @@ def test_denials_by_operations_are_recorded_like_denials_by_the_table() -> None:
     assert [answer.status_code for answer in answers] == [403] * 4
     entries = entries_of("denied")
     assert [entry["subject"] for entry in entries] == [
-        f"/api/v1/missions/{made}/cancel", "/api/v1/missions", "/api/v1/keys", "/api/v1/audit",
+        f"/api/v1/missions/{mission}/cancel", "/api/v1/missions", "/api/v1/keys", "/api/v1/audit",
     ]  # fmt: skip
     assert [entry["actor"] for entry in entries][:2] == ["user:bob"] * 2
     assert entries[0]["data"]["action"] == "missions.cancel"

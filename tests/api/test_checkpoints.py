@@ -47,11 +47,11 @@ def checkpoint(ann: api.Client, mission: Mission) -> str:
 
 
 def test_a_mission_is_captured_listed_read_and_deleted(ann: api.Client, mission: Mission) -> None:
-    made = ann.post("checkpoints", {"mission": mission.ref, "note": "first", "keep": True})
-    assert made.status_code == 201
-    chk = made.json()["id"]
-    assert made["Location"] == f"/api/v1/checkpoints/{chk}"
-    assert (made.json()["missions"], made.json()["keep"]) == ([mission.ref], True)
+    response = ann.post("checkpoints", {"mission": mission.ref, "note": "first", "keep": True})
+    assert response.status_code == 201
+    chk = response.json()["id"]
+    assert response["Location"] == f"/api/v1/checkpoints/{chk}"
+    assert (response.json()["missions"], response.json()["keep"]) == ([mission.ref], True)
     assert Checkpoint.objects.get().created_by == ann.user
     assert [row["id"] for row in ann.get("checkpoints").json()["results"]] == [chk]
     assert ann.get(f"checkpoints?mission={mission.ref}&trigger=request").json()["results"]
@@ -157,12 +157,12 @@ def test_a_resume_restores_and_continues_also_without_rows(ann: api.Client, miss
 
 
 def test_a_fork_belongs_to_its_creator_and_shows_its_origin(ann: api.Client, mission: Mission, checkpoint: str) -> None:
-    made = ann.post(f"checkpoints/{checkpoint}/fork", {"sorties": ["b"], "name": "Again", "start": True})
-    assert made.status_code == 201
-    body = made.json()
+    response = ann.post(f"checkpoints/{checkpoint}/fork", {"sorties": ["b"], "name": "Again", "start": True})
+    assert response.status_code == 201
+    body = response.json()
     assert (body["again"], body["counts"]) == (["b"], {"again": 1, "dropped": 0, "doubtful": 0})
     assert (body["mission"]["state"], body["mission"]["name"]) == ("running", "Again")
-    assert made["Location"] == f"/api/v1/missions/{body['mission']['id']}"
+    assert response["Location"] == f"/api/v1/missions/{body['mission']['id']}"
     assert body["mission"]["origin"] == f"fork of {mission.ref} at {checkpoint}, from b"
     assert ann.get(f"missions/{body['mission']['id']}").json()["origin"] == body["mission"]["origin"]
     assert Mission.objects.get(name="Again").created_by == ann.user

@@ -263,8 +263,8 @@ def test_without_plan_execute_a_user_launches_only_prompts_and_templates(project
         name="greet",
         text='{mission: Greet, inputs: {who: {}}, sorties: {a: {agent: backend, run: ["echo", "{{ inputs.who }}"]}}}',
     )
-    made = eve.post("missions", {"template": "greet", "params": {"who": "ann; id"}})
-    assert (made.status_code, made.json()["inputs"]) == (201, {"who": "ann; id"})
+    mission = eve.post("missions", {"template": "greet", "params": {"who": "ann; id"}})
+    assert (mission.status_code, mission.json()["inputs"]) == (201, {"who": "ann; id"})
     assert [result["name"] for result in eve.get("templates").json()["results"]] == ["greet"]
     assert eve.post("missions", {"template": "other"}).status_code == 404
     assert eve.post("missions", {"plan": api.PLAN, "template": "greet"}).status_code == 422
@@ -286,16 +286,16 @@ def test_a_mission_is_visible_to_the_chosen_team_which_must_be_the_callers() -> 
 def test_a_mission_without_plan_execute_cannot_add_code(project: str) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["sh", "-c", "cat > $FLEET_SORTIES"])
     engine = fleet.engine()
-    came = {}
+    outcomes = {}
     for client in (api.person("eve"), api.person("ann", can_execute=True)):
         request = '[{"name": "more", "agent": "backend", "run": "true"}]'
-        made = client.post("missions", {"objective": request, "agent": "backend", "folder": project}).json()["id"]
-        mission = Mission.objects.get(id=ids.decode(ids.MISSION, made))
-        came[client.user.username] = (fleet.run_to_end(engine, mission), sorted(fleet.states(mission.id)))
+        ref = client.post("missions", {"objective": request, "agent": "backend", "folder": project}).json()["id"]
+        mission = Mission.objects.get(id=ids.decode(ids.MISSION, ref))
+        outcomes[client.user.username] = (fleet.run_to_end(engine, mission), sorted(fleet.states(mission.id)))
         if client.user.username == "eve":
-            assert "runs code" in client.get(f"missions/{made}/sorties").json()["results"][0]["error"]
+            assert "runs code" in client.get(f"missions/{ref}/sorties").json()["results"][0]["error"]
     engine.stop(within_s=5)
-    assert came == {"eve": ("failed", ["task"]), "ann": ("succeeded", ["more", "task"])}
+    assert outcomes == {"eve": ("failed", ["task"]), "ann": ("succeeded", ["more", "task"])}
 
 
 def test_the_schema_of_plans_accepts_what_can_be_launched() -> None:

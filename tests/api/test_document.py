@@ -35,21 +35,21 @@ HARMFUL = {"/api/v1/auth/logout"}  # would end the session with which the others
 @functools.cache
 def described() -> Any:
     """The document as schemathesis has it, and the application that is to hold to it."""
-    made = schemathesis.openapi.from_dict(api.document())
-    made.app = get_wsgi_application()
-    return made
+    schema = schemathesis.openapi.from_dict(api.document())
+    schema.app = get_wsgi_application()
+    return schema
 
 
 def test_the_document_is_valid_and_names_every_route() -> None:
-    made = api.document()
-    validate_schema(made)
-    assert made["openapi"].startswith("3.1")
-    result = {re.sub(r"{(\w+)}", r"<str:\1>", path.removeprefix("/")) for path in made["paths"]}
+    schema = api.document()
+    validate_schema(schema)
+    assert schema["openapi"].startswith("3.1")
+    result = {re.sub(r"{(\w+)}", r"<str:\1>", path.removeprefix("/")) for path in schema["paths"]}
     own = {"api/v1/schema", "api/v1/docs"}
     assert result == {address for address, _ in routes()} - own
-    ids = [item["operationId"] for path in made["paths"].values() for item in path.values()]
+    ids = [item["operationId"] for path in schema["paths"].values() for item in path.values()]
     assert len(set(ids)) == len(ids)
-    assert all(item["description"] for path in made["paths"].values() for item in path.values())
+    assert all(item["description"] for path in schema["paths"].values() for item in path.values())
 
 
 def test_the_document_and_its_page_need_no_sign_in_and_load_nothing_from_other_sites() -> None:

@@ -16,10 +16,10 @@ def test_downloads_ignore_accept_and_refuse_with_a_problem() -> None:
     boss = api.person("boss", Role.ADMIN)
     web.ended_mission()
     sortie = Sortie.objects.get(key="good")
-    made = web.artifact(sortie, path="report.txt", content=b"all is well")
+    artifact = web.artifact(sortie, path="report.txt", content=b"all is well")
     for path, media_type, nothing in (
         (f"sorties/{sortie.ref}/logs.txt", "text/plain; charset=utf-8", "sorties/srt_x/logs.txt"),
-        (f"artifacts/{made.ref}/content", "application/octet-stream", "artifacts/art_x/content"),
+        (f"artifacts/{artifact.ref}/content", "application/octet-stream", "artifacts/art_x/content"),
     ):
         for accept in ACCEPTED:
             answer = boss.get(path, Accept=accept)

@@ -92,8 +92,8 @@ def test_a_search_in_names_has_no_wildcards(boss: api.Client) -> None:
 
 @pytest.mark.parametrize("field", ["id", "state", "created_by", "role", "is_superuser", "plan_text", "finished_at"])
 def test_read_only_fields_are_refused(boss: api.Client, field: str) -> None:
-    made = boss.post("missions", {"plan": api.PLAN, field: "x"})
-    assert made.status_code == 422
+    response = boss.post("missions", {"plan": api.PLAN, field: "x"})
+    assert response.status_code == 422
     mission = fleet.launch({"one": {}})
     assert boss.patch(f"missions/{mission.ref}", {field: "x"}, If_Match="*").status_code == 422
     mission.refresh_from_db()
@@ -127,8 +127,8 @@ def test_a_template_treats_its_inputs_as_data() -> None:
         name="echo",
         text='{mission: Echo, inputs: {who: {}}, sorties: {a: {agent: backend, run: ["echo", "{{ inputs.who }}"]}}}',
     )
-    made = eve.post("missions", {"template": "echo", "params": {"who": "$(id) {{ inputs.other }}"}}).json()
-    assert made["inputs"] == {"who": "$(id) {{ inputs.other }}"}
+    response = eve.post("missions", {"template": "echo", "params": {"who": "$(id) {{ inputs.other }}"}}).json()
+    assert response["inputs"] == {"who": "$(id) {{ inputs.other }}"}
     assert eve.post("missions", {"template": "echo", "params": {"other": "x"}}).status_code == 422
     assert eve.post("missions", {"template": "echo", "plan": api.PLAN}).status_code == 422
 
@@ -171,12 +171,12 @@ def test_too_many_parameters_are_refused_with_a_problem(boss: api.Client) -> Non
 
 def test_creating_more_keys_does_not_raise_a_users_rate(boss: api.Client) -> None:
     user, soon = boss.user, timezone.now() + timedelta(hours=1)
-    made = [operations.create_key(user=user, name="x", scopes=["read"], expires_at=soon).key for _ in range(MAX_KEYS)]
+    keys = [operations.create_key(user=user, name="x", scopes=["read"], expires_at=soon).key for _ in range(MAX_KEYS)]
     response = boss.post("keys", {"name": "one more", "scopes": ["read"]})
     assert (response.status_code, "Revoke" in response.json()["detail"]) == (409, True)
-    operations.revoke_key(key=made[0])
+    operations.revoke_key(key=keys[0])
     assert boss.post("keys", {"name": "one more", "scopes": ["read"]}).status_code == 201
-    Key.objects.filter(id=made[1].id).update(expires_at=timezone.now())
+    Key.objects.filter(id=keys[1].id).update(expires_at=timezone.now())
     assert boss.post("keys", {"name": "one more", "scopes": ["read"]}).status_code == 201
     assert boss.post("keys", {"name": "one more", "scopes": ["read"]}).status_code == 409
 

@@ -30,8 +30,8 @@ uvicorn.run(BodyLimiter(django_application, max_bytes=100_000, timeout_s=0.6), h
 
 @pytest.fixture(scope="module")
 def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with live.serving(tmp_path_factory.mktemp("web"), live.environment()) as made:
-        yield made
+    with live.serving(tmp_path_factory.mktemp("web"), live.environment()) as server:
+        yield server
 
 
 def read_response(line: socket.socket) -> tuple[int, dict[str, Any]]:

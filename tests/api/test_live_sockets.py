@@ -39,8 +39,8 @@ def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.
         "FLEET_LIVE_LISTENERS": str(PLACES),
         "FLEET_CORS_ORIGINS": FRIEND,
     }
-    with live.serving(tmp_path_factory.mktemp("web"), {**live.environment(), **more}) as made:
-        yield made
+    with live.serving(tmp_path_factory.mktemp("web"), {**live.environment(), **more}) as server:
+        yield server
 
 
 def opened(web: Web, path: str, *protocols: str, **headers: str) -> ClientConnection:

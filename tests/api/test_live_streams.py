@@ -28,8 +28,8 @@ ALL = "/api/v1/events/stream"
 
 @pytest.fixture(scope="module")
 def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    with live.serving(tmp_path_factory.mktemp("web"), live.environment()) as made:
-        yield made
+    with live.serving(tmp_path_factory.mktemp("web"), live.environment()) as server:
+        yield server
 
 
 def bearer(client: api.Client) -> dict[str, str]:

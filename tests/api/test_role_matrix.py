@@ -110,16 +110,18 @@ def house(tmp_path: Path) -> House:
     people = {
         name: api.person(name, teams=teams).user for name, teams in (("ann", ["web"]), ("bob", ["web"]), ("eve", []))
     }
-    made = {}
+    missions = {}
     for whose, owner in (("own", "ann"), ("team", "bob"), ("other", "eve")):
-        made[whose] = mission = fleet.launch({"one": {"agent": "backend"}}, workspace={"repository": str(project.path)})
+        missions[whose] = mission = fleet.launch(
+            {"one": {"agent": "backend"}}, workspace={"repository": str(project.path)}
+        )
         Mission.objects.filter(id=mission.id).update(
             created_by=people[owner], team=people["bob"].groups.get() if whose == "team" else None
         )
         mission.refresh_from_db()
     agent = external_agents.register(agent_type="backend", by=people["ann"])
     (lease,) = external_agents.claim(agent=agent.id)
-    return House(**made, lease=lease.token)
+    return House(**missions, lease=lease.token)
 
 
 def every() -> Iterator[tuple[str, str, Any]]:

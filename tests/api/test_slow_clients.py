@@ -23,17 +23,17 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 @pytest.fixture(scope="module")
 def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     more = {"FLEET_HTTP_TIMEOUT_S": str(TIMEOUT_S), "FLEET_ADDRESS_CONNECTIONS": str(PLACES)}
-    with live.serving(tmp_path_factory.mktemp("web"), {**live.environment(), **more}) as made:
-        yield made
+    with live.serving(tmp_path_factory.mktemp("web"), {**live.environment(), **more}) as server:
+        yield server
 
 
 def line(web: Web, *, buffer: int = 0) -> socket.socket:
-    made = socket.socket()
+    connection = socket.socket()
     if buffer:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    made.settimeout(10)
-    made.connect(("127.0.0.1", web.port))
-    return made
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    connection.settimeout(10)
+    connection.connect(("127.0.0.1", web.port))
+    return connection
 
 
 def rest(open_line: socket.socket) -> bytes:

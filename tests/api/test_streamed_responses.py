@@ -21,12 +21,12 @@ POOL = 2
 
 def send_request(web: Web, path: str, bearer: str) -> socket.socket:
     """A client that takes the beginning of an answer, and no more."""
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    made.settimeout(30)
-    made.connect(("127.0.0.1", web.port))
-    made.send(f"GET /api/v1/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode())
-    return made
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.settimeout(30)
+    client.connect(("127.0.0.1", web.port))
+    client.send(f"GET /api/v1/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode())
+    return client
 
 
 def test_more_streamed_responses_than_connections_leave_the_pool_to_others(tmp_path: Path) -> None:

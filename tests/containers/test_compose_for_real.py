@@ -29,25 +29,25 @@ def project(pytestconfig: pytest.Config) -> Iterator[Project]:
         pytest.skip(why)
     containers.build()
     # Quotes and other signs that URLs, SQL, shells and Valkey's configuration would have to escape.
-    made = Project(
+    new_project = Project(
         name=f"fleet-test-{secrets.token_hex(3)}",
         port=ports.find_free(),
         secrets={name: f"{name.lower()}-@:/#%'\"\\ {secrets.token_urlsafe(24)}" for name in REQUIRED},
     )
     try:
         started = time.monotonic()
-        made.compose("up", "-d", timeout=600)
-        until(made.is_ready, within_s=START_S, why="the site is not ready")
+        new_project.compose("up", "-d", timeout=600)
+        until(new_project.is_ready, within_s=START_S, why="the site is not ready")
         report(f"cold start, until /readyz: {time.monotonic() - started:.1f} s")
-        until(lambda: live(made) == 6, within_s=180, why="an agent of each type")
+        until(lambda: live(new_project) == 6, within_s=180, why="an agent of each type")
         report(f"until all agents were up:  {time.monotonic() - started:.1f} s")
         size = int(podman("image", "inspect", containers.FLEET, "--format", "{{.Size}}").stdout)
         base = int(podman("image", "inspect", containers.BASE, "--format", "{{.Size}}").stdout)
         report(f"image: {size / 1e6:.0f} MB, of which {base / 1e6:.0f} MB are the base")
-        yield made
+        yield new_project
     finally:
-        made.remove_replicas("node-backend")
-        made.compose("--profile", "backend", "--profile", "tls", "down", "-v", check=False)
+        new_project.remove_replicas("node-backend")
+        new_project.compose("--profile", "backend", "--profile", "tls", "down", "-v", check=False)
 
 
 def report(line: str) -> None:

@@ -32,10 +32,10 @@ REAL = pytest.param("real podman", marks=[pytest.mark.containers, pytest.mark.ti
 @pytest.fixture(params=["external", "embedded", "podman", "docker", REAL])
 def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A home with servers that run. Those of `external` are embedded, and somebody else's to whoever only has their URLs."""
-    made = temporary(durable=False)
+    services = temporary(durable=False)
     if request.param in {"podman", "docker"}:
-        made = engines.ContainerCluster(made.home.root, engine=request.param)
-        for variable, value in ScriptedEngine(made.home.root / "test", request.param).environment.items():
+        services = engines.ContainerCluster(services.home.root, engine=request.param)
+        for variable, value in ScriptedEngine(services.home.root / "test", request.param).environment.items():
             monkeypatch.setenv(variable, value)
     elif request.param == "real podman":
         if why := containers.unusable():
@@ -44,14 +44,14 @@ def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         for variable, value in containers.environment().items():
             monkeypatch.setenv(variable, value)
         images = Images(postgres=containers.SERVICES, valkey=containers.SERVICES)
-        made = engines.ContainerCluster(made.home.root, engine="podman", images=images)
+        services = engines.ContainerCluster(services.home.root, engine="podman", images=images)
     try:
-        made.start()
-        yield made
+        services.start()
+        yield services
     finally:
-        if isinstance(made, engines.ContainerCluster):
-            made.remove_containers()
-        remove(made)
+        if isinstance(services, engines.ContainerCluster):
+            services.remove_containers()
+        remove(services)
 
 
 @pytest.fixture

@@ -162,8 +162,8 @@ def test_the_page_lists_first_what_the_headline_counts(grave: int, title: str) -
         text = json.dumps(outcome(severity))
         return [json.loads(text.replace("t:r", f"t:{severity}{n}")) for n in range(number)]
 
-    made = audit(python=group("high", grave) + group("medium", 9))
-    head, _, first = page.render(made).partition(f"<h2>{title}</h2>")
+    report = audit(python=group("high", grave) + group("medium", 9))
+    head, _, first = page.render(report).partition(f"<h2>{title}</h2>")
     assert f"of the {grave + 9} things found should be fixed this week." in head
     assert first.partition("</section>")[0].count("<h3>") == min(grave, page.MAX_FIRST)
 
@@ -184,9 +184,9 @@ def test_the_results_of_a_group_are_combined() -> None:
 def test_implausible_times_do_not_stop_the_report() -> None:
     needs = {"commit": "0" * 40, "at": 99_999_999_999_999, "subject": "x", "branch": "", "shallow": True}
     inventory = {"root": "/x", "files": 1, "lines": 1, "languages": [], "skipped": {}, "head": needs}
-    made = gathering.gather(needs={"inventory": inventory}, repository="/x")
-    assert "This clone is shallow" in page.render(made)
-    assert made.created_at <= time.time()
+    report = gathering.gather(needs={"inventory": inventory}, repository="/x")
+    assert "This clone is shallow" in page.render(report)
+    assert report.created_at <= time.time()
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ from tests.support.repository import Repository
 
 @pytest.fixture
 def project(tmp_path: Path) -> Repository:
-    made = repository.create(
+    new_project = repository.create(
         tmp_path / "project", {".gitignore": "conf\n", ".worktreeinclude": "conf/\n", "a.txt": "a\n"}
     )
-    (made.path / "conf").mkdir()
-    (made.path / "conf" / "key").write_text("mine")
-    return made
+    (new_project.path / "conf").mkdir()
+    (new_project.path / "conf" / "key").write_text("mine")
+    return new_project
 
 
 @pytest.mark.parametrize("secret_of", ["the user", "the fleet"])

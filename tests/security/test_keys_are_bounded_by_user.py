@@ -34,11 +34,11 @@ def test_the_number_of_keys_that_a_user_creates_per_hour_is_limited(settings: Se
     before = Entry.objects.count()
     statuses = []
     for _ in range(10):
-        made = ann.post("keys", {"name": "loop", "scopes": ["read"]})
-        statuses.append(made.status_code)
-        if made.status_code == 201:
-            api.Client(made.json()["key"]).get("me")
-            ann.delete(f"keys/{made.json()['id']}")
+        response = ann.post("keys", {"name": "loop", "scopes": ["read"]})
+        statuses.append(response.status_code)
+        if response.status_code == 201:
+            api.Client(response.json()["key"]).get("me")
+            ann.delete(f"keys/{response.json()['id']}")
     assert statuses == [201] * 3 + [429] * 7
     assert Entry.objects.count() - before == 3 * 3 + 1  # made, used, revoked; and once that there were too many
 

@@ -32,9 +32,9 @@ PLAN = json.dumps(api.PLAN)
 
 @pytest.fixture
 def reader() -> Iterator[Reader]:
-    made = Reader()
-    yield made
-    made.stop()
+    started_reader = Reader()
+    yield started_reader
+    started_reader.stop()
 
 
 def test_the_reader_is_another_process_without_secrets(reader: Reader) -> None:

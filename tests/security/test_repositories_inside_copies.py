@@ -36,10 +36,10 @@ OWN_COMMIT = "(cd lib && echo x > x && git add x && git commit -qm x)"
 @pytest.fixture
 def project(tmp_path: Path) -> Repository:
     library = repository.create(tmp_path / "library", {"lib.py": "x\n"})
-    made = repository.create(tmp_path / "project", {"app.py": "one\n"})
-    made.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library.path), "lib")
-    made.commit({}, "Add a submodule")
-    return made
+    new_project = repository.create(tmp_path / "project", {"app.py": "one\n"})
+    new_project.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library.path), "lib")
+    new_project.commit({}, "Add a submodule")
+    return new_project
 
 
 def ran(tmp_path: Path, sortie: Sortie) -> list[Path]:

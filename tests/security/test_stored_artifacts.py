@@ -26,52 +26,54 @@ def content() -> bytes:
 
 
 @pytest.fixture
-def made(content: bytes) -> Artifact:
+def artifact(content: bytes) -> Artifact:
     web.ended_mission()
     return web.artifact(Sortie.objects.get(key="good"), path="report.txt", content=content)
 
 
-def path_of(made: Artifact) -> Path:
-    return Path(settings.FLEET_HOME.artifacts) / made.digest[:2] / made.digest
+def path_of(artifact: Artifact) -> Path:
+    return Path(settings.FLEET_HOME.artifacts) / artifact.digest[:2] / artifact.digest
 
 
-def refused(made: Artifact) -> None:
+def refused(artifact: Artifact) -> None:
     with pytest.raises(errors.NotFound):
-        collection.open_stored(made)
-    assert web.superuser().get(reverse("artifact", args=[made.ref])).status_code == 404
+        collection.open_stored(artifact)
+    assert web.superuser().get(reverse("artifact", args=[artifact.ref])).status_code == 404
 
 
-def test_a_link_in_place_of_the_file_is_not_followed(made: Artifact, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_file_is_not_followed(artifact: Artifact, tmp_path: Path) -> None:
     secret = tmp_path / "credentials.json"
     secret.write_text("the password")
-    path_of(made).unlink()
-    path_of(made).symlink_to(secret)
-    refused(made)
+    path_of(artifact).unlink()
+    path_of(artifact).symlink_to(secret)
+    refused(artifact)
 
 
-def test_a_link_in_place_of_the_folder_is_not_followed(made: Artifact, content: bytes, tmp_path: Path) -> None:
-    (tmp_path / made.digest).write_bytes(content)
-    folder = path_of(made).parent
+def test_a_link_in_place_of_the_folder_is_not_followed(artifact: Artifact, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / artifact.digest).write_bytes(content)
+    folder = path_of(artifact).parent
     aside = folder.rename(folder.with_name(f"{folder.name}.aside"))
     folder.symlink_to(tmp_path)
     try:
-        refused(made)
+        refused(artifact)
     finally:
         folder.unlink()
         aside.rename(folder)
 
 
 @pytest.mark.parametrize("keep_times", [False, True])
-def test_changed_bytes_are_detected_even_after_a_verification(made: Artifact, content: bytes, keep_times: bool) -> None:
-    path = path_of(made)
+def test_changed_bytes_are_detected_even_after_a_verification(
+    artifact: Artifact, content: bytes, keep_times: bool
+) -> None:
+    path = path_of(artifact)
     time.sleep(2.1)
-    collection.open_stored(made).close()
+    collection.open_stored(artifact).close()
     before = path.stat()
     path.chmod(0o600)
     path.write_bytes(content.upper())
     if keep_times:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    refused(made)
+    refused(artifact)
     path.write_bytes(content)
-    with collection.open_stored(made) as file:
+    with collection.open_stored(artifact) as file:
         assert file.read() == content

@@ -80,9 +80,9 @@ attempt(os.setxattr, f"{root}/capability", "security.capability", struct.pack("<
 def test_no_file_of_the_work_gives_its_rights_to_another_user(place: Place) -> None:
     """Another user of the host who runs a setuid program in the mission's folder would become the fleet's user."""
     run(place, FILES.replace('os.environ["MISSION"]', repr(str(place.root))))
-    made = {path.name: path for path in place.root.iterdir() if path.is_file()}
-    assert sorted(made) == ["capability", "chmod", "map", "mknod", "open"]
-    for path in made.values():
+    files = {path.name: path for path in place.root.iterdir() if path.is_file()}
+    assert sorted(files) == ["capability", "chmod", "map", "mknod", "open"]
+    for path in files.values():
         assert path.read_bytes().startswith(b"program")
         assert path.stat().st_mode & 0o4000 == 0, path.name
         assert "security.capability" not in os.listxattr(path)

@@ -117,6 +117,6 @@ def sortie(repository: Repository, *, tip: str = "", branch: str = "fleet/test",
     base = repository.git("rev-parse", "HEAD")
     store = repositories.ensure(str(repository.path), commit=base)
     tip = tip or repositories.tip(store, branch, start=base)
-    made = Sortie(copies.of(sortie=ids.new(), store=store))
-    copies.make(made.copy, branch=branch, tip=tip, author="backend", tree=tree)
-    return made
+    copy = Sortie(copies.of(sortie=ids.new(), store=store))
+    copies.make(copy.copy, branch=branch, tip=tip, author="backend", tree=tree)
+    return copy

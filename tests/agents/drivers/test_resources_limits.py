@@ -24,9 +24,9 @@ ONCE = {"max_attempts": 1}
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    made = fleet.engine()
-    yield made
-    made.stop(within_s=5)
+    new_engine = fleet.engine()
+    yield new_engine
+    new_engine.stop(within_s=5)
 
 
 def allow(**limits: int) -> None:

@@ -24,9 +24,9 @@ WORKER = "import os, subprocess, sys; subprocess.run([*sys.argv[1:], str(os.getp
 
 @pytest.fixture(params=USERS)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    for made in places(request.param):
-        shutil.copy(ESCAPES, made.root / "escapes.py")
-        yield made
+    for new_place in places(request.param):
+        shutil.copy(ESCAPES, new_place.root / "escapes.py")
+        yield new_place
 
 
 def test_no_attack_reaches_the_fleets_credentials(place: Place) -> None:

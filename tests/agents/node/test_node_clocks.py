@@ -35,10 +35,10 @@ SHIFT_S = 600
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("clock") / "shifted_clock.so"
+    path = tmp_path_factory.mktemp("clock") / "shifted_clock.so"
     source = Path(__file__).with_name("shifted_clock.c")
-    subprocess.run([str(COMPILER), "-shared", "-fPIC", "-O1", "-o", made, source], check=True)
-    return made
+    subprocess.run([str(COMPILER), "-shared", "-fPIC", "-O1", "-o", path, source], check=True)
+    return path
 
 
 def shifted(host_group: hosts.Hosts, name: str, library: Path, seconds: int) -> Host:

@@ -32,9 +32,9 @@ def agent() -> Agent:
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    made = fleet.engine()
-    yield made
-    made.stop(within_s=5)
+    new_engine = fleet.engine()
+    yield new_engine
+    new_engine.stop(within_s=5)
 
 
 def say(agent: Agent, *texts: str) -> None:

@@ -33,13 +33,13 @@ def written(number: int) -> list[int]:
 def links() -> list[tuple[Seal, list[int]]]:
     """Five seals of four entries each, at the end of a chain that is good."""
     seal()
-    made = []
+    groups = []
     for _ in range(5):
         ids = written(4)
         assert seal() == 4
-        made.append((Seal.objects.order_by("-number")[0], ids))
+        groups.append((Seal.objects.order_by("-number")[0], ids))
     assert problems() == []
-    return made
+    return groups
 
 
 def problems(**more: object) -> list[AuditProblem]:

@@ -25,9 +25,9 @@ def restored(copy: backup.Backup) -> backup.RestoreResult:
 
 def test_rows_and_files_come_back(installation: Installation) -> None:
     before, tip = hashes(), installation.branch().tip
-    made = backup.create(folder=installation.folder)
+    report = backup.create(folder=installation.folder)
     installation.wipe()
-    result = restored(made.backup)
+    result = restored(report.backup)
 
     assert before.keys() - hashes().keys() == set()
     assert {name: value for name, value in hashes().items() if name in before} == before
@@ -42,23 +42,24 @@ def test_rows_and_files_come_back(installation: Installation) -> None:
 def test_a_restored_installation_can_be_backed_up_and_restored_again(installation: Installation) -> None:
     before = hashes()
     for _ in range(2):
-        made = backup.create(folder=installation.folder)
+        report = backup.create(folder=installation.folder)
         installation.wipe()
-        restored(made.backup)
+        restored(report.backup)
     assert {name: value for name, value in hashes().items() if name in before} == before
 
 
 def test_the_audit_trail_is_verified_against_the_head_of_the_backup(installation: Installation) -> None:
-    made = backup.create(folder=installation.folder)
-    number, _, digest = made.backup.manifest.head.partition(":")
+    report = backup.create(folder=installation.folder)
+    number, _, digest = report.backup.manifest.head.partition(":")
     assert int(number) >= 1
     installation.wipe()
-    restored(made.backup)
+    restored(report.backup)
     assert verification.verify(heads=[(int(number), digest)]).problems == []
     assert protection.gaps() == []
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM fleet_audit.entry WHERE kind = 'backup.restore' AND subject = %s", [made.backup.name]
+            "SELECT count(*) FROM fleet_audit.entry WHERE kind = 'backup.restore' AND subject = %s",
+            [report.backup.name],
         )
         assert cursor.fetchone() == (1,)
 
@@ -66,27 +67,27 @@ def test_the_audit_trail_is_verified_against_the_head_of_the_backup(installation
 def test_all_users_have_to_sign_in_again(installation: Installation) -> None:
     user = get_user_model()._default_manager.create_user("ann", password="long enough for ann")
     Session.objects.create(user=user, refresh="x", expires_at="2100-01-01T00:00Z")
-    made = backup.create(folder=installation.folder)
+    report = backup.create(folder=installation.folder)
     installation.wipe()
-    restored(made.backup)
+    restored(report.backup)
     assert Session.objects.filter(ended_at=None).count() == 0
     assert Session.objects.count() == 1
 
 
 def test_changes_after_the_backup_are_gone(installation: Installation) -> None:
-    made = backup.create(folder=installation.folder)
+    report = backup.create(folder=installation.folder)
     fleet.launch({"later": {}})
-    backup.restore(backup=made.backup, force=connection.settings_dict["NAME"])
+    backup.restore(backup=report.backup, force=connection.settings_dict["NAME"])
     assert [mission.id for mission in Mission.objects.all()] == [installation.mission.id]
 
 
 def test_files_that_were_removed_with_their_mission_are_listed_as_missing(installation: Installation) -> None:
     collection.delete(installation.artifact)
-    made = backup.create(folder=installation.folder)
+    report = backup.create(folder=installation.folder)
     path = f"artifacts/{installation.artifact[:2]}/{installation.artifact}"
-    assert made.backup.manifest.missing == (path,)
+    assert report.backup.manifest.missing == (path,)
     installation.wipe()
-    assert restored(made.backup).notes == ("1 file were missing when the backup was made.",)
+    assert restored(report.backup).notes == ("1 file were missing when the backup was made.",)
 
 
 def test_the_fleet_does_not_start_on_a_restore_that_was_interrupted(installation: Installation) -> None:

@@ -36,16 +36,16 @@ def test_a_second_backup_shares_the_files_that_never_change(installation: Instal
     assert {path.split("/")[0] for path in shared} == {"artifacts", "checkpoints", "repositories"}
     assert second.new_bytes < first.new_bytes <= full.new_bytes
     assert set(files(full.backup).values()).isdisjoint(files(second.backup).values())
-    for made in (first, second, full):
-        assert backup.verify(backup=made.backup).problems == []
+    for report in (first, second, full):
+        assert backup.verify(backup=report.backup).problems == []
 
 
 def test_removing_an_older_backup_does_not_damage_a_newer_one(installation: Installation) -> None:
     names = [backup.create(folder=installation.folder).backup.name for _ in range(3)]
-    made = backup.create(folder=installation.folder, keep=2)
-    assert made.removed == tuple(reversed(names[:2]))
-    assert [copy.name for copy in folder.backups(installation.folder)] == [made.backup.name, names[2]]
-    assert backup.verify(backup=made.backup).problems == []
+    report = backup.create(folder=installation.folder, keep=2)
+    assert report.removed == tuple(reversed(names[:2]))
+    assert [copy.name for copy in folder.backups(installation.folder)] == [report.backup.name, names[2]]
+    assert backup.verify(backup=report.backup).problems == []
 
 
 def test_only_one_backup_is_written_to_a_folder_at_a_time(installation: Installation) -> None:
@@ -57,17 +57,17 @@ def test_only_one_backup_is_written_to_a_folder_at_a_time(installation: Installa
 
 
 def test_a_database_that_is_not_empty_is_replaced_only_by_its_name(installation: Installation) -> None:
-    made = backup.create(folder=installation.folder).backup
+    snapshot = backup.create(folder=installation.folder).backup
     for force in ("", "yes", "postgres"):
         with pytest.raises(errors.Conflict, match=f"--force {connection.settings_dict['NAME']}"):
-            backup.restore(backup=made, force=force)
-    backup.restore(backup=made, force=connection.settings_dict["NAME"])
+            backup.restore(backup=snapshot, force=force)
+    backup.restore(backup=snapshot, force=connection.settings_dict["NAME"])
 
 
 def test_a_backup_of_a_newer_version_is_refused(installation: Installation) -> None:
-    made = backup.create(folder=installation.folder).backup
-    path = made.path / manifest.NAME
-    listed = made.manifest
+    snapshot = backup.create(folder=installation.folder).backup
+    path = snapshot.path / manifest.NAME
+    listed = snapshot.manifest
     newer = manifest.Manifest(
         **{**_fields(listed), "migrations": (*listed.migrations, "missions.9999_new"), "version": "9.0"}
     )
@@ -75,15 +75,15 @@ def test_a_backup_of_a_newer_version_is_refused(installation: Installation) -> N
     with pytest.raises(
         errors.Conflict, match=r"newer version of the fleet \(9\.0\), with the migration missions\.9999_new"
     ):
-        backup.restore(backup=Backup(made.path), force=connection.settings_dict["NAME"])
+        backup.restore(backup=Backup(snapshot.path), force=connection.settings_dict["NAME"])
 
 
 def test_a_backup_from_a_newer_postgres_is_refused(installation: Installation) -> None:
-    made = backup.create(folder=installation.folder).backup
-    newer = manifest.Manifest(**{**_fields(made.manifest), "server": 990001})
-    (made.path / manifest.NAME).write_bytes(newer.serialize())
+    snapshot = backup.create(folder=installation.folder).backup
+    newer = manifest.Manifest(**{**_fields(snapshot.manifest), "server": 990001})
+    (snapshot.path / manifest.NAME).write_bytes(newer.serialize())
     with pytest.raises(errors.Conflict, match="comes from Postgres 99"):
-        backup.restore(backup=Backup(made.path), force=connection.settings_dict["NAME"])
+        backup.restore(backup=Backup(snapshot.path), force=connection.settings_dict["NAME"])
 
 
 def test_without_new_enough_programs_it_says_what_to_install() -> None:
@@ -95,9 +95,9 @@ def test_without_new_enough_programs_it_says_what_to_install() -> None:
 def test_a_name_that_does_not_exist_lists_what_to_do(installation: Installation) -> None:
     with pytest.raises(errors.NotFound, match="There is no backup in"):
         folder.find(installation.folder, "latest")
-    made = backup.create(folder=installation.folder).backup
-    assert folder.find(installation.folder, "latest").name == made.name
-    assert folder.find(Path("/nowhere"), str(made.path)).name == made.name
+    snapshot = backup.create(folder=installation.folder).backup
+    assert folder.find(installation.folder, "latest").name == snapshot.name
+    assert folder.find(Path("/nowhere"), str(snapshot.path)).name == snapshot.name
     with pytest.raises(errors.NotFound, match="List them"):
         folder.find(installation.folder, "20200101T000000Z")
 
@@ -133,26 +133,26 @@ def test_a_full_disk_is_noticed_before_files_are_copied(installation: Installati
 
 
 def test_a_fleet_that_uses_the_database_must_be_stopped_first(installation: Installation) -> None:
-    made = backup.create(folder=installation.folder).backup
+    snapshot = backup.create(folder=installation.folder).backup
     connection.close()
     with psycopg.connect(**{**clients.libpq(clients.reader()), "application_name": "fleet committer"}):
         with pytest.raises(errors.Conflict, match="1 session of a fleet use the database"):
-            backup.restore(backup=made, force=connection.settings_dict["NAME"])
+            backup.restore(backup=snapshot, force=connection.settings_dict["NAME"])
 
 
 def test_missions_may_not_work_in_the_folder_of_backups(installation: Installation) -> None:
-    made = backup.create(folder=settings.FLEET_BACKUPS).backup
+    snapshot = backup.create(folder=settings.FLEET_BACKUPS).backup
     with pytest.raises(errors.Invalid):
-        folders.check_folder(str(made.path))
+        folders.check_folder(str(snapshot.path))
 
 
 def test_the_manifest_is_canonical_json(installation: Installation) -> None:
-    made = backup.create(folder=installation.folder).backup
-    document = json.loads((made.path / manifest.NAME).read_bytes())
+    snapshot = backup.create(folder=installation.folder).backup
+    document = json.loads((snapshot.path / manifest.NAME).read_bytes())
     assert document["format"] == manifest.FORMAT
     assert document["rows"]["public.missions_mission"] == 1
-    (made.path / manifest.NAME).write_bytes(json.dumps(document).encode())  # the same content, other bytes
-    assert [problem.path for problem in backup.verify(backup=Backup(made.path)).problems] == [manifest.NAME]
+    (snapshot.path / manifest.NAME).write_bytes(json.dumps(document).encode())  # the same content, other bytes
+    assert [problem.path for problem in backup.verify(backup=Backup(snapshot.path)).problems] == [manifest.NAME]
 
 
 def _fields(listed: manifest.Manifest) -> dict[str, object]:

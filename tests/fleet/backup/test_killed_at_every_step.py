@@ -24,17 +24,17 @@ def test_a_killed_backup_leaves_nothing_that_is_listed(installation: Installatio
         for copy in folder.backups(installation.folder):  # only if it was killed after it was complete
             assert backup.verify(backup=copy).problems == []
     assert kills > 20
-    made = backup.create(folder=installation.folder, keep=1)
-    assert [path.name for path in installation.folder.iterdir() if path.is_dir()] == [made.backup.name]
+    report = backup.create(folder=installation.folder, keep=1)
+    assert [path.name for path in installation.folder.iterdir() if path.is_dir()] == [report.backup.name]
 
 
 def test_a_killed_restore_changes_everything_or_nothing_and_can_be_repeated(installation: Installation) -> None:
     before = hashes()
-    made = backup.create(folder=installation.folder).backup
+    snapshot = backup.create(folder=installation.folder).backup
     fleet.launch({"later": {}})
     name = connection.settings_dict["NAME"]
     outcomes = set()
-    for _ in killing.at_each_step(lambda: backup.restore(backup=made, force=name), folder=installation.root):
+    for _ in killing.at_each_step(lambda: backup.restore(backup=snapshot, force=name), folder=installation.root):
         connection.close()
         try:
             later = Mission.objects.count() == 2
@@ -43,9 +43,9 @@ def test_a_killed_restore_changes_everything_or_nothing_and_can_be_repeated(inst
             later = False
         outcomes.add(later)
         if not later:
-            backup.restore(backup=Backup(made.path))  # without force: the database is marked as unfinished
+            backup.restore(backup=Backup(snapshot.path))  # without force: the database is marked as unfinished
             assert {key: value for key, value in hashes().items() if key in before} == before
             fleet.launch({"later": {}})
     assert outcomes == {True, False}
     with pytest.raises(errors.Conflict, match="is not empty"):
-        backup.restore(backup=made)
+        backup.restore(backup=snapshot)

@@ -54,9 +54,9 @@ def settle(by: Claimant, claims: list[Claim]) -> set[Any]:
         return settle_and_claim.settle_and_claim(found, by=by, settlements=outcomes).accepted
 
 
-def restore(made: Backup) -> None:
+def restore(snapshot: Backup) -> None:
     with override_settings(FLEET_LEASE_S=LEASE_S):
-        backup.restore(backup=made, force=connection.settings_dict["NAME"])
+        backup.restore(backup=snapshot, force=connection.settings_dict["NAME"])
 
 
 def run_to_end(mission: Mission) -> str:
@@ -80,9 +80,9 @@ def test_a_mission_continues_and_each_sortie_is_done_once(idle: Installation) ->
     mission, agent = fleet.launch(sorties), claimant()
     settle(agent, claim(agent, max_claims=2))
     running = claim(agent, max_claims=2)
-    made = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle.folder).backup
     settle(agent, running)
-    restore(made)
+    restore(snapshot)
 
     assert {state for key, state in fleet.states(mission.id).items() if key != "end"} == {"succeeded", "waiting"}
     assert run_to_end(mission) == "succeeded"
@@ -99,9 +99,9 @@ def test_agents_from_before_the_restore_are_fenced(idle: Installation) -> None:
     """An attempt that was claimed after the backup has a number that the restored rows do not know."""
     mission, agent = fleet.launch({"a": {}, "b": {}}), claimant()
     (running,) = claim(agent)
-    made = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle.folder).backup
     (later,) = claim(agent)
-    restore(made)
+    restore(snapshot)
 
     assert settle(agent, [running, later]) == set()
     assert claim(claimant(), max_claims=2) == [], "a sortie started while an earlier attempt may still run"
@@ -116,11 +116,11 @@ def test_a_retried_sortie_is_fenced_too(idle: Installation) -> None:
     mission, agent = fleet.launch({"a": {}}), claimant()
     missions.cancel(mission=mission.id)
     fleet.beat()
-    made = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle.folder).backup
     missions.retry(mission=mission.id, can_execute=True)
     fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").exists())
     (zombie,) = claim(agent)
-    restore(made)
+    restore(snapshot)
     assert fleet.states(mission.id) == {"a": "cancelled"}
     missions.retry(mission=mission.id, can_execute=True)
     fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").exists())
@@ -133,8 +133,8 @@ def test_a_cancelled_sortie_stays_cancelled(idle: Installation) -> None:
     mission, agent = fleet.launch({"a": {}, "b": {}}), claimant()
     (running,) = claim(agent)
     missions.cancel_sortie(sortie=running.id)
-    made = backup.create(folder=idle.folder).backup
-    restore(made)
+    snapshot = backup.create(folder=idle.folder).backup
+    restore(snapshot)
     fleet.until(lambda: fleet.beat() or Sortie.objects.get(id=running.id).state == SortieState.CANCELLED)
     assert run_to_end(mission) == "failed"
 
@@ -142,8 +142,8 @@ def test_a_cancelled_sortie_stays_cancelled(idle: Installation) -> None:
 def test_accepted_outcomes_keep_their_results(idle: Installation) -> None:
     mission = fleet.launch({"a": {"if": "always"}})
     assert run_to_end(mission) == "succeeded"
-    made = backup.create(folder=idle.folder).backup
-    restore(made)
+    snapshot = backup.create(folder=idle.folder).backup
+    restore(snapshot)
     sortie = Sortie.objects.get(mission=mission)
     assert sortie.attempt > sortie.accepted_attempt == 1
     assert Attempt.objects.get(sortie=sortie, number=sortie.accepted_attempt).state == "succeeded"
@@ -152,9 +152,9 @@ def test_accepted_outcomes_keep_their_results(idle: Installation) -> None:
 def test_a_branch_that_is_ahead_of_the_rows_is_moved_back(installation: Installation) -> None:
     """Git is copied after the database, so it may have work that the rows do not know. It would land twice."""
     before = installation.branch().tip
-    made = backup.create(folder=installation.folder).backup
+    snapshot = backup.create(folder=installation.folder).backup
     assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
-    result = backup.restore(backup=made, force=connection.settings_dict["NAME"])
+    result = backup.restore(backup=snapshot, force=connection.settings_dict["NAME"])
     assert installation.branch().tip == before
     assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
     assert installation.branch().files() == ["a.txt", "b.txt", "c.txt"]
@@ -163,11 +163,11 @@ def test_a_branch_that_is_ahead_of_the_rows_is_moved_back(installation: Installa
 
 def test_commits_that_the_rows_do_not_know_are_removed_from_the_branch(installation: Installation) -> None:
     before = installation.branch().tip
-    made = backup.create(folder=installation.folder).backup
+    snapshot = backup.create(folder=installation.folder).backup
     assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
     later = backup.create(folder=installation.folder).backup
     # As if the commit had landed between the snapshot and the copy of the repository.
-    mixed = Mixed(rows=made, files=later)
+    mixed = Mixed(rows=snapshot, files=later)
     result = backup.restore(backup=mixed.backup, force=connection.settings_dict["NAME"])
     assert installation.branch().tip == before
     assert f"was moved back to {before[:12]}" in result.notes[0]
@@ -195,8 +195,8 @@ def test_readers_of_events_continue_in_another_cluster(idle: Installation) -> No
     mission = fleet.launch({"a": {}})
     checkpoint = checkpoints.capture(missions=[mission.id])
     Event.objects.update(xid=1 << 40)  # as if they came from a cluster that is far ahead
-    made = backup.create(folder=idle.folder).backup
-    restore(made)
+    snapshot = backup.create(folder=idle.folder).backup
+    restore(snapshot)
     events = list(stream.since(last=stream.Position(), scope=mission.id))
     assert {event.kind for event in events} >= {"mission.running", "sortie.queued", "sortie.waiting"}
     assert [event.id for event in events] == sorted(event.id for event in events)
@@ -213,10 +213,10 @@ def test_the_next_checkpoint_is_a_full_capture(idle: Installation) -> None:
     """A checkpoint that is newer than the restored rows says nothing about what has changed since."""
     mission, agent = fleet.launch({"a": {}, "b": {}}), claimant()
     checkpoints.capture(missions=[mission.id])
-    made = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle.folder).backup
     settle(agent, claim(agent, max_claims=2))
     newer = checkpoints.capture(missions=[mission.id])
-    restore(made)
+    restore(snapshot)
     assert not type(newer).objects.filter(id=newer.id).exists()
     now = checkpoints.capture(missions=[mission.id])
     assert (now.ended, checkpoints.verify(checkpoints=[now])) == (0, [])

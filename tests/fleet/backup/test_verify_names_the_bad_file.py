@@ -26,7 +26,7 @@ KINDS = {
 
 
 @pytest.fixture
-def made(installation: Installation) -> Backup:
+def snapshot(installation: Installation) -> Backup:
     copy = backup.create(folder=installation.folder).backup
     assert backup.verify(backup=copy).problems == []
     return Backup(copy.path)
@@ -39,47 +39,47 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(bytes(data))
 
 
-def test_a_flipped_byte_is_found_in_each_kind_of_file(made: Backup) -> None:
+def test_a_flipped_byte_is_found_in_each_kind_of_file(snapshot: Backup) -> None:
     for kind, pattern in KINDS.items():
-        paths = sorted(made.path.glob(pattern))[:2]
+        paths = sorted(snapshot.path.glob(pattern))[:2]
         assert paths, kind
         for path in paths:
             for at in (0, path.stat().st_size // 2, path.stat().st_size - 1):
                 flip(path, at)
-                (problem,) = backup.verify(backup=Backup(made.path)).problems
-                assert (problem.path, problem.problem) == (path.relative_to(made.path).as_posix(), "changed"), (
+                (problem,) = backup.verify(backup=Backup(snapshot.path)).problems
+                assert (problem.path, problem.problem) == (path.relative_to(snapshot.path).as_posix(), "changed"), (
                     kind,
                     at,
                 )
                 flip(path, at)
-    assert backup.verify(backup=Backup(made.path)).problems == []
+    assert backup.verify(backup=Backup(snapshot.path)).problems == []
 
 
-def test_missing_and_shortened_files_are_named(made: Backup) -> None:
-    (artifact,) = made.path.glob("artifacts/??/*")
-    (made.path / "database.dump").write_bytes((made.path / "database.dump").read_bytes()[:-1])
+def test_missing_and_shortened_files_are_named(snapshot: Backup) -> None:
+    (artifact,) = snapshot.path.glob("artifacts/??/*")
+    (snapshot.path / "database.dump").write_bytes((snapshot.path / "database.dump").read_bytes()[:-1])
     artifact.unlink()
-    found = {problem.path: problem.problem for problem in backup.verify(backup=made).problems}
-    assert found == {"database.dump": "changed", artifact.relative_to(made.path).as_posix(): "missing"}
+    found = {problem.path: problem.problem for problem in backup.verify(backup=snapshot).problems}
+    assert found == {"database.dump": "changed", artifact.relative_to(snapshot.path).as_posix(): "missing"}
 
 
-def test_every_file_has_mode_0600(made: Backup) -> None:
-    files = [path for path in made.path.rglob("*") if path.is_file()]
+def test_every_file_has_mode_0600(snapshot: Backup) -> None:
+    files = [path for path in snapshot.path.rglob("*") if path.is_file()]
     assert len(files) > 10
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
-    assert made.path.stat().st_mode & 0o777 == 0o700
+    assert snapshot.path.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_damaged_backup_is_refused_before_anything_changes(made: Backup) -> None:
+def test_a_damaged_backup_is_refused_before_anything_changes(snapshot: Backup) -> None:
     fleet.launch({"later": {}})
-    flip(made.path / "database.dump", 5_000)
+    flip(snapshot.path / "database.dump", 5_000)
     with pytest.raises(errors.Conflict, match=r"database\.dump was changed.*Nothing was changed"):
-        backup.restore(backup=made, force=connection.settings_dict["NAME"])
+        backup.restore(backup=snapshot, force=connection.settings_dict["NAME"])
     assert Mission.objects.count() == 2
 
 
 def test_a_repository_without_an_object_that_was_lost_before_the_backup_is_named(
-    installation: Installation, made: Backup
+    installation: Installation, snapshot: Backup
 ) -> None:
     mirror = installation.branch().mirror
     tip = installation.branch().tip

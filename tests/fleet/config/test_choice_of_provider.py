@@ -15,9 +15,9 @@ from fleet.config.home import Home
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    made = Home(tmp_path / "home")
-    made.create_folders()
-    return made
+    new_home = Home(tmp_path / "home")
+    new_home.create_folders()
+    return new_home
 
 
 def chosen(home: Home, services: str = "") -> str:

@@ -16,9 +16,9 @@ def test_credentials_logs_and_locks_move_and_the_data_stays(tmp_path: Path, monk
     monkeypatch.setenv("FLEET_HOME", str(tmp_path / "shared"))
     monkeypatch.setenv("FLEET_PRIVATE", str(tmp_path / "own" / "private"))
     found = home.locate(tmp_path)
-    made = credentials.ensure(found)
+    known = credentials.ensure(found)
     file = tmp_path / "own" / "private" / "credentials.json"
-    assert json.loads(file.read_text())["secret_key"] == made.secret_key
+    assert json.loads(file.read_text())["secret_key"] == known.secret_key
     assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
     assert found.logs.is_relative_to(file.parent)
     assert found.run.is_relative_to(file.parent)

@@ -35,9 +35,9 @@ def check(role: str, home: Home) -> tuple[int, str]:
 @pytest.fixture(params=["in the home", "elsewhere"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     """With the private folder where it usually is, and where FLEET_PRIVATE says."""
-    made = Home(tmp_path / "home", private_override=tmp_path / "private" if request.param == "elsewhere" else None)
-    made.create_folders()
-    return made
+    new_home = Home(tmp_path / "home", private_override=tmp_path / "private" if request.param == "elsewhere" else None)
+    new_home.create_folders()
+    return new_home
 
 
 def test_its_constants_are_those_of_the_fleet() -> None:

@@ -44,8 +44,8 @@ def entry(kind: str) -> Entry:
 
 
 def test_a_user_is_created_with_a_password_from_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = piped(monkeypatch, f"{PASSWORD}\n", "fleet_user", "create", "ann")
-    assert (made.code, made.out, made.err) == (0, "", "Created ann with the role user.\n")
+    result = piped(monkeypatch, f"{PASSWORD}\n", "fleet_user", "create", "ann")
+    assert (result.code, result.out, result.err) == (0, "", "Created ann with the role user.\n")
     assert User.objects.get(username="ann").check_password(PASSWORD)
     assert entry("user.created").subject == "user:ann"
 
@@ -152,11 +152,11 @@ def create(*arguments: str) -> CommandResult:
 
 
 def test_only_the_key_is_printed_on_stdout_and_the_audit_trail_identifies_it(ann: User) -> None:
-    made = create("ci", "--days", "90")
+    result = create("ci", "--days", "90")
     key = Key.objects.get()
-    assert made.out.startswith(f"{key.prefix}_")
-    assert len(made.out.split()) == 1
-    assert "not shown again" in made.err
+    assert result.out.startswith(f"{key.prefix}_")
+    assert len(result.out.split()) == 1
+    assert "not shown again" in result.err
     assert key.expires_at is not None
     assert entry("key.created").after == {
         "user": "ann", "name": "ci", "prefix": key.prefix, "scopes": ["read"], "expires_at": key.expires_at.isoformat(),
@@ -186,14 +186,14 @@ def test_the_list_of_keys_has_columns_with_the_expiry(ann: User) -> None:
 
 
 def test_a_key_is_found_only_by_its_id_its_prefix_or_its_text(ann: User) -> None:
-    made = [operations.create_key(user=ann, name="ci", scopes=["read"]) for _ in range(3)]
-    for near in (f"{made[0].key.prefix}zz", "flk_", "key_0", "", "ci"):
-        assert manage("fleet_key", "revoke", near).code == 1, near
+    keys = [operations.create_key(user=ann, name="ci", scopes=["read"]) for _ in range(3)]
+    for wrong_identifier in (f"{keys[0].key.prefix}zz", "flk_", "key_0", "", "ci"):
+        assert manage("fleet_key", "revoke", wrong_identifier).code == 1, wrong_identifier
     assert not Key.objects.exclude(revoked_at=None).exists()
-    for named in (made[0].key.prefix, made[1].key.ref, made[2].text):
-        assert manage("fleet_key", "revoke", named).code == 0
+    for identifier in (keys[0].key.prefix, keys[1].key.ref, keys[2].text):
+        assert manage("fleet_key", "revoke", identifier).code == 0
     assert not Key.objects.filter(revoked_at=None).exists()
-    assert entry("key.revoked").before == {"user": "ann", "name": "ci", "prefix": made[2].key.prefix}
+    assert entry("key.revoked").before == {"user": "ann", "name": "ci", "prefix": keys[2].key.prefix}
 
 
 def test_a_user_without_keys_is_reported(ann: User) -> None:

@@ -14,8 +14,8 @@ PLAN = "mission: One\ninputs: {top: {type: integer, required: true}}\nsorties:\n
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Checkout]:
-    with checkout() as made:
-        yield made
+    with checkout() as new_home:
+        yield new_home
 
 
 @pytest.mark.parametrize(

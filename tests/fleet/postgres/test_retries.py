@@ -15,9 +15,9 @@ from fleet.postgres import retries
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made, none of which takes any time."""
-    made: list[float] = []
-    monkeypatch.setattr(retries.time, "sleep", made.append)
-    return made
+    delays: list[float] = []
+    monkeypatch.setattr(retries.time, "sleep", delays.append)
+    return delays
 
 
 def failing(*failures: Exception) -> Callable[[], str]:

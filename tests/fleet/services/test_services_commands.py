@@ -22,8 +22,8 @@ SERVICE = {
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Checkout]:
-    with checkout() as made:
-        yield made
+    with checkout() as new_home:
+        yield new_home
 
 
 @pytest.fixture(scope="module")

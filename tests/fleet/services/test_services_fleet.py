@@ -40,8 +40,8 @@ def taken() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def home(taken: int) -> Iterator[Checkout]:
     quick = {"FLEET_HEARTBEAT_S": "0.5", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1", "FLEET_SCRIPTED_DRIVER": "yes"}
-    with checkout(env={"FLEET_WEB_PORT": str(taken), "FLEET_JWT_KEY": KEY, **quick}) as made:
-        yield made
+    with checkout(env={"FLEET_WEB_PORT": str(taken), "FLEET_JWT_KEY": KEY, **quick}) as new_home:
+        yield new_home
 
 
 def get(url: str, *, within_s: float) -> tuple[int, dict[str, Any]]:

@@ -39,11 +39,11 @@ def engine(tmp_path: Path, name: EngineName) -> ScriptedEngine:
 @pytest.fixture
 def checkout(tmp_path: Path, name: EngineName, engine: ScriptedEngine) -> Iterator[Checkout]:
     images = {"POSTGRES_IMAGE": IMAGES.postgres, "VALKEY_IMAGE": IMAGES.valkey}
-    made = Checkout(tmp_path / "home", {**engine.environment, **images, "FLEET_SERVICES": name})
+    new_checkout = Checkout(tmp_path / "home", {**engine.environment, **images, "FLEET_SERVICES": name})
     try:
-        yield made
+        yield new_checkout
     finally:
-        made.manage("fleet_services", "down", check=False, timeout=90)
+        new_checkout.manage("fleet_services", "down", check=False, timeout=90)
 
 
 def status(checkout: Checkout, name: str) -> dict[str, Any]:

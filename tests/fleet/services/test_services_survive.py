@@ -25,8 +25,8 @@ pytestmark = pytest.mark.xdist_group("services")
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Checkout]:
-    with checkout(name="fleet services ") as made:  # a path with a space, too
-        yield made
+    with checkout(name="fleet services ") as new_home:  # a path with a space, too
+        yield new_home
 
 
 def up(home: Checkout) -> subprocess.Popen[str]:

@@ -19,16 +19,16 @@ PAGE = b"<script>alert(1)</script>" + bytes(600_000)  # several pieces
 
 
 @pytest.fixture
-def made() -> Artifact:
+def artifact() -> Artifact:
     web.ended_mission()
     return web.artifact(Sortie.objects.get(key="good"), path="out/r\u00e9port.html", content=PAGE)
 
 
-def test_an_artifact_is_sent_as_an_attachment_that_no_browser_runs(made: Artifact) -> None:
+def test_an_artifact_is_sent_as_an_attachment_that_no_browser_runs(artifact: Artifact) -> None:
     async def download() -> tuple[dict[str, str], bytes]:
         client = AsyncClient()
         await client.aforce_login(await User.objects.acreate_superuser("boss", password=web.PASSWORD))
-        answer = await client.get(reverse("artifact", args=[made.ref]))
+        answer = await client.get(reverse("artifact", args=[artifact.ref]))
         return dict(answer.items()), b"".join([piece async for piece in answer.streaming_content])
 
     headers, content = async_to_sync(download)()
@@ -40,24 +40,24 @@ def test_an_artifact_is_sent_as_an_attachment_that_no_browser_runs(made: Artifac
     assert headers["Content-Security-Policy"].startswith("sandbox")
 
 
-def test_users_who_are_not_staff_are_redirected_to_sign_in(made: Artifact, client: Client) -> None:
-    url = reverse("artifact", args=[made.ref])
+def test_users_who_are_not_staff_are_redirected_to_sign_in(artifact: Artifact, client: Client) -> None:
+    url = reverse("artifact", args=[artifact.ref])
     for stranger in (client, web.somebody()):
         answer = stranger.get(url)
         assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, reverse("admin:login"))
 
 
-def test_staff_need_the_permission_to_see_artifacts(made: Artifact) -> None:
-    assert web.staff("view_mission").get(reverse("artifact", args=[made.ref])).status_code == 403
+def test_staff_need_the_permission_to_see_artifacts(artifact: Artifact) -> None:
+    assert web.staff("view_mission").get(reverse("artifact", args=[artifact.ref])).status_code == 403
 
 
-def test_staff_with_the_permission_can_download(made: Artifact) -> None:
-    answer = web.staff("view_artifact").head(reverse("artifact", args=[made.ref]))
+def test_staff_with_the_permission_can_download(artifact: Artifact) -> None:
+    answer = web.staff("view_artifact").head(reverse("artifact", args=[artifact.ref]))
     assert (answer.status_code, answer["Content-Length"]) == (200, str(len(PAGE)))
 
 
-def test_a_missing_artifact_is_not_found(made: Artifact) -> None:
+def test_a_missing_artifact_is_not_found(artifact: Artifact) -> None:
     boss = web.superuser()
-    collection.storage().delete(f"{made.digest[:2]}/{made.digest}")
-    for ref in (made.ref, ids.encode(ids.ARTIFACT, ids.new()), "art_nonsense", made.sortie.ref):
+    collection.storage().delete(f"{artifact.digest[:2]}/{artifact.digest}")
+    for ref in (artifact.ref, ids.encode(ids.ARTIFACT, ids.new()), "art_nonsense", artifact.sortie.ref):
         assert boss.get(reverse("artifact", args=[ref])).status_code == 404

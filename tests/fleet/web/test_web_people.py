@@ -71,8 +71,8 @@ def test_changes_of_a_team_are_recorded_with_before_and_after(ann: User) -> None
         for what in ("view", "change")
     )
     assert boss.post("/admin/auth/group/add/", {"name": "web", "permissions": [view.pk]}).status_code == 302
-    made = {"name": "web", "permissions": ["missions.view_mission"], "members": []}
-    assert last_entry("group.created") == {"actor": "user:boss", "subject": "web", "before": None, "after": made}
+    created = {"name": "web", "permissions": ["missions.view_mission"], "members": []}
+    assert last_entry("group.created") == {"actor": "user:boss", "subject": "web", "before": None, "after": created}
 
     team = Group.objects.get()
     ann.groups.add(team)

@@ -37,14 +37,14 @@ class Site:
 
     def line(self) -> socket.socket:
         """A connection that is there and stays: a request is answered, and another one begun."""
-        made = socket.create_connection(("127.0.0.1", self.port), timeout=20)
-        made.send(HEAD + b"\r\n")
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        connection.send(HEAD + b"\r\n")
         data = b""
-        while b"\r\n\r\n" not in data and (more := made.recv(4_096)):
+        while b"\r\n\r\n" not in data and (more := connection.recv(4_096)):
             data += more
-        made.send(HEAD)
+        connection.send(HEAD)
         assert data.startswith(b"HTTP/1.1 200"), data
-        return made
+        return connection
 
     def refused(self) -> bool:
         """Whether there is no place for another connection. This one is counted no more when it has been read to its end."""
@@ -81,10 +81,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
                 "FLEET_ADDRESS_CONNECTIONS": str(PLACES), "FLEET_HTTP_TIMEOUT_S": "120",
             },
         )  # fmt: skip
-    made = Site(process, port, tmp_path / "log")
+    new_site = Site(process, port, tmp_path / "log")
     try:
-        until(made.answers, within_s=60)
-        yield made
+        until(new_site.answers, within_s=60)
+        yield new_site
     finally:
         process.kill()
         process.wait()
@@ -154,20 +154,20 @@ def test_the_connection_limit_of_an_address_counts_all_processes_without_killed_
 
 
 def test_counters_are_shared_and_ignore_ended_processes() -> None:
-    made = SharedCounters()
-    made.allocate(3)
+    counters = SharedCounters()
+    counters.allocate(3)
     for row in (1, 2):
         if not (pid := os.fork()):
-            made.use_row(row)
+            counters.use_row(row)
             for _ in range(row * 10):
-                made.add("address:192.0.2.1")
+                counters.add("address:192.0.2.1")
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
-    made.add("address:192.0.2.1")
-    assert (made.count("address:192.0.2.1"), made.count("address:192.0.2.2")) == (31, 0)
-    made.clear(1)
-    made.add("address:192.0.2.1", -1)
-    assert made.count("address:192.0.2.1") == 20
+    counters.add("address:192.0.2.1")
+    assert (counters.count("address:192.0.2.1"), counters.count("address:192.0.2.2")) == (31, 0)
+    counters.clear(1)
+    counters.add("address:192.0.2.1", -1)
+    assert counters.count("address:192.0.2.1") == 20
 
 
 def test_the_limit_of_streams_counts_all_processes() -> None:

@@ -75,7 +75,7 @@ def test_a_mission_links_to_its_sorties_and_these_to_attempts_and_output(ended_m
     bad = Sortie.objects.get(key="bad")
     attempt = Attempt.objects.get(sortie=bad)
     Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="<b>last words</b>")
-    made = web.artifact(Sortie.objects.get(key="good"), path="report.html", content=b"x")
+    artifact = web.artifact(Sortie.objects.get(key="good"), path="report.html", content=b"x")
 
     mission = boss.get(address("missions_mission", row=ended_mission.id)).content.decode()
     assert "3 of 3: 1 succeeded, 1 failed, 1 skipped" in mission
@@ -83,13 +83,13 @@ def test_a_mission_links_to_its_sorties_and_these_to_attempts_and_output(ended_m
     assert ended_mission.created_at.strftime("%b %Y, %H:%M:%S") in mission
     assert '<link rel="icon" href="data:,"' in mission  # or else browsers ask for /favicon.ico, which is not there
     assert address("missions_sortie", row=bad.id) in mission
-    assert reverse("artifact", args=[made.ref]) in mission
+    assert reverse("artifact", args=[artifact.ref]) in mission
     sortie = boss.get(address("missions_sortie", row=bad.id)).content.decode()
     assert address("missions_attempt", row=attempt.id) in sortie
     page = boss.get(address("missions_attempt", row=attempt.id)).content.decode()
     assert "it broke" in page
     assert "&lt;b&gt;last words&lt;/b&gt;" in page
-    assert boss.get(address("missions_artifact", row=made.id)).status_code == 200
+    assert boss.get(address("missions_artifact", row=artifact.id)).status_code == 200
 
 
 def test_lists_linked_from_a_mission_contain_only_its_rows(ended_mission: Mission) -> None:

@@ -37,10 +37,10 @@ def rules() -> set[str]:
 
 
 def lose_agents(count: int) -> None:
-    made = [ids.new() for _ in range(count)]
-    for agent in made:
+    lost = [ids.new() for _ in range(count)]
+    for agent in lost:
         agents.register(agent=agent, agent_type="backend", node="test", pid=1, start_time=0.0)
-    agents.end(agents=made, state=Agent.State.LOST, reason="A test ended it.")
+    agents.end(agents=lost, state=Agent.State.LOST, reason="A test ended it.")
 
 
 def age(past_s: float) -> None:

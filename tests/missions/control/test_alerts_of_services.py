@@ -24,10 +24,10 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def supervised() -> Iterator[Checkout]:
     """Postgres and Valkey under a supervisor of their own."""
-    with checkout() as made:
-        running = made.start("fleet_services", "up")
-        made.until_ready()
-        yield made
+    with checkout() as new_home:
+        running = new_home.start("fleet_services", "up")
+        new_home.until_ready()
+        yield new_home
         running.send_signal(signal.SIGTERM)
         running.wait(30)
 

@@ -35,11 +35,11 @@ def agent() -> UUID:
 
 @pytest.fixture
 def output_writer() -> Iterator[OutputWriter]:
-    made = OutputWriter(max_bytes=1_000)
-    made.start()
-    yield made
-    made.stop()
-    made.join(60)
+    writer = OutputWriter(max_bytes=1_000)
+    writer.start()
+    yield writer
+    writer.stop()
+    writer.join(60)
 
 
 def silent() -> dict[str, str]:

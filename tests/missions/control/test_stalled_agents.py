@@ -23,14 +23,14 @@ def node() -> Node:
 
 def agent(node: Node, *, order: str = "") -> Agent:
     """One that has been up for an hour, was heard of just now, and never took a sortie."""
-    made = agents.create_agent(type=AgentType.objects.get(name="backend"), node=node, place=1, concurrency=2)
+    new_agent = agents.create_agent(type=AgentType.objects.get(name="backend"), node=node, place=1, concurrency=2)
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE agents_agent SET state = 'idle', pid = 1, spawned_at = now() - interval '1 h',"
             ' "order" = %s WHERE id = %s',
-            [order, made.id],
+            [order, new_agent.id],
         )
-    return made
+    return new_agent
 
 
 def work_that_waits(seconds: float = 300) -> None:

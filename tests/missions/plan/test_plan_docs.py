@@ -37,11 +37,11 @@ def test_each_complete_plan_of_the_pages_is_valid_in_a_new_fleet() -> None:
 
 @fresh
 def test_the_worked_example_has_the_documented_result() -> None:
-    made = {spec.key: spec for spec in load(blocks(PAGE, "yaml")[0]).sorties}
-    assert len(made) == 8
-    assert made["tests[python=3.11]"].run == "tox -e py3.11"
-    assert made["package"].many == {"tests"}
-    assert made["report"].always
+    specs = {spec.key: spec for spec in load(blocks(PAGE, "yaml")[0]).sorties}
+    assert len(specs) == 8
+    assert specs["tests[python=3.11]"].run == "tox -e py3.11"
+    assert specs["package"].many == {"tests"}
+    assert specs["report"].always
 
 
 @fresh

@@ -24,9 +24,9 @@ def test_there_is_one_sortie_for_each_combination(axes: dict[str, list[int | str
         "mission": "M",
         "sorties": {"m": {"agent": "testing", "run": f"x {{{{ matrix.{min(axes)} }}}}", "matrix": axes}},
     }
-    made = plan.from_data(data=data, context=CONTEXT).sorties
-    assert len(made) == len({spec.key for spec in made}) == math.prod(map(len, axes.values()))
-    for spec in made:
+    sorties = plan.from_data(data=data, context=CONTEXT).sorties
+    assert len(sorties) == len({spec.key for spec in sorties}) == math.prod(map(len, axes.values()))
+    for spec in sorties:
         assert spec.name == "m"
         assert spec.key == f"m[{','.join(f'{name}={value}' for name, value in spec.matrix.items())}]"
         assert spec.run == f"x {spec.matrix[min(axes)]}"

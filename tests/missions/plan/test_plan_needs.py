@@ -36,7 +36,7 @@ def has_cycle(graph: list[list[int]]) -> bool:
 @given(GRAPHS)
 def test_a_plan_is_refused_for_a_cycle_exactly_when_a_sortie_reaches_itself(graph: list[list[int]]) -> None:
     try:
-        made = plan.from_data(data=written(graph), context=CONTEXT)
+        parsed = plan.from_data(data=written(graph), context=CONTEXT)
     except plan.PlanError as error:
         assert has_cycle(graph)
         for found in error.problems:
@@ -47,7 +47,7 @@ def test_a_plan_is_refused_for_a_cycle_exactly_when_a_sortie_reaches_itself(grap
     else:
         assert not has_cycle(graph)
         seen: set[str] = set()
-        for spec in made.sorties:
+        for spec in parsed.sorties:
             assert set(spec.needs) <= seen
             seen.add(spec.key)
         assert len(seen) == len(graph)

@@ -62,7 +62,7 @@ def test_a_key_of_a_later_version_is_ignored() -> None:
 
 
 def test_defaults_apply_unless_a_sortie_overrides_them() -> None:
-    made = load("""\
+    parsed = load("""\
 mission: M
 objective: To see.
 on_failure: stop
@@ -79,8 +79,8 @@ sorties:
   other:
     {agent: backend, prompt: y, timeout: 1.5h, silence: 7, priority: -1, retry: {backoff: 4s}, env: {B: c}, cwd: "."}
 """)
-    usual, other = made.sorties
-    assert (made.name, made.objective, made.on_failure, made.priority) == ("M", "To see.", "stop", 5)
+    usual, other = parsed.sorties
+    assert (parsed.name, parsed.objective, parsed.on_failure, parsed.priority) == ("M", "To see.", "stop", 5)
     assert (usual.agent_type, usual.timeout_s, usual.silence_s, usual.priority) == ("testing", 5_400.0, 0.25, 5)
     assert usual.retry == plan.Retry(max_attempts=3, backoff_s=1.0)
     assert (usual.env, usual.cwd) == ({"A": "1", "B": "b"}, "work")

@@ -34,14 +34,14 @@ def printed(mission: Mission, key: str, text: str, *, stream: str = "stdout", at
 
 @pytest.fixture
 def mission() -> Mission:
-    made = fleet.launch(PLAN)
-    printed(made, "test[on=linux]", "1 of 2\n2 of")
-    printed(made, "test[on=mac]", "hello\n")
-    printed(made, "test[on=linux]", " 2\n")
-    printed(made, "test[on=mac]", "oops\n", stream="stderr")
-    printed(made, "test[on=mac]", "better\n", attempt=2)
-    printed(made, "report", "no end of line")
-    return made
+    launched = fleet.launch(PLAN)
+    printed(launched, "test[on=linux]", "1 of 2\n2 of")
+    printed(launched, "test[on=mac]", "hello\n")
+    printed(launched, "test[on=linux]", " 2\n")
+    printed(launched, "test[on=mac]", "oops\n", stream="stderr")
+    printed(launched, "test[on=mac]", "better\n", attempt=2)
+    printed(launched, "report", "no end of line")
+    return launched
 
 
 def test_the_name_of_a_matrix_selects_all_its_members(mission: Mission) -> None:

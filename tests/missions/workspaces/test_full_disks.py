@@ -29,7 +29,7 @@ class Disk:
     def ballast(self) -> Path:
         return self.path / "ballast"
 
-    def fill(self, *, but: int = 0) -> None:
+    def fill(self, *, free_bytes: int = 0) -> None:
         """Leave only so many bytes free."""
         with open(self.ballast, "wb", buffering=0) as file:
             for size in (1_000_000, 4_096, 1):
@@ -66,9 +66,9 @@ def project(tmp_path: Path) -> Repository:
     return repository.create(tmp_path / "project", {"a.txt": "a\n", **files})
 
 
-def fails_on(disk: Disk, run: Callable[[], Any], *, but: int = 0) -> str:
+def fails_on(disk: Disk, run: Callable[[], Any], *, free_bytes: int = 0) -> str:
     """It fails while the disk is full, as an error for users, and works afterwards. Returns the error."""
-    disk.fill(but=but)
+    disk.fill(free_bytes=free_bytes)
     with pytest.raises(errors.FleetError) as excinfo:
         run()
     disk.free()
@@ -76,42 +76,42 @@ def fails_on(disk: Disk, run: Callable[[], Any], *, but: int = 0) -> str:
     return str(excinfo.value)
 
 
-@pytest.mark.parametrize("but", [0, 4_096, 50_000, 300_000])
-def test_a_full_disk_leaves_the_mirror_intact(disk: Disk, project: Repository, but: int) -> None:
+@pytest.mark.parametrize("free_bytes", [0, 4_096, 50_000, 300_000])
+def test_a_full_disk_leaves_the_mirror_intact(disk: Disk, project: Repository, free_bytes: int) -> None:
     commit = project.git("rev-parse", "HEAD")
-    text = fails_on(disk, lambda: repositories.ensure(str(project.path), commit=commit), but=but)
+    text = fails_on(disk, lambda: repositories.ensure(str(project.path), commit=commit), free_bytes=free_bytes)
     assert "No space left" in text or "cannot" in text or "fail" in text
     git.run("fsck", "--strict", at=repositories.mirror(str(project.path)))
 
 
-@pytest.mark.parametrize("but", [0, 4_096, 50_000, 300_000])
-def test_a_full_disk_fails_the_copy_and_the_next_one_is_complete(disk: Disk, project: Repository, but: int) -> None:
+@pytest.mark.parametrize("free_bytes", [0, 4_096, 50_000, 300_000])
+def test_a_full_disk_fails_the_copy_and_the_next_one_is_complete(disk: Disk, project: Repository, free_bytes: int) -> None:
     commit = project.git("rev-parse", "HEAD")
     store = repositories.ensure(str(project.path), commit=commit)
-    made = Sortie(copies.of(sortie=ids.new(), store=store))
+    new_sortie = Sortie(copies.of(sortie=ids.new(), store=store))
 
     def make() -> None:
-        with copies.lock(made.copy, attempt=1):
-            copies.make(made.copy, branch="fleet/test", tip=commit, author="backend")
+        with copies.lock(new_sortie.copy, attempt=1):
+            copies.make(new_sortie.copy, branch="fleet/test", tip=commit, author="backend")
 
-    disk.fill(but=but)
+    disk.fill(free_bytes=free_bytes)
     with pytest.raises(errors.FleetError):
         make()
-    assert not made.copy.exists
+    assert not new_sortie.copy.exists
     disk.free()
     make()
-    assert made.sh("git status --porcelain") == ""
+    assert new_sortie.sh("git status --porcelain") == ""
 
 
-@pytest.mark.parametrize("but", [0, 4_096, 20_000, 60_000])
-def test_a_full_disk_fails_the_commit_and_the_next_one_is_complete(disk: Disk, project: Repository, but: int) -> None:
+@pytest.mark.parametrize("free_bytes", [0, 4_096, 20_000, 60_000])
+def test_a_full_disk_fails_the_commit_and_the_next_one_is_complete(disk: Disk, project: Repository, free_bytes: int) -> None:
     sortie = repository.sortie(project)
     (sortie.path / "new").write_text(os.urandom(20_000).hex())
-    made: list[commits.Commit] = []
-    fails_on(disk, lambda: made.append(sortie.commit()), but=but)
-    assert made[-1].paths == ("new",)
+    results: list[commits.Commit] = []
+    fails_on(disk, lambda: results.append(sortie.commit()), free_bytes=free_bytes)
+    assert results[-1].paths == ("new",)
     git.run("fsck", "--strict", "--full", at=sortie.copy.store)
-    assert repositories.read_ref(sortie.copy.store, sortie.ref) == made[-1].commit
+    assert repositories.read_ref(sortie.copy.store, sortie.ref) == results[-1].commit
 
 
 def test_a_full_disk_fails_the_move_of_the_branch(disk: Disk, project: Repository) -> None:

@@ -243,11 +243,11 @@ class TestWhileItRuns:
 
 
 def test_fifteen_copies_of_one_repository_are_made_concurrently(project: Repository) -> None:
-    made: list[repository.Sortie] = []
-    threads = [threading.Thread(target=lambda: made.append(repository.sortie(project))) for _ in range(15)]
+    sorties: list[repository.Sortie] = []
+    threads = [threading.Thread(target=lambda: sorties.append(repository.sortie(project))) for _ in range(15)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(made) == 15
-    assert all(subprocess.check_output(["git", "status", "--porcelain"], cwd=sortie.path) == b"" for sortie in made)
+    assert len(sorties) == 15
+    assert all(subprocess.check_output(["git", "status", "--porcelain"], cwd=sortie.path) == b"" for sortie in sorties)

@@ -17,14 +17,14 @@ from tests.support.repository import Repository, Sortie
 
 @pytest.fixture
 def project(tmp_path: Path) -> Repository:
-    made = repository.create(
+    new_project = repository.create(
         tmp_path / "project",
         {".gitignore": ".env*\nsecret\n.fleet\n", ".worktreeinclude": ".env\nconf/\n", "a.txt": "a\n"},
     )
-    (made.path / ".env").write_text("KEY=1\n")
-    (made.path / ".env.production").write_text("KEY=2\n")
-    (made.path / "secret").write_text("secret\n")
-    return made
+    (new_project.path / ".env").write_text("KEY=1\n")
+    (new_project.path / ".env.production").write_text("KEY=2\n")
+    (new_project.path / "secret").write_text("secret\n")
+    return new_project
 
 
 def include(project: Repository, sortie: Sortie, *, base: str = "") -> int:

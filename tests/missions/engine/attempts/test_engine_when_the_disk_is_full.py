@@ -25,9 +25,9 @@ pytestmark = [  # one folder of drafts for the whole run
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    made = fleet.engine(slots=1)
-    yield made
-    made.stop(within_s=5)
+    new_engine = fleet.engine(slots=1)
+    yield new_engine
+    new_engine.stop(within_s=5)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-def made(sortie: Sortie, attempt: int) -> Path:
+def create_scratch(sortie: Sortie, attempt: int) -> Path:
     folder = scratch.path(f"{sortie.ref}/{attempt}")
     scratch.make(folder)
     (folder / "file").touch()
@@ -39,13 +39,17 @@ def test_folders_of_ended_attempts_are_removed_and_those_of_running_ones_stay() 
         first, two = Sortie.objects.filter(mission=mission).order_by("key")
         other = settings.FLEET_HOME.scratch / "somebody's own"
         other.mkdir(exist_ok=True)
-        runs = made(first, 1)
-        gone = [made(first, 2), made(two, 1), scratch.path(f"{ids.encode(ids.SORTIE, ids.new())}/7")]
-        scratch.make(gone[-1])
+        runs = create_scratch(first, 1)
+        to_remove = [
+            create_scratch(first, 2),
+            create_scratch(two, 1),
+            scratch.path(f"{ids.encode(ids.SORTIE, ids.new())}/7"),
+        ]
+        scratch.make(to_remove[-1])
         assert manage("fleet_cleanup", "--json").json["scratch_removed"] == 0
-        assert all(folder.exists() for folder in gone), "a dry run"
+        assert all(folder.exists() for folder in to_remove), "a dry run"
         assert manage("fleet_cleanup", "--yes", "--json").json["scratch_removed"] == 3
-        assert not any(folder.exists() for folder in gone)
+        assert not any(folder.exists() for folder in to_remove)
         assert runs.exists()
         assert other.exists()
     finally:

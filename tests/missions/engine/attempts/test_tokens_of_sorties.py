@@ -184,9 +184,9 @@ def test_an_invalid_address_of_the_site_is_refused(text: str) -> None:
 
 @pytest.fixture
 def engine(transactional_db: None) -> Iterator[fleet.Engine]:
-    made = fleet.engine(slots=1)
-    yield made
-    made.stop(within_s=5)
+    new_engine = fleet.engine(slots=1)
+    yield new_engine
+    new_engine.stop(within_s=5)
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -32,9 +32,9 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 @pytest.fixture
 def database() -> Iterator[hot_path.Connection]:
-    made = hot_path.connect(name="test")
-    yield made
-    made.close()
+    session = hot_path.connect(name="test")
+    yield session
+    session.close()
 
 
 def registered() -> UUID:
