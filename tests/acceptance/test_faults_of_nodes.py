@@ -90,10 +90,10 @@ def test_the_work_of_a_killed_agent_continues_with_another_before_its_lease_ends
     agent = hosts.running_agent(mission)
     hosts.kill(agent)
     assert hosts.wait(mission).state == "succeeded"
-    item, two = Attempt.objects.filter(sortie__mission=mission).order_by("number")
-    assert (item.state, two.agent_id in {first.id, second.id, None} - {agent.id}) == ("lost", True)
-    assert item.finished_at is not None
-    assert (two.started_at - item.started_at).total_seconds() < hosts.LEASE_S
+    first_attempt, second_attempt = Attempt.objects.filter(sortie__mission=mission).order_by("number")
+    assert (first_attempt.state, second_attempt.agent_id in {first.id, second.id, None} - {agent.id}) == ("lost", True)
+    assert first_attempt.finished_at is not None
+    assert (second_attempt.started_at - first_attempt.started_at).total_seconds() < hosts.LEASE_S
     until(lambda: hosts.gone(work, child))
     until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 2)
 
@@ -115,9 +115,9 @@ def test_killing_a_node_ends_its_agents_and_the_next_node_starts_what_was_ordere
     host.start()
     assert hosts.wait(mission).state == "succeeded"
     assert Sortie.objects.get(mission=mission).tries == 0
-    (again,) = until(lambda: [agent for agent in hosts.live(kind) if agent.state == "idle"])
-    assert again.concurrency == 3
-    assert host.children() == {again.pid}
+    (new_agent,) = until(lambda: [agent for agent in hosts.live(kind) if agent.state == "idle"])
+    assert new_agent.concurrency == 3
+    assert host.children() == {new_agent.pid}
 
 
 def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Host, kind: str, tmp_path: Path) -> None:
@@ -254,8 +254,8 @@ def test_after_a_reboot_old_agents_are_lost_and_no_new_process_is_touched(host_g
             row.refresh_from_db()
             assert row.state == "lost"
             assert other.poll() is None
-            (again,) = until(lambda: list(Agent.objects.filter(node=node, state="idle")))
-            assert again.place == 1
+            (new_agent,) = until(lambda: list(Agent.objects.filter(node=node, state="idle")))
+            assert new_agent.place == 1
             host_group.drop(booted)
         finally:
             other.kill()

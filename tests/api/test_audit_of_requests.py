@@ -67,8 +67,8 @@ def test_ended_sessions_and_stolen_refresh_tokens_are_recorded() -> None:
     for _ in range(2):
         api.anybody().post("auth/refresh", {"refresh": pair["refresh"]})
     assert [(entry["outcome"], entry["subject"]) for entry in entries_of("token.reused")] == [("denied", "user:ann")]
-    again = api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
-    client = api.Client(again["access"])
+    new_tokens = api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
+    client = api.Client(new_tokens["access"])
     client.post("auth/logout")
     assert [(entry["actor"], entry["subject"], entry["data"]) for entry in entries_of("sign_out")] == [
         ("user:ann", "user:ann", {"sessions": 1})
@@ -136,8 +136,8 @@ def test_the_openapi_document_is_rate_limited_and_its_problems_are_json(settings
     settings.FLEET_LIMIT_IP = Rate(1_000)
     anybody = api.anybody()
     first = anybody.get("docs")
-    again = anybody.get("schema")
-    assert int(again["RateLimit-Remaining"]) == int(first["RateLimit-Remaining"]) - 1
+    second = anybody.get("schema")
+    assert int(second["RateLimit-Remaining"]) == int(first["RateLimit-Remaining"]) - 1
     response = anybody.post("schema")
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
 

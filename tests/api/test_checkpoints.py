@@ -217,10 +217,10 @@ def test_a_repeated_request_has_no_second_effect(ann: api.Client, mission: Missi
     ):
         first = ann.post(path, body, Idempotency_Key=path)
         counts = Checkpoint.objects.count(), Mission.objects.count()
-        again = ann.post(path, body, Idempotency_Key=path)
-        assert first.status_code == again.status_code < 300, first.content
-        assert again.json() == first.json()
-        assert (again["Idempotency-Replayed"], again["Location"]) == ("true", first["Location"])
+        replay = ann.post(path, body, Idempotency_Key=path)
+        assert first.status_code == replay.status_code < 300, first.content
+        assert replay.json() == first.json()
+        assert (replay["Idempotency-Replayed"], replay["Location"]) == ("true", first["Location"])
         assert (Checkpoint.objects.count(), Mission.objects.count()) == counts
 
 

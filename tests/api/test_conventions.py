@@ -31,11 +31,11 @@ def ann() -> api.Client:
 
 def test_a_repeated_request_with_an_idempotency_key_returns_the_first_response(ann: api.Client) -> None:
     first = ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1")
-    again = ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1")
-    assert (first.status_code, again.status_code) == (201, 201)
-    assert again.json() == first.json()
-    assert again["Location"] == first["Location"]
-    assert (again["Idempotency-Replayed"], "Idempotency-Replayed" in first) == ("true", False)
+    replay = ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1")
+    assert (first.status_code, replay.status_code) == (201, 201)
+    assert replay.json() == first.json()
+    assert replay["Location"] == first["Location"]
+    assert (replay["Idempotency-Replayed"], "Idempotency-Replayed" in first) == ("true", False)
     assert Mission.objects.count() == 1
 
 
@@ -55,8 +55,8 @@ def test_a_response_is_not_repeated_to_a_caller_whose_permissions_have_changed(a
     requests = [(boss, path, {}, "k-1"), (ann, "missions", {"plan": api.PLAN}, "k-2")]
     for client, path, body, key in requests:
         first = client.post(path, body, Idempotency_Key=key)
-        again = client.post(path, body, Idempotency_Key=key)
-        assert (again.json(), again["Idempotency-Replayed"]) == (first.json(), "true")
+        replay = client.post(path, body, Idempotency_Key=key)
+        assert (replay.json(), replay["Idempotency-Replayed"]) == (first.json(), "true")
     api.person("chief", Role.ADMIN)  # the last admin would stay one
     operations.set_role(user=boss.user, role=Role.USER)
     operations.set_execute(user=ann.user, allowed=False)

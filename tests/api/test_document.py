@@ -57,9 +57,9 @@ def test_the_document_and_its_page_need_no_sign_in_and_load_nothing_from_other_s
     assert anybody.get("schema?format=json").json()["info"]["title"] == "Fleet"
     assert anybody.get("schema?format=yaml").content.startswith(b"openapi: 3.1")
     assert anybody.get("schema", Accept="application/json").json()["info"]["title"] == "Fleet"
-    for odd in ("format=xml", "format=json&format=yaml", "formt=json"):
-        response = anybody.get(f"schema?{odd}")
-        assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, f"/{odd.partition('=')[0]}")
+    for query in ("format=xml", "format=json&format=yaml", "formt=json"):
+        response = anybody.get(f"schema?{query}")
+        assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, f"/{query.partition('=')[0]}")
     page = anybody.get("docs")
     assert page.status_code == 200
     assert "http://" not in page.content.decode().replace("http://testserver", "")

@@ -37,14 +37,14 @@ def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.
 def read_response(line: socket.socket) -> tuple[int, dict[str, Any]]:
     """The answer, and then the end of the connection."""
     line.settimeout(15)
-    got = b""
+    data = b""
     try:
         while more := line.recv(65_536):
-            got += more
+            data += more
     except ConnectionResetError:
         pass  # what was still under way to a server that has closed
-    head, _, body = got.partition(b"\r\n\r\n")
-    assert b"application/problem+json" in head, got
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head, data
     return int(head.split(b" ", 2)[1]), json.loads(body)
 
 

@@ -102,9 +102,9 @@ def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) 
     expected = sorted(f"{who}.{turn}" for who in range(writers) for turn in range(each))
     for item in (whole, wide):
         assert sorted(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in item.events) == expected
-    with Listener(web, f"{stream_of(mission)}?last_event_id={start}", **bearer(ann)) as again:
-        again.hears(writers * each)
-        assert again.events == whole.events
+    with Listener(web, f"{stream_of(mission)}?last_event_id={start}", **bearer(ann)) as second_listener:
+        second_listener.hears(writers * each)
+        assert second_listener.events == whole.events
     assert len(heard) == len(set(heard))
     assert set(heard) <= set(expected)
 
@@ -150,7 +150,7 @@ def test_each_listener_gets_the_events_that_it_may_see(web: Web) -> None:
     boss = api.person("boss", Role.ADMIN)
     team = ann.user.groups.get()
     with (
-        Listener(web, ALL, **bearer(ann)) as hers, Listener(web, ALL, **bearer(bob)) as his,
+        Listener(web, ALL, **bearer(ann)) as anns, Listener(web, ALL, **bearer(bob)) as bobs,
         Listener(web, ALL, **bearer(eve)) as nothing, Listener(web, ALL, **bearer(boss)) as all,
     ):  # fmt: skip
         seen = len(all.kinds)
@@ -165,7 +165,7 @@ def test_each_listener_gets_the_events_that_it_may_see(web: Web) -> None:
             return {kind for kind in listener.kinds if kind.startswith("x.")}
 
         until(lambda: of(all) == {"x.service", "x.own", "x.shared", "x.other"})
-        until(lambda: of(hers) == {"x.own", "x.shared"} and of(his) == {"x.shared"} and of(nothing) == {"x.other"})
+        until(lambda: of(anns) == {"x.own", "x.shared"} and of(bobs) == {"x.shared"} and of(nothing) == {"x.other"})
     assert Listener(web, stream_of(own), **bearer(bob)).status == 404
     assert Listener(web, stream_of(shared), **bearer(bob)).status == 200
     assert Listener(web, stream_of(own)).status == 401
@@ -178,18 +178,18 @@ def test_a_stream_ends_soon_after_access_is_revoked(web: Web) -> None:
     machine = api.machine(kept.user, "read")
     shared = live.mission_of(ann.user, ann.user.groups.get())
     with (
-        Listener(web, stream_of(shared), **bearer(bob)) as mate, Listener(web, stream_of(shared), **bearer(ann)) as hers,
+        Listener(web, stream_of(shared), **bearer(bob)) as bobs, Listener(web, stream_of(shared), **bearer(ann)) as anns,
         Listener(web, ALL, **bearer(cut)) as session, Listener(web, ALL, **bearer(gone)) as disabled,
         Listener(web, ALL, **bearer(machine)) as key, Listener(web, ALL, **bearer(kept)) as theirs,
     ):  # fmt: skip
-        assert {client.status for client in (mate, hers, session, disabled, key, theirs)} == {200}
+        assert {client.status for client in (bobs, anns, session, disabled, key, theirs)} == {200}
         Mission.objects.filter(id=shared.id).update(team=None)
         tokens.end(user=cut.user)
         operations.set_active(user=gone.user, active=False)
         operations.revoke_key(key=kept.user.machine_keys.get())
-        for item in (mate, session, disabled, key):
+        for item in (bobs, session, disabled, key):
             assert item.ended.wait(30)
-        assert not hers.ended.is_set()
+        assert not anns.ended.is_set()
         assert not theirs.ended.is_set()
     for client, path in ((bob, stream_of(shared)), (cut, ALL), (gone, ALL), (machine, ALL)):
         assert Listener(web, path, **bearer(client)).status in {401, 404}
@@ -214,13 +214,13 @@ def test_a_slow_listener_delays_nobody_and_misses_nothing(web: Web) -> None:
                 assert [data["data"]["number"] for _, _, data in quick.events] == list(range(len(quick.events)))
             quick.hears(4_000)
         slow.settimeout(10)
-        got, end = bytearray(), b""
+        received, end = bytearray(), b""
         while b'"number":3999}' not in end:
             more = slow.recv(1_000_000)
             assert more
-            got += more
-            end = bytes(got[-len(more) - 20 :])
-    numbers = [int(part.split(b"}", 1)[0]) for part in bytes(got).split(b'"number":')[1:]]
+            received += more
+            end = bytes(received[-len(more) - 20 :])
+    numbers = [int(part.split(b"}", 1)[0]) for part in bytes(received).split(b'"number":')[1:]]
     assert numbers == list(range(4_000))
 
 
@@ -252,9 +252,9 @@ def test_a_listener_after_the_end_gets_the_history_or_only_the_end(web: Web) -> 
         assert "mission.cancelled" in whole.kinds
     until(lambda: stream.snapshot().position.xid > Event.objects.latest("xid").xid)
     for last in ({}, {"Last_Event_ID": whole.last_id}):
-        with Listener(web, stream_of(mission), **bearer(ann), **last) as again:
-            assert last_event(again)["state"] == "cancelled"
-            assert again.kinds == ["end"]
+        with Listener(web, stream_of(mission), **bearer(ann), **last) as second_listener:
+            assert last_event(second_listener)["state"] == "cancelled"
+            assert second_listener.kinds == ["end"]
 
 
 def test_a_reopened_mission_is_followed_beyond_its_first_end(web: Web) -> None:

@@ -78,8 +78,8 @@ def test_without_the_permission_a_user_cannot_start_their_own_mission(ann: api.C
 def test_without_the_permission_a_user_cannot_retry_it_or_one_of_its_sorties(ann: api.Client) -> None:
     ended = launched(ann, plan=api.PLAN)
     cancelled(ended)
-    two = {"a": {"agent": "backend", "run": "true"}, "b": {"agent": "backend", "run": "true"}}
-    running = launched(ann, plan={"mission": "x", "sorties": two})
+    sorties = {"a": {"agent": "backend", "run": "true"}, "b": {"agent": "backend", "run": "true"}}
+    running = launched(ann, plan={"mission": "x", "sorties": sorties})
     a = Sortie.objects.get(mission=running, key="a")
     operations.cancel_sortie(sortie=a.id)
     take_away(ann)

@@ -43,20 +43,20 @@ def request(lease: dict[str, Any], *patterns: str, **body: Any) -> Any:
 def test_an_attempt_reserves_files_and_is_refused_with_the_name_of_the_holder(
     leases: tuple[Mission, list[dict[str, Any]]],
 ) -> None:
-    _, (first, two) = leases
+    _, (first, second) = leases
     granted = request(first, "src/**", "lib")
     assert granted.status_code == 201
     assert [(row["pattern"], row["state"], row["attempt"]) for row in granted.json()["items"]] == [
         ("src/**", "in force", 1),
         ("lib", "in force", 1),
     ]
-    response = request(two, "src/x.py")
+    response = request(second, "src/x.py")
     assert response.status_code == 409
     assert "one has reserved src/**" in response.json()["detail"]
     assert request(first, "docs/a.md").json()["detail"].startswith("docs/a.md is not free: two has reserved docs/**.")
     path = f"sorties/{first['sortie']}/reservations/release"
     assert api.Client(first["token"]).post(path, {}).json() == {"released": 2}
-    assert request(two, "src/x.py").status_code == 201
+    assert request(second, "src/x.py").status_code == 201
 
 
 @pytest.mark.parametrize(

@@ -61,12 +61,12 @@ def test_a_refresh_token_works_once_and_its_second_use_ends_the_session(ann: Use
 
 
 def test_signing_out_ends_only_this_session(ann: User) -> None:
-    here, there = sign_in().json(), sign_in().json()
-    assert api.Client(here["access"]).post("auth/logout").status_code == 204
-    assert (me(here["access"]), me(there["access"])) == (401, 200)
-    assert api.anybody().post("auth/refresh", {"refresh": here["refresh"]}).status_code == 401
-    assert api.Client(there["access"]).post("auth/logout", {"everywhere": True}).status_code == 204
-    assert me(there["access"]) == 401
+    current, other = sign_in().json(), sign_in().json()
+    assert api.Client(current["access"]).post("auth/logout").status_code == 204
+    assert (me(current["access"]), me(other["access"])) == (401, 200)
+    assert api.anybody().post("auth/refresh", {"refresh": current["refresh"]}).status_code == 401
+    assert api.Client(other["access"]).post("auth/logout", {"everywhere": True}).status_code == 204
+    assert me(other["access"]) == 401
 
 
 def test_a_user_cannot_end_another_users_session(ann: User) -> None:
@@ -141,12 +141,12 @@ def test_a_session_expires(ann: User) -> None:
 
 
 def test_cleanup_deletes_only_long_expired_sessions(ann: User) -> None:
-    here, gone = sign_in().json(), sign_in().json()
+    current, gone = sign_in().json(), sign_in().json()
     api.Client(gone["access"]).post("auth/logout")
     Session.objects.filter(ended_at__isnull=False).update(ended_at=timezone.now() - timedelta(days=8))
     assert manage("fleet_cleanup", "--json").json["sessions_removed"] == 0
     assert manage("fleet_cleanup", "--yes", "--json").json["sessions_removed"] == 1
-    assert me(here["access"]) == 200
+    assert me(current["access"]) == 200
 
 
 def test_the_signing_key_is_not_among_the_credentials(ann: User, settings: Any) -> None:

@@ -75,9 +75,9 @@ def test_slow_request_heads_time_out_and_do_not_delay_others(web: Web) -> None:
     "head", [b"Content-Length: 1\r\nContent-Length: 2\r\n", b"Transfer-Encoding: x\r\n", b"no header\r\n"]
 )
 def test_malformed_http_gets_a_problem_and_ends_the_connection(web: Web, head: bytes) -> None:
-    with line(web) as odd:
-        odd.send(HEALTH + head + b"\r\n" + HEALTH + b"\r\n")
-        text = rest(odd)
+    with line(web) as client:
+        client.send(HEALTH + head + b"\r\n" + HEALTH + b"\r\n")
+        text = rest(client)
         assert (text[:12], text.count(b"HTTP/1.1"), b'"bad_request"' in text) == (b"HTTP/1.1 400", 1, True)
 
 

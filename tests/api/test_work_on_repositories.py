@@ -84,9 +84,9 @@ def test_a_conflict_is_resolved_once_for_one_idempotency_key(project: Repository
         "ready",
         f"/api/v1/sorties/{late(mission)}",
     )
-    again = ann.post(f"sorties/{late(mission)}/resolve", {"decision": "retry"}, Idempotency_Key="once")
-    assert (again.status_code, again.json()) == (202, first.json())
-    assert again.headers["Idempotency-Replayed"] == "true"
+    replay = ann.post(f"sorties/{late(mission)}/resolve", {"decision": "retry"}, Idempotency_Key="once")
+    assert (replay.status_code, replay.json()) == (202, first.json())
+    assert replay.headers["Idempotency-Replayed"] == "true"
     assert ann.post(f"sorties/{late(mission)}/resolve", {"decision": "retry"}).status_code == 409
     assert Entry.objects.get(kind="sortie.resolve", subject=late(mission)).actor == "user:ann"
     assert conflicting.run(mission) == "succeeded"

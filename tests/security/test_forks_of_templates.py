@@ -96,8 +96,8 @@ def test_an_old_plan_of_a_template_takes_new_params_only_with_plan_execute(
         template.delete()
     else:
         Template.objects.update(**change)
-    again = {"sorties": ["go"], "params": {"word": "two"}, "start": True}
-    response = fork(eve, checkpoints[eve], **again)
+    fork_options = {"sorties": ["go"], "params": {"word": "two"}, "start": True}
+    response = fork(eve, checkpoints[eve], **fork_options)
     assert (response.status_code, response.json()["code"]) == (403, "forbidden"), response.content
-    assert fork(ann, checkpoints[ann], **again).status_code == 201
+    assert fork(ann, checkpoints[ann], **fork_options).status_code == 201
     assert fork(eve, checkpoints[eve], sorties=["go"], params={"word": "one"}).status_code == 201

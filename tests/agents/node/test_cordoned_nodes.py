@@ -52,8 +52,8 @@ def test_a_cordoned_node_keeps_and_restarts_its_agents_and_gets_no_new_ones(host
     until(lambda: names() == ["survey-1@here"])
     result = manage("fleet_agents", "cordon", "here", "--reason", "A new disk")
     assert (result.code, "here takes no new agents." in result.err) == (0, True)
-    again = manage("fleet_agents", "cordon", "here", "--json")
-    assert ("already" in again.err, [(item["name"], item["cordoned"]) for item in again.json]) == (
+    second_result = manage("fleet_agents", "cordon", "here", "--json")
+    assert ("already" in second_result.err, [(item["name"], item["cordoned"]) for item in second_result.json]) == (
         True,
         [("here", True)],
     )

@@ -71,12 +71,12 @@ def test_a_harder_order_follows_a_softer_one_and_a_softer_one_is_refused(host: H
 
 def test_two_orders_at_once_end_an_agent_once(host: Host, kind: str) -> None:
     (agent,) = hosts.spawn(kind, host)
-    got: list[int] = []
+    counts: list[int] = []
     ready = threading.Barrier(4)
 
     def say(what: Agent.Order) -> None:
         ready.wait()
-        got.append(len(order(what, agent)))
+        counts.append(len(order(what, agent)))
         connection.close()
 
     threads = [threading.Thread(target=say, args=[what]) for what in [Order.DRAIN, Order.DRAIN, Order.NOW, Order.NOW]]
@@ -84,7 +84,7 @@ def test_two_orders_at_once_end_an_agent_once(host: Host, kind: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 1 <= sum(got) <= 2, "one of the hard ones, and at most one of the soft ones before it"
+    assert 1 <= sum(counts) <= 2, "one of the hard ones, and at most one of the soft ones before it"
     until(lambda: state(agent) == "terminated")
     assert Event.objects.filter(subject=agent.id, kind="agent.terminated").count() == 1
 

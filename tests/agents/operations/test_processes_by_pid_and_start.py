@@ -38,9 +38,9 @@ def test_the_start_is_counted_from_the_boot_of_the_host(child: subprocess.Popen[
 
 
 def test_a_name_with_spaces_and_brackets_changes_nothing(tmp_path: Path) -> None:
-    odd = tmp_path / "a) S 1 (b"
-    shutil.copy("/bin/sleep", odd)
-    with subprocess.Popen([odd, "60"]) as process:
+    program = tmp_path / "a) S 1 (b"
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as process:
         assert abs(time.clock_gettime(time.CLOCK_BOOTTIME) - began(process.pid)) < 5
         process.kill()
 

@@ -106,8 +106,8 @@ def test_agents_from_before_the_restore_are_fenced(idle: Installation) -> None:
     assert settle(agent, [running, later]) == set()
     assert claim(claimant(), max_claims=2) == [], "a sortie started while an earlier attempt may still run"
     fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").count() == 2)
-    again = claim(claimant(), max_claims=2)
-    assert {c.id for c in again} == {running.id, later.id}
+    new_claims = claim(claimant(), max_claims=2)
+    assert {c.id for c in new_claims} == {running.id, later.id}
     assert settle(agent, [running, later]) == set()
     assert Sortie.objects.filter(mission=mission, state="running").count() == 2
 
@@ -124,9 +124,9 @@ def test_a_retried_sortie_is_fenced_too(idle: Installation) -> None:
     assert fleet.states(mission.id) == {"a": "cancelled"}
     missions.retry(mission=mission.id, can_execute=True)
     fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").exists())
-    (again,) = claim(claimant())
+    (new_claim,) = claim(claimant())
     assert settle(agent, [zombie]) == set()
-    assert again.attempt > zombie.attempt
+    assert new_claim.attempt > zombie.attempt
 
 
 def test_a_cancelled_sortie_stays_cancelled(idle: Installation) -> None:

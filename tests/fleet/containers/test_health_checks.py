@@ -51,8 +51,8 @@ def test_a_loop_is_healthy_while_it_beats(home: Home, role: str) -> None:
     assert (code, "FileNotFoundError" in why) == (1, True)
     beats.beat(home, f"fleet_{role}")
     assert check(role, home) == (0, "")
-    then = time.time() - beats.SILENT_S - 5
-    os.utime(home.run / f"fleet_{role}.beat", (then, then))
+    last_beat = time.time() - beats.SILENT_S - 5
+    os.utime(home.run / f"fleet_{role}.beat", (last_beat, last_beat))
     code, why = check(role, home)
     assert (code, "no heartbeat for 3" in why) == (1, True)
 

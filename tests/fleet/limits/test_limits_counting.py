@@ -116,8 +116,8 @@ def _broken(*args: object) -> None:
 
 def test_without_redis_each_process_counts_for_itself_until_redis_returns(private_services: Cluster) -> None:
     url = private_services.endpoints().redis_url
-    there = {"default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": url}}
-    with override_settings(CACHES=there):
+    cache_settings = {"default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": url}}
+    with override_settings(CACHES=cache_settings):
         assert [spend("here", 2).refused for _ in range(3)] == [False, False, True]
         private_services.kill("valkey")
 

@@ -117,10 +117,10 @@ def test_a_lockout_lasts_until_enough_failures_have_expired() -> None:
             attempt_time=F("attempt_time") - timedelta(minutes=10 - 5 * minute)
         )
     assert answer.status_code == 429
-    again = Client().post(
+    second_response = Client().post(
         PAGE, {"username": "ann", "password": web.PASSWORD}, headers={"X-Forwarded-For": "198.51.100.1"}
     )
-    assert 200 < int(again["Retry-After"]) <= 300, "then the first of them is forgotten, and two are left"
+    assert 200 < int(second_response["Retry-After"]) <= 300, "then the first of them is forgotten, and two are left"
 
 
 def test_an_operator_can_end_a_lockout() -> None:

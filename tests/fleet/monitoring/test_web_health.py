@@ -73,14 +73,14 @@ def test_work_without_agents_is_reported(client: Client) -> None:
 
 
 def test_without_postgres_it_is_healthy_and_not_ready() -> None:
-    there = {
+    environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "fleet.settings",
         "DATABASE_URL": "postgresql://somebody:hush@127.0.0.1:1/nothing",
         "REDIS_URL": settings.FLEET_ENDPOINTS.redis_url,
         "FLEET_ALLOWED_HOSTS": "testserver",
     }
-    answer = subprocess.run([sys.executable, "-c", ASK], env=there, capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, timeout=60)
     health, ready, result = json.loads(answer.stdout)
     assert (health, ready) == (200, 503), answer.stderr
     assert result["checks"]["database"] == {"ok": False, "why": "Postgres does not answer."}

@@ -89,9 +89,9 @@ for name in ("fleet.node", "django.request", "uvicorn.error", "celery.worker", "
 
 
 def say(code: str, **env: str) -> subprocess.CompletedProcess[str]:
-    there = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", **env}
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", **env}
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=CHECKOUT, env=there, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60
     )
 
 

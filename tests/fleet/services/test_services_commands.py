@@ -43,12 +43,12 @@ def test_without_services_each_command_says_what_to_do(home: Checkout) -> None:
 
 
 def test_up_in_the_background_is_idempotent_and_shows_the_status(running: Checkout) -> None:
-    again = running.manage("fleet_services", "up", "--detach", "--json")
-    status = json.loads(again.stdout)
+    second_result = running.manage("fleet_services", "up", "--detach", "--json")
+    status = json.loads(second_result.stdout)
     assert set(status) == STATUS
     assert all(set(service) == SERVICE for service in status["services"])
     assert (status["kind"], status["provider"], status["ready"]) == ("services", "embedded", True)
-    assert "The services are already running." in again.stderr
+    assert "The services are already running." in second_result.stderr
 
 
 def test_status_has_health_uptime_response_time_and_memory_for_people_and_programs(running: Checkout) -> None:

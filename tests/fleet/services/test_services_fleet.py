@@ -80,9 +80,9 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     assert [service["name"] for service in status["services"]] == NAMES
     assert {service["state"] for service in status["services"]} == {"healthy", "done"}
 
-    again = home.json("fleet_up", "--detach")
-    urls = again["urls"]
-    assert (again["pid"], set(urls)) == (running.pid, {"api", "admin", "flower", "metrics"})
+    second_fleet = home.json("fleet_up", "--detach")
+    urls = second_fleet["urls"]
+    assert (second_fleet["pid"], set(urls)) == (running.pid, {"api", "admin", "flower", "metrics"})
     assert str(taken) not in urls["api"] + urls["flower"]
     assert urls["flower"] == urls["admin"].replace("/admin/", "/flower/")
 
@@ -146,12 +146,12 @@ def test_killing_node_and_supervisor_leaves_no_worker_and_the_next_fleet_continu
     until(lambda: not home.processes(), within_s=60)
 
     flag.touch()
-    again = home.start("fleet_up")
+    second_fleet = home.start("fleet_up")
     home.until_ready(within_s=60)
     home.manage("fleet_mission", "watch", mission, "--timeout", "40", timeout=60)
     assert home.json("fleet_mission", "show", mission)["state"] == "succeeded"
-    again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=40)
+    second_fleet.send_signal(signal.SIGTERM)
+    second_fleet.communicate(timeout=40)
     assert home.left_behind() == []
 
 

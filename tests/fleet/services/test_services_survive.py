@@ -92,10 +92,10 @@ def test_the_next_start_repairs_an_interrupted_creation_of_the_cluster() -> None
         until(draft.exists, within_s=60)
         running.kill()
         running.communicate(timeout=60)
-        again = up(home)
+        next_supervisor = up(home)
         write(home)
         assert kept(home)
-        stop(again, home)
+        stop(next_supervisor, home)
 
 
 def test_a_full_disk_at_the_first_start_is_reported_as_the_cause() -> None:

@@ -22,9 +22,15 @@ print([name for name in late if name not in sys.modules], threading.active_count
 
 
 def loaded(**env: str) -> subprocess.CompletedProcess[str]:
-    there = {**os.environ, "FLEET_PROCESS": "web", **env}
+    environment = {**os.environ, "FLEET_PROCESS": "web", **env}
     return subprocess.run(
-        [sys.executable, "-c", LOAD], cwd=CHECKOUT, env=there, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", LOAD],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 

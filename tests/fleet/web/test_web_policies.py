@@ -120,9 +120,9 @@ print(json.dumps([ask("/admin/login/"), ask("/admin/login/", **{"X-Forwarded-Pro
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    there = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_ALLOWED_HOSTS": "testserver", **env}
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_ALLOWED_HOSTS": "testserver", **env}
     return subprocess.run(
-        [sys.executable, *arguments], env=there, cwd=CHECKOUT, capture_output=True, text=True, timeout=60
+        [sys.executable, *arguments], env=environment, cwd=CHECKOUT, capture_output=True, text=True, timeout=60
     )
 
 

@@ -28,14 +28,19 @@ for line in sys.stdin:
 
 
 def start(services: Cluster, **env: str) -> subprocess.Popen[str]:
-    there = {
+    environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "fleet.settings",
         **services.environment(database="postgres"),
         **env,
     }
     return subprocess.Popen(
-        [sys.executable, "-c", ASK], cwd=CHECKOUT, env=there, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", ASK],
+        cwd=CHECKOUT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 

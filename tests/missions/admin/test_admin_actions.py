@@ -169,10 +169,10 @@ def test_agents_are_spawned_and_ended() -> None:
     assert web.staff("view_agent").post(spawn, {"_form_submitted": "True"}).status_code == 403
     form = {"_form_submitted": "True", "type": "backend", "count": 2, "node": str(node.id)}
     assert boss.post(spawn, form).status_code == 302
-    first, two = Agent.objects.order_by("id")
+    first, second = Agent.objects.order_by("id")
     assert "Ordered to drain: 1" in act(boss, "drain", first)
     assert (
-        boss.post(reverse("admin:agents_agent_stop_button", args=[two.id]), {"_form_submitted": "True"}).status_code
+        boss.post(reverse("admin:agents_agent_stop_button", args=[second.id]), {"_form_submitted": "True"}).status_code
         == 302
     )
     assert list(Agent.objects.order_by("id").values_list("order", flat=True)) == ["drain", "now"]

@@ -246,9 +246,9 @@ def test_without_unfold_every_page_uses_the_stock_admin(
     urls += [address("missions_sortie", row=row.id) for row in Sortie.objects.all()]
     urls += [address("missions_attempt", row=row.id) for row in Attempt.objects.all()]
     urls += [address("checkpoints_checkpoint", row=checkpoints.capture(missions=[ended_mission.id]).id)]
-    there = {**os.environ, **subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
+    environment = {**os.environ, **subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     process = subprocess.run(
-        [sys.executable, "-c", STOCK, *urls], env=there, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", STOCK, *urls], env=environment, capture_output=True, text=True, timeout=60
     )
     assert process.stdout.split() == ["200"] * len(urls), process.stderr
 

@@ -235,35 +235,35 @@ def test_no_limit_is_exceeded_or_held_by_work_without_agents(steps: list[tuple[o
     Agent.objects.all().delete()
     ConcurrencyKey.objects.all().delete()
     AgentType.objects.filter(name="backend").update(max_running=2)
-    there: dict[str, UUID] = {}
+    agent_ids: dict[str, UUID] = {}
     items: list[external_agents.Lease] = []
     for step in steps:
         match step:
             case ("launch", str(kind), int(priority), bool(keyed)):
                 key = {"concurrency": {"key": "one", "limit": 2}} if keyed else {}
                 fleet.launch({f"s{n}": {"agent": kind, "priority": priority, **key} for n in range(3)}, concurrency=2)
-            case ("claim", str(kind)) if kind in there:
+            case ("claim", str(kind)) if kind in agent_ids:
                 with suppress(errors.Conflict):  # it holds all that it may
-                    items += external_agents.claim(agent=there[kind])
+                    items += external_agents.claim(agent=agent_ids[kind])
             case ("settle", int(number)) if items:
                 external_agents.complete(token=items.pop(number % len(items)).token)
-            case ("end", str(kind)) if kind in there:
-                gone = there.pop(kind)
+            case ("end", str(kind)) if kind in agent_ids:
+                gone = agent_ids.pop(kind)
                 items = [lease for lease in items if Sortie.objects.get(id=lease.sortie).agent_id != gone]
                 external_agents.leave(agent=gone)
-            case ("serve", str(kind)) if kind not in there:
-                there[kind] = serve(kind)
+            case ("serve", str(kind)) if kind not in agent_ids:
+                agent_ids[kind] = serve(kind)
         admission.admit()
         under_way = Sortie.objects.filter(state__in=["queued", "running"])
         assert under_way.filter(concurrency_key="one").count() <= 2
         assert under_way.filter(agent_type="backend").count() <= 2
         for mission in Mission.objects.all():
             assert under_way.filter(mission=mission).count() <= 2
-        assert set(Sortie.objects.filter(state="queued").values_list("agent_type", flat=True)) <= there.keys()
+        assert set(Sortie.objects.filter(state="queued").values_list("agent_type", flat=True)) <= agent_ids.keys()
         before = set(Sortie.objects.values_list("id", "state", "ready_at"))
         admission.admit()
         assert set(Sortie.objects.values_list("id", "state", "ready_at")) == before, "nothing goes to and fro"
-        for waiting in Sortie.objects.filter(state="ready", mission__state="running", agent_type__in=there.keys()):
+        for waiting in Sortie.objects.filter(state="ready", mission__state="running", agent_type__in=agent_ids.keys()):
             limits = [under_way.filter(mission=waiting.mission_id)]
             limits += [under_way.filter(concurrency_key="one")] if waiting.concurrency_key else []
             limits += [under_way.filter(agent_type="backend")] if waiting.agent_type_id == "backend" else []

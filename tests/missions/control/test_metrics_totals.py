@@ -55,8 +55,8 @@ def test_a_finished_mission_is_counted_once_over_many_scrapes(client: Client) ->
     assert first['fleet_sortie_wait_seconds_count{type="backend"}'] == 4
     totals = {name: value for name, value in first.items() if "_total{" in name or "_seconds_" in name}
     for _ in range(3):
-        again = scrape(client)
-        assert {name: again[name] for name in totals} == totals
+        second_scrape = scrape(client)
+        assert {name: second_scrape[name] for name in totals} == totals
 
 
 def test_totals_do_not_decrease_after_a_cleanup(client: Client) -> None:

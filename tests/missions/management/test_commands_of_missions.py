@@ -54,11 +54,11 @@ def test_an_unknown_mission_is_an_error_and_a_malformed_id_is_wrong_usage(action
 
 @pytest.mark.parametrize("action", ["logs", "cancel", "retry"])
 def test_an_unknown_sortie_is_an_error_with_a_hint(action: str) -> None:
-    there = fleet.launch({"one": {}})
+    mission = fleet.launch({"one": {}})
     for text in ("two", ids.encode(ids.SORTIE, ids.new()), "a\udcff"):
         result = fleet_mission(action, "latest", text)
         assert (result.code, "has no sortie" in result.err) == (1, True), text
-        assert f"See: ./manage.py fleet_mission show {there.ref}\n" in result.err
+        assert f"See: ./manage.py fleet_mission show {mission.ref}\n" in result.err
 
 
 @pytest.mark.parametrize(

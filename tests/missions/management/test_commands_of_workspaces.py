@@ -155,9 +155,9 @@ def test_resolve_drop_cancels_the_sortie(project: Repository) -> None:
     result = fleet_mission("resolve", waiting.ref, "late", "--drop")
     assert (result.code, result.err) == (0, "The change of late is dropped, and the sortie cancelled.\n")
     assert Conflict.objects.get(sortie__key="late").outcome == "dropped"
-    again = fleet_mission("resolve", waiting.ref, "late", "--drop")
-    assert again.code == 1
-    assert "late does not wait for a person to resolve a conflict; it is cancelled." in again.err
+    second_result = fleet_mission("resolve", waiting.ref, "late", "--drop")
+    assert second_result.code == 1
+    assert "late does not wait for a person to resolve a conflict; it is cancelled." in second_result.err
 
 
 def test_resolve_needs_exactly_one_decision(project: Repository) -> None:
@@ -175,8 +175,8 @@ def test_merge_says_where_the_work_is_and_what_has_not_landed(project: Repositor
         f"review of {project.path} contains the work of the mission (created; {commit[:12]}).\n"
         "Not merged yet, because it has not landed: the work of late.\n"
     )
-    again = fleet_mission("merge", waiting.ref, "--into", "review", "--json").json
-    assert again == {
+    second_result = fleet_mission("merge", waiting.ref, "--into", "review", "--json").json
+    assert second_result == {
         "mission": waiting.ref, "repository": str(project.path), "branch": "review", "before": commit, "commit": commit,
         "tip": commit, "how": "already contained",
     }  # fmt: skip

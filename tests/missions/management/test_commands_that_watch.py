@@ -35,9 +35,9 @@ def test_a_tolerated_failure_is_not_shown_as_a_failure(engine: Engine) -> None:
     assert "1 succeeded, 1 tolerated\n  ○ odd: tolerated: it may" in result.err  # at the end
     assert "✗" not in result.err
     assert "tolerated  odd" in fleet_mission("show", allowed.ref).out
-    again = fleet_mission("retry", allowed.ref)
-    assert again.code == 1
-    assert "succeeded, or its failure is tolerated" in again.err
+    retry = fleet_mission("retry", allowed.ref)
+    assert retry.code == 1
+    assert "succeeded, or its failure is tolerated" in retry.err
     assert [item["tolerated"] for item in fleet_mission("show", allowed.ref, "--json").json["items"]] == [True, False]
     assert fleet_mission("retry", allowed.ref, "odd").code == 0
 
@@ -48,8 +48,8 @@ def test_watch_prints_the_conclusion_of_the_last_sortie(engine: Engine) -> None:
     fleet.run_to_end(engine, concluded)
     stderr = fleet_mission("watch", concluded.ref).err
     assert "\nWell done. It is.\n  1. First thing (a.py:7)\n  2. Second thing\n" in stderr
-    for odd in ("text", {"verdict": 3}, {"verdict": "x", "top": "y"}, None):
-        other = fleet.launch({"one": {"with": {"result": odd}}})
+    for conclusion in ("text", {"verdict": 3}, {"verdict": "x", "top": "y"}, None):
+        other = fleet.launch({"one": {"with": {"result": conclusion}}})
         fleet.run_to_end(engine, other)
         assert fleet_mission("watch", other.ref).code == 0
 

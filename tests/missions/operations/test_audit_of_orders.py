@@ -91,14 +91,14 @@ def test_actions_of_an_external_agent_are_recorded_with_its_user(boss: api.Clien
     assert last("agent.register") == ("user:boss", boss.user.id, agent, None, {"type": "backend", "concurrency": 3})
     leases = boss.post("sorties/claim", {"agent": agent, "count": 3}).json()["leases"]
     assert Entry.objects.filter(at__gte=TransactionNow(), kind="sortie.claim", data__agent=agent).count() == 3
-    first, two = (lease["sortie"] for lease in leases[:2])
+    first, second = (lease["sortie"] for lease in leases[:2])
     boss.post(f"sorties/{first}/complete", {"token": leases[0]["token"], "result": 1})
-    boss.post(f"sorties/{two}/fail", {"token": leases[1]["token"], "error": "It broke."})
+    boss.post(f"sorties/{second}/fail", {"token": leases[1]["token"], "error": "It broke."})
     boss.post(f"agents/{agent}/leave")
     outcome = Entry.objects.filter(
         at__gte=TransactionNow(), kind__in=["sortie.complete", "sortie.fail", "agent.leave"]
     ).order_by("id")
     assert [(entry.actor, entry.kind, entry.subject) for entry in outcome] == [
-        ("user:boss", "sortie.complete", first), ("user:boss", "sortie.fail", two), ("user:boss", "agent.leave", agent),
+        ("user:boss", "sortie.complete", first), ("user:boss", "sortie.fail", second), ("user:boss", "agent.leave", agent),
     ]  # fmt: skip
     assert sorted(fleet.states(mission.id).values()) == ["failed", "queued", "succeeded"]

@@ -117,31 +117,31 @@ def test_a_stale_token_gets_a_conflict_everywhere(agent: UUID) -> None:
     ):
         with pytest.raises(StaleLease):
             late()
-    again = claimed(agent)
-    assert again.attempt == 2
+    new_lease = claimed(agent)
+    assert new_lease.attempt == 2
     with pytest.raises(StaleLease):
         external_agents.complete(token=lease.token)
-    assert external_agents.complete(token=again.token) == "succeeded"
+    assert external_agents.complete(token=new_lease.token) == "succeeded"
 
 
 def test_a_token_opens_only_its_own_attempt(agent: UUID) -> None:
     fleet.launch({"one": {}, "two": {}})
-    first, two = external_agents.claim(agent=agent, count=2)
-    forged = first.token.rsplit(".", 1)[0] + "." + two.token.rsplit(".", 1)[1]
+    first, second = external_agents.claim(agent=agent, count=2)
+    forged = first.token.rsplit(".", 1)[0] + "." + second.token.rsplit(".", 1)[1]
     with pytest.raises(errors.NotFound):
         external_agents.complete(token=forged)
     for nonsense in ("", "x", "srt_1.2.3", first.token + "x", first.token.replace(".1.", ".9999999999999.")):
         with pytest.raises(errors.FleetError):
             external_agents.complete(token=nonsense)
     assert first.token not in str(list(Attempt.objects.values()))
-    assert external_agents.heartbeat(agent=agent, tokens=[forged, two.token]).renewed == {two.token}
+    assert external_agents.heartbeat(agent=agent, tokens=[forged, second.token]).renewed == {second.token}
 
 
 def test_repeating_an_outcome_returns_the_first_response(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {"retry": {"max_attempts": 2, "backoff": "1h"}}})
-    first, two = external_agents.claim(agent=agent, count=2)
+    first, second = external_agents.claim(agent=agent, count=2)
     assert [external_agents.complete(token=first.token, result=1) for _ in range(2)] == ["succeeded", "succeeded"]
-    assert [external_agents.fail(token=two.token, error="no") for _ in range(2)] == ["waiting", "waiting"]
+    assert [external_agents.fail(token=second.token, error="no") for _ in range(2)] == ["waiting", "waiting"]
     with pytest.raises(StaleLease):
         external_agents.fail(token=first.token, error="or rather not")
     ledger.check(mission.id)

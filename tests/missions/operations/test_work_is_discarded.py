@@ -246,5 +246,5 @@ def test_a_new_mission_works_after_its_mirror_was_removed(project: Repository) -
     discarding.discard(mission=mission.id)
     cleaning.remove(missions=[mission.id])
     tidying.remove_mirrors()
-    again = conflicting.landed(project)
-    assert fleet.state(again.id) == "succeeded"
+    new_mission = conflicting.landed(project)
+    assert fleet.state(new_mission.id) == "succeeded"

@@ -38,7 +38,7 @@ WHOLE: dict[str, Any] = {
 }  # fmt: skip
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=6)
-junk = st.recursive(
+arbitrary_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(-1e9, 1e9) | texts
     | st.sampled_from(["", " ", "x" * 300, "10 m", "a b", "always", "{{", "1s", "a[", "FLEET_X"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -50,8 +50,8 @@ words = st.sampled_from(["agent", "run", "needs", "matrix", "limit", "key", "nam
 def places(value: Any) -> list[tuple[Any, Any]]:
     """Each container and key within a value."""
     found: list[tuple[Any, Any]] = []
-    here = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in here:
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in entries:
         found += [(value, key), *places(item)]
     return found
 
@@ -64,11 +64,11 @@ def nearly_plans(draw: st.DrawFn) -> dict[str, Any]:
         container, key = draw(st.sampled_from(places(data)))
         match draw(st.integers(0, 2)):
             case 0:
-                container[key] = draw(junk)
+                container[key] = draw(arbitrary_values)
             case 1:
                 del container[key]
             case _ if isinstance(container, dict):
-                container[draw(words)] = draw(junk)
+                container[draw(words)] = draw(arbitrary_values)
         assume(data)
     return data
 

@@ -65,8 +65,8 @@ def forms(secret: str) -> list[str]:
 @pytest.mark.parametrize("code", [0, 3])
 def test_secrets_are_masked_in_everything_that_the_work_reports(engine: Engine, code: int) -> None:
     env = {"MINE": {"value": SECRET, "secret": True}, "OPEN": {"value": "is shown"}}
-    again = {"max_attempts": 2, "backoff": "1ms"}
-    mission = fleet.launch({"it": {"run": ["python3", "-c", SPEAK, str(code)], "env": env, "retry": again}})
+    retry = {"max_attempts": 2, "backoff": "1ms"}
+    mission = fleet.launch({"it": {"run": ["python3", "-c", SPEAK, str(code)], "env": env, "retry": retry}})
     assert fleet.run_to_end(engine, mission) == ("failed" if code else "succeeded")
     kept = all_that_is_kept()
     assert not [form for secret in (SECRET, TYPED, ALLOWED) for form in forms(secret) if form in kept]

@@ -68,9 +68,9 @@ def test_the_next_attempt_learns_of_every_file_that_conflicts_when_it_starts(pro
     assert late.settle(late.merge(change))
     assert Conflict.objects.get(sortie__mission=mission).files == ["app.py"]
     assert landing.land(mission, "early1", "sed -i s/two/early/ b.py") == "succeeded"
-    again = landing.begin(mission, "late")
-    again.work("grep -q '<<<<<<<' app.py; grep -q '<<<<<<<' b.py")
-    description = json.loads((again.prepared.brief.scratch / CONFLICT).read_text())
+    next_attempt = landing.begin(mission, "late")
+    next_attempt.work("grep -q '<<<<<<<' app.py; grep -q '<<<<<<<' b.py")
+    description = json.loads((next_attempt.prepared.brief.scratch / CONFLICT).read_text())
     assert description["files"] == ["app.py", "b.py"]
     assert [row["subject"] for row in description["merged_since"]] == ["early1: A test", "early0: A test"]
 
@@ -89,9 +89,9 @@ def test_only_the_files_that_conflict_are_shown_whatever_their_names(project: Re
     assert late.settle(late.merge(change))
     conflict = Conflict.objects.get(sortie__mission=mission)
     assert conflict.files == [name.decode("utf-8", "replace")]
-    again = landing.begin(mission, "late")
-    again.work("true")
-    description = json.loads((again.prepared.brief.scratch / CONFLICT).read_text())
+    next_attempt = landing.begin(mission, "late")
+    next_attempt.work("true")
+    description = json.loads((next_attempt.prepared.brief.scratch / CONFLICT).read_text())
     assert "+late" in description["yours"]
     assert "+early" in description["theirs"]
     assert "other-" not in description["yours"] + description["theirs"]
@@ -118,10 +118,10 @@ def test_a_file_that_git_renamed_because_it_conflicts_with_a_folder_does_not_lan
     change = late.commit()
     assert landing.land(mission, "early0", "mkdir part; echo folder > part/b") == "succeeded"
     assert late.settle(late.merge(change))
-    again = landing.begin(mission, "late")
-    again.work("echo more > c")
+    next_attempt = landing.begin(mission, "late")
+    next_attempt.work("echo more > c")
     with pytest.raises(commits.Refused, match="left over from a conflict between a file and a folder"):
-        again.commit()
+        next_attempt.commit()
 
 
 def test_a_failed_rework_fails_the_sortie_and_closes_the_conflict(project: Repository) -> None:
@@ -131,9 +131,9 @@ def test_a_failed_rework_fails_the_sortie_and_closes_the_conflict(project: Repos
     change = late.commit()
     assert landing.land(mission, "early0", "sed -i s/two/early/ app.py") == "succeeded"
     assert late.settle(late.merge(change))
-    again = landing.begin(mission, "late")
-    spec = SortieSpec.from_json(again.claim.spec)
-    failure = verdict.failed(claim=again.claim, spec=spec, error="It gave up.", permanent=True)
-    assert again.settle(replace(failure, has_change=True))
+    next_attempt = landing.begin(mission, "late")
+    spec = SortieSpec.from_json(next_attempt.claim.spec)
+    failure = verdict.failed(claim=next_attempt.claim, spec=spec, error="It gave up.", permanent=True)
+    assert next_attempt.settle(replace(failure, has_change=True))
     conflict = Conflict.objects.get(sortie__key="late")
     assert (conflict.outcome, conflict.closed_at is not None) == ("failed", True)

@@ -30,7 +30,7 @@ class Disk:
         return self.path / "ballast"
 
     def fill(self, *, free_bytes: int = 0) -> None:
-        """Leave only so many bytes free."""
+        """Fill the disk, except for this many bytes."""
         with open(self.ballast, "wb", buffering=0) as file:
             for size in (1_000_000, 4_096, 1):
                 with_space = True
@@ -39,7 +39,7 @@ class Disk:
                         with_space = file.write(b"x" * size) == size
                     except OSError:
                         with_space = False
-            file.truncate(max(0, file.tell() - but))
+            file.truncate(max(0, file.tell() - free_bytes))
 
     def free(self) -> None:
         self.ballast.unlink()
@@ -67,7 +67,7 @@ def project(tmp_path: Path) -> Repository:
 
 
 def fails_on(disk: Disk, run: Callable[[], Any], *, free_bytes: int = 0) -> str:
-    """It fails while the disk is full, as an error for users, and works afterwards. Returns the error."""
+    """Check that `run` raises an error for users while the disk is full, and works afterwards. Returns the message."""
     disk.fill(free_bytes=free_bytes)
     with pytest.raises(errors.FleetError) as excinfo:
         run()
@@ -85,7 +85,9 @@ def test_a_full_disk_leaves_the_mirror_intact(disk: Disk, project: Repository, f
 
 
 @pytest.mark.parametrize("free_bytes", [0, 4_096, 50_000, 300_000])
-def test_a_full_disk_fails_the_copy_and_the_next_one_is_complete(disk: Disk, project: Repository, free_bytes: int) -> None:
+def test_a_full_disk_fails_the_copy_and_the_next_one_is_complete(
+    disk: Disk, project: Repository, free_bytes: int
+) -> None:
     commit = project.git("rev-parse", "HEAD")
     store = repositories.ensure(str(project.path), commit=commit)
     new_sortie = Sortie(copies.of(sortie=ids.new(), store=store))
@@ -104,7 +106,9 @@ def test_a_full_disk_fails_the_copy_and_the_next_one_is_complete(disk: Disk, pro
 
 
 @pytest.mark.parametrize("free_bytes", [0, 4_096, 20_000, 60_000])
-def test_a_full_disk_fails_the_commit_and_the_next_one_is_complete(disk: Disk, project: Repository, free_bytes: int) -> None:
+def test_a_full_disk_fails_the_commit_and_the_next_one_is_complete(
+    disk: Disk, project: Repository, free_bytes: int
+) -> None:
     sortie = repository.sortie(project)
     (sortie.path / "new").write_text(os.urandom(20_000).hex())
     results: list[commits.Commit] = []

@@ -59,8 +59,8 @@ def test_nothing_of_the_copys_own_repository_runs_or_hides_files(project: Reposi
     with copies.lock(sortie.copy, attempt=1):
         commits.check_out(sortie.copy, tree=change.tree)
     assert git.run("cat-file", "blob", f"{change.commit}:new", at=sortie.copy.store) == b"$Id$\n"
-    again = repository.sortie(project, tip=change.commit)
-    assert "new" in again.sh("cat app.py")
+    next_sortie = repository.sortie(project, tip=change.commit)
+    assert "new" in next_sortie.sh("cat app.py")
     assert not flag.exists()
 
 
@@ -157,8 +157,8 @@ def test_names_that_differ_only_in_case_or_form_are_committed(project: Repositor
         (sortie.path / name).write_text(f"{number}\n")
     change = sortie.commit()
     assert set(change.paths) == set(names)
-    again = repository.sortie(project, tip=change.commit)
-    assert [(again.path / name).read_text() for name in names] == ["0\n", "1\n", "2\n", "3\n"]
+    next_sortie = repository.sortie(project, tip=change.commit)
+    assert [(next_sortie.path / name).read_text() for name in names] == ["0\n", "1\n", "2\n", "3\n"]
 
 
 def test_a_name_that_is_not_utf8_is_committed(project: Repository) -> None:

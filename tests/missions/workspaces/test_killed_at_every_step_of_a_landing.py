@@ -50,9 +50,9 @@ def test_the_next_attempt_lands_the_change_exactly_once(mission: Mission) -> Non
         sortie = Sortie.objects.get(id=current.claim.id)
         if sortie.state == "running":
             moved_before_the_kill += f"f{number}.txt" in branch.files()
-            again = landing.begin(mission, f"s{number}")
-            assert again.workspace.only_merges
-            assert again.settle(again.merge())
+            next_attempt = landing.begin(mission, f"s{number}")
+            assert next_attempt.workspace.only_merges
+            assert next_attempt.settle(next_attempt.merge())
         sortie.refresh_from_db()
         assert sortie.state == "succeeded"
         assert branch.files() == sorted(["a.txt", *(f"f{n}.txt" for n in range(number + 1))])

@@ -22,12 +22,12 @@ def check(project: Repository) -> None:
     )
     second.sh("echo 2 > second.txt")
     store, base = first.copy.store, first.copy.base
-    one, two = first.commit(), second.commit()
-    merged = merging.merge(store, onto=one.commit, commit=two.commit)
+    change, second_change = first.commit(), second.commit()
+    merged = merging.merge(store, onto=change.commit, commit=second_change.commit)
     assert merged.clean
     lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
     merging.write_lane(store, branch, content=lane, expected="")
-    merging.move(store, branch=branch, lane=lane, tip=base, to=one.commit)
+    merging.move(store, branch=branch, lane=lane, tip=base, to=change.commit)
     third = repository.sortie(project, branch=branch)
     assert (third.path / "first.txt").read_text() == "1\n"
     assert third.sh("git log --format=%s").splitlines()[0] == "edit: A test"

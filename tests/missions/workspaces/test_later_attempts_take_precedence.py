@@ -115,8 +115,8 @@ def test_a_lock_of_gits_index_that_a_killed_process_left_is_removed(mission: Mis
     (step.workspace.copy.engine / "index.lock").touch()
     change = step.commit()
     (step.workspace.copy.engine / "index.lock").touch()
-    again = landing.begin(mission, "edit")
-    assert again.settle(again.merge(change))
+    next_attempt = landing.begin(mission, "edit")
+    assert next_attempt.settle(next_attempt.merge(change))
     assert repository.branch(mission).files() == ["app.py", "new"]
 
 
@@ -134,9 +134,9 @@ def test_a_copy_that_was_removed_or_replaced_is_built_again(mission: Mission, sc
     step = landing.begin(mission, "edit")
     step.work("true")
     subprocess.run(["/bin/sh", "-c", script.format(step.workspace.copy.path)], check=True)
-    again = landing.begin(mission, "edit")
-    again.work("echo new > new")
-    assert again.settle(again.merge(again.commit()))
+    next_attempt = landing.begin(mission, "edit")
+    next_attempt.work("echo new > new")
+    assert next_attempt.settle(next_attempt.merge(next_attempt.commit()))
 
 
 def test_a_copy_that_is_gone_when_a_later_attempt_merges_is_built_for_verify(project: Repository) -> None:
@@ -154,8 +154,8 @@ def test_a_copy_that_is_gone_when_a_later_attempt_merges_is_built_for_verify(pro
     step.commit()
     for folder in (step.workspace.copy.path, step.workspace.copy.engine):
         subprocess.run(["rm", "-rf", str(folder)], check=True)
-    again = landing.begin(mission, "edit")
-    settlement = again.merge()
+    next_attempt = landing.begin(mission, "edit")
+    settlement = next_attempt.merge()
     assert settlement.state == "succeeded", settlement.error
 
 
@@ -170,9 +170,9 @@ def test_a_setup_that_fails_before_verify_fails_the_attempt_and_is_no_conflict(p
     assert landing.land(mission, "other", "echo other > other") == "succeeded"
     for folder in (step.workspace.copy.path, step.workspace.copy.engine):
         subprocess.run(["rm", "-rf", str(folder)], check=True)
-    again = landing.begin(mission, "edit")
-    again.workspace.workspace.setup = "false"  # as if the network were down
-    settlement = again.merge()
+    next_attempt = landing.begin(mission, "edit")
+    next_attempt.workspace.workspace.setup = "false"  # as if the network were down
+    settlement = next_attempt.merge()
     assert (settlement.state, settlement.outcome) == ("failed", "failed")
     assert "`setup` of the workspace failed" in settlement.error
     assert not Conflict.objects.exists()

@@ -98,12 +98,12 @@ def test_leftover_conflict_markers_are_refused_but_not_those_in_a_text_about_mar
     change, tip = mine.commit().commit, theirs.commit().commit
     merged = merging.merge(mine.copy.store, onto=tip, commit=change)
     assert merged.files == ("a.txt",)
-    again = repository.sortie(project, tip=tip, tree=merged.tree)
-    again.sh("mv a.txt renamed.txt; echo more >> guide.md")
+    next_sortie = repository.sortie(project, tip=tip, tree=merged.tree)
+    next_sortie.sh("mv a.txt renamed.txt; echo more >> guide.md")
     with pytest.raises(Refused, match=r"renamed\.txt still contains conflict markers"):
-        again.commit(merged=(tip, change))
-    again.sh("printf 'one\\nboth\\nthree\\n' > renamed.txt")
-    assert again.commit(merged=(tip, change)).paths == ("a.txt", "guide.md", "renamed.txt")
+        next_sortie.commit(merged=(tip, change))
+    next_sortie.sh("printf 'one\\nboth\\nthree\\n' > renamed.txt")
+    assert next_sortie.commit(merged=(tip, change)).paths == ("a.txt", "guide.md", "renamed.txt")
     assert base != tip
 
 

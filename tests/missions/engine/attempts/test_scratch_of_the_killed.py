@@ -36,13 +36,13 @@ def test_folders_of_ended_attempts_are_removed_and_those_of_running_ones_stay() 
         mission = fleet.launch({"one": {"with": {"hold": True}}, "two": {"agent": "testing"}})
         engine._start_another_slot()
         fleet.until(lambda: fleet.states(mission.id)["one"] == "running")
-        first, two = Sortie.objects.filter(mission=mission).order_by("key")
+        first, second = Sortie.objects.filter(mission=mission).order_by("key")
         other = settings.FLEET_HOME.scratch / "somebody's own"
         other.mkdir(exist_ok=True)
         runs = create_scratch(first, 1)
         to_remove = [
             create_scratch(first, 2),
-            create_scratch(two, 1),
+            create_scratch(second, 1),
             scratch.path(f"{ids.encode(ids.SORTIE, ids.new())}/7"),
         ]
         scratch.make(to_remove[-1])
