@@ -175,13 +175,15 @@ def test_an_agent_that_crashes_repeatedly_is_given_up_with_the_reason(fleet: Fle
 
 def test_a_process_is_not_confused_with_another_that_reuses_its_pid() -> None:
     with subprocess.Popen(["sleep", "600"]) as child:
-        began = processes.start_time_of(child.pid)
-        assert began is not None
-        assert processes.is_alive(pid=child.pid, start_time=began)
-        processes.end([(child.pid, began - 1)], within_s=0.1)
+        started_at = processes.start_time_of(child.pid)
+        assert started_at is not None
+        assert processes.is_alive(pid=child.pid, start_time=started_at)
+        processes.end([(child.pid, started_at - 1)], within_s=0.1)
         assert child.poll() is None
         child.kill()
-        until(lambda: not processes.is_alive(pid=child.pid, start_time=began))  # dead, though nobody has waited for it
+        until(
+            lambda: not processes.is_alive(pid=child.pid, start_time=started_at)
+        )  # dead, though nobody has waited for it
 
 
 def test_rows_of_agents_and_processes_agree(fleet: Fleet) -> None:

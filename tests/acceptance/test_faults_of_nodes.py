@@ -198,13 +198,13 @@ def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group:
     """The rows that a killed node left name pids of living processes, which are others'."""
     with subprocess.Popen(["sleep", "600"]) as other, subprocess.Popen(["sleep", "600"]) as own:
         try:
-            began = processes.start_time_of(other.pid)
-            assert began is not None
-            node = Node.objects.create(name="reborn", boot=boot(), pid=other.pid, start_time=began - 1, up=True)
+            started_at = processes.start_time_of(other.pid)
+            assert started_at is not None
+            node = Node.objects.create(name="reborn", boot=boot(), pid=other.pid, start_time=started_at - 1, up=True)
             rows = [
                 Agent.objects.create(type_id=kind, node=node, place=place, state="idle", pid=pid, start_time=start)
                 for place, (pid, start) in enumerate(
-                    [(other.pid, began - 1), (own.pid, processes.start_time_of(own.pid))]
+                    [(other.pid, started_at - 1), (own.pid, processes.start_time_of(own.pid))]
                 )
             ]
             reborn = host_group.add("reborn")
@@ -222,10 +222,10 @@ def test_the_next_node_ends_processes_of_agents_that_were_given_up_without_a_nod
 ) -> None:
     with subprocess.Popen(["sleep", "600"]) as ghost, subprocess.Popen(["sleep", "600"]) as other:
         try:
-            began = processes.start_time_of(ghost.pid)
-            assert began is not None
-            node = Node.objects.create(name="haunted", boot=boot(), pid=ghost.pid, start_time=began - 1, up=False)
-            for place, (pid, start) in enumerate([(ghost.pid, began), (other.pid, began - 1)]):
+            started_at = processes.start_time_of(ghost.pid)
+            assert started_at is not None
+            node = Node.objects.create(name="haunted", boot=boot(), pid=ghost.pid, start_time=started_at - 1, up=False)
+            for place, (pid, start) in enumerate([(ghost.pid, started_at), (other.pid, started_at - 1)]):
                 Agent.objects.create(
                     type_id=kind, node=node, place=place, state="lost", pid=pid, start_time=start, ended_at=Now()
                 )

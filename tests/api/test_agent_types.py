@@ -22,9 +22,9 @@ def boss() -> api.Client:
 
 
 def test_changing_some_settings_records_the_old_ones_in_the_audit_trail(boss: api.Client) -> None:
-    answer = boss.patch(TYPE, {"prompt_argv": ["cat", "-"], "concurrency": 3}, If_Match=boss.get(TYPE)["ETag"])
-    assert answer.status_code == 200
-    assert (answer.json()["prompt_argv"], answer.json()["takes_prompt"], answer.json()["enabled"]) == (
+    response = boss.patch(TYPE, {"prompt_argv": ["cat", "-"], "concurrency": 3}, If_Match=boss.get(TYPE)["ETag"])
+    assert response.status_code == 200
+    assert (response.json()["prompt_argv"], response.json()["takes_prompt"], response.json()["enabled"]) == (
         ["cat", "-"],
         True,
         True,
@@ -57,9 +57,9 @@ def test_a_change_requires_the_current_etag(boss: api.Client) -> None:
     ],
 )
 def test_an_invalid_change_is_refused_as_a_whole(boss: api.Client, body: Any, pointer: str) -> None:
-    answer = boss.patch(TYPE, {"description": "new", **body}, If_Match="*")
-    assert answer.status_code == 422
-    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    response = boss.patch(TYPE, {"description": "new", **body}, If_Match="*")
+    assert response.status_code == 422
+    assert [error["pointer"] for error in response.json()["errors"]] == [pointer]
     assert AgentType.objects.get(name="backend").description != "new"
 
 

@@ -47,8 +47,8 @@ def send(agent: api.Client, lease: dict[str, Any], **body: Any) -> Any:
 
 
 def fail(agent: api.Client, lease: dict[str, Any]) -> None:
-    answer = agent.post(f"sorties/{lease['sortie']}/fail", {"token": lease["token"], "error": "no"})
-    assert answer.json()["state"] == "waiting"
+    response = agent.post(f"sorties/{lease['sortie']}/fail", {"token": lease["token"], "error": "no"})
+    assert response.json()["state"] == "waiting"
 
 
 def test_the_next_attempt_gets_it_with_its_work(agent: api.Client, ref: str) -> None:
@@ -111,10 +111,10 @@ def test_the_other_paths_of_a_report_take_it_too(agent: api.Client, ref: str, pa
     lease = claim(agent, ref)
     body = {"token": lease["token"], "resume": VALUE}
     if path == "agents":
-        answer = agent.post(f"agents/{ref}/progress", {**body, "sortie": lease["sortie"]})
+        response = agent.post(f"agents/{ref}/progress", {**body, "sortie": lease["sortie"]})
     else:
-        answer = agent.patch(f"missions/{mission.ref}/progress", body)
-    assert (answer.status_code, Attempt.objects.get().resume) == (204, VALUE)
+        response = agent.patch(f"missions/{mission.ref}/progress", body)
+    assert (response.status_code, Attempt.objects.get().resume) == (204, VALUE)
 
 
 def test_the_work_of_our_own_agents_uses_the_file(agent: api.Client, ref: str) -> None:

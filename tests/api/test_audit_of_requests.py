@@ -30,20 +30,20 @@ def test_denials_by_operations_are_recorded_like_denials_by_the_table() -> None:
     ann, bob = api.person("ann", can_execute=True, teams=["web"]), api.person("bob", teams=["web"])
     agent = api.machine(bob.user, Scope.MANAGE)
     mission = ann.post("missions", {"plan": api.PLAN, "team": "web"}).json()["id"]
-    answers = [
+    responses = [
         bob.post(f"missions/{mission}/cancel"),
         bob.post("missions", {"plan": api.PLAN}),
         agent.post("keys", {"name": "more", "scopes": ["launch"]}),
         bob.get("audit"),
     ]
-    assert [answer.status_code for answer in answers] == [403] * 4
+    assert [response.status_code for response in responses] == [403] * 4
     entries = entries_of("denied")
     assert [entry["subject"] for entry in entries] == [
         f"/api/v1/missions/{mission}/cancel", "/api/v1/missions", "/api/v1/keys", "/api/v1/audit",
     ]  # fmt: skip
     assert [entry["actor"] for entry in entries][:2] == ["user:bob"] * 2
     assert entries[0]["data"]["action"] == "missions.cancel"
-    assert [entry["request"] for entry in entries] == [answer["X-Request-ID"] for answer in answers]
+    assert [entry["request"] for entry in entries] == [response["X-Request-ID"] for response in responses]
     assert not Mission.objects.filter(created_by=bob.user).exists()
 
 
@@ -98,9 +98,9 @@ def test_a_machine_key_is_limited_by_its_scopes_and_its_expiry() -> None:
     ],
 )  # fmt: skip
 def test_surrogates_duplicate_keys_and_other_encodings_are_problems(body: bytes) -> None:
-    answer = api.person("ann").send("POST", "keys", body)
-    assert answer.status_code in {400, 422}, answer.content
-    assert answer["Content-Type"] == "application/problem+json"
+    response = api.person("ann").send("POST", "keys", body)
+    assert response.status_code in {400, 422}, response.content
+    assert response["Content-Type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_a_result_that_cannot_be_stored_leaves_the_lease_unchanged(body: bytes) 
     ],
 )  # fmt: skip
 def test_errors_outside_of_views_are_problems(path: str, headers: dict[str, str], status: int, code: str) -> None:
-    answer = api.anybody().get(path, **headers)
-    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
-    assert (answer.json()["code"], answer.json()["request_id"]) == (code, answer["X-Request-ID"])
+    response = api.anybody().get(path, **headers)
+    assert (response.status_code, response["Content-Type"]) == (status, "application/problem+json")
+    assert (response.json()["code"], response.json()["request_id"]) == (code, response["X-Request-ID"])
 
 
 def test_the_openapi_document_is_rate_limited_and_its_problems_are_json(settings: Any) -> None:
@@ -147,9 +147,9 @@ def test_an_unexpected_error_is_a_problem_without_details(monkeypatch: pytest.Mo
         raise RuntimeError("of the inside")
 
     monkeypatch.setattr("django.contrib.auth.models.User.has_perm", fail)
-    answer = api.person("ann").get("me")
-    assert (answer.status_code, answer["Content-Type"]) == (500, "application/problem+json")
-    assert (answer.json()["code"], b"inside" in answer.content) == ("internal", False)
+    response = api.person("ann").get("me")
+    assert (response.status_code, response["Content-Type"]) == (500, "application/problem+json")
+    assert (response.json()["code"], b"inside" in response.content) == ("internal", False)
 
 
 def test_the_use_of_a_machine_key_is_recorded_as_such() -> None:

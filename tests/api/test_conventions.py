@@ -75,11 +75,11 @@ def test_a_failed_request_can_be_repeated_with_its_key(ann: api.Client) -> None:
 
 
 def test_of_concurrent_requests_with_one_key_only_one_launches(ann: api.Client) -> None:
-    answers: list[Any] = []
+    responses: list[Any] = []
 
     def ask() -> None:
         try:
-            answers.append(api.Client(ann.bearer).post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1"))
+            responses.append(api.Client(ann.bearer).post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1"))
         finally:
             connection.close()
 
@@ -88,8 +88,8 @@ def test_of_concurrent_requests_with_one_key_only_one_launches(ann: api.Client) 
         thread.start()
     for thread in threads:
         thread.join()
-    assert {answer.status_code for answer in answers} <= {201, 409}
-    assert len({answer.json()["id"] for answer in answers if answer.status_code == 201}) == 1
+    assert {response.status_code for response in responses} <= {201, 409}
+    assert len({response.json()["id"] for response in responses if response.status_code == 201}) == 1
     assert Mission.objects.count() == 1
 
 
@@ -109,8 +109,8 @@ def test_stored_responses_contain_no_tokens_or_keys(ann: api.Client) -> None:
 
 @pytest.mark.parametrize("cursor", ["AAAA", "eD0x", "bz0w", "%20"])
 def test_an_empty_cursor_does_not_restart_the_list(ann: api.Client, cursor: str) -> None:
-    answer = ann.get(f"missions?cursor={cursor}")
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    response = ann.get(f"missions?cursor={cursor}")
+    assert (response.status_code, response.json()["code"]) == (422, "invalid")
 
 
 def test_a_cursor_of_another_list_is_refused(ann: api.Client) -> None:
@@ -181,9 +181,9 @@ def test_a_mission_takes_the_priorities_that_a_plan_takes(ann: api.Client, prior
 
 
 def test_each_problem_of_a_body_has_a_pointer(ann: api.Client) -> None:
-    answer = ann.post("missions", {"plann": {}, "start": "perhaps", "params": {"a": "b\u0000"}, "team": "x" * 151})
-    document = answer.json()
-    assert (answer.status_code, document["code"]) == (422, "invalid")
+    response = ann.post("missions", {"plann": {}, "start": "perhaps", "params": {"a": "b\u0000"}, "team": "x" * 151})
+    document = response.json()
+    assert (response.status_code, document["code"]) == (422, "invalid")
     assert {error["pointer"] for error in document["errors"]} == {"/plann", "/start", "/params/a", "/team"}
     document = ann.post("missions", {"start": "perhaps", "params": {"a": "b\u0000"}, "team": "x" * 151}).json()
     assert {error["pointer"] for error in document["errors"]} == {"/start", "/params/a", "/team"}
@@ -228,16 +228,16 @@ def test_every_invalid_value_has_a_pointer_whichever_layer_rejects_it(
     ],
 )  # fmt: skip
 def test_a_malformed_body_is_a_client_error(ann: api.Client, body: bytes, status: int) -> None:
-    answer = ann.post("missions", body)
-    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json"), answer.content
+    response = ann.post("missions", body)
+    assert (response.status_code, response["Content-Type"]) == (status, "application/problem+json"), response.content
 
 
 def test_a_body_of_another_media_type_is_not_read_as_json(ann: api.Client) -> None:
-    answer = ann._client.post(
+    response = ann._client.post(
         "/api/v1/missions", "plan=x", content_type="application/x-www-form-urlencoded",
         headers={"Authorization": f"Bearer {ann.bearer}"},
     )  # fmt: skip
-    assert answer.status_code == 415
+    assert response.status_code == 415
 
 
 # ── What is launched ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -309,12 +309,12 @@ def test_the_schema_of_plans_accepts_what_can_be_launched() -> None:
 def test_of_concurrent_conditional_changes_only_one_succeeds(ann: api.Client) -> None:
     ref = ann.post("missions", {"plan": api.PLAN, "start": False}).json()["id"]
     seen = ann.get(f"missions/{ref}")["ETag"]
-    answers: list[int] = []
+    responses: list[int] = []
 
     def change(priority: int) -> None:
         try:
-            answer = api.Client(ann.bearer).patch(f"missions/{ref}", {"priority": priority}, If_Match=seen)
-            answers.append(answer.status_code)
+            response = api.Client(ann.bearer).patch(f"missions/{ref}", {"priority": priority}, If_Match=seen)
+            responses.append(response.status_code)
         finally:
             connection.close()
 
@@ -323,4 +323,4 @@ def test_of_concurrent_conditional_changes_only_one_succeeds(ann: api.Client) ->
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(answers) == [200, 412, 412, 412, 412, 412]
+    assert sorted(responses) == [200, 412, 412, 412, 412, 412]

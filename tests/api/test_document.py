@@ -80,8 +80,8 @@ def test_concurrent_requests_build_the_document_once() -> None:
     found: list[tuple[int, bytes]] = []
 
     def ask() -> None:
-        answer = api.anybody().get("schema?format=json")
-        found.append((answer.status_code, answer.content))
+        response = api.anybody().get("schema?format=json")
+        found.append((response.status_code, response.content))
 
     at_once(*[ask] * 8)
     assert [status for status, _ in found] == [200] * 8
@@ -94,9 +94,12 @@ def test_an_unknown_parameter_is_refused_by_name_even_if_the_framework_knows_it(
     for path, methods in api.document()["paths"].items():
         for method in methods:
             for name in ("format", "formt"):
-                answer = boss.send(method, f"{path.replace('{ref}', 'x')}?{name}=x")
-                assert (answer.status_code, answer["Content-Type"]) == (422, "application/problem+json"), (path, method)
-                assert answer.json()["errors"][0]["pointer"] == f"/{name}", (path, method)
+                response = boss.send(method, f"{path.replace('{ref}', 'x')}?{name}=x")
+                assert (response.status_code, response["Content-Type"]) == (422, "application/problem+json"), (
+                    path,
+                    method,
+                )
+                assert response.json()["errors"][0]["pointer"] == f"/{name}", (path, method)
 
 
 @pytest.mark.parametrize("path, method", OPERATIONS)

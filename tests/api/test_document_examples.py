@@ -35,18 +35,18 @@ def examples_of(content: dict[str, Any]) -> list[Any]:
 
 
 def problems(example: Any, schema: dict[str, Any]) -> list[str]:
-    known = {**schema, "components": DOCUMENT["components"]}
-    validator = Draft202012Validator(known, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    resolvable = {**schema, "components": DOCUMENT["components"]}
+    validator = Draft202012Validator(resolvable, format_checker=Draft202012Validator.FORMAT_CHECKER)
     return [problem.message for problem in validator.iter_errors(example)]
 
 
 def contents() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Bodies and answers."""
+    """The content of each request body and each response, with its place."""
     for method, path, operation in OPERATIONS:
         for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
             yield f"{method} {path} > {media_type}", content
-        for status, answer in operation["responses"].items():
-            for media_type, content in answer.get("content", {}).items():
+        for status, response in operation["responses"].items():
+            for media_type, content in response.get("content", {}).items():
                 yield f"{method} {path} < {status} {media_type}", content
 
 
@@ -62,17 +62,17 @@ def test_each_body_and_response_has_an_example_that_fits_its_schema() -> None:
 
 
 def test_each_example_body_is_accepted_by_its_endpoint() -> None:
-    taken = 0
+    accepted = 0
     for method, path, operation in OPERATIONS:
         view = VIEWS[path]
-        declared = view.declaration(method) if view else None
+        declaration = view.declaration(method) if view else None
         for content in operation.get("requestBody", {}).get("content", {}).values():
-            assert declared is not None
-            assert declared.body is not None
+            assert declaration is not None
+            assert declaration.body is not None
             for item in examples_of(content):
-                validate(declared.body, item)
-                taken += 1
-    assert taken > 20
+                validate(declaration.body, item)
+                accepted += 1
+    assert accepted > 20
 
 
 @pytest.mark.django_db
@@ -118,12 +118,12 @@ def test_each_documented_problem_has_exactly_one_example() -> None:
         assert problems(item["value"], {"$ref": "#/components/schemas/Problem"}) == []
     for _, path, operation in OPERATIONS:
         assert operation["responses"]["4XX"] == {"$ref": "#/components/responses/4XX"}, path
-    linked = [
+    references = [
         example["$ref"].rpartition("/")[2]
-        for answer in DOCUMENT["components"]["responses"].values()
-        for example in answer["content"]["application/problem+json"]["examples"].values()
+        for response in DOCUMENT["components"]["responses"].values()
+        for example in response["content"]["application/problem+json"]["examples"].values()
     ]
-    assert sorted(linked) == sorted(result)
+    assert sorted(references) == sorted(result)
 
 
 @pytest.mark.django_db
@@ -132,7 +132,7 @@ def test_real_problems_look_like_the_examples() -> None:
     boss = api.person("boss", Role.ADMIN)
     mission = ann.post("missions", {"plan": api.PLAN, "start": False}).json()["id"]
     (sortie,) = ann.get(f"missions/{mission}/sorties").json()["results"]
-    happened = {
+    responses = {
         "parse_error": ann.post("missions", b"{"),
         "bad_request": ann.get("missions", Host="elsewhere.example"),
         "not_acceptable": ann.get("missions", Accept="text/html"),
@@ -148,19 +148,19 @@ def test_real_problems_look_like_the_examples() -> None:
         "invalid_plan": ann.post("plans/check", {"plan": {"mission": "m", "sorties": {}}}),
         "if_match_required": ann.patch(f"missions/{mission}", {"priority": 1}),
     }
-    for code, answer in happened.items():
+    for code, response in responses.items():
         result = DOCUMENT["components"]["examples"][code]["value"]
-        found = answer.json()
-        assert (found["status"], found["code"], found["title"]) == (result["status"], code, result["title"])
-        assert found.keys() == result.keys()
-        assert problems(found, {"$ref": "#/components/schemas/Problem"}) == []
+        problem = response.json()
+        assert (problem["status"], problem["code"], problem["title"]) == (result["status"], code, result["title"])
+        assert problem.keys() == result.keys()
+        assert problems(problem, {"$ref": "#/components/schemas/Problem"}) == []
 
 
-def whole(answer: Any) -> bytes:
+def body_of(response: Any) -> bytes:
     async def streamed() -> bytes:
-        return b"".join([piece async for piece in answer.streaming_content])
+        return b"".join([piece async for piece in response.streaming_content])
 
-    return async_to_sync(streamed)() if answer.streaming else bytes(answer.content)
+    return async_to_sync(streamed)() if response.streaming else bytes(response.content)
 
 
 @pytest.mark.django_db
@@ -174,20 +174,20 @@ def test_real_downloads_have_the_documented_headers() -> None:
     file = web.artifact(sortie, path="out/report.md", content=b"# Report\n\nNothing to fix.\n")
     log, content = f"sorties/{sortie.ref}/logs.txt", f"artifacts/{file.ref}/content"
     tag = boss.get(content)["ETag"]
-    for answer, path in (
+    for response, path in (
         (boss.get(log), "sorties/{ref}/logs.txt"),
         (boss.get(log, Range="bytes=3-8"), "sorties/{ref}/logs.txt"),
         (boss.get(log, Range="bytes=28-"), "sorties/{ref}/logs.txt"),
         (boss.get(content), "artifacts/{ref}/content"),
         (boss.get(content, If_None_Match=tag), "artifacts/{ref}/content"),
     ):
-        result = DOCUMENT["paths"][f"/api/v1/{path}"]["get"]["responses"][str(answer.status_code)]
+        result = DOCUMENT["paths"][f"/api/v1/{path}"]["get"]["responses"][str(response.status_code)]
         for name, header in result.get("headers", {}).items():
             example = header["schema"]["examples"][0]
-            assert answer[name] == example or name == "ETag" or answer.status_code == 416, (path, name)
+            assert response[name] == example or name == "ETag" or response.status_code == 416, (path, name)
         for media_type, value in result.get("content", {}).items():
-            assert answer["Content-Type"].partition(";")[0] == media_type
-            assert examples_of(value) == [whole(answer).decode()]
+            assert response["Content-Type"].partition(";")[0] == media_type
+            assert examples_of(value) == [body_of(response).decode()]
     assert boss.get(log, Range="bytes=28-")["Content-Range"] == "bytes */28"
     assert boss.get(f"{log}?follow=true")["Accept-Ranges"] == "none"
     values = {

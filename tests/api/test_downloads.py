@@ -17,13 +17,13 @@ def test_downloads_ignore_accept_and_refuse_with_a_problem() -> None:
     web.ended_mission()
     sortie = Sortie.objects.get(key="good")
     artifact = web.artifact(sortie, path="report.txt", content=b"all is well")
-    for path, media_type, nothing in (
+    for path, media_type, missing_path in (
         (f"sorties/{sortie.ref}/logs.txt", "text/plain; charset=utf-8", "sorties/srt_x/logs.txt"),
         (f"artifacts/{artifact.ref}/content", "application/octet-stream", "artifacts/art_x/content"),
     ):
         for accept in ACCEPTED:
-            answer = boss.get(path, Accept=accept)
-            assert (answer.status_code, answer["Content-Type"]) == (200, media_type), accept
-            response = boss.get(nothing, Accept=accept)
+            download = boss.get(path, Accept=accept)
+            assert (download.status_code, download["Content-Type"]) == (200, media_type), accept
+            response = boss.get(missing_path, Accept=accept)
             assert (response.status_code, response["Content-Type"]) == (422, "application/problem+json"), accept
     assert boss.get("missions", Accept="text/plain").status_code == 406

@@ -50,8 +50,8 @@ def until(lease: dict[str, Any]) -> Any:
 def test_a_bad_token_loses_no_other_lease(agent: api.Client, bad: str) -> None:
     path, (first, second) = claimed(agent)
     before = until(first), until(second)
-    answer = agent.post(path, {"tokens": [bad, first["token"], bad, second["token"]]})
-    assert (answer.status_code, set(answer.json()["renewed"])) == (200, {first["sortie"], second["sortie"]})
+    response = agent.post(path, {"tokens": [bad, first["token"], bad, second["token"]]})
+    assert (response.status_code, set(response.json()["renewed"])) == (200, {first["sortie"], second["sortie"]})
     assert until(first) > before[0]
     assert until(second) > before[1]
 
@@ -60,8 +60,8 @@ def test_a_bad_token_loses_no_other_lease(agent: api.Client, bad: str) -> None:
 def test_a_forged_token_does_not_shadow_the_valid_one_of_the_same_attempt(agent: api.Client, end: str) -> None:
     path, (first, second) = claimed(agent)
     forged = first["token"].rpartition(".")[0] + "." + end
-    answer = agent.post(path, {"tokens": [first["token"], forged]})
-    assert (answer.status_code, answer.json()["renewed"]) == (200, [first["sortie"]])
+    response = agent.post(path, {"tokens": [first["token"], forged]})
+    assert (response.status_code, response.json()["renewed"]) == (200, [first["sortie"]])
     assert agent.post(path, {"tokens": [forged, second["token"]]}).json()["renewed"] == [second["sortie"]]
     assert agent.post(path, {"tokens": [forged]}).status_code == 409
 
@@ -69,8 +69,8 @@ def test_a_forged_token_does_not_shadow_the_valid_one_of_the_same_attempt(agent:
 @pytest.mark.parametrize("bad", [1, None, True, ["x"], {"token": "x"}])
 def test_a_token_that_is_no_string_is_invalid(agent: api.Client, bad: object) -> None:
     path, (first, _) = claimed(agent)
-    answer = agent.post(path, {"tokens": [first["token"], bad]})
-    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/tokens/1")
+    response = agent.post(path, {"tokens": [first["token"], bad]})
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/tokens/1")
 
 
 def test_an_agent_that_leaves_returns_its_sorties_and_is_not_lost(agent: api.Client) -> None:

@@ -28,9 +28,9 @@ def ann() -> api.Client:
     return api.person("ann", can_execute=True)
 
 
-def input_errors(answer: Any) -> dict[str, str]:
-    document = answer.json()
-    assert (answer.status_code, document["code"]) == (422, "invalid"), document
+def input_errors(response: Any) -> dict[str, str]:
+    document = response.json()
+    assert (response.status_code, document["code"]) == (422, "invalid"), document
     assert not any("line" in error for error in document["errors"])
     return {error["pointer"]: error["detail"] for error in document["errors"]}
 
@@ -64,15 +64,15 @@ def test_hints_name_no_commands(ann: api.Client) -> None:
     machine = api.machine(ann.user, "read")
     fly = api.person("fly", Role.AGENT)
     AgentType.objects.filter(name="testing").update(enabled=False)
-    for answer, status, says in (
+    for response, status, says in (
         (ann.get(f"missions/{ref}/sorties?after=nothing"), 404, f"See GET /api/v1/missions/{ref}/sorties."),
         (api.Client("flk_00000000_nothing").get("me"), 401, "POST /api/v1/keys"),
         (machine.post("missions", {"plan": api.PLAN}), 403, "This key lacks the scope `launch` (missions.create)."),
         (fly.post("agents", {"type": "nothing"}), 404, "See GET /api/v1/agent-types."),
         (fly.post("agents", {"type": "testing"}), 409, "Ask an administrator to enable it."),
     ):
-        assert (answer.status_code, says in answer.json()["detail"]) == (status, True), answer.json()
-        assert "manage.py" not in answer.json()["detail"]
+        assert (response.status_code, says in response.json()["detail"]) == (status, True), response.json()
+        assert "manage.py" not in response.json()["detail"]
 
 
 def test_a_remedy_that_is_a_command_is_marked_as_for_operators(ann: api.Client) -> None:
@@ -88,24 +88,24 @@ def test_commands_keep_their_own_hints() -> None:
 
 
 def test_an_outage_of_the_database_is_a_503_with_retry_after() -> None:
-    answer = problems.handle(OperationalError("the connection is closed"), {})
-    assert answer is not None
-    assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (503, True)
-    assert "Try again" in answer.data["detail"]
-    assert "manage.py" not in answer.data["detail"]
+    response = problems.handle(OperationalError("the connection is closed"), {})
+    assert response is not None
+    assert (response.status_code, int(response.headers["Retry-After"]) > 0) == (503, True)
+    assert "Try again" in response.data["detail"]
+    assert "manage.py" not in response.data["detail"]
 
 
 def test_refusals_by_the_framework_say_what_to_do_next(ann: api.Client) -> None:
     form = ann._client.post(
         "/api/v1/missions", "plan=x", content_type="text/plain", headers={"Authorization": f"Bearer {ann.bearer}"}
     )
-    for answer, status, says in (
+    for response, status, says in (
         (api.anybody().get("me"), 401, "POST /api/v1/auth/token"),
         (ann.send("PUT", "missions"), 405, "PUT is not allowed here. Use GET or POST."),
         (ann.get("missions", Accept="image/png"), 406, "Send `Accept: application/json`."),
         (form, 415, "Send JSON, and `Content-Type: application/json`."),
     ):
-        assert (answer.status_code, says in answer.json()["detail"]) == (status, True), answer.json()
+        assert (response.status_code, says in response.json()["detail"]) == (status, True), response.json()
 
 
 def test_a_repeated_parameter_is_refused(ann: api.Client) -> None:
@@ -114,18 +114,18 @@ def test_a_repeated_parameter_is_refused(ann: api.Client) -> None:
 
 
 def test_an_invalid_choice_is_reported_with_the_valid_ones(ann: api.Client) -> None:
-    for answer, pointer, choices in (
+    for response, pointer, choices in (
         (ann.get("missions?ordering=name"), "/ordering", "id, -id."),
         (ann.get("missions?state=flying"), "/state", "planned, running"),
         (ann.post("keys", {"name": "one", "scopes": ["all"]}), "/scopes/0", "read, launch, operate, fly, manage."),
     ):
-        assert f"Choose from: {choices}" in input_errors(answer)[pointer]
+        assert f"Choose from: {choices}" in input_errors(response)[pointer]
 
 
 @pytest.mark.parametrize("number", ["9" * 5_000, "-" + "9" * 5_000])
 def test_a_huge_number_is_refused_with_a_clear_message(ann: api.Client, number: str) -> None:
-    answer = ann.post("missions", f'{{"params": {{"n": {number}}}}}'.encode())
-    assert answer.status_code == 400
-    assert answer.json()["detail"] == "The body is not JSON: a number has more than 4,300 digits."
+    response = ann.post("missions", f'{{"params": {{"n": {number}}}}}'.encode())
+    assert response.status_code == 400
+    assert response.json()["detail"] == "The body is not JSON: a number has more than 4,300 digits."
     for text in (f"mission: x\npriority: {number}\nsorties: {{}}", f'{{"mission": "x", "priority": {number}}}'):
         assert "set_int_max" not in ann.post("plans/check", {"plan": text}).content.decode()

@@ -64,17 +64,17 @@ def test_text_fields_and_urls_reject_everything_but_text(boss: api.Client, nasty
         (f"sorties/{sortie.ref}/fail", {"token": f"{sortie.ref}.1.{nasty}"[:200], "error": nasty}),
     ]
     for path, body in bodies:
-        answer = boss.post(path, body)
-        assert answer.status_code < 500, (path, body, answer.content)
-        assert "stolen" not in str(answer.headers)
+        response = boss.post(path, body)
+        assert response.status_code < 500, (path, body, response.content)
+        assert "stolen" not in str(response.headers)
     quoted = nasty.encode("utf-8", "surrogatepass").hex("%", 1)
     for path in (
         f"missions/%{quoted}", f"sorties/%{quoted}/logs", f"artifacts/%{quoted}/content", f"agents/%{quoted}/logs",
         f"missions?name=%{quoted}", f"missions?team=%{quoted}", f"missions?cursor=%{quoted}", f"events?kind=%{quoted}",
         f"agents?type=%{quoted}&node=%{quoted}", f"audit?actor=%{quoted}", f"missions/{mission.ref}/sorties?after=%{quoted}",
     ):  # fmt: skip
-        answer = boss.get(path)
-        assert answer.status_code < 500, (path, answer.content)
+        response = boss.get(path)
+        assert response.status_code < 500, (path, response.content)
     assert User.objects.filter(username="root").exists()
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM auth_user LIMIT 1")
@@ -114,11 +114,11 @@ def test_an_html_artifact_is_downloaded_and_never_rendered_on_the_sites_origin()
     mission = web.ended_mission()
     sortie = Sortie.objects.get(mission=mission, key="good")
     file = web.artifact(sortie, path="../../x/report\r\n.html", content=b"<script>alert(document.cookie)</script>")
-    answer = web.superuser().get(f"/api/v1/artifacts/{file.ref}/content")
-    assert answer.status_code == 200
-    assert answer["Content-Type"] == "application/octet-stream"
-    assert answer["Content-Disposition"].startswith("attachment")
-    assert (answer["X-Content-Type-Options"], answer["Content-Security-Policy"][:7]) == ("nosniff", "sandbox")
+    response = web.superuser().get(f"/api/v1/artifacts/{file.ref}/content")
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/octet-stream"
+    assert response["Content-Disposition"].startswith("attachment")
+    assert (response["X-Content-Type-Options"], response["Content-Security-Policy"][:7]) == ("nosniff", "sandbox")
 
 
 def test_a_template_treats_its_inputs_as_data() -> None:
@@ -138,18 +138,18 @@ def test_a_write_with_a_session_cookie_requires_a_csrf_token() -> None:
     browser = web.Client(enforce_csrf_checks=True)
     browser.force_login(user)
     assert browser.get("/api/v1/missions").status_code == 200
-    answer = browser.post("/api/v1/missions", {"plan": api.PLAN}, content_type="application/json")
-    assert answer.status_code == 403
-    assert "CSRF" in answer.json()["detail"]
+    response = browser.post("/api/v1/missions", {"plan": api.PLAN}, content_type="application/json")
+    assert response.status_code == 403
+    assert "CSRF" in response.json()["detail"]
     assert not Mission.objects.exists()
 
 
 def test_a_large_object_with_a_duplicate_key_is_refused_quickly(boss: api.Client) -> None:
     """By comparing each name with all the others it would take a processor for minutes."""
     names = ",".join(f'"a{number}":1' for number in range(150_000))
-    answer = boss.post("missions", b"{" + names.encode() + b',"a149999":2}')
-    assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")
-    assert "'a149999' appears twice" in answer.json()["detail"]
+    response = boss.post("missions", b"{" + names.encode() + b',"a149999":2}')
+    assert (response.status_code, response.json()["code"]) == (400, "parse_error")
+    assert "'a149999' appears twice" in response.json()["detail"]
 
 
 def test_anonymous_callers_cannot_send_large_bodies(boss: api.Client) -> None:
@@ -159,14 +159,14 @@ def test_anonymous_callers_cannot_send_large_bodies(boss: api.Client) -> None:
     }  # twelve bytes each, as JSON escapes them
     assert api.anybody().post("auth/token", longest).status_code == 401
     for path in ("auth/token", "auth/refresh"):
-        answer = api.anybody().post(path, b" " * 20_001)
-        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+        response = api.anybody().post(path, b" " * 20_001)
+        assert (response.status_code, response.json()["code"]) == (413, "too_large")
 
 
 def test_too_many_parameters_are_refused_with_a_problem(boss: api.Client) -> None:
-    answer = boss.get("missions?" + "&".join(f"a{number}=1" for number in range(1_001)))
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
-    assert "parameters" in answer.json()["detail"]
+    response = boss.get("missions?" + "&".join(f"a{number}=1" for number in range(1_001)))
+    assert (response.status_code, response.json()["code"]) == (400, "bad_request")
+    assert "parameters" in response.json()["detail"]
 
 
 def test_creating_more_keys_does_not_raise_a_users_rate(boss: api.Client) -> None:
@@ -195,10 +195,10 @@ def test_followed_logs_count_as_streams_until_they_end() -> None:
         first = await ask(path)
         followed = aiter(first.streaming_content)
         assert await anext(followed) == b"hello\n"
-        answers = [await ask(path)]
-        assert int(answers[0]["Retry-After"]) > 0
+        responses = [await ask(path)]
+        assert int(responses[0]["Retry-After"]) > 0
         await first._iterator.aclose()
-        return [first.status_code, *(answer.status_code for answer in (*answers, await ask(path)))]
+        return [first.status_code, *(response.status_code for response in (*responses, await ask(path)))]
 
     with override_settings(FLEET_LIVE_LISTENERS=4):
         assert async_to_sync(follow)() == [200, 429, 200]

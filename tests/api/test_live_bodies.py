@@ -114,10 +114,10 @@ def test_a_slow_body_is_refused_even_if_it_is_steady() -> None:
     try:
         until(lambda: _listens(port), within_s=60)
         with send_head(port, "Content-Length: 1000") as line:
-            began = time.monotonic()
+            start = time.monotonic()
             line.settimeout(0.05)
             try:
-                while time.monotonic() < began + 15:
+                while time.monotonic() < start + 15:
                     line.sendall(b"x")
                     try:
                         if line.recv(1, socket.MSG_PEEK):

@@ -78,10 +78,10 @@ def code(line: ClientConnection, *, within_s: float = 60) -> int:
 
 
 def ticket(client: api.Client, path: str) -> str:
-    answer = client.post("tickets", {"path": path})
-    assert answer.status_code == 201
-    assert answer.json()["expires_in"] == 30
-    return str(answer.json()["ticket"])
+    response = client.post("tickets", {"path": path})
+    assert response.status_code == 201
+    assert response.json()["expires_in"] == 30
+    return str(response.json()["ticket"])
 
 
 def test_a_program_receives_events_with_cursors_and_resumes_from_one(web: Web) -> None:

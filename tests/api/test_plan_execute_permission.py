@@ -36,9 +36,9 @@ def take_away(ann: api.Client) -> None:
 
 
 def launched(client: api.Client, **body: Any) -> Mission:
-    answer = client.post("missions", body)
-    assert answer.status_code == 201, answer.content
-    return Mission.objects.get(id=ids.decode(ids.MISSION, answer.json()["id"]))
+    response = client.post("missions", body)
+    assert response.status_code == 201, response.content
+    return Mission.objects.get(id=ids.decode(ids.MISSION, response.json()["id"]))
 
 
 def cancelled(mission: Mission) -> Sortie:

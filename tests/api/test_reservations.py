@@ -64,9 +64,9 @@ def test_an_attempt_reserves_files_and_is_refused_with_the_name_of_the_holder(
 )
 def test_bad_requests_say_what_is_wrong(leases: tuple[Mission, list[dict[str, Any]]], body: dict[str, Any]) -> None:
     _, (first, _) = leases
-    answer = api.Client(first["token"]).post(f"sorties/{first['sortie']}/reservations", body)
-    assert answer.status_code == 422, answer.json()
-    assert answer.json()["detail"]
+    response = api.Client(first["token"]).post(f"sorties/{first['sortie']}/reservations", body)
+    assert response.status_code == 422, response.json()
+    assert response.json()["detail"]
 
 
 def test_only_the_launcher_and_admins_release_and_that_is_audited(

@@ -148,9 +148,9 @@ def test_a_key_that_may_only_operate_neither_creates_nor_changes_nor_runs(ann: a
 
 
 def test_a_repeated_request_with_the_same_key_creates_one_schedule(ann: api.Client) -> None:
-    answers = [ann.post("schedules", BODY, Idempotency_Key="a") for _ in range(2)]
-    assert [answer.status_code for answer in answers] == [201, 201]
-    assert answers[0].json()["id"] == answers[1].json()["id"]
+    responses = [ann.post("schedules", BODY, Idempotency_Key="a") for _ in range(2)]
+    assert [response.status_code for response in responses] == [201, 201]
+    assert responses[0].json()["id"] == responses[1].json()["id"]
     assert Schedule.objects.count() == 1
 
 

@@ -44,9 +44,9 @@ def test_a_correct_password_returns_a_pair_of_tokens(ann: User) -> None:
 
 @pytest.mark.parametrize("name, password", [("ann", "a guess"), ("nobody", api.PASSWORD), ("ann", "")])
 def test_a_wrong_password_and_an_unknown_user_get_the_same_response(ann: User, name: str, password: str) -> None:
-    answer = sign_in(name, password)
-    assert answer.status_code == (422 if not password else 401)
-    assert "access" not in answer.json()
+    response = sign_in(name, password)
+    assert response.status_code == (422 if not password else 401)
+    assert "access" not in response.json()
 
 
 def test_a_refresh_token_works_once_and_its_second_use_ends_the_session(ann: User) -> None:

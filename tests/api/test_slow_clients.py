@@ -54,9 +54,9 @@ def healthy(open_line: socket.socket) -> bool:
 
 def test_slow_request_heads_time_out_and_do_not_delay_others(web: Web) -> None:
     lines = [line(web) for _ in range(50)]
-    began, answered = time.monotonic(), 0
+    start, answered = time.monotonic(), 0
     head = iter(HEALTH)
-    while time.monotonic() < began + TIMEOUT_S * 3:
+    while time.monotonic() < start + TIMEOUT_S * 3:
         byte = bytes([next(head)])
         for item in lines:
             with contextlib.suppress(OSError):  # closed already
@@ -92,9 +92,9 @@ def test_a_reused_connection_has_the_same_timeout(web: Web) -> None:
             kept.send(HEALTH + b"\r\n")
             assert healthy(kept)
             time.sleep(TIMEOUT_S / 4)
-        began = time.monotonic()
+        start = time.monotonic()
         with contextlib.suppress(OSError):
-            while time.monotonic() < began + TIMEOUT_S * 4:
+            while time.monotonic() < start + TIMEOUT_S * 4:
                 kept.send(b"G")
                 time.sleep(TIMEOUT_S / 10)
         assert rest(kept).startswith(b"HTTP/1.1 40")
@@ -108,12 +108,12 @@ def test_a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_served(we
     with line(web, buffer=4_096) as greedy, line(web, buffer=65_536) as slow:
         greedy.send((request + b"\r\n") * 10)  # more than the kernels keep between them
         slow.send(request + b"Connection: close\r\n\r\n")
-        began, taken = time.monotonic(), 0
+        start, taken = time.monotonic(), 0
         while more := slow.recv(16_384):
             taken += len(more)
             time.sleep(TIMEOUT_S / 20)
         assert taken > size
-        assert time.monotonic() - began > TIMEOUT_S * 3
+        assert time.monotonic() - start > TIMEOUT_S * 3
         assert len(rest(greedy)) < size * 9
 
 

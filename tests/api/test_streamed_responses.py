@@ -46,8 +46,8 @@ def test_more_streamed_responses_than_connections_leave_the_pool_to_others(tmp_p
 def test_a_head_request_for_a_followed_log_ends_at_once() -> None:
     ann = api.person("ann")
     sortie = live.mission_of(ann.user).sorties.get()
-    answer = ann.send("HEAD", f"sorties/{sortie.ref}/logs.txt?follow=true")
-    assert (answer.status_code, answer["Accept-Ranges"], list(answer.streaming_content)) == (200, "none", [])
+    response = ann.send("HEAD", f"sorties/{sortie.ref}/logs.txt?follow=true")
+    assert (response.status_code, response["Accept-Ranges"], list(response.streaming_content)) == (200, "none", [])
 
 
 def others() -> int:

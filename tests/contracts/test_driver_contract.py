@@ -50,11 +50,11 @@ def test_a_stop_ends_the_attempt_at_once_with_the_reason(driver: str, reason: St
     run = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(grace_s=50)))
     if driver in WITH_PROCESSES:
         run.reporter.has_started.wait(60)
-    began = time.monotonic()
+    start = time.monotonic()
     run.stop.set(reason)
     evidence = run.end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, reason)
-    assert time.monotonic() - began < 40, "it did not need the grace"
+    assert time.monotonic() - start < 40, "it did not need the grace"
     assert not surviving_processes(run.brief)
 
 

@@ -52,9 +52,9 @@ def test_ten_agents_work_for_an_hour_without_growing_or_losing_a_sortie(
     try:
         work(fleet, seconds=DURATION_S / 10)  # what is loaded and cached once does not count as growth
         with measured(fleet) as memory:
-            began = time.monotonic()
+            start = time.monotonic()
             missions = work(fleet, seconds=DURATION_S * 9 / 10)
-            took = time.monotonic() - began
+            took = time.monotonic() - start
     finally:
         extra = [agent["name"] for agent in fleet.json("fleet_agents", "list") if agent["name"].startswith("backend-")]
         fleet.manage("fleet_agents", "drain", *[name for name in extra if not name.startswith("backend-1@")])

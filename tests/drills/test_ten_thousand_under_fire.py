@@ -82,7 +82,7 @@ def test_each_sortie_runs_once_at_a_time_and_is_accepted_once(
     submitted_plan = plan(script, written)
     mission = burning.launch(submitted_plan)
     seed = time.time_ns() % 100_000
-    began = time.monotonic()
+    start = time.monotonic()
     fire = Fire(home(burning), chance=random.Random(seed), clock=clock, every_s=(0.3, 2.5))
     fire.start()
     try:
@@ -92,7 +92,7 @@ def test_each_sortie_runs_once_at_a_time_and_is_accepted_once(
         fire.join()
     assert fire.error is None, fire.error
     until(lambda: ended(burning, mission), within_s=LONGEST_S)
-    took_s = time.monotonic() - began
+    took_s = time.monotonic() - start
     document = burning.json("fleet_mission", "show", mission, "--all")
     attempts = sum(item["attempt"] for item in document["items"])
     tell(

@@ -96,5 +96,5 @@ def test_external_agents_add_code_to_templates_only_with_the_right_to_edit_them(
     agent = external_agents.register(agent_type="backend", by=robot.user)
     (lease,) = external_agents.claim(agent=agent.id)
     added = [{"name": "extra", "agent": "frontend", "run": "cat /srv/key"}]
-    answer = robot.post(f"sorties/{lease.token.partition('.')[0]}/complete", {"token": lease.token, "sorties": added})
-    assert answer.status_code == status, answer.content
+    response = robot.post(f"sorties/{lease.token.partition('.')[0]}/complete", {"token": lease.token, "sorties": added})
+    assert response.status_code == status, response.content

@@ -19,7 +19,7 @@ def test_a_caller_downloads_few_bundles_at_once(tmp_path: Path) -> None:
     (sortie,) = root.get(f"missions/{mission.ref}/sorties").json()["results"]
     path = f"sorties/{sortie['id']}/repository.bundle"
     open_downloads = [root.get(path) for _ in range(2)]
-    assert [answer.status_code for answer in open_downloads] == [200, 200]
+    assert [download.status_code for download in open_downloads] == [200, 200]
     response = root.get(path)
     assert (response.status_code, response.json()["code"]) == (429, "rate_limited")
     assert other.get(path).status_code == 200

@@ -33,9 +33,9 @@ def template() -> Template:
 
 
 def checkpoint_of(client: api.Client) -> str:
-    answer = client.post("missions", {"template": "deploy"})
-    assert answer.status_code == 201, answer.content
-    mission = ids.decode(ids.MISSION, answer.json()["id"])
+    response = client.post("missions", {"template": "deploy"})
+    assert response.status_code == 201, response.content
+    mission = ids.decode(ids.MISSION, response.json()["id"])
     return operations.capture(missions=[mission]).ref
 
 
@@ -43,8 +43,8 @@ def fork(client: api.Client, checkpoint: str, **body: Any) -> Any:
     return client.post(f"checkpoints/{checkpoint}/fork", body)
 
 
-def forked_mission(answer: Any) -> Mission:
-    return Mission.objects.get(id=ids.decode(ids.MISSION, answer.json()["mission"]["id"]))
+def forked_mission(response: Any) -> Mission:
+    return Mission.objects.get(id=ids.decode(ids.MISSION, response.json()["mission"]["id"]))
 
 
 @pytest.mark.usefixtures("template")

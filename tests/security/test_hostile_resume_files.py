@@ -57,10 +57,10 @@ def test_a_lease_on_the_file_does_not_delay_a_stop(tmp_path: Path) -> None:
     run = DriverRun("command", attempt_brief)
     until(lambda: "leased" in run.reporter.out, within_s=30)
     time.sleep(1.2)
-    began = time.monotonic()
+    start = time.monotonic()
     run.stop.set(StopReason.CANCELLED)
     assert run.end().stopped is StopReason.CANCELLED
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - start < 15
     assert run.reporter.resumes == [GOOD]
 
 

@@ -42,8 +42,8 @@ def test_staff_cannot_make_themselves_superusers(clerk: Client) -> None:
 def test_staff_cannot_make_others_superusers_but_can_change_other_fields(clerk: Client) -> None:
     ann = api.person("ann").user
     value = sent(ann, first_name="Ann", is_superuser="on", is_staff="on")
-    answer = clerk.post(f"/admin/auth/user/{ann.pk}/change/", value)
-    assert answer.status_code == 302, answer.content
+    response = clerk.post(f"/admin/auth/user/{ann.pk}/change/", value)
+    assert response.status_code == 302, response.content
     ann.refresh_from_db()
     assert (ann.first_name, ann.is_superuser, ann.is_staff) == ("Ann", False, False)
 
@@ -68,8 +68,8 @@ def test_staff_cannot_take_over_an_account_with_more_permissions(clerk: Client, 
 def test_staff_cannot_grant_permissions_to_a_team(clerk: Client) -> None:
     team = Group.objects.create(name="ops")
     item = Permission.objects.get(codename="plan_execute")
-    answer = clerk.post(f"/admin/auth/group/{team.pk}/change/", {"name": "ops", "permissions": [str(item.pk)]})
-    assert (answer.status_code, team.permissions.count()) == (403, 0)
+    response = clerk.post(f"/admin/auth/group/{team.pk}/change/", {"name": "ops", "permissions": [str(item.pk)]})
+    assert (response.status_code, team.permissions.count()) == (403, 0)
     assert clerk.post("/admin/auth/group/add/", {"name": "more"}).status_code == 403
 
 

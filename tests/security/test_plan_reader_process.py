@@ -85,8 +85,8 @@ def test_reads_are_answered_while_a_plan_is_being_read() -> None:
     assert ann.post("plans/check", {"plan": api.PLAN}).status_code == 200
     assert plan_reading.reader.pid is not None
     os.kill(plan_reading.reader.pid, signal.SIGSTOP)  # a plan that takes as long as it takes
-    answers: list[Any] = []
-    checking = threading.Thread(target=lambda: answers.append(ann.post("plans/check", {"plan": api.PLAN})))
+    responses: list[Any] = []
+    checking = threading.Thread(target=lambda: responses.append(ann.post("plans/check", {"plan": api.PLAN})))
     checking.start()
     try:
         for _ in range(20):
@@ -95,7 +95,7 @@ def test_reads_are_answered_while_a_plan_is_being_read() -> None:
     finally:
         os.kill(plan_reading.reader.pid, signal.SIGCONT)
         checking.join(60)
-    assert [answer.status_code for answer in answers] == [200]
+    assert [response.status_code for response in responses] == [200]
 
 
 def test_costly_requests_do_not_take_the_places_of_others(settings: Settings) -> None:

@@ -42,8 +42,8 @@ class DocumentedClient:
         """A body that is not JSON."""
         _, address = self._find(operation, **path)
         request = urllib.request.Request(address, headers={"Authorization": f"Bearer {self.token}"})
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return bytes(answer.read())
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return bytes(response.read())
 
     def follow(self, operation: str, **path: str) -> Iterator[Any]:
         """The events of a stream, from the first one on."""
@@ -51,8 +51,8 @@ class DocumentedClient:
         headers = {"Authorization": f"Bearer {self.token}", "Last-Event-ID": "0-0"}
         with urllib.request.urlopen(
             urllib.request.Request(address, headers=headers, method=method), timeout=30
-        ) as answer:
-            for line in answer:
+        ) as response:
+            for line in response:
                 if line.startswith(b"data: "):
                     yield json.loads(line.removeprefix(b"data: "))
 
@@ -71,8 +71,8 @@ class DocumentedClient:
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.status, json.loads(answer.read() or b"null")
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read() or b"null")
 

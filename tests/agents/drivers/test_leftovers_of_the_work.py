@@ -46,12 +46,12 @@ def test_a_process_that_holds_only_standard_error_may_finish_too(tmp_path: Path)
 
 
 def test_a_process_that_does_not_hold_the_output_is_ended_at_once_and_counted(tmp_path: Path) -> None:
-    began = time.monotonic()
+    start = time.monotonic()
     run = run_command(tmp_path, "bash", "-c", "sleep 600 >/dev/null 2>&1 & exit 3", linger_s=60)
     assert run.evidence is not None
     assert (run.evidence.finished, run.evidence.exit_code) == (True, 3)
     assert fleet_output(run) == "1 process was still running and was ended."
-    assert time.monotonic() - began < 50, "it did not wait for the rest of the minute"
+    assert time.monotonic() - start < 50, "it did not wait for the rest of the minute"
 
 
 def test_descendants_of_a_holder_may_finish_with_it(tmp_path: Path) -> None:
@@ -64,10 +64,10 @@ def test_descendants_of_a_holder_may_finish_with_it(tmp_path: Path) -> None:
 
 def test_a_process_that_redirects_its_output_is_ended_at_once(tmp_path: Path) -> None:
     daemon = "(sleep 0.3; exec >/dev/null 2>&1 sleep 600) & exit 0"
-    began = time.monotonic()
+    start = time.monotonic()
     run = run_command(tmp_path, "bash", "-c", daemon, linger_s=60)
     assert fleet_output(run) == "1 process was still running and was ended."
-    assert time.monotonic() - began < 50
+    assert time.monotonic() - start < 50
 
 
 @pytest.mark.parametrize("reason", [StopReason.CANCELLED, StopReason.LEASE_LOST])

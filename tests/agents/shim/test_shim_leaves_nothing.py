@@ -73,10 +73,10 @@ def test_work_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path: Pa
     stubborn = f"trap '' TERM INT HUP; touch {tmp_path}/ready; while :; do sleep 0.1; done"
     run = DriverRun("command", brief(tmp_path, shell=stubborn, limits=Limits(grace_s=0.5)))
     until((tmp_path / "ready").exists)
-    began = time.monotonic()
+    start = time.monotonic()
     run.stop.set(StopReason.CANCELLED)
     evidence = run.end()
-    assert time.monotonic() - began > 0.4
+    assert time.monotonic() - start > 0.4
     assert (evidence.stopped, evidence.signal) == (StopReason.CANCELLED, 9)
     assert not surviving_processes(run.brief)
 

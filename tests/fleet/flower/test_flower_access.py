@@ -11,9 +11,9 @@ pytestmark = pytest.mark.django_db
 
 
 def test_an_anonymous_visitor_is_redirected_to_sign_in_and_back(client: Client) -> None:
-    answer = client.get("/flower/tasks?limit=5")
-    assert answer.status_code == 302
-    assert answer["Location"] == "/admin/login/?next=/flower/tasks%3Flimit%3D5"
+    response = client.get("/flower/tasks?limit=5")
+    assert response.status_code == 302
+    assert response["Location"] == "/admin/login/?next=/flower/tasks%3Flimit%3D5"
     assert client.get("/flower")["Location"] == "/flower/"
 
 
@@ -38,8 +38,8 @@ def test_other_pages_of_flower_are_not_found(path: str) -> None:
 def test_other_methods_are_refused(path: str) -> None:
     boss = web.superuser()
     for deed in (boss.post, boss.put, boss.patch, boss.delete):
-        answer = deed(f"/flower/{path}")
-        assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+        response = deed(f"/flower/{path}")
+        assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
     assert boss.delete("/flower/tasks/datatable").status_code == 405
 
 
@@ -59,6 +59,6 @@ def test_the_size_of_a_post_is_limited() -> None:
 
 
 def test_without_flower_the_page_says_where_to_look() -> None:
-    answer = web.superuser().get("/flower/")
-    assert answer.status_code == 502
-    assert "fleet_services logs flower" in answer.content.decode()
+    response = web.superuser().get("/flower/")
+    assert response.status_code == 502
+    assert "fleet_services logs flower" in response.content.decode()

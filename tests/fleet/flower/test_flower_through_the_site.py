@@ -46,8 +46,8 @@ class Site:
             headers={"Cookie": self.cookies, **{name.replace("_", "-"): value for name, value in headers.items()}},
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.status, answer.headers, answer.read()
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, response.headers, response.read()
         except urllib.error.HTTPError as refusal:
             return refusal.code, refusal.headers, refusal.read()
 

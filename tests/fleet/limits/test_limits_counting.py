@@ -121,10 +121,10 @@ def test_without_redis_each_process_counts_for_itself_until_redis_returns(privat
         assert [spend("here", 2).refused for _ in range(3)] == [False, False, True]
         private_services.kill("valkey")
 
-        began = time.monotonic()
+        start = time.monotonic()
         result = at_once(lambda: spend("away", 20), 2)
         assert sum(not item.refused for item in result) == 20
-        assert time.monotonic() - began < 20 * cache.TIMEOUT_S, "it gives up once, and not with each request"
+        assert time.monotonic() - start < 20 * cache.TIMEOUT_S, "it gives up once, and not with each request"
 
         private_services.restart("valkey")
         end = time.monotonic() + 10 * cache.RETRY_S
@@ -159,8 +159,8 @@ def test_a_redis_that_hangs_is_given_up_soon(private_services: Cluster) -> None:
         spend("hang", 5)
         private_services.pause("valkey")
         try:
-            began = time.monotonic()
+            start = time.monotonic()
             assert [spend("hang", 5).refused for _ in range(6)] == [*[False] * 5, True]
-            assert time.monotonic() - began < 10 * cache.TIMEOUT_S
+            assert time.monotonic() - start < 10 * cache.TIMEOUT_S
         finally:
             private_services.resume("valkey")

@@ -47,12 +47,12 @@ def sign_in(password: str, *, name: str = "ann", address: str = "198.51.100.1") 
 def test_after_some_failures_even_the_correct_password_is_refused() -> None:
     assert [sign_in("a guess") for _ in range(FAILURES - 1)] == [200] * (FAILURES - 1)
     assert sign_in("a guess") == 429
-    answer = Client().post(
+    response = Client().post(
         PAGE, {"username": "ann", "password": web.PASSWORD}, headers={"X-Forwarded-For": "198.51.100.1"}
     )
-    assert (answer.status_code, answer["RateLimit-Limit"], answer["RateLimit-Remaining"]) == (429, "3", "0")
-    assert "3 sign-ins with this name failed from your address" in answer.content.decode()
-    assert "for 15 min." in answer.content.decode()
+    assert (response.status_code, response["RateLimit-Limit"], response["RateLimit-Remaining"]) == (429, "3", "0")
+    assert "3 sign-ins with this name failed from your address" in response.content.decode()
+    assert "for 15 min." in response.content.decode()
 
 
 def test_a_lockout_applies_to_one_name_from_one_address() -> None:
@@ -74,10 +74,10 @@ def test_another_spelling_of_a_name_gives_no_more_tries() -> None:
     for name in ("ann", "ａnn", "ann\t", "ann\N{NO-BREAK SPACE}"):
         assert sign_in(web.PASSWORD, name=name) == 429
         body = {"username": name, "password": web.PASSWORD}
-        answer = Client().post(
+        response = Client().post(
             "/api/v1/auth/token", body, content_type="application/json", headers={"X-Forwarded-For": "198.51.100.1"}
         )
-        assert answer.status_code in (401, 429), "the API does not take full-width letters for others"
+        assert response.status_code in (401, 429), "the API does not take full-width letters for others"
 
 
 def test_a_success_resets_the_count() -> None:
@@ -99,24 +99,24 @@ def test_a_lockout_reports_its_remaining_time() -> None:
     assert [sign_in("a guess") for _ in range(FAILURES)][-1] == 429
     AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=10))
     for path, media_type in ((PAGE, None), ("/api/v1/auth/token", "application/json")):
-        answer = Client().post(
+        response = Client().post(
             path, {"username": "ann", "password": web.PASSWORD}, headers={"X-Forwarded-For": "198.51.100.1"},
             **({"content_type": media_type} if media_type else {}),
         )  # fmt: skip
-        assert (answer.status_code, answer["RateLimit-Limit"], answer["RateLimit-Remaining"]) == (429, "3", "0")
-        assert answer["Retry-After"] == answer["RateLimit-Reset"]
-        assert 200 < int(answer["Retry-After"]) <= 300
-        assert re.search("for [45] min\\.", answer.content.decode())
+        assert (response.status_code, response["RateLimit-Limit"], response["RateLimit-Remaining"]) == (429, "3", "0")
+        assert response["Retry-After"] == response["RateLimit-Reset"]
+        assert 200 < int(response["Retry-After"]) <= 300
+        assert re.search("for [45] min\\.", response.content.decode())
 
 
 def test_a_lockout_lasts_until_enough_failures_have_expired() -> None:
     for minute, program in enumerate(["one", "another", "a third"]):
         headers = {"X-Forwarded-For": "198.51.100.1", "User-Agent": program}
-        answer = Client().post(PAGE, {"username": "ann", "password": "a guess"}, headers=headers)
+        response = Client().post(PAGE, {"username": "ann", "password": "a guess"}, headers=headers)
         AccessAttempt.objects.filter(user_agent=program).update(
             attempt_time=F("attempt_time") - timedelta(minutes=10 - 5 * minute)
         )
-    assert answer.status_code == 429
+    assert response.status_code == 429
     second_response = Client().post(
         PAGE, {"username": "ann", "password": web.PASSWORD}, headers={"X-Forwarded-For": "198.51.100.1"}
     )
@@ -182,13 +182,17 @@ def test_the_api_has_the_same_lockout_and_responds_with_a_problem() -> None:
         return Client().post("/api/v1/auth/token", body, content_type="application/json")
 
     for _ in range(FAILURES):
-        answer = ask("a guess")
-    assert (answer.status_code, answer["Content-Type"]) == (429, "application/problem+json")
-    document = json.loads(answer.content)
-    assert (document["code"], document["status"], document["request_id"]) == ("locked_out", 429, answer["X-Request-ID"])
+        response = ask("a guess")
+    assert (response.status_code, response["Content-Type"]) == (429, "application/problem+json")
+    document = json.loads(response.content)
+    assert (document["code"], document["status"], document["request_id"]) == (
+        "locked_out",
+        429,
+        response["X-Request-ID"],
+    )
     assert ask(web.PASSWORD).status_code == 429
 
 
 def test_signing_in_on_the_page_leads_to_the_admin() -> None:
-    answer = Client().post(PAGE, {"username": "ann", "password": web.PASSWORD})
-    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+    response = Client().post(PAGE, {"username": "ann", "password": web.PASSWORD})
+    assert (response.status_code, response["Location"]) == (302, "/admin/")

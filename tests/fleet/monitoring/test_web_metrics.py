@@ -18,10 +18,10 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 def scrape(client: Client) -> dict[str, float]:
     bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
-    answer = client.get("/metrics", headers=bearer)
-    assert answer.status_code == 200
-    assert answer["Content-Type"].startswith("text/plain; version=")
-    lines = [line for line in answer.content.decode().splitlines() if not line.startswith("#")]
+    response = client.get("/metrics", headers=bearer)
+    assert response.status_code == 200
+    assert response["Content-Type"].startswith("text/plain; version=")
+    lines = [line for line in response.content.decode().splitlines() if not line.startswith("#")]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
@@ -36,10 +36,10 @@ def test_demand_counts_what_a_type_without_agents_could_start(client: Client) ->
 
 @pytest.mark.parametrize("header", ["", "Bearer ", "Bearer wrong", "Basic abc", "Bearer schl\u00fcssel"])
 def test_metrics_require_the_token(client: Client, header: str) -> None:
-    answer = client.get("/metrics", headers={"Authorization": header} if header else {})
-    assert answer.status_code == 401
-    assert answer["WWW-Authenticate"] == "Bearer"
-    assert b"fleet_" not in answer.content
+    response = client.get("/metrics", headers={"Authorization": header} if header else {})
+    assert response.status_code == 401
+    assert response["WWW-Authenticate"] == "Bearer"
+    assert b"fleet_" not in response.content
 
 
 def test_a_session_does_not_replace_the_token() -> None:

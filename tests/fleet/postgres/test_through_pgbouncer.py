@@ -153,9 +153,9 @@ def test_no_cursor_stays_on_the_server_between_two_statements(pooled: Pooled) ->
 
 
 def test_a_node_is_notified_of_orders_despite_the_pooler(pooled: Pooled) -> None:
-    began = time.monotonic()
+    start = time.monotonic()
     pooled.home.manage("fleet_agents", "spawn", "backend")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - start < 20
     listening = pooled.rows("SELECT client_port FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
     assert len(listening) == 1
     log = (pooled.home.root / "private" / "logs" / "node.log").read_text()
@@ -224,11 +224,11 @@ def test_a_halted_postgres_behind_the_pooler_is_noticed(pooled: Pooled) -> None:
     assert client.stdout.readline() == "connected\n"
     pooled.cluster.pause("postgres")
     try:
-        began = time.monotonic()
+        start = time.monotonic()
         client.stdin.write("\n")
         client.stdin.flush()
         assert client.stdout.readline().startswith("no answer for")
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - start < 20
     finally:
         pooled.cluster.resume("postgres")
         client.kill()

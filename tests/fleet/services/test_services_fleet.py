@@ -46,8 +46,8 @@ def home(taken: int) -> Iterator[Checkout]:
 
 def get(url: str, *, within_s: float) -> tuple[int, dict[str, Any]]:
     try:
-        with urllib.request.urlopen(url, timeout=within_s) as answer:
-            return answer.status, json.load(answer)
+        with urllib.request.urlopen(url, timeout=within_s) as response:
+            return response.status, json.load(response)
     except urllib.error.HTTPError as refusal:
         return refusal.code, json.load(refusal)
 

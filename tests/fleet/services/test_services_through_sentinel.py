@@ -100,13 +100,13 @@ def test_a_mission_survives_the_death_of_the_master_and_hints_continue(
             attempts = session.execute("SELECT DISTINCT attempt FROM missions_sortie").fetchall()
         assert attempts == [(1,)], "the broker's death costs no attempt"
         assert hinted_after_s < FAILOVER_S
-        began = time.monotonic()  # agents listen to the new master: a hint arrives long before FLEET_POLL_INTERVAL_S
+        start = time.monotonic()  # agents listen to the new master: a hint arrives long before FLEET_POLL_INTERVAL_S
         second = _launch(home, tmp_path, sorties=1)
         until(lambda: _done(home, second) == 1)
-        assert time.monotonic() - began < 30, "also on a busy machine"
+        assert time.monotonic() - start < 30, "also on a busy machine"
         assert group.calls(group.servers[1], "brpop") > 0
-        with urllib.request.urlopen(home.json("fleet_status")["urls"]["api"].replace("api/v1/", "readyz")) as answer:
-            assert json.load(answer)["checks"]["redis"]["ok"]
+        with urllib.request.urlopen(home.json("fleet_status")["urls"]["api"].replace("api/v1/", "readyz")) as response:
+            assert json.load(response)["checks"]["redis"]["ok"]
         home.manage("fleet_down", timeout=60)
 
 

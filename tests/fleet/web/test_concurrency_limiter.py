@@ -77,12 +77,12 @@ def test_further_requests_queue_in_order() -> None:
     async def what(work: Work, application: Any) -> None:
         work.end.set()
         async with asyncio.TaskGroup() as group:
-            answers = [group.create_task(ask(application, f"/{n}")) for n in range(AT_ONCE + WAITING)]
+            responses = [group.create_task(ask(application, f"/{n}")) for n in range(AT_ONCE + WAITING)]
             await settle()
             assert work.now == ["/0", "/1"]
             work.go.set()
         assert work.now == [f"/{n}" for n in range(AT_ONCE + WAITING)]
-        assert {task.result()[::2] for task in answers} == {(200, b"onetwo")}
+        assert {task.result()[::2] for task in responses} == {(200, b"onetwo")}
 
     run(what)
 

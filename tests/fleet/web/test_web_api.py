@@ -72,12 +72,12 @@ def test_the_list_is_paged_newest_first_with_a_constant_number_of_queries(
     [("msn_01hzzzzzzzzzzzzzzzzzzzzzzz", 404, "not_found"), ("nonsense", 422, "invalid"), ("%00", 422, "invalid")],
 )
 def test_a_missing_object_is_a_problem(ref: str, status: int, code: str) -> None:
-    answer = web.superuser().get(f"/api/v1/missions/{ref}")
-    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
-    document = answer.json()
+    response = web.superuser().get(f"/api/v1/missions/{ref}")
+    assert (response.status_code, response["Content-Type"]) == (status, "application/problem+json")
+    document = response.json()
     assert (document["status"], document["code"]) == (status, code)
     assert document["detail"]
-    assert document["request_id"] == answer["X-Request-ID"]
+    assert document["request_id"] == response["X-Request-ID"]
 
 
 NO_POSITION = base64.b64encode(b"p=yesterday").decode()
@@ -91,23 +91,23 @@ NO_POSITION = base64.b64encode(b"p=yesterday").decode()
     ],
 )
 def test_an_invalid_parameter_is_a_problem(query: str) -> None:
-    answer = web.superuser().get(f"/api/v1/missions?{query}")
-    assert (answer.status_code, answer["Content-Type"]) == (422, "application/problem+json")
-    document = answer.json()
+    response = web.superuser().get(f"/api/v1/missions?{query}")
+    assert (response.status_code, response["Content-Type"]) == (422, "application/problem+json")
+    document = response.json()
     assert (document["status"], document["code"]) == (422, "invalid")
     assert document["detail"]
 
 
 def test_a_wrong_method_gets_the_allowed_ones() -> None:
-    answer = api.person("root", Role.ADMIN).delete("missions")
-    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
-    assert answer["Allow"].startswith("GET")
+    response = api.person("root", Role.ADMIN).delete("missions")
+    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+    assert response["Allow"].startswith("GET")
 
 
 def test_a_trailing_slash_is_reported() -> None:
-    answer = api.person("ann").get("missions/")
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    assert "Remove the trailing slash" in answer.json()["detail"]
+    response = api.person("ann").get("missions/")
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    assert "Remove the trailing slash" in response.json()["detail"]
 
 
 def test_events_use_the_ids_of_agents_that_the_api_accepts() -> None:

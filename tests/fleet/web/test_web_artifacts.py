@@ -28,8 +28,8 @@ def test_an_artifact_is_sent_as_an_attachment_that_no_browser_runs(artifact: Art
     async def download() -> tuple[dict[str, str], bytes]:
         client = AsyncClient()
         await client.aforce_login(await User.objects.acreate_superuser("boss", password=web.PASSWORD))
-        answer = await client.get(reverse("artifact", args=[artifact.ref]))
-        return dict(answer.items()), b"".join([piece async for piece in answer.streaming_content])
+        response = await client.get(reverse("artifact", args=[artifact.ref]))
+        return dict(response.items()), b"".join([piece async for piece in response.streaming_content])
 
     headers, content = async_to_sync(download)()
     assert content == PAGE
@@ -43,8 +43,8 @@ def test_an_artifact_is_sent_as_an_attachment_that_no_browser_runs(artifact: Art
 def test_users_who_are_not_staff_are_redirected_to_sign_in(artifact: Artifact, client: Client) -> None:
     url = reverse("artifact", args=[artifact.ref])
     for stranger in (client, web.somebody()):
-        answer = stranger.get(url)
-        assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, reverse("admin:login"))
+        response = stranger.get(url)
+        assert (response.status_code, response["Location"].partition("?")[0]) == (302, reverse("admin:login"))
 
 
 def test_staff_need_the_permission_to_see_artifacts(artifact: Artifact) -> None:
@@ -52,8 +52,8 @@ def test_staff_need_the_permission_to_see_artifacts(artifact: Artifact) -> None:
 
 
 def test_staff_with_the_permission_can_download(artifact: Artifact) -> None:
-    answer = web.staff("view_artifact").head(reverse("artifact", args=[artifact.ref]))
-    assert (answer.status_code, answer["Content-Length"]) == (200, str(len(PAGE)))
+    response = web.staff("view_artifact").head(reverse("artifact", args=[artifact.ref]))
+    assert (response.status_code, response["Content-Length"]) == (200, str(len(PAGE)))
 
 
 def test_a_missing_artifact_is_not_found(artifact: Artifact) -> None:

@@ -31,15 +31,15 @@ def test_responses_that_are_no_pages_may_do_nothing(client: Client, path: str) -
 
 @pytest.mark.django_db
 def test_inline_scripts_in_the_admin_do_not_run() -> None:
-    answer = web.superuser().get("/admin/")
-    directives = dict(part.strip().split(" ", 1) for part in answer[POLICY].split(";"))
+    response = web.superuser().get("/admin/")
+    directives = dict(part.strip().split(" ", 1) for part in response[POLICY].split(";"))
     assert directives["script-src"] == "'self' 'unsafe-eval'"
     assert directives["form-action"] == directives["connect-src"] == "'self'"
     assert directives["default-src"] == directives["base-uri"] == "'none'"
-    assert answer["X-Frame-Options"] == "DENY"
-    assert answer["X-Content-Type-Options"] == "nosniff"
-    assert answer["Referrer-Policy"] == answer["Cross-Origin-Opener-Policy"] == "same-origin"
-    assert "camera=()" in answer["Permissions-Policy"]
+    assert response["X-Frame-Options"] == "DENY"
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["Referrer-Policy"] == response["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert "camera=()" in response["Permissions-Policy"]
 
 
 def test_a_view_keeps_its_own_policy_in_sync_and_async_mode() -> None:
@@ -58,8 +58,8 @@ def test_a_view_keeps_its_own_policy_in_sync_and_async_mode() -> None:
     assert "'unsafe-eval'" in asyncio.run(Policies(other)(request))[POLICY]
 
 
-def cors(answer: HttpResponse) -> dict[str, str]:
-    return {name: value for name, value in answer.items() if name.lower().startswith("access-control-")}
+def cors(response: HttpResponse) -> dict[str, str]:
+    return {name: value for name, value in response.items() if name.lower().startswith("access-control-")}
 
 
 PREFLIGHT = {
@@ -85,9 +85,9 @@ def test_a_listed_site_can_use_the_api_only_with_tokens(client: Client) -> None:
     assert "authorization" in values["access-control-allow-headers"]
     assert "POST" in values["access-control-allow-methods"]
     assert "access-control-allow-credentials" not in values
-    answer = client.get("/api/v1/", headers={"Origin": BOARD})
-    assert answer["Access-Control-Allow-Origin"] == BOARD
-    assert "origin" in answer["Vary"].lower()
+    response = client.get("/api/v1/", headers={"Origin": BOARD})
+    assert response["Access-Control-Allow-Origin"] == BOARD
+    assert "origin" in response["Vary"].lower()
     for origin in (
         "https://board.example.org.evil.example",
         "http://board.example.org",
@@ -106,7 +106,7 @@ def test_cookies_are_accepted_only_from_this_sites_pages() -> None:
     request = {origin: browser.get("/api/v1/me", headers={"Origin": origin} if origin else {}) for origin in (
         "", "http://testserver", BOARD, "null", "http://testserver.example.org",
     )}  # fmt: skip
-    assert [answer.status_code for answer in request.values()] == [200, 200, 401, 401, 401]
+    assert [response.status_code for response in request.values()] == [200, 200, 401, 401, 401]
 
 
 LOOK = """

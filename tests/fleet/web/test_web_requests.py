@@ -60,7 +60,7 @@ def test_concurrent_requests_have_separate_callers() -> None:
     async def all() -> list[bytes]:
         served = requests.request_context(look_later)
         values = [RequestFactory().get("/", headers={"X-Request-ID": f"r{n}"}) for n in range(20)]
-        return [answer.content for answer in await asyncio.gather(*(served(item) for item in values))]
+        return [response.content for response in await asyncio.gather(*(served(item) for item in values))]
 
     assert asyncio.run(all()) == [f"anonymous 127.0.0.1 r{n}".encode() for n in range(20)]
 
@@ -71,5 +71,5 @@ def test_only_a_trusted_proxy_can_say_that_a_request_used_https(proxies: str, se
         return HttpResponse(str(request.is_secure()))
 
     with override_settings(FLEET_TRUSTED_PROXIES=addresses.parse_networks(proxies)):
-        answer = requests.request_context(view)(RequestFactory().get("/", headers={"X-Forwarded-Proto": "https"}))
-    assert answer.content == str(secure).encode()
+        response = requests.request_context(view)(RequestFactory().get("/", headers={"X-Forwarded-Proto": "https"}))
+    assert response.content == str(secure).encode()

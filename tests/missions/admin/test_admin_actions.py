@@ -132,14 +132,14 @@ def test_destructive_actions_ask_first_and_require_post(act_of: str) -> None:
     if act_of == "list":
         address = reverse("admin:missions_mission_changelist")
         request = boss.post(address, {"action": "cancel", "_selected_action": [str(mission.id)]}).content.decode()
-        answer = {"action": "cancel", "_selected_action": [str(mission.id)], "confirmed": "yes"}
+        form = {"action": "cancel", "_selected_action": [str(mission.id)], "confirmed": "yes"}
     else:
         address = reverse("admin:missions_mission_cancel_button", args=[mission.id])
         request = boss.get(address).content.decode()
-        answer = {"_form_submitted": "True"}
+        form = {"_form_submitted": "True"}
     assert "Running sorties are stopped; no more sorties start." in request
     assert fleet.state(mission.id) == "running"
-    assert boss.post(address, answer).status_code == 302
+    assert boss.post(address, form).status_code == 302
     assert fleet.state(mission.id) == "cancelled"
 
 

@@ -29,9 +29,9 @@ def test_spawn_refuses_an_empty_task(command: tuple[str, ...], task: str) -> Non
 
 @pytest.mark.parametrize("task", ["", " "])
 def test_an_empty_objective_is_refused_over_http(task: str) -> None:
-    answer = api.person("ann").post("missions", {"objective": task, "agent": "backend"})
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
-    assert "/objective" in str(answer.json())
+    response = api.person("ann").post("missions", {"objective": task, "agent": "backend"})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid")
+    assert "/objective" in str(response.json())
     assert not Mission.objects.exists()
 
 

@@ -94,9 +94,9 @@ def test_a_heartbeat_renews_the_lease_and_reports_a_cancel_request(agent: UUID) 
     leases = external_agents.claim(agent=agent, count=2)
     before = Sortie.objects.get(id=leases[0].sortie).lease_until
     operations.cancel_sortie(sortie=leases[1].sortie)
-    answer = external_agents.heartbeat(agent=agent, tokens=[lease.token for lease in leases])
-    assert answer.renewed == {lease.token for lease in leases}
-    assert answer.cancelled == {leases[1].token}
+    renewal = external_agents.heartbeat(agent=agent, tokens=[lease.token for lease in leases])
+    assert renewal.renewed == {lease.token for lease in leases}
+    assert renewal.cancelled == {leases[1].token}
     after = Sortie.objects.get(id=leases[0].sortie).lease_until
     assert before is not None
     assert after is not None

@@ -99,9 +99,9 @@ def test_an_external_agent_gets_secrets_and_its_reports_are_masked() -> None:
     assert good.work["env"] == {"MINE": SECRET}
     assert good.work["secret_env"] == ["MINE"]
     external_agents.progress(token=good.token, fraction=0.5, note=f"with {SECRET}", output=f"{SECRET} {good.token}\n")
-    answer = {"result": {"is": [SECRET, good.token]}, "added": [{"name": "next", "agent": "backend", "run": SECRET}]}
-    assert external_agents.complete(token=good.token, **answer) == "succeeded"  # type: ignore[arg-type]
-    assert external_agents.complete(token=good.token, **answer) == "succeeded"  # type: ignore[arg-type]
+    outcome = {"result": {"is": [SECRET, good.token]}, "added": [{"name": "next", "agent": "backend", "run": SECRET}]}
+    assert external_agents.complete(token=good.token, **outcome) == "succeeded"  # type: ignore[arg-type]
+    assert external_agents.complete(token=good.token, **outcome) == "succeeded"  # type: ignore[arg-type]
     assert external_agents.fail(token=bad.token, error=f"refused {SECRET}") == "failed"
     kept = all_that_is_kept()
     assert SECRET not in kept

@@ -84,9 +84,9 @@ def test_the_api_returns_the_same_output_in_pages(mission: Mission) -> None:
     Mission.objects.filter(id=mission.id).update(created_by=ann.user)
 
     def ask(query: str = "") -> Any:
-        answer = ann.get(f"missions/{mission.ref}/logs{query}")
-        assert answer.status_code == 200, answer.content
-        return answer.json()
+        response = ann.get(f"missions/{mission.ref}/logs{query}")
+        assert response.status_code == 200, response.content
+        return response.json()
 
     result = ask()
     assert [piece["key"] for piece in result["pieces"]][-2:] == ["test[on=mac]", "report"]

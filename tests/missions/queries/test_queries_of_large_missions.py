@@ -75,8 +75,8 @@ def test_the_api_returns_sorties_in_pages_with_links() -> None:
 @pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=x", "limit=201", "limit=", "limit=99999999999"])
 def test_an_invalid_limit_is_refused(query: str) -> None:
     mission = fleet.launch({"one": {}})
-    answer = web.superuser().get(f"/api/v1/missions/{mission.ref}/sorties?{query}")
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    response = web.superuser().get(f"/api/v1/missions/{mission.ref}/sorties?{query}")
+    assert (response.status_code, response.json()["code"]) == (422, "invalid")
 
 
 @pytest.mark.parametrize("after, status", [("srt_x", 422), ("nobody", 404), ("%00", 422), ("%ff", 404)])

@@ -46,8 +46,8 @@ def claim(agent: api.Client) -> dict[str, Any]:
 def clone(agent: api.Client, lease: dict[str, Any], folder: Path) -> repository.Repository:
     """The files as the agent gets them."""
     bundle = folder.with_suffix(".bundle")
-    answer = api.Client(lease["token"]).get(f"sorties/{lease['sortie']}/repository.bundle")
-    bundle.write_bytes(b"".join(answer.streaming_content))
+    response = api.Client(lease["token"]).get(f"sorties/{lease['sortie']}/repository.bundle")
+    bundle.write_bytes(b"".join(response.streaming_content))
     copy = repository.Repository(folder.parent)
     copy.git("clone", "--quiet", "-b", lease["work"]["workspace"]["branch"], str(bundle), folder.name)
     return repository.Repository(folder)
@@ -83,8 +83,8 @@ def test_a_patch_is_merged_with_the_result_of_the_agent_that_sent_it(
     (copy.path / "data.bin").write_bytes(bytes(range(256)))
     copy.git("add", "--all")
     patch = diff(copy)
-    answer = complete(lease, patch=patch, result={"lines": 1})
-    assert answer.json()["state"] in ("waiting", "queued"), answer.json()
+    response = complete(lease, patch=patch, result={"lines": 1})
+    assert response.json()["state"] in ("waiting", "queued"), response.json()
     assert complete(lease, patch=patch, result={"lines": 1}).status_code == 200  # a repeated request
     assert finish(mission) == "succeeded"
     branch = repository.branch(mission)
@@ -169,14 +169,14 @@ def test_requests_say_what_is_missing(
 ) -> None:
     launch(project, sortie={"changes": "required"})
     lease = claim(agent)
-    answer = complete(lease, **body)
-    assert answer.status_code == 422
-    assert message in str(answer.json())
+    response = complete(lease, **body)
+    assert response.status_code == 422
+    assert message in str(response.json())
 
 
 def test_a_sortie_without_a_repository_takes_no_patch(agent: api.Client) -> None:
     fleet.launch({"one": {}})
     lease = claim(agent)
     body = {"patch": "x", "base": "9fceb02d0ae598e95dc970b74767f19372d61af8"}
-    answer = api.Client(lease["token"]).post(f"sorties/{lease['sortie']}/complete", body)
-    assert (answer.status_code, "does not work on a repository" in answer.json()["detail"]) == (422, True)
+    response = api.Client(lease["token"]).post(f"sorties/{lease['sortie']}/complete", body)
+    assert (response.status_code, "does not work on a repository" in response.json()["detail"]) == (422, True)

@@ -123,15 +123,15 @@ def test_a_token_can_report_but_its_agent_renews_the_lease(work: Work) -> None:
 def test_an_external_agent_cannot_renew_the_lease(work: Work) -> None:
     stranger = api.person("stan", Role.AGENT)
     mine = external_agents.register(agent_type="backend", by=stranger.user)
-    answer = stranger.post(f"agents/{mine.ref}/heartbeat", {"tokens": [work.token]})
-    assert answer.status_code == 409
+    response = stranger.post(f"agents/{mine.ref}/heartbeat", {"tokens": [work.token]})
+    assert response.status_code == 409
 
 
 @pytest.mark.parametrize("deed, body", [("complete", {"result": 1}), ("fail", {"error": "no"})])
 def test_a_token_cannot_complete_or_fail_its_sortie(work: Work, deed: str, body: dict[str, Any]) -> None:
-    answer = work.client.post(f"sorties/{work.sortie.ref}/{deed}", body)
-    assert answer.status_code == 409
-    assert "FLEET_RESULT" in answer.json()["detail"]
+    response = work.client.post(f"sorties/{work.sortie.ref}/{deed}", body)
+    assert response.status_code == 409
+    assert "FLEET_RESULT" in response.json()["detail"]
     assert Sortie.objects.get(id=work.sortie.id).state == "running"
     work.end("succeeded")
     assert work.client.post(f"sorties/{work.sortie.ref}/{deed}", body).status_code == 409
