@@ -1,4 +1,4 @@
-"""What the python driver calls in the contract's suite."""
+"""Callables for the tests of the driver contract and of the python driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agents.callables import Context, register
 
 
 @register
-def give(context: Context, *, value: Any = None) -> Any:
+def return_value(context: Context, *, value: Any = None) -> Any:
     return value
 
 
@@ -32,18 +32,18 @@ def wait(context: Context, *, ready: str = "") -> None:
 
 
 @register
-def tell(context: Context, *, output: str, fraction: float, note: str) -> None:
+def report(context: Context, *, output: str, fraction: float, note: str) -> None:
     print(output)  # noqa: T201
     context.progress(fraction, note)
 
 
 @register
-def ask(context: Context) -> None:
+def add_sortie(context: Context) -> None:
     context.add(name="more", agent="backend", run="true")
 
 
 @register
-def environment(context: Context) -> dict[str, str]:
+def return_environment(context: Context) -> dict[str, str]:
     return dict(os.environ)
 
 
@@ -60,18 +60,18 @@ def show_token(context: Context) -> str:
 
 
 @register
-def show_resume(context: Context) -> Any:
+def return_resume(context: Context) -> Any:
     return context.resume
 
 
 @register
-def save(context: Context, *, value: Any, then_s: float) -> None:
+def save_resume(context: Context, *, value: Any, then_s: float) -> None:
     context.save_resume(value)
     time.sleep(then_s)
 
 
 @register
-def save_at_the_stop(context: Context, *, value: Any, ready: str) -> None:
+def save_resume_when_stopped(context: Context, *, value: Any, ready: str) -> None:
     try:
         Path(ready).touch()
         time.sleep(600)
@@ -104,7 +104,7 @@ def exit_with(context: Context, *, code: int) -> None:
 
 
 @register
-def give_a_set(context: Context) -> set[int]:
+def return_a_set(context: Context) -> set[int]:
     return {1}
 
 
@@ -114,12 +114,12 @@ def describe_context(context: Context) -> dict[str, Any]:
 
 
 @register
-def tidy_when_stopped(context: Context, *, ready: str, tidied: str) -> None:
+def clean_up_when_stopped(context: Context, *, ready: str, cleaned_up: str) -> None:
     try:
         Path(ready).touch()
         time.sleep(600)
     finally:
-        Path(tidied).touch()
+        Path(cleaned_up).touch()
 
 
 def unregistered(context: Context) -> None:
@@ -128,7 +128,7 @@ def unregistered(context: Context) -> None:
 
 @register
 def show_variable(context: Context, *, name: str, fail: bool) -> Any:
-    """Say a variable's value in every way there is."""
+    """Output a variable's value in every possible way."""
     value = os.environ[name]
     sys.stdout.write(f"{value} {base64.b64encode(b'user:' + value.encode()).decode()}\n")
     context.progress(0.5, value)

@@ -1,4 +1,4 @@
-"""What every driver must do. A new driver adds its way of doing each deed to `DEEDS` and passes all of these tests."""
+"""What every driver must do. A new driver adds its form of each workload to `WORKLOADS` and passes all of these tests."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from agents import drivers
 from agents.drivers import reaper
 from agents.drivers.base import Limits, StopReason
 from fleet import ids
-from tests.contracts.deeds import DEEDS, WITH_PROCESSES, every_driver, with_processes
+from tests.contracts.workloads import WITH_PROCESSES, WORKLOADS, every_driver, with_processes
 from tests.support.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes, until
 
 VALUE = {"a": [1, 2.5, None, "ü"]}
 
 
 def test_every_driver_is_tested() -> None:
-    assert set(drivers.names()) == set(DEEDS)
+    assert set(drivers.names()) == set(WORKLOADS)
 
 
 @every_driver
 def test_success_returns_the_result(driver: str, tmp_path: Path) -> None:
-    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["give"](VALUE))).end()
+    evidence = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["succeed"](VALUE))).end()
     assert (evidence.finished, evidence.ok, evidence.error, evidence.stopped) == (True, True, "", None)
     assert evidence.result == VALUE
 
 
 @every_driver
 def test_a_failure_is_evidence_and_not_an_exception(driver: str, tmp_path: Path) -> None:
-    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["fail"]())).end()
+    evidence = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["fail"]())).end()
     assert (evidence.finished, evidence.ok) == (True, False)
     assert evidence.exit_code not in (None, 0)
     assert "no such luck" in evidence.error
@@ -47,7 +47,7 @@ def test_a_failure_is_evidence_and_not_an_exception(driver: str, tmp_path: Path)
 @every_driver
 @pytest.mark.parametrize("reason", [StopReason.CANCELLED, StopReason.LEASE_LOST, StopReason.DRAINED])
 def test_a_stop_ends_the_attempt_at_once_with_the_reason(driver: str, reason: StopReason, tmp_path: Path) -> None:
-    run = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(grace_s=50)))
+    run = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["wait"](), limits=Limits(grace_s=50)))
     if driver in WITH_PROCESSES:
         run.reporter.has_started.wait(60)
     start = time.monotonic()
@@ -60,7 +60,7 @@ def test_a_stop_ends_the_attempt_at_once_with_the_reason(driver: str, reason: St
 
 @every_driver
 def test_a_stop_before_the_start_takes_effect(driver: str, tmp_path: Path) -> None:
-    attempt_brief = brief(tmp_path, **DEEDS[driver]["wait"]())
+    attempt_brief = brief(tmp_path, **WORKLOADS[driver]["wait"]())
     run = DriverRun(driver, attempt_brief)
     run.stop.set(StopReason.CANCELLED)  # from nothing begun to nearly begun: wherever it falls
     assert run.end().stopped is StopReason.CANCELLED
@@ -69,7 +69,7 @@ def test_a_stop_before_the_start_takes_effect(driver: str, tmp_path: Path) -> No
 
 @every_driver
 def test_the_timeout_stops_the_attempt(driver: str, tmp_path: Path) -> None:
-    attempt_brief = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(timeout_s=0.5, grace_s=2))
+    attempt_brief = brief(tmp_path, **WORKLOADS[driver]["wait"](), limits=Limits(timeout_s=0.5, grace_s=2))
     evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.TIMEOUT)
     assert not surviving_processes(attempt_brief)
@@ -78,7 +78,7 @@ def test_the_timeout_stops_the_attempt(driver: str, tmp_path: Path) -> None:
 @every_driver
 def test_the_limit_of_the_agent_type_stops_the_attempt_before_its_timeout(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(
-        tmp_path, **DEEDS[driver]["wait"](), limits=Limits(timeout_s=60, max_duration_s=0.5, grace_s=2)
+        tmp_path, **WORKLOADS[driver]["wait"](), limits=Limits(timeout_s=60, max_duration_s=0.5, grace_s=2)
     )
     evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.TIMEOUT)
@@ -90,7 +90,7 @@ def test_the_limit_of_the_agent_type_stops_the_attempt_before_its_timeout(driver
 def test_the_memory_limit_counts_all_processes_of_the_attempt(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(
         tmp_path,
-        **DEEDS[driver]["hold"](processes=2, megabytes=90),
+        **WORKLOADS[driver]["hold_memory"](processes=2, megabytes=90),
         limits=Limits(timeout_s=30, grace_s=2, memory_bytes=150_000_000),
     )
     evidence = DriverRun(driver, attempt_brief).end()
@@ -105,7 +105,7 @@ def test_the_memory_limit_counts_all_processes_of_the_attempt(driver: str, tmp_p
 def test_an_attempt_within_its_memory_and_disk_limits_is_left_alone(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(
         tmp_path,
-        **DEEDS[driver]["write"](files=2, megabytes=4, then_s=1.2),
+        **WORKLOADS[driver]["write_files"](files=2, megabytes=4, then_s=1.2),
         limits=Limits(timeout_s=30, memory_bytes=150_000_000, disk_bytes=10_000_000),
         needs={"large": "x" * 5_000_000},
     )
@@ -117,7 +117,7 @@ def test_an_attempt_within_its_memory_and_disk_limits_is_left_alone(driver: str,
 def test_an_attempt_that_exceeds_its_disk_limit_is_stopped(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(
         tmp_path,
-        **DEEDS[driver]["write"](files=3, megabytes=4, then_s=600),
+        **WORKLOADS[driver]["write_files"](files=3, megabytes=4, then_s=600),
         limits=Limits(timeout_s=30, grace_s=2, disk_bytes=10_000_000),
     )
     evidence = DriverRun(driver, attempt_brief).end()
@@ -130,7 +130,7 @@ def test_an_attempt_that_exceeds_its_disk_limit_is_stopped(driver: str, tmp_path
 def test_an_attempt_beyond_its_disk_limit_at_its_end_fails(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(
         tmp_path,
-        **DEEDS[driver]["write"](files=3, megabytes=4, then_s=0),
+        **WORKLOADS[driver]["write_files"](files=3, megabytes=4, then_s=0),
         limits=Limits(timeout_s=30, disk_bytes=10_000_000),
     )
     evidence = DriverRun(driver, attempt_brief).end()
@@ -142,7 +142,7 @@ def test_an_attempt_beyond_its_disk_limit_at_its_end_fails(driver: str, tmp_path
 def test_no_single_file_exceeds_the_disk_limit(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(
         tmp_path,
-        **DEEDS[driver]["write"](files=1, megabytes=300, then_s=0),
+        **WORKLOADS[driver]["write_files"](files=1, megabytes=300, then_s=0),
         limits=Limits(timeout_s=30, disk_bytes=10_000_000),
     )
     evidence = DriverRun(driver, attempt_brief).end()
@@ -154,33 +154,35 @@ def test_no_single_file_exceeds_the_disk_limit(driver: str, tmp_path: Path) -> N
 @every_driver
 def test_output_and_progress_reach_the_reporter(driver: str, tmp_path: Path) -> None:
     reporter = RecordingReporter()
-    assert DriverRun(driver, brief(tmp_path, **DEEDS[driver]["tell"]()), reporter=reporter).end().ok
+    assert DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["report"]()), reporter=reporter).end().ok
     assert len(reporter.out.strip()) == 4
     assert reporter.reports == [(0.25, "a quarter")]
 
 
 @every_driver
 def test_requested_sorties_are_in_the_evidence(driver: str, tmp_path: Path) -> None:
-    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["ask"]())).end()
+    evidence = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["add_sortie"]())).end()
     assert evidence.added == ({"name": "more", "agent": "backend", "run": "true"},)
 
 
 @every_driver
 def test_it_finds_what_an_earlier_attempt_saved(driver: str, tmp_path: Path) -> None:
     reporter = RecordingReporter()
-    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["resume"](), resume=VALUE), reporter=reporter).end()
+    evidence = DriverRun(
+        driver, brief(tmp_path, **WORKLOADS[driver]["return_resume"](), resume=VALUE), reporter=reporter
+    ).end()
     assert (evidence.ok, evidence.result, reporter.resumes) == (True, VALUE, [])
 
 
 @every_driver
 def test_the_first_attempt_finds_nothing(driver: str, tmp_path: Path) -> None:
-    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["resume"]())).end()
+    evidence = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["return_resume"]())).end()
     assert (evidence.ok, evidence.result) == (True, None)
 
 
 @every_driver
 def test_what_it_saves_is_reported_while_it_runs(driver: str, tmp_path: Path) -> None:
-    run = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["save"](VALUE, 600), resume={"earlier": True}))
+    run = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["save_resume"](VALUE, 600), resume={"earlier": True}))
     until(lambda: run.reporter.resumes, within_s=30)
     run.stop.set(StopReason.CANCELLED)
     run.end()
@@ -190,14 +192,14 @@ def test_what_it_saves_is_reported_while_it_runs(driver: str, tmp_path: Path) ->
 @every_driver
 def test_what_it_saves_last_is_reported_when_it_ends(driver: str, tmp_path: Path) -> None:
     reporter = RecordingReporter()
-    assert DriverRun(driver, brief(tmp_path, **DEEDS[driver]["save"](VALUE, 0)), reporter=reporter).end().ok
+    assert DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["save_resume"](VALUE, 0)), reporter=reporter).end().ok
     assert reporter.resumes == [VALUE]
 
 
 @with_processes
 def test_what_it_saves_when_it_is_stopped_is_reported(driver: str, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    run = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["save_at_the_stop"](VALUE, str(ready))))
+    run = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["save_resume_when_stopped"](VALUE, str(ready))))
     until(ready.exists, within_s=30)
     run.stop.set(StopReason.DRAINED)
     assert run.end().stopped is StopReason.DRAINED
@@ -210,7 +212,7 @@ def test_a_value_to_resume_from_that_is_too_large_is_ignored_and_the_output_says
 ) -> None:
     reporter = RecordingReporter()
     attempt_brief = brief(
-        tmp_path, **DEEDS[driver]["save"]("x" * 1_000, 1.2), limits=Limits(timeout_s=60, resume_bytes=1_001)
+        tmp_path, **WORKLOADS[driver]["save_resume"]("x" * 1_000, 1.2), limits=Limits(timeout_s=60, resume_bytes=1_001)
     )
     evidence = DriverRun(driver, attempt_brief, reporter=reporter).end()
     assert (evidence.ok, evidence.error, reporter.resumes) == (True, "", [])
@@ -222,7 +224,7 @@ def test_a_value_to_resume_from_that_is_too_large_is_ignored_and_the_output_says
 @with_processes
 def test_secrets_in_a_value_to_resume_from_are_redacted(driver: str, tmp_path: Path) -> None:
     reporter = RecordingReporter()
-    attempt_brief = brief(tmp_path, **DEEDS[driver]["save"]({"a secret of mine": ["a secret of mine"]}, 0))
+    attempt_brief = brief(tmp_path, **WORKLOADS[driver]["save_resume"]({"a secret of mine": ["a secret of mine"]}, 0))
     attempt_brief = replace(
         attempt_brief, env={**attempt_brief.env, "MINE": "a secret of mine"}, secret_env=frozenset({"MINE"})
     )
@@ -232,7 +234,7 @@ def test_secrets_in_a_value_to_resume_from_are_redacted(driver: str, tmp_path: P
 
 @with_processes
 def test_silence_stops_the_attempt(driver: str, tmp_path: Path) -> None:
-    attempt_brief = brief(tmp_path, **DEEDS[driver]["wait"](), limits=Limits(silence_s=0.5, grace_s=2))
+    attempt_brief = brief(tmp_path, **WORKLOADS[driver]["wait"](), limits=Limits(silence_s=0.5, grace_s=2))
     evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.stopped) == (False, StopReason.SILENCE)
     assert "0.5 s" in evidence.error
@@ -240,7 +242,7 @@ def test_silence_stops_the_attempt(driver: str, tmp_path: Path) -> None:
 
 @with_processes
 def test_a_result_that_is_too_large_is_a_failure(driver: str, tmp_path: Path) -> None:
-    attempt_brief = brief(tmp_path, **DEEDS[driver]["large"](), limits=Limits(result_bytes=1_000))
+    attempt_brief = brief(tmp_path, **WORKLOADS[driver]["large_result"](), limits=Limits(result_bytes=1_000))
     evidence = DriverRun(driver, attempt_brief).end()
     assert (evidence.finished, evidence.ok, evidence.result) == (True, False, None)
     assert "larger than 1,000 bytes" in evidence.error
@@ -248,7 +250,7 @@ def test_a_result_that_is_too_large_is_a_failure(driver: str, tmp_path: Path) ->
 
 @with_processes
 def test_no_process_remains_after_the_attempt(driver: str, tmp_path: Path) -> None:
-    attempt_brief = brief(tmp_path, **DEEDS[driver]["daemon"]())
+    attempt_brief = brief(tmp_path, **WORKLOADS[driver]["leave_a_daemon"]())
     assert DriverRun(driver, attempt_brief).end().ok
     assert not surviving_processes(attempt_brief)
 
@@ -261,7 +263,7 @@ def test_the_environment_contains_exactly_what_the_contract_names(
     monkeypatch.setenv("ALLOWED", "seen")
     attempt_brief = brief(
         tmp_path,
-        **{"env": {"MINE": "too"}, **DEEDS[driver]["environment"]()},
+        **{"env": {"MINE": "too"}, **WORKLOADS[driver]["print_environment"]()},
         env_allow=frozenset({"PATH", "ALLOWED", "NOT_THERE"}),
         needs={"lint-all": {"n": 1}},
         inputs={"repository": "/some where", "depth": 3},
@@ -290,7 +292,10 @@ def test_the_environment_contains_exactly_what_the_contract_names(
 def test_the_lease_token_is_in_the_environment_and_masked_in_all_output(driver: str, code: int, tmp_path: Path) -> None:
     token = f"{ids.encode(ids.SORTIE, ids.new())}.1.{secrets.token_urlsafe(24)}"
     attempt_brief = brief(
-        tmp_path, **{**DEEDS[driver]["show_token"](), "env": {"CODE": str(code)}}, api="http://here/api/v1", token=token
+        tmp_path,
+        **{**WORKLOADS[driver]["show_token"](), "env": {"CODE": str(code)}},
+        api="http://here/api/v1",
+        token=token,
     )
     reporter = RecordingReporter()
     evidence = DriverRun(driver, attempt_brief, reporter=reporter).end()
@@ -309,7 +314,7 @@ def test_the_lease_token_is_in_the_environment_and_masked_in_all_output(driver: 
 @with_processes
 def test_the_lease_token_is_in_no_command_line_or_file(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(
-        tmp_path, **DEEDS[driver]["wait"](), api="http://here/api/v1", token="srt_x.1.Secret-" + "0" * 25
+        tmp_path, **WORKLOADS[driver]["wait"](), api="http://here/api/v1", token="srt_x.1.Secret-" + "0" * 25
     )
     run = DriverRun(driver, attempt_brief)
     run.reporter.has_started.wait(60)
@@ -325,7 +330,7 @@ def test_the_lease_token_is_in_no_command_line_or_file(driver: str, tmp_path: Pa
 
 @with_processes
 def test_resource_usage_is_measured(driver: str, tmp_path: Path) -> None:
-    evidence = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["give"](1))).end()
+    evidence = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["succeed"](1))).end()
     assert evidence.cpu_s is not None
     assert evidence.cpu_s > 0
     assert evidence.max_rss_bytes is not None
@@ -334,19 +339,19 @@ def test_resource_usage_is_measured(driver: str, tmp_path: Path) -> None:
 
 @with_processes
 def test_a_reporter_that_raises_ends_the_attempt_and_its_processes(driver: str, tmp_path: Path) -> None:
-    class Deaf(RecordingReporter):
+    class FailingReporter(RecordingReporter):
         def output(self, **_: Any) -> None:
             raise ConnectionError("the page cannot be written")
 
-    attempt_brief = brief(tmp_path, **DEEDS[driver]["tell"]())
+    attempt_brief = brief(tmp_path, **WORKLOADS[driver]["report"]())
     with pytest.raises(ConnectionError):
-        DriverRun(driver, attempt_brief, reporter=Deaf()).end()
+        DriverRun(driver, attempt_brief, reporter=FailingReporter()).end()
     assert not surviving_processes(attempt_brief)
 
 
 @with_processes
 def test_a_signal_from_another_process_is_not_reported_as_a_stop_by_the_engine(driver: str, tmp_path: Path) -> None:
-    run = DriverRun(driver, brief(tmp_path, **DEEDS[driver]["wait"]()))
+    run = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["wait"]()))
     run.reporter.has_started.wait(60)
     until(
         lambda: any(not reaper.is_shim(pid) for pid in surviving_processes(run.brief))

@@ -19,7 +19,7 @@ HERE = "tests.contracts.callables"
     [
         ("fail", {"text": "bad luck"}, "RuntimeError: bad luck"),
         ("fail", {}, "The callable 'tests.contracts.callables:fail' does not take these arguments"),
-        ("give_a_set", {}, "The callable's result is not JSON"),
+        ("return_a_set", {}, "The callable's result is not JSON"),
         ("exit_with", {"code": 4}, "The callable ended its process: SystemExit(4)."),
         ("unregistered", {}, f"There is no callable '{HERE}:unregistered'"),
         ("nonesuch", {}, f"There is no callable '{HERE}:nonesuch'"),
@@ -62,13 +62,13 @@ def test_the_context_holds_needs_and_inputs_of_any_size(tmp_path: Path) -> None:
 
 
 def test_a_stopped_callable_may_clean_up_within_the_grace_period(tmp_path: Path) -> None:
-    ready, tidied = tmp_path / "ready", tmp_path / "tidied"
-    arguments = {"ready": str(ready), "tidied": str(tidied)}
-    run = DriverRun("python", brief(tmp_path, call=f"{HERE}:tidy_when_stopped", arguments=arguments))
+    ready, cleaned_up = tmp_path / "ready", tmp_path / "cleaned up"
+    arguments = {"ready": str(ready), "cleaned_up": str(cleaned_up)}
+    run = DriverRun("python", brief(tmp_path, call=f"{HERE}:clean_up_when_stopped", arguments=arguments))
     until(ready.exists)
     run.stop.set(StopReason.DRAINED)
     assert run.end().stopped is StopReason.DRAINED
-    assert tidied.exists()
+    assert cleaned_up.exists()
     assert not surviving_processes(run.brief)
 
 
@@ -78,7 +78,7 @@ def test_it_needs_neither_settings_nor_the_checkout_as_its_folder(tmp_path: Path
     (elsewhere / "fleet.py").write_text("raise SystemExit('shadowed')")
     attempt_brief = brief(
         tmp_path,
-        call=f"{HERE}:give",
+        call=f"{HERE}:return_value",
         arguments={"value": 1},
         cwd=elsewhere,
         limits=Limits(timeout_s=30),

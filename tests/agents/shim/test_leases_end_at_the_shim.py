@@ -55,11 +55,11 @@ def test_work_whose_lease_is_not_renewed_is_killed_before_the_lease_ends(tmp_pat
 
 
 def test_work_that_handles_sigterm_has_the_whole_grace_period_before_the_lease_ends(tmp_path: Path) -> None:
-    tidy = f"trap 'sleep 0.8; touch {tmp_path}/tidied; exit 0' TERM; while :; do sleep 0.05; done"
+    handler = f"trap 'sleep 0.8; touch {tmp_path}/cleaned_up; exit 0' TERM; while :; do sleep 0.05; done"
     stop = Stop(lease_end=time.monotonic() + 4)
-    run = DriverRun("command", brief(tmp_path, shell=tidy, limits=limits(grace_s=2.5)), stop=stop)
+    run = DriverRun("command", brief(tmp_path, shell=handler, limits=limits(grace_s=2.5)), stop=stop)
     assert run.end().stopped is StopReason.LEASE_LOST
-    assert (tmp_path / "tidied").exists()
+    assert (tmp_path / "cleaned_up").exists()
 
 
 def test_work_goes_on_while_its_lease_is_renewed(tmp_path: Path) -> None:

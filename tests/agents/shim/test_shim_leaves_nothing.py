@@ -82,15 +82,13 @@ def test_work_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path: Pa
 
 
 def test_work_that_handles_sigterm_has_the_grace_period_to_clean_up(tmp_path: Path) -> None:
-    tidy = (
-        f"trap 'sleep 0.2; touch {tmp_path}/tidied; exit 0' TERM; touch {tmp_path}/ready; while :; do sleep 0.05; done"
-    )
-    run = DriverRun("command", brief(tmp_path, shell=tidy, limits=Limits(grace_s=5)))
+    handler = f"trap 'sleep 0.2; touch {tmp_path}/cleaned_up; exit 0' TERM; touch {tmp_path}/ready; while :; do sleep 0.05; done"
+    run = DriverRun("command", brief(tmp_path, shell=handler, limits=Limits(grace_s=5)))
     until((tmp_path / "ready").exists)
     run.stop.set(StopReason.DRAINED)
     evidence = run.end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.DRAINED)
-    assert (tmp_path / "tidied").exists()
+    assert (tmp_path / "cleaned_up").exists()
 
 
 def test_a_halted_process_is_stopped_too(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-AGAIN = {"max_attempts": 3, "backoff": "1ms", "jitter": False}
+RETRY = {"max_attempts": 3, "backoff": "1ms", "jitter": False}
 HERE = "tests.contracts.callables"
 
 
 def attempts(engine: Engine, sortie: dict[str, Any]) -> tuple[int, str]:
     mission = fleet.launch(
-        {"one": {"with": {"result": {"a": "\U0001f600" * 40_000}}}, "it": {"needs": ["one"], "retry": AGAIN, **sortie}}
+        {"one": {"with": {"result": {"a": "\U0001f600" * 40_000}}}, "it": {"needs": ["one"], "retry": RETRY, **sortie}}
     )
     assert fleet.run_to_end(engine, mission) == "failed"
     found = Attempt.objects.filter(sortie__mission=mission, sortie__key="it").order_by("number")
