@@ -1,4 +1,4 @@
-"""A file that is corrupted at random is refused without a trace, or imported whole."""
+"""A randomly corrupted file is refused and leaves no trace, or is imported whole."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from checkpoints.files import storage
 from fleet import errors
 from missions.engine.process.runtime import Engine
 from missions.models import Sortie
-from tests.security.lying_files import ended, imported, live, traces
-from tests.support.archives import Opened
+from tests.security.tampered_exports import export_ended_mission, export_live_mission, stored_state
+from tests.support.archives import OpenedExport, import_bytes
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -48,24 +48,24 @@ def test_a_corrupted_file_is_refused_or_still_the_same(
 
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_a_sealed_lie_is_refused_or_becomes_exactly_what_it_says(
+def test_a_resealed_change_is_refused_or_imported_whole(
     corpus: tuple[list[bytes], set[str]], data: st.DataObject
 ) -> None:
-    """The digests fit whatever a line says, so only the checks of the lines stand between it and the database."""
+    """The digests match, so only the checks of the lines protect the database."""
     files, _ = corpus
-    opened = Opened.of(data.draw(st.sampled_from(files)))
-    key = data.draw(st.sampled_from(sorted(opened.state)))
+    export = OpenedExport.of(data.draw(st.sampled_from(files)))
+    key = data.draw(st.sampled_from(sorted(export.state)))
     change = lambda document: mutate(document, data)  # noqa: E731
-    match data.draw(st.sampled_from(["state", "kept", "own", "own kept"])):
+    match data.draw(st.sampled_from(["state", "kept", "mission", "kept mission"])):
         case "state":
-            opened.change(key, change)
+            export.change(key, change)
         case "kept":
-            opened.change_kept(key, change)
-        case "own":
-            opened.change_mission(change)
+            export.change_kept(key, change)
+        case "mission":
+            export.change_mission(change)
         case _:
-            opened.change_mission(change, line=1)
-    check(opened.sealed(), None)
+            export.change_mission(change, line=1)
+    check(export.reseal(), None)
 
 
 STATES_AND_KEYS = ["due", "pending", "succeeded", "failed", "skipped", "cancelled", "live", "top", "left"]
@@ -102,20 +102,20 @@ def mutate(document: Any, data: st.DataObject) -> None:
 
 @pytest.fixture
 def corpus(engine: Engine) -> tuple[list[bytes], set[str]]:
-    files = [live(), ended(engine, artifacts=True)]
-    digests = {Opened.of(file).manifest.missions[0].digest for file in files}
+    files = [export_live_mission(), export_ended_mission(engine, artifacts=True)]
+    digests = {OpenedExport.of(file).manifest.missions[0].digest for file in files}
     return files, digests
 
 
 def check(data: bytes, digests: set[str] | None) -> None:
-    """The file is refused and leaves nothing, or is imported whole."""
-    before = traces()
+    """Check that the file is refused and leaves nothing, or is imported whole."""
+    before = stored_state()
     try:
-        arrived = imported(data)
+        result = import_bytes(data)
     except errors.FleetError:
-        assert traces() == before
+        assert stored_state() == before
         return
-    (entry,) = storage.read_manifest(arrived.checkpoint.ref).missions
-    assert Sortie.objects.filter(mission=arrived.mission).count() == len(Opened.of(data).state)
+    (entry,) = storage.read_manifest(result.checkpoint.ref).missions
+    assert Sortie.objects.filter(mission=result.mission).count() == len(OpenedExport.of(data).state)
     if digests is not None:
         assert entry.digest in digests

@@ -1,4 +1,4 @@
-"""Exported checkpoints in memory: to take apart, to change, and to seal again as a liar would."""
+"""Exported checkpoints in memory: a test can import them, or open, change and reseal them as an attacker would."""
 
 from __future__ import annotations
 
@@ -10,39 +10,45 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+
 from checkpoints import operations
 from checkpoints.document import Bucket, Manifest, Part, archive, bucket_of
 from checkpoints.models import Checkpoint
+from checkpoints.operations import Imported
+from missions.artifacts import collection
+from missions.models import Artifact, Mission, Sortie
 
 LIMIT = 1 << 40
 
 Change = Callable[[dict[str, Any]], object]
 
 
-def exported(checkpoint: Checkpoint, *, artifacts: bool = False) -> bytes:
+def export(checkpoint: Checkpoint, *, artifacts: bool = False) -> bytes:
     out = io.BytesIO()
     operations.export(checkpoint=checkpoint, out=out, artifacts=artifacts)
     return out.getvalue()
 
 
-def names(data: bytes) -> list[str]:
-    """The members, as Python's tar reads them."""
+def member_names(data: bytes) -> list[str]:
+    """The names of the members, as Python's tarfile reads them."""
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return tar.getnames()
 
 
 @dataclass(slots=True)
-class Opened:
-    """An exported file, taken apart. `sealed` writes it with digests that fit whatever was changed."""
+class OpenedExport:
+    """The parts of an exported file. `reseal` writes them as a file again, with matching digests."""
 
     manifest: Manifest
-    own: list[str]
+    mission_lines: list[str]
     state: dict[str, str]
     kept: dict[str, str]
     artifacts: dict[str, bytes]
 
     @classmethod
-    def of(cls, data: bytes) -> Opened:
+    def of(cls, data: bytes) -> OpenedExport:
         reader = archive.Reader(io.BytesIO(data), max_bytes=LIMIT, max_content=LIMIT)
         manifest, entry = reader.entry()
         own, *buckets = (reader.blob(part) for part in archive.parts(entry))
@@ -64,22 +70,22 @@ class Opened:
         self.kept[key] = _changed(self.kept[key], change)
 
     def change_mission(self, change: Change, *, line: int = 0) -> None:
-        data = json.loads(self.own[line])
+        data = json.loads(self.mission_lines[line])
         change(data)
-        self.own[line] = _text(data)
+        self.mission_lines[line] = _text(data)
 
-    def sealed(self) -> bytes:
+    def reseal(self) -> bytes:
         out = io.BytesIO()
         writer = archive.Writer(out)
         buckets: dict[int, Bucket] = {}
         for key, line in self.state.items():
             bucket = buckets.setdefault(bucket_of(key), Bucket())
             bucket.state[key], bucket.kept[key] = line, self.kept[key]
-        own = "".join(f"{line}\n" for line in self.own)
+        own = "".join(f"{line}\n" for line in self.mission_lines)
         contents = {number: bucket.text() for number, bucket in sorted(buckets.items())}
         parts = {number: part(text, buckets[number].digest()) for number, text in contents.items()}
         (entry,) = self.manifest.missions
-        entry = replace(entry, mission=part(own, sha256(self.own[0])), buckets=parts)
+        entry = replace(entry, mission=part(own, sha256(self.mission_lines[0])), buckets=parts)
         writer.manifest(replace(self.manifest, missions=(entry,)))
         writer.blob(entry.mission, own.encode())
         for number, text in contents.items():
@@ -88,6 +94,20 @@ class Opened:
             writer.artifact(digest, len(content), [content])
         writer.close()
         return out.getvalue()
+
+
+def import_bytes(data: bytes, *, by: User | None = None, can_execute: bool = True, **options: Any) -> Imported:
+    return operations.import_file(file=io.BytesIO(data), by=by, can_execute=can_execute, **options)
+
+
+def add_artifact(mission: Mission, key: str, content: bytes = b"report", *, path: str = "report.txt") -> Artifact:
+    """Give an ended sortie an artifact, and store its bytes."""
+    digest = hashlib.sha256(content).hexdigest()
+    collection.add(digest, ContentFile(content))
+    sortie = Sortie.objects.get(mission=mission, key=key)
+    return Artifact.objects.create(
+        sortie=sortie, attempt=1, path=path, digest=digest, size=len(content), media_type="text/plain"
+    )
 
 
 def part(text: str, digest: str) -> Part:
@@ -99,13 +119,13 @@ def sha256(text: str) -> str:
 
 
 def _changed(line: str, change: Change) -> str:
-    """The line with a change, in the form in which Postgres writes it: no spaces at the top, and jsonb's below."""
+    """The changed line, as Postgres writes it: no spaces at the top level, and those of jsonb below it."""
     data = json.loads(line)
     change(data)
     return "{" + ",".join(f"{json.dumps(name)}:{_text(value)}" for name, value in data.items()) + "}"
 
 
 def _text(value: Any) -> str:
-    """JSON as jsonb writes it; escaped where it could not be encoded."""
+    """JSON as jsonb writes it, or escaped if it cannot be encoded."""
     text = json.dumps(value, ensure_ascii=False)
     return text if text.isprintable() else json.dumps(value)

@@ -33,3 +33,9 @@ def digest(mission: Mission) -> str:
     """The digest of a mission's rows, read in full."""
     with reading.snapshot():
         return reading.mission(mission.id).entry({}).digest
+
+
+def saved_digest(checkpoint: Checkpoint) -> str:
+    """The digest that a checkpoint of one mission has recorded."""
+    (entry,) = manifest(checkpoint).missions
+    return entry.digest

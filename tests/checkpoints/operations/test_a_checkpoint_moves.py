@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import shutil
@@ -12,12 +11,9 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Group, User
-from django.core.files.base import ContentFile
 
 from checkpoints import operations
 from checkpoints.files import storage
-from checkpoints.models import Checkpoint
-from checkpoints.operations import ImportResult
 from fleet import errors
 from fleet.audit.models import Entry
 from fleet.events.models import Event
@@ -27,60 +23,41 @@ from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, Mission, Sortie
 from missions.queries import counters, reads
 from tests.support import archives, fleet
-from tests.support.checkpoints import DIAMOND, digest, manifest
+from tests.support.checkpoints import DIAMOND, digest, manifest, saved_digest
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-
-def imported(data: bytes, *, by: User | None = None, can_execute: bool = True, folder: str = "") -> ImportResult:
-    return operations.import_file(file=io.BytesIO(data), by=by, can_execute=can_execute, folder=folder)
-
-
-def saved_digest(checkpoint: Checkpoint) -> str:
-    (entry,) = manifest(checkpoint).missions
-    return entry.digest
-
-
-def with_artifact(mission: Mission, key: str, content: bytes = b"report") -> Artifact:
-    """An artifact of an ended sortie, in the store."""
-    name = hashlib.sha256(content).hexdigest()
-    collection.add(name, ContentFile(content))
-    sortie = Sortie.objects.get(mission=mission, key=key)
-    return Artifact.objects.create(
-        sortie=sortie, attempt=1, path="out/report.txt", digest=name, size=len(content), media_type="text/plain"
-    )
 
 
 def test_a_mission_that_ended_arrives_exactly(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     fleet.run_to_end(engine, mission)
     checkpoint = operations.capture(missions=[mission.id])
-    arrived = imported(archives.exported(checkpoint))
-    assert (arrived.mission.state, arrived.missing) == ("succeeded", ())
-    assert digest(arrived.mission) == saved_digest(arrived.checkpoint) == saved_digest(checkpoint)
-    assert reads.last_result(arrived.mission) == reads.last_result(mission)
-    assert arrived.mission.id != mission.id
-    assert set(arrived.mission.sorties.values_list("attempt", flat=True)) == {1}
+    result = archives.import_bytes(archives.export(checkpoint))
+    assert (result.mission.state, result.missing) == ("succeeded", ())
+    assert digest(result.mission) == saved_digest(result.checkpoint) == saved_digest(checkpoint)
+    assert reads.last_result(result.mission) == reads.last_result(mission)
+    assert result.mission.id != mission.id
+    assert set(result.mission.sorties.values_list("attempt", flat=True)) == {1}
 
 
 def test_a_mission_that_was_live_is_planned_and_runs_to_its_end(engine: Engine) -> None:
     checkpoint = operations.capture(missions=[fleet.launch(DIAMOND).id])
-    arrived = imported(archives.exported(checkpoint)).mission
-    assert arrived.state == "planned"
-    assert digest(arrived) == saved_digest(checkpoint)
+    result = archives.import_bytes(archives.export(checkpoint)).mission
+    assert result.state == "planned"
+    assert digest(result) == saved_digest(checkpoint)
     fleet.beat()
-    assert fleet.states(arrived.id)["top"] == "ready"
-    missions.resume(mission=arrived.id, can_execute=True)
-    assert fleet.run_to_end(engine, arrived) == "succeeded"
+    assert fleet.states(result.id)["top"] == "ready"
+    missions.resume(mission=result.id, can_execute=True)
+    assert fleet.run_to_end(engine, result) == "succeeded"
 
 
 def test_sorties_that_have_ended_do_not_run_again(engine: Engine) -> None:
     mission = fleet.launch({"one": {}, "two": {"agent": "frontend", "needs": ["one"]}})
     engine.run_slot()
     checkpoint = operations.capture(missions=[mission.id])
-    arrived = imported(archives.exported(checkpoint)).mission
-    assert (arrived.state, fleet.states(arrived.id)) == ("planned", {"one": "succeeded", "two": "ready"})
-    assert digest(arrived) == saved_digest(checkpoint)
+    result = archives.import_bytes(archives.export(checkpoint)).mission
+    assert (result.state, fleet.states(result.id)) == ("planned", {"one": "succeeded", "two": "ready"})
+    assert digest(result) == saved_digest(checkpoint)
 
 
 def test_a_running_sortie_is_due_after_the_import(engine: Engine) -> None:
@@ -89,16 +66,16 @@ def test_a_running_sortie_is_due_after_the_import(engine: Engine) -> None:
         state="running", attempt=7, lease_until=datetime.now(UTC) + timedelta(hours=1), agent_id=engine.agent
     )
     Attempt.objects.create(sortie=mission.sorties.get(), number=7, resume={"session": "secret"})
-    arrived = imported(archives.exported(operations.capture(missions=[mission.id])))
-    row = Sortie.objects.get(mission=arrived.mission)
+    result = archives.import_bytes(archives.export(operations.capture(missions=[mission.id])))
+    row = Sortie.objects.get(mission=result.mission)
     assert (row.state, row.attempt, row.agent_id, row.attempts.count()) == ("ready", 0, None, 0)
 
 
 def test_a_sortie_still_waits_for_its_run_at() -> None:
     later = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
     mission = fleet.launch({"one": {"run_at": later.isoformat()}})
-    arrived = imported(archives.exported(operations.capture(missions=[mission.id])))
-    row = Sortie.objects.get(mission=arrived.mission)
+    result = archives.import_bytes(archives.export(operations.capture(missions=[mission.id])))
+    row = Sortie.objects.get(mission=result.mission)
     assert (row.state, row.wake_at) == ("waiting", later)
 
 
@@ -107,7 +84,7 @@ def test_sorties_added_at_run_time_arrive_with_their_needs(engine: Engine) -> No
     mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
     fleet.run_to_end(engine, mission)
     checkpoint = operations.capture(missions=[mission.id])
-    assert digest(imported(archives.exported(checkpoint)).mission) == saved_digest(checkpoint)
+    assert digest(archives.import_bytes(archives.export(checkpoint)).mission) == saved_digest(checkpoint)
 
 
 def test_an_exported_fork_can_be_imported(engine: Engine) -> None:
@@ -118,7 +95,7 @@ def test_an_exported_fork_can_be_imported(engine: Engine) -> None:
         checkpoint=operations.capture(missions=[mission.id]), sorties=["adder"], can_execute=True
     ).mission
     checkpoint = operations.capture(missions=[forked.id])
-    assert digest(imported(archives.exported(checkpoint)).mission) == saved_digest(checkpoint)
+    assert digest(archives.import_bytes(archives.export(checkpoint)).mission) == saved_digest(checkpoint)
 
 
 def test_a_mission_whose_tolerated_failure_is_retried_can_be_moved(engine: Engine) -> None:
@@ -126,7 +103,7 @@ def test_a_mission_whose_tolerated_failure_is_retried_can_be_moved(engine: Engin
     fleet.run_to_end(engine, mission)
     missions.retry_sortie(sortie=mission.sorties.get(key="right").id, can_execute=True)
     checkpoint = operations.capture(missions=[mission.id])
-    assert digest(imported(archives.exported(checkpoint)).mission) == saved_digest(checkpoint)
+    assert digest(archives.import_bytes(archives.export(checkpoint)).mission) == saved_digest(checkpoint)
 
 
 @pytest.mark.parametrize("end", ["cancelled", "failed"])
@@ -136,28 +113,28 @@ def test_a_mission_that_ended_badly_arrives_with_its_reasons(engine: Engine, end
         missions.cancel(mission=mission.id, reason="enough")
     assert fleet.run_to_end(engine, mission) == end
     checkpoint = operations.capture(missions=[mission.id])
-    arrived = imported(archives.exported(checkpoint)).mission
-    assert (arrived.state, digest(arrived)) == (end, saved_digest(checkpoint))
-    assert arrived.reason == Mission.objects.get(id=mission.id).reason
-    missions.retry(mission=arrived.id, can_execute=True)
-    assert fleet.run_to_end(engine, arrived) == "failed"
+    result = archives.import_bytes(archives.export(checkpoint)).mission
+    assert (result.state, digest(result)) == (end, saved_digest(checkpoint))
+    assert result.reason == Mission.objects.get(id=mission.id).reason
+    missions.retry(mission=result.id, can_execute=True)
+    assert fleet.run_to_end(engine, result) == "failed"
 
 
 def test_equal_checkpoints_are_equal_files() -> None:
     checkpoint = operations.capture(missions=[fleet.launch(DIAMOND).id])
-    assert archives.exported(checkpoint) == archives.exported(checkpoint)
+    assert archives.export(checkpoint) == archives.export(checkpoint)
 
 
 def test_an_import_can_be_exported_and_imported_again() -> None:
-    first = imported(archives.exported(operations.capture(missions=[fleet.launch(DIAMOND).id])))
-    second = imported(archives.exported(first.checkpoint))
+    first = archives.import_bytes(archives.export(operations.capture(missions=[fleet.launch(DIAMOND).id])))
+    second = archives.import_bytes(archives.export(first.checkpoint))
     assert saved_digest(second.checkpoint) == saved_digest(first.checkpoint)
 
 
 @pytest.mark.skipif(not shutil.which("tar"), reason="tar is not installed")
 def test_a_person_can_open_it_with_tar(tmp_path: Path) -> None:
     checkpoint = operations.capture(missions=[fleet.launch({"one": {}}).id])
-    (tmp_path / "mission.tar").write_bytes(archives.exported(checkpoint))
+    (tmp_path / "mission.tar").write_bytes(archives.export(checkpoint))
     subprocess.run(["tar", "-xf", "mission.tar"], cwd=tmp_path, check=True)
     document = json.loads((tmp_path / "manifest.json").read_text())
     assert document["id"] == checkpoint.ref
@@ -172,7 +149,7 @@ def test_a_mission_among_several_is_exported_by_its_id() -> None:
         operations.export(checkpoint=checkpoint, out=out)
     assert not out.getvalue()
     operations.export(checkpoint=checkpoint, out=out, mission=second.id)
-    assert set(fleet.states(imported(out.getvalue()).mission.id)) == {"two"}
+    assert set(fleet.states(archives.import_bytes(out.getvalue()).mission.id)) == {"two"}
 
 
 def test_a_damaged_checkpoint_is_not_exported() -> None:
@@ -183,42 +160,42 @@ def test_a_damaged_checkpoint_is_not_exported() -> None:
     with pytest.raises(storage.Damaged):
         operations.export(checkpoint=checkpoint, out=out)
     with pytest.raises(errors.Invalid, match="incomplete"):
-        imported(out.getvalue())
+        archives.import_bytes(out.getvalue())
 
 
 def test_artifacts_travel_with_their_bytes(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     fleet.run_to_end(engine, mission)
-    artifact = with_artifact(mission, "top")
+    artifact = archives.add_artifact(mission, "top", path="out/report.txt")
     checkpoint = operations.capture(missions=[mission.id])
-    data = archives.exported(checkpoint, artifacts=True)
-    assert archives.names(data)[-1] == f"artifacts/{artifact.digest}"
+    data = archives.export(checkpoint, artifacts=True)
+    assert archives.member_names(data)[-1] == f"artifacts/{artifact.digest}"
     Artifact.objects.all().delete()
-    collection.delete(artifact.digest)
-    arrived = imported(data, by=User.objects.create_user("ann"))
-    row = Artifact.objects.get(sortie__mission=arrived.mission)
+    collection.forget(artifact.digest)
+    result = archives.import_bytes(data, by=User.objects.create_user("ann"))
+    row = Artifact.objects.get(sortie__mission=result.mission)
     with collection.open_stored(row) as file:
         assert file.read() == b"report"
-    assert (digest(arrived.mission), arrived.missing) == (saved_digest(checkpoint), ())
+    assert (digest(result.mission), result.missing) == (saved_digest(checkpoint), ())
 
 
 def test_an_import_without_bytes_lists_the_artifacts_that_it_left_out(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     fleet.run_to_end(engine, mission)
-    artifact = with_artifact(mission, "top")
-    data = archives.exported(operations.capture(missions=[mission.id]))
+    artifact = archives.add_artifact(mission, "top", path="out/report.txt")
+    data = archives.export(operations.capture(missions=[mission.id]))
     Artifact.objects.all().delete()
-    collection.delete(artifact.digest)
-    arrived = imported(data)
-    assert arrived.missing == ("top: out/report.txt",)
-    assert not Artifact.objects.filter(sortie__mission=arrived.mission).exists()
-    assert digest(arrived.mission) == saved_digest(arrived.checkpoint)
+    collection.forget(artifact.digest)
+    result = archives.import_bytes(data)
+    assert result.missing == ("top: out/report.txt",)
+    assert not Artifact.objects.filter(sortie__mission=result.mission).exists()
+    assert digest(result.mission) == saved_digest(result.checkpoint)
 
 
 def test_an_export_lists_the_artifacts_that_the_store_has_lost(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     fleet.run_to_end(engine, mission)
-    artifact = with_artifact(mission, "top")
+    artifact = archives.add_artifact(mission, "top", path="out/report.txt")
     checkpoint = operations.capture(missions=[mission.id])
     collection.delete(artifact.digest)
     exported = operations.export(checkpoint=checkpoint, out=io.BytesIO(), artifacts=True)
@@ -232,16 +209,16 @@ def test_it_belongs_to_the_importer_and_starts_from_the_importers_folder(tmp_pat
     Mission.objects.filter(id=mission.id).update(template="theirs")
     ann, team = User.objects.create_user("ann"), Group.objects.create(name="payments")
     ann.groups.add(team)
-    data = archives.exported(operations.capture(missions=[mission.id]))
-    arrived = operations.import_file(
+    data = archives.export(operations.capture(missions=[mission.id]))
+    result = operations.import_file(
         file=io.BytesIO(data), by=ann, can_execute=True, folder=str(tmp_path / "mine"), team=team
     )
-    row = arrived.mission
+    row = result.mission
     assert (row.created_by, row.team, row.template, row.executes) == (ann, team, "", True)
     assert (row.folder, row.readable) == (str(tmp_path / "mine"), [])
-    assert (arrived.checkpoint.created_by, arrived.checkpoint.owner, arrived.checkpoint.trigger) == (ann, ann, "import")
-    assert digest(row) == saved_digest(arrived.checkpoint)
-    operations.restore(checkpoint=arrived.checkpoint, can_execute=True)
+    assert (result.checkpoint.created_by, result.checkpoint.owner, result.checkpoint.trigger) == (ann, ann, "import")
+    assert digest(row) == saved_digest(result.checkpoint)
+    operations.restore(checkpoint=result.checkpoint, can_execute=True)
     row.refresh_from_db()
     assert (row.folder, row.readable) == (str(tmp_path / "mine"), [])
 
@@ -249,20 +226,20 @@ def test_it_belongs_to_the_importer_and_starts_from_the_importers_folder(tmp_pat
 def test_export_and_import_are_recorded() -> None:
     mission = fleet.launch({"one": {}})
     checkpoint = operations.capture(missions=[mission.id])
-    arrived = imported(archives.exported(checkpoint))
+    result = archives.import_bytes(archives.export(checkpoint))
     assert Event.objects.get(kind="checkpoint.exported").scope == mission.id
-    assert Event.objects.get(kind="checkpoint.imported").scope == arrived.mission.id
+    assert Event.objects.get(kind="checkpoint.imported").scope == result.mission.id
     assert Entry.objects.get(kind="checkpoint.export", subject=checkpoint.ref).after["mission"] == mission.ref
-    entry = Entry.objects.get(kind="checkpoint.import", subject=arrived.checkpoint.ref)
+    entry = Entry.objects.get(kind="checkpoint.import", subject=result.checkpoint.ref)
     assert entry.after["from"] == checkpoint.ref
 
 
 def test_an_import_adds_nothing_to_the_totals(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     fleet.run_to_end(engine, mission)
-    data = archives.exported(operations.capture(missions=[mission.id]))
+    data = archives.export(operations.capture(missions=[mission.id]))
     counters.fold(wait=True)
     totals = counters.totals()
-    imported(data)
+    archives.import_bytes(data)
     counters.fold(wait=True)
     assert counters.totals() == totals

@@ -15,7 +15,6 @@ from django.utils import timezone
 from checkpoints import operations
 from checkpoints.document import Bucket, Part, bucket_of
 from checkpoints.files import storage
-from checkpoints.models import Checkpoint
 from fleet import errors
 from fleet.events.models import Event
 from missions import operations as missions
@@ -23,15 +22,10 @@ from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from missions.queries import counters, reads
 from tests.support import fleet
-from tests.support.checkpoints import DIAMOND, digest, manifest
+from tests.support.checkpoints import DIAMOND, digest, manifest, saved_digest
 from tests.support.restoring import restore
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-
-def saved_digest(checkpoint: Checkpoint) -> str:
-    (entry,) = manifest(checkpoint).missions
-    return entry.digest
 
 
 def test_a_mission_that_ran_to_its_end_is_put_back_to_its_start_and_runs_again(engine: Engine) -> None:

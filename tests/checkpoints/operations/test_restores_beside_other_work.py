@@ -17,14 +17,9 @@ from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from tests.support import fleet
-from tests.support.checkpoints import DIAMOND, digest, manifest
+from tests.support.checkpoints import DIAMOND, digest, saved_digest
 
 pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True), pytest.mark.timeout(300)]
-
-
-def saved_digest(checkpoint: Checkpoint) -> str:
-    (entry,) = manifest(checkpoint).missions
-    return entry.digest
 
 
 def test_two_restores_at_once_leave_the_state_of_one_of_them(engine: Engine) -> None:
