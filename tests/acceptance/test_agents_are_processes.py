@@ -106,13 +106,13 @@ def test_terminate_now_ends_all_processes_and_the_sortie_continues_elsewhere(fle
     pids = tmp_path / "pids"
     script = f'setsid sleep 600 & echo $FLEET_ATTEMPT $! >> {pids}; [ "$(wc -l < {pids})" -gt 1 ] || sleep 600'
     mission = fleet.launch({"sorties": {"one": {"agent": "security", "run": script}}}, folder=tmp_path)
-    left = until(lambda: hosts.noted(pids))
+    left = until(lambda: hosts.live_pids(pids))
     spawn(fleet, "security")
     fleet.manage("fleet_agents", "terminate", first["id"], "--now")
     assert state(fleet, first["id"])["state"] == "terminated"
     document = fleet.wait(mission)
     assert (document["state"], document["items"][0]["attempt"]) == ("succeeded", 2)
-    until(lambda: hosts.gone(*left) and not hosts.noted(pids))
+    until(lambda: hosts.have_ended(*left) and not hosts.live_pids(pids))
 
 
 def test_a_draining_agent_finishes_its_sorties(fleet: Fleet, tmp_path: Path) -> None:

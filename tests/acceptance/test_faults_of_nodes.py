@@ -32,11 +32,11 @@ def host(host_group: hosts.Hosts) -> Host:
 
 @pytest.fixture
 def kind(host: Host) -> Iterator[str]:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     yield "survey"
     if host.process is None or host.process.poll() is not None:
         host.start()
-    hosts.away(*hosts.live("survey"))
+    hosts.end_agents(*hosts.live("survey"))
     until(lambda: not host.children())
 
 
@@ -64,20 +64,20 @@ def test_killing_the_work_costs_a_try_and_killing_the_shim_ends_the_work(host: H
     pids = tmp_path / "pids"
     retried = {**first_waits(pids), "retry": {"max_attempts": 2, "backoff": "0.1s"}}
     mission = fleet.launch({"one": retried}, folder=str(tmp_path))
-    work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
+    work, child = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
     os.kill(work, signal.SIGKILL)
     assert hosts.wait(mission).state == "succeeded"
     assert hosts.attempts(mission) == [("one", 1, "failed"), ("one", 2, "succeeded")]
     assert "SIGKILL" in str(Attempt.objects.get(sortie__mission=mission, number=1).error)
-    assert hosts.gone(work, child)
+    assert hosts.have_ended(work, child)
 
     pids.unlink()
     mission = fleet.launch({"one": retried}, folder=str(tmp_path))
-    work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
+    work, child = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
     shim_of(work).kill()
     assert hosts.wait(mission).state == "succeeded"
     assert [number for _, number, _ in hosts.attempts(mission)] == [1, 2]
-    until(lambda: hosts.gone(work, child))
+    until(lambda: hosts.have_ended(work, child))
 
 
 def test_the_work_of_a_killed_agent_continues_with_another_before_its_lease_ends(
@@ -86,7 +86,7 @@ def test_the_work_of_a_killed_agent_continues_with_another_before_its_lease_ends
     first, second = hosts.spawn(kind, host, count=2)
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
-    work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
+    work, child = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
     agent = hosts.running_agent(mission)
     hosts.kill(agent)
     assert hosts.wait(mission).state == "succeeded"
@@ -94,7 +94,7 @@ def test_the_work_of_a_killed_agent_continues_with_another_before_its_lease_ends
     assert (first_attempt.state, second_attempt.agent_id in {first.id, second.id, None} - {agent.id}) == ("lost", True)
     assert first_attempt.finished_at is not None
     assert (second_attempt.started_at - first_attempt.started_at).total_seconds() < hosts.LEASE_S
-    until(lambda: hosts.gone(work, child))
+    until(lambda: hosts.have_ended(work, child))
     until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 2)
 
 
@@ -105,13 +105,13 @@ def test_killing_a_node_ends_its_agents_and_the_next_node_starts_what_was_ordere
     leaving, staying = agents
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
-    work, child = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
+    work, child = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
     idle = leaving if hosts.running(mission)[0].agent_id != leaving.id else staying
     operations.order(agents=[idle.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
     until(lambda: Agent.objects.get(id=idle.id).state == "terminated")
     host.send(signal.SIGKILL)
     until(lambda: not any(map(hosts.alive, agents)))
-    until(lambda: hosts.gone(work, child))
+    until(lambda: hosts.have_ended(work, child))
     host.start()
     assert hosts.wait(mission).state == "succeeded"
     assert Sortie.objects.get(mission=mission).tries == 0
@@ -125,7 +125,7 @@ def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Ho
     hosts.spawn(kind, host, concurrency=2)
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_waits(pids), "two": first_waits(pids)}, folder=str(tmp_path))
-    noted = until(lambda: hosts.noted(pids) if len(hosts.noted(pids)) == 4 else None)
+    noted = until(lambda: hosts.live_pids(pids) if len(hosts.live_pids(pids)) == 4 else None)
     everything = [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]
     for item in everything:
         if item.pid not in noted[1::2]:
@@ -137,7 +137,7 @@ def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Ho
     host.process.wait()
     host.start()
     assert hosts.wait(mission).state == "succeeded"
-    until(lambda: hosts.gone(*noted))
+    until(lambda: hosts.have_ended(*noted))
     until(lambda: host.children() == {agent.pid for agent in hosts.live(kind)})
 
 
@@ -145,14 +145,14 @@ def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, kind: str, tmp_p
     hosts.spawn(kind, host)
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
-    work, _ = until(lambda: hosts.noted(pids)[:2] if len(hosts.noted(pids)) > 1 else None)
+    work, _ = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
     halted = hosts.running_agent(mission)
     assert halted.pid is not None
     os.kill(halted.pid, signal.SIGSTOP)
     until(lambda: Agent.objects.get(id=halted.id).state == "lost")
     assert hosts.wait(mission).state == "succeeded", "by its successor, once the halted one is put away"
     assert not hosts.alive(halted)
-    until(lambda: hosts.gone(work))
+    until(lambda: hosts.have_ended(work))
     assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
     (successor,) = hosts.live(kind)
     assert successor.crashes == 0

@@ -32,30 +32,29 @@ def chain(length: int, *types: str, **sortie: Any) -> dict[str, Any]:
     }
 
 
-def hold_the_ledger(fleet: Fleet, mission: str, *, succeeded: Collection[int] = (1,)) -> None:
-    """Each event an arrow, each start after its needs, the rows as the events say, and each sortie succeeded once (or as
-    often as told)."""
+def check_ledger(fleet: Fleet, mission: str, *, succeeded: Collection[int] = (1,)) -> None:
+    """Check that the events are valid and match the rows, and how often each sortie has succeeded."""
     fleet.manage(
         "shell", "--no-imports", "-c",
         "from fleet import ids\nfrom tests.support import ledger\n"
-        f"held = ledger.check(ids.decode(ids.MISSION, {mission!r}), alone=False)\n"
-        f"assert {{one.succeeded for one in held.sorties.values()}} == {set(succeeded)!r}, held",
+        f"rebuilt = ledger.check(ids.decode(ids.MISSION, {mission!r}), sequential=False)\n"
+        f"assert {{account.succeeded for account in rebuilt.sorties.values()}} == {set(succeeded)!r}, rebuilt",
     )  # fmt: skip
 
 
-def _catches(pid: int, number: int) -> bool:
-    """proc(5): SigCgt."""
-    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+def _has_handler(pid: int, number: int) -> bool:
+    """Whether a process handles a signal, by SigCgt in /proc/PID/status (proc(5))."""
+    mask = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
 
 
 @contextmanager
-def a_second_control_loop(fleet: Fleet) -> Iterator[int]:
+def second_control_loop(fleet: Fleet) -> Iterator[int]:
     with subprocess.Popen(
         [sys.executable, "manage.py", "fleet_control"], cwd=CHECKOUT, env=fleet.env, stderr=subprocess.PIPE
     ) as second:
         try:
-            until(lambda: _catches(second.pid, signal.SIGTERM))  # it has begun
+            until(lambda: _has_handler(second.pid, signal.SIGTERM))  # it has started
             yield second.pid
         finally:
             second.terminate()
@@ -107,7 +106,7 @@ def test_repeated_flushes_of_redis_lose_nothing(fleet: Fleet) -> None:
         flusher.join()
     assert document["sorties"]["succeeded"] == 16, document
     assert flushes > 5
-    hold_the_ledger(fleet, mission)
+    check_ledger(fleet, mission)
 
 
 def test_a_redis_that_delivers_nothing_loses_nothing(fleet: Fleet) -> None:
@@ -120,7 +119,7 @@ def test_a_redis_that_delivers_nothing_loses_nothing(fleet: Fleet) -> None:
     finally:
         redis.execute_command("CLIENT", "UNPAUSE")
     assert document["state"] == "succeeded", document
-    hold_the_ledger(fleet, mission)
+    check_ledger(fleet, mission)
 
 
 def test_repeated_messages_start_nothing_twice(fleet: Fleet) -> None:
@@ -134,7 +133,7 @@ def test_repeated_messages_start_nothing_twice(fleet: Fleet) -> None:
         watched.join(0.05)
     document = fleet.wait(mission)
     assert document["sorties"]["succeeded"] == 20, document
-    hold_the_ledger(fleet, mission)
+    check_ledger(fleet, mission)
 
 
 def a_hint(*, queue: str) -> bytes:
@@ -154,12 +153,12 @@ def test_two_control_loops_admit_wake_and_complete_each_row_once(fleet: Fleet) -
     }  # fmt: skip
     sorties = {f"s{n}": one_at_a_time for n in range(3)}
     join = {"agent": "frontend", "driver": "scripted", "needs": list(sorties)}
-    with a_second_control_loop(fleet):
+    with second_control_loop(fleet):
         mission = fleet.launch({"sorties": {**sorties, "join": join}})
         document = fleet.wait(mission, seconds=60)
     assert document["sorties"]["succeeded"] == 4, document
     assert [item["tries"] for item in document["items"]] == [1, 1, 1, 0]
-    hold_the_ledger(fleet, mission)
+    check_ledger(fleet, mission)
     overlaps = running.rows(
         home(fleet),
         "SELECT count(*) FROM missions_attempt a JOIN missions_sortie s ON s.id = a.sortie_id"

@@ -39,11 +39,11 @@ def there(host_group: hosts.Hosts) -> Host:
 
 @pytest.fixture
 def kind(here: Host, there: Host) -> Iterator[str]:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     yield "survey"
     for host in (here, there):
         host.send(signal.SIGCONT)
-    hosts.away(*hosts.live("survey"))
+    hosts.end_agents(*hosts.live("survey"))
     until(lambda: not here.children() and not there.children())
 
 
@@ -105,7 +105,7 @@ def test_a_halted_shim_and_the_next_attempt_on_its_host_do_not_overlap(
     for what in halted:
         os.kill(pids[what] or 0, signal.SIGSTOP)
     one_at_a_time(mission, path)
-    assert hosts.gone(shim.pid, work.pid)
+    assert hosts.have_ended(shim.pid, work.pid)
     for what in {"node", "agent"} & set(halted):
         if what == "node" or hosts.alive(agent):
             os.kill(pids[what] or 0, signal.SIGCONT)
@@ -123,7 +123,7 @@ def test_a_halted_shim_alone_changes_nothing_while_its_lease_is_renewed(here: Ho
     )
     hosts.kill(agent)
     one_at_a_time(mission, path)
-    assert hosts.gone(shim.pid)
+    assert hosts.have_ended(shim.pid)
 
 
 def test_a_sortie_of_a_killed_agent_is_freed_once_its_work_is_gone(here: Host, kind: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.conftest import START_S, Fleet, running, until
 from tests.support.documented_client import DocumentedClient, LiveEvents
 from tests.support.measuring import measured
-from tests.support.running import everything, kill_everything
+from tests.support.running import all_processes, kill_everything
 
 pytestmark = [pytest.mark.xdist_group("checkpoints"), pytest.mark.timeout(400)]
 
@@ -82,7 +82,7 @@ def test_a_mission_survives_the_death_of_every_process_and_its_user_misses_no_ev
         until(lambda: Counter(first.kinds)["sortie.running"] == 18)
 
         assert kill_everything(fleet_home) > 10
-        assert everything(fleet_home) == []
+        assert all_processes(fleet_home) == []
         first.wait(seconds=10)
         assert first.end == {}
         started = Fleet(fleet.home, fleet.env).manage("fleet_up", "--detach", timeout=START_S, env=measured())
@@ -110,4 +110,4 @@ def test_a_mission_survives_the_death_of_every_process_and_its_user_misses_no_ev
         assert fleet.json("fleet_audit", "verify")["ok"]
 
         fleet.manage("fleet_down", timeout=90)
-        until(lambda: everything(fleet_home) == [], within_s=10)
+        until(lambda: all_processes(fleet_home) == [], within_s=10)

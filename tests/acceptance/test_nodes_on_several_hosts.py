@@ -33,9 +33,9 @@ def far(host_group: hosts.Hosts) -> Host:
 
 @pytest.fixture
 def kind() -> Iterator[str]:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     yield "survey"
-    hosts.away(*hosts.live("survey"))
+    hosts.end_agents(*hosts.live("survey"))
 
 
 def first_waits_then_done(pids: Path) -> str:
@@ -105,12 +105,12 @@ def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
     pids = tmp_path / "pids"
     (cut_off,) = hosts.spawn(kind, far)
     mission = fleet.launch({"one": {"agent": kind, "run": first_waits_then_done(pids)}}, folder=str(tmp_path))
-    (pid,) = until(lambda: hosts.noted(pids))
+    (pid,) = until(lambda: hosts.live_pids(pids))
     before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
     (elsewhere,) = hosts.spawn(kind, here)
     far.database.cut()
     try:
-        until(lambda: hosts.gone(pid))
+        until(lambda: hosts.have_ended(pid))
         assert Sortie.objects.get(mission=mission).attempt == 1, "its driver was stopped before another one started"
         assert hosts.wait(mission).state == "succeeded"
         assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
@@ -127,7 +127,7 @@ def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
     until(lambda: not hosts.alive(cut_off))
     kinds = Event.objects.filter(id__gt=before, subject=far.node.id).order_by("id").values_list("kind", flat=True)
     assert list(kinds) == ["node.lost", "node.up"]
-    hosts.away(elsewhere)
+    hosts.end_agents(elsewhere)
     hosts.spawn(kind, far)
     assert hosts.wait(fleet.launch({"one": {"agent": kind, "run": "true"}})).state == "succeeded"
 
@@ -137,10 +137,10 @@ def test_a_late_outcome_over_a_halted_network_is_refused(here: Host, far: Host, 
     (cut_off,) = hosts.spawn(kind, far)
     script = f'echo $FLEET_ATTEMPT $$ >> {pids}; sleep 0.7; echo "\\"$FLEET_ATTEMPT\\"" > $FLEET_RESULT'
     mission = fleet.launch({"one": {"agent": kind, "run": script}}, folder=str(tmp_path))
-    (pid,) = until(lambda: hosts.noted(pids))
+    (pid,) = until(lambda: hosts.live_pids(pids))
     far.database.halt()
     try:
-        until(lambda: hosts.gone(pid))  # it has ended by itself, and its outcome is under way
+        until(lambda: hosts.have_ended(pid))  # it has ended by itself, and its outcome is under way
         hosts.spawn(kind, here)
         assert hosts.wait(mission).state == "succeeded"
     finally:
@@ -162,13 +162,13 @@ def test_a_halted_postgres_with_open_connections_blocks_nobody_forever(
     fleet.launch(
         {"one": {"agent": kind, "run": f"echo $FLEET_ATTEMPT $$ >> {pids}; exec sleep 600"}}, folder=str(tmp_path)
     )
-    (pid,) = until(lambda: hosts.noted(pids))
+    (pid,) = until(lambda: hosts.live_pids(pids))
     host.database.halt()
     env = {**os.environ, **host.addresses(), "FLEET_POSTGRES_TIMEOUT_S": "1"}
     listing = anywhere().manage("fleet_agents", "list", env=env, timeout=15)
     assert (listing.returncode, listing.stdout) == (1, "")
     assert listing.stderr.startswith("Postgres does not answer")
-    until(lambda: hosts.gone(pid))
+    until(lambda: hosts.have_ended(pid))
     until(lambda: "could not renew the leases: " in host.agent_log(agent))
     until(lambda: "no answer for" in host.log())
     host.send(signal.SIGTERM)

@@ -24,11 +24,11 @@ def host(host_group: hosts.Hosts) -> Host:
 
 @pytest.fixture
 def kind(host: Host) -> Iterator[str]:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     yield "survey"
     if host.process is None or host.process.poll() is not None:
         host.start()
-    hosts.away(*hosts.live("survey"))
+    hosts.end_agents(*hosts.live("survey"))
     until(lambda: not host.children())
 
 
@@ -51,7 +51,7 @@ def rows(mission: Mission) -> list[tuple[Any, ...]]:
 def test_a_saved_value_survives_killed_work(host: Host, kind: str, tmp_path: Path) -> None:
     hosts.spawn(kind, host)
     mission = launch(kind, tmp_path)
-    (work,) = until(lambda: hosts.noted(tmp_path / "pids") or None)
+    (work,) = until(lambda: hosts.live_pids(tmp_path / "pids") or None)
     os.kill(work, signal.SIGKILL)  # perhaps before it was stored: what is found at the end counts
     assert hosts.wait(mission).state == "succeeded"
     assert rows(mission) == [("failed", {"step": 7}, None), ("succeeded", None, {"step": 7})]

@@ -58,16 +58,16 @@ def test_a_forged_browser_request_is_recorded() -> None:
 
 def test_ended_sessions_and_stolen_refresh_tokens_are_recorded() -> None:
     api.person("ann")
-    pair = api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
-    api.anybody().post("auth/refresh", {"refresh": "no token"})
+    pair = api.anonymous().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
+    api.anonymous().post("auth/refresh", {"refresh": "no token"})
     assert [(entry["outcome"], entry["subject"]) for entry in entries_of("token")] == [
         ("denied", "/api/v1/auth/refresh")
     ]
     client = api.Client(pair["access"])
     for _ in range(2):
-        api.anybody().post("auth/refresh", {"refresh": pair["refresh"]})
+        api.anonymous().post("auth/refresh", {"refresh": pair["refresh"]})
     assert [(entry["outcome"], entry["subject"]) for entry in entries_of("token.reused")] == [("denied", "user:ann")]
-    new_tokens = api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
+    new_tokens = api.anonymous().post("auth/token", {"username": "ann", "password": api.PASSWORD}).json()
     client = api.Client(new_tokens["access"])
     client.post("auth/logout")
     assert [(entry["actor"], entry["subject"], entry["data"]) for entry in entries_of("sign_out")] == [
@@ -127,18 +127,18 @@ def test_a_result_that_cannot_be_stored_leaves_the_lease_unchanged(body: bytes) 
     ],
 )  # fmt: skip
 def test_errors_outside_of_views_are_problems(path: str, headers: dict[str, str], status: int, code: str) -> None:
-    response = api.anybody().get(path, **headers)
+    response = api.anonymous().get(path, **headers)
     assert (response.status_code, response["Content-Type"]) == (status, "application/problem+json")
     assert (response.json()["code"], response.json()["request_id"]) == (code, response["X-Request-ID"])
 
 
 def test_the_openapi_document_is_rate_limited_and_its_problems_are_json(settings: Any) -> None:
     settings.FLEET_LIMIT_IP = Rate(1_000)
-    anybody = api.anybody()
-    first = anybody.get("docs")
-    second = anybody.get("schema")
+    anonymous = api.anonymous()
+    first = anonymous.get("docs")
+    second = anonymous.get("schema")
     assert int(second["RateLimit-Remaining"]) == int(first["RateLimit-Remaining"]) - 1
-    response = anybody.post("schema")
+    response = anonymous.post("schema")
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
 
 

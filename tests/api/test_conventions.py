@@ -100,7 +100,7 @@ def test_an_invalid_key_is_refused(ann: api.Client, key: str) -> None:
 
 def test_stored_responses_contain_no_tokens_or_keys(ann: api.Client) -> None:
     ann.post("keys", {"name": "one", "scopes": ["read"]}, Idempotency_Key="k-1")
-    api.anybody().post("auth/token", {"username": "ann", "password": api.PASSWORD}, Idempotency_Key="k-2")
+    api.anonymous().post("auth/token", {"username": "ann", "password": api.PASSWORD}, Idempotency_Key="k-2")
     assert IdempotentResponse.objects.count() == 0
 
 

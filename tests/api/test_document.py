@@ -19,7 +19,7 @@ from fleet.access.models import Role
 from fleet.api.checks import routes
 from fleet.api.openapi import pages
 from tests.support import api, web
-from tests.support.live import at_once
+from tests.support.live import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 CHECKS = [
@@ -53,14 +53,14 @@ def test_the_document_is_valid_and_names_every_route() -> None:
 
 
 def test_the_document_and_its_page_need_no_sign_in_and_load_nothing_from_other_sites() -> None:
-    anybody = api.anybody()
-    assert anybody.get("schema?format=json").json()["info"]["title"] == "Fleet"
-    assert anybody.get("schema?format=yaml").content.startswith(b"openapi: 3.1")
-    assert anybody.get("schema", Accept="application/json").json()["info"]["title"] == "Fleet"
+    anonymous = api.anonymous()
+    assert anonymous.get("schema?format=json").json()["info"]["title"] == "Fleet"
+    assert anonymous.get("schema?format=yaml").content.startswith(b"openapi: 3.1")
+    assert anonymous.get("schema", Accept="application/json").json()["info"]["title"] == "Fleet"
     for query in ("format=xml", "format=json&format=yaml", "formt=json"):
-        response = anybody.get(f"schema?{query}")
+        response = anonymous.get(f"schema?{query}")
         assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, f"/{query.partition('=')[0]}")
-    page = anybody.get("docs")
+    page = anonymous.get("docs")
     assert page.status_code == 200
     assert "http://" not in page.content.decode().replace("http://testserver", "")
     assert "https://" not in page.content.decode()
@@ -80,10 +80,10 @@ def test_concurrent_requests_build_the_document_once() -> None:
     found: list[tuple[int, bytes]] = []
 
     def ask() -> None:
-        response = api.anybody().get("schema?format=json")
+        response = api.anonymous().get("schema?format=json")
         found.append((response.status_code, response.content))
 
-    at_once(*[ask] * 8)
+    run_concurrently(*[ask] * 8)
     assert [status for status, _ in found] == [200] * 8
     assert len({content for _, content in found}) == 1
     assert (pages._document.cache_info().misses, pages._cached_rendering.cache_info().misses) == (1, 1)

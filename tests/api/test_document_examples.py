@@ -136,7 +136,7 @@ def test_real_problems_look_like_the_examples() -> None:
         "parse_error": ann.post("missions", b"{"),
         "bad_request": ann.get("missions", Host="elsewhere.example"),
         "not_acceptable": ann.get("missions", Accept="text/html"),
-        "not_authenticated": api.anybody().get("missions"),
+        "not_authenticated": api.anonymous().get("missions"),
         "forbidden": eve.post("missions", {"plan": api.PLAN}),
         "permission_denied": eve.get("audit"),
         "not_found": eve.get(f"missions/{mission}"),

@@ -100,7 +100,7 @@ def test_refusals_by_the_framework_say_what_to_do_next(ann: api.Client) -> None:
         "/api/v1/missions", "plan=x", content_type="text/plain", headers={"Authorization": f"Bearer {ann.bearer}"}
     )
     for response, status, says in (
-        (api.anybody().get("me"), 401, "POST /api/v1/auth/token"),
+        (api.anonymous().get("me"), 401, "POST /api/v1/auth/token"),
         (ann.send("PUT", "missions"), 405, "PUT is not allowed here. Use GET or POST."),
         (ann.get("missions", Accept="image/png"), 406, "Send `Accept: application/json`."),
         (form, 415, "Send JSON, and `Content-Type: application/json`."),

@@ -157,9 +157,9 @@ def test_anonymous_callers_cannot_send_large_bodies(boss: api.Client) -> None:
         "username": "\U0001f98a" * 150,
         "password": "\U0001f98a" * 1_000,
     }  # twelve bytes each, as JSON escapes them
-    assert api.anybody().post("auth/token", longest).status_code == 401
+    assert api.anonymous().post("auth/token", longest).status_code == 401
     for path in ("auth/token", "auth/refresh"):
-        response = api.anybody().post(path, b" " * 20_001)
+        response = api.anonymous().post(path, b" " * 20_001)
         assert (response.status_code, response.json()["code"]) == (413, "too_large")
 
 

@@ -262,7 +262,7 @@ def test_server_sent_events_accept_a_ticket_in_the_url_for_that_url_only(web: We
     for path in ("/api/v1/missions", "https://evil.example.com/ws/v1/events", "/ws/v1/events?x=1", "/admin/"):
         assert ann.post("tickets", {"path": path}).status_code == 422
     assert api.machine(ann.user, "launch").post("tickets", {"path": ALL}).status_code == 403
-    assert api.anybody().post("tickets", {"path": ALL}).status_code == 401
+    assert api.anonymous().post("tickets", {"path": ALL}).status_code == 401
 
 
 def test_tickets_and_tokens_are_not_logged(web: Web) -> None:

@@ -19,7 +19,7 @@ from fleet.events.models import Event
 from missions import operations as missions
 from missions.models import Mission
 from tests.support import api, fleet, live
-from tests.support.live import Listener, Web, at_once
+from tests.support.live import Listener, Web, run_concurrently
 from tests.support.supervised import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -57,7 +57,7 @@ def test_a_stream_sends_the_events_that_the_list_of_events_shows(web: Web) -> No
         tell(None, "service.slow")
         tell(live.mission_of(ann.user), "sortie.failed")
         tell(mission, "sortie.succeeded")
-        assert heard.hears(2) == ["sortie.running", "sortie.succeeded"]
+        assert heard.wait_for_events(2) == ["sortie.running", "sortie.succeeded"]
         newest = ann.get(f"missions/{mission.ref}/events").json()["results"][:2]
         assert [data for _, _, data in reversed(heard.events)] == newest
 
@@ -96,14 +96,14 @@ def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) 
     with Listener(web, stream_of(mission), **bearer(ann)) as whole:
         start = whole.last_id
         with Listener(web, ALL, **bearer(ann)) as wide:
-            at_once(listen, *(lambda number=number: write(number) for number in range(writers)))  # type: ignore[misc]
-            whole.hears(writers * each)
-            wide.hears(writers * each)
+            run_concurrently(listen, *(lambda number=number: write(number) for number in range(writers)))  # type: ignore[misc]
+            whole.wait_for_events(writers * each)
+            wide.wait_for_events(writers * each)
     expected = sorted(f"{who}.{turn}" for who in range(writers) for turn in range(each))
     for item in (whole, wide):
         assert sorted(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in item.events) == expected
     with Listener(web, f"{stream_of(mission)}?last_event_id={start}", **bearer(ann)) as second_listener:
-        second_listener.hears(writers * each)
+        second_listener.wait_for_events(writers * each)
         assert second_listener.events == whole.events
     assert len(heard) == len(set(heard))
     assert set(heard) <= set(expected)
@@ -116,7 +116,7 @@ def test_a_late_listener_may_start_with_the_first_event(web: Web) -> None:
     assert launched
     with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as whole:
         tell(mission, "sortie.running")
-        whole.hears(len(launched) + 1)
+        whole.wait_for_events(len(launched) + 1)
     assert [data for _, _, data in whole.events[:-1]] == launched
     assert whole.kinds[-1] == "sortie.running"
 
@@ -126,20 +126,20 @@ def test_a_listener_that_reconnects_gets_the_missed_events_first(web: Web) -> No
     mission = live.mission_of(ann.user)
     with Listener(web, stream_of(mission), **bearer(ann)) as first:
         tell(mission, "sortie.running")
-        first.hears(1)
+        first.wait_for_events(1)
     for number in range(1_200):  # more than a page of the table
         Event.objects.create(kind="sortie.waiting", scope=mission.id, data={"number": number})
     with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID=first.last_id) as second:
-        second.hears(1_200)
+        second.wait_for_events(1_200)
         tell(mission, "sortie.succeeded")
-        second.hears(1_201)
+        second.wait_for_events(1_201)
     assert [data["data"].get("number") for _, _, data in second.events] == [*range(1_200), None]
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "-1-2", "999999999999999999-1", "1-2-3", "1" * 30 + "-1"])
 def test_an_invalid_cursor_is_refused(web: Web, cursor: str) -> None:
     ann = api.person("ann")
-    status, headers, body = web.ask("GET", ALL, Last_Event_ID=cursor, Accept="text/event-stream", **bearer(ann))
+    status, headers, body = web.request("GET", ALL, Last_Event_ID=cursor, Accept="text/event-stream", **bearer(ann))
     assert status == 422
     assert headers["content-type"] == "application/problem+json"
     assert b"cursor" in body
@@ -212,7 +212,7 @@ def test_a_slow_listener_delays_nobody_and_misses_nothing(web: Web) -> None:
                     for number in range(begin, begin + 500)
                 )
                 assert [data["data"]["number"] for _, _, data in quick.events] == list(range(len(quick.events)))
-            quick.hears(4_000)
+            quick.wait_for_events(4_000)
         slow.settimeout(10)
         received, end = bytearray(), b""
         while b'"number":3999}' not in end:

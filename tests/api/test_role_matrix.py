@@ -205,7 +205,7 @@ def test_each_route_answers_each_caller_as_the_table_says(house: House) -> None:
 
 def test_only_signing_in_works_without_a_token(house: House) -> None:
     for method, address, _ in every():
-        status = ask(api.anybody(), method, address, house.thing(kind_of(address), "own"))
+        status = ask(api.anonymous(), method, address, house.thing(kind_of(address), "own"))
         assert status == 401, (method, address, status)
 
 

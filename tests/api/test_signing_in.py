@@ -26,7 +26,7 @@ def ann() -> User:
 
 
 def sign_in(name: str = "ann", password: str = api.PASSWORD) -> Any:
-    return api.anybody().post("auth/token", {"username": name, "password": password})
+    return api.anonymous().post("auth/token", {"username": name, "password": password})
 
 
 def me(access: str) -> int:
@@ -51,20 +51,20 @@ def test_a_wrong_password_and_an_unknown_user_get_the_same_response(ann: User, n
 
 def test_a_refresh_token_works_once_and_its_second_use_ends_the_session(ann: User) -> None:
     first = sign_in().json()
-    second = api.anybody().post("auth/refresh", {"refresh": first["refresh"]}).json()
+    second = api.anonymous().post("auth/refresh", {"refresh": first["refresh"]}).json()
     assert second["refresh"] != first["refresh"]
     assert me(second["access"]) == 200
-    replay = api.anybody().post("auth/refresh", {"refresh": first["refresh"]})
+    replay = api.anonymous().post("auth/refresh", {"refresh": first["refresh"]})
     assert (replay.status_code, replay.json()["code"]) == (401, "not_authenticated")
     assert me(second["access"]) == 401
-    assert api.anybody().post("auth/refresh", {"refresh": second["refresh"]}).status_code == 401
+    assert api.anonymous().post("auth/refresh", {"refresh": second["refresh"]}).status_code == 401
 
 
 def test_signing_out_ends_only_this_session(ann: User) -> None:
     current, other = sign_in().json(), sign_in().json()
     assert api.Client(current["access"]).post("auth/logout").status_code == 204
     assert (me(current["access"]), me(other["access"])) == (401, 200)
-    assert api.anybody().post("auth/refresh", {"refresh": current["refresh"]}).status_code == 401
+    assert api.anonymous().post("auth/refresh", {"refresh": current["refresh"]}).status_code == 401
     assert api.Client(other["access"]).post("auth/logout", {"everywhere": True}).status_code == 204
     assert me(other["access"]) == 401
 
@@ -130,13 +130,13 @@ def test_forged_tokens_are_refused(ann: User) -> None:
 def test_refresh_tokens_give_no_access_and_access_tokens_cannot_refresh(ann: User) -> None:
     pair = sign_in().json()
     assert me(pair["refresh"]) == 401
-    assert api.anybody().post("auth/refresh", {"refresh": pair["access"]}).status_code == 401
+    assert api.anonymous().post("auth/refresh", {"refresh": pair["access"]}).status_code == 401
 
 
 def test_a_session_expires(ann: User) -> None:
     old = tokens.RefreshToken()
     old.set_exp(lifetime=-timedelta(seconds=1))
-    assert api.anybody().post("auth/refresh", {"refresh": str(old)}).status_code == 401
+    assert api.anonymous().post("auth/refresh", {"refresh": str(old)}).status_code == 401
     assert Session.objects.count() == 0
 
 

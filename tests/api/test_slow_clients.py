@@ -61,7 +61,7 @@ def test_slow_request_heads_time_out_and_do_not_delay_others(web: Web) -> None:
         for item in lines:
             with contextlib.suppress(OSError):  # closed already
                 item.send(byte)
-        answered += web.ask("GET", "/healthz")[0] == 200
+        answered += web.request("GET", "/healthz")[0] == 200
         time.sleep(TIMEOUT_S / 10)
     assert answered > 2
     for item in lines:
@@ -101,9 +101,9 @@ def test_a_reused_connection_has_the_same_timeout(web: Web) -> None:
 
 
 def test_a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_served(web: Web) -> None:
-    page = web.ask("GET", "/api/v1/docs")[2].decode()
+    page = web.request("GET", "/api/v1/docs")[2].decode()
     (large,) = re.findall(r'src="([^"]*swagger-ui-bundle\.js)"', page)
-    size = len(web.ask("GET", large)[2])
+    size = len(web.request("GET", large)[2])
     request = f"GET {large} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
     with line(web, buffer=4_096) as greedy, line(web, buffer=65_536) as slow:
         greedy.send((request + b"\r\n") * 10)  # more than the kernels keep between them

@@ -40,7 +40,7 @@ def test_more_streamed_responses_than_connections_leave_the_pool_to_others(tmp_p
     with live.serving(tmp_path, env) as web, contextlib.ExitStack() as kept:
         clients = [kept.enter_context(send_request(web, path, ann.bearer)) for path in paths]
         assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
-        assert web.ask("GET", "/api/v1/me", Authorization=f"Bearer {ann.bearer}")[0] == 200
+        assert web.request("GET", "/api/v1/me", Authorization=f"Bearer {ann.bearer}")[0] == 200
 
 
 def test_a_head_request_for_a_followed_log_ends_at_once() -> None:

@@ -146,7 +146,7 @@ class Fire(threading.Thread):
         return [postmaster, *postmaster.children()]
 
     def _valkey(self) -> list[psutil.Process]:
-        port = f":{running.doors(self.home).redis_url.rpartition(':')[2].partition('/')[0]}"
+        port = f":{running.endpoints(self.home).redis_url.rpartition(':')[2].partition('/')[0]}"
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):

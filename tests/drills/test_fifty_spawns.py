@@ -35,7 +35,7 @@ def pair(django_db_setup: None, django_db_blocker: Any) -> Iterator[list[Host]]:
 
 def test_fifty_random_spawns_and_terminations_lose_nothing(pair: list[Host], tell: Callable[[str], None]) -> None:
     for type in TYPES:
-        hosts.kind(type, agents=1, concurrency=2)
+        hosts.agent_type(type, agents=1, concurrency=2)
     mission = fleet.launch(
         {
             f"s{n:03}": {

@@ -73,9 +73,9 @@ def machine(user: User, *scopes: str) -> Client:
     return Client(operations.create_key(user=user, name="a machine", scopes=scopes).text, user)
 
 
-def anybody() -> Client:
+def anonymous() -> Client:
     """A client without credentials."""
     return Client()
 
 
-PLAN = {"mission": "Said over HTTP", "sorties": {"one": {"agent": "backend", "run": "true"}}}
+PLAN = {"mission": "Launched over HTTP", "sorties": {"one": {"agent": "backend", "run": "true"}}}

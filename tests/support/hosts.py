@@ -208,7 +208,7 @@ def spawn(type: str, host: Host, *, count: int = 1, concurrency: int | None = No
     return agents
 
 
-def away(*agents: Agent) -> None:
+def end_agents(*agents: Agent) -> None:
     """End every live agent of the types of these agents, including their successors."""
     same_types = Agent.objects.filter(type__in={agent.type_id for agent in agents}, state__in=Agent.LIVE)
 
@@ -217,7 +217,7 @@ def away(*agents: Agent) -> None:
         operations.order(agents=[agent.id for agent in remaining], order=Agent.Order.NOW, reason="The test is over.")
         for agent in remaining:
             if agent.state == Agent.State.DRAINING and alive(agent):
-                kill(agent)  # it is already ending; no test needs to wait for that
+                kill(agent)  # do not wait until it has drained
         return not remaining
 
     until(all_ended)
@@ -227,7 +227,7 @@ def live(type: str) -> list[Agent]:
     return list(Agent.objects.filter(type=type, state__in=Agent.LIVE).order_by("node", "place", "id"))
 
 
-def kind(name: str, **fields: Any) -> AgentType:
+def agent_type(name: str, **fields: Any) -> AgentType:
     """Create or change an agent type for a test. Nodes keep no agents of it."""
     return AgentType.objects.update_or_create(name=name, defaults={"agents": 0, "concurrency": 1, **fields})[0]
 
@@ -246,7 +246,7 @@ def running_agent(mission: Mission) -> Agent:
 def wait(mission: Mission, *, within_s: float = 60) -> Mission:
     """Wait until the mission has ended; then check its events, and that no sortie succeeded twice."""
     fleet.until(lambda: Mission.objects.filter(id=mission.id, finished_at__isnull=False).exists(), within_s=within_s)
-    rebuilt = ledger.check(mission.id, alone=False)
+    rebuilt = ledger.check(mission.id, sequential=False)
     assert all(account.succeeded <= 1 for account in rebuilt.sorties.values()), rebuilt
     mission.refresh_from_db()
     return mission
@@ -259,7 +259,7 @@ def attempts(mission: Mission) -> list[tuple[str, int, str]]:
 
 
 def kill(agent: Agent) -> None:
-    """Kill its process (SIGKILL)."""
+    """Kill the process of an agent (SIGKILL)."""
     assert agent.pid is not None
     os.kill(agent.pid, signal.SIGKILL)
 
@@ -268,12 +268,12 @@ def alive(agent: Agent) -> bool:
     return processes.is_alive(pid=agent.pid, start_time=agent.start_time)
 
 
-def gone(*pids: int) -> bool:
+def have_ended(*pids: int) -> bool:
     return all(processes.start_time_of(pid) is None for pid in pids)
 
 
-def noted(path: Path) -> list[int]:
-    """The pids on this host of the live processes that wrote a line `$FLEET_ATTEMPT $$` into this file.
+def live_pids(path: Path) -> list[int]:
+    """The host's pids of the live processes that have written a line `$FLEET_ATTEMPT $$` to this file.
 
     The line contains the pid that the process has inside its sandbox.
     """

@@ -1,7 +1,7 @@
 """Rebuilds a mission from its events alone, and compares the result with its rows.
 
-Call `check` while no transaction is open. It fails on an event that is no arrow of the table, that does not continue
-from the previous event, or that starts a sortie too early, and on rows that differ from the events.
+Call `check` while no transaction is open. It fails on an event that is not a transition of the table, does not continue
+from the previous event, or starts a sortie too early, and on rows that differ from the events.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Ledger:
     reopened: bool = False
 
 
-def check(mission: UUID, *, alone: bool = True) -> Ledger:
-    """Check a mission. `alone`: nothing ran concurrently, so each transaction saw the effects of the previous ones."""
+def check(mission: UUID, *, sequential: bool = True) -> Ledger:
+    """Check a mission. `sequential`: each transaction saw the effects of the previous ones."""
     rows = {row.id: row for row in Sortie.objects.filter(mission=mission)}
     needs: dict[UUID, list[UUID]] = defaultdict(list)
     for sortie, upstream in Need.objects.filter(sortie__mission=mission).values_list("sortie", "upstream"):
@@ -52,7 +52,7 @@ def check(mission: UUID, *, alone: bool = True) -> Ledger:
         if noun == "mission":
             _move_mission(ledger, event, state)
         elif noun == "sortie":
-            _move_sortie(ledger, event, state, rows=rows, needs=needs, alone=alone)
+            _move_sortie(ledger, event, state, rows=rows, needs=needs, sequential=sequential)
     _compare(mission, ledger, rows=rows, needs=needs)
     return ledger
 
@@ -76,32 +76,34 @@ def _move_sortie(
     *,
     rows: dict[UUID, Sortie],
     needs: dict[UUID, list[UUID]],
-    alone: bool,
+    sequential: bool,
 ) -> None:
     assert event.subject is not None
     account, row = ledger.sorties[event.subject], rows[event.subject]
-    if state == "changed":  # it got needs on sorties that were added at run time
+    if state == "changed":  # it now also needs sorties that were added at run time
         return
     if state == "stopping":
         assert account.state == "running", "only a running sortie can be stopped"
         account.stopping = True
         return
-    source, why = event.data.get("from"), event.data.get("why", "")
+    source, reason = event.data.get("from"), event.data.get("why", "")
     context = f"{row.key}: {event.kind} {event.data}, after {account}"
     assert source == account.state, context
     assert allowed(SORTIE_ARROWS, source, state), context
     if source == "running":
         assert event.data["attempt"] == account.attempt, context
         assert not (account.stopping and state not in FINAL), f"it was cancelled but continues. {context}"
-        if why == "agent lost":
+        if reason == "agent lost":
             account.rescues = min(account.rescues + 1, settings.FLEET_MAX_RESCUES)
         account.stopping = False
     if state == "running":
         account.attempt += 1
         assert event.data["attempt"] == account.attempt, context
-        unended = [rows[need].key for need in needs[row.id] if not _lets_start(row, rows[need], ledger.sorties[need])]
-        assert not unended, f"it started before {unended}. {context}"
-        assert not alone or ledger.state == "running", f"its mission is {ledger.state}. {context}"
+        unfinished_needs = [
+            rows[need].key for need in needs[row.id] if not _lets_start(row, rows[need], ledger.sorties[need])
+        ]
+        assert not unfinished_needs, f"it started before {unfinished_needs}. {context}"
+        assert not sequential or ledger.state == "running", f"its mission is {ledger.state}. {context}"
     if state == "pending" and source is not None:
         account.reopened, account.rescues = account.attempt, 0
     account.succeeded += state == "succeeded"
@@ -109,7 +111,7 @@ def _move_sortie(
 
 
 def _lets_start(dependent: Sortie, need: Sortie, account: Account) -> bool:
-    """Whether a dependent need not wait for this need any more. `account`: that of the need."""
+    """Whether a dependent no longer waits for this need. `account`: the account of the need."""
     if dependent.always:
         return account.state in FINAL
     return account.state == "succeeded" or (account.state == "failed" and need.allow_failure)
@@ -139,16 +141,16 @@ def _compare(mission: UUID, ledger: Ledger, *, rows: dict[UUID, Sortie], needs: 
         assert set(attempts[row.id]) == set(range(1, row.attempt + 1)), context
         live = [number for number, state in attempts[row.id].items() if state == "running"]
         assert live == ([row.attempt] if row.state == "running" else []), context
-        unended = sum(not _lets_start(row, rows[need], ledger.sorties[need]) for need in needs[row.id])
+        unfinished_needs = sum(not _lets_start(row, rows[need], ledger.sorties[need]) for need in needs[row.id])
         if row.state == "pending":
-            assert row.remaining == unended > 0, f"{context}; {unended} needs have not ended"
+            assert row.remaining == unfinished_needs > 0, f"{context}; {unfinished_needs} needs have not ended"
         if row.state == "skipped" and not mission_row.stop_on_failure:
             assert any(_ended_badly(rows[need]) for need in needs[row.id]), context
     if MissionState(mission_row.state).final and mission_row.state != MissionState.CANCELLED:
         assert (mission_row.state == "failed") == any(map(_ended_badly, rows.values()))
     limits = dict(ConcurrencyKey.objects.values_list("key", "limit"))
-    taken = Sortie.objects.filter(concurrency_key__isnull=False, state__in=["queued", "running"])
-    for key, count in Counter(taken.values_list("concurrency_key", flat=True)).items():
+    holders = Sortie.objects.filter(concurrency_key__isnull=False, state__in=["queued", "running"])
+    for key, count in Counter(holders.values_list("concurrency_key", flat=True)).items():
         assert count <= limits[str(key)], f"{count} sorties hold the key {key!r}"
 
 

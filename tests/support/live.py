@@ -40,7 +40,7 @@ RUN_UVICORN = "from fleet.observability import logs; logs.enable_info(); import 
 
 
 class Web(NamedTuple):
-    """A web process on loopback. `said` is its log so far."""
+    """A web process on loopback, which writes its log to `log`."""
 
     port: int
     log: Path
@@ -49,7 +49,7 @@ class Web(NamedTuple):
     def log_text(self) -> str:
         return self.log.read_text()
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Send a request with a JSON body. Returns the status, the headers with lower-case names, and the body."""
         http_connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(http_connection):
@@ -69,10 +69,6 @@ def mission_of(user: Any, team: Any = None) -> Mission:
     Mission.objects.filter(id=mission.id).update(created_by=user, team=team)
     until(lambda: stream.snapshot().position.xid > Event.objects.latest("xid").xid)
     return mission
-
-
-def inherited() -> dict[str, str]:
-    return dict(os.environ)
 
 
 def environment() -> dict[str, str]:
@@ -116,7 +112,7 @@ def serving(folder: Path, env: Mapping[str, str]) -> Iterator[Web]:
 def _healthy(web: Web, process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, web.log_text
     with contextlib.suppress(OSError, http.client.HTTPException):
-        return web.ask("GET", "/healthz")[0] == 200
+        return web.request("GET", "/healthz")[0] == 200
     return False
 
 
@@ -159,7 +155,7 @@ class Listener:
     def kinds(self) -> list[str]:
         return [kind for _, kind, _ in self.events]
 
-    def hears(self, number: int, *, within_s: float = 60) -> list[str]:
+    def wait_for_events(self, number: int, *, within_s: float = 60) -> list[str]:
         """Wait until at least `number` events have arrived. Returns their kinds."""
         deadline = time.monotonic() + within_s
         while len(self.events) < number:
@@ -178,7 +174,7 @@ class Listener:
         self._connection.close()
 
 
-def at_once(*actions: Callable[[], None]) -> None:
+def run_concurrently(*actions: Callable[[], None]) -> None:
     """Run the actions concurrently, each in its own thread and with its own database connection."""
 
     def run(action: Callable[[], None]) -> None:

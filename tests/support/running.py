@@ -14,19 +14,19 @@ from fleet.config.env import Environment
 from fleet.config.home import Home
 
 
-def doors(home: Path) -> datastores.Endpoints:
+def endpoints(home: Path) -> datastores.Endpoints:
     """The endpoints of the embedded services of the fleet in this folder."""
     fleet_home = Home(home)
     return datastores.resolve(Environment({}), fleet_home, credentials.ensure(fleet_home))
 
 
 def valkey(home: Path) -> redis.Redis:
-    return redis.Redis.from_url(doors(home).redis_url)
+    return redis.Redis.from_url(endpoints(home).redis_url)
 
 
 def rows(home: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """The rows that a query of the fleet's Postgres returns."""
-    postgres = doors(home).postgres
+    postgres = endpoints(home).postgres
     with psycopg.connect(
         host=postgres.host, port=postgres.port, user=postgres.user, password=postgres.password, dbname=postgres.name
     ) as database:
@@ -61,27 +61,27 @@ def agents(home: Path) -> list[psutil.Process]:
     return matches
 
 
-def everything(home: Path) -> list[psutil.Process]:
+def all_processes(home: Path) -> list[psutil.Process]:
     """All processes of the fleet: those with its folder in their environment or command, and their descendants."""
-    found = set()
+    matches = set()
     for process in psutil.process_iter():
         try:
             if process.environ().get("FLEET_HOME") == str(home) or str(home) in " ".join(process.cmdline()):
-                found |= {process, *process.children(recursive=True)}
+                matches |= {process, *process.children(recursive=True)}
         except psutil.Error:
             continue
-    return sorted(found, key=lambda process: process.pid)
+    return sorted(matches, key=lambda process: process.pid)
 
 
 def kill_everything(home: Path) -> int:
-    """Send SIGKILL to all processes of the fleet until none is left; returns to how many."""
+    """Send SIGKILL to all processes of the fleet until none is left; returns the number of processes."""
     killed = 0
-    while alive := everything(home):
-        for process in alive:
+    while remaining := all_processes(home):
+        for process in remaining:
             try:
                 process.kill()
                 killed += 1
             except psutil.Error:
                 continue
-        psutil.wait_procs(alive, timeout=5)
+        psutil.wait_procs(remaining, timeout=5)
     return killed

@@ -27,7 +27,7 @@ def staff(*permissions: str, name: str = "clerk") -> Client:
     return _signed_in(user)
 
 
-def somebody() -> Client:
+def ordinary_user() -> Client:
     """A client signed in as a user who is not staff."""
     return _signed_in(User.objects.create_user("guest", password=PASSWORD))
 

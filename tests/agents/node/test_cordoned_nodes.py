@@ -27,11 +27,11 @@ def host(host_group: hosts.Hosts) -> Host:
 
 @pytest.fixture
 def kind(host: Host) -> Iterator[str]:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     yield "survey"
     operations.cordon(node=host.name, on=False)
     AgentType.objects.filter(name="survey").update(agents=0)
-    hosts.away(*hosts.live("survey"))
+    hosts.end_agents(*hosts.live("survey"))
     until(lambda: not host.children())
 
 

@@ -55,7 +55,7 @@ def shift_of(host: Host, agent: Agent) -> float:
 def test_hosts_with_wrong_clocks_lose_nothing_and_obey_orders_immediately(
     host_group: hosts.Hosts, library: Path
 ) -> None:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     ahead, behind = shifted(host_group, "ahead", library, SHIFT_S), shifted(host_group, "behind", library, -SHIFT_S)
     (early,) = hosts.spawn("survey", ahead)
     (late,) = hosts.spawn("survey", behind)
@@ -74,7 +74,7 @@ def test_hosts_with_wrong_clocks_lose_nothing_and_obey_orders_immediately(
         {"one": {"agent": "survey", "run": f"echo $$ >> {pids}; case $FLEET_ATTEMPT in */1) sleep 600;; esac"}},
         folder=str(pids.parent),
     )
-    until(lambda: hosts.noted(pids))
+    until(lambda: hosts.live_pids(pids))
     hosts.kill(hosts.running_agent(mission))
     assert hosts.wait(mission, within_s=60).state == "succeeded"
     operations.order(agents=[item.id for item in hosts.live("survey")], order=Agent.Order.TERMINATE, reason="A test.")
@@ -98,8 +98,8 @@ print(json.dumps([roster.rows([agent])[0], roster.health([agent]), ago(agent.hea
 def test_an_operator_with_a_wrong_clock_sees_and_records_correct_times(
     host_group: hosts.Hosts, library: Path, seconds: int
 ) -> None:
-    hosts.kind("survey")
-    idle = hosts.kind("nobody").name
+    hosts.agent_type("survey")
+    idle = hosts.agent_type("nobody").name
     host = host_group.add(f"right{seconds}")
     hosts.spawn("survey", host)
     env = {**os.environ, **host.addresses(), "LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(seconds)}

@@ -40,11 +40,11 @@ def host(django_db_setup: None, django_db_blocker: Any, fate: Path) -> Iterator[
 
 @pytest.fixture
 def kind(host: Host, fate: Path) -> Iterator[str]:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     yield "survey"
     fate.unlink(missing_ok=True)
     AgentType.objects.filter(name="survey").update(agents=0, enabled=True)
-    hosts.away(*hosts.live("survey"))
+    hosts.end_agents(*hosts.live("survey"))
     until(lambda: not host.children())
 
 

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.xdist_group("types of nodes")
 
 @pytest.fixture(scope="module")
 def host(host_group: hosts.Hosts) -> Host:
-    hosts.kind("survey")
-    hosts.kind("digging")
+    hosts.agent_type("survey")
+    hosts.agent_type("digging")
     return host_group.add("here", FLEET_TYPES="survey, mapping")
 
 
@@ -29,7 +29,7 @@ def host(host_group: hosts.Hosts) -> Host:
 def nothing_is_left(host: Host) -> Iterator[None]:
     yield
     AgentType.objects.filter(name__in=["survey", "digging"]).update(agents=0, autoscale=False)
-    hosts.away(*hosts.live("survey"))
+    hosts.end_agents(*hosts.live("survey"))
     until(lambda: not host.children())
 
 
@@ -55,7 +55,7 @@ def test_a_spawn_goes_to_a_node_that_serves_the_type(host: Host, host_group: hos
     try:
         assert {agent.node.name for agent in operations.spawn(type="digging", count=2) if agent.node} == {"there"}
     finally:
-        hosts.away(*hosts.live("digging"))
+        hosts.end_agents(*hosts.live("digging"))
         host_group.drop(there)
 
 

@@ -53,7 +53,7 @@ def room_for(count: int) -> Any:
 
 @counts_sockets
 def test_an_agent_with_sixty_sorties_uses_at_most_the_documented_connections(host: Host) -> None:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     (agent,) = hosts.spawn("survey", host, concurrency=SLOTS)
     sleeping = {"agent": "survey", "with": {"seconds": 600}}
     mission = fleet.launch({f"s{n}": sleeping for n in range(SLOTS)})
@@ -61,12 +61,12 @@ def test_an_agent_with_sixty_sorties_uses_at_most_the_documented_connections(hos
     fleet.until(lambda: connections(agent, host) <= pool.CONNECTIONS_PER_AGENT)
     assert connections(agent, host) <= pool.CONNECTIONS_PER_AGENT == 5
     missions.cancel(mission=mission.id)
-    hosts.away(agent)
+    hosts.end_agents(agent)
 
 
 @counts_sockets
 def test_an_attempt_holds_no_connection_while_its_command_works(host: Host) -> None:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     (agent,) = hosts.spawn("survey", host, concurrency=8)
     working = {"agent": "survey", "run": "echo made > made; sleep 1", "outputs": ["made"]}
     mission = fleet.launch({f"s{n}": working for n in range(24)})
@@ -75,11 +75,11 @@ def test_an_attempt_holds_no_connection_while_its_command_works(host: Host) -> N
         most = max(most, connections(agent, host))
         assert not Sortie.objects.filter(mission=mission, state="failed").exists()
     assert most <= pool.CONNECTIONS_PER_AGENT
-    hosts.away(agent)
+    hosts.end_agents(agent)
 
 
 def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: Host) -> None:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     with (
         room_for(2),
         pytest.raises(operations.NoCapacity, match=r"has no connections for 3 more: Postgres allows \d+") as excinfo,
@@ -92,7 +92,7 @@ def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: H
 
 
 def test_autoscaling_respects_the_bound(host: Host) -> None:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     AgentType.objects.filter(name="survey").update(autoscale=True)
     with room_for(0):
         mission = fleet.launch({"s": {"agent": "survey"}})
@@ -110,7 +110,7 @@ def test_a_node_starts_no_kept_agent_without_connections_for_it(host: Host) -> N
         (most,) = cursor.fetchone()
     host_group = hosts.Hosts()
     try:
-        hosts.kind("kept", agents=1)
+        hosts.agent_type("kept", agents=1)
         full = host_group.add("full", FLEET_SPARE_CONNECTIONS=str(most))
         fleet.until(lambda: "kept-1 is not started: Postgres allows" in full.log())
         assert not Agent.objects.filter(type="kept", node=full.node).exists()
@@ -120,7 +120,7 @@ def test_a_node_starts_no_kept_agent_without_connections_for_it(host: Host) -> N
 
 
 def test_the_command_says_why(host: Host) -> None:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     fleet.until(lambda: hosts.live("survey") == [] and hosts.live("kept") == [])  # or else their connections come free
     with room_for(0):
         result = console.manage("fleet_agents", "spawn", "survey")

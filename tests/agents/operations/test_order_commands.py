@@ -24,9 +24,9 @@ def host(host_group: hosts.Hosts) -> Host:
 @pytest.fixture
 def kind(host: Host) -> Iterator[str]:
     """A type whose agents count the words of a prompt."""
-    hosts.kind("counting", prompt_argv=["wc", "-w"])
+    hosts.agent_type("counting", prompt_argv=["wc", "-w"])
     yield "counting"
-    hosts.away(*hosts.live("counting"))
+    hosts.end_agents(*hosts.live("counting"))
     until(lambda: not host.children())
 
 
@@ -52,7 +52,7 @@ def test_if_all_places_are_taken_an_existing_agent_flies_the_task(kind: str) -> 
     assert (result.code, "The nodes that are up have no room for 1 more" in result.err) == (0, True), result.err
     assert "One of the 3 running agents gets the task." in result.err
     assert (result.json["state"], "stays for further tasks" in result.err) == ("succeeded", False)
-    hosts.kind("reading", prompt_argv=["wc", "-c"])
+    hosts.agent_type("reading", prompt_argv=["wc", "-c"])
     refusal = manage("fleet_spawn", "reading", "Nobody is there to fly it")
     assert (refusal.code, "no room for 1 more" in refusal.err) == (1, True), refusal.err
 
@@ -71,7 +71,7 @@ def test_the_end_of_the_last_agent_of_a_type_is_reported_with_the_remedy(kind: s
 
 
 def test_a_task_for_a_type_that_takes_none_starts_nothing(host: Host) -> None:
-    hosts.kind("deaf")
+    hosts.agent_type("deaf")
     result = manage("fleet_spawn", "deaf", "Do it")
     assert result.code == 2
     assert "prompt" in result.err

@@ -29,9 +29,9 @@ def host(host_group: hosts.Hosts) -> Host:
 
 @pytest.fixture
 def kind(host: Host) -> Iterator[str]:
-    hosts.kind("survey")
+    hosts.agent_type("survey")
     yield "survey"
-    hosts.away(*hosts.live("survey"))
+    hosts.end_agents(*hosts.live("survey"))
     until(lambda: not host.children())
 
 

@@ -18,7 +18,7 @@ def test_an_anonymous_visitor_is_redirected_to_sign_in_and_back(client: Client) 
 
 
 def test_only_superusers_are_admitted() -> None:
-    for client in (web.staff("view_mission", "view_agent"), web.somebody()):
+    for client in (web.staff("view_mission", "view_agent"), web.ordinary_user()):
         assert client.get("/flower/").status_code == 403
         assert client.post("/flower/tasks/datatable").status_code == 403
         assert client.get("/flower/static/js/flower.js").status_code == 403

@@ -22,7 +22,7 @@ PATHS = ("/api/v1/", "/api/v1/missions", "/api/v1/missions/msn_01hzzzzzzzzzzzzzz
 
 @pytest.mark.parametrize("path", PATHS)
 def test_anonymous_requests_get_a_401_that_says_how_to_sign_in(path: str) -> None:
-    stranger = api.anybody().get(path)
+    stranger = api.anonymous().get(path)
     assert stranger.status_code == 401
     assert stranger["WWW-Authenticate"].startswith("Bearer")
     assert stranger["Content-Type"] == "application/problem+json"

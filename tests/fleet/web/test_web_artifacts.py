@@ -42,7 +42,7 @@ def test_an_artifact_is_sent_as_an_attachment_that_no_browser_runs(artifact: Art
 
 def test_users_who_are_not_staff_are_redirected_to_sign_in(artifact: Artifact, client: Client) -> None:
     url = reverse("artifact", args=[artifact.ref])
-    for stranger in (client, web.somebody()):
+    for stranger in (client, web.ordinary_user()):
         response = stranger.get(url)
         assert (response.status_code, response["Location"].partition("?")[0]) == (302, reverse("admin:login"))
 

@@ -79,7 +79,7 @@ def test_concurrent_engines_under_two_control_loops_keep_every_rule(
                 operations.resume(mission=mission.id, can_execute=True)
             fleet.until(lambda: not Mission.objects.filter(id__in=missions, finished_at=None).exists(), within_s=60)
         for mission in missions:
-            ledger.check(mission, alone=False)
+            ledger.check(mission, sequential=False)
     finally:
         for engine in engines:
             engine.stop(within_s=5)
