@@ -1,4 +1,4 @@
-"""Long tests of a whole fleet: `make drills`. What each saw is told at the end of the run."""
+"""Long tests of a whole fleet: `make drills`. The run ends with a report of what each of them measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support import running
 
 __all__ = ["fleet"]
 
-SEEN: list[str] = []
+REPORTS: list[str] = []
 MB = 1_000_000
 
 
@@ -29,37 +29,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    return lambda seen: SEEN.append(f"{request.node.name}: {seen}")
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    return lambda text: REPORTS.append(f"{request.node.name}: {text}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if SEEN:
-        terminalreporter.section("what the drills saw")
-        for line in SEEN:
+    if REPORTS:
+        terminalreporter.section("reports of the drills")
+        for line in REPORTS:
             terminalreporter.write_line(line)
 
 
 class Memory(threading.Thread):
-    """The most resident memory that each of a fleet's own processes had, by the word that tells what it is."""
+    """The peak resident memory of each of a fleet's own processes, by a word of its command line that identifies it."""
 
     WORDS = frozenset({"fleet_control", "fleet_node", "uvicorn", "fleet_mission"})
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(daemon=True)
-        self.fleet, self.over = fleet, threading.Event()
+        self.fleet, self.end = fleet, threading.Event()
         self.first: dict[tuple[str, int], int] = {}
-        self.most: dict[tuple[str, int], int] = {}
+        self.peaks: dict[tuple[str, int], int] = {}
 
     def run(self) -> None:
-        while not self.over.wait(0.3):
+        while not self.end.wait(0.3):
             agents = {process.pid for process in running.agents(Path(self.fleet.env["FLEET_HOME"]))}
             for process in psutil.process_iter():
                 try:
                     for word in ["agent"] if process.pid in agents else self._words(process):
                         now = process.memory_info().rss
                         self.first.setdefault((word, process.pid), now)
-                        self.most[word, process.pid] = max(now, self.most.get((word, process.pid), 0))
+                        self.peaks[word, process.pid] = max(now, self.peaks.get((word, process.pid), 0))
                 except psutil.Error:
                     continue
 
@@ -68,21 +68,21 @@ class Memory(threading.Thread):
         return words if words and process.environ().get("FLEET_HOME") == self.fleet.env["FLEET_HOME"] else frozenset()
 
     def growth(self, word: str) -> int:
-        """By how many bytes the one of them that grew most did."""
-        return max(most - self.first[key] for key, most in self.most.items() if key[0] == word)
+        """The growth in bytes of the process with this word that grew most."""
+        return max(peak - self.first[key] for key, peak in self.peaks.items() if key[0] == word)
 
     def __str__(self) -> str:
-        peaks = {word: max(m for (w, _), m in self.most.items() if w == word) for word, _ in self.most}
+        peaks = {word: max(m for (w, _), m in self.peaks.items() if w == word) for word, _ in self.peaks}
         return ", ".join(f"{word} at most {peak // MB} MB" for word, peak in sorted(peaks.items()))
 
 
 @contextmanager
-def measured(fleet: Fleet) -> Iterator[Memory]:
+def measure_memory(fleet: Fleet) -> Iterator[Memory]:
     memory = Memory(fleet)
     memory.start()
     time.sleep(1)
     try:
         yield memory
     finally:
-        memory.over.set()
+        memory.end.set()
         memory.join()

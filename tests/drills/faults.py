@@ -1,4 +1,4 @@
-"""Hits a running fleet at random: kills, halts, flushes and set clocks; what it halted goes on after a while."""
+"""Injects random faults into a running fleet: kills, halts, flushes of Redis and steps of the clock."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ import psycopg
 
 from tests.support import running
 
-SPARED_S = 70.0  # between two blows at one service: fleet_up gives up what fails again and again
+SERVICE_INTERVAL_S = (
+    70.0  # between two faults of one service, because fleet_up gives up a service that fails repeatedly
+)
 HALTED_S = (0.5, 9.0)  # the lease is 4 s
-SHOTS = {  # how often each falls, to the others
+FAULTS = {  # relative frequencies
     "kill a driver": 4,
     "halt a driver": 2,
     "kill a shim": 3,
@@ -55,91 +57,91 @@ class Clock:
         return {"LD_PRELOAD": str(self.library), "FLEET_TEST_CLOCK": str(self.file)}
 
     def set(self, seconds: float) -> None:
-        """By so many seconds it is ahead from now on."""
+        """Set how many seconds the clock is ahead from now on."""
         with self.file.open("r+b" if self.file.exists() else "wb") as file:
             file.write(struct.pack("=d", seconds))
 
 
-class Fire(threading.Thread):
-    """From its start until `over` is set. `error` is what surprised it."""
+class FaultInjector(threading.Thread):
+    """Injects faults from its start until `end` is set. `counts` are by fault; `error` is an unexpected one."""
 
-    def __init__(self, home: Path, *, chance: random.Random, clock: Clock, every_s: tuple[float, float]) -> None:
+    def __init__(self, home: Path, *, rng: random.Random, clock: Clock, every_s: tuple[float, float]) -> None:
         super().__init__(daemon=True)
-        self.home, self.chance, self.clock, self.every_s = home, chance, clock, every_s
-        self.over = threading.Event()
-        self.shots: Counter[str] = Counter()
+        self.home, self.rng, self.clock, self.every_s = home, rng, clock, every_s
+        self.end = threading.Event()
+        self.counts: Counter[str] = Counter()
         self.error: Exception | None = None
         self._halted: list[tuple[float, psutil.Process]] = []
-        self._spared: dict[str, float] = {}
+        self._last_fault: dict[str, float] = {}
 
     def run(self) -> None:
         next_at = time.monotonic()
         try:
-            while not self.over.wait(0.05):
+            while not self.end.wait(0.05):
                 self._resume(by=time.monotonic())
                 if time.monotonic() >= next_at:
-                    next_at = time.monotonic() + self.chance.uniform(*self.every_s)
-                    (shot,) = self.chance.choices(list(SHOTS), list(SHOTS.values()))
+                    next_at = time.monotonic() + self.rng.uniform(*self.every_s)
+                    (fault,) = self.rng.choices(list(FAULTS), list(FAULTS.values()))
                     with suppress(psutil.Error, OSError, psycopg.Error, LookupError, ValueError):
-                        if self._hit(shot):
-                            self.shots[shot] += 1
+                        if self._inject(fault):
+                            self.counts[fault] += 1
         except Exception as error:
             self.error = error
         finally:
             self._resume(by=float("inf"))
             self.clock.set(0.0)
 
-    def _hit(self, shot: str) -> bool:
-        """Whether it hit anything."""
-        verb, _, whom = shot.partition(" ")
-        match shot:
+    def _inject(self, fault: str) -> bool:
+        """Inject a fault. Returns False if it affected nothing."""
+        verb, _, target = fault.partition(" ")
+        match fault:
             case "flush":
                 with suppress(Exception):
                     running.valkey(self.home).flushall()
             case "set the clock":
-                self.clock.set(self.chance.uniform(-30, 30))
+                self.clock.set(self.rng.uniform(-30, 30))
             case "halt an agent and its shims":
                 agent = self._agent()
                 self._halt([agent, *_shims(agent)])
             case "halt the node and an agent":
-                if not self._may_hit("node"):
+                if not self._may_disturb("node"):
                     return False
                 agent = self._agent()
                 self._halt([agent, *running.processes(self.home, "fleet_node")])
             case _:
-                victims = self._victims(whom)
+                processes = self._processes(target)
                 if verb == "kill":
-                    for victim in victims:
-                        victim.kill()
+                    for process in processes:
+                        process.kill()
                 else:
-                    self._halt(victims)
-                return bool(victims)
+                    self._halt(processes)
+                return bool(processes)
         return True
 
-    def _victims(self, whom: str) -> list[psutil.Process]:
+    def _processes(self, target: str) -> list[psutil.Process]:
         services: dict[str, Callable[[], list[psutil.Process]]] = {
             "the node": lambda: running.processes(self.home, "fleet_node"),
             "the control loop": lambda: running.processes(self.home, "fleet_control"),
             "Postgres": self._postgres,
             "Valkey": self._valkey,
         }
-        if whom in services:
-            return services[whom]() if self._may_hit(whom.removeprefix("the ")) else []
+        if target in services:
+            return services[target]() if self._may_disturb(target.removeprefix("the ")) else []
         agent = self._agent()
-        if whom == "an agent":
+        if target == "an agent":
             return [agent]
-        shim = self.chance.choice(_shims(agent))
-        return [shim] if whom == "a shim" else [self.chance.choice(shim.children(recursive=True))]
+        shim = self.rng.choice(_shims(agent))
+        return [shim] if target == "a shim" else [self.rng.choice(shim.children(recursive=True))]
 
-    def _may_hit(self, service: str) -> bool:
+    def _may_disturb(self, service: str) -> bool:
         now = time.monotonic()
-        if now - self._spared.get(service, -SPARED_S) < SPARED_S:
+        if now - self._last_fault.get(service, -SERVICE_INTERVAL_S) < SERVICE_INTERVAL_S:
             return False
-        self._spared[service] = now
+        self._last_fault[service] = now
         return True
 
     def _agent(self) -> psutil.Process:
-        return self.chance.choice(running.agents(self.home))
+        return self.rng.choice(running.agents(self.home))
 
     def _postgres(self) -> list[psutil.Process]:
         postmaster = psutil.Process(running.postmaster(self.home))
@@ -147,15 +149,15 @@ class Fire(threading.Thread):
 
     def _valkey(self) -> list[psutil.Process]:
         port = f":{running.endpoints(self.home).redis_url.rpartition(':')[2].partition('/')[0]}"
-        found = []
+        matches = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.name().startswith("valkey") and port in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
+                    matches.append(process)
+        return matches
 
     def _halt(self, processes: list[psutil.Process]) -> None:
-        at = time.monotonic() + self.chance.uniform(*HALTED_S)
+        at = time.monotonic() + self.rng.uniform(*HALTED_S)
         for process in processes:
             process.suspend()
             self._halted.append((at, process))

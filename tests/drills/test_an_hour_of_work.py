@@ -13,11 +13,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.acceptance.conftest import Fleet
-from tests.drills.conftest import MB, measured
+from tests.drills.conftest import MB, measure_memory
 
 DURATION_S = float(os.environ.get("FLEET_DRILL_SOAK_S", "3600"))
 AGENTS = 10
-AT_ONCE = 4  # missions: 48 sorties for 20 slots, so that every agent always has work
+CONCURRENT_MISSIONS = 4  # 48 sorties for 20 slots, so that every agent always has work
 TYPES = ("backend", "frontend", "testing", "security", "performance", "documentation")
 WORK = 'sleep 0.2; head -c 20000 /dev/urandom | base64; echo \'{"ok": true}\' > "$FLEET_RESULT"'
 
@@ -30,11 +30,11 @@ def plan() -> dict[str, object]:
 
 
 def work(fleet: Fleet, *, seconds: float) -> int:
-    """Keep missions in progress for so long. Returns how many have ended; each must have succeeded at the first try."""
+    """Run missions for this long. Returns how many have ended; each sortie must succeed at its first attempt."""
     deadline, ended = time.monotonic() + seconds, 0
     in_progress: deque[str] = deque()
     while in_progress or time.monotonic() < deadline:
-        while len(in_progress) < AT_ONCE and time.monotonic() < deadline:
+        while len(in_progress) < CONCURRENT_MISSIONS and time.monotonic() < deadline:
             in_progress.append(fleet.launch(plan()))
         document = fleet.wait(in_progress.popleft(), seconds=300)
         assert document["state"] == "succeeded", document
@@ -45,23 +45,23 @@ def work(fleet: Fleet, *, seconds: float) -> int:
 
 @pytest.mark.timeout(2 * DURATION_S + 600)
 def test_ten_agents_work_for_an_hour_without_growing_or_losing_a_sortie(
-    fleet: Fleet, tell: Callable[[str], None]
+    fleet: Fleet, report: Callable[[str], None]
 ) -> None:
     live = fleet.json("fleet_agents", "list")
     fleet.manage("fleet_agents", "spawn", "backend", "--count", str(AGENTS - len(live)))
     try:
         work(fleet, seconds=DURATION_S / 10)  # what is loaded and cached once does not count as growth
-        with measured(fleet) as memory:
+        with measure_memory(fleet) as memory:
             start = time.monotonic()
             missions = work(fleet, seconds=DURATION_S * 9 / 10)
-            took = time.monotonic() - start
+            duration_s = time.monotonic() - start
     finally:
         extra = [agent["name"] for agent in fleet.json("fleet_agents", "list") if agent["name"].startswith("backend-")]
         fleet.manage("fleet_agents", "drain", *[name for name in extra if not name.startswith("backend-1@")])
-    grown = {word: memory.growth(word) for word in {word for word, _ in memory.most}}
-    tell(
-        f"{missions:,} missions in {took / 60:.0f} min ({missions * 3_600 / took:,.0f} an hour); grown by "
-        + ", ".join(f"{word} {size / MB:.0f} MB" for word, size in sorted(grown.items()))
+    growth = {word: memory.growth(word) for word in {word for word, _ in memory.peaks}}
+    report(
+        f"{missions:,} missions in {duration_s / 60:.0f} min ({missions * 3_600 / duration_s:,.0f} an hour); grown by "
+        + ", ".join(f"{word} {size / MB:.0f} MB" for word, size in sorted(growth.items()))
         + f"; {memory}"
     )
-    assert {word: size for word, size in grown.items() if size > 25 * MB} == {}
+    assert {word: size for word, size in growth.items() if size > 25 * MB} == {}

@@ -18,7 +18,7 @@ from missions.models import Sortie
 from tests.support import fleet, hosts
 from tests.support.hosts import Host, until
 
-DEEDS = 50
+ACTIONS = 50
 TYPES = ("survey", "repair", "cargo")
 SORTIES = 400
 
@@ -33,7 +33,7 @@ def pair(django_db_setup: None, django_db_blocker: Any) -> Iterator[list[Host]]:
             host_group.remove()
 
 
-def test_fifty_random_spawns_and_terminations_lose_nothing(pair: list[Host], tell: Callable[[str], None]) -> None:
+def test_fifty_random_spawns_and_terminations_lose_nothing(pair: list[Host], report: Callable[[str], None]) -> None:
     for type in TYPES:
         hosts.agent_type(type, agents=1, concurrency=2)
     mission = fleet.launch(
@@ -45,46 +45,46 @@ def test_fifty_random_spawns_and_terminations_lose_nothing(pair: list[Host], tel
         }
     )  # fmt: skip
     seed = time.time_ns() % 1_000
-    chance = random.Random(seed)
-    done: Counter[str] = Counter()
-    for _ in range(DEEDS):
-        done[deed(chance, pair)] += 1
-        time.sleep(chance.uniform(0, 0.4))
+    rng = random.Random(seed)
+    counts: Counter[str] = Counter()
+    for _ in range(ACTIONS):
+        counts[act(rng, pair)] += 1
+        time.sleep(rng.uniform(0, 0.4))
     assert hosts.wait(mission, within_s=300).state == "succeeded"
     sorties = Sortie.objects.filter(mission=mission)
     assert {sortie.tries for sortie in sorties} == {0}
     AgentType.objects.filter(name__in=TYPES).update(agents=2)
-    until(settled(pair), within_s=60)
-    tell(
-        f"seed {seed}: {dict(done)}; {sum(sortie.attempt for sortie in sorties) - SORTIES} attempts lost or handed back"
+    until(rows_match_processes(pair), within_s=60)
+    report(
+        f"seed {seed}: {dict(counts)}; {sum(sortie.attempt for sortie in sorties) - SORTIES} attempts lost or returned"
     )
 
 
-def deed(chance: random.Random, pair: list[Host]) -> str:
-    """Spawn, end or kill some agents, without waiting for it; what it was."""
-    what = chance.choice(["spawn", "spawn", "spawn two", "drain", "terminate", "now", "restart", "kill"])
-    if what.startswith("spawn"):
+def act(rng: random.Random, pair: list[Host]) -> str:
+    """Spawn, end or kill some agents without waiting. Returns what was done."""
+    action = rng.choice(["spawn", "spawn", "spawn two", "drain", "terminate", "now", "restart", "kill"])
+    if action.startswith("spawn"):
         try:
             operations.spawn(
-                type=chance.choice(TYPES), node=chance.choice(pair).name, count=2 if what == "spawn two" else 1
+                type=rng.choice(TYPES), node=rng.choice(pair).name, count=2 if action == "spawn two" else 1
             )
         except errors.Conflict:
             return "refused: full"
-        return what
-    living = list(Agent.objects.filter(state__in=Agent.LIVE))
-    if not living:
-        return "nobody there"
-    agent = chance.choice(living)
-    if what == "kill":
+        return action
+    live = list(Agent.objects.filter(state__in=Agent.LIVE))
+    if not live:
+        return "no agents"
+    agent = rng.choice(live)
+    if action == "kill":
         if hosts.alive(agent):
             hosts.kill(agent)
-        return what
-    operations.order(agents=[agent.id], order=Agent.Order(what), reason="By chance.")
-    return what
+        return action
+    operations.order(agents=[agent.id], order=Agent.Order(action), reason="A random order.")
+    return action
 
 
-def settled(pair: list[Host]) -> Callable[[], bool]:
-    """Each host's node has just the children of which there are live rows, all of them idle, and every type what it keeps."""
+def rows_match_processes(pair: list[Host]) -> Callable[[], bool]:
+    """Whether the children of each node are exactly its live agents, all of them idle, one at each place."""
 
     def agree() -> bool:
         for host in pair:

@@ -1,4 +1,7 @@
-"""The control loop and Postgres are killed while the fleet works. test_ten_thousand_under_fire.py does it at random."""
+"""The control loop and Postgres are killed during missions.
+
+test_ten_thousand_sorties_under_faults.py kills them at random.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import signal
 import time
 
 from tests.acceptance.conftest import Fleet, until
-from tests.acceptance.test_faults_of_the_fleet import chain, hold_the_ledger, home
+from tests.acceptance.test_faults_of_the_fleet import chain, check_ledger, home
 from tests.support import running
 
 
@@ -18,7 +21,7 @@ def test_a_killed_control_loop_is_restarted_and_its_work_continues(fleet: Fleet)
     control.kill()
     document = fleet.wait(mission, seconds=60)
     assert document["state"] == "succeeded", document
-    hold_the_ledger(fleet, mission)
+    check_ledger(fleet, mission)
 
 
 def test_a_killed_postgres_delays_a_mission_and_loses_nothing(fleet: Fleet) -> None:
@@ -28,4 +31,4 @@ def test_a_killed_postgres_delays_a_mission_and_loses_nothing(fleet: Fleet) -> N
     until(lambda: fleet.manage("fleet_status", check=False).returncode == 0, within_s=60)
     document = fleet.wait(mission, seconds=60)
     assert document["sorties"]["succeeded"] == 10, document
-    hold_the_ledger(fleet, mission)
+    check_ledger(fleet, mission)

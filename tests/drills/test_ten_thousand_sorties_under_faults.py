@@ -1,5 +1,5 @@
 """Ten thousand sorties under random failures: none is lost, accepted twice or started early, and attempts of one sortie
-never overlap, by the event log and by what the attempts wrote. FLEET_DRILL_SORTIES sets another number."""
+never overlap, by the event log and by what the attempts spans_by_key. FLEET_DRILL_SORTIES sets another number."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import pytest
 
 from fleet import ids
 from tests.acceptance.conftest import Fleet, running, until
-from tests.acceptance.test_faults_of_the_fleet import hold_the_ledger, home
-from tests.drills.fire import Clock, Fire
+from tests.acceptance.test_faults_of_the_fleet import check_ledger, home
+from tests.drills.faults import Clock, FaultInjector
 from tests.support import overlaps
 from tests.support import running as processes
 
 SORTIES = int(os.environ.get("FLEET_DRILL_SORTIES", "10000"))
 TYPES = ("backend", "frontend", "testing", "security", "performance", "documentation")
-PEACE = 0.95  # of them have succeeded: then the fire ends
-LONGEST_S = 900 + SORTIES  # ten times what it takes in peace
+FAULTS_END_AT = 0.95  # the share of sorties that have succeeded when the faults end
+LONGEST_S = 900 + SORTIES  # ten times the duration without faults
 SCRIPT = f"""#!/bin/sh
 [ -z "$3" ] || trap '' TERM HUP
 n=0
@@ -37,14 +37,14 @@ while {overlaps.NOTE.format(path='"$1"')}; [ $n -lt $2 ]; do n=$((n + 1)); sleep
 @pytest.fixture
 def clock() -> Iterator[Clock]:
     if shutil.which("cc") is None:
-        pytest.skip("a C compiler makes the library that sets the clock")
+        pytest.skip("the library that sets the clock needs a C compiler")
     folder = Path(tempfile.mkdtemp(prefix="fleet-clock-"))
     yield Clock(folder)
     shutil.rmtree(folder)
 
 
 @pytest.fixture
-def burning(clock: Clock) -> Iterator[Fleet]:
+def faulty_fleet(clock: Clock) -> Iterator[Fleet]:
     with running(
         FLEET_CALLABLES="tests.support.writing", FLEET_MAX_RESCUES="1000", FLEET_MAX_CRASHES="100000",
         FLEET_POSTGRES_TIMEOUT_S="1", **clock.environment,
@@ -53,8 +53,7 @@ def burning(clock: Clock) -> Iterator[Fleet]:
 
 
 def plan(script: Path, written: Path) -> dict[str, Any]:
-    """Chains, forty beside each other, that meet now and then; commands, some of which do not hear SIGTERM, callables and
-    verdicts."""
+    """Forty parallel chains that join now and then, of commands, callables and verifications. Some ignore SIGTERM."""
     sorties: dict[str, Any] = {}
     for number in range(SORTIES):
         tenths = number * 7 % 9
@@ -75,44 +74,46 @@ def plan(script: Path, written: Path) -> dict[str, Any]:
 
 @pytest.mark.timeout(2 * LONGEST_S)
 def test_each_sortie_runs_once_at_a_time_and_is_accepted_once(
-    burning: Fleet, clock: Clock, tell: Callable[[str], None]
+    faulty_fleet: Fleet, clock: Clock, report: Callable[[str], None]
 ) -> None:
-    written, script = burning.home / "written", burning.home / "script"
+    written, script = faulty_fleet.home / "written", faulty_fleet.home / "script"
     script.write_text(SCRIPT)
     submitted_plan = plan(script, written)
-    mission = burning.launch(submitted_plan)
+    mission = faulty_fleet.launch(submitted_plan)
     seed = time.time_ns() % 100_000
     start = time.monotonic()
-    fire = Fire(home(burning), chance=random.Random(seed), clock=clock, every_s=(0.3, 2.5))
-    fire.start()
+    injector = FaultInjector(home(faulty_fleet), rng=random.Random(seed), clock=clock, every_s=(0.3, 2.5))
+    injector.start()
     try:
-        until(lambda: succeeded(burning, mission) >= PEACE * SORTIES or fire.error, within_s=LONGEST_S)
+        until(lambda: succeeded(faulty_fleet, mission) >= FAULTS_END_AT * SORTIES or injector.error, within_s=LONGEST_S)
     finally:
-        fire.over.set()
-        fire.join()
-    assert fire.error is None, fire.error
-    until(lambda: ended(burning, mission), within_s=LONGEST_S)
+        injector.end.set()
+        injector.join()
+    assert injector.error is None, injector.error
+    until(lambda: ended(faulty_fleet, mission), within_s=LONGEST_S)
     took_s = time.monotonic() - start
-    document = burning.json("fleet_mission", "show", mission, "--all")
+    document = faulty_fleet.json("fleet_mission", "show", mission, "--all")
     attempts = sum(item["attempt"] for item in document["items"])
-    tell(
-        f"seed {seed}: {SORTIES} sorties in {took_s:.0f} s under {sum(fire.shots.values())} blows {dict(fire.shots)}; "
+    report(
+        f"seed {seed}: {SORTIES} sorties in {took_s:.0f} s under {sum(injector.counts.values())} faults {dict(injector.counts)}; "
         f"{attempts - SORTIES} attempts more than one each"
     )
     assert document["sorties"]["succeeded"] == SORTIES, [i for i in document["items"] if i["state"] != "succeeded"][:10]
-    hold_the_ledger(burning, mission)
+    check_ledger(faulty_fleet, mission)
     spans = {ids.decode(ids.SORTIE, sortie): attempts for sortie, attempts in overlaps.check(written).items()}
-    wrote = {item["key"]: spans[ids.decode(ids.SORTIE, item["id"])] for item in document["items"]}
+    spans_by_key = {item["key"]: spans[ids.decode(ids.SORTIE, item["id"])] for item in document["items"]}
     for item in document["items"]:
-        assert item["attempt"] in wrote[item["key"]], f"{item['key']}: what was accepted has left no trace"
+        assert item["attempt"] in spans_by_key[item["key"]], f"{item['key']}: the accepted attempt has written nothing"
         for need in submitted_plan["sorties"][item["key"]]["needs"]:
-            ended_at = max(last for _, last in wrote[need].values())
-            begun_at = min(first for first, _ in wrote[item["key"]].values())
-            assert ended_at <= begun_at, f"{item['key']} began at {begun_at}, {need} wrote until {ended_at}"
+            ended_at = max(last for _, last in spans_by_key[need].values())
+            started_at = min(first for first, _ in spans_by_key[item["key"]].values())
+            assert ended_at <= started_at, (
+                f"{item['key']} started at {started_at}, {need} spans_by_key until {ended_at}"
+            )
 
 
 def count(fleet: Fleet, query: str, mission: str) -> int:
-    """0 while Postgres does not answer."""
+    """A number that a query returns; 0 while Postgres does not answer."""
     with suppress(psycopg.Error, OSError, ValueError):
         return int(processes.rows(home(fleet), query, ids.decode(ids.MISSION, mission))[0][0])
     return 0

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples import audit_flights
+from tests.examples import audit_runs
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The Makefile in a folder where the real check runs, and `manage.py` only writes down what it was given."""
+    """A folder with the Makefile, where the real check runs, and `manage.py` only records its arguments."""
     folder = tmp_path / "clone"
     (folder / "scripts").mkdir(parents=True)
     (folder / ".venv" / "bin").mkdir(parents=True)
@@ -37,7 +37,7 @@ def run(clone: Path, *arguments: str | bytes, env: dict[str, str] | None = None)
     )  # fmt: skip
 
 
-def started(clone: Path) -> list[str]:
+def arguments_of_manage(clone: Path) -> list[str]:
     return (clone / "started").read_text().split("\0")[:-1]
 
 
@@ -57,19 +57,19 @@ def started(clone: Path) -> list[str]:
     ],
 )
 def test_a_path_with_any_characters_reaches_the_mission_unchanged(clone: Path, name: str) -> None:
-    audit_flights.repository(clone / name, {"a.py": "x = 1\n"})
+    audit_runs.repository(clone / name, {"a.py": "x = 1\n"})
     for arguments, env in (([f"REPO={name}"], {}), ([], {"REPO": name})):
         result = run(clone, *arguments, env=env)
         assert (result.returncode, result.stderr) == (0, "")
-        assert started(clone)[-2:] == ["--param", f"repository={name}"]
+        assert arguments_of_manage(clone)[-2:] == ["--param", f"repository={name}"]
         (clone / "started").unlink()
     assert not (clone / "stolen").exists()
 
 
 def test_without_repo_it_audits_its_own_checkout(clone: Path) -> None:
-    audit_flights.git(clone, "init", "-q")
+    audit_runs.git(clone, "init", "-q")
     assert run(clone).returncode == 0
-    assert started(clone)[-1] == "repository=."
+    assert arguments_of_manage(clone)[-1] == "repository=."
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_without_repo_it_audits_its_own_checkout(clone: Path) -> None:
 def test_a_path_that_cannot_be_audited_is_refused_before_anything_starts(
     clone: Path, variable: str | bytes, words: str
 ) -> None:
-    audit_flights.repository(clone / "checkout", {"a.py": "x = 1\n"})
+    audit_runs.repository(clone / "checkout", {"a.py": "x = 1\n"})
     result = run(clone, b"REPO=" + os.fsencode(variable))
     assert result.returncode == 2
     assert words in result.stderr
