@@ -157,7 +157,7 @@ def test_two_nodes_with_one_name_cannot_both_be_up(fleet: Fleet) -> None:
     assert fleet.agent("testing")["state"] in {"idle", "busy"}
 
 
-def test_an_agent_that_crashes_repeatedly_is_given_up_with_the_reason(fleet: Fleet) -> None:
+def test_an_agent_that_crashes_repeatedly_is_not_restarted_and_the_reason_is_given(fleet: Fleet) -> None:
     with a_node(fleet, "frail", FLEET_MAX_CRASHES="1"):
         first, second = ([item for item in listed(fleet, "--node", "frail") if item["type"] == "backend"], [])
         os.kill(first[0]["pid"], signal.SIGKILL)

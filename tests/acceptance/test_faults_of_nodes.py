@@ -176,7 +176,7 @@ def test_a_halted_agent_that_resumes_after_its_lease_is_refused(host: Host, kind
     assert (first, [state for _, _, state in others].count("succeeded")) == (("one", 1, "lost"), 1)
 
 
-def test_a_halted_node_counts_as_down_while_its_agents_work_on(host: Host, kind: str) -> None:
+def test_a_halted_node_counts_as_down_while_its_agents_continue(host: Host, kind: str) -> None:
     (agent,) = hosts.spawn(kind, host)
     before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
     host.send(signal.SIGSTOP)
@@ -217,7 +217,7 @@ def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group:
             own.kill()
 
 
-def test_the_next_node_ends_processes_of_agents_that_were_given_up_without_a_node(
+def test_the_next_node_ends_processes_of_agents_that_were_lost_without_a_node(
     host_group: hosts.Hosts, kind: str
 ) -> None:
     with subprocess.Popen(["sleep", "600"]) as ghost, subprocess.Popen(["sleep", "600"]) as other:

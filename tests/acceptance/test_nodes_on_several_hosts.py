@@ -132,7 +132,9 @@ def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
     assert hosts.wait(fleet.launch({"one": {"agent": kind, "run": "true"}})).state == "succeeded"
 
 
-def test_a_late_outcome_over_a_halted_network_is_refused(here: Host, far: Host, kind: str, tmp_path: Path) -> None:
+def test_an_outcome_that_arrives_late_over_a_halted_network_is_refused(
+    here: Host, far: Host, kind: str, tmp_path: Path
+) -> None:
     pids = tmp_path / "pids"
     (cut_off,) = hosts.spawn(kind, far)
     script = f'echo $FLEET_ATTEMPT $$ >> {pids}; sleep 0.7; echo "\\"$FLEET_ATTEMPT\\"" > $FLEET_RESULT'
@@ -177,7 +179,7 @@ def test_a_halted_postgres_with_open_connections_blocks_nobody_forever(
     host_group.drop(host)
 
 
-def test_an_order_given_while_its_host_was_disconnected_is_obeyed_afterwards(far: Host, kind: str) -> None:
+def test_an_order_to_a_disconnected_host_is_carried_out_when_it_reconnects(far: Host, kind: str) -> None:
     first, second = hosts.spawn(kind, far, count=2)
     far.database.cut()
     operations.order(agents=[first.id], order=Agent.Order.TERMINATE, reason="It is not needed.")

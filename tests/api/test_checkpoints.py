@@ -147,7 +147,9 @@ def test_a_restore_does_what_its_plan_says(ann: api.Client, mission: Mission, ch
     assert ann.get(f"checkpoints/{checkpoint}/diff").json()["counts"] == {"added": 0, "removed": 0, "changed": 0}
 
 
-def test_a_resume_restores_and_continues_also_without_rows(ann: api.Client, mission: Mission, checkpoint: str) -> None:
+def test_resume_restores_and_continues_a_mission_even_without_its_rows(
+    ann: api.Client, mission: Mission, checkpoint: str
+) -> None:
     assert ann.post(f"checkpoints/{checkpoint}/resume").json()["mission"]["state"] == "running"
     Mission.objects.get(id=mission.id).delete()
     assert ann.get(f"checkpoints/{checkpoint}/plan").json()["create"] == ["a", "b"]
@@ -236,7 +238,7 @@ def test_a_request_that_is_still_in_progress_is_not_started_again(ann: api.Clien
     assert ann.post("checkpoints", {"mission": mission.ref}, Idempotency_Key="key").status_code == 201
 
 
-def test_a_checkpoint_of_the_fleet_is_for_admins(ann: api.Client, mission: Mission) -> None:
+def test_a_checkpoint_of_the_whole_fleet_is_for_admins_only(ann: api.Client, mission: Mission) -> None:
     boss = api.person("boss", Role.ADMIN)
     other = fleet.launch({"c": {}})
     assert ann.post("checkpoints", {"all": True}).status_code == 403

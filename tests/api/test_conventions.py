@@ -74,7 +74,7 @@ def test_a_failed_request_can_be_repeated_with_its_key(ann: api.Client) -> None:
     assert ann.post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1").status_code == 201
 
 
-def test_of_concurrent_requests_with_one_key_only_one_launches(ann: api.Client) -> None:
+def test_only_one_of_concurrent_requests_with_the_same_key_launches(ann: api.Client) -> None:
     responses: list[Any] = []
 
     def ask() -> None:
@@ -306,7 +306,7 @@ def test_the_schema_of_plans_accepts_what_can_be_launched() -> None:
     assert not jsonschema_rs.is_valid(schema, {**api.PLAN, "sortie": {}})
 
 
-def test_of_concurrent_conditional_changes_only_one_succeeds(ann: api.Client) -> None:
+def test_only_one_of_concurrent_conditional_changes_succeeds(ann: api.Client) -> None:
     ref = ann.post("missions", {"plan": api.PLAN, "start": False}).json()["id"]
     seen = ann.get(f"missions/{ref}")["ETag"]
     responses: list[int] = []

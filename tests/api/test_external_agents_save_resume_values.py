@@ -51,7 +51,7 @@ def fail(agent: api.Client, lease: dict[str, Any]) -> None:
     assert response.json()["state"] == "waiting"
 
 
-def test_the_next_attempt_gets_it_with_its_work(agent: api.Client, ref: str) -> None:
+def test_the_next_attempt_gets_the_value_with_its_work(agent: api.Client, ref: str) -> None:
     mission = launch()
     first = claim(agent, ref)
     assert first["work"]["resume"] is None
@@ -66,7 +66,7 @@ def test_the_next_attempt_gets_it_with_its_work(agent: api.Client, ref: str) -> 
     assert Sortie.objects.get(mission=mission).attempt == 2
 
 
-def test_null_has_the_next_attempt_start_from_scratch(agent: api.Client, ref: str) -> None:
+def test_null_makes_the_next_attempt_start_over(agent: api.Client, ref: str) -> None:
     launch()
     first = claim(agent, ref)
     send(agent, first, resume=VALUE)
@@ -80,7 +80,7 @@ def test_null_has_the_next_attempt_start_from_scratch(agent: api.Client, ref: st
 @pytest.mark.parametrize(
     "bad", ["x" * RESUME_BYTES, "\0", 2**63 + 1, {"a": ["\ud800"]}], ids=["large", "nul", "int", "text"]
 )
-def test_what_is_not_acceptable_is_refused_and_changes_nothing(agent: api.Client, ref: str, bad: Any) -> None:
+def test_an_unacceptable_value_is_refused_and_changes_nothing(agent: api.Client, ref: str, bad: Any) -> None:
     launch()
     lease = claim(agent, ref)
     send(agent, lease, resume=VALUE)
@@ -106,7 +106,7 @@ def test_secrets_are_redacted(agent: api.Client, ref: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["agents", "missions"])
-def test_the_other_paths_of_a_report_take_it_too(agent: api.Client, ref: str, path: str) -> None:
+def test_other_requests_that_report_progress_accept_it_too(agent: api.Client, ref: str, path: str) -> None:
     mission = launch()
     lease = claim(agent, ref)
     body = {"token": lease["token"], "resume": VALUE}
@@ -117,7 +117,7 @@ def test_the_other_paths_of_a_report_take_it_too(agent: api.Client, ref: str, pa
     assert (response.status_code, Attempt.objects.get().resume) == (204, VALUE)
 
 
-def test_the_work_of_our_own_agents_uses_the_file(agent: api.Client, ref: str) -> None:
+def test_work_of_the_fleets_own_agents_has_to_use_the_file(agent: api.Client, ref: str) -> None:
     lease = claim_for_our_own(agent, ref)
     response = api.Client(lease["token"]).post(f"sorties/{lease['sortie']}/progress", {"resume": VALUE})
     assert (response.status_code, Attempt.objects.get().resume) == (422, None)

@@ -135,7 +135,7 @@ def test_a_blocked_restore_has_no_button() -> None:
     assert 'type="submit" name="restore"' not in page
 
 
-def test_a_fork_is_made_and_its_mission_shows_where_it_comes_from() -> None:
+def test_a_fork_is_created_and_its_mission_shows_its_origin() -> None:
     mission, _, last = ended_mission()
     boss = web.superuser()
     url = address("fork_button", last)

@@ -139,7 +139,7 @@ def test_the_sample_mission_runs_in_it(project: Project) -> None:
 
 
 @pytest.mark.parametrize("service", ["node", "control", "web", "valkey", "postgres"])
-def test_a_container_that_crashes_comes_back_and_the_mission_goes_on(project: Project, service: str) -> None:
+def test_a_crashed_container_is_restarted_and_the_mission_continues(project: Project, service: str) -> None:
     plan = (
         "mission: m\nsorties:\n  a: {agent: backend, run: 'sleep 3'}\n  b: {agent: testing, needs: [a], run: 'true'}\n"
     )
@@ -169,7 +169,7 @@ def test_one_type_is_scaled_to_two_containers(project: Project) -> None:
     assert sorted(node["types"] for node in status["nodes"] if node["up"]) == [[], ["backend"], ["backend"]]
 
 
-def test_it_goes_down_in_an_orderly_way_and_leaves_nothing(project: Project) -> None:
+def test_it_shuts_down_cleanly_and_leaves_nothing(project: Project) -> None:
     project.remove_replicas("node-backend")
     project.compose("stop", *FLEET_SERVICES)
     assert "its node was stopped" in project.postgres("SELECT reason FROM agents_agent").lower()

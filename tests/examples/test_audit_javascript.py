@@ -66,7 +66,7 @@ def test_invalid_or_deeply_nested_code_does_no_harm() -> None:
     assert javascript.check("a.js", "\ud800 = {") == []
 
 
-def test_the_report_says_which_javascript_was_not_checked(tmp_path: Path) -> None:
+def test_the_report_lists_javascript_that_was_not_checked(tmp_path: Path) -> None:
     place = audit_runs.repository(tmp_path / "r", {"server.js": "app.get('/', (req) => eval(req.query.code));\n"})
     run = audit_runs.run_audit(place, tmp_path / "out")
     assert [finding["rule"] for finding in run.results["scripts"]["findings"]] == ["js:eval-request"]

@@ -55,7 +55,7 @@ def test_no_secret_value_leaves_the_sortie_that_found_it(tmp_path: Path) -> None
         assert KEY not in run.text(name)
 
 
-def test_the_fan_out_follows_what_the_inventory_found(tmp_path: Path) -> None:
+def test_the_fan_out_depends_on_the_inventory(tmp_path: Path) -> None:
     files = {**FAULTY, "web/app.js": "function a() { return 1 }\n", "cmd/main.go": "package main\nfunc main() {}\n"}
     run = audit_runs.run_audit(audit_runs.repository(tmp_path / "shop", files), tmp_path / "out")
     added = [key for key in run.order if "[" in key]

@@ -69,7 +69,7 @@ def test_the_order_of_the_findings_makes_no_difference(
 
 
 @given(st.lists(found, max_size=20), heats)
-def test_finding_the_same_twice_changes_nothing(findings: list[Finding], heat: dict[str, float]) -> None:
+def test_a_duplicate_finding_changes_nothing(findings: list[Finding], heat: dict[str, float]) -> None:
     once = ranking.rank(rules=RULES, findings=findings, counts={}, heat=heat)
     assert ranking.rank(rules=RULES, findings=findings * 2, counts={}, heat=heat) == once
 

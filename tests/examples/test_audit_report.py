@@ -168,7 +168,7 @@ def test_the_page_lists_first_what_the_headline_counts(grave: int, title: str) -
     assert first.partition("</section>")[0].count("<h3>") == min(grave, page.MAX_FIRST)
 
 
-def test_a_clean_repository_is_in_good_order_and_renders() -> None:
+def test_a_clean_repository_is_reported_as_such() -> None:
     clean = audit()
     assert gathering.verdict(clean) == ("In good order.", "None of the checks found anything.")
     read(page.render(clean))

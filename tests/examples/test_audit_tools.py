@@ -81,7 +81,7 @@ def test_text_that_only_looks_like_a_secret_is_ignored(path: str, line: str) -> 
     assert list(secrets.hits(path, line)) == []
 
 
-def test_ruff_and_vulture_find_likely_bugs_and_not_matters_of_taste(tmp_path: Path) -> None:
+def test_ruff_and_vulture_find_likely_bugs_but_not_style_issues(tmp_path: Path) -> None:
     files = {
         "a.py": "import os\n\n\ndef f(x, y=[]):\n    try:\n        return missing\n    except:\n        pass\n",
         "b.py": "def g():\n    return 1\n    print(2)\n\n\ndef _never():\n    pass\n\n\n@print\ndef _hook():\n    pass\n",
@@ -101,7 +101,7 @@ def test_ruff_and_vulture_find_likely_bugs_and_not_matters_of_taste(tmp_path: Pa
     assert not [place for where in places.values() for place in where if place[0] == "style.py"]
 
 
-def test_python_that_only_cpython_refuses_counts_as_unparsable(tmp_path: Path) -> None:
+def test_python_that_only_cpython_rejects_counts_as_unparsable(tmp_path: Path) -> None:
     files = {
         "deep.py": "x = 1\ny = " + "(((((\n" * 1_000 + "1" + ")))))\n" * 1_000,
         "far.py": "".join(f"{' ' * depth}if x:\n" for depth in range(150)) + " " * 150 + "pass\n",

@@ -75,7 +75,7 @@ def test_removing_a_password_ends_sessions() -> None:
     assert changed() == [("user:boss", "user:ann")]
 
 
-def test_a_better_hash_of_the_same_password_ends_nothing() -> None:
+def test_rehashing_the_same_password_ends_no_session() -> None:
     ann = api.person("ann")
     hashers = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("PBKDF2SHA1", "PBKDF2", "MD5")]
     with override_settings(PASSWORD_HASHERS=hashers):

@@ -40,7 +40,7 @@ def add(engine: Engine, item: dict[str, Any], **plan_keys: Any) -> str:
 @pytest.mark.parametrize(
     "wider", [{"network": True}, {"env_allow": ["VAULT"]}, {"env_secret": ["VAULT"]}, {"readable": ["/priv"]}]
 )
-def test_code_for_a_type_that_may_access_more_is_refused(engine: Engine, wider: dict[str, Any]) -> None:
+def test_code_for_a_type_with_wider_access_is_refused(engine: Engine, wider: dict[str, Any]) -> None:
     AgentType.objects.filter(name="backend").update(**NARROW)
     AgentType.objects.create(name="vault", **{**NARROW, **wider})
     error = add(engine, extra("vault"))
@@ -68,7 +68,7 @@ def test_naming_a_type_by_an_added_sortie_does_not_count(engine: Engine) -> None
     "limits",
     [{}, {"readable": ["/srv/models/small"]}, {"env_allow": ["PROXY"]}, {"env_secret": ["PROXY"], "network": False}],
 )
-def test_a_planner_splits_its_work_among_types_with_no_more(engine: Engine, limits: dict[str, Any]) -> None:
+def test_a_planner_can_split_its_work_among_types_with_no_wider_access(engine: Engine, limits: dict[str, Any]) -> None:
     AgentType.objects.filter(name="backend").update(readable=["/srv/models"], env_allow=["PROXY"])
     AgentType.objects.filter(name="frontend").update(**limits)
     assert add(engine, extra("frontend")) == ""

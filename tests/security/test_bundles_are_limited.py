@@ -12,7 +12,7 @@ from tests.support import api, fleet, repository
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_caller_downloads_few_bundles_at_once(tmp_path: Path) -> None:
+def test_a_caller_can_download_only_a_few_bundles_at_once(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"app.py": "one\n"})
     mission = fleet.launch({"edit": {"run": "true"}}, workspace={"repository": str(project.path)})
     root, other = api.person("root", Role.ADMIN), api.person("other", Role.ADMIN)

@@ -25,7 +25,7 @@ def buttons(page: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", ["missions.mission", "missions.sortie", "fleet.key", "fleet.session", "agents.node"])
-def test_buttons_of_the_admin_are_no_links(page: str) -> None:
+def test_buttons_of_the_admin_are_not_links(page: str) -> None:
     mission = fleet.launch({"one": {}})
     web.superuser()
     browser = Client(enforce_csrf_checks=True)

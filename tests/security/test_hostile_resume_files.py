@@ -41,7 +41,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("attack", HOSTILE.values(), ids=HOSTILE)
-def test_it_does_no_harm_and_the_last_valid_value_stands(attack: str, tmp_path: Path) -> None:
+def test_it_does_no_harm_and_the_last_valid_value_is_kept(attack: str, tmp_path: Path) -> None:
     run = DriverRun("command", brief(tmp_path, shell=f"{SAVE}{attack}; sleep 1.2"))
     evidence = run.end(30)
     assert (evidence.finished, evidence.ok, evidence.error) == (True, True, "")
@@ -64,7 +64,7 @@ def test_a_lease_on_the_file_does_not_delay_a_stop(tmp_path: Path) -> None:
     assert run.reporter.resumes == [GOOD]
 
 
-def test_files_that_change_all_the_time_are_read_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_files_that_change_continuously_are_read_whole_or_not_at_all(tmp_path: Path) -> None:
     attack = """
         end=$(($(date +%s) + 4))
         while test $(date +%s) -lt $end; do

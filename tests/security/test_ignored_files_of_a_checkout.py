@@ -30,7 +30,7 @@ def project(tmp_path: Path) -> Repository:
 
 
 @pytest.mark.parametrize("secret_of", ["the user", "the fleet"])
-def test_a_folder_that_is_swapped_for_a_link_meanwhile_gives_nothing_away(
+def test_a_folder_replaced_by_a_link_during_the_copy_discloses_nothing(
     project: Repository, tmp_path: Path, secret_of: str
 ) -> None:
     home = settings.FLEET_HOME.root if secret_of == "the fleet" else tmp_path / "home"
@@ -78,7 +78,7 @@ def test_files_of_the_fleet_stay_hidden_in_a_checkout(project: Repository) -> No
         assert copies.include_ignored(sortie.copy, repository=project.path, base=base) == 0
 
 
-def test_a_checkout_that_is_named_by_a_link_is_refused(project: Repository, tmp_path: Path) -> None:
+def test_a_checkout_behind_a_link_is_refused(project: Repository, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(project.path)
     sortie = repository.sortie(project)
     with pytest.raises(errors.Invalid, match="is a symbolic link") as excinfo:

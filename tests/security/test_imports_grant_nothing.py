@@ -27,7 +27,7 @@ def test_code_needs_plan_execute() -> None:
     assert stored_state() == before
 
 
-def test_prompts_need_no_right_and_give_none() -> None:
+def test_prompts_require_no_permission_and_grant_none() -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
     mission = fleet.launch({"one": {"prompt": "Hello", "outputs": ["a.txt"]}})
     data = archives.export(operations.capture(missions=[mission.id]))
@@ -59,7 +59,7 @@ def test_missing_agent_types_and_callables_are_named() -> None:
         import_bytes(export.reseal())
 
 
-def test_a_digest_is_not_enough_to_read_somebody_elses_artifact(engine: Engine) -> None:
+def test_a_digest_is_not_enough_to_read_another_users_artifact(engine: Engine) -> None:
     data = export_ended_mission(engine)
     ann, bob = User.objects.create_user("ann"), User.objects.create_user("bob")
     Mission.objects.update(created_by=bob)

@@ -127,7 +127,7 @@ def test_the_size_of_the_temporary_folder_is_limited(tmp_path: Path) -> None:
     assert "No space left" in evidence.error
 
 
-def test_folders_too_deep_to_measure_do_not_evade_the_disk_limit(tmp_path: Path) -> None:
+def test_folders_that_are_too_deep_to_measure_do_not_evade_the_disk_limit(tmp_path: Path) -> None:
     nest = """
 import os, time
 for _ in range(1000): os.mkdir("d" * 10); os.chdir("d" * 10)

@@ -31,7 +31,7 @@ def kept() -> str:
     return "".join(Output.objects.order_by("id").values_list("text", flat=True))
 
 
-def test_head_and_tail_are_kept_and_a_line_counts_what_is_omitted(token: str) -> None:
+def test_the_head_and_tail_are_kept_and_a_line_says_how_much_is_omitted(token: str) -> None:
     sent = [f"{n:05} {'x' * 993}\n" for n in range(60)]
     for item in sent:
         external_agents.progress(token=token, output=item)
@@ -43,7 +43,7 @@ def test_head_and_tail_are_kept_and_a_line_counts_what_is_omitted(token: str) ->
     assert int(left_out) == sum(map(len, sent)) - len(re.sub(r"\n… \d+ characters left out …\n", "", text))
 
 
-def test_one_large_piece_is_bounded_too(token: str) -> None:
+def test_a_single_large_piece_is_bounded_too(token: str) -> None:
     for n in range(10):
         external_agents.progress(token=token, output=str(n) * 100_000)
     total = Output.objects.aggregate(total=Sum(Length("text")))["total"]

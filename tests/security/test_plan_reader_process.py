@@ -98,7 +98,7 @@ def test_reads_are_answered_while_a_plan_is_being_read() -> None:
     assert [response.status_code for response in responses] == [200]
 
 
-def test_costly_requests_do_not_take_the_places_of_others(settings: Settings) -> None:
+def test_costly_requests_do_not_occupy_the_slots_of_others(settings: Settings) -> None:
     settings.FLEET_WEB_CONCURRENCY, settings.FLEET_WEB_QUEUE = 1, 8
 
     async def main() -> None:
@@ -143,7 +143,7 @@ def test_exactly_the_costly_requests_use_the_separate_queue() -> None:
 
 
 @pytest.mark.django_db
-def test_a_user_who_used_up_their_share_is_told_when_to_retry(settings: Settings) -> None:
+def test_a_user_who_has_used_up_their_share_gets_the_time_to_retry(settings: Settings) -> None:
     cache.clear()
     settings.FLEET_LIMIT_COST_S = 0.001
     ann, bob = api.person("ann"), api.person("bob")

@@ -24,7 +24,7 @@ class Bomb:
         return os.putenv, ("FLEET_TESTS_BOMB", "exploded")
 
 
-def test_no_value_of_the_cache_is_code() -> None:
+def test_values_in_the_cache_are_never_executed() -> None:
     cache: Any = caches["default"]
     key = cache.make_and_validate_key("bomb")
     redis = cache._cache._redis.get_client(key, write=True)
@@ -39,7 +39,7 @@ def test_no_value_of_the_cache_is_code() -> None:
     assert cache.incr("count") == cache.get("count") == 42
 
 
-def test_no_message_is_code() -> None:
+def test_messages_are_never_executed() -> None:
     assert app.conf.accept_content == ["json"]
     assert {app.conf.task_serializer, app.conf.event_serializer, app.conf.result_serializer} == {"json"}
 

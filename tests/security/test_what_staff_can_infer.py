@@ -31,7 +31,7 @@ sorties:
         ("fleet_key", "view_key", "user__password"),
     ],
 )
-def test_no_list_is_filtered_by_what_no_page_shows(page: str, permission: str, field: str) -> None:
+def test_lists_cannot_be_filtered_by_fields_that_no_page_shows(page: str, permission: str, field: str) -> None:
     """Whoever learns whether a value begins with a letter learns the value."""
     clerk, url = web.staff(permission), reverse(f"admin:{page}_changelist")
     assert clerk.get(url).status_code == 200

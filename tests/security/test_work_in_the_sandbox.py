@@ -200,7 +200,7 @@ def test_root_in_the_sandbox_cannot_read_password_hashes(place: Place) -> None:
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_with_a_network_no_abstract_socket_of_the_host_answers(user: str) -> None:
+def test_with_a_network_abstract_sockets_of_the_host_are_unreachable(user: str) -> None:
     """That of D-Bus would run commands for it, outside the sandbox."""
     if ctypes.CDLL(None).syscall(LANDLOCK_CREATE_RULESET, None, 0, 1) < 6:
         pytest.skip("this kernel cannot restrict abstract sockets")
@@ -239,7 +239,7 @@ while True:
 
 
 @pytest.mark.parametrize("how", ["once", "again and again"])
-def test_a_folder_that_is_closed_to_its_owner_counts_too(how: str) -> None:
+def test_a_folder_without_permissions_counts_too(how: str) -> None:
     with contextlib.contextmanager(places)(USERS[1]) as place:
         report = place.run(
             f"cat > $TMPDIR/code.py <<'end'\n{LOCKED}\nend\nexec {place.python} $TMPDIR/code.py {how}",

@@ -160,7 +160,7 @@ def test_an_old_agent_takes_over_from_a_dead_new_one() -> None:
     assert fleet.state(mission.id) == "succeeded"
 
 
-def test_a_cancelled_sortie_is_not_tried_again_by_an_old_agent() -> None:
+def test_an_old_agent_does_not_retry_a_cancelled_sortie() -> None:
     mission = fleet.launch({"a": {"retry": {"max_attempts": 3}}})
     with old_agent() as agent:
         (claim,), _ = agent.settle_and_claim(want=1)

@@ -98,7 +98,7 @@ def test_files_that_the_kernel_caches_are_no_reason_to_kill(tmp_path: Path) -> N
 
 
 @needs_cgroup
-def test_it_has_no_more_processes_than_its_limit(tmp_path: Path) -> None:
+def test_work_has_no_more_processes_than_its_limit(tmp_path: Path) -> None:
     code = """
 import json, os
 count = 1
@@ -153,5 +153,5 @@ def test_cgroups_of_a_killed_agent_are_removed(tmp_path: Path) -> None:
 
 
 @needs_cgroup
-def test_a_running_node_is_known_to_use_it() -> None:
+def test_a_running_node_reports_that_it_uses_cgroups() -> None:
     assert cgroups.in_use(os.getpid()) == (cgroups.find()[0], "")

@@ -21,7 +21,7 @@ def test_without_a_written_result_the_end_of_the_output_is_the_result(tmp_path: 
     assert output.endswith("9999\n10000\n")
 
 
-def test_a_prompt_of_any_size_comes_on_standard_input(tmp_path: Path) -> None:
+def test_a_prompt_of_any_size_is_passed_on_standard_input(tmp_path: Path) -> None:
     prompt = "wörd " * 200_000
     evidence = DriverRun("command", brief(tmp_path, argv=("sh", "-c", "wc -c; true"), stdin=prompt)).end()
     assert evidence.result == {"output": f"{len(prompt.encode())}\n"}
@@ -93,7 +93,7 @@ def test_a_failure_is_explained_in_one_sentence(options: dict[str, object], erro
     assert error in evidence.error
 
 
-def test_large_needs_and_inputs_come_as_files_alone(tmp_path: Path) -> None:
+def test_large_needs_and_inputs_are_passed_only_as_files(tmp_path: Path) -> None:
     needs = {f"n{number}": "x" * 30_000 for number in range(40)} | {"large": "x" * 40_000, "a/../b": 1}
     attempt_brief = brief(
         tmp_path,
@@ -158,7 +158,7 @@ def test_a_second_run_in_the_same_scratch_folder_finds_the_result(tmp_path: Path
     assert json.loads(reporter.out) == {"n": 1}
 
 
-def test_thousands_of_needs_with_long_names_are_files_that_an_index_names(tmp_path: Path) -> None:
+def test_thousands_of_needs_with_long_names_are_files_listed_in_an_index(tmp_path: Path) -> None:
     needs = {f"scan2[{'😀' * 120}{number}]": number for number in range(3_000)}
     needs |= {"states": "mine", "a/b": 1, "a_b": 2, ".hidden": 3, "x-0123456789abcdef": 4, "large": "y" * 40_000}
     script = """

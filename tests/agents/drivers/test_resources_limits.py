@@ -37,7 +37,7 @@ def last(mission: Mission) -> Attempt:
     return Attempt.objects.filter(sortie__mission=mission).order_by("-number")[0]
 
 
-def test_too_much_memory_is_a_failed_try_and_the_next_try_has_the_limit_set_meanwhile(engine: Engine) -> None:
+def test_exceeding_the_memory_limit_fails_a_try_and_the_next_try_uses_the_new_limit(engine: Engine) -> None:
     allow(memory_mb=100)
     mission = fleet.launch({"a": {"run": HOLD, "retry": {"max_attempts": 2, "backoff": "10ms"}}})
     assert engine.run_slot() == 1
@@ -50,7 +50,7 @@ def test_too_much_memory_is_a_failed_try_and_the_next_try_has_the_limit_set_mean
     assert last(mission).number == 2
 
 
-def test_too_much_disk_is_a_failure(engine: Engine) -> None:
+def test_exceeding_the_disk_limit_is_a_failure(engine: Engine) -> None:
     allow(disk_mb=3)
     mission = fleet.launch({"a": {"run": "cd $FLEET_SCRATCH; head -c 9000000 /dev/zero > large", "retry": ONCE}})
     assert fleet.run_to_end(engine, mission) == "failed"

@@ -106,7 +106,7 @@ def test_ordinary_commands_work_in_the_sandbox(place: Place) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has the files of others")
-def test_root_reads_writes_and_gives_away_the_files_of_others(tmp_path: Path) -> None:
+def test_root_in_the_sandbox_can_read_write_and_chown_files_of_others(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir(mode=0o700)
     (theirs / "file").write_text("one")

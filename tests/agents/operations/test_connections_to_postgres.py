@@ -78,7 +78,7 @@ def test_an_attempt_holds_no_connection_while_its_command_works(host: Host) -> N
     hosts.end_agents(agent)
 
 
-def test_a_spawn_beyond_what_postgres_allows_is_refused_with_the_figures(host: Host) -> None:
+def test_a_spawn_that_would_exceed_the_connections_of_postgres_is_refused_with_the_numbers(host: Host) -> None:
     hosts.agent_type("survey")
     with (
         room_for(2),

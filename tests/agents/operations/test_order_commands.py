@@ -34,7 +34,7 @@ def agents(*arguments: str) -> CommandResult:
     return manage("fleet_agents", *arguments)
 
 
-def test_a_task_in_words_is_flown_and_shown_whatever_it_contains(kind: str) -> None:
+def test_a_task_with_any_characters_is_executed_and_its_result_is_printed(kind: str) -> None:
     result = manage("fleet_spawn", kind, "three {{ odd }} $(words) 'and \"more", "--json")
     assert (result.code, result.err.count("is idle, pid")) == (0, 1)
     assert (result.json["state"], result.json["sorties"]["succeeded"]) == ("succeeded", 1)
@@ -46,7 +46,7 @@ def test_a_task_in_words_is_flown_and_shown_whatever_it_contains(kind: str) -> N
     )
 
 
-def test_if_all_places_are_taken_an_existing_agent_flies_the_task(kind: str) -> None:
+def test_if_all_places_are_taken_an_existing_agent_executes_the_task(kind: str) -> None:
     assert agents("spawn", kind, "--count", "3").code == 0
     result = manage("fleet_spawn", kind, "two words", "--json")
     assert (result.code, "The nodes that are up have no room for 1 more" in result.err) == (0, True), result.err
@@ -92,7 +92,7 @@ def test_several_are_started_and_drained_only_once(kind: str) -> None:
     assert (result.code, "has ended" in result.err) == (0, True)
 
 
-def test_terminate_now_hands_sorties_back_and_reports_each_agent(kind: str, tmp_path: Path) -> None:
+def test_terminate_now_returns_sorties_and_reports_each_agent(kind: str, tmp_path: Path) -> None:
     agents("spawn", kind)
     go = tmp_path / "go"
     values = {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}

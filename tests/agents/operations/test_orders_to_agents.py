@@ -138,7 +138,7 @@ def test_a_restart_starts_a_successor_in_the_same_place(host: Host, kind: str) -
     assert (successor.place, successor.crashes, state(agent)) == (agent.place, 0, "terminated")
 
 
-def test_a_node_is_drained_without_stopping_what_it_flies(
+def test_a_node_is_drained_without_stopping_its_sorties(
     host_group: hosts.Hosts, host: Host, kind: str, tmp_path: Path
 ) -> None:
     leaving = host_group.add("leaving")
@@ -159,7 +159,7 @@ def test_a_node_is_drained_without_stopping_what_it_flies(
     host_group.drop(leaving)
 
 
-def test_a_node_that_is_asked_to_end_lets_what_it_flies_end_in_time_and_hands_the_rest_back(
+def test_a_terminated_node_lets_its_sorties_end_in_time_and_returns_the_others(
     host_group: hosts.Hosts, host: Host, kind: str, tmp_path: Path
 ) -> None:
     ending = host_group.add("ending")

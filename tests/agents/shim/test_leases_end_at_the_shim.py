@@ -62,7 +62,7 @@ def test_work_that_handles_sigterm_has_the_whole_grace_period_before_the_lease_e
     assert (tmp_path / "cleaned_up").exists()
 
 
-def test_work_goes_on_while_its_lease_is_renewed(tmp_path: Path) -> None:
+def test_work_continues_while_its_lease_is_renewed(tmp_path: Path) -> None:
     stop = Stop(lease_end=time.monotonic() + 2)
     run = DriverRun("command", brief(tmp_path, shell="sleep 4; echo done", limits=limits()), stop=stop)
     while run.thread.is_alive():
@@ -196,7 +196,7 @@ def test_a_lease_too_short_for_the_grace_period_is_refused(
 
 
 @pytest.mark.parametrize("command", ["fleet_node", "fleet_up", "fleet_control"])
-def test_commands_that_start_agents_refuse_such_a_lease(command: str, tmp_path: Path) -> None:
+def test_commands_that_start_agents_refuse_a_lease_that_is_too_short(command: str, tmp_path: Path) -> None:
     env = {**os.environ, "FLEET_LEASE_S": "6", "FLEET_GRACE_S": "5"}
     result = anywhere().manage(command, env=env)
     assert result.returncode == 1

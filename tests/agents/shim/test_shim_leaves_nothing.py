@@ -109,7 +109,7 @@ def test_a_process_that_forks_without_end_is_stopped(tmp_path: Path) -> None:
     assert not surviving_processes(run.brief)
 
 
-def test_a_killed_shim_takes_the_work_with_it(daemon: Path, tmp_path: Path) -> None:
+def test_the_work_ends_with_a_killed_shim(daemon: Path, tmp_path: Path) -> None:
     shell = DAEMON.format(pid=daemon) + "sleep 600"
     run = DriverRun("command", brief(tmp_path, shell=shell))
     until(daemon.exists)
@@ -121,7 +121,7 @@ def test_a_killed_shim_takes_the_work_with_it(daemon: Path, tmp_path: Path) -> N
     assert not _alive(daemon), "the kernel has ended it with the first process of its namespace"
 
 
-def test_a_halted_shim_is_given_up_and_the_work_ended(tmp_path: Path) -> None:
+def test_a_halted_shim_is_abandoned_and_the_work_is_ended(tmp_path: Path) -> None:
     run = DriverRun("command", brief(tmp_path, shell="sleep 600", limits=Limits(grace_s=0)))
     run.reporter.has_started.wait(60)
     until(lambda: len(surviving_processes(run.brief)) >= 2)
@@ -131,7 +131,7 @@ def test_a_halted_shim_is_given_up_and_the_work_ended(tmp_path: Path) -> None:
     assert not surviving_processes(run.brief)
 
 
-def test_the_work_dies_with_a_killed_worker(daemon: Path, tmp_path: Path) -> None:
+def test_the_work_ends_with_a_killed_worker(daemon: Path, tmp_path: Path) -> None:
     attempt = brief(tmp_path)
     request = {"marker": attempt.marker, "scratch": str(tmp_path), "shell": DAEMON.format(pid=daemon) + "sleep 600"}
     worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)], cwd=ROOT)

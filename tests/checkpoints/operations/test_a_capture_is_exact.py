@@ -88,7 +88,7 @@ def test_a_mission_that_is_being_cancelled_is_refused() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("zstd"), reason="zstd is not installed")
-def test_a_person_can_read_it_with_zstd() -> None:
+def test_it_can_be_read_with_zstd() -> None:
     mission = fleet.launch({"one": {}})
     (entry,) = manifest(operations.capture(missions=[mission.id])).missions
     path = storages["checkpoints"].path(f"blobs/{entry.mission.blob}.zst")

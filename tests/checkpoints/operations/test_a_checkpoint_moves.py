@@ -40,7 +40,7 @@ def test_a_mission_that_ended_arrives_exactly(engine: Engine) -> None:
     assert set(result.mission.sorties.values_list("attempt", flat=True)) == {1}
 
 
-def test_a_mission_that_was_live_is_planned_and_runs_to_its_end(engine: Engine) -> None:
+def test_a_live_mission_arrives_as_planned_and_runs_to_its_end(engine: Engine) -> None:
     checkpoint = operations.capture(missions=[fleet.launch(DIAMOND).id])
     result = archives.import_bytes(archives.export(checkpoint)).mission
     assert result.state == "planned"
@@ -107,7 +107,7 @@ def test_a_mission_whose_tolerated_failure_is_retried_can_be_moved(engine: Engin
 
 
 @pytest.mark.parametrize("end", ["cancelled", "failed"])
-def test_a_mission_that_ended_badly_arrives_with_its_reasons(engine: Engine, end: str) -> None:
+def test_a_failed_mission_arrives_with_its_reasons(engine: Engine, end: str) -> None:
     mission = fleet.launch({"one": {"with": {"fail": "no"}}, "two": {"needs": ["one"]}})
     if end == "cancelled":
         missions.cancel(mission=mission.id, reason="enough")
@@ -132,7 +132,7 @@ def test_an_import_can_be_exported_and_imported_again() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("tar"), reason="tar is not installed")
-def test_a_person_can_open_it_with_tar(tmp_path: Path) -> None:
+def test_it_can_be_opened_with_tar(tmp_path: Path) -> None:
     checkpoint = operations.capture(missions=[fleet.launch({"one": {}}).id])
     (tmp_path / "mission.tar").write_bytes(archives.export(checkpoint))
     subprocess.run(["tar", "-xf", "mission.tar"], cwd=tmp_path, check=True)

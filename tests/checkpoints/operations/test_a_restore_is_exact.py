@@ -51,7 +51,7 @@ def test_the_state_that_was_replaced_can_be_put_back_too(engine: Engine) -> None
     assert digest(mission) == ended
 
 
-def test_back_forward_and_back_again_give_dependents_the_right_results(engine: Engine) -> None:
+def test_going_back_forward_and_back_again_gives_dependents_the_right_results(engine: Engine) -> None:
     mission = fleet.launch(
         {"a": {"with": {"result": 1}}, "b": {"needs": ["a"], "with": {"result": "{{ needs.a.result }}"}}}
     )

@@ -56,7 +56,7 @@ def test_surplus_checkpoints_go_and_the_others_stay_intact() -> None:
     assert set(storage.blobs()) == used
 
 
-def test_the_newest_named_and_kept_checkpoints_stay_however_old_they_are() -> None:
+def test_the_newest_named_and_kept_checkpoints_stay_regardless_of_their_age() -> None:
     mission, checkpoints = series(2)
     named = operations.capture(missions=[mission.id], name="before the merge")
     pinned = operations.capture(missions=[mission.id], keep=True)
@@ -73,7 +73,7 @@ def test_all_checkpoints_together_stay_below_the_limit_of_bytes() -> None:
     assert remaining() == checkpoints[-1:]
 
 
-def test_files_that_checkpoints_share_count_once_and_also_after_the_one_that_added_them_is_gone() -> None:
+def test_shared_files_count_once_even_after_the_checkpoint_that_added_them_was_removed() -> None:
     _, (first, second, third) = series(3)
     shared = first.new_bytes // 2
     assert second.new_bytes < shared

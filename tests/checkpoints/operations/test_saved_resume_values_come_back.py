@@ -45,7 +45,7 @@ def test_a_restore_brings_back_the_saved_value_that_later_attempts_replaced(tmp_
     assert result_of_next_attempt(mission) == {"step": 7, "exact": 2**60 + 1}
 
 
-def test_a_restore_to_a_time_without_a_saved_value_has_none(tmp_path: Any) -> None:
+def test_a_restore_to_a_time_before_any_value_was_saved_has_none(tmp_path: Any) -> None:
     mission = fleet.launch(
         {"one": {"run": 'if test -f "$FLEET_RESUME"; then echo 1; else echo 0; fi > "$FLEET_RESULT"'}}
     )
@@ -57,7 +57,7 @@ def test_a_restore_to_a_time_without_a_saved_value_has_none(tmp_path: Any) -> No
     assert result_of_next_attempt(mission) == 0
 
 
-def test_the_replaced_state_comes_back_with_what_it_had_saved(tmp_path: Any) -> None:
+def test_the_replaced_state_comes_back_with_its_saved_value(tmp_path: Any) -> None:
     mission = fleet.launch(LOOK, folder=str(tmp_path))
     row = with_attempts(mission, {"step": 7})
     checkpoint = operations.capture(missions=[mission.id])

@@ -65,7 +65,9 @@ def test_a_flipped_bit_is_found_in_every_file(pair: tuple[Mission, Checkpoint, C
     assert operations.verify(checkpoints=[first]) == []
 
 
-def test_damage_to_a_shared_blob_names_everyone_who_shares_it(pair: tuple[Mission, Checkpoint, Checkpoint]) -> None:
+def test_damage_to_a_shared_blob_names_every_checkpoint_that_uses_it(
+    pair: tuple[Mission, Checkpoint, Checkpoint],
+) -> None:
     _, first, second = pair
     shared = min(blobs(first) & blobs(second))
     path(shared).unlink()

@@ -82,7 +82,7 @@ def test_commits_that_landed_after_the_rows_were_read_are_not_captured(project: 
     assert moving.tip(row, landed=[]) == branch.base
 
 
-def test_an_attempt_that_was_about_to_land_loses_in_git(project: Repository, engine: Engine) -> None:
+def test_an_attempt_that_was_about_to_land_cannot_move_the_branch(project: Repository, engine: Engine) -> None:
     mission = launch(project)
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)

@@ -76,7 +76,7 @@ def keys(checkout: Checkout) -> Credentials:
     return credentials.ensure(home_of(checkout))
 
 
-def test_the_start_says_which_version_made_the_data_and_changes_nothing(home: Checkout) -> None:
+def test_the_start_names_the_version_that_created_the_data_and_changes_nothing(home: Checkout) -> None:
     failed = home.manage("fleet_services", "up", "--detach", check=False)
     assert failed.returncode == 1
     assert f"was created by Postgres {OLDER[-1]}, but Postgres {INSTALLED} is installed" in failed.stderr

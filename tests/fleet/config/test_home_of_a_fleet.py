@@ -85,13 +85,13 @@ def test_a_damaged_record_is_reported_with_a_remedy(user: Path) -> None:
         located()
 
 
-def test_a_user_without_a_place_for_the_record_is_told_to_set_fleet_home(user: Path) -> None:
+def test_a_user_without_a_folder_for_the_record_gets_the_hint_to_set_fleet_home(user: Path) -> None:
     (user / ".local").write_text("a file")
     with pytest.raises(ImproperlyConfigured, match=f"FLEET_HOME={user}/shop/.fleet"):
         home.record_folder(user / "shop")
 
 
-def test_a_package_is_no_checkout_even_if_another_one_has_put_a_manage_py_beside_it(tmp_path: Path) -> None:
+def test_a_package_is_no_checkout_even_if_another_package_installed_a_manage_py_beside_it(tmp_path: Path) -> None:
     for name, expected in (("opt", True), ("site-packages", False), ("dist-packages", False)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manage.py").touch()

@@ -10,7 +10,7 @@ from fleet.config import ports
 from fleet.config.home import Home
 
 
-def test_servers_that_choose_at_once_are_all_recorded(tmp_path: Path) -> None:
+def test_concurrent_choices_of_ports_are_all_recorded(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.create_folders()
     names = [f"server-{number}" for number in range(20)]

@@ -27,7 +27,7 @@ def test_an_address_of_version_6_keeps_its_brackets() -> None:
     assert address.broker_urls == ["redis://[::1]:7000/3"]
 
 
-def test_tls_verifies_the_certificate_and_the_host_name_unless_told_otherwise(tmp_path: Path) -> None:
+def test_tls_verifies_the_certificate_and_the_host_name_by_default(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.touch()
     assert redis_address.parse("rediss://cache").tls == VERIFIED

@@ -25,7 +25,7 @@ def resolved(tmp_path: Path, **values: str) -> Endpoints:
     return datastores.resolve(Environment({**URLS, **values}), home, credentials.ensure(home))
 
 
-def test_the_file_of_a_secret_wins_unless_it_is_empty(tmp_path: Path) -> None:
+def test_the_file_of_a_secret_takes_precedence_unless_it_is_empty(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("from the file\n")
     environment = Environment({"NAME": "from the variable", "NAME_FILE": str(file)})
@@ -53,7 +53,7 @@ def test_urls_without_a_password_get_their_own_one_unescaped(tmp_path: Path) -> 
     assert found.redis_url == "redis://:a%40b%3A%2F%23%25%27%22%5C%20%C3%BC@cache:6380/3"
 
 
-def test_a_password_in_a_url_wins(tmp_path: Path) -> None:
+def test_a_password_in_a_url_takes_precedence(tmp_path: Path) -> None:
     found = resolved(
         tmp_path, POSTGRES_PASSWORD="other", REDIS_PASSWORD="other",
         DATABASE_URL="postgresql://fleet:own@db/fleet", REDIS_URL="redis://me:own@cache/0",

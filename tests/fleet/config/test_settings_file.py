@@ -32,7 +32,7 @@ def test_lines_become_variables(fleet_home: Home) -> None:
     assert [os.environ[name] for name in ("A_1", "B_1", "C_1")] == ["plain $HOME # text", "in quotes", "'"]
 
 
-def test_variables_of_the_environment_win_even_if_they_are_empty(fleet_home: Home) -> None:
+def test_environment_variables_take_precedence_even_if_they_are_empty(fleet_home: Home) -> None:
     os.environ |= {"A_1": "from outside", "B_1": ""}
     write(fleet_home, "A_1=x\nB_1=x\n")
     environment_file.load(fleet_home)

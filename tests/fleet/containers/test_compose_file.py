@@ -83,7 +83,7 @@ def test_ports_are_published_on_the_loopback_only() -> None:
 
 
 @pytest.mark.django_db
-def test_each_type_of_agent_that_comes_with_the_fleet_can_be_scaled_by_itself() -> None:
+def test_each_built_in_agent_type_can_be_scaled_separately() -> None:
     for name in AgentType.objects.values_list("name", flat=True):
         assert SERVICES[f"node-{name}"]["profiles"] == [name]
         assert SERVICES[f"node-{name}"]["environment"]["FLEET_TYPES"] == name
@@ -99,7 +99,7 @@ def test_the_sandbox_is_never_switched_off() -> None:
     assert not [file.name for file in files if "FLEET_SANDBOX" in file.read_text()]
 
 
-def test_the_system_call_profile_allows_what_the_sandbox_is_made_of_and_no_more_than_that() -> None:
+def test_the_system_call_profile_adds_only_what_the_sandbox_needs() -> None:
     assert PROFILE["defaultAction"] == "SCMP_ACT_ERRNO"
     allowed = {
         name for rule in PROFILE["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" and not rule.get("args")

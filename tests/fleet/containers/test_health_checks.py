@@ -40,13 +40,13 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     return new_home
 
 
-def test_its_constants_are_those_of_the_fleet() -> None:
+def test_its_constants_match_those_of_the_fleet() -> None:
     assert healthy.SILENT_S == beats.SILENT_S
     assert (flower.SOCKET, f"/{flower.PREFIX}/healthcheck") == (healthy.FLOWER_SOCKET, healthy.FLOWER_PATH)
 
 
 @pytest.mark.parametrize("role", ["control", "node"])
-def test_a_loop_is_healthy_while_it_beats(home: Home, role: str) -> None:
+def test_a_loop_is_healthy_while_its_beat_is_recent(home: Home, role: str) -> None:
     code, why = check(role, home)
     assert (code, "FileNotFoundError" in why) == (1, True)
     beats.beat(home, f"fleet_{role}")

@@ -43,14 +43,14 @@ def record(measures: dict[str, Any]) -> dict[str, Any]:
     return {"recorded": "2026-01-31", "commit": "abc123", "machine": {"cores": 2}, "measures": measures}
 
 
-def test_an_unmeasured_criterion_is_shown_as_such_and_prevents_a_go(root: Path) -> None:
+def test_an_unmeasured_criterion_is_shown_as_such_and_prevents_the_verdict_go(root: Path) -> None:
     write(root, "docs/settings.md", "")
     page = readiness.render(readiness.collect(root))
     assert page.count("| not measured | **no-go** |") == len(readiness.CRITERIA)
     assert "**No-go.**" in page
 
 
-def test_a_value_comes_from_the_last_run_or_else_from_the_baseline(root: Path) -> None:
+def test_a_value_comes_from_the_last_run_or_otherwise_from_the_baseline(root: Path) -> None:
     source = evidence.bench_figure("spawn", "p95_s", "{:.2f} s", met=readiness.below(5))
     assert source(root) is None
     write(root, "bench/baseline.json", record({"spawn": {"p95_s": 6.0}}))
@@ -77,7 +77,7 @@ def test_results_of_tests_are_counted_by_module_with_the_commit_of_the_run(root:
     assert evidence.results_of("tests.absent")(root) is None
 
 
-def test_tests_that_were_only_skipped_prove_nothing(root: Path) -> None:
+def test_skipped_tests_do_not_count_as_evidence(root: Path) -> None:
     write(root, evidence.TESTS, JUNIT)
     only_skipped = evidence.results_of("tests.security.test_a.test_two")(root)
     assert only_skipped is not None
@@ -131,7 +131,7 @@ def test_a_value_stays_until_it_is_measured_again(root: Path) -> None:
     assert readiness.collect(root)["spawn"] == Evidence("9.00 s", False, "2026-01-31", "abc123")
 
 
-def test_it_is_a_go_only_if_every_criterion_is_met() -> None:
+def test_the_verdict_is_go_only_if_every_criterion_is_met() -> None:
     met = {criterion.id: Evidence("1", True, "2026-01-31", "abc123") for criterion in readiness.CRITERIA}
     assert "**Go.**" in readiness.render(met)
     first = readiness.CRITERIA[0].id

@@ -105,7 +105,7 @@ def test_without_ensurepip_or_venv_it_names_both_remedies(machine: Machine, miss
     assert "apt-get install python3-venv) or uv." in text
 
 
-def test_with_uv_neither_is_required(machine: Machine) -> None:
+def test_with_uv_neither_of_them_is_required(machine: Machine) -> None:
     machine.has_python("3.11.2", without=["ensurepip", "venv"])
     machine.has("uv", 'echo "uv $*" >&2; [ "$1" = venv ]')
     result = machine.install()

@@ -57,7 +57,7 @@ def at_once(what: Callable[[], Quota], times: int) -> list[Quota]:
         return [quota for item in values for quota in item.result()]
 
 
-def test_of_fifty_concurrent_clients_exactly_the_limit_passes(bucket: str) -> None:
+def test_exactly_the_allowed_number_of_fifty_concurrent_clients_passes(bucket: str) -> None:
     result = at_once(lambda: spend(bucket, 120), 4)
     passed = [item for item in result if not item.refused]
     assert len(passed) == 120
@@ -153,7 +153,7 @@ def test_killing_redis_refuses_nobody_wrongly(private_services: Cluster) -> None
         assert all(item.limit == 10_000 for item in result)
 
 
-def test_a_redis_that_hangs_is_given_up_soon(private_services: Cluster) -> None:
+def test_a_hanging_redis_is_abandoned_quickly(private_services: Cluster) -> None:
     url = private_services.endpoints().redis_url
     with override_settings(CACHES={"default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": url}}):
         spend("hang", 5)

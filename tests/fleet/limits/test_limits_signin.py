@@ -63,7 +63,7 @@ def test_a_lockout_applies_to_one_name_from_one_address() -> None:
     assert sign_in(web.PASSWORD) == 429
 
 
-def test_many_addresses_of_one_network_give_no_more_tries() -> None:
+def test_more_addresses_of_one_network_give_no_more_tries() -> None:
     assert [sign_in("a guess", address=f"2001:db8::{number}") for number in range(FAILURES)][-1] == 429
     assert sign_in(web.PASSWORD, address="2001:db8::ffff") == 429
     assert sign_in(web.PASSWORD, address="2001:db8:0:1::1") == 302

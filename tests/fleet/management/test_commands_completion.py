@@ -63,7 +63,7 @@ def test_fleet_offers_the_short_names_and_completes_both(nowhere: dict[str, str]
     assert "mission" not in tab("./manage.py ", nowhere)
 
 
-def test_services_are_offered_by_name_even_after_their_end(nowhere: dict[str, str]) -> None:
+def test_names_of_services_are_offered_even_after_they_have_ended(nowhere: dict[str, str]) -> None:
     assert tab("fleet fleet_services logs ", nowhere) == []
     logs = Path(nowhere["FLEET_HOME"], "private", "logs")
     for name in ("valkey", "postgres"):

@@ -33,7 +33,7 @@ def modules_after(code: str) -> set[str]:
     return modules
 
 
-def test_a_command_loads_no_page_and_no_registration() -> None:
+def test_a_command_loads_neither_pages_nor_registrations() -> None:
     pages = {"missions.admin", "rest_framework_simplejwt.tokens"}
     assert not modules_after(A_COMMAND) & {*pages, "missions.registrations", "checkpoints.registrations"}
 

@@ -59,7 +59,7 @@ def test_in_plain_lines_the_context_follows_the_text() -> None:
 
 
 @pytest.mark.parametrize("style", ["plain", "json"])
-def test_foreign_text_cannot_start_a_line_or_control_the_terminal(style: str) -> None:
+def test_text_from_outside_cannot_start_a_line_or_control_the_terminal(style: str) -> None:
     result = line(style, "asked for %s", "/x\n2026-01-01 00:00:00,000 ERROR fleet.audit: forged\r\x1b[2J\x00")
     assert "\x1b" not in result
     assert "\x00" not in result

@@ -34,7 +34,7 @@ def test_parameters_in_the_url_override_the_defaults() -> None:
     assert (chosen["connect_timeout"], chosen["tcp_user_timeout"], chosen["keepalives_idle"]) == ("30", "5000", "5")
 
 
-def test_an_empty_password_is_left_to_libpq() -> None:
+def test_libpq_handles_an_empty_password() -> None:
     assert "password" not in libpq(replace(SERVER, password=""))
 
 

@@ -141,7 +141,7 @@ def test_the_engine_pins_its_plans_in_each_transaction(pooled: Pooled) -> None:
     assert run(pooled, script).split() == ["off", "off", "on", "DivisionByZero", "IDLE"]
 
 
-def test_no_cursor_stays_on_the_server_between_two_statements(pooled: Pooled) -> None:
+def test_no_cursor_stays_open_on_the_server_between_two_statements(pooled: Pooled) -> None:
     script = (
         "import django; django.setup()\n"
         "from django.db import connection\n"
@@ -162,7 +162,7 @@ def test_a_node_is_notified_of_orders_despite_the_pooler(pooled: Pooled) -> None
     assert "cannot listen" not in log
 
 
-def test_a_session_lock_excludes_another_process_across_transactions(pooled: Pooled) -> None:
+def test_a_session_lock_excludes_other_processes_across_transactions(pooled: Pooled) -> None:
     script = (
         "import django, sys; django.setup()\n"
         "from fleet.postgres import locks\n"

@@ -78,7 +78,7 @@ def test_only_migrations_and_backups_get_the_owners_password() -> None:
     assert readers == {"fleet-migrate.service", "fleet-backup.service"}
 
 
-def test_the_node_may_do_what_its_sandbox_needs() -> None:
+def test_the_unit_of_the_node_permits_what_its_sandbox_needs() -> None:
     settings = re.findall(r"^(\w+)=", (UNITS / "fleet-node.service").read_text(), re.MULTILINE)
     forbidden = {
         "RestrictNamespaces", "PrivateUsers", "SystemCallFilter", "MemoryDenyWriteExecute", "ProtectProc", "ProcSubset",

@@ -309,7 +309,7 @@ def test_a_stop_before_readiness_exits_with_130_and_starts_nothing_more(tmp_path
     assert "top: starting" not in trial.output
 
 
-def test_a_status_measures_the_memory_unless_it_need_not(tmp_path: Path) -> None:
+def test_a_status_measures_memory_only_on_request(tmp_path: Path) -> None:
     trial = Trial(tmp_path, kept("base"))
 
     async def compare() -> None:

@@ -121,7 +121,7 @@ def test_a_transaction_left_open_does_not_reach_the_next_request() -> None:
     asyncio.run(main())
 
 
-def test_as_many_requests_run_at_once_as_the_limit_allows(settings: Settings) -> None:
+def test_the_number_of_concurrent_requests_is_limited(settings: Settings) -> None:
     settings.FLEET_WEB_CONCURRENCY = MANY
 
     async def main() -> set[int]:

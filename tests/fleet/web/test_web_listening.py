@@ -23,7 +23,7 @@ def connect_burst(address: tuple[str, int], kept: contextlib.ExitStack) -> None:
         kept.enter_context(socket.create_connection(address, timeout=5))
 
 
-def test_a_process_accepts_a_burst_in_small_steps_so_that_others_can_take_their_share() -> None:
+def test_a_process_accepts_a_burst_in_small_batches_so_that_others_get_their_share() -> None:
     async def accept() -> tuple[int, int]:
         with listening_socket(0) as listener, contextlib.ExitStack() as kept:
             config = configuration(no_application, port=0)

@@ -22,7 +22,7 @@ POLICY = "Content-Security-Policy"
 
 @pytest.mark.parametrize("path", ["/healthz", "/api/v1/", "/metrics", "/nothing/here"])
 @pytest.mark.django_db
-def test_responses_that_are_no_pages_may_do_nothing(client: Client, path: str) -> None:
+def test_responses_that_are_not_pages_forbid_everything(client: Client, path: str) -> None:
     policy = client.get(path)[POLICY]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy

@@ -54,7 +54,9 @@ def served(process: subprocess.Popen[str]) -> tuple[int, int]:
     return int(answers), int(connections)
 
 
-def test_the_web_process_reuses_connections_and_replaces_them_after_a_restart(private_services: Cluster) -> None:
+def test_the_web_process_reuses_connections_and_replaces_them_after_a_restart_of_postgres(
+    private_services: Cluster,
+) -> None:
     web = start(private_services, FLEET_PROCESS="web", FLEET_WEB_POOL="3")
     other = start(private_services)
     try:

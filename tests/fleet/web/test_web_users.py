@@ -38,7 +38,7 @@ def last_entry(kind: str = "role.changed") -> dict[str, Any]:
     return Entry.objects.filter(kind=kind).values("actor", "subject", "before", "after").order_by("-id")[0]
 
 
-def test_a_user_who_is_no_longer_a_superuser_is_no_admin_and_it_is_recorded(ann: User) -> None:
+def test_a_user_who_is_no_longer_a_superuser_is_no_longer_an_admin_and_the_audit_trail_records_it(ann: User) -> None:
     team = Group.objects.create(name="web")
     assert save(ann, is_superuser="", is_staff="", groups=[team.pk]) == 302
     assert operations.serialize_user(User.objects.get(pk=ann.pk))["role"] == Role.USER
@@ -116,7 +116,7 @@ def test_no_password_is_recorded(ann: User) -> None:
     }  # fmt: skip
 
 
-def test_of_two_admins_who_delete_each_other_one_is_refused(ann: User) -> None:
+def test_one_of_two_admins_who_delete_each_other_is_refused(ann: User) -> None:
     browser = web.superuser()
     both = {"action": "delete_selected", "_selected_action": [str(ann.pk)]}
     assert "Are you sure" in browser.post("/admin/auth/user/", both).content.decode()

@@ -49,7 +49,7 @@ def age(past_s: float) -> None:
     CounterMark.objects.update(past=[[at - past_s, sums] for at, sums in mark.past])
 
 
-def test_a_queue_that_waits_too_long_raises_once_and_clears_once() -> None:
+def test_a_queue_that_waits_too_long_raises_one_alert_and_clears_it_once() -> None:
     watch = AlertMonitor()
     external_agents.register(agent_type="backend")
     mission = fleet.launch({"a": {}})
@@ -74,7 +74,7 @@ def test_a_queue_that_waits_too_long_raises_once_and_clears_once() -> None:
     assert 90 <= cleared["lasted_s"] < 120
 
 
-def test_two_control_loops_at_once_raise_and_clear_once() -> None:
+def test_two_concurrent_control_loops_raise_and_clear_an_alert_once() -> None:
     fleet.launch({"a": {}, "b": {"agent": "testing"}})
     Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
 
@@ -100,7 +100,7 @@ def test_two_control_loops_at_once_raise_and_clear_once() -> None:
     assert len(events("alert.raised")) == 2
 
 
-def test_agents_lost_within_the_window_raise_and_older_ones_do_not() -> None:
+def test_agents_lost_within_the_window_raise_an_alert_and_older_losses_do_not() -> None:
     watch = AlertMonitor()
     watch.check()
     lose_agents(3)
@@ -125,7 +125,7 @@ def test_events_before_the_first_check_raise_no_alert() -> None:
     assert rules() == set()
 
 
-def test_a_high_share_of_retries_raises() -> None:
+def test_a_high_share_of_retries_raises_an_alert() -> None:
     watch = AlertMonitor()
     watch.check()
     engine = fleet.engine(slots=2)
@@ -165,7 +165,7 @@ def test_a_mission_without_progress_is_stalled_unless_it_waits_for_a_time() -> N
     engine.stop(within_s=1)
 
 
-def test_restarts_of_a_service_within_the_window_raise() -> None:
+def test_restarts_of_a_service_within_the_window_raise_an_alert() -> None:
     watch = AlertMonitor()
     watch.check()
     Event.objects.bulk_create(Event(kind="service.restarted", data={"service": "web"}) for _ in range(4))

@@ -22,7 +22,7 @@ def queries_about_sorties(control: Control) -> int:
     return sum("missions_sortie" in query["sql"] for query in queries)
 
 
-def test_only_a_live_mission_makes_the_loop_ask_about_sorties() -> None:
+def test_the_loop_queries_sorties_only_while_a_mission_is_live() -> None:
     control = Control(hint_publisher=HintPublisher(app))
     control.beat()  # the first one also evaluates alerts
     assert queries_about_sorties(control) == 0

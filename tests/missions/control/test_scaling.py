@@ -52,7 +52,7 @@ def test_agents_are_added_only_where_they_help(facts: dict[str, Any], spawn: int
 
 
 @pytest.mark.parametrize(("count", "pause_s"), [(1, 10), (2, 20), (3, 40), (6, 320), (7, 600), (50, 600), (5_000, 600)])
-def test_after_early_deaths_one_agent_is_tried_after_a_growing_pause(count: int, pause_s: float) -> None:
+def test_after_early_deaths_a_single_agent_is_started_after_a_growing_pause(count: int, pause_s: float) -> None:
     busy = {"live": 4, "slots": 8, "running": 8}
     soon = Deaths(count=count, last_s_ago=pause_s - 1, last="agt_x")
     assert decided(**busy, deaths=soon) == (0, 0)

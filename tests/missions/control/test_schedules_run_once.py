@@ -71,7 +71,7 @@ def test_one_of_many_concurrent_control_loops_launches_each_tick() -> None:
         assert schedule.next_at > ticks[-1]
 
 
-def test_even_without_leases_a_tick_is_launched_once() -> None:
+def test_a_tick_is_launched_once_even_without_leases() -> None:
     """As if each lease had ended while its holder was still reading the plan."""
     schedule = schedules.due(schedules.create(cron="* * * * *", overlap="allow"))
     Schedule.objects.update(next_at=Now() + timedelta(days=1))

@@ -53,7 +53,7 @@ def begun(minutes: float) -> None:
     Sortie.objects.update(started_at=Now() - timedelta(minutes=minutes))
 
 
-def test_a_silent_attempt_raises_an_alert_and_a_printing_one_does_not(agent: UUID) -> None:
+def test_a_silent_attempt_raises_an_alert_and_one_with_output_does_not(agent: UUID) -> None:
     mission = fleet.launch({"still": {}, "loud": {}, "once": {}})
     leases = {lease.key: lease for lease in external_agents.claim(agent=agent, count=3)}
     begun(60)

@@ -67,7 +67,7 @@ def agent() -> UUID:
     ],
     ids=["given back", "rescued", "left"],
 )
-def test_a_sortie_that_is_queued_again_waits_from_then_on(
+def test_the_wait_of_a_requeued_sortie_starts_over(
     agent: UUID, requeue: Callable[[external_agents.Lease], None]
 ) -> None:
     fleet.launch({"late": {}})
@@ -85,7 +85,7 @@ def test_a_sortie_that_is_queued_again_waits_from_then_on(
     [pause_and_resume, lambda mission: limit_and_lift("backend")],
     ids=["paused and resumed", "beyond a limit"],
 )
-def test_a_sortie_that_went_back_to_ready_waits_from_its_next_queueing(
+def test_the_wait_of_a_sortie_that_went_back_to_ready_starts_when_it_is_queued_again(
     agent: UUID, requeue: Callable[[Mission], None]
 ) -> None:
     mission = fleet.launch({"first": {"priority": 1}, "late": {}})

@@ -92,7 +92,7 @@ def test_a_preview_needs_no_schedule() -> None:
     assert schedule("preview", "0 0 31 2 *").code == 2
 
 
-def test_each_action_says_what_it_did(plan: str) -> None:
+def test_each_action_reports_what_it_did(plan: str) -> None:
     created(plan)
     assert schedule("pause", "nightly", "--reason", "Holidays").err.endswith("It is paused. Holidays\n")
     assert schedule("pause", "nightly").code == 1

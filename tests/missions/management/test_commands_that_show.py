@@ -123,7 +123,7 @@ def test_every_state_of_a_mission_can_be_listed() -> None:
         assert fleet_mission("list", "--state", state.value, "--json").json == []
 
 
-def test_show_prints_where_a_fork_comes_from() -> None:
+def test_show_prints_the_origin_of_a_fork() -> None:
     forked = fleet.launch({"one": {}})
     assert len(fleet_mission("show", forked.ref).out.splitlines()) == 2
     Mission.objects.filter(id=forked.id).update(origin="fork of msn_1 at chk_1, from one")

@@ -76,7 +76,7 @@ def test_a_patch_with_binary_files_can_be_applied(project: Repository) -> None:
     assert (project.path / "app.py").read_text() == "one\nagent\nthree\n"
 
 
-def test_running_work_is_shown_and_not_disturbed(project: Repository) -> None:
+def test_the_diff_of_running_work_is_shown_without_disturbing_it(project: Repository) -> None:
     script = "echo 1 > one.txt; git add one.txt; echo 2 > two.txt; sed -i /three/d app.py; echo x > x.log"
     with running(project, script) as (mission, end):
         copy = copy_of(mission)
@@ -97,7 +97,7 @@ def test_running_work_is_shown_and_not_disturbed(project: Repository) -> None:
     assert repository.branch(mission).files() == [".gitignore", "app.py", "one.txt", "two.txt"]
 
 
-def test_the_copys_git_configuration_does_not_affect_its_diff(project: Repository) -> None:
+def test_the_git_configuration_of_a_copy_does_not_affect_its_diff(project: Repository) -> None:
     """The attempt configures programs that change what git reads and shows. None of them is used."""
     script = (
         "echo '*.txt filter=x diff=x' > .gitattributes; cp .gitattributes .git/info/attributes;"
@@ -141,7 +141,7 @@ def test_a_long_patch_is_cut_off_and_says_so(project: Repository) -> None:
     assert work.diff.lines_added == 10_000
 
 
-def test_work_that_was_discarded_has_no_diff(project: Repository) -> None:
+def test_discarded_work_has_no_diff(project: Repository) -> None:
     mission = conflicting.landed(project)
     discarding.discard(mission=mission.id)
     with pytest.raises(errors.Conflict, match="discarded"):

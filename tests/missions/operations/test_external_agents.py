@@ -78,7 +78,7 @@ def test_external_types_accept_prompts_and_no_node_starts_their_agents() -> None
         agents.spawn(type="poet")
 
 
-def test_an_agent_of_a_node_claims_nothing_of_a_type_that_became_external(engine: Engine) -> None:
+def test_an_agent_of_a_node_cannot_claim_work_of_a_type_that_became_external(engine: Engine) -> None:
     types.change(name="backend", changes={"external": True})
     mission = fleet.launch({"ask": {"prompt": "What is the answer?"}})
     assert engine.run_slot() == 0

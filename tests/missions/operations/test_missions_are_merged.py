@@ -93,7 +93,7 @@ def test_a_branch_is_moved_forward(project: Repository) -> None:
     assert project.git("rev-parse", "next") == repository.branch(mission).tip
 
 
-def test_a_repeated_merge_finds_that_nothing_is_left_to_do(project: Repository) -> None:
+def test_a_repeated_merge_has_nothing_left_to_do(project: Repository) -> None:
     mission = conflicting.landed(project)
     first, second = (merging.merge(mission=mission.id, into="next") for _ in range(2))
     assert (first.how, second.how) == ("created", "already contained")
@@ -151,7 +151,7 @@ def test_a_bare_repository_gets_the_branch_by_a_push_so_that_its_hooks_run(bare:
 
 
 @pytest.mark.parametrize("name", ["pre-receive", "update"])
-def test_the_refusal_of_a_hook_is_reported_and_nothing_is_called_merged(bare: Repository, name: str) -> None:
+def test_the_refusal_of_a_hook_is_reported_and_nothing_counts_as_merged(bare: Repository, name: str) -> None:
     hook(bare, name, "echo 'Only reviewed work is accepted.' >&2; exit 1")
     mission = conflicting.landed(bare)
     with pytest.raises(targets.Rejected, match=r"Only reviewed work is accepted\."):
@@ -160,7 +160,7 @@ def test_the_refusal_of_a_hook_is_reported_and_nothing_is_called_merged(bare: Re
     assert not Event.objects.filter(kind="mission.merged").exists()
 
 
-def test_a_repository_that_drops_what_it_accepted_is_noticed(bare: Repository) -> None:
+def test_a_repository_that_loses_an_accepted_push_is_detected(bare: Repository) -> None:
     hook(bare, "post-receive", "read old new ref; git update-ref -d $ref")
     mission = conflicting.landed(bare)
     with pytest.raises(errors.Conflict, match="it was not merged"):

@@ -41,7 +41,7 @@ def resolved_version(project: Repository, mission: Mission, *, text: str = "one\
     return "mine"
 
 
-def test_another_attempt_resolves_it(project: Repository) -> None:
+def test_another_attempt_resolves_a_conflict(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     row = resolving.retry(sortie=late(mission).id, can_execute=True)
     assert (row.state, row.waits_on, row.waits_for) == ("ready", "", "")
@@ -53,7 +53,7 @@ def test_another_attempt_resolves_it(project: Repository) -> None:
     assert (conflict.outcome, conflict.by, conflict.closed_at is not None) == ("rework", "system", True)
 
 
-def test_the_version_of_a_person_lands(project: Repository) -> None:
+def test_a_users_own_version_lands(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     revision = resolved_version(project, mission)
     resolving.replace(sortie=late(mission).id, revision=revision, can_execute=True)
@@ -66,7 +66,7 @@ def test_the_version_of_a_person_lands(project: Repository) -> None:
     assert Conflict.objects.get(sortie=late(mission)).outcome == "resolved"
 
 
-def test_the_version_of_a_person_is_verified(project: Repository) -> None:
+def test_a_users_own_version_is_verified(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     Mission.objects.get(id=mission.id).workspace.__class__.objects.filter(mission=mission).update(
         verify="! grep -q person app.py"
@@ -127,7 +127,7 @@ def test_a_sortie_without_a_conflict_has_nothing_to_resolve(project: Repository)
             resolve()
 
 
-def test_only_the_first_of_two_decisions_counts(project: Repository) -> None:
+def test_only_the_first_of_two_decisions_takes_effect(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     resolving.drop(sortie=late(mission).id)
     with pytest.raises(errors.Conflict, match="it is cancelled"):

@@ -192,7 +192,7 @@ def test_a_copy_whose_work_cannot_be_committed_is_kept_and_named(project: Reposi
     assert (settings.FLEET_HOME.work / sortie.ref / "new.txt").read_text() == "new\n"
 
 
-def test_a_removal_that_was_interrupted_is_completed(project: Repository) -> None:
+def test_an_interrupted_removal_is_completed(project: Repository) -> None:
     mission = conflicting.landed(project)
     aside = copies.set_aside(copy_of(mission))
     assert len(aside) == 2

@@ -41,7 +41,7 @@ def test_sorties_that_touch_the_same_files_conflict_unless_one_needs_the_other()
     assert predicted(a={"touches": ("src/**",), "needs": ("b",)}, b={"touches": ("src/x.py",)}) == []
 
 
-def test_an_order_through_sorties_that_reserve_nothing_counts() -> None:
+def test_an_order_through_sorties_without_reservations_counts() -> None:
     assert predicted(a={"touches": ("x",)}, m={"needs": ("a",)}, b={"touches": ("x",), "needs": ("m",)}) == []
 
 

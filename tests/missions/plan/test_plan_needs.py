@@ -90,7 +90,7 @@ def test_the_result_of_a_matrix_with_one_member_is_a_list() -> None:
     assert specs["all"].many == {"m"}
 
 
-def test_needs_that_multiply_are_bounded() -> None:
+def test_the_total_number_of_needs_is_limited() -> None:
     values = ", ".join(map(str, range(1_000)))
     text = whole(
         f"a: {{agent: testing, run: x, matrix: {{v: [{values}]}}}}\n"

@@ -65,7 +65,7 @@ def test_an_unknown_path_is_reported_with_the_existing_names(value: str, words: 
     assert all(word in str(excinfo.value) for word in words), str(excinfo.value)
 
 
-def test_templates_cannot_make_a_value_explode() -> None:
+def test_templates_cannot_expand_a_value_without_limit() -> None:
     scope = templates.Scope(inputs={"x": "x" * 10_000})
     with pytest.raises(errors.Invalid, match="1,000,000 characters"):
         templates.render(value=["{{ inputs.x }}"] * 101, scope=scope)

@@ -37,7 +37,7 @@ def test_all_keys_are_read() -> None:
     assert (spec.touches, spec.reads, spec.changes) == (("src/**",), ("docs/*.md",), "required")
 
 
-def test_a_prompt_has_to_change_something_and_a_command_need_not() -> None:
+def test_a_prompt_must_change_something_but_a_command_need_not() -> None:
     assert read("{}").sorties[0].changes == "optional"
     assert read("{}", "{agent: backend, prompt: x}").sorties[0].changes == "required"
 

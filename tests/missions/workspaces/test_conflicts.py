@@ -67,7 +67,7 @@ def test_the_attempt_that_resolves_it_sees_markers_and_both_sides(project: Repos
     assert "+late" in why
 
 
-def test_after_the_reworks_it_waits_for_a_person_and_holds_nothing(project: Repository) -> None:
+def test_after_the_last_rework_it_waits_for_a_person_and_holds_nothing(project: Repository) -> None:
     mission = conflicting.launch(project, reworks=0)
     conflicting.wait_for_a_person(mission)
     late = Sortie.objects.get(mission=mission, key="late")

@@ -57,7 +57,7 @@ def test_an_attempt_that_is_halted_just_before_the_swap_loses(mission: Mission) 
 
 
 @pytest.mark.drill
-def test_a_halted_attempt_moves_nothing_when_it_wakes_up(mission: Mission) -> None:
+def test_a_halted_attempt_moves_nothing_when_it_continues(mission: Mission) -> None:
     def commit(number: int) -> Step:
         step = landing.begin(mission, f"s{number}")
         step.work(f"echo {number} > f{number}.txt")

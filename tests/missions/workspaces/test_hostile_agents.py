@@ -50,7 +50,9 @@ def project(tmp_path: Path) -> Repository:
     return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n", "dir/file": "x\n"})
 
 
-def test_nothing_of_the_copys_own_repository_runs_or_hides_files(project: Repository, tmp_path: Path) -> None:
+def test_the_copys_own_git_repository_neither_runs_programs_nor_hides_files(
+    project: Repository, tmp_path: Path
+) -> None:
     sortie = repository.sortie(project)
     flag = tmp_path / "attacked"
     sortie.sh(ATTACK.format(flag=flag) + "sed -i s/two/new/ app.py; echo '$Id$' > new")
@@ -87,7 +89,7 @@ def test_files_are_committed_whatever_the_agent_does_to_dot_git(project: Reposit
     assert sortie.sh("git status --porcelain; git log -1 --format=%s").strip() == "edit: A test"
 
 
-def test_links_are_committed_as_links_and_lead_nobody_out_of_the_copy(project: Repository, tmp_path: Path) -> None:
+def test_links_are_committed_as_links_and_never_followed_out_of_the_copy(project: Repository, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "file").write_text("secret")
@@ -104,9 +106,7 @@ def test_links_are_committed_as_links_and_lead_nobody_out_of_the_copy(project: R
     assert (secret / "file").read_text() == "secret"
 
 
-def test_a_folder_that_is_swapped_for_a_link_while_git_reads_gives_nothing_away(
-    project: Repository, tmp_path: Path
-) -> None:
+def test_a_folder_replaced_by_a_link_while_git_reads_discloses_nothing(project: Repository, tmp_path: Path) -> None:
     """The work may still run when somebody looks at its diff. Git sees the copy and the objects, and nothing else."""
     secret = tmp_path / "secret"
     secret.mkdir()
@@ -143,7 +143,7 @@ def test_a_folder_that_is_swapped_for_a_link_while_git_reads_gives_nothing_away(
 @pytest.mark.parametrize(
     "name", ["--all", "-f", ":(glob)**", "*", "new\nline", 'quote"d', "é", "e\u0301", "trailing ", "\\x"]
 )
-def test_names_of_files_mean_nothing_to_git(project: Repository, name: str) -> None:
+def test_git_does_not_interpret_file_names(project: Repository, name: str) -> None:
     sortie = repository.sortie(project)
     (sortie.path / name).write_text("new\n")
     assert sortie.commit().paths == (name,)
@@ -188,7 +188,7 @@ class TestWhileItRuns:
         sortie = Sortie.objects.get(mission=mission, key=key)
         return "".join(chunk.text for chunk in reads.output(sortie=sortie))
 
-    def test_it_sees_neither_other_copies_nor_the_checkout_and_cannot_write_to_the_mirror(
+    def test_work_sees_neither_other_copies_nor_the_checkout_and_cannot_write_to_the_mirror(
         self, project: Repository
     ) -> None:
         home = copies.of(sortie=Sortie().id, store=project.path).path.parent
@@ -210,7 +210,7 @@ class TestWhileItRuns:
         assert conflicting.run(mission) == "succeeded", [(item["key"], item["error"]) for item in reads.items(mission)]
         assert repository.branch(mission).files() == ["app.py", "dir/file", "fine", "good"]
 
-    def test_what_it_leaves_in_its_repository_does_not_take_part_in_verify(self, project: Repository) -> None:
+    def test_verify_ignores_what_work_leaves_in_its_git_repository(self, project: Repository) -> None:
         attack = ATTACK.replace("touch {flag}", "echo attacked >> app.py; echo attacked >&2")
         verify = "git status --porcelain >&2; git diff HEAD --stat >&2; git diff --quiet HEAD && ! grep attacked app.py"
         mission = fleet.launch(
@@ -220,7 +220,7 @@ class TestWhileItRuns:
         assert conflicting.run(mission) == "succeeded", [item["error"] for item in reads.items(mission)]
         assert repository.branch(mission).read("app.py") == "one\nnew\nthree\n"
 
-    def test_stashes_of_two_copies_do_not_meet(self, project: Repository) -> None:
+    def test_copies_do_not_share_their_stashes(self, project: Repository) -> None:
         script = (
             "for i in $(seq 5); do echo {name} > app.py; git stash -q; test $(git stash list | wc -l) = 1;"
             " grep -q two app.py; git stash pop -q; grep -qx {name} app.py; done; cp app.py {name}; git checkout -q app.py"
@@ -233,7 +233,7 @@ class TestWhileItRuns:
         assert repository.branch(mission).files() == ["app.py", "dir/file", "one", "other"]
         assert project.git("stash", "list") == ""
 
-    def test_what_it_commits_itself_is_only_part_of_the_difference(self, project: Repository) -> None:
+    def test_commits_of_the_work_itself_are_only_part_of_its_change(self, project: Repository) -> None:
         script = "echo 1 > a; git add a; git commit -qm mine; git tag v1; git checkout -qb other; echo 2 > b; git gc -q"
         mission = fleet.launch({"edit": {"run": script}}, workspace={"repository": str(project.path)})
         assert conflicting.run(mission) == "succeeded", [item["error"] for item in reads.items(mission)]

@@ -41,7 +41,7 @@ def test_the_named_files_are_copied_with_their_mode(project: Repository) -> None
     assert sortie.commit().files == ()
 
 
-def test_an_agent_cannot_name_more_files_in_a_change_that_lands(project: Repository) -> None:
+def test_a_change_that_lands_cannot_name_more_files(project: Repository) -> None:
     base = project.git("rev-parse", "HEAD")
     first = repository.sortie(project)
     (first.path / ".worktreeinclude").write_text("*\n")
@@ -51,9 +51,7 @@ def test_an_agent_cannot_name_more_files_in_a_change_that_lands(project: Reposit
     assert not (sortie.path / "secret").exists()
 
 
-def test_a_link_that_an_agent_has_landed_does_not_lead_the_files_out_of_the_copy(
-    project: Repository, tmp_path: Path
-) -> None:
+def test_a_link_that_has_landed_does_not_lead_copied_files_out_of_the_copy(project: Repository, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (project.path / "conf").mkdir()

@@ -83,7 +83,7 @@ def test_a_lock_on_a_base_is_removed_when_it_is_fetched_again(project: Repositor
     assert repositories.read_ref(store, f"{repositories.BASES}/{second}") == second
 
 
-def test_a_lock_file_of_a_git_that_still_runs_is_respected(store: Path, project: Repository) -> None:
+def test_a_lock_file_of_a_running_git_is_respected(store: Path, project: Repository) -> None:
     """The git that a killed process started goes on, and keeps our lock; so its lock file is not removed."""
     commit = project.git("rev-parse", "HEAD")
     with repositories.lock(store.with_suffix(".refs-lock")) as descriptor:
@@ -100,7 +100,7 @@ def test_a_lock_file_of_a_git_that_still_runs_is_respected(store: Path, project:
     until(lambda: repositories.read_ref(store, "refs/heads/fleet/x") == commit)
 
 
-def test_waiting_for_the_lock_of_another_ends(store: Path) -> None:
+def test_waiting_for_the_lock_of_another_process_times_out(store: Path) -> None:
     path = store.with_suffix(".refs-lock")
     with (
         repositories.lock(path),
@@ -110,7 +110,7 @@ def test_waiting_for_the_lock_of_another_ends(store: Path) -> None:
         pass
 
 
-def test_an_error_of_the_disk_is_not_taken_for_a_moved_branch(store: Path, project: Repository) -> None:
+def test_a_disk_error_is_not_mistaken_for_a_moved_branch(store: Path, project: Repository) -> None:
     """Otherwise the sortie would wait for a merge that nobody makes, again and again."""
     first = project.git("rev-parse", "HEAD")
     repositories.tip(store, "fleet/x", start=first)

@@ -38,7 +38,7 @@ def test_a_halted_attempt_does_not_rebuild_the_copy(mission: Mission) -> None:
     assert (new.workspace.copy.path / "new").read_text() == "new\n"
 
 
-def test_a_halted_attempt_neither_commits_nor_keeps_the_work_of_its_successor(mission: Mission) -> None:
+def test_a_halted_attempt_neither_commits_nor_saves_the_work_of_its_successor(mission: Mission) -> None:
     old = landing.begin(mission, "edit")
     old.work("echo old > old")
     new = landing.begin(mission, "edit")
@@ -92,7 +92,7 @@ def test_the_work_that_a_lost_attempt_left_is_kept_before_the_copy_is_rebuilt(mi
     assert repository.git.line("ls-tree", "-r", "--name-only", ref, at=branch.mirror).splitlines() == ["app.py", "old"]
 
 
-def test_the_git_of_a_killed_engine_ends_before_the_copy_is_rebuilt(mission: Mission) -> None:
+def test_git_processes_of_a_killed_engine_end_before_the_copy_is_rebuilt(mission: Mission) -> None:
     """A checkout of a large repository goes on after the process that started it was killed."""
     old = landing.begin(mission, "edit")
     with copies.lock(old.workspace.copy, attempt=1) as descriptor:
@@ -109,7 +109,7 @@ def test_the_git_of_a_killed_engine_ends_before_the_copy_is_rebuilt(mission: Mis
     assert (new.workspace.copy.path / "new").exists()
 
 
-def test_a_lock_of_gits_index_that_a_killed_process_left_is_removed(mission: Mission) -> None:
+def test_an_index_lock_that_a_killed_process_left_is_removed(mission: Mission) -> None:
     step = landing.begin(mission, "edit")
     step.work("echo new > new")
     (step.workspace.copy.engine / "index.lock").touch()

@@ -165,7 +165,9 @@ def test_an_attempt_has_a_limited_number_of_requests(mission: Mission) -> None:
         request(a, "one-more")
 
 
-def test_1000_random_requests_of_parallel_attempts_never_give_a_file_to_two(mission: Mission) -> None:
+def test_a_thousand_random_requests_of_concurrent_attempts_never_give_two_of_them_the_same_file(
+    mission: Mission,
+) -> None:
     """Three attempts request random patterns and release them again, while every state of the table is checked."""
     parts = ["a", "b", "*", "**", "a*", "[ab]", "?.py", "x.py"]
     tokens = [run(mission, key) for key in "abc"]

@@ -57,7 +57,7 @@ def end(mission: Mission, key: str) -> None:
         )
 
 
-def test_the_first_of_two_that_touch_the_same_files_is_queued_and_the_other_says_what_it_waits_for(
+def test_of_two_sorties_that_touch_the_same_files_the_first_is_queued_and_the_other_names_what_it_waits_for(
     project: repository.Repository,
 ) -> None:
     mission = launch(project, {"api": {"touches": ["src/**"]}, "view": {"touches": ["src/view.py"]}, "free": {}})
@@ -186,7 +186,7 @@ def overlaps(reservation: ReservedPattern, others: Sequence[ReservedPattern]) ->
 
 @given(st.lists(st.tuples(patterns, st.booleans()), max_size=12), patterns, st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_the_index_finds_a_conflict_exactly_if_a_comparison_with_all_does(
+def test_the_index_finds_an_obstacle_exactly_if_a_full_comparison_does(
     rows: list[tuple[str, bool]], pattern: str, shared: bool
 ) -> None:
     mission, index = ids.new(), ReservationIndex()

@@ -19,7 +19,7 @@ def project(tmp_path: Path) -> repository.Repository:
     return repository.create(tmp_path / "project", {"README.md": "A project\n", "app.py": "one\ntwo\nthree\n"})
 
 
-def test_what_a_sortie_changes_lands_on_the_branch_and_the_checkout_stays_as_it_is(
+def test_the_changes_of_a_sortie_land_on_the_branch_and_the_checkout_stays_unchanged(
     project: repository.Repository,
 ) -> None:
     mission = fleet.launch(
@@ -48,7 +48,7 @@ def test_what_a_sortie_changes_lands_on_the_branch_and_the_checkout_stays_as_it_
     )
 
 
-def test_a_sortie_starts_from_what_its_needs_have_landed(project: repository.Repository) -> None:
+def test_a_sortie_starts_from_the_changes_that_its_needs_have_landed(project: repository.Repository) -> None:
     mission = fleet.launch(
         {
             "first": {"run": "echo 1 > one.txt"},

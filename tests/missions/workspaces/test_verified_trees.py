@@ -23,7 +23,7 @@ def launch(project: Repository, *keys: str, verify: str = "", **sortie: object) 
     return fleet.launch({key: {"run": "echo two >> app.py", **sortie} for key in keys}, workspace=workspace)
 
 
-def test_what_verify_changes_does_not_land(project: Repository) -> None:
+def test_changes_made_by_verify_do_not_land(project: Repository) -> None:
     mission = launch(project, "edit", verify="echo three >> app.py; echo x > new; rm sub/here; exit 0")
     assert conflicting.run(mission) == "succeeded"
     assert repository.branch(mission).files() == [".gitignore", "app.py", "sub/here"]

@@ -75,7 +75,7 @@ def test_what_a_command_saves_just_before_it_fails_is_not_lost(engine: Engine) -
     assert result(mission) == {"n": 1}
 
 
-def test_it_is_stored_within_two_seconds_of_its_writing(engine: Engine, tmp_path: Path) -> None:
+def test_it_is_stored_within_two_seconds_after_it_is_written(engine: Engine, tmp_path: Path) -> None:
     go = tmp_path / "go"
     work = f"""
         printf '{{"n": 1}}' > $FLEET_RESUME; date +%s.%N > {tmp_path}/1
@@ -99,7 +99,7 @@ def test_the_newest_earlier_attempt_that_saved_anything_counts(engine: Engine) -
     assert result(mission) == {"n": 1}
 
 
-def test_null_makes_the_next_attempt_start_from_scratch(engine: Engine) -> None:
+def test_null_makes_the_next_attempt_start_over(engine: Engine) -> None:
     save = """printf '{"n": 1}' > $FLEET_RESUME; exit 1"""
     forget = "echo null > $FLEET_RESUME; exit 1"
     mission = fleet.launch({"one": steps(first=save, second=forget, third=SHOW)})
@@ -107,7 +107,7 @@ def test_null_makes_the_next_attempt_start_from_scratch(engine: Engine) -> None:
     assert result(mission) == "nothing"
 
 
-def test_after_a_rescue_the_next_attempt_gets_it_and_the_lost_one_saves_nothing_more(engine: Engine) -> None:
+def test_after_a_rescue_the_next_attempt_gets_it_and_the_lost_attempt_can_save_nothing_more(engine: Engine) -> None:
     mission = fleet.launch({"one": {"with": {"result_resume": True}}})
     zombie = Sortie.objects.get(mission=mission)
     lost = fleet.engine()
@@ -146,7 +146,7 @@ def test_a_retry_by_a_user_gets_it_too(engine: Engine) -> None:
     assert result(mission) == {"n": 1}
 
 
-def test_a_verify_finds_what_the_work_left(engine: Engine) -> None:
+def test_verify_finds_what_the_work_has_left(engine: Engine) -> None:
     save = """printf '{"n": 1}' > $FLEET_RESUME; exit 1"""
     work = steps(first=save, second="printf 2 > $FLEET_RESUME")
     mission = fleet.launch({"one": {**work, "verify": 'test "$(cat $FLEET_RESUME)" = 2'}})

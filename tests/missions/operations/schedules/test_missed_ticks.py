@@ -20,7 +20,7 @@ def hourly(**fields: object) -> Schedule:
     return schedules.start_at(schedules.create(cron="0 * * * *", overlap="allow", **fields), *MIDNIGHT)
 
 
-def test_once_launches_the_newest_tick_and_counts_the_missed_ones() -> None:
+def test_catch_up_once_launches_the_newest_tick_and_counts_the_missed_ones() -> None:
     schedule = hourly()
     (tick,) = schedules.wake(schedule, utc(2026, 5, 5, 23, 30))
     assert (tick.at, tick.outcome, tick.missed) == (utc(2026, 5, 5, 23, 0), "launched", 23)
@@ -29,7 +29,7 @@ def test_once_launches_the_newest_tick_and_counts_the_missed_ones() -> None:
     assert schedules.launched(schedule) == 1
 
 
-def test_skip_launches_nothing_that_is_late_and_goes_on_with_the_next_tick() -> None:
+def test_catch_up_skip_launches_nothing_late_and_continues_with_the_next_tick() -> None:
     schedule = hourly(catch_up="skip")
     (tick,) = schedules.wake(schedule, utc(2026, 5, 5, 23, 30))
     assert (tick.outcome, tick.missed) == ("skipped", 23)
@@ -40,13 +40,13 @@ def test_skip_launches_nothing_that_is_late_and_goes_on_with_the_next_tick() -> 
     assert (schedule.runs, schedule.skips) == (1, 24)
 
 
-def test_skip_launches_the_newest_tick_if_it_is_on_time() -> None:
+def test_catch_up_skip_launches_the_newest_tick_if_it_is_on_time() -> None:
     schedule = hourly(catch_up="skip")
     (tick,) = schedules.wake(schedule, utc(2026, 5, 5, 23, 0) + timedelta(seconds=5))
     assert (tick.at, tick.outcome, tick.missed) == (utc(2026, 5, 5, 23, 0), "launched", 23)
 
 
-def test_all_launches_the_newest_ones_up_to_the_limit_in_order() -> None:
+def test_catch_up_all_launches_the_newest_ticks_up_to_the_limit_in_order() -> None:
     schedule = hourly(catch_up="all")
     ticks = schedules.wake(schedule, utc(2026, 5, 5, 23, 30))
     assert [tick.at.hour for tick in ticks] == list(range(14, 24))

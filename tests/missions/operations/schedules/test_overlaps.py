@@ -29,7 +29,7 @@ def outcomes(schedule: Schedule) -> list[str]:
     return [outcome for _, outcome in schedules.outcomes(schedule)]
 
 
-def test_skip_launches_nothing_until_the_earlier_mission_has_ended() -> None:
+def test_overlap_skip_launches_nothing_until_the_earlier_mission_has_ended() -> None:
     schedule, mission = started("skip")
     (tick,) = schedules.wake(schedule, utc(2026, 5, 5, 1, 0))
     assert (tick.outcome, tick.reason) == ("skipped", f"{mission.ref} has not ended.")
@@ -43,7 +43,7 @@ def test_skip_launches_nothing_until_the_earlier_mission_has_ended() -> None:
     assert (schedule.runs, schedule.skips) == (2, 2)
 
 
-def test_queue_holds_one_tick_and_launches_it_when_the_earlier_mission_has_ended() -> None:
+def test_overlap_queue_keeps_one_tick_and_launches_it_when_the_earlier_mission_has_ended() -> None:
     schedule, mission = started("queue")
     for hour in (1, 2):
         schedules.wake(schedule, utc(2026, 5, 5, hour, 0))
@@ -73,13 +73,13 @@ def test_with_catch_up_all_missed_ticks_queue_and_run_one_after_the_other() -> N
     assert order == [1, 2, 3, 4]
 
 
-def test_allow_launches_beside_the_earlier_mission() -> None:
+def test_overlap_allow_launches_while_the_earlier_mission_runs() -> None:
     schedule, _ = started("allow")
     schedules.wake(schedule, utc(2026, 5, 5, 1, 0))
     assert Mission.objects.filter(schedule=schedule, state="running").count() == 2
 
 
-def test_cancel_cancels_the_earlier_mission_and_launches_when_it_has_ended() -> None:
+def test_overlap_cancel_cancels_the_earlier_mission_and_launches_when_it_has_ended() -> None:
     schedule, mission = started("cancel")
     (tick,) = schedules.wake(schedule, utc(2026, 5, 5, 1, 0))
     assert tick.outcome == "waiting"
@@ -90,7 +90,7 @@ def test_cancel_cancels_the_earlier_mission_and_launches_when_it_has_ended() -> 
     assert (tick.at.hour, tick.outcome) == (1, "launched")
 
 
-def test_cancel_waits_until_running_sorties_have_stopped() -> None:
+def test_overlap_cancel_waits_until_running_sorties_have_stopped() -> None:
     schedule, mission = started("cancel")
     Mission.objects.filter(id=mission.id).update(state="cancelling")
     schedules.wake(schedule, utc(2026, 5, 5, 1, 0))
@@ -101,7 +101,7 @@ def test_cancel_waits_until_running_sorties_have_stopped() -> None:
     assert tick.outcome == "launched"
 
 
-def test_with_cancel_a_later_tick_takes_the_place_of_one_that_waits() -> None:
+def test_with_overlap_cancel_a_later_tick_replaces_a_waiting_one() -> None:
     schedule, mission = started("cancel")
     Mission.objects.filter(id=mission.id).update(state="cancelling")
     for hour in (1, 2):

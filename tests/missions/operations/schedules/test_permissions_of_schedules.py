@@ -45,7 +45,7 @@ def test_its_missions_belong_to_its_owner_and_its_team_and_name_it(ann: User) ->
     assert Event.objects.get(kind="mission.running", subject=mission.id).data["schedule"] == schedule.ref
 
 
-def test_the_schedule_of_a_disabled_user_does_not_run_and_says_why(ann: User) -> None:
+def test_the_schedule_of_a_disabled_user_does_not_run_and_records_the_reason(ann: User) -> None:
     schedule = schedules.create(owner=ann)
     User.objects.filter(id=ann.id).update(is_active=False)
     tick = tick_of(schedule)
@@ -55,7 +55,7 @@ def test_the_schedule_of_a_disabled_user_does_not_run_and_says_why(ann: User) ->
     assert tick_of(schedule).outcome == "launched"
 
 
-def test_the_schedule_of_a_deleted_user_does_not_become_the_operators(ann: User) -> None:
+def test_the_schedule_of_a_deleted_user_does_not_get_the_operators_rights(ann: User) -> None:
     schedule = schedules.create(owner=ann)
     ann.delete()
     tick = tick_of(schedule)
@@ -132,7 +132,7 @@ def test_rows_that_cannot_be_written_fail_one_tick_and_leave_no_mission() -> Non
     assert schedule.failures == 1
 
 
-def test_while_a_server_does_not_answer_the_launch_is_tried_again_for_ten_minutes() -> None:
+def test_a_launch_is_retried_for_ten_minutes_while_a_server_does_not_answer() -> None:
     schedule = schedules.create()
     away = """
 mission: Away
@@ -196,7 +196,7 @@ def test_an_unknown_value_of_the_schedule_is_refused() -> None:
         schedules.create(params={"day": "{{ schedule.week }}"})
 
 
-def test_an_admin_who_requests_a_run_lends_it_no_rights(ann: User) -> None:
+def test_a_run_that_an_admin_requests_does_not_get_the_admins_rights(ann: User) -> None:
     schedule = schedules.create(owner=ann)
     access.set_execute(user=ann, allowed=False)
     with pytest.raises(errors.Conflict, match=r"owner of the schedule may not launch it.*plan\.execute"):
