@@ -21,7 +21,7 @@ from tests.support import cluster, measuring
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = pytest.StashKey[cluster.Cluster]()
 
-# How long an example takes says more about the machine than about the code.
+# The duration of an example depends on the machine more than on the code.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -29,13 +29,13 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Under nohup, or behind & in a script, these are ignored, and so they would be by all that the tests start.
+    # Under nohup, or after & in a script, these signals are ignored, and every process that the tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if hasattr(config, "workerinput"):
         name = config.workerinput["workerid"]
-        shared = cluster.Cluster(Path(os.environ["FLEET_HOME"]), durable=False)  # which the first process has started
-        own = {"FLEET_HOME": str(shared.home.root / name)}  # so that files too are those of this worker's tests alone
+        shared = cluster.Cluster(Path(os.environ["FLEET_HOME"]), durable=False)  # started by the first process
+        own = {"FLEET_HOME": str(shared.home.root / name)}  # so that workers do not share files either
         os.environ.update(shared.environment(redis_index=1 + int(name.removeprefix("gw")) % 63) | own)
         measuring.keep()
     else:
@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse a version of pytest with which pytest-xdist spreads groups, and with them their fleets, over all workers."""
+    """Refuse a version of pytest with which pytest-xdist ignores groups, which would start fleets on all workers."""
     if getattr(config.option, "loadgroup", False):
         for item in items:
             if item.get_closest_marker("xdist_group") and "@" not in item.nodeid.rpartition("]")[2]:
@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
-    """The Celery application names the settings module too, when Django's setup imports it: see above."""
+    """Remove the settings module again: the Celery application also sets it when Django's setup imports it."""
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
 
 

@@ -1,4 +1,4 @@
-"""One whole fleet for the acceptance tests, started as a user starts it, in a folder of its own."""
+"""A whole fleet for the acceptance tests, started as a user would start it, in its own folder."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.support.warm import Warm, anywhere
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PASSWORD = "a long enough password"
-START_S = 200  # more than `fleet_up` itself waits, which says then what is missing
+START_S = 200  # longer than `fleet_up` waits before it reports what is missing
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """A running fleet and the commands to it."""
+    """A running fleet, and the commands that control it."""
 
     home: Path
     env: dict[str, str]
@@ -55,13 +55,13 @@ class Fleet:
         return json.loads(self.manage(*arguments, "--json", cwd=cwd).stdout)
 
     def launch(self, plan: dict[str, Any], *arguments: str, folder: Path | None = None) -> str:
-        """Launch a plan from a folder (default: the home), which its work may write to, without waiting; its id."""
+        """Launch a plan in a folder that its work may write to (default: the home). Returns its id without waiting."""
         path = self.home / "plan.json"
         path.write_text(json.dumps({"mission": "A test", **plan}))
         return str(self.json("fleet_mission", "run", str(path), "--detach", *arguments, cwd=folder or self.home)["id"])
 
     def wait(self, mission: str, *, seconds: float = 30) -> dict[str, Any]:
-        """Watch it to its end; `show` of it."""
+        """Watch a mission until it ends. Returns the output of `show`."""
         self.manage("fleet_mission", "watch", mission, "--timeout", str(seconds), check=False, timeout=seconds + 15)
         document: dict[str, Any] = self.json("fleet_mission", "show", mission)
         return document
@@ -71,7 +71,7 @@ class Fleet:
         return str(self.json("fleet_status")["urls"]["api"])
 
     def sign_up(self, name: str) -> DocumentedClient:
-        """Create a user; a client that has signed in as that user."""
+        """Create a user. Returns a client that is signed in as that user."""
         completed = subprocess.run(
             [sys.executable, "manage.py", "fleet_user", "create", name],
             cwd=CHECKOUT, env=self.env, input=f"{PASSWORD}\n", capture_output=True, text=True, timeout=90, check=False,
@@ -96,7 +96,7 @@ def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
 
 @contextmanager
 def running(*, restored_from: Path | None = None, **more: str) -> Iterator[Fleet]:
-    """A fleet with the short times of the tests and these variables besides; perhaps restored from a backup."""
+    """A fleet with short intervals and these variables, optionally restored from a backup."""
     home = Path(tempfile.mkdtemp(prefix="fleet acceptance "))
     env = {
         **{name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}},
@@ -113,7 +113,7 @@ def running(*, restored_from: Path | None = None, **more: str) -> Iterator[Fleet
         if restored_from is not None:
             cold.manage("fleet_backup", "restore", str(restored_from), timeout=90)
         cold.manage("fleet_up", "--detach", timeout=START_S, env=measured())
-        warm = Warm(env)  # now: the settings ask where the services are
+        warm = Warm(env)  # the settings connect to the services
         started = Fleet(home, env, warm)
         until(lambda: len([a for a in started.json("fleet_agents", "list") if a["state"] in ("idle", "busy")]) == 6)
         yield started

@@ -1,5 +1,4 @@
-"""A client written from the OpenAPI document alone signs in, launches, follows and reads; another user sees nothing of
-it."""
+"""A client that knows only the OpenAPI document signs in, launches, follows and reads. Another user sees nothing of it."""
 
 from __future__ import annotations
 

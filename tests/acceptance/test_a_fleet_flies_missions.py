@@ -1,4 +1,4 @@
-"""A running fleet as its users see it: commands, their JSON, and missions that survive faults."""
+"""A running fleet from the user's point of view: commands, their JSON, and missions that survive faults."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def spawn(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def a_node(fleet: Fleet, name: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One more node of the same fleet."""
+    """Another node of the same fleet."""
     with subprocess.Popen(
         [sys.executable, "manage.py", "fleet_node", "--name", name],
         cwd=CHECKOUT, env={**fleet.env, **env}, stderr=subprocess.DEVNULL,
@@ -181,9 +181,7 @@ def test_a_process_is_not_confused_with_another_that_reuses_its_pid() -> None:
         processes.end([(child.pid, started_at - 1)], within_s=0.1)
         assert child.poll() is None
         child.kill()
-        until(
-            lambda: not processes.is_alive(pid=child.pid, start_time=started_at)
-        )  # dead, though nobody has waited for it
+        until(lambda: not processes.is_alive(pid=child.pid, start_time=started_at))  # a zombie counts as dead
 
 
 def test_rows_of_agents_and_processes_agree(fleet: Fleet) -> None:

@@ -1,4 +1,4 @@
-"""The wheel in a virtual environment of its own: a user with an empty home folder flies a mission in an empty folder."""
+"""The installed wheel: a user with an empty home folder flies a mission in an empty folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def stop(installation: Installation) -> None:
 
 
 def processes(installation: Installation) -> list[psutil.Process]:
-    """The processes of this installation's Python, and of its folder."""
+    """The processes that run this installation's Python or work in its folder."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -51,7 +51,7 @@ def processes(installation: Installation) -> list[psutil.Process]:
 
 
 def fly(installation: Installation) -> None:
-    """Create a fleet, and run the commands that it prints, as they are printed."""
+    """Create a fleet, and run the commands that it prints, exactly as printed."""
     result = installation.fleet("init")
     lines = re.findall(r"^  (fleet [^ ].*?)   ", result.stderr, re.MULTILINE)
     assert [line.split()[1] for line in lines] == ["up", "mission", "doctor", "down"]

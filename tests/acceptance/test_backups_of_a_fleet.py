@@ -42,7 +42,7 @@ def states(fleet: Fleet, mission: str) -> dict[str, str]:
 
 
 def finish(fleet: Fleet, mission: str, folder: Path) -> None:
-    """Let the mission end, and see that everything was done once."""
+    """Let the mission end, and check that each sortie ran exactly once."""
     (folder / "go").touch()
     assert fleet.wait(mission, seconds=90)["state"] == "succeeded"
     assert Counter((folder / "ledger").read_text().split()) == dict.fromkeys(PLAN["sorties"], 1)
@@ -70,7 +70,7 @@ def test_a_fleet_is_backed_up_and_restored_with_the_commands_of_the_page(tmp_pat
 
 
 def test_a_backup_is_restored_into_a_new_home(tmp_path: Path) -> None:
-    """There Postgres counts transactions from the beginning, and all credentials are others."""
+    """A new home has other credentials, and its Postgres counts transactions from the start."""
     folder = tmp_path / "copy of backups"
     with running() as fleet:
         mission = fleet.launch(PLAN, folder=tmp_path)

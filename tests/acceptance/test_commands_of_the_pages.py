@@ -23,7 +23,7 @@ PASSWORD = "a long enough password"
 
 @dataclass(frozen=True)
 class Scene:
-    """What a page needs before its first command, and what stands for its placeholders.
+    """What a page needs before its first command, and the values of its placeholders.
 
     `before` is shell code. The values of `replace` may refer to variables that it sets.
     """
@@ -48,7 +48,7 @@ cat > mission.json <<'EOF'
 EOF
 manage.py fleet_mission run mission.json > /dev/null
 """
-# The pages with commands that are run. A command that is run must not reach beyond this fleet and its folder.
+# The pages whose commands are run. These must not affect anything outside this fleet and its folder.
 SCENES = {
     "README.md": Scene(before=f"cat > plan.yaml <<'END_OF_PLAN'\n{pages.first_plan('README.md')}END_OF_PLAN"),
     "deploy/README.md": Scene(before="mkdir deploy"),
@@ -79,7 +79,7 @@ SCENES = {
     "docs/howto/users.md": Scene(),
     "docs/howto/waiting.md": Scene(),
     "docs/howto/workspaces.md": Scene(),
-    "docs/agents.md": Scene(  # the last one, because it ends agents
+    "docs/agents.md": Scene(  # last, because it ends agents
         before="manage.py fleet_agents type set documentation --prompt-argv '[\"cat\"]'\n"
         "AGENT=$(manage.py fleet_agents list --json | pick 0 id)",
         replace={"agt_01j…": "$AGENT"},
@@ -95,7 +95,7 @@ def pages_fleet() -> Iterator[Fleet]:
 
 @pytest.fixture
 def shell(pages_fleet: Fleet) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A folder as a reader has it, and the environment of a shell: `fleet` and `manage.py` are on its PATH."""
+    """A folder as a reader would have it, and the environment of a shell with `fleet` and `manage.py` on its PATH."""
     with tempfile.TemporaryDirectory(prefix="fleet-pages-") as temporary:
         root = Path(temporary).resolve()
         folder, programs = root / "work", root / "bin"

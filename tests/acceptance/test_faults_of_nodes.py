@@ -1,5 +1,7 @@
-"""Nodes, agents and their processes are killed or halted, also all at once: no sortie is lost, none is accepted twice,
-and no process is left."""
+"""Nodes, agents and their processes are killed or halted, one by one and all at once.
+
+No sortie is lost, none is accepted twice, and no process is left.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,10 @@ def kind(host: Host) -> Iterator[str]:
 
 
 def first_waits(pids: Path) -> dict[str, str]:
-    """Work whose first attempt goes on for ever, with a child that called setsid, and whose second is done at once. Each
-    notes its processes."""
+    """Work whose first attempt never ends and has a child in another session; the second ends at once.
+
+    Both record the pids of their processes.
+    """
     return {
         "agent": "survey",
         "run": f"echo $FLEET_ATTEMPT $$ >> {pids};"
@@ -51,7 +55,7 @@ def first_waits(pids: Path) -> dict[str, str]:
 
 
 def shim_of(pid: int) -> psutil.Process:
-    """The shim under which a work's process runs."""
+    """The shim that supervises a process of the work."""
     return next(
         item
         for item in psutil.Process(pid).parents()
@@ -121,7 +125,7 @@ def test_killing_a_node_ends_its_agents_and_the_next_node_starts_what_was_ordere
 
 
 def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Host, kind: str, tmp_path: Path) -> None:
-    """The node, its agents, the shims and the work: only the next agent's start can find what the work had started."""
+    """With node, agents and shims dead, only the next agent to start can find the processes of the work."""
     hosts.spawn(kind, host, concurrency=2)
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_waits(pids), "two": first_waits(pids)}, folder=str(tmp_path))
@@ -129,7 +133,7 @@ def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Ho
     everything = [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]
     for item in everything:
         if item.pid not in noted[1::2]:
-            item.send_signal(signal.SIGSTOP)  # so that none can react to the death of another
+            item.send_signal(signal.SIGSTOP)  # so that no process can react to the death of another
     for item in everything:
         if item.pid not in noted:
             item.send_signal(signal.SIGKILL)
@@ -185,7 +189,7 @@ def test_a_halted_node_counts_as_down_while_its_agents_continue(host: Host, kind
         operations.spawn(type=kind, node="here")
     mission = fleet.launch({"one": {"agent": kind, "run": "true"}})
     assert hosts.wait(mission).state == "succeeded"
-    with pytest.raises(errors.Conflict, match="is already up"):  # it is there, whatever it is called
+    with pytest.raises(errors.Conflict, match="is already up"):  # only its existence matters
         operations.join(name="here", pid=os.getpid(), start_time=processes.start_time_of(os.getpid()) or 0.0)
     host.send(signal.SIGCONT)
     until(lambda: host.node.up)
@@ -195,7 +199,7 @@ def test_a_halted_node_counts_as_down_while_its_agents_continue(host: Host, kind
 
 
 def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group: hosts.Hosts, kind: str) -> None:
-    """The rows that a killed node left name pids of living processes, which are others'."""
+    """The rows of a killed node contain pids that unrelated processes have reused."""
     with subprocess.Popen(["sleep", "600"]) as other, subprocess.Popen(["sleep", "600"]) as own:
         try:
             started_at = processes.start_time_of(other.pid)
@@ -269,16 +273,16 @@ def test_a_node_whose_name_was_taken_over_ends_with_its_agents(host_group: hosts
     assert replaced.process.wait(60) == 0
     assert "has taken over" in replaced.log()
     assert not hosts.alive(agent)
-    assert replaced.node.up, "it is the other's"
+    assert replaced.node.up, "the row belongs to the other node"
     Node.objects.filter(name="twice").update(up=False)
     host_group.drop(replaced)
 
 
 def test_agents_continue_when_their_logs_fill_the_disk(host_group: hosts.Hosts, kind: str) -> None:
-    """A limit on the size of files stands for the full disk: each write beyond it fails."""
-    most = 100_000  # holds for files in memory too, by which a sandbox gets its options
+    """A limit on file sizes simulates the full disk: each write beyond it fails."""
+    most = 100_000  # the limit also applies to the in-memory file with the options of a sandbox
     full = host_group.add("full")
-    resource.prlimit(full.pid, resource.RLIMIT_FSIZE, (most, most))  # its agents inherit it
+    resource.prlimit(full.pid, resource.RLIMIT_FSIZE, (most, most))  # inherited by its agents
     (agent,) = hosts.spawn(kind, full)
     with full.log_of(agent).open("a") as log:
         log.write("x" * most)

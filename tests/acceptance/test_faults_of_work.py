@@ -1,4 +1,4 @@
-"""Misbehaving work and unreadable plans each produce one clear error, and the fleet continues."""
+"""Misbehaving work and unreadable plans produce one clear error each, and the fleet continues."""
 
 from __future__ import annotations
 

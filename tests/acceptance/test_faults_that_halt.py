@@ -54,8 +54,8 @@ WORKS: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
-def begun(host: Host, kind: str, path: Path, work: str) -> tuple[Mission, Agent, psutil.Process]:
-    """A sortie whose first attempt is at work on this host: with its agent and its shim."""
+def start_sortie(host: Host, kind: str, path: Path, work: str) -> tuple[Mission, Agent, psutil.Process]:
+    """Start a sortie whose first attempt runs on this host. Returns it with its agent and its shim."""
     hosts.spawn(kind, host)
     mission = fleet.launch({"one": {"agent": kind, **WORKS[work](path)}}, folder=str(path.parent))
     until(path.exists)
@@ -63,8 +63,8 @@ def begun(host: Host, kind: str, path: Path, work: str) -> tuple[Mission, Agent,
     return mission, agent, hosts.shim(agent)
 
 
-def one_at_a_time(mission: Mission, path: Path) -> None:
-    """It has come to its end, in the second attempt, which began when the first one wrote no more."""
+def check_no_overlap(mission: Mission, path: Path) -> None:
+    """Check that the mission ended with its second attempt, which began only after the first one had stopped writing."""
     assert hosts.wait(mission).state == "succeeded"
     first, second = Attempt.objects.filter(sortie__mission=mission).order_by("number")
     assert (first.state, second.state) == ("lost", "succeeded")
@@ -77,14 +77,14 @@ def one_at_a_time(mission: Mission, path: Path) -> None:
 def test_a_halted_agent_and_its_successor_on_another_host_do_not_overlap(
     here: Host, there: Host, kind: str, tmp_path: Path, work: str, halted: tuple[str, ...]
 ) -> None:
-    """Its shim runs: it sees that no renewal comes, and nobody else could end the work."""
+    """The running shim notices that renewals stop, and ends the work. Nothing else could."""
     path = tmp_path / "written"
-    mission, agent, _ = begun(here, kind, path, work)
+    mission, agent, _ = start_sortie(here, kind, path, work)
     hosts.spawn(kind, there)
     pids = {"node": here.pid, "agent": agent.pid}
     for what in halted:
         os.kill(pids[what] or 0, signal.SIGSTOP)
-    one_at_a_time(mission, path)
+    check_no_overlap(mission, path)
     for what in halted:
         if what == "node" or hosts.alive(agent):
             os.kill(pids[what] or 0, signal.SIGCONT)
@@ -96,15 +96,15 @@ def test_a_halted_agent_and_its_successor_on_another_host_do_not_overlap(
 def test_a_halted_shim_and_the_next_attempt_on_its_host_do_not_overlap(
     here: Host, there: Host, kind: str, tmp_path: Path, halted: tuple[str, ...]
 ) -> None:
-    """Both nodes are on this host: whoever starts the next attempt ends what is left of the earlier one first."""
+    """Both nodes are on this host: before the next attempt starts, all processes of the earlier one are ended."""
     path = tmp_path / "written"
-    mission, agent, shim = begun(here, kind, path, "a command")
+    mission, agent, shim = start_sortie(here, kind, path, "a command")
     work = shim.children()[0]
     hosts.spawn(kind, there)
     pids = {"node": here.pid, "agent": agent.pid, "shim": shim.pid, "work": work.pid}
     for what in halted:
         os.kill(pids[what] or 0, signal.SIGSTOP)
-    one_at_a_time(mission, path)
+    check_no_overlap(mission, path)
     assert hosts.have_ended(shim.pid, work.pid)
     for what in {"node", "agent"} & set(halted):
         if what == "node" or hosts.alive(agent):
@@ -115,22 +115,22 @@ def test_a_halted_shim_and_the_next_attempt_on_its_host_do_not_overlap(
 
 def test_a_halted_shim_alone_changes_nothing_while_its_lease_is_renewed(here: Host, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "written"
-    mission, agent, shim = begun(here, kind, path, "a command")
+    mission, agent, shim = start_sortie(here, kind, path, "a command")
     shim.suspend()
     size = path.stat().st_size
     fleet.until(
         lambda: (Attempt.objects.get(sortie__mission=mission).state != "running") or path.stat().st_size > 20 * size
     )
     hosts.kill(agent)
-    one_at_a_time(mission, path)
+    check_no_overlap(mission, path)
     assert hosts.have_ended(shim.pid)
 
 
 def test_a_sortie_of_a_killed_agent_is_freed_once_its_work_is_gone(here: Host, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "written"
-    mission, agent, _ = begun(here, kind, path, "a command")
+    mission, agent, _ = start_sortie(here, kind, path, "a command")
     hosts.kill(agent)
-    one_at_a_time(mission, path)
+    check_no_overlap(mission, path)
     agent.refresh_from_db()
     assert (agent.state, agent.reaped) == ("lost", True)
 
@@ -140,19 +140,19 @@ def test_scratch_folders_of_killed_agents_are_removed_at_the_next_start(
     here: Host, kind: str, tmp_path: Path, who: str
 ) -> None:
     path = tmp_path / "written"
-    mission, agent, _ = begun(here, kind, path, "a command")
+    mission, agent, _ = start_sortie(here, kind, path, "a command")
     (scratch,) = (here.home / "scratch").glob("srt_*")
     (here.home / "scratch" / "notes of somebody").mkdir(exist_ok=True)
     if who == "node":
-        here.send(signal.SIGSTOP)  # or else it would see its agent die
+        here.send(signal.SIGSTOP)  # otherwise it would notice that its agent has died
     hosts.kill(agent)
     if who == "node":
         here.send(signal.SIGKILL)
         assert here.process is not None
         here.process.wait()
         here.start()
-    one_at_a_time(mission, path)
+    check_no_overlap(mission, path)
     if who == "agent":
-        hosts.spawn(kind, here)  # its successor may have begun before the sortie was taken from it
+        hosts.spawn(kind, here)  # its successor may have started before the sortie was taken away
     until(lambda: not scratch.exists())
     assert (here.home / "scratch" / "notes of somebody").exists()

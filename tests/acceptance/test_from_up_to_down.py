@@ -17,7 +17,7 @@ from tests.support.running import all_processes, kill_everything
 pytestmark = [pytest.mark.xdist_group("checkpoints"), pytest.mark.timeout(400)]
 
 TYPES = ("backend", "frontend", "testing", "documentation", "security", "performance")
-# The third layer waits for a file, so that the middle of the mission lasts as long as the test wants.
+# The third layer waits for a file, so that the test decides how long the middle of the mission lasts.
 WAIT = {2: "until test -e go; do sleep 0.1; done; "}
 PLAN: dict[str, Any] = {
     "mission": "The whole way",

@@ -1,4 +1,4 @@
-"""Eight sorties edit overlapping files of one repository at once, and end in one branch whose tests pass."""
+"""Eight sorties edit overlapping files of one repository concurrently. The result is one branch whose tests pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Registry(unittest.TestCase):
 if __name__ == "__main__":
     unittest.main()
 """
-# Two sorties insert a line at the same place. The one that meets a conflict keeps both lines.
+# Two sorties insert a line at the same place. The one that gets the conflict keeps both lines.
 REGISTER = """
 if test -n "${FLEET_CONFLICT:-}"; then
   sed -i -e '/^<<<<<<< /d' -e '/^=======$/d' -e '/^>>>>>>> /d' registry.py
@@ -99,7 +99,7 @@ def test_eight_sorties_end_in_one_branch_whose_tests_pass(fleet: Fleet, project:
 
 
 def checkout(project: repository.Repository) -> tuple[str, str, str]:
-    """The user's checkout, which no merge may touch."""
+    """The user's checkout, which no merge may change."""
     return (
         (project.path / "calc.py").read_text(),
         project.git("rev-parse", "HEAD"),

@@ -16,7 +16,7 @@ from tests.acceptance.conftest import Fleet, running, until
 pytestmark = [pytest.mark.xdist_group("checkpoints"), pytest.mark.timeout(300)]
 
 TYPES = ("backend", "frontend", "testing", "documentation", "security", "performance")
-# The third layer waits for a file, so that the middle of the mission lasts as long as the test wants.
+# The third layer waits for a file, so that the test decides how long the middle of the mission lasts.
 WAIT = {2: "until test -e go; do sleep 0.1; done; "}
 WORK = 'echo "$FLEET_SORTIE" >> ledger; echo "\\"$FLEET_SORTIE\\"" > "$FLEET_RESULT"'
 PLAN: dict[str, Any] = {

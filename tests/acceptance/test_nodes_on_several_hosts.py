@@ -28,7 +28,7 @@ def here(host_group: hosts.Hosts) -> Host:
 @pytest.fixture(scope="module")
 def far(host_group: hosts.Hosts) -> Host:
     """Reaches Postgres through one proxy and Redis through another."""
-    return host_group.add("far", FLEET_POSTGRES_TIMEOUT_S="30")  # it waits for as long as its way is halted here
+    return host_group.add("far", FLEET_POSTGRES_TIMEOUT_S="30")  # longer than a test halts its connection
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def kind() -> Iterator[str]:
 
 
 def first_waits_then_done(pids: Path) -> str:
-    """A script whose first attempt goes on for ever and whose second is done at once; each writes its pid down."""
+    """A script whose first attempt never ends and whose second ends at once. Both record their pids."""
     return f"echo $FLEET_ATTEMPT $$ >> {pids}; case $FLEET_ATTEMPT in */1) exec sleep 600;; esac; echo done"
 
 
@@ -56,8 +56,8 @@ def test_agents_on_all_hosts_share_the_work_of_their_type(here: Host, far: Host,
 def test_a_concurrency_limit_applies_across_hosts(here: Host, far: Host, kind: str, tmp_path: Path) -> None:
     hosts.spawn(kind, here)
     hosts.spawn(kind, far)
-    alone = f"mkdir {tmp_path}/room && sleep 0.1 && rmdir {tmp_path}/room"
-    item = {"agent": kind, "run": alone, "concurrency": {"key": "room", "limit": 1}}
+    exclusive = f"mkdir {tmp_path}/room && sleep 0.1 && rmdir {tmp_path}/room"
+    item = {"agent": kind, "run": exclusive, "concurrency": {"key": "room", "limit": 1}}
     mission = fleet.launch({f"s{n}": item for n in range(4)}, folder=str(tmp_path))
     assert hosts.wait(mission).state == "succeeded"
 
@@ -86,7 +86,7 @@ def test_a_host_without_redis_continues_to_work(far: Host, kind: str) -> None:
         )
         assert hosts.wait(mission).state == "succeeded"
         assert set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True)) == {agent.id}
-        os.kill(agent.pid or 0, signal.SIGKILL)  # and so does an agent that never saw Redis
+        os.kill(agent.pid or 0, signal.SIGKILL)  # an agent that never had Redis works too
         (successor,) = until(
             lambda: [item for item in hosts.live(kind) if item.id != agent.id and item.state == "idle"]
         )
@@ -142,7 +142,7 @@ def test_an_outcome_that_arrives_late_over_a_halted_network_is_refused(
     (pid,) = until(lambda: hosts.live_pids(pids))
     far.database.halt()
     try:
-        until(lambda: hosts.have_ended(pid))  # it has ended by itself, and its outcome is under way
+        until(lambda: hosts.have_ended(pid))  # it has ended by itself, and its outcome is in transit
         hosts.spawn(kind, here)
         assert hosts.wait(mission).state == "succeeded"
     finally:
@@ -205,7 +205,7 @@ def test_a_mission_continues_while_hosts_join_and_leave(here: Host, far: Host, k
 
 
 def _progress(mission: Mission) -> None:
-    """Until a few more of its sorties have ended."""
+    """Wait until a few more sorties of the mission have ended."""
 
     def ended() -> int:
         return Sortie.objects.filter(mission=mission, state="succeeded").count()

@@ -1,4 +1,4 @@
-"""What an attempt saved to resume from survives `kill -9` of its work, its agent and its node, and the next one gets it."""
+"""A resume value survives `kill -9` of the work, the agent and the node, and the next attempt gets it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def kind(host: Host) -> Iterator[str]:
 
 
 def launch(kind: str, folder: Path) -> Mission:
-    """A sortie whose first attempt saves its pid and waits, and whose second returns what it finds."""
+    """A sortie whose first attempt saves its pid and waits. The second returns the value that it gets."""
     work = (
         'case $FLEET_ATTEMPT in */1) echo "{\\"step\\": 7}" > $FLEET_RESUME; echo $FLEET_ATTEMPT $$ > pids; sleep 600;;'
     )
@@ -52,7 +52,7 @@ def test_a_saved_value_survives_killed_work(host: Host, kind: str, tmp_path: Pat
     hosts.spawn(kind, host)
     mission = launch(kind, tmp_path)
     (work,) = until(lambda: hosts.live_pids(tmp_path / "pids") or None)
-    os.kill(work, signal.SIGKILL)  # perhaps before it was stored: what is found at the end counts
+    os.kill(work, signal.SIGKILL)  # possibly before the value was stored; only the final result is checked
     assert hosts.wait(mission).state == "succeeded"
     assert rows(mission) == [("failed", {"step": 7}, None), ("succeeded", None, {"step": 7})]
 

@@ -1,4 +1,4 @@
-"""Checkpoints over HTTP: each is there for its owner, for reading also for its team, and for nobody else."""
+"""Checkpoints over HTTP: the owner can use them, the team can read them, and nobody else can see them."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_a_response_is_not_repeated_to_a_caller_whose_permissions_have_changed(a
         first = client.post(path, body, Idempotency_Key=key)
         replay = client.post(path, body, Idempotency_Key=key)
         assert (replay.json(), replay["Idempotency-Replayed"]) == (first.json(), "true")
-    api.person("chief", Role.ADMIN)  # the last admin would stay one
+    api.person("chief", Role.ADMIN)  # otherwise the last admin could not lose the role
     operations.set_role(user=boss.user, role=Role.USER)
     operations.set_execute(user=ann.user, allowed=False)
     for client, path, body, key in requests:

@@ -29,12 +29,12 @@ CHECKS = [
     openapi.response_headers_conformance,
     openapi.response_schema_conformance,
 ]
-HARMFUL = {"/api/v1/auth/logout"}  # would end the session with which the others are asked
+HARMFUL = {"/api/v1/auth/logout"}  # would end the session that the other requests use
 
 
 @functools.cache
 def described() -> Any:
-    """The document as schemathesis has it, and the application that is to hold to it."""
+    """The document as loaded by schemathesis, with the application under test."""
     schema = schemathesis.openapi.from_dict(api.document())
     schema.app = get_wsgi_application()
     return schema
@@ -106,7 +106,9 @@ def test_an_unknown_parameter_is_refused_by_name_even_if_the_framework_knows_it(
 def test_every_response_to_random_input_is_documented(path: str, method: str) -> None:
     boss = api.person("boss", Role.ADMIN)
     web.ended_mission()
-    Node.objects.create(name="host", pid=1, start_time=0.0, max_agents=1_000)  # or agents could not be spawned: a 503
+    Node.objects.create(
+        name="host", pid=1, start_time=0.0, max_agents=1_000
+    )  # otherwise agents cannot be spawned, which is a 503
     operation = described()[path][method.upper()]
 
     @settings(

@@ -1,4 +1,4 @@
-"""The examples of the OpenAPI document exist wherever they help, and each of them is true."""
+"""The examples of the OpenAPI document exist wherever they help, and all of them are correct."""
 
 from __future__ import annotations
 

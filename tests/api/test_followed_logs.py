@@ -1,4 +1,4 @@
-"""GET sorties/{id}/logs.txt?follow=true sends output as it is written, of all further attempts too."""
+"""GET sorties/{id}/logs.txt?follow=true sends output as it is written, including that of further attempts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sortie(client: api.Client) -> Sortie:
 
 
 def follow(client: api.Client, sortie: Sortie, query: str, *, after_first_text: Callable[[], None]) -> list[str]:
-    """The texts of a followed log. `after_first_text` is called when the first one has arrived."""
+    """The texts of a followed log. `after_first_text` is called when the first text has arrived."""
 
     async def texts() -> list[str]:
         response = await sync_to_async(client.get)(f"sorties/{sortie.ref}/logs.txt?follow=true{query}")

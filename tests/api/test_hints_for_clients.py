@@ -1,4 +1,4 @@
-"""Errors use the client's names for its fields, and hints say what a client of the API can do."""
+"""Errors name fields as the client does, and hints say what a client of the API can do."""
 
 from __future__ import annotations
 

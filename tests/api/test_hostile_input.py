@@ -101,7 +101,7 @@ def test_read_only_fields_are_refused(boss: api.Client, field: str) -> None:
 
 
 def test_ids_cannot_be_guessed_from_each_other(boss: api.Client) -> None:
-    """Ids sort by time, so their first half can be guessed; the rest is random, and rights do not hang on it."""
+    """Ids sort by time, so their first half can be guessed. The rest is random, and permissions do not depend on it."""
     eve = api.person("eve", can_execute=True)
     refs = [fleet.launch({"one": {}}).ref for _ in range(3)]
     assert {eve.get(f"missions/{ref}").status_code for ref in refs} == {404}
@@ -145,7 +145,7 @@ def test_a_write_with_a_session_cookie_requires_a_csrf_token() -> None:
 
 
 def test_a_large_object_with_a_duplicate_key_is_refused_quickly(boss: api.Client) -> None:
-    """By comparing each name with all the others it would take a processor for minutes."""
+    """Comparing each name with all others would take minutes of CPU time."""
     names = ",".join(f'"a{number}":1' for number in range(150_000))
     response = boss.post("missions", b"{" + names.encode() + b',"a149999":2}')
     assert (response.status_code, response.json()["code"]) == (400, "parse_error")
@@ -156,7 +156,7 @@ def test_anonymous_callers_cannot_send_large_bodies(boss: api.Client) -> None:
     longest = {
         "username": "\U0001f98a" * 150,
         "password": "\U0001f98a" * 1_000,
-    }  # twelve bytes each, as JSON escapes them
+    }  # each takes twelve bytes as a JSON escape
     assert api.anonymous().post("auth/token", longest).status_code == 401
     for path in ("auth/token", "auth/refresh"):
         response = api.anonymous().post(path, b" " * 20_001)

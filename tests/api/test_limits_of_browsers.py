@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def hours() -> Iterator[int]:
-    """A window of its own, as the address and the ids of users come again in each test."""
+    """A new window for each test, because addresses and ids of users repeat."""
     hours = random.randrange(100, 9_000)
     with override_settings(FLEET_LIMIT_IP=Rate(2, hours * 3_600), FLEET_LIMIT_SESSION=Rate(5, hours * 3_600)):
         yield hours

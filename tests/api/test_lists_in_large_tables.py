@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
 def plan_of(rows: QuerySet[Event] | QuerySet[Mission], *, sorting: bool = True) -> str:
-    """How Postgres reads them, were each row of the table dear to it."""
+    """Postgres's plan for a query, without sequential scans."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute(f"SET LOCAL enable_sort = {'on' if sorting else 'off'}")

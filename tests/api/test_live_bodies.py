@@ -36,14 +36,14 @@ def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.
 
 
 def read_response(line: socket.socket) -> tuple[int, dict[str, Any]]:
-    """The answer, and then the end of the connection."""
+    """The response, up to the end of the connection."""
     line.settimeout(15)
     data = b""
     try:
         while more := line.recv(65_536):
             data += more
     except ConnectionResetError:
-        pass  # what was still under way to a server that has closed
+        pass  # data was still in transit when the server closed the connection
     head, _, body = data.partition(b"\r\n\r\n")
     assert b"application/problem+json" in head, data
     return int(head.split(b" ", 2)[1]), json.loads(body)
@@ -129,7 +129,7 @@ def test_a_slow_body_is_refused_even_if_it_is_steady() -> None:
                 pass
             status, problem = read_response(line)
         assert (status, problem["code"]) == (408, "too_slow")
-        with send_head(port, "Content-Length: 1000") as line:  # and one that says nothing at all
+        with send_head(port, "Content-Length: 1000") as line:  # and a client that sends nothing at all
             assert read_response(line)[0] == 408
         with send_head(port, "Content-Length: 100001") as line:
             assert read_response(line)[0] == 413

@@ -1,4 +1,4 @@
-"""Streams continue through a restart of Postgres and an outage of Redis, and miss no event."""
+"""Streams continue after a restart of Postgres and an outage of Redis, without missing an event."""
 
 from __future__ import annotations
 

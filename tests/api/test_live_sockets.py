@@ -64,7 +64,7 @@ def heard(line: ClientConnection) -> dict[str, Any]:
 
 
 def ended(line: ClientConnection, *, within_s: float = 60) -> tuple[int, str]:
-    """With which code and why the server closes it."""
+    """The code and the reason with which the server closes the socket."""
     with line:
         try:
             while True:
@@ -157,7 +157,7 @@ def test_one_user_gets_at_most_a_quarter_of_the_streams(web: Web) -> None:
     ann, eve = api.person("ann"), api.person("eve")
     lines = [opened(web, ALL, **bearer(ann)) for _ in range(PLACES // 4)]
     for line in lines:
-        line.send('{"cursor": "1-1"}')  # is answered once it listens
+        line.send('{"cursor": "1-1"}')  # the answer shows that it is listening
     until(lambda: code(opened(web, ALL, **bearer(ann))) == 4429)
     opened(web, ALL, **bearer(eve)).close()
     for line in lines:
@@ -202,7 +202,7 @@ def test_other_origins_are_refused_and_trusted_ones_cannot_use_cookies(web: Web)
     browser.force_login(ann.user)
     cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={browser.cookies[settings.SESSION_COOKIE_NAME].value}"}
     assert code(opened(web, ALL, Origin=FRIEND, **cookie)) == 4401
-    assert code(silent) == 4401  # no ticket came
+    assert code(silent) == 4401  # no ticket was sent
     opened(web, ALL, "fleet.v1", f"fleet.ticket.{ticket(ann, ALL)}", Origin=FRIEND).close()
 
 
@@ -238,7 +238,7 @@ def test_a_ticket_may_be_sent_as_a_message(web: Web) -> None:
         assert code(line) == 4400
     for value, why in (
         (json.dumps({"ticket": document}), 4401),  # used
-        (json.dumps({"ticket": ticket(ann, ALL)}), 4401),  # for another path
+        (json.dumps({"ticket": ticket(ann, ALL)}), 4401),  # issued for another path
         (json.dumps({"ticket": ticket(ann, path), "more": 1}), 4400),
         ('{"cursor": "1-1"}', 4400),
         ('{"ticket": ""}', 4400),
@@ -258,7 +258,9 @@ def test_server_sent_events_accept_a_ticket_in_the_url_for_that_url_only(web: We
         assert first.status == 200
     assert Listener(web, f"{stream}?ticket={document}").status == 401
     assert Listener(web, f"{stream}?ticket={ticket(ann, ALL)}").status == 401
-    assert code(opened(web, f"{ALL}?ticket={ticket(ann, ALL)}")) == 4401  # it is not taken from there
+    assert (
+        code(opened(web, f"{ALL}?ticket={ticket(ann, ALL)}")) == 4401
+    )  # a ticket in the header of this request is ignored
     for path in ("/api/v1/missions", "https://evil.example.com/ws/v1/events", "/ws/v1/events?x=1", "/admin/"):
         assert ann.post("tickets", {"path": path}).status_code == 422
     assert api.machine(ann.user, "launch").post("tickets", {"path": ALL}).status_code == 403
@@ -307,7 +309,7 @@ def test_a_socket_of_a_mission_reports_its_end_and_closes(web: Web) -> None:
     mission = live.mission_of(ann.user)
     with opened(web, f"/ws/v1/missions/{mission.ref}", **bearer(ann)) as line:
         missions.cancel(mission=mission.id)
-        document = [json.loads(text) for text in line]  # until it is closed in good order
+        document = [json.loads(text) for text in line]  # until the close is complete
         assert line.close_code == 1000
     assert document[-1]["end"] == {"code": 1000, "state": "cancelled", "why": "It has ended: cancelled."}
     keys = {item["event"]["kind"]: item["event"]["key"] for item in document if "event" in item}

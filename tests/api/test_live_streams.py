@@ -1,5 +1,7 @@
-"""Server-sent events: none is missed, repeated or sent to a caller who may not see it, and a slow listener delays
-nobody."""
+"""Server-sent events: none is missed, repeated or sent to a caller who may not see it.
+
+A slow listener delays no other.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ def test_a_stream_sends_the_events_that_the_list_of_events_shows(web: Web) -> No
 
 
 def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) -> None:
-    """Listeners come and go meanwhile, each with the id of the last event that it had."""
+    """Listeners reconnect meanwhile, each with the id of its last event."""
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     writers, each = 6, 25

@@ -1,4 +1,4 @@
-"""Running a user's own plan requires plan.execute, at the launch and at every later start. Templates do not require it."""
+"""Running a user's own plan requires plan.execute, at launch and at every later start. Templates do not require it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEMPLATE = '{mission: Greet, sorties: {one: {agent: backend, run: ["echo", "hell
 
 @pytest.fixture
 def ann() -> api.Client:
-    """Somebody who may run code, until that is taken away."""
+    """A user with plan.execute."""
     return api.person("ann", can_execute=True)
 
 
@@ -42,7 +42,7 @@ def launched(client: api.Client, **body: Any) -> Mission:
 
 
 def cancelled(mission: Mission) -> Sortie:
-    """It has ended, and there is something to retry."""
+    """Cancel a mission, so that it has ended and can be retried."""
     operations.cancel(mission=mission.id)
     return Sortie.objects.get(mission=mission)
 
@@ -112,7 +112,7 @@ def test_a_running_mission_continues_without_the_permission_and_can_be_paused_an
 
 
 def launched_as_before(ann: api.Client) -> Mission:
-    """A mission that was launched with the right; now there is none."""
+    """A mission that ann launched before she lost plan.execute."""
     access.set_execute(user=ann.user, allowed=True)
     mission = launched(ann, plan=api.PLAN)
     take_away(ann)
@@ -131,7 +131,7 @@ def test_anyone_who_may_launch_a_template_may_start_and_retry_it(ann: api.Client
             cancelled(mission)
             assert client.post(order).status_code == 202
     Template.objects.all().delete()
-    assert ann.post(f"missions/{mission.ref}/pause").status_code == 404  # it is eve's
+    assert ann.post(f"missions/{mission.ref}/pause").status_code == 404  # it belongs to eve
     assert [eve.post(f"missions/{mission.ref}/{order}").status_code for order in ("pause", "resume")] == [202, 202]
 
 
@@ -165,7 +165,10 @@ def test_an_admin_can_start_any_mission(ann: api.Client) -> None:
 
 
 def test_a_former_admin_cannot_start_what_they_launched_as_an_admin() -> None:
-    boss, _ = api.person("boss", Role.ADMIN), api.person("eve", Role.ADMIN)  # the last admin would stay one
+    boss, _ = (
+        api.person("boss", Role.ADMIN),
+        api.person("eve", Role.ADMIN),
+    )  # otherwise the last admin could not lose the role
     mission = launched(boss, plan=api.PLAN, start=False)
     access.set_role(user=boss.user, role=Role.USER)
     assert boss.post(f"missions/{mission.ref}/resume").status_code == 403

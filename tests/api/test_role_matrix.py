@@ -1,4 +1,4 @@
-"""Every route answers every caller about every kind of object as the table of actions says."""
+"""For every route, caller and kind of object, the response is the one that the table of actions requires."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ BODIES: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class House:
-    """Things of ann, of a team mate of hers, and of eve."""
+class Objects:
+    """Objects of ann (own), of a member of her team (team), and of eve (other)."""
 
     own: Mission
     team: Mission
     other: Mission
     lease: str
 
-    def thing(self, kind: str, whose: str) -> str:
+    def id_of(self, kind: str, relation: str) -> str:
         """An id for the routes of `missions`, `sorties`, `schedules`, `checkpoints`, `agents`, `keys`, `artifacts` and so on."""
-        mission: Mission | None = getattr(self, whose, None)
+        mission: Mission | None = getattr(self, relation, None)
         match kind:
             case "missions":
                 return mission.ref if mission else f"msn_{NOBODY}"
@@ -77,7 +77,7 @@ class House:
             case "checkpoints":
                 if mission is None:
                     return f"chk_{NOBODY}"
-                # An earlier caller may have cancelled it, and nothing runs that would end it.
+                # An earlier caller may have cancelled it, and no agent is running that would end it.
                 Mission.objects.filter(id=mission.id, state="cancelling").update(state="paused")
                 return capture(missions=[mission.id]).ref
             case "keys":
@@ -105,27 +105,27 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def objects(tmp_path: Path) -> Objects:
     project = repository.create(tmp_path / "project", {"README.md": "A project\n"})
     people = {
         name: api.person(name, teams=teams).user for name, teams in (("ann", ["web"]), ("bob", ["web"]), ("eve", []))
     }
     missions = {}
-    for whose, owner in (("own", "ann"), ("team", "bob"), ("other", "eve")):
-        missions[whose] = mission = fleet.launch(
+    for relation, owner in (("own", "ann"), ("team", "bob"), ("other", "eve")):
+        missions[relation] = mission = fleet.launch(
             {"one": {"agent": "backend"}}, workspace={"repository": str(project.path)}
         )
         Mission.objects.filter(id=mission.id).update(
-            created_by=people[owner], team=people["bob"].groups.get() if whose == "team" else None
+            created_by=people[owner], team=people["bob"].groups.get() if relation == "team" else None
         )
         mission.refresh_from_db()
     agent = external_agents.register(agent_type="backend", by=people["ann"])
     (lease,) = external_agents.claim(agent=agent.id)
-    return House(**missions, lease=lease.token)
+    return Objects(**missions, lease=lease.token)
 
 
-def every() -> Iterator[tuple[str, str, Any]]:
-    """Method, address and view of all there is."""
+def endpoints() -> Iterator[tuple[str, str, Any]]:
+    """The method, address and view of every route."""
     for address, view in routes():
         assert view is not None
         if issubclass(view, ApiView):
@@ -135,13 +135,13 @@ def every() -> Iterator[tuple[str, str, Any]]:
 
 
 def kind_of(address: str) -> str:
-    """What the id in an address is of."""
+    """The kind of object that the id in an address identifies."""
     return "missions" if "<str:mission>" in address else address.split("/")[0]
 
 
-def ask(client: api.Client, method: str, address: str, thing: str) -> int:
+def call(client: api.Client, method: str, address: str, object_id: str) -> int:
     body = BODIES.get(f"{method.upper()} {address}")
-    path = re.sub(r"<str:\w+>", thing, address)
+    path = re.sub(r"<str:\w+>", object_id, address)
     return int(
         client.send(
             method, path, {} if body is None and method in {"post", "patch"} else body, If_Match="*"
@@ -149,29 +149,31 @@ def ask(client: api.Client, method: str, address: str, thing: str) -> int:
     )
 
 
-def expected(rule: Rule, role: Role, whose: str, scopes: frozenset[str] | None, *, code: bool) -> set[int] | None:
-    """What the table says to who has no plan.execute; None: it is allowed, and what is answered then depends on the thing.
-    `code`: it is about a plan that runs code and is no template."""
+def expected(rule: Rule, role: Role, relation: str, scopes: frozenset[str] | None, *, code: bool) -> set[int] | None:
+    """The statuses that the table of actions allows for a caller without plan.execute.
+
+    None: the action is allowed, and the status depends on the object. `code`: the plan runs code and is not a template.
+    """
     if role not in rule.roles or (scopes is not None and rule.scope is not None and rule.scope not in scopes):
         return {403}
-    if whose == "absent" and rule.visibility is not Visibility.ATTEMPT:
+    if relation == "absent" and rule.visibility is not Visibility.ATTEMPT:
         return {404, 422, 409}
     if role == Role.ADMIN:
         return None
-    if rule.starts_code and code and (whose == "own" or rule.visibility is Visibility.ALL):
+    if rule.starts_code and code and (relation == "own" or rule.visibility is Visibility.ALL):
         return {403}
     if rule.visibility is Visibility.ALL:
         return None
     if rule.visibility is Visibility.TEAMS:
-        return None if whose in {"own", "team"} else {404}
+        return None if relation in {"own", "team"} else {404}
     if rule.visibility is Visibility.OWN:
-        return None if whose == "own" else {403, 404}
-    return {404, 422}  # held: without a token it is nothing
+        return None if relation == "own" else {403, 404}
+    return {404, 422}  # visible only with a lease token
 
 
-def callers(house: House) -> Iterator[tuple[str, api.Client, Role, frozenset[str] | None]]:
+def callers(objects: Objects) -> Iterator[tuple[str, api.Client, Role, frozenset[str] | None]]:
     ann = User.objects.get(username="ann")
-    access.create_user(name="root", role=Role.ADMIN)  # the last admin would stay one
+    access.create_user(name="root", role=Role.ADMIN)  # otherwise ann, as the last admin, could not lose the role
     for role in Role:
         access.set_role(user=ann, role=role)
         yield f"a {role}", api.Client(api.tokens.begin(user=ann).access, ann), role, None
@@ -179,60 +181,62 @@ def callers(house: House) -> Iterator[tuple[str, api.Client, Role, frozenset[str
             yield f"the key of a {role} to {scope}", api.machine(ann, scope), role, frozenset({scope})
 
 
-def test_each_route_answers_each_caller_as_the_table_says(house: House) -> None:
-    wrong = []
-    for name, client, role, scopes in callers(house):
-        Key.objects.filter(name="one").delete()  # those of the caller before, or there would be more than one may have
-        for method, address, view in every():
+def test_each_route_answers_each_caller_as_the_table_says(objects: Objects) -> None:
+    mismatches = []
+    for name, client, role, scopes in callers(objects):
+        Key.objects.filter(name="one").delete()  # keys of earlier callers, which would exceed the limit per user
+        for method, address, view in endpoints():
             if issubclass(view, PublicView):
                 continue
             rule = RULES[view.declaration(method).action]
             kinds = ("own", "team", "other", "absent") if "<str:" in address else ("own",)
-            for whose in kinds if scopes is None else kinds[:1]:
-                thing = house.thing(kind_of(address), whose)
-                status = ask(client, method, address, thing)
-                text = expected(rule, role, whose, scopes, code=address != "plans/check")  # which starts nothing
-                good = status in text if text is not None else status not in {401, 403, 405, 500}
+            for relation in kinds if scopes is None else kinds[:1]:
+                object_id = objects.id_of(kind_of(address), relation)
+                status = call(client, method, address, object_id)
+                allowed = expected(
+                    rule, role, relation, scopes, code=address != "plans/check"
+                )  # a check starts nothing
+                ok = status in allowed if allowed is not None else status not in {401, 403, 405, 500}
                 if "logout" in address:
                     client = (
                         api.machine(client.user, *(scopes or [scope.value for scope in Scope])) if scopes else client
                     )
                     client = client if scopes else api.Client(api.tokens.begin(user=client.user).access, client.user)
-                if not good:
-                    wrong.append(f"{name}: {method.upper()} {address} of {whose}: {status}, not {text}")
-    assert not wrong, "\n".join(wrong)
+                if not ok:
+                    mismatches.append(f"{name}: {method.upper()} {address} of {relation}: {status}, not {allowed}")
+    assert not mismatches, "\n".join(mismatches)
 
 
-def test_only_signing_in_works_without_a_token(house: House) -> None:
-    for method, address, _ in every():
-        status = ask(api.anonymous(), method, address, house.thing(kind_of(address), "own"))
+def test_only_signing_in_works_without_a_token(objects: Objects) -> None:
+    for method, address, _ in endpoints():
+        status = call(api.anonymous(), method, address, objects.id_of(kind_of(address), "own"))
         assert status == 401, (method, address, status)
 
 
-def test_a_lease_token_opens_only_its_sortie_and_its_mission(house: House) -> None:
-    client = api.Client(house.lease)
-    mine = house.lease.partition(".")[0]
-    own = {"missions": house.own.ref, "sorties": mine, "artifacts": house.thing("artifacts", "own")}
-    reported, wrong = set(), []
-    for method, address, view in every():
+def test_a_lease_token_opens_only_its_sortie_and_its_mission(objects: Objects) -> None:
+    client = api.Client(objects.lease)
+    mine = objects.lease.partition(".")[0]
+    own = {"missions": objects.own.ref, "sorties": mine, "artifacts": objects.id_of("artifacts", "own")}
+    reported, mismatches = set(), []
+    for method, address, view in endpoints():
         if issubclass(view, PublicView):
             continue
         rule, kind = RULES[view.declaration(method).action], kind_of(address)
-        for thing in (own.get(kind, NOBODY), house.thing(kind, "other")):
-            if address.endswith(("complete", "fail")) and thing == mine:
+        for object_id in (own.get(kind, NOBODY), objects.id_of(kind, "other")):
+            if address.endswith(("complete", "fail")) and object_id == mine:
                 continue  # they would end it; below
-            status = ask(client, method, address, thing)
-            if rule.lease is None or (address.endswith("stream") and thing == house.own.ref):
-                good = status == 403
-            elif thing != own.get(kind):
-                good = status == 404
+            status = call(client, method, address, object_id)
+            if rule.lease is None or (address.endswith("stream") and object_id == objects.own.ref):
+                ok = status == 403
+            elif object_id != own.get(kind):
+                ok = status == 404
             else:
-                good = status in {200, 201, 204}
+                ok = status in {200, 201, 204}
                 if rule.lease is Visibility.ATTEMPT:
                     reported.add(address)
-            if not good:
-                wrong.append(f"{method.upper()} {address} of {thing}: {status}")
-    assert not wrong, "\n".join(wrong)
+            if not ok:
+                mismatches.append(f"{method.upper()} {address} of {object_id}: {status}")
+    assert not mismatches, "\n".join(mismatches)
     assert reported == {
         "sorties/<str:ref>/heartbeat",
         "sorties/<str:ref>/progress",
@@ -243,8 +247,8 @@ def test_a_lease_token_opens_only_its_sortie_and_its_mission(house: House) -> No
     assert client.post(f"sorties/{mine}/complete", {"result": 1}).json()["state"] == "succeeded"
     assert client.post(f"sorties/{mine}/complete", {"result": 1}).json()["state"] == "succeeded"
     assert client.post(f"sorties/{mine}/heartbeat").status_code == 409
-    assert client.get(f"missions/{house.own.ref}").status_code == client.get(f"sorties/{mine}").status_code == 409
-    assert api.Client(house.lease[:-2] + "xx").post(f"sorties/{mine}/heartbeat").status_code == 401
+    assert client.get(f"missions/{objects.own.ref}").status_code == client.get(f"sorties/{mine}").status_code == 409
+    assert api.Client(objects.lease[:-2] + "xx").post(f"sorties/{mine}/heartbeat").status_code == 401
 
 
 def test_every_route_has_a_rule_and_the_docs_show_the_same_table() -> None:

@@ -123,7 +123,7 @@ def test_only_the_owner_changes_a_schedule_and_only_its_team_sees_it(ann: api.Cl
     assert eve.get(f"schedules/{body['id']}").status_code == 404
     assert eve.get("schedules").json()["results"] == []
     assert eve.get(f"missions?schedule={body['id']}").json()["results"] == []
-    assert eve.post("schedules", BODY).status_code == 201  # the name of ann's reveals nothing
+    assert eve.post("schedules", BODY).status_code == 201  # the name of ann's schedule is not revealed
 
 
 def test_an_admin_cannot_use_the_rights_of_the_hosts_operator() -> None:

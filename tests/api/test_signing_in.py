@@ -1,4 +1,4 @@
-"""Signing in and out: refresh tokens work once, sessions end at once, and roles are read at each request."""
+"""Signing in and out: refresh tokens work once, sessions end immediately, and roles are read at each request."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_user_cannot_end_another_users_session(ann: User) -> None:
 def test_the_role_is_read_from_the_database_at_each_request(ann: User) -> None:
     client = api.Client(sign_in().json()["access"])
     assert client.get("nodes").status_code == 403
-    api.person("boss", Role.ADMIN)  # the last admin is not taken away
+    api.person("boss", Role.ADMIN)  # the role of the last admin cannot be revoked
     operations.set_role(user=ann, role=Role.ADMIN)
     assert client.get("nodes").status_code == 200
     operations.set_role(user=ann, role=Role.USER)
@@ -90,7 +90,7 @@ def test_the_role_is_read_from_the_database_at_each_request(ann: User) -> None:
 
 
 def forged(access: str) -> dict[str, str]:
-    """What people try with a token that they have."""
+    """Forgeries of a valid token, by what was changed."""
     claims = jwt.decode(access, options={"verify_signature": False})
     head, body, signature = access.split(".")
 

@@ -1,4 +1,4 @@
-"""Clients that send or read next to nothing are disconnected; slow but steady ones are served."""
+"""Clients that stall are disconnected. Clients that are slow but steady are served."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def line(web: Web, *, buffer: int = 0) -> socket.socket:
 
 
 def rest(open_line: socket.socket) -> bytes:
-    """What still comes, up to the connection's end."""
+    """The remaining data, up to the end of the connection."""
     data = b""
     with contextlib.suppress(ConnectionResetError):
         while more := open_line.recv(65_536):
@@ -106,7 +106,7 @@ def test_a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_served(we
     size = len(web.request("GET", large)[2])
     request = f"GET {large} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
     with line(web, buffer=4_096) as greedy, line(web, buffer=65_536) as slow:
-        greedy.send((request + b"\r\n") * 10)  # more than the kernels keep between them
+        greedy.send((request + b"\r\n") * 10)  # more than the buffers of both kernels hold
         slow.send(request + b"Connection: close\r\n\r\n")
         start, taken = time.monotonic(), 0
         while more := slow.recv(16_384):
@@ -131,7 +131,7 @@ def test_streams_outlive_the_timeout(web: Web) -> None:
 
 def test_the_connections_of_one_address_are_limited(web: Web) -> None:
     def refused() -> bool:
-        """Unless the first of them were given up before the last had come."""
+        """Whether one connection too many is refused. False if an earlier one had already timed out."""
         with contextlib.ExitStack() as kept:
             for _ in range(PLACES):
                 kept.enter_context(line(web))
@@ -155,7 +155,7 @@ def test_a_websocket_counts_as_a_connection_until_it_closes(web: Web) -> None:
 
 
 def crowded(web: Web) -> bool:
-    """Without a place, a connection ends before anything is asked."""
+    """Whether a new connection is refused for lack of room."""
     with line(web) as response, contextlib.suppress(OSError):
         response.send(HEALTH + b"Connection: close\r\n\r\n")
         return not rest(response).startswith(b"HTTP/1.1 200")

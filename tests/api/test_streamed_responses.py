@@ -20,7 +20,7 @@ POOL = 2
 
 
 def send_request(web: Web, path: str, bearer: str) -> socket.socket:
-    """A client that takes the beginning of an answer, and no more."""
+    """A client that reads only the beginning of the response."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     client.settimeout(30)
@@ -51,7 +51,7 @@ def test_a_head_request_for_a_followed_log_ends_at_once() -> None:
 
 
 def others() -> int:
-    """Connections to this database beside our own."""
+    """The number of other connections to this database."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

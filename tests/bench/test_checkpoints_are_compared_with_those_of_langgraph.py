@@ -1,4 +1,4 @@
-"""The comparison with langgraph-checkpoint-postgres takes the layout that is best for it."""
+"""The comparison with langgraph-checkpoint-postgres uses the layout in which it performs best."""
 
 from __future__ import annotations
 

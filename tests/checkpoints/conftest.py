@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _no_checkpoints() -> Iterator[None]:
-    """Other tests leave files behind, because their rows are removed without them."""
+    """Start without checkpoints: other tests leave files behind whose rows have been removed."""
     from django.conf import settings  # noqa: PLC0415  (conftest.py is too early for the settings)
 
     shutil.rmtree(settings.FLEET_CHECKPOINTS, ignore_errors=True)

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[None]:
-    """A folder of checkpoints that takes no files."""
+    """A folder of checkpoints on a full disk."""
     (tmp_path / "file").touch()
     location = str(tmp_path / "file" / "checkpoints")
     storages = {

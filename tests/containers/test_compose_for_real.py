@@ -18,17 +18,17 @@ from tests.support.containers import Project, podman, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400), pytest.mark.xdist_group("containers")]
 REQUIRED = ("POSTGRES_PASSWORD", "POSTGRES_OWNER_PASSWORD", "REDIS_PASSWORD", "FLEET_SECRET_KEY", "FLOWER_PASSWORD")
-START_S = 600  # of the whole fleet, from nothing, on a host that is busy
+START_S = 600  # for the whole fleet from scratch, on a busy host
 FLEET_SERVICES = ("web", "control", "flower", "node")
 
 
 @pytest.fixture(scope="module")
 def project(pytestconfig: pytest.Config) -> Iterator[Project]:
-    """The project, up; built first. Shows what it measures."""
+    """Build and start the project. Prints the durations."""
     if why := containers.unusable():
         pytest.skip(why)
     containers.build()
-    # Quotes and other signs that URLs, SQL, shells and Valkey's configuration would have to escape.
+    # Characters that must be escaped in URLs, SQL, shells and Valkey's configuration.
     new_project = Project(
         name=f"fleet-test-{secrets.token_hex(3)}",
         port=ports.find_free(),

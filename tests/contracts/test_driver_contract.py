@@ -62,7 +62,7 @@ def test_a_stop_ends_the_attempt_at_once_with_the_reason(driver: str, reason: St
 def test_a_stop_before_the_start_takes_effect(driver: str, tmp_path: Path) -> None:
     attempt_brief = brief(tmp_path, **WORKLOADS[driver]["wait"]())
     run = DriverRun(driver, attempt_brief)
-    run.stop.set(StopReason.CANCELLED)  # from nothing begun to nearly begun: wherever it falls
+    run.stop.set(StopReason.CANCELLED)  # at any moment of the start
     assert run.end().stopped is StopReason.CANCELLED
     assert not surviving_processes(attempt_brief)
 
@@ -355,7 +355,7 @@ def test_a_signal_from_another_process_is_not_reported_as_a_stop_by_the_engine(d
     run.reporter.has_started.wait(60)
     until(
         lambda: any(not reaper.is_shim(pid) for pid in surviving_processes(run.brief))
-    )  # the work has begun: the shim listens
+    )  # the work has started, so the shim listens
     os.kill(run.reporter.pid, signal.SIGTERM)
     evidence = run.end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, None)

@@ -1,5 +1,7 @@
-"""What all providers of services guarantee, with real servers. `podman` and `docker` are scripted engines here, and a real
-podman in `make test-containers`."""
+"""What all providers of services guarantee, with real servers.
+
+`podman` and `docker` are scripted engines here. `make test-containers` uses a real podman.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ REAL = pytest.param("real podman", marks=[pytest.mark.containers, pytest.mark.ti
 
 @pytest.fixture(params=["external", "embedded", "podman", "docker", REAL])
 def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A home with servers that run. Those of `external` are embedded, and somebody else's to whoever only has their URLs."""
+    """A home with running servers. Those of `external` are embedded servers of which the provider knows only the URLs."""
     services = temporary(durable=False)
     if request.param in {"podman", "docker"}:
         services = engines.ContainerCluster(services.home.root, engine=request.param)
@@ -119,7 +121,7 @@ def test_a_supervisor_reports_it_healthy_and_does_not_stop_external_servers(
     provider: Provider, cluster: Cluster
 ) -> None:
     if provider.name != "external":
-        cluster.stop()  # they are the supervisor's to start
+        cluster.stop()  # the supervisor starts them itself
 
     async def look() -> int:
         services = supervisor.status()["services"]

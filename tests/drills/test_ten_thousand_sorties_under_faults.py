@@ -107,9 +107,7 @@ def test_each_sortie_runs_once_at_a_time_and_is_accepted_once(
         for need in submitted_plan["sorties"][item["key"]]["needs"]:
             ended_at = max(last for _, last in spans_by_key[need].values())
             started_at = min(first for first, _ in spans_by_key[item["key"]].values())
-            assert ended_at <= started_at, (
-                f"{item['key']} started at {started_at}, {need} spans_by_key until {ended_at}"
-            )
+            assert ended_at <= started_at, f"{item['key']} started at {started_at}, {need} wrote until {ended_at}"
 
 
 def count(fleet: Fleet, query: str, mission: str) -> int:

@@ -1,4 +1,4 @@
-"""The findings of each tool on small files: what is found, and what is rightly ignored."""
+"""What each tool finds in small files, and what it rightly ignores."""
 
 from __future__ import annotations
 

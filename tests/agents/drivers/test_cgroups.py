@@ -19,13 +19,15 @@ from tests.support.driver_runs import FLEET, DriverRun, brief, surviving_process
 
 ROOT = Path(__file__).resolve().parents[3]
 MB = 1_000_000
-UNMARKED = "(env -i setsid sh -c 'echo $$ > {pid}; exec sleep 600' &);"  # has no parent, session and marker of the work
+UNMARKED = (
+    "(env -i setsid sh -c 'echo $$ > {pid}; exec sleep 600' &);"  # shares no parent, session or marker with the work
+)
 HOLD = "held = b'x' * 200_000_000; import time; time.sleep(60)"
 
 
 @pytest.fixture
 def delegated(tmp_path: Path) -> Path:
-    """A folder with the files of a cgroup that this user may write."""
+    """A folder with the files of a cgroup that this user can write."""
     for name in ("cgroup.procs", "cgroup.subtree_control", "cgroup.type", "cgroup.kill"):
         (tmp_path / name).touch()
     (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
@@ -136,7 +138,7 @@ def test_cgroups_of_a_killed_agent_are_removed(tmp_path: Path) -> None:
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     pid = int((tmp_path / "pid").read_text())
     (shim,) = (child for child, parent in tree.process_parents().items() if parent == worker.pid)
-    os.kill(worker.pid, signal.SIGSTOP)  # so that it does not clean up by itself
+    os.kill(worker.pid, signal.SIGSTOP)  # so that it cannot clean up by itself
     os.kill(shim, signal.SIGKILL)
     worker.kill()
     worker.wait()

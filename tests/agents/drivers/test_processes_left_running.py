@@ -1,4 +1,4 @@
-"""Processes that the work leaves running: those that hold its output may finish, the others are ended and reported."""
+"""Processes that the work leaves running: those that hold its output may finish; the others are ended and reported."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_process_that_does_not_hold_the_output_is_ended_at_once_and_counted(tm
 
 
 def test_descendants_of_a_holder_may_finish_with_it(tmp_path: Path) -> None:
-    """The holder's own child has its output elsewhere; without it the holder would have nothing to say."""
+    """A child of the holder redirects its own output, but the holder waits for it before it writes."""
     through = "(echo $(sleep 0.5 2>/dev/null; echo told)) & sleep 600 >/dev/null 2>&1 & exit 0"
     run = run_command(tmp_path, "bash", "-c", through)
     assert run.reporter.out == "told\n"

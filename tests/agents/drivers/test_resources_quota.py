@@ -17,8 +17,8 @@ def write(path: Path, size: int) -> None:
     path.write_bytes(b"x" * size)
 
 
-def checked(quota: Quota, *, times: int = 1) -> StopReason | None:
-    """The first limit that is exceeded in this many checks, each when it is due."""
+def first_exceeded(quota: Quota, *, times: int = 1) -> StopReason | None:
+    """The first limit that is exceeded within this many checks."""
     for _ in range(times):
         time.sleep(max(0.0, quota.next_at - time.monotonic()))
         if exceeded := quota.check():
@@ -52,13 +52,13 @@ def test_many_files_are_counted_in_slices(tmp_path: Path) -> None:
     quota = Quota(Limits(disk_bytes=4 * MB), scratch=tmp_path, slice_s=0.0)
     for number in range(1_500):
         write(tmp_path / f"{number % 7}" / f"{number}", 4_096)
-    assert checked(quota) is None, "one slice is not enough"
-    assert checked(quota, times=20) is StopReason.DISK
+    assert first_exceeded(quota) is None, "one slice is not enough"
+    assert first_exceeded(quota, times=20) is StopReason.DISK
     assert quota.used > 4 * MB
 
 
 def test_a_folder_that_vanishes_does_no_harm(tmp_path: Path) -> None:
     quota = Quota(Limits(disk_bytes=MB), scratch=tmp_path / "gone")
-    assert checked(quota) is None
+    assert first_exceeded(quota) is None
     assert used_at_end(quota) == 0
     assert Quota(Limits(), scratch=tmp_path).next_at == float("inf"), "without limits nothing is checked"

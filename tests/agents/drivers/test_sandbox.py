@@ -1,4 +1,4 @@
-"""What work in the sandbox cannot reach, and that everything else works: as this user, and as nobody under root."""
+"""What work in the sandbox cannot access, and what it can: as this user, and under root as the user nobody."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_drained_agents_are_not_replaced_until_the_node_is_uncordoned(host: Host
     result = manage("fleet_agents", "drain", "--node", "here")
     assert (result.code, "cordon" in result.err) == (0, False)
     kept(1)
-    kept(2)  # which would bring them back
+    kept(2)  # which would start them again
     assert manage("fleet_status", "--json").json["cordoned"] == ["here"]
     assert "here (cordoned)" in manage("fleet_status").out
     assert manage("fleet_agents", "status", "--json").json["nodes"][0]["cordoned"] is True
@@ -117,7 +117,7 @@ def test_the_autoscaler_skips_a_cordoned_node(host: Host, kind: str) -> None:
     def passes_over_it() -> bool:
         decided = next(decision for decision in scaling.decisions() if decision.type == kind)
         assert decided.spawn == 0, decided.why
-        # Before that, an agent of the test before may be going, or just dead.
+        # Before that, an agent of the previous test may still be ending.
         return "no node has room for another agent" in decided.why
 
     try:

@@ -24,7 +24,7 @@ def new_agent() -> Agent:
 
 
 def append(path: Path, text: str | bytes) -> None:
-    """Write like an agent: at the current end of the file."""
+    """Append to the file, as an agent does."""
     with open(path, "ab") as file:
         file.write(text if isinstance(text, bytes) else text.encode())
 
@@ -63,7 +63,7 @@ def test_each_agent_has_its_own_part_of_the_file_of_its_place(path: Path) -> Non
     shipper.begin(agent=first.id, path=path)
     append(path, "first\nits last words")
     shipper.finish(agent=first.id)
-    shipper.begin(agent=second.id, path=path)  # before the output of the first one was shipped
+    shipper.begin(agent=second.id, path=path)  # before the output of the first agent was shipped
     append(path, "second\n")
     shipper.ship()
     assert (stored_log(first), stored_log(second)) == ("first\nits last words", "second\n")
@@ -106,7 +106,7 @@ def test_only_the_end_is_kept(path: Path, settings: Any) -> None:
     assert kept.startswith("000")
     assert stored_log(other) == "beside it\n"
     append(path, "x" * 99 + "\n")
-    append(path, ("y" * 99 + "\n") * 5_000)  # more at once than is kept
+    append(path, ("y" * 99 + "\n") * 5_000)  # more than is kept, in one go
     shipper.ship()
     kept = stored_log(agent)
     assert len(kept) <= 200_000

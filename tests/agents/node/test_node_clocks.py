@@ -46,7 +46,7 @@ def shifted(host_group: hosts.Hosts, name: str, library: Path, seconds: int) -> 
 
 
 def shift_of(host: Host, agent: Agent) -> float:
-    """By how many seconds the clock of its log is ahead of ours."""
+    """How many seconds the clock in an agent's log is ahead of this process's."""
     (line, *_) = until(lambda: [item for item in host.agent_log(agent).splitlines() if "runs sorties of type" in item])
     result = datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
     return (result - datetime.now(UTC)).total_seconds()
@@ -120,7 +120,7 @@ def test_an_operator_with_a_wrong_clock_sees_and_records_correct_times(
 
 
 def test_a_hosts_clock_does_not_decide_whether_a_node_is_up(host_group: hosts.Hosts, library: Path) -> None:
-    heard = Now() + timedelta(seconds=60)  # on another host; while the second one starts, it is heard of again
+    heard = Now() + timedelta(seconds=60)  # on another host, so that a heartbeat arrives while the second one starts
     Node.objects.create(name="taken", boot=str(ids.new()), pid=1, start_time=1.0, up=True, heartbeat_at=heard)
     second = Host("taken", {"LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(SHIFT_S)})
     try:

@@ -1,4 +1,4 @@
-"""What can go wrong when agents are started: every case has a row with a clear reason, and keeps its log."""
+"""Failures to start agents: each leaves a row with a clear reason, and keeps the log."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_spawning_an_agent_does_not_replace_one_that_waits_after_a_crash(host: H
     fate.write_text("die")
     hosts.kill(first)
     died = Agent.objects.filter(type=kind, state="failed", crashes=1, spawned_at__gt=first.spawned_at)
-    until(lambda: died.exists())  # now its place waits for a second, and has no row
+    until(lambda: died.exists())  # for a second, its place has no row
     fate.unlink()
     (second,) = hosts.spawn(kind, host)
     assert second.place == first.place
@@ -155,7 +155,7 @@ def test_a_type_that_is_edited_changes_what_its_nodes_keep(host: Host, kind: str
     second.refresh_from_db()
     assert (second.state, second.order) == ("terminated", "drain")
     hosts.kill(first)
-    until(lambda: kept() == [(1, "idle", 3)])  # a successor is as the type's row says now
+    until(lambda: kept() == [(1, "idle", 3)])  # a successor uses the current row of the type
     hosts.spawn(kind, host)
     of_type.update(enabled=False)
     until(lambda: kept() == [])  # also the one that was ordered

@@ -1,4 +1,4 @@
-"""The usage of processes and their descendants is sampled, kept fine for hours, coarse for days, and then deleted."""
+"""The resource usage of process trees is sampled, kept in detail for hours, thinned for days, and then deleted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUSY = "import time\nend = time.process_time() + {}\nwhile time.process_time() <
 FAMILY = (
     "import subprocess, sys, time\n"
     "held = b'x' * 60_000_000\n"
-    "subprocess.run([sys.executable, '-c', {busy!r}])\n"  # it has ended, and still counts
+    "subprocess.run([sys.executable, '-c', {busy!r}])\n"  # it has ended, but still counts
     "child = subprocess.Popen([sys.executable, '-c', 'held = b\"x\" * 60_000_000; import time; time.sleep(600)'],"
     " start_new_session=True)\n"
     "print('ready', flush=True)\n"

@@ -1,4 +1,4 @@
-"""Agents use a fixed number of connections, whatever they fly, and none is started without room in Postgres."""
+"""Agents use a fixed number of connections, however many sorties they run, and none starts without room in Postgres."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders to agents: in sequence, two at once, to agents that end meanwhile, and to all agents of a node."""
+"""Orders to agents: in sequence, concurrent, to agents that are ending, and to all agents of a node."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def state(agent: Agent) -> str:
 
 
 def waiting_work(kind: str, go: Path) -> dict[str, Any]:
-    """Work that lasts until a file exists, in every attempt."""
+    """Work whose attempts all wait until a file exists."""
     return {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
 
 
@@ -96,7 +96,7 @@ def test_an_order_for_an_agent_that_ends_meanwhile_changes_nothing(host: Host, k
     assert len(order(Order.TERMINATE, agent)) == 1
     host.send(signal.SIGCONT)
     until(lambda: state(agent) in {"terminated", "lost"})
-    left = ["idle"] if state(agent) == "lost" else []  # then it has a successor
+    left = ["idle"] if state(agent) == "lost" else []  # it already has a successor
     until(lambda: [item.state for item in hosts.live(kind)] == left and len(host.children()) == len(left))
     assert order(Order.NOW, agent) == []
 
@@ -117,7 +117,7 @@ def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(host_gro
     brief.send(signal.SIGKILL)
     assert brief.process is not None
     brief.process.wait()
-    (new,) = operations.spawn(type=kind, node="brief")  # the node does not count as down yet
+    (new,) = operations.spawn(type=kind, node="brief")  # the node does not yet count as down
     order(Order.TERMINATE, goes)
     brief.start()
     until(lambda: state(new) == "idle")

@@ -50,7 +50,7 @@ def test_work_whose_lease_is_not_renewed_is_killed_before_the_lease_ends(tmp_pat
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.LEASE_LOST)
     assert run.stop.reason is StopReason.LEASE_LOST
     assert written(notes)
-    assert written(notes)[-1] < ends + lease.margin_s(2.5)  # the margin is for SIGKILL to take effect
+    assert written(notes)[-1] < ends + lease.margin_s(2.5)  # the margin allows SIGKILL to take effect
     assert not surviving_processes(run.brief)
 
 
@@ -105,7 +105,7 @@ def test_a_halted_worker_does_not_keep_its_work_alive(
         subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)], cwd=ROOT)
     )
     until(ready.exists)
-    ends = time.monotonic() + 6  # at the latest: the lease began before its work did
+    ends = time.monotonic() + 6  # at the latest, since the lease started before the work
     os.kill(worker[0].pid, signal.SIGSTOP)
     until(lambda: not [process for process in reaper.marked_processes() if process.marker == marker])
     assert time.monotonic() < ends + 30, "and not because something else ended it"

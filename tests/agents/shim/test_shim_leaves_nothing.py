@@ -1,4 +1,4 @@
-"""Whatever the work does to stay alive, it is gone when its attempt is over."""
+"""Whatever the work does to stay alive, none of its processes is left when its attempt is over."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_work_that_outlives_worker_and_shim_is_reaped_by_the_next_worker(tmp_pat
     until(lambda: len(surviving_processes(attempt)) >= 2)
     # By its command line: only root can read the environment of a shim.
     (shim,) = (pid for pid, parent in tree.process_parents().items() if parent == worker.pid and reaper.is_shim(pid))
-    os.kill(worker.pid, signal.SIGSTOP)  # so that it does not reap by itself
+    os.kill(worker.pid, signal.SIGSTOP)  # so that it cannot reap by itself
     os.kill(shim, signal.SIGKILL)
     worker.kill()
     worker.wait()

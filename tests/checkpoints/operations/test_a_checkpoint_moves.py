@@ -1,4 +1,4 @@
-"""A checkpoint moves to another fleet as one file, and becomes a mission of whoever imports it."""
+"""A checkpoint moves to another fleet as one file, and becomes a mission of the user who imports it."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_killed_restore_changes_everything_or_nothing(engine: Engine) -> None:
         lambda: operations.restore(checkpoint=start, can_execute=True), folder=settings.FLEET_CHECKPOINTS
     ):
         kills += 1
-        if digest(mission) != ended:  # the transaction was committed, and only what follows it was not reached
+        if digest(mission) != ended:  # the transaction was committed, but not what follows it
             assert digest(mission) == entry.digest
             break
     assert kills > 20

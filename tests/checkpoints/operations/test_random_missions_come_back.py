@@ -1,4 +1,4 @@
-"""Whatever happens to a mission, each of its checkpoints puts it back exactly, and increments equal full captures."""
+"""Whatever happens to a mission, each checkpoint restores it exactly, and increments equal full captures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TYPES = ("backend", "frontend")
 
 @pytest.fixture
 def engines(settings: Settings) -> Iterator[dict[str, Engine]]:
-    """Engines that work only when they are told to, so that nothing changes between two reads."""
+    """Engines that run only on demand, so that nothing changes between two reads."""
     settings.FLEET_POLL_INTERVAL_S = 3_600
     started = {name: fleet.engine(name, slots=1) for name in TYPES}
     yield started
@@ -62,7 +62,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
 
 
 class World:
-    """A mission, the steps that may happen to it, and its checkpoints with the digests that they had."""
+    """A mission, the steps that can happen to it, and its checkpoints with the digests at their capture."""
 
     def __init__(self, sorties: dict[str, Any], engines: dict[str, Engine]) -> None:
         self.mission = fleet.launch(sorties)
@@ -88,7 +88,7 @@ class World:
         try:
             act(rows[draw(st.integers(0, 19)) % len(rows)])
         except errors.Conflict:
-            return  # its state does not allow this
+            return  # not allowed in the current state
 
     def pause_or_resume(self, draw: Callable[..., Any]) -> None:
         row = Mission.objects.get(id=self.mission.id)

@@ -1,4 +1,4 @@
-"""Restores are exact whatever else happens at the same time: other restores, and agents that settle and add sorties."""
+"""Restores are exact despite concurrent restores and agents that settle and add sorties."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_capture_after_a_restore_contains_what_the_restore_changed(engine: E
     ending = threading.Event()
 
     def commit() -> None:
-        """Transactions that begin after the restore's and end before it make its own look old to a snapshot of it."""
+        """Commit transactions that start after the restore's and end before it, so that a snapshot considers the restore old."""
         while not ending.is_set():
             Event.objects.create(kind="agent.idle")
         connection.close()
@@ -95,7 +95,9 @@ def test_agents_settle_and_add_sorties_throughout_restores() -> None:
         for number in range(6):
             Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
             checkpoint = checkpoints[number * 7 % len(checkpoints)]
-            restored = operations.restore(checkpoint=checkpoint, can_execute=True)  # proves itself before it commits
+            restored = operations.restore(
+                checkpoint=checkpoint, can_execute=True
+            )  # verifies the result before it commits
             assert restored.safety is not None
             checkpoints.append(restored.safety)
             if restored.mission.state == "paused":

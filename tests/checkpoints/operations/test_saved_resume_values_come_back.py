@@ -1,4 +1,4 @@
-"""A restore puts back what drivers had saved to resume from, whatever later attempts have saved since."""
+"""A restore brings back the resume values that drivers had saved, whatever later attempts have saved since."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.restoring import finish, restore
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-# Returns what it finds to resume from.
+# Returns the resume value that it gets.
 LOOK = {"one": {"run": 'cp "$FLEET_RESUME" "$FLEET_RESULT"'}}
 
 
 def with_attempts(mission: Mission, *saved: Any) -> Sortie:
-    """The only sortie of a mission after attempts that have ended and have saved this."""
+    """The only sortie of a mission, after ended attempts that saved these values."""
     row = Sortie.objects.get(mission=mission)
     for number, resume in enumerate(saved, 1):
         Attempt.objects.create(sortie=row, number=number, state="failed", finished_at=Now(), resume=resume)

@@ -21,13 +21,13 @@ from tests.support.restoring import finish, launch, refs, restore
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-# Leaves a draft and goes on for ever; an attempt that finds a draft finishes it.
+# Leaves a draft and never ends. An attempt that finds a draft finishes it.
 DRAFT = "if test -f draft.txt; then cat draft.txt > done.txt; rm draft.txt; else {work} touch {flag}; sleep 600; fi"
 
 
 @contextmanager
 def running(mission: Mission, *, until: Callable[[], bool]) -> Iterator[None]:
-    """An engine that runs the mission, until the condition holds; it is stopped after the block."""
+    """Run the mission in an engine until the condition holds. The engine is stopped after the block."""
     engine = fleet.engine()
     thread = threading.Thread(target=engine.run_slot, daemon=True)
     thread.start()
@@ -110,13 +110,13 @@ def test_uncommitted_work_that_takes_too_long_to_read_does_not_delay_a_capture(
     project: Repository, settings: Any
 ) -> None:
     settings.FLEET_COMMIT_BYTES, settings.FLEET_CHECKPOINT_WORK_S = 10**10, 0.3
-    work = "truncate -s 2G big.bin;"  # git needs many seconds for it
+    work = "truncate -s 2G big.bin;"  # git needs many seconds to read it
     mission = launch(project, {"slow": {"run": DRAFT.format(work=work, flag="build-ready.log")}})
     row = Sortie.objects.get(mission=mission)
     copy = copies.of(sortie=row.id, store=repositories.mirror(str(project.path)))
     with running(mission, until=lambda: (copy.path / "build-ready.log").exists()):
         checkpoint = operations.capture(missions=[mission.id])
-        (copy.path / "big.bin").unlink()  # the engine would need as long for it
+        (copy.path / "big.bin").unlink()  # the engine would take just as long
     _, kept = sortie(checkpoint, "slow")
     part: Any = kept["workspace"]
     assert part["uncommitted"]["fault"].startswith("There was not enough time to read the files of the copy.")

@@ -134,7 +134,7 @@ def test_a_branch_is_moved_only_once(project: Repository, engine: Engine) -> Non
     restored = restore(start)
     row, branch = Workspace.objects.get(mission=mission), repository.branch(mission)
     end = refs(mission, restored.replaced)[restored.replaced]
-    git.run("update-ref", f"refs/heads/{branch.name}", end, at=branch.mirror)  # somebody has landed since
+    git.run("update-ref", f"refs/heads/{branch.name}", end, at=branch.mirror)  # another change has landed since
     row.restore_to, row.restore_ref = branch.base, restored.replaced
     moving.complete(row)
     assert branch.tip == end
