@@ -29,7 +29,7 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Under nohup, or after & in a script, these signals are ignored, and every process that the tests start would inherit that.
+    # Under nohup, or after & in a script, these signals are ignored. All processes of the tests would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if hasattr(config, "workerinput"):

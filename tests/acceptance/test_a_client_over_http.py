@@ -1,4 +1,4 @@
-"""A client that knows only the OpenAPI document signs in, launches, follows and reads. Another user sees nothing of it."""
+"""A client that knows only the OpenAPI document works, and another user sees nothing of what it does."""
 
 from __future__ import annotations
 

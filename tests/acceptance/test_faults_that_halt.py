@@ -64,7 +64,7 @@ def start_sortie(host: Host, kind: str, path: Path, work: str) -> tuple[Mission,
 
 
 def check_no_overlap(mission: Mission, path: Path) -> None:
-    """Check that the mission ended with its second attempt, which began only after the first one had stopped writing."""
+    """Check that the second attempt ended the mission, and began only after the first one had stopped writing."""
     assert hosts.wait(mission).state == "succeeded"
     first, second = Attempt.objects.filter(sortie__mission=mission).order_by("number")
     assert (first.state, second.state) == ("lost", "succeeded")

@@ -106,12 +106,12 @@ def test_a_running_mission_continues_without_the_permission_and_can_be_paused_an
     (lease,) = external_agents.claim(agent=agent.id)
     external_agents.complete(token=lease.token)
     assert fleet.state(mission.id) == "succeeded"
-    other = launched_as_before(ann)
+    other = mission_launched_with_permission(ann)
     assert ann.patch(f"missions/{other.ref}", {"priority": 5}, If_Match="*").status_code == 200
     assert [ann.post(f"missions/{other.ref}/{order}").status_code for order in ("pause", "cancel")] == [202, 202]
 
 
-def launched_as_before(ann: api.Client) -> Mission:
+def mission_launched_with_permission(ann: api.Client) -> Mission:
     """A mission that ann launched before she lost plan.execute."""
     access.set_execute(user=ann.user, allowed=True)
     mission = launched(ann, plan=api.PLAN)

@@ -1,4 +1,4 @@
-"""What every driver must do. A new driver adds its form of each workload to `WORKLOADS` and passes all of these tests."""
+"""What every driver must do. A new driver adds its workloads to `WORKLOADS`, and must pass all of these tests."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ REAL = pytest.param("real podman", marks=[pytest.mark.containers, pytest.mark.ti
 
 @pytest.fixture(params=["external", "embedded", "podman", "docker", REAL])
 def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A home with running servers. Those of `external` are embedded servers of which the provider knows only the URLs."""
+    """A home with running servers. For `external`, the provider knows only the URLs of embedded servers."""
     services = temporary(durable=False)
     if request.param in {"podman", "docker"}:
         services = engines.ContainerCluster(services.home.root, engine=request.param)

@@ -101,7 +101,7 @@ def test_a_home_without_the_owners_role_is_converted(private_services: Cluster) 
     verified = manage(private_services, "fleet_audit", "verify")
     assert verified.returncode == 1  # it was protected before
     assert "owns the database" in verified.stdout + verified.stderr
-    for _ in range(2):  # again changes nothing
+    for _ in range(2):  # repeating it changes nothing
         result = manage(private_services, "migrate")
         assert result.returncode == 0, result.stderr
     assert "ok    audit trail" in manage(private_services, "fleet_doctor").stdout

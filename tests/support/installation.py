@@ -1,4 +1,4 @@
-"""A whole installation for tests of backups: a database and folders of its own, with something of everything in them."""
+"""A whole installation for tests of backups: its own database and folders, with data of every kind."""
 
 from __future__ import annotations
 

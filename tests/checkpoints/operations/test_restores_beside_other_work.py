@@ -52,7 +52,7 @@ def test_the_capture_after_a_restore_contains_what_the_restore_changed(engine: E
     ending = threading.Event()
 
     def commit() -> None:
-        """Commit transactions that start after the restore's and end before it, so that a snapshot considers the restore old."""
+        """Commit transactions that start after the restore's and end before it."""
         while not ending.is_set():
             Event.objects.create(kind="agent.idle")
         connection.close()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
 def written(number: int) -> list[int]:
-    """The ids of so many new entries, each of a transaction of its own, and none sealed."""
+    """Write entries, each in its own transaction, none of them sealed. Returns their ids."""
     for count in range(number):
         audit.record(kind="test.chain", subject=f"thing {count}", data={"n": count})
     return sorted(Entry.objects.order_by("-id").values_list("id", flat=True)[:number])
@@ -31,7 +31,7 @@ def written(number: int) -> list[int]:
 
 @pytest.fixture
 def links() -> list[tuple[Seal, list[int]]]:
-    """Five seals of four entries each, at the end of a chain that is good."""
+    """Five seals of four entries each, at the end of an intact chain."""
     seal()
     groups = []
     for _ in range(5):
@@ -51,7 +51,7 @@ def reported_problems() -> list[tuple[str, int, str]]:
 
 
 def all_sealed() -> bool:
-    """Seal what can be sealed now, and say whether that was everything."""
+    """Seal what can be sealed now. Returns whether everything is sealed."""
     sealing.seal()
     report = verification.verify(unsealed_s=0)
     return not report.waiting and not report.problems
@@ -103,8 +103,8 @@ def test_an_entry_that_commits_late_is_sealed() -> None:
     thread = in_a_thread(slow)
     assert drawn.wait(60)
     audit.record(kind="test.early")
-    assert sealing.seal() == 0  # what the slow one may yet precede
-    assert problems() == []  # and that is no problem, however long it lasts
+    assert sealing.seal() == 0  # the slow transaction may still precede it
+    assert problems() == []  # not a problem, however long it takes
     over.set()
     thread.join(60)
     assert seal() == 2
@@ -218,7 +218,7 @@ def test_a_changed_seal_is_reported(links: list[tuple[Seal, list[int]]]) -> None
 
 
 def test_a_new_seal_over_changed_entries_does_not_match_the_chain(links: list[tuple[Seal, list[int]]]) -> None:
-    """Whoever knows the code can make one seal agree with what they changed, and betrays themselves at the next."""
+    """Whoever knows the code can forge a matching seal, but then the next seal does not match."""
     seal, (first, *_) = links[2]
     with tampering():
         run("UPDATE fleet_audit.entry SET actor = 'user:eve' WHERE id = %s", first)
@@ -235,7 +235,7 @@ def test_an_anchored_seal_must_still_exist(links: list[tuple[Seal, list[int]]]) 
     seal, ids = links[-1]
     head = (seal.number, seal.digest)
     assert problems(heads=[head]) == []
-    with tampering():  # the end cut off, which nothing in the chain can show
+    with tampering():  # removing the end of the chain leaves no trace in the chain itself
         run("DELETE FROM fleet_audit.seal WHERE number = %s", seal.number)
         run("DELETE FROM fleet_audit.entry WHERE id = ANY(%s)", ids)
         assert problems() == []
@@ -250,15 +250,15 @@ def test_an_anchored_seal_must_still_exist(links: list[tuple[Seal, list[int]]]) 
 def test_a_database_restored_in_another_cluster_continues_its_chain(
     links: list[tuple[Seal, list[int]]],
 ) -> None:
-    """Transactions count from anew there: the new ones have small numbers, and the old ones seem to lie in the future."""
+    """There, transaction numbers start again, so those of old entries seem to be in the future."""
     here, _ = sealing.cluster_and_time()
-    old, new = written(2), written(3)  # the old cluster had not sealed all of it
+    old, new = written(2), written(3)  # the old cluster had not sealed everything
     with tampering():
         run("DELETE FROM fleet_audit.seal")
         run("UPDATE fleet_audit.entry SET cluster = 42, xid = xid + 1000000000 WHERE id < %s", new[0])
         fleet.until(all_sealed)
         clusters = list(Seal.objects.order_by("number").values_list("cluster", flat=True))
-        assert clusters == sorted(clusters, key=[42, here].index)  # in as many seals as it took
+        assert clusters == sorted(clusters, key=[42, here].index)  # in any number of seals
         assert set(clusters) == {42, here}
         before = Seal.objects.filter(cluster=42).order_by("number").last()
         assert before is not None

@@ -38,7 +38,7 @@ def session(cluster: Cluster, *, as_superuser: bool = False) -> psycopg.Connecti
 def test_the_application_role_can_only_append_to_the_audit_trail(
     private_services: Cluster,
 ) -> None:
-    for _ in range(2):  # again changes nothing
+    for _ in range(2):  # repeating it changes nothing
         result = manage(private_services, "fleet_prepare")
         assert result.returncode == 0, result.stderr
     with session(private_services) as fleet:
@@ -62,7 +62,9 @@ def test_the_application_role_can_only_append_to_the_audit_trail(
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 fleet.execute(attempt)
-        fleet.execute("UPDATE auth_user SET first_name = 'x'")  # still caught, by a function that is not the fleet's
+        fleet.execute(
+            "UPDATE auth_user SET first_name = 'x'"
+        )  # still recorded, by the function that replaced the fleet's
         found = fleet.execute("SELECT actor, subject FROM fleet_audit.entry WHERE kind = 'database.update'").fetchall()
         assert found == [("database:fleet", "auth_user")]
     sealed = manage(private_services, "shell", "-c", "from fleet.audit import sealing; print(sealing.seal())")
@@ -81,7 +83,7 @@ def test_the_application_role_can_only_append_to_the_audit_trail(
 
 @pytest.mark.xdist_group("roles")
 def test_an_external_postgres_gets_an_owner_for_the_audit_trail(private_services: Cluster) -> None:
-    """With nothing but what the command prints."""
+    """Using only the SQL that the command prints."""
     urls = {name: url for name, url in private_services.environment().items() if name != "DATABASE_OWNER_URL"}
     environment = {**{name: value for name, value in os.environ.items() if name != "DATABASE_OWNER_URL"}, **urls}
 
@@ -104,7 +106,7 @@ def test_an_external_postgres_gets_an_owner_for_the_audit_trail(private_services
         boss.execute(run("fleet_audit", "protect"))
     run("migrate", "fleet", "0006")
     assert "ERROR migrations" in run("fleet_doctor")
-    run("fleet_prepare")  # the owner may migrate what was handed over
+    run("fleet_prepare")  # the owner can migrate the tables that were handed over
     assert "ok    audit trail" in run("fleet_doctor")
     with session(private_services) as fleet, pytest.raises(psycopg.errors.InsufficientPrivilege):
         fleet.execute("DELETE FROM fleet_audit.entry")

@@ -1,4 +1,4 @@
-"""Writes to main tables by other sessions than the fleet's are recorded in the audit trail."""
+"""Writes to the main tables by sessions other than the fleet's are recorded in the audit trail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GUARDED = ("missions_mission", "missions_sortie", "missions_schedule", "agents_a
 
 @pytest.fixture
 def person() -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """A session of a person's, who has the fleet's password and a program of their own."""
+    """A session of someone who uses the fleet's password with another program."""
     value = connection.get_connection_params()
     address = {name: value[name] for name in ("host", "port", "user", "password", "dbname")}
     with psycopg.connect(**address, autocommit=True, application_name="psql") as session:
@@ -28,7 +28,7 @@ def person() -> Iterator[psycopg.Connection[tuple[object, ...]]]:
 
 
 def caught() -> list[tuple[str, str, object]]:
-    """What raw writes the trail tells of, the first one first: kind, table and rows. The flush between tests is none."""
+    """The recorded raw writes in order: kind, table and rows. The flush between tests is not one of them."""
     found = Entry.objects.filter(kind__startswith="database.", at__gte=_began()).order_by("id")
     return [(entry.kind, entry.subject, entry.data["rows"]) for entry in found]
 

@@ -53,7 +53,7 @@ def test_a_failed_sign_in_is_recorded_without_the_password(ann: User, client: Cl
 
 def test_the_recorded_address_is_that_of_the_caller(ann: User) -> None:
     request = HttpRequest()
-    request.META["REMOTE_ADDR"] = "10.0.0.1"  # of the proxy
+    request.META["REMOTE_ADDR"] = "10.0.0.1"  # the address of the proxy
     with caller.acting_as(caller.Caller(name="anonymous", address="192.0.2.9", request="req-1")):
         assert authenticate(request, username="ann", password="wrong") is None
     entry = Entry.objects.filter(kind="sign_in").order_by("-id")[0]

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def installation(tmp_path: Path, django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
-    """An installation with something of everything (tests/support/installation.py)."""
+    """An installation with data of every kind (tests/support/installation.py)."""
     from tests.support import installation  # noqa: PLC0415  (imports Django's)
 
     with installation.installed(tmp_path, django_db_blocker) as installed:

@@ -1,4 +1,4 @@
-"""A backup of a fleet at work, restored after everything was lost: all rows and all files are there again."""
+"""A backup of a working fleet, restored after everything was lost, brings all rows and all files back."""
 
 from __future__ import annotations
 

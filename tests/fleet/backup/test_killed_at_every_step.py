@@ -21,7 +21,7 @@ def test_a_killed_backup_leaves_nothing_that_is_listed(installation: Installatio
     kills = 0
     for _ in killing.at_each_step(lambda: backup.create(folder=installation.folder), folder=installation.folder):
         kills += 1
-        for copy in folder.backups(installation.folder):  # only if it was killed after it was complete
+        for copy in folder.backups(installation.folder):  # only if it was killed after the backup was complete
             assert backup.verify(backup=copy).problems == []
     assert kills > 20
     report = backup.create(folder=installation.folder, keep=1)
@@ -38,12 +38,12 @@ def test_a_killed_restore_changes_everything_or_nothing_and_can_be_repeated(inst
         connection.close()
         try:
             later = Mission.objects.count() == 2
-        except Exception:  # killed between the transaction and the migrations: no rights are granted yet
+        except Exception:  # killed between the transaction and the migrations: no permissions are granted yet
             connection.close()
             later = False
         outcomes.add(later)
         if not later:
-            backup.restore(backup=Backup(snapshot.path))  # without force: the database is marked as unfinished
+            backup.restore(backup=Backup(snapshot.path))  # needs no force, because the database is marked as unfinished
             assert {key: value for key, value in hashes().items() if key in before} == before
             fleet.launch({"later": {}})
     assert outcomes == {True, False}

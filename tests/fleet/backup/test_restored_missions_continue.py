@@ -28,7 +28,7 @@ from tests.support import fleet, landing
 from tests.support.checkpoints import digest
 from tests.support.installation import Installation
 
-LEASE_S = 1.0  # of the restores
+LEASE_S = 1.0  # lets restores finish
 
 
 def claimant() -> Claimant:
@@ -69,7 +69,7 @@ def run_to_end(mission: Mission) -> str:
 
 @pytest.fixture
 def idle(installation: Installation) -> Installation:
-    """The installation without work of its own."""
+    """The installation, without missions of its own."""
     missions.cancel(mission=installation.mission.id)
     fleet.beat()
     return installation
@@ -150,7 +150,7 @@ def test_accepted_outcomes_keep_their_results(idle: Installation) -> None:
 
 
 def test_a_branch_that_is_ahead_of_the_rows_is_moved_back(installation: Installation) -> None:
-    """Git is copied after the database, so it may have work that the rows do not know. It would land twice."""
+    """Git is copied after the database, so it may contain work that the rows do not know and that would land twice."""
     before = installation.branch().tip
     snapshot = backup.create(folder=installation.folder).backup
     assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
@@ -194,7 +194,7 @@ def test_readers_of_events_continue_in_another_cluster(idle: Installation) -> No
     """There, transactions may have smaller numbers than those of the restored events."""
     mission = fleet.launch({"a": {}})
     checkpoint = checkpoints.capture(missions=[mission.id])
-    Event.objects.update(xid=1 << 40)  # as if they came from a cluster that is far ahead
+    Event.objects.update(xid=1 << 40)  # as in a cluster with much higher transaction numbers
     snapshot = backup.create(folder=idle.folder).backup
     restore(snapshot)
     events = list(stream.since(last=stream.Position(), scope=mission.id))

@@ -1,4 +1,4 @@
-"""Data of an older major version of the embedded Postgres: the start says so, and `fleet_services upgrade` converts it."""
+"""Data of an older major version of the embedded Postgres is reported, and `fleet_services upgrade` converts it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def names(server: Postgres) -> list[str]:
 
 @pytest.fixture(scope="module")
 def older() -> Iterator[Checkout]:
-    """A home whose Postgres was made, and migrated, by an older major version."""
+    """A home whose data was created and migrated by an older major version of Postgres."""
     with supervised.checkout() as checkout:
         own = keys(checkout)
         data = upgrading.data_folder(home_of(checkout))

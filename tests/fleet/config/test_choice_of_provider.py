@@ -1,4 +1,4 @@
-"""FLEET_SERVICES chooses who runs Postgres and Valkey; `auto` keeps what has the data, and prefers the embedded ones."""
+"""FLEET_SERVICES chooses the provider of Postgres and Valkey. `auto` keeps the one with data, or prefers the embedded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server keeps its port, and servers that are prepared at the same time lose none."""
+"""A server keeps its port, and servers that are prepared concurrently all keep theirs."""
 
 from __future__ import annotations
 

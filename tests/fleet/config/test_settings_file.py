@@ -40,7 +40,7 @@ def test_environment_variables_take_precedence_even_if_they_are_empty(fleet_home
 
 
 def test_a_process_that_a_process_of_the_fleet_started_reads_nothing(fleet_home: Home) -> None:
-    """Its parent may have withheld something."""
+    """Its parent may have removed variables on purpose."""
     write(fleet_home, "A_1=x\n")
     environment_file.load(fleet_home).accept(set())
     del os.environ["A_1"]

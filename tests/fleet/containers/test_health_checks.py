@@ -23,7 +23,7 @@ from fleet.services.supervision import beats
 
 
 def check(role: str, home: Home) -> tuple[int, str]:
-    """As an engine runs it."""
+    """Run the health check as a container engine does."""
     elsewhere = {"FLEET_PRIVATE": str(home.private)} if home.private_override else {}
     result = subprocess.run(
         [sys.executable, "-IS", healthy.__file__, role], env={"FLEET_HOME": str(home.root), **elsewhere},
@@ -34,7 +34,7 @@ def check(role: str, home: Home) -> tuple[int, str]:
 
 @pytest.fixture(params=["in the home", "elsewhere"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
-    """With the private folder where it usually is, and where FLEET_PRIVATE says."""
+    """A home with the private folder in its usual place, and one with it where FLEET_PRIVATE says."""
     new_home = Home(tmp_path / "home", private_override=tmp_path / "private" if request.param == "elsewhere" else None)
     new_home.create_folders()
     return new_home
@@ -95,7 +95,7 @@ def test_the_site_is_unhealthy_if_nothing_listens(home: Home) -> None:
     with socket.socket() as occupied:
         occupied.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            occupied.bind(("127.0.0.1", healthy.WEB_PORT))  # so that nobody else listens there meanwhile
+            occupied.bind(("127.0.0.1", healthy.WEB_PORT))  # so that no other process listens there
         except OSError:
             pytest.skip(f"port {healthy.WEB_PORT} is in use on this host")
         code, why = check("web", home)

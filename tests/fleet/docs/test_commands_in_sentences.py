@@ -20,7 +20,7 @@ ROLES = {"fleet_owner"}  # of Postgres
 
 
 def named(page: str) -> Iterator[tuple[str, str, str]]:
-    """Each command of the fleet in a page's text: the whole, its name, and the rest."""
+    """Each command of the fleet in the text of a page: the whole command, its name, and the rest."""
     text = docs.FENCE.sub("", (ROOT / page).read_text()).replace("\\|", "|")
     for code in CODE.findall(text):
         if (match := NAMED.match(code)) and match[1] not in ROLES:

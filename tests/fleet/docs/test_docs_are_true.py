@@ -51,7 +51,7 @@ def test_every_setting_is_documented_once_with_its_default() -> None:
 
 
 def _as_written(default: object) -> str:
-    """As somebody would write it into the environment."""
+    """The value as a user would write it in the environment."""
     if isinstance(default, bool):
         return "yes" if default else "no"
     return (",".join(default) if isinstance(default, tuple) else str(default)) or "–"

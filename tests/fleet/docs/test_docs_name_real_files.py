@@ -19,7 +19,7 @@ NAMES = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=
 WRITTEN = {
     "requirements/advisories.json",
     "requirements/advisories-ignored.txt",
-}  # by `make audit` and by whoever ignores one
+}  # written by `make audit`, and by users who ignore an advisory
 TOP = {path.name for path in ROOT.iterdir() if path.is_dir()}
 
 
@@ -31,7 +31,7 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 def words(file: Path) -> Iterator[str]:
-    """The prose of a file: a page whole, of code its comments and docstrings."""
+    """The prose of a file: all of a page, or the comments and docstrings of code."""
     text = file.read_text()
     if file.suffix != ".py":
         yield re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)  # examples name the reader's files

@@ -14,7 +14,7 @@ from missions.states import MissionState, SortieState
 ROOT = Path(__file__).resolve().parents[3]
 APPS = ("fleet", "agents", "missions", "checkpoints")
 KIND = re.compile(r"(sortie|mission|schedule|agent|node|service|alert|checkpoint)\.([a-z_]+)")
-# An event of these nouns may be written for whatever state its object enters: 'sortie.' || state, f"mission.{to}".
+# Events of these nouns are written for every state that the object enters: 'sortie.' || state, f"mission.{to}".
 BY_STATE = {
     "sortie": {f"sortie.{state}" for state in SortieState},
     "mission": {f"mission.{state}" for state in MissionState},
@@ -60,7 +60,7 @@ def kinds_in_python(tree: ast.Module) -> set[str]:
                     noun = value.values[0]
                     assert isinstance(noun, ast.Constant)
                     found |= BY_STATE[str(noun.value).removesuffix(".")]
-                elif isinstance(value, ast.Name):  # chosen in this function
+                elif isinstance(value, ast.Name):  # the kinds that this function chooses from
                     found |= {text for text in constants if isinstance(text, str) and KIND.fullmatch(text)}
     return found
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
-# Messages in tables whose first column is `message`, and the one that is a paragraph.
+# Messages in tables whose first column is `message`, and the one in a paragraph.
 TABLES = re.findall(r"^\| message \|.*\n\|---\|---\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
 QUOTED = [
     *(message for table in TABLES for message in re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)),

@@ -62,7 +62,7 @@ def site(subprocess_environment: dict[str, str]) -> Iterator[Site]:
         port = free.getsockname()[1]
     env = {**subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     node = {"FLEET_NODE": "flowerbed", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1"}
-    node["FLEET_POLL_INTERVAL_S"] = "60"  # it flies when it is hinted, and not by itself: this is about hints
+    node["FLEET_POLL_INTERVAL_S"] = "60"  # agents claim only when they get a hint, which is what these tests check
     AgentType.objects.exclude(name="backend").update(agents=0)
     with contextlib.ExitStack() as stack:
 
@@ -135,9 +135,9 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
     secret = settings.FLEET_CREDENTIALS.flower_password
     assert secret not in " ".join(process.cmdline()) + page.decode()
     assert _straight(run, "/flower/") == 401
-    assert _straight(run, "/flower/metrics") == 200  # open to whoever can connect: that is why nobody else can
+    assert _straight(run, "/flower/metrics") == 200  # open to anyone who can connect, so only the site can connect
     assert site.ask("/flower/metrics")[0] == 404
-    # Read-only besides, should somebody come to the socket with the password.
+    # It is also read-only, even for someone who reaches the socket with the password.
     shutdown = client.send_request(
         home=settings.FLEET_HOME,
         credentials=settings.FLEET_CREDENTIALS,
@@ -155,13 +155,13 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
 
 
 def _hint_for(site: Site, sortie: Sortie) -> dict[str, Any]:
-    """What Flower tells of it. Other tests may have left hints in the queue that nobody took."""
+    """The task in Flower that names the sortie. Other tests may have left hints in the queue."""
     found = site.json("/flower/api/tasks").values()
     return next((dict(item) for item in found if sortie.ref in str(item["kwargs"])), {})
 
 
 def _straight(run: Path, path: str) -> int:
-    """The status that somebody without credentials gets who can open the socket."""
+    """The status for a client without credentials that can open the socket."""
     with socket.socket(socket.AF_UNIX) as line:
         folder = os.open(run, os.O_RDONLY)
         try:

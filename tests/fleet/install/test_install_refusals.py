@@ -16,7 +16,7 @@ TOOLS = ("sh", "dirname", "cat", "cksum", "rm", "mkdir", "env", "sleep", "grep",
 
 
 class Machine:
-    """A copy of what the script needs, in a path with a space, and a PATH on which only named programs are."""
+    """A copy of what the script needs, in a path with a space, and a PATH with selected programs only."""
 
     def __init__(self, folder: Path) -> None:
         self.checkout = folder / "a clone"
@@ -38,7 +38,7 @@ class Machine:
         program.chmod(0o755)
 
     def has_python(self, version: str, *, without: Sequence[str] = ()) -> None:
-        """This test's Python, that calls itself by another version, and lacks modules."""
+        """A wrapper of this Python that reports another version and lacks modules."""
         numbers = tuple(int(part) for part in version.split("."))
         start = (
             f"import sys; sys.version_info = {numbers!r}; [sys.modules.__setitem__(m, None) for m in {list(without)!r}]"
@@ -57,7 +57,7 @@ class Machine:
         )  # fmt: skip
 
     def refusal(self, **env: str) -> str:
-        """What it says when it refuses; it has made nothing."""
+        """Its message when it refuses. Checks that it has created nothing."""
         result = self.install(**env)
         assert result.returncode == 1, result.stderr
         assert result.stderr.startswith("fleet: ")
@@ -111,13 +111,13 @@ def test_with_uv_neither_of_them_is_required(machine: Machine) -> None:
     result = machine.install()
     assert "uv venv" in result.stderr
     assert "--require-hashes -r requirements.txt" in result.stderr
-    assert result.returncode == 1  # that uv installs nothing
+    assert result.returncode == 1  # uv would install nothing
     assert result.stderr.splitlines()[-1].startswith("fleet: the requirements could not be installed")
     assert not (machine.checkout / ".venv" / ".fleet-run").exists()
 
 
 def test_an_incomplete_environment_is_created_again(machine: Machine) -> None:
-    """As a `venv` leaves it that was interrupted before it had pip."""
+    """The state after a `venv` that was interrupted before it installed pip."""
     half = machine.checkout / ".venv" / "bin" / "python"
     half.parent.mkdir(parents=True)
     half.write_text(

@@ -1,4 +1,4 @@
-"""The wheel contains all that the project needs, and says what it needs."""
+"""The wheel contains everything that the project needs, and declares its requirements."""
 
 from __future__ import annotations
 

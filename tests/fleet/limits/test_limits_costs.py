@@ -32,6 +32,8 @@ def test_charges_of_one_minute_add_up_to_the_budget(settings: Any, monkeypatch: 
 
 def test_a_charge_at_the_end_of_a_minute_does_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     minutes = itertools.count()
-    monkeypatch.setattr(costs.time, "time", lambda: 60.0 * next(minutes))  # each look at the clock is a minute later
+    monkeypatch.setattr(
+        costs.time, "time", lambda: 60.0 * next(minutes)
+    )  # every reading of the clock is a minute later
     for _ in range(3):
         costs.charge(USER, 0.4)

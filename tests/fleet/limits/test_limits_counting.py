@@ -20,9 +20,9 @@ from fleet.limits.counting import Quota
 from fleet.limits.rates import Kind, Rate, parse_overrides
 from tests.support.cluster import Cluster
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)  # refusals are written down
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)  # refusals are recorded
 
-HOUR = 3_600  # a window so long that none ends within a test
+HOUR = 3_600  # so long that no window ends during a test
 CLIENTS = 50
 
 
@@ -42,7 +42,7 @@ def bucket() -> Iterator[str]:
 
 
 def at_once(what: Callable[[], Quota], times: int) -> list[Quota]:
-    """What each of 50 clients is told who all ask in the same moment."""
+    """The quotas that 50 concurrent clients get."""
     together = threading.Barrier(CLIENTS)
 
     def client() -> list[Quota]:
@@ -99,7 +99,7 @@ def test_the_headers_report_the_remaining_requests(bucket: str) -> None:
 
 
 def test_the_first_refusal_of_a_window_is_recorded_once() -> None:
-    bucket = f"test {ids.new()}"  # the trail keeps what other tests did
+    bucket = f"test {ids.new()}"  # the audit trail contains entries of other tests
     at_once(lambda: spend(bucket, 10), 1)
     result = Entry.objects.filter(kind="limit", subject=bucket).values("outcome", "data")
     assert list(result) == [{"outcome": "denied", "data": {"limit": 10, "seconds": HOUR}}]
@@ -137,7 +137,7 @@ def test_without_redis_each_process_counts_for_itself_until_redis_returns(privat
 
 
 def _known(key: str, services: Cluster) -> bool:
-    """Whether Redis itself has it."""
+    """Whether Redis has the key."""
     elsewhere = cache.FallbackClient((services.endpoints().redis_url,))
     return bool(elsewhere.has_key(f":1:{key}"))
 

@@ -25,7 +25,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 
 def tab(line: str, env: dict[str, str]) -> list[str]:
-    """What is offered behind this line."""
+    """The completions of a line."""
     result = subprocess.run(
         ["bash", "-c", PRESS, "bash", line],
         env={

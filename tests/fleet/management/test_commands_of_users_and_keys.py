@@ -93,7 +93,7 @@ def test_ctrl_d_at_the_prompt_creates_no_user(subprocess_environment: dict[str, 
 
 
 def test_granting_and_revoking_are_recorded_once_with_the_previous_state(ann: User) -> None:
-    before = Entry.objects.aggregate(last=Max("id"))["last"] or 0  # what other tests have left is not to be removed
+    before = Entry.objects.aggregate(last=Max("id"))["last"] or 0  # keep what other tests have left
     assert "ann may launch, resume and retry" in manage("fleet_user", "grant", "ann").err
     manage("fleet_user", "grant", "ann")
     result = Entry.objects.filter(kind="role.changed", id__gt=before).values_list("subject", "before", "after")
@@ -116,7 +116,7 @@ def test_revoking_nothing_says_so(ann: User) -> None:
 
 @pytest.fixture
 def boss() -> User:
-    User.objects.filter(is_superuser=True).update(is_active=False)  # whom other tests have left
+    User.objects.filter(is_superuser=True).update(is_active=False)  # left by other tests
     return operations.create_user(name="boss", role=Role.ADMIN, password=PASSWORD)
 
 
@@ -125,8 +125,8 @@ def test_the_last_active_admin_cannot_be_demoted(ann: User, boss: User) -> None:
         result = manage("fleet_user", *arguments)
         assert (result.code, "No admin would be left without boss." in result.err) == (1, True), result.err
     assert manage("fleet_user", "role", "ann", "admin").code == 0
-    assert manage("fleet_user", "disable", "boss").code == 0  # ann is left
-    assert manage("fleet_user", "role", "boss", "user").code == 0  # who was none any more
+    assert manage("fleet_user", "disable", "boss").code == 0  # ann remains
+    assert manage("fleet_user", "role", "boss", "user").code == 0  # no longer an admin
 
 
 def test_the_admin_site_protects_the_last_admin_too(ann: User, boss: User, client: Client) -> None:
@@ -173,7 +173,7 @@ def test_a_key_with_an_invalid_name_or_expiry_is_refused(ann: User) -> None:
 def test_the_list_of_keys_has_columns_with_the_expiry(ann: User) -> None:
     create("for good")
     create("for a year", "--days", "365")
-    Key.objects.filter(name="for a year").update(name="for a year\x1b[31m")  # as one may be called of old
+    Key.objects.filter(name="for a year").update(name="for a year\x1b[31m")  # as an old key may be named
     create("past")
     Key.objects.filter(name="past").update(expires_at=timezone.now())
     manage("fleet_key", "revoke", Key.objects.get(name="for good").prefix)

@@ -42,7 +42,7 @@ def test_a_full_disk_at_the_output_exits_with_1(tmp_path: Path, arguments: tuple
 
 def test_a_closed_output_is_ignored(tmp_path: Path) -> None:
     request = command("fleet_status", "--json", home=tmp_path / "home", preexec_fn=lambda: os.close(1))
-    assert end(request) == (1, "")  # as `fleet_status` ends where nothing runs
+    assert end(request) == (1, "")  # as `fleet_status` exits when nothing is running
 
 
 @pytest.mark.parametrize("moment", ["django.core.exceptions", "django.db.models"])
@@ -77,7 +77,7 @@ def test_a_control_loop_without_postgres_says_so_and_waits_for_it(tmp_path: Path
 
 @pytest.fixture
 def shut() -> Iterator[Path]:
-    """A folder that everybody may enter, with one in it that only root may."""
+    """A folder that everybody can enter, with a folder inside that only root can enter."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     (folder / "shut").mkdir(mode=0o700 if os.geteuid() == 0 else 0)

@@ -53,9 +53,9 @@ def test_the_command_of_a_hint_exists_and_accepts_its_arguments(hint: list[str])
     assert isinstance(app, str)
     command = load_command_class(app, hint[0])
     arguments = ["--on" if word == "x" and hint[1:2] == ["autoscale"] else word for word in hint[1:]]
-    if hint[1:] == ["terminate"]:  # the agents are a list
+    if hint[1:] == ["terminate"]:  # the list of agents
         arguments.append("x")
-    command.create_parser("manage.py", hint[0]).parse_args(arguments)  # CommandError where it does not
+    command.create_parser("manage.py", hint[0]).parse_args(arguments)  # raises CommandError if it does not
 
 
 @pytest.mark.parametrize("name", sorted({str(hint.values[0][0]) for hint in HINTS}))
@@ -68,7 +68,7 @@ def test_hints_build_commands_only_with_invocation() -> None:
     found = []
     for path, tree in trees():
         if str(path) in {"fleet/access/rules_page.py", "fleet/invocation.py", "fleet/console/spelling.py"}:
-            # a page of docs; the two that know both spellings
+            # a page of docs, and the two modules that know both spellings
             continue
         docstrings = {
             id(node.body[0].value)

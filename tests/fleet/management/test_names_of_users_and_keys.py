@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 
 def refused(*arguments: str) -> tuple[int, str]:
-    """The exit code, and what is said."""
+    """The exit code and the message of a refused command."""
     with pytest.raises(CommandError) as error:
         call_command(*arguments)
     return error.value.returncode, str(error.value)
@@ -35,7 +35,7 @@ def refused(*arguments: str) -> tuple[int, str]:
 )
 def test_an_invalid_name_is_refused_with_a_hint(name: str, why: str) -> None:
     text = f"{why} Use 1 to 150 letters, digits, and @ . + - _, for example ann.smith."
-    assert refused("fleet_user", "create", name) == (2, text)  # and no password is asked for, which fails here
+    assert refused("fleet_user", "create", name) == (2, text)  # without a password prompt, which would fail here
     assert not User.objects.exists()
 
 
