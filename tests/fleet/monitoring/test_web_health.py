@@ -1,4 +1,4 @@
-"""Health is about the process alone, readiness about the services that it needs. Neither reveals their addresses."""
+"""Health covers only the process; readiness also covers the services that it needs. Neither reveals addresses."""
 
 from __future__ import annotations
 

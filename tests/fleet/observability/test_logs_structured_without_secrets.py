@@ -94,7 +94,7 @@ urlpatterns = [path("broken", broken)]
 
 @pytest.fixture
 def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
-    """What a handler of the fleet writes, as FLEET_LOG would have it."""
+    """The output of a log handler of the fleet, in each format of FLEET_LOG."""
     handler = logging.StreamHandler(io.StringIO())
     handler.setFormatter(logs.formatter(style=request.param))
     logging.getLogger().addHandler(handler)

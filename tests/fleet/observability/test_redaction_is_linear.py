@@ -1,4 +1,4 @@
-"""A hostile text takes time in proportion to its length: a quadratic search of a megabyte would take hours."""
+"""The time to redact a hostile text is linear in its length: a quadratic search of a megabyte would take hours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fleet.observability import redaction
 from fleet.observability.redactor import Redactor
 
 BYTES = 1_000_000
-MAX_CPU_S = 10  # each takes less than one
+MAX_CPU_S = 10  # each text takes less than one
 
 HOSTILE = {
     "a scheme without an end": "a",

@@ -42,7 +42,7 @@ def encodings(secret: str) -> dict[str, bytes]:
 
 
 def cores(secret: str) -> set[bytes]:
-    """What must not be found in what is left: the secret as it stands, and what base64 makes of it alone."""
+    """What must not remain: the secret itself, and the part of its base64 form that depends on the secret alone."""
     found = {secret.encode(), quote(secret, safe="").encode(), json.dumps(secret)[1:-1].encode()}
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + secret.encode() + b"\0\0")

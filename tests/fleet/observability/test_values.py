@@ -24,7 +24,7 @@ scalars = (
 acceptable = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=20
 )
-# Mostly what must be refused.
+# Mostly values that must be refused.
 any_value = st.recursive(
     scalars | st.text(max_size=3) | st.floats() | st.integers() | st.sampled_from(["a\0", "\ud800", 2**64, -(2**64)]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -59,7 +59,7 @@ def test_accepted_values_are_stored_and_returned_unchanged(value: Any) -> None:
         cursor.execute("SELECT %s::jsonb::text", [values.encode(value)])
         stored = json.loads(cursor.fetchone()[0])
     assert stored == value
-    values.check(stored)  # so that it can be passed on
+    values.check(stored)  # a stored value can be passed on
     assert json.loads(json.dumps(stored)) == value
 
 

@@ -1,4 +1,4 @@
-"""A connection to a halted Postgres breaks although TCP is alive; a slow statement does not break it."""
+"""A connection to a halted Postgres is closed although TCP is alive. A slow statement is not interrupted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_slow_statement_continues_while_postgres_accepts_connections() -> None
 @SHORT_TIMEOUT
 def test_a_statement_fails_if_postgres_accepts_no_connection() -> None:
     with Proxy(int(address()["port"])) as way:
-        session = postgres.connect(**address(port=way.port, connect_timeout=2))  # psycopg's least
+        session = postgres.connect(**address(port=way.port, connect_timeout=2))  # the minimum of psycopg
         way.halt()
         with pytest.raises(
             psycopg.OperationalError, match=r"no answer for 2(\.\d)? s, and it accepts no new connection"

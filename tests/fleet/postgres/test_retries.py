@@ -14,14 +14,14 @@ from fleet.postgres import retries
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, none of which takes any time."""
+    """Records the pauses, without waiting."""
     delays: list[float] = []
     monkeypatch.setattr(retries.time, "sleep", delays.append)
     return delays
 
 
 def failing(*failures: Exception) -> Callable[[], str]:
-    """A query that raises these errors, one at each call, and then answers."""
+    """A query that raises these errors, one per call, and then succeeds."""
     remaining = list(failures)
 
     def query() -> str:

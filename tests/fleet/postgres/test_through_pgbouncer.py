@@ -1,4 +1,4 @@
-"""Through PgBouncer in transaction mode the fleet relies on no session's state; what needs a session goes past it."""
+"""Through PgBouncer in transaction mode the fleet uses no session state. What needs a session bypasses PgBouncer."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_a_direct_address_that_leads_to_the_pooler_is_refused(pooled: Pooled) ->
 
 
 def run(pooled: Pooled, script: str) -> str:
-    """Run Python with the settings of the fleet; what it prints."""
+    """Run Python code with the settings of the fleet. Returns its output."""
     env = {**pooled.home.env, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     result = subprocess.run(
         [sys.executable, "-c", script], env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=60

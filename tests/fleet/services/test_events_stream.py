@@ -50,7 +50,7 @@ def test_an_event_that_commits_late_is_not_skipped() -> None:
 
 
 def test_an_event_is_not_skipped_because_an_older_transaction_has_a_larger_id() -> None:
-    """The first transaction has the smaller number and writes last; the second one writes first and commits last."""
+    """The first transaction has the smaller number and writes last. The second one writes first and commits last."""
     numbered, drawn, over = (threading.Event() for _ in range(3))
 
     def older() -> None:
@@ -70,7 +70,7 @@ def test_an_event_is_not_skipped_because_an_older_transaction_has_a_larger_id() 
     first, second = in_a_thread(older), in_a_thread(younger)
     first.join(60)
     heard, last = [], stream.Position()
-    for patience_s in (5, 2):  # the first time there may be nothing to hear: that is what a mended stream says
+    for patience_s in (5, 2):  # a correct stream may deliver nothing in the first round
         deadline = time.monotonic() + patience_s
         while len(heard) < 2 and time.monotonic() < deadline:
             for event in stream.since(last=last):

@@ -106,7 +106,7 @@ def test_followed_logs_show_what_is_written_and_end_with_ctrl_c(running: Checkou
     log = running.root / "private" / "logs" / "valkey.log"
     following = running.start("fleet_services", "logs", "-f", "-n", "1", "valkey")
     assert following.stdout is not None
-    assert following.stdout.readline()  # the last line of before
+    assert following.stdout.readline()  # the last line written before
     with log.open("a") as file:
         file.write("a line that ")
         file.flush()
@@ -139,7 +139,7 @@ def test_concurrent_starts_and_stops_leave_one_supervisor() -> None:
         assert len([p for p in home.processes() if p.name() == "valkey-server"]) == 1
         down = home.start("fleet_services", "down")
         until(lambda: home.status().get("stopping") or not home.status()["running"])
-        home.manage("fleet_services", "up", "--detach")  # waits for the end, then starts its own
+        home.manage("fleet_services", "up", "--detach")  # waits until the other has ended, then starts its own
         assert down.communicate(timeout=60) is not None
         assert home.status()["ready"]
         assert json.loads(home.manage("fleet_down", "--json").stdout) == {"stopped": True}

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("services")
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, str]]:
-    """The URLs of a Postgres and a Valkey that want passwords."""
+    """The URLs of a Postgres and a Valkey that require passwords."""
     cluster: Cluster = temporary(durable=False)
     try:
         cluster.start()
@@ -40,7 +40,7 @@ def without_password(url: str) -> str:
 
 
 def attempt(command: tuple[str, ...], database: str, broker: str) -> tuple[int, str, Checkout]:
-    """Run a command with these URLs in a fresh home; its exit code and all that it said. Nothing may be started."""
+    """Run a command with these URLs in a fresh home. Returns its exit code and its output. It must start nothing."""
     with checkout(env={"DATABASE_URL": database, "REDIS_URL": broker}) as home:
         result = home.manage(*command, check=False, timeout=40)
         assert not (home.root / "private" / "postgres").exists()
@@ -152,7 +152,7 @@ def test_unreachable_servers_fail_the_start_after_half_a_minute(tmp_path: Path, 
 def test_external_services_are_watched_but_cannot_be_restarted(servers: dict[str, str]) -> None:
     with checkout(env=servers | {"FLEET_HOME": ""}) as home:
         home.env["FLEET_HOME"] = str(home.root)
-        document = home.json("fleet_services", "status")  # with no supervisor between
+        document = home.json("fleet_services", "status")  # without a supervisor
         assert (document["running"], document["pid"], document["provider"]) == (True, None, "external")
         assert [service["healthy"] for service in document["services"]] == [True, True]
         result = home.manage("fleet_services", "up", "--detach", "--json")

@@ -22,7 +22,7 @@ import pytest
 from tests.support.running import agents
 from tests.support.supervised import Checkout, checkout, until
 
-pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]  # whole fleets, also on a busy machine
+pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]  # for whole fleets on a busy machine
 
 KEY = "signs-what-the-web-process-gives-out-and-is-nobody-elses"
 NAMES = ["postgres", "valkey", "prepare", "control", "web", "flower", "node"]
@@ -30,7 +30,7 @@ NAMES = ["postgres", "valkey", "prepare", "control", "web", "flower", "node"]
 
 @pytest.fixture(scope="module")
 def taken() -> Iterator[int]:
-    """A port at which somebody else listens."""
+    """A port on which another program listens."""
     with socket.socket() as somebody:
         somebody.bind(("127.0.0.1", 0))
         somebody.listen()
@@ -53,7 +53,7 @@ def get(url: str, *, within_s: float) -> tuple[int, dict[str, Any]]:
 
 
 def places_of(secret: str, home: Checkout) -> list[str]:
-    """Where a secret can be read by others, or by whoever is sent a log: process lists, logs, `--json`."""
+    """The places where others can read a secret: process lists, logs and `--json`."""
     found = [
         str(log) for log in (home.root / "private" / "logs").iterdir() if secret in log.read_text(errors="replace")
     ]
@@ -69,7 +69,7 @@ def processes_with(secret: str, home: Checkout) -> set[int]:
     """The processes that have a secret in their environment."""
     found = set()
     for process in home.processes():
-        with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or has just shut itself off
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or has just made itself unreadable
             found |= {process.pid} if secret in process.environ().values() else set()
     return found
 
@@ -99,7 +99,7 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     values = {service["name"]: service["pid"] for service in status["services"] if service["pid"]}
     assert {values["node"], values["control"]} < {process.pid for process in home.processes()}
     web = {values["web"], *(worker.pid for worker in psutil.Process(values["web"]).children())}
-    assert processes_with(KEY, home) == {running.pid, *web}  # nor the agents, which are forks of the node
+    assert processes_with(KEY, home) == {running.pid, *web}  # including the agents, which are forks of the node
     assert not (home.root / "private" / "jwt.key").exists()
     assert "No directory at" not in (home.root / "private" / "logs" / "web.log").read_text()
 
@@ -166,7 +166,7 @@ def test_a_second_ctrl_c_leaves_no_process_even_of_work_that_ignores_signals(hom
     until(lambda: len(asleep()) == 2, within_s=60)
     running.send_signal(signal.SIGINT)
     until(lambda: home.status().get("stopping"))
-    time.sleep(0.2)  # a hand's pause
+    time.sleep(0.2)  # as long as between two presses of Ctrl-C
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
     assert home.processes() == []

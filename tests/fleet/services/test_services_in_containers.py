@@ -1,4 +1,4 @@
-"""`fleet_services` with FLEET_SERVICES=podman or docker: as with the embedded servers. The engines are scripted ones."""
+"""`fleet_services` works with FLEET_SERVICES=podman or docker as with embedded servers. The engines are scripted."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_next_start_stops_containers_of_a_killed_supervisor_and_keeps_the_da
     query(checkout, "CREATE TABLE kept ()")
     document = checkout.json("fleet_services", "status")
     for pid in [document["pid"], *(service["pid"] for service in document["services"])]:
-        psutil.Process(pid).kill()  # the supervisor, and the engine's program that runs each container
+        psutil.Process(pid).kill()  # the supervisor, and the engine's client for each container
     assert len(engine.running()) == 2
     checkout.manage("fleet_services", "up", "--detach", timeout=90)
     assert query(checkout, "SELECT count(*) FROM kept") == (0,)

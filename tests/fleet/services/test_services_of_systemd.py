@@ -19,12 +19,15 @@ from fleet.services.supervision.service import AlertLimits
 ROOT = Path(__file__).resolve().parents[3]
 UNITS = ROOT / "deploy" / "systemd"
 SINGLE = sorted(UNITS.glob("fleet-*.service"))
-EXPOSURE = {"fleet-node.service": 5.2, "fleet.service": 5.2}  # they need namespaces for the sandbox; others: 2.0
+EXPOSURE = {
+    "fleet-node.service": 5.2,
+    "fleet.service": 5.2,
+}  # higher for units whose sandbox needs namespaces; 2.0 for the others
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """The units as on a host on which their program exists: systemd's own check wants that."""
+    """The units on a host where their program exists, which the check of systemd requires."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd is not installed")
     for unit in UNITS.glob("fleet*.[st]*"):
@@ -37,7 +40,7 @@ def test_systemd_accepts_every_unit(installed: Path) -> None:
     units = sorted(
         str(path) for path in installed.glob("fleet*.[st]*") if path.suffix in {".service", ".target", ".timer"}
     )
-    assert len(units) == len(SINGLE) + 3  # with the whole fleet, the target and the timer
+    assert len(units) == len(SINGLE) + 3  # including the target and the timer of the whole fleet
     result = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
@@ -59,7 +62,7 @@ def test_there_is_a_unit_for_each_process_of_a_fleet_with_the_same_command(tmp_p
         (started,) = re.findall(r"^ExecStart=/opt/fleet/\.venv/bin/python (.*)$", unit, re.MULTILINE)
         assert process.command is not None
         command = process.command()
-        program = str(ROOT / "fleet" / "__main__.py")  # which manage.py runs too
+        program = str(ROOT / "fleet" / "__main__.py")  # which manage.py executes
         words = ["manage.py" if word == program else word for word in command.argv[1:] if word != "-P"]
         assert started.split() == ["8000" if word.isdigit() else word for word in words]
         own = {name: value for name, value in command.env.items() if name == "FLEET_PROCESS"}
@@ -90,7 +93,7 @@ def test_the_unit_of_the_node_permits_what_its_sandbox_needs() -> None:
 
 @pytest.mark.parametrize("unit", [*SINGLE, UNITS / "fleet.service"], ids=lambda unit: unit.name)
 def test_no_unit_forbids_openat2(unit: Path) -> None:
-    """RestrictSUIDSGID= does: it cannot look at the modes. Artifacts and folders are opened with openat2 (beneath.py)."""
+    """RestrictSUIDSGID= forbids it, because it cannot check modes there. beneath.py opens files with openat2."""
     assert "RestrictSUIDSGID" not in unit.read_text()
 
 

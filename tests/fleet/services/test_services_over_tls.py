@@ -1,4 +1,4 @@
-"""TLS to Postgres and to Redis: everything uses it, and a certificate of somebody else is refused."""
+"""TLS to Postgres and Redis: all connections use it, and a certificate of another authority is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor starts and stops services in order and keeps them running within limits. With real, small processes."""
+"""The supervisor starts and stops services in order, and keeps them running. The services are small, real processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOREVER = "import time; time.sleep(600)"
 
 
 class Trial:
-    """A supervisor of some services in this process; what it said, and what it kept."""
+    """A supervisor in this process, with its output and its journal."""
 
     def __init__(self, root: Path, *services: Service) -> None:
         self.home = Home(root)
@@ -39,7 +39,7 @@ class Trial:
         )
 
     def run(self, work: Callable[[], Awaitable[Any]]) -> int:
-        """Start all, do the work, stop all, leaving no process; the exit code."""
+        """Start all services, do the work, and stop them. Returns the exit code; no process may be left."""
 
         async def done() -> int:
             await work()
@@ -51,7 +51,7 @@ class Trial:
         return code
 
     def run_until(self, true: Callable[[], bool]) -> int:
-        """The same without a readiness to wait for: it is told to stop when it is true."""
+        """Run the supervisor without waiting for readiness, and stop it once the condition holds."""
 
         async def both() -> int:
             running = asyncio.create_task(self.supervisor.run())
@@ -150,7 +150,7 @@ def test_a_killed_service_is_restarted_up_to_a_limit_and_then_on_request(tmp_pat
 
 
 def test_a_service_that_does_not_answer_is_restarted_even_if_paused(tmp_path: Path) -> None:
-    """With its children, which have sessions of their own, as Postgres's have."""
+    """It is ended with its children, which have their own sessions, as those of Postgres do."""
     sign = tmp_path / "sign"
     sign.touch()
     parent = (
@@ -196,7 +196,7 @@ def test_a_service_that_ignores_its_stop_signal_is_killed_with_its_session(tmp_p
     assert trial.run(until_it_has_forked) == 0
     assert "base: does not stop; killing it" in trial.output
     for pid in map(int, pids.read_text().split()):
-        until(lambda: gone(pid))  # noqa: B023  (it is asked for at once)
+        until(lambda: gone(pid))  # noqa: B023  (called immediately)
 
 
 def gone(pid: int) -> bool:
@@ -332,10 +332,10 @@ def test_each_crossing_of_a_limit_is_reported_once(tmp_path: Path) -> None:
     trial = Trial(tmp_path / "home", kept("base", probe=slow_while_signed, probe_every_s=0.02, limits=limits))
 
     async def let_it_pass() -> None:
-        for _ in range(3):  # memory is measured when the status is asked for, too
+        for _ in range(3):  # a request for the status also measures memory
             await trial.supervisor._handle_request({"do": "status"})
         await trial.until(lambda: "service.slow" in trial.kinds())
-        await asyncio.sleep(1)  # two more answers that are as slow
+        await asyncio.sleep(1)  # two more slow answers
         sign.unlink()
         await trial.until(lambda: "service.normal" in trial.kinds())
 
@@ -351,7 +351,7 @@ def test_events_of_an_earlier_start_are_not_shown(tmp_path: Path) -> None:
     trial = Trial(tmp_path, kept("base"))
     journal.append(trial.home, kind="service.failed", service="base", message="It failed yesterday.", data={})
     assert trial.supervisor.status()["events"] == []
-    assert trial.kinds() == ["service.failed"]  # and yet it waits to be drained
+    assert trial.kinds() == ["service.failed"]  # but it is still in the journal
 
 
 def test_services_stop_even_if_the_terminal_is_closed(tmp_path: Path) -> None:

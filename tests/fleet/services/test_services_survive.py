@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("services")
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Checkout]:
-    with checkout(name="fleet services ") as new_home:  # a path with a space, too
+    with checkout(name="fleet services ") as new_home:  # a path with a space
         yield new_home
 
 
@@ -36,7 +36,7 @@ def up(home: Checkout) -> subprocess.Popen[str]:
 
 
 def stop(running: subprocess.Popen[str], home: Checkout, number: signal.Signals = signal.SIGTERM) -> str:
-    """Stop it; what it said. Nothing is left."""
+    """Stop the supervisor. Returns its output; nothing may be left."""
     running.send_signal(number)
     out, text = running.communicate(timeout=60)
     assert (running.returncode, out) == (0, ""), text
@@ -49,7 +49,7 @@ def pids_of(home: Checkout) -> set[int]:
 
 
 def lives(pid: int) -> bool:
-    """Whether the process is there, and not merely unreaped."""
+    """Whether the process exists and is not a zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -113,7 +113,7 @@ def test_a_full_disk_at_the_first_start_is_reported_as_the_cause() -> None:
         assert "No space left on device" in failed
         assert "Check the disk's free space" in failed
         assert ended == "postgres could not be started; stopping the other services."
-        assert result.stderr.count("restarting it") <= 1  # a write that was cut short comes before one without room
+        assert result.stderr.count("restarting it") <= 1  # the first write is cut short before one finds no space
 
 
 def test_killed_services_are_restarted_without_loss(home: Checkout) -> None:
@@ -142,7 +142,9 @@ def test_killing_the_supervisor_ends_its_services_and_the_next_loses_nothing(hom
     running.communicate(timeout=60)
     until(lambda: not any(psutil.pid_exists(pid) for pid in first))
 
-    with subprocess.Popen(["sleep", "600"]) as stranger:  # it got Postgres's old pid, say after the host was restarted
+    with subprocess.Popen(
+        ["sleep", "600"]
+    ) as stranger:  # simulates a process that reuses the pid of Postgres after a reboot
         (home.root / "private" / "postgres" / "postmaster.pid").write_text(f"{stranger.pid}\n")
         running = up(home)
         assert stranger.poll() is None
@@ -151,7 +153,7 @@ def test_killing_the_supervisor_ends_its_services_and_the_next_loses_nothing(hom
 
     second = pids_of(home)
     for pid in second:
-        os.kill(pid, signal.SIGSTOP)  # so that they do not hear the kernel's word that their parent is dead
+        os.kill(pid, signal.SIGSTOP)  # so that they do not get the signal for the death of their parent
     running.kill()
     running.communicate(timeout=60)
     assert all(psutil.pid_exists(pid) for pid in second)
@@ -165,7 +167,7 @@ def test_down_ends_processes_that_a_killed_supervisor_left(home: Checkout) -> No
     running = up(home)
     left = pids_of(home)
     for pid in left:
-        os.kill(pid, signal.SIGSTOP)  # so that they do not hear the kernel's word that their parent is dead
+        os.kill(pid, signal.SIGSTOP)  # so that they do not get the signal for the death of their parent
     running.kill()
     running.communicate(timeout=60)
     result = home.manage("fleet_down", "--json")
@@ -231,7 +233,7 @@ def test_two_homes_run_at_once_and_a_taken_port_is_replaced() -> None:
         (item.root / "private" / "ports.json").write_text((other.root / "private" / "ports.json").read_text())
         running = [home.start("fleet_services", "up") for home in (other,)]
         other.until_ready()
-        running += [item.start("fleet_services", "up")]  # its ports are now the other's
+        running += [item.start("fleet_services", "up")]  # the other home now has its ports
         item.until_ready()
         assert kept(item)
         assert not set(item.urls()) & set(other.urls())

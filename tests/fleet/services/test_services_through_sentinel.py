@@ -1,4 +1,4 @@
-"""With Sentinel, the fleet follows the master. Its death during missions delays them, and loses nothing."""
+"""With Sentinel, the fleet follows the master. Its death delays running missions, but loses nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_counts_of_requests_continue_at_the_new_master(group: Group) -> None:
     counters.set("fleet:1:x", 1, 60)
     until(lambda: group.client(group.servers[1]).get("fleet:1:x") == "1")
     group.master().kill()
-    counters.set("fleet:1:x", 2, 60)  # meanwhile the process counts for itself
+    counters.set("fleet:1:x", 2, 60)  # meanwhile the process counts locally
     assert counters.get("fleet:1:x", None) == 2
 
     def remote() -> bool:
@@ -73,7 +73,7 @@ def test_a_probe_and_a_broker_connection_find_the_new_master(group: Group) -> No
     publish("before")
     group.master().kill()
     until(lambda: group.master() is group.servers[1], within_s=FAILOVER_S)
-    until(lambda: _answers(group), within_s=FAILOVER_S)  # each Sentinel learns of the new master in its own time
+    until(lambda: _answers(group), within_s=FAILOVER_S)  # Sentinels learn of the new master at different times
     publish("after")
     assert group.calls(group.servers[1], "brpop") > 0
 
@@ -100,7 +100,7 @@ def test_a_mission_survives_the_death_of_the_master_and_hints_continue(
             attempts = session.execute("SELECT DISTINCT attempt FROM missions_sortie").fetchall()
         assert attempts == [(1,)], "the broker's death costs no attempt"
         assert hinted_after_s < FAILOVER_S
-        start = time.monotonic()  # agents listen to the new master: a hint arrives long before FLEET_POLL_INTERVAL_S
+        start = time.monotonic()  # agents use the new master: a hint arrives long before FLEET_POLL_INTERVAL_S
         second = _launch(home, tmp_path, sorties=1)
         until(lambda: _done(home, second) == 1)
         assert time.monotonic() - start < 30, "also on a busy machine"

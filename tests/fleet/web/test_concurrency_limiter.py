@@ -17,7 +17,7 @@ AT_ONCE, WAITING = 2, 3
 
 
 class Work:
-    """An application whose requests are held until they are let go. Each answers with two pieces."""
+    """An application whose requests wait until the test releases them. Each responds with two chunks."""
 
     def __init__(self) -> None:
         self.now: list[str] = []
@@ -49,7 +49,7 @@ def run(what: Callable[[Work, Any], Awaitable[None]], *, patience_s: float = 5) 
 
 
 async def ask(application: Any, path: str, *, body: asyncio.Event | None = None) -> tuple[int, dict[str, str], bytes]:
-    """The answer. With `body`, a second half of the body comes when it is set."""
+    """The response. With `body`, the second half of the body is sent when this event is set."""
     items: list[Any] = []
     pieces = [{"type": "http.request", "body": b"", "more_body": False}]
     if body is not None:

@@ -58,7 +58,7 @@ def test_the_list_is_paged_newest_first_with_a_constant_number_of_queries(
 ) -> None:
     missions = [fleet.launch({"one": {}, "two": {}}) for _ in range(5)]
     boss = web.superuser()
-    with django_assert_max_num_queries(5):  # session, user, missions, counts; and the time, now and then
+    with django_assert_max_num_queries(5):  # session, user, missions and counts; sometimes also the time
         first = boss.get("/api/v1/missions?limit=3").json()
     assert [result["id"] for result in first["results"]] == [mission.ref for mission in reversed(missions[2:])]
     assert first["results"][0]["sorties"]["total"] == 2

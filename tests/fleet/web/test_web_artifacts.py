@@ -15,7 +15,7 @@ from tests.support import web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-PAGE = b"<script>alert(1)</script>" + bytes(600_000)  # several pieces
+PAGE = b"<script>alert(1)</script>" + bytes(600_000)  # more than one chunk
 
 
 @pytest.fixture

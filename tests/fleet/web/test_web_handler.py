@@ -28,7 +28,7 @@ pieces = Counter[str]()
 
 
 def leaves(request: HttpRequest) -> HttpResponse:
-    """As nobody should: a transaction is begun and not ended."""
+    """A faulty view that begins a transaction and does not end it."""
     transaction.atomic().__enter__()
     return HttpResponse(threading.current_thread().name)
 
@@ -40,7 +40,7 @@ def asks(request: HttpRequest) -> HttpResponse:
 
 
 def meets(request: HttpRequest) -> HttpResponse:
-    """Answers when MANY are here at once."""
+    """Responds once MANY requests have arrived."""
     meeting.wait(60)
     return HttpResponse()
 
@@ -74,13 +74,13 @@ urlpatterns = [path(view.__name__, view) for view in (leaves, asks, meets, waits
 
 
 class Site:
-    """The handler, asked without a server."""
+    """The handler, called without a server."""
 
     def __init__(self) -> None:
         self.handler = Handler()
 
     async def ask(self, name: str, query: str = "", *, gone_after: int | None = None) -> tuple[int, list[bytes]]:
-        """The status and the pieces of the answer, to a client that is gone after so many of them."""
+        """The status and the chunks of the response. The client disconnects after `gone_after` chunks."""
         items: list[Any] = []
         is_requested, gone = False, asyncio.Event()
 
@@ -112,7 +112,7 @@ def test_a_transaction_left_open_does_not_reach_the_next_request() -> None:
         status, left = await site.ask("leaves")
         assert status == 200
         async with asyncio.timeout(60):
-            while True:  # it may be another thread's turn
+            while True:  # another thread may get the next request
                 status, by = await site.ask("asks")
                 assert status == 200
                 if by == left:
@@ -167,7 +167,7 @@ def test_the_health_check_answers_while_all_threads_are_busy(settings: Settings)
     async def main() -> int:
         site = Site()
         waiting = [asyncio.create_task(site.ask("waits")) for _ in range(1 + EXEMPT_THREADS + 1)]
-        await asyncio.sleep(0)  # they are handed to the threads first
+        await asyncio.sleep(0)  # until the threads have taken them
         try:
             status, _ = await site.ask("healthz")
             assert not any(task.done() for task in waiting)

@@ -15,7 +15,7 @@ BURST = 30
 
 
 async def no_application(scope: Any, receive: Any, send: Any) -> None:
-    """Answers nothing: these clients ask nothing."""
+    """Responds to nothing, because these clients send no request."""
 
 
 def connect_burst(address: tuple[str, int], kept: contextlib.ExitStack) -> None:
@@ -32,7 +32,7 @@ def test_a_process_accepts_a_burst_in_small_batches_so_that_others_get_their_sha
             server.lifespan = config.lifespan_class(config)
             await server.startup(sockets=[listener])
             server._beat.cancel()
-            connect_burst(listener.getsockname(), kept)  # the loop does not run meanwhile
+            connect_burst(listener.getsockname(), kept)  # blocks the event loop
             for _ in range(10):
                 await asyncio.sleep(0)
             early = len(server.server_state.connections)
@@ -57,7 +57,7 @@ def test_data_that_a_client_does_not_read_is_dropped_after_the_timeout(settings:
         connection, _ = listener.accept()
         with connection:
             connection.setblocking(False)
-            with contextlib.suppress(BlockingIOError):  # the buffers of both kernels are full
+            with contextlib.suppress(BlockingIOError):  # until the buffers of both kernels are full
                 while True:
                     connection.send(bytes(65_536))
             error = until(lambda: connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), within_s=20)

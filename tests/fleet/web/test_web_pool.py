@@ -45,7 +45,7 @@ def start(services: Cluster, **env: str) -> subprocess.Popen[str]:
 
 
 def served(process: subprocess.Popen[str]) -> tuple[int, int]:
-    """Of twenty requests, how many got an answer, and by how many connections."""
+    """How many of twenty requests succeeded, and how many connections they used."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("go\n")

@@ -1,4 +1,4 @@
-"""The processes of the site record that they answer; halted ones do not."""
+"""The processes of the site record their uptime. Halted ones do not."""
 
 from __future__ import annotations
 

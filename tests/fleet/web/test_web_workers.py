@@ -22,7 +22,7 @@ from fleet.web import shared_counters
 from fleet.web.shared_counters import SharedCounters
 from tests.support.supervised import CHECKOUT, until
 
-PLACES = 10  # connections of one address
+PLACES = 10  # the limit of connections per address
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
@@ -36,7 +36,7 @@ class Site:
         return psutil.Process(self.process.pid).children()
 
     def line(self) -> socket.socket:
-        """A connection that is there and stays: a request is answered, and another one begun."""
+        """An open connection, on which one request was answered and another one has begun."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
         connection.send(HEAD + b"\r\n")
         data = b""
@@ -47,7 +47,7 @@ class Site:
         return connection
 
     def refused(self) -> bool:
-        """Whether there is no place for another connection. This one is counted no more when it has been read to its end."""
+        """Whether another connection is refused. It no longer counts once it has been read to its end."""
         data = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as line, contextlib.suppress(OSError):
             line.send(HEAD + b"Connection: close\r\n\r\n")
@@ -67,7 +67,7 @@ THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).star
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """Among the operator's callables is a module that starts a thread, which does not end by itself."""
+    """A site whose operator has registered a module that starts a thread which never ends."""
     (tmp_path / "threaded.py").write_text(THREAD)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -120,7 +120,7 @@ def test_all_processes_end_with_the_parent_and_free_the_port(site: Site, number:
     workers = site.workers()
     site.process.send_signal(number)
     assert site.process.wait(60) == (-9 if number is signal.SIGKILL else 0)
-    until(lambda: ended(workers) and free(site.port))  # a process has ended before the last of its threads has
+    until(lambda: ended(workers) and free(site.port))  # a process ends before the last of its threads
 
 
 def test_the_connection_limit_of_an_address_counts_all_processes_without_killed_ones(
@@ -131,7 +131,7 @@ def test_the_connection_limit_of_an_address_counts_all_processes_without_killed_
     with contextlib.ExitStack() as kept:
 
         def fill(worker: psutil.Process, count: int) -> None:
-            """As if the kernel had given them all to this one."""
+            """Open `count` connections to this worker, as if the kernel had assigned all of them to it."""
             halted = other if worker is first else first
             halted.suspend()
             until(lambda: halted.status() == psutil.STATUS_STOPPED)
@@ -143,7 +143,7 @@ def test_the_connection_limit_of_an_address_counts_all_processes_without_killed_
         fill(other, 3)
         first.suspend()
         until(lambda: first.status() == psutil.STATUS_STOPPED)
-        assert site.refused(), "the other one has three, and the site has all that there may be"
+        assert site.refused(), "with the three of the other worker, the site has reached its limit"
         first.resume()
         other.kill()
         until(lambda: not site.refused())

@@ -1,5 +1,4 @@
-"""The admin shows the rows as they are, prevents editing them by hand, and needs no more queries for many rows than for
-few."""
+"""The admin shows rows as they are and prevents manual edits. The number of queries does not depend on that of rows."""
 
 from __future__ import annotations
 
@@ -81,7 +80,7 @@ def test_a_mission_links_to_its_sorties_and_these_to_attempts_and_output(ended_m
     assert "3 of 3: 1 succeeded, 1 failed, 1 skipped" in mission
     assert "It was skipped because bad did not succeed." in mission
     assert ended_mission.created_at.strftime("%b %Y, %H:%M:%S") in mission
-    assert '<link rel="icon" href="data:,"' in mission  # or else browsers ask for /favicon.ico, which is not there
+    assert '<link rel="icon" href="data:,"' in mission  # otherwise browsers request /favicon.ico, which does not exist
     assert address("missions_sortie", row=bad.id) in mission
     assert reverse("artifact", args=[artifact.ref]) in mission
     sortie = boss.get(address("missions_sortie", row=bad.id)).content.decode()
@@ -200,7 +199,7 @@ def test_a_long_list_repeats_no_query_of_a_short_one(page: str) -> None:
     boss = web.superuser()
 
     def statements() -> Counter[str]:
-        """How often the page runs each statement, whatever its values are."""
+        """How often the page runs each statement, regardless of its values."""
         with CaptureQueriesContext(connection) as queries:
             assert boss.get(address(page)).status_code == 200
         return Counter(re.sub(r"'[^']*'(::\w+)?|\b\d+\b", "?", query["sql"]).replace("?, ", "") for query in queries)

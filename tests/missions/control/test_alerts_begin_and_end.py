@@ -44,7 +44,7 @@ def lose_agents(count: int) -> None:
 
 
 def age(past_s: float) -> None:
-    """As if what has been noted so far had been noted so long ago."""
+    """Make everything recorded so far look this old."""
     mark = CounterMark.objects.get()
     CounterMark.objects.update(past=[[at - past_s, sums] for at, sums in mark.past])
 

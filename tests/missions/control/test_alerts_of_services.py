@@ -1,4 +1,4 @@
-"""What the supervisor of this host reports about its services becomes metrics and alerts."""
+"""The supervisor's reports on the services of its host become metrics and alerts."""
 
 from __future__ import annotations
 

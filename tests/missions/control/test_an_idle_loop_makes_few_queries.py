@@ -24,7 +24,7 @@ def queries_about_sorties(control: Control) -> int:
 
 def test_the_loop_queries_sorties_only_while_a_mission_is_live() -> None:
     control = Control(hint_publisher=HintPublisher(app))
-    control.beat()  # the first one also evaluates alerts
+    control.beat()  # the first beat also evaluates alerts
     assert queries_about_sorties(control) == 0
     mission = fleet.launch({"one": {}})
     assert queries_about_sorties(control) > 0

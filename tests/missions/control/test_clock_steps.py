@@ -1,5 +1,4 @@
-"""After a step of the database's clock or a restart of the control loop, no lease or heartbeat counts as expired at
-once."""
+"""A step of the database's clock, or a restart of the control loop, makes no lease or heartbeat expire immediately."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ SECOND = "interval '1 second'"
 
 @pytest.fixture
 def stepped() -> Iterator[Any]:
-    """Sets the clock by which this connection's statements go: what they call is looked up in a schema of the test's first."""
+    """Sets the clock of this connection: a schema before pg_catalog in its search path replaces the functions."""
     with roles.as_owner(), connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA stepped")
         cursor.execute("CREATE TABLE stepped.by (seconds float8)")

@@ -1,5 +1,7 @@
-"""Places under a limit go to work that an agent can take, and are taken back if none can or something more urgent
-waits."""
+"""Places under a limit go to work that an agent can take.
+
+They are taken back if no agent is left, or if more urgent work is waiting.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def serve(agent_type: str = "backend", *, concurrency: int = 9) -> UUID:
 
 
 def silence(agent: UUID) -> None:
-    """As if it had not been heard of for an hour, and nobody had noticed yet."""
+    """Make the last heartbeat of an agent an hour old, before the control loop notices."""
     Agent.objects.filter(id=agent).update(heartbeat_at=Now() - timedelta(hours=1))
 
 
@@ -243,7 +245,7 @@ def test_no_limit_is_exceeded_or_held_by_work_without_agents(steps: list[tuple[o
                 key = {"concurrency": {"key": "one", "limit": 2}} if keyed else {}
                 fleet.launch({f"s{n}": {"agent": kind, "priority": priority, **key} for n in range(3)}, concurrency=2)
             case ("claim", str(kind)) if kind in agent_ids:
-                with suppress(errors.Conflict):  # it holds all that it may
+                with suppress(errors.Conflict):  # it holds as many as it may
                     items += external_agents.claim(agent=agent_ids[kind])
             case ("settle", int(number)) if items:
                 external_agents.complete(token=items.pop(number % len(items)).token)

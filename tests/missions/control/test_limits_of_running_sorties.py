@@ -1,4 +1,4 @@
-"""Concurrency keys, missions and agent types limit how many sorties run at once, whichever control loop admits them."""
+"""Concurrency keys, missions and agent types limit the running sorties, whichever control loop admits them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 @pytest.fixture(autouse=True)
 def served(transactional_db: None) -> None:
-    """Places are for work that an agent can take."""
+    """Run an agent of each type, because places go only to work that an agent can take."""
     for agent_type in ("backend", "testing"):
         external_agents.register(agent_type=agent_type)
 
@@ -101,7 +101,7 @@ def test_a_new_limit_applies_to_pending_sorties_until_it_is_lifted() -> None:
     agent = external_agents.register(agent_type="backend", concurrency=9).id
     (root,) = external_agents.claim(agent=agent, count=1)
     external_agents.complete(token=root.token)
-    assert under_way() == 0  # freed, and not queued without being admitted
+    assert under_way() == 0  # freed by its need, but not queued before it is admitted
     control.beat()
     first = external_agents.claim(agent=agent, count=9)
     assert len(first) == 2
@@ -110,7 +110,7 @@ def test_a_new_limit_applies_to_pending_sorties_until_it_is_lifted() -> None:
     assert under_way() == 6
     for lease in first:
         external_agents.complete(token=lease.token)
-    assert Sortie.objects.get(key="end").state == "queued"  # straight away again
+    assert Sortie.objects.get(key="end").state == "queued"  # immediately again
 
 
 def test_run_at_and_keys_still_apply_after_the_limit_of_a_type_is_lifted() -> None:

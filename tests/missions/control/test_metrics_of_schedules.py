@@ -1,4 +1,4 @@
-"""Metrics count what became of ticks, and an alert names a schedule whose launches keep failing."""
+"""Metrics count the outcomes of ticks, and an alert names a schedule whose launches keep failing."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def scrape(client: Client) -> dict[str, float]:
 
 def test_launches_skips_failures_and_lateness_are_counted(client: Client) -> None:
     schedule = schedules.due(schedules.create(cron="* * * * *"), ago=timedelta(minutes=3, seconds=5))
-    schedules.drain()  # launched, for some that were missed
+    schedules.drain()  # launches one tick for several missed ones
     schedules.due(schedule)
-    schedules.drain()  # skipped: the mission runs
+    schedules.drain()  # skipped, because the mission is running
     failing = schedules.create("failing", owner=api.person("ann", can_execute=True).user)
     User.objects.update(is_active=False)
     schedules.due(failing)

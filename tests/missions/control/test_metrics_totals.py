@@ -65,7 +65,7 @@ def test_totals_do_not_decrease_after_a_cleanup(client: Client) -> None:
         fleet.run_to_end(engine, fleet.launch({"a": {}, "b": {}}))
     engine.stop(within_s=5)
     missions = cleaning.outdated(now=timezone.now(), days=30, keep=0)
-    assert cleaning.remove(missions=missions) == 2  # before anybody has counted
+    assert cleaning.remove(missions=missions) == 2  # before the first count
     found = scrape(client)
     assert found['fleet_missions{state="succeeded"}'] == 0
     assert found['fleet_missions_ended_total{outcome="succeeded"}'] == 2
@@ -86,7 +86,7 @@ def test_a_reopened_sortie_is_counted_again() -> None:
 
 
 def test_an_event_that_commits_late_is_counted() -> None:
-    """Its id and its transaction are older than those of events that the count has already seen."""
+    """Its id and its transaction are older than those of events that were already counted."""
     written, over = threading.Event(), threading.Event()
 
     def slow() -> None:
@@ -104,7 +104,7 @@ def test_an_event_that_commits_late_is_counted() -> None:
         for number in range(3):
             Event.objects.create(kind="service.restarted", data={"service": f"late {number}"})
             counters.fold()
-            CounterMark.objects.update(at="2020-01-01T00:00:00Z")  # as if the last id had been read long ago
+            CounterMark.objects.update(at="2020-01-01T00:00:00Z")  # as if the last id had been recorded long ago
         assert time.monotonic() < deadline
         assert counts("restarts") == {(f"late {number}", ""): 1 for number in range(3)}
     finally:
@@ -150,7 +150,7 @@ def test_old_events_are_not_read_again() -> None:
         counters.fold()
         return CounterMark.objects.get().settled >= last
 
-    fleet.until(settled, within_s=60)  # transactions of other tests' databases may have to end first
+    fleet.until(settled, within_s=60)  # transactions in other tests' databases may have to end first
     before = _version_of_the_mark()
     assert counters.fold()
     assert _version_of_the_mark() == before, "an idle fleet writes nothing"

@@ -31,7 +31,7 @@ def agent() -> UUID:
 
 @pytest.fixture
 def lease(agent: UUID) -> Lease:
-    """Claimed while the site had been up for an hour."""
+    """A lease that was claimed after the site had been up for an hour."""
     fleet.launch({"one": {}})
     site(up=timedelta(hours=1))
     (claimed,) = external_agents.claim(agent=agent)
@@ -39,13 +39,13 @@ def lease(agent: UUID) -> Lease:
 
 
 def site(*, up: timedelta, away: timedelta = timedelta(0)) -> None:
-    """It was up for so long, and has been away for so long since."""
+    """Record that the site was up for `up`, and has been down for `away` since then."""
     Uptime.objects.all().delete()
     Uptime.objects.create(id=1, up_since=Now() - up - away, heard_at=Now() - away)
 
 
 def lapse(agent: UUID, *, ago: timedelta = timedelta(seconds=10)) -> None:
-    """Its lease ended so long ago, and as long before that it was last heard of."""
+    """Let the lease of an agent end `ago`, with its last heartbeat as long before that."""
     Sortie.objects.filter(agent=agent).update(lease_until=Now() - ago)
     Agent.objects.filter(id=agent).update(heartbeat_at=Now() - ago - LEASE)
 
@@ -60,7 +60,7 @@ def test_a_lease_that_expires_during_an_outage_is_kept(agent: UUID, lease: Lease
     lapse(agent)
     look()
     assert Sortie.objects.get().state == "running"
-    uptime.record_heartbeat()  # it is back
+    uptime.record_heartbeat()  # the site is back
     look()
     assert (Sortie.objects.get().state, Sortie.objects.get().attempt) == ("running", 1)
     assert external_agents.complete(token=lease.token, result=1) == "succeeded"

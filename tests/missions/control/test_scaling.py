@@ -1,4 +1,4 @@
-"""A type whose queue waits while all slots are busy gets more agents, within its limits; only idle agents are ended."""
+"""A type whose queue waits while all slots are busy gets more agents, within its limits. Only idle agents are ended."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_autoscaling_is_off_by_default_and_says_what_it_would_do(node: Node) -> 
     manage("fleet_agents", "autoscale", "backend", "--on")
     assert [(item.type, item.spawn) for item in scaling.scale()] == [("backend", 1)]
     assert Agent.objects.filter(type="backend", state="spawning").count() == 1
-    assert scaling.scale() == []  # one is starting
+    assert scaling.scale() == []  # one agent is starting
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -171,7 +171,7 @@ def test_agents_that_died_with_their_node_do_not_delay_scaling(node: Node) -> No
     agents.end(agents=[quiet.id], state=Agent.State.LOST, reason="Its heartbeat stopped.")
     fleet.launch({"s": {}})
     wait_long()
-    Node.objects.update(heartbeat_at=quiet.heartbeat_at, up=False)  # not heard of since
+    Node.objects.update(heartbeat_at=quiet.heartbeat_at, up=False)  # no heartbeat since then
     other = agents.join(name="another host", pid=2, start_time=0.0)
     assert [item.spawn for item in scaling.scale()] == [1]
     assert Agent.objects.get(state="spawning").node == other

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def in_threads(*works: Callable[[], object]) -> None:
-    """Run these in threads that begin together, each with a connection of its own."""
+    """Run functions in threads that start together, each with its own connection."""
     barrier, failures = threading.Barrier(len(works)), []
 
     def run(work: Callable[[], object]) -> None:
@@ -72,7 +72,7 @@ def test_one_of_many_concurrent_control_loops_launches_each_tick() -> None:
 
 
 def test_a_tick_is_launched_once_even_without_leases() -> None:
-    """As if each lease had ended while its holder was still reading the plan."""
+    """Every lease has already ended while its holder is still reading the plan."""
     schedule = schedules.due(schedules.create(cron="* * * * *", overlap="allow"))
     Schedule.objects.update(next_at=Now() + timedelta(days=1))
     schedule.refresh_from_db()
@@ -100,7 +100,7 @@ def test_a_request_at_the_moment_of_a_tick_affects_neither_launch() -> None:
     schedule = schedules.due(schedules.create(cron="0 0 1 1 *", overlap="allow"))
 
     def request() -> None:
-        with suppress(errors.Conflict):  # it was launched at exactly this moment
+        with suppress(errors.Conflict):  # launched at exactly this moment
             operations.run_now(schedule=schedule.id, can_execute=True)
 
     in_threads(request, schedules.drain, request, schedules.drain)
@@ -114,19 +114,19 @@ def test_a_request_at_the_moment_of_a_tick_affects_neither_launch() -> None:
 @pytest.mark.parametrize("overlap", ["allow", "queue"])
 def test_a_tick_of_a_control_loop_that_is_killed_at_any_step_is_launched_once_by_another(overlap: str) -> None:
     schedule = schedules.create(cron="0 0 1 1 *", overlap=overlap)
-    if overlap == "queue":  # the tick waits already, and its mission's end makes it due
+    if overlap == "queue":  # the tick is already waiting, and becomes due when the mission ends
         earlier = operations.run_now(schedule=schedule.id, can_execute=True).mission
         assert earlier is not None
         operations.run_now(schedule=schedule.id, can_execute=True)
         schedules.end(earlier)
     else:
         schedules.due(schedule)
-    plan_reading.reader.stop()  # or the forked process would talk to this one's
+    plan_reading.reader.stop()  # otherwise the forked process would use this one's connection
     steps = launched_by_the_killed = 0
     for steps in killing.at_each_step(schedules.drain, folder=settings.FLEET_HOME.root, most=120):
         before = Mission.objects.count()
         assert_each_tick_has_one_mission()
-        Schedule.objects.update(lease_until=Now() - timedelta(seconds=1))  # it has passed
+        Schedule.objects.update(lease_until=Now() - timedelta(seconds=1))  # the tick has passed
         schedules.drain()
         assert_each_tick_has_one_mission()
         assert not Tick.objects.filter(outcome="waiting").exists()

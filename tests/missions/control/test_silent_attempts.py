@@ -43,7 +43,7 @@ def output_writer() -> Iterator[OutputWriter]:
 
 
 def silent() -> dict[str, str]:
-    """The sorties of which no output is told of, by their key."""
+    """The alerts about silent sorties, by the key of the sortie."""
     alerts.AlertMonitor().check()
     keys = {sortie.ref: sortie.key for sortie in Sortie.objects.all()}
     return {keys[alert["subject"]]: alert["message"] for alert in alerts.active() if alert["rule"] == "silent"}
@@ -107,7 +107,7 @@ def test_output_counts_as_activity_even_if_it_is_not_stored(agent: UUID, output_
     fleet.until(lambda: heard_at() is not None)
     first = heard_at()
     buffer.active_at -= ACTIVITY_S
-    buffer.output(stream="stdout", data=b"y" * 10_000)  # which stays in memory until the end
+    buffer.output(stream="stdout", data=b"y" * 10_000)  # stays in memory until the end
     fleet.until(lambda: heard_at() > first)
     output_writer.close(buffer, stop=Stop())
 

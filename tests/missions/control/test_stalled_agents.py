@@ -22,7 +22,7 @@ def node() -> Node:
 
 
 def agent(node: Node, *, order: str = "") -> Agent:
-    """One that has been up for an hour, was heard of just now, and never took a sortie."""
+    """An agent that has been up for an hour, has a recent heartbeat, and has never claimed a sortie."""
     new_agent = agents.create_agent(type=AgentType.objects.get(name="backend"), node=node, place=1, concurrency=2)
     with connection.cursor() as cursor:
         cursor.execute(

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def served(transactional_db: None) -> None:
-    """Files are reserved for work that an agent can take."""
+    """Run an agent of the type, because files are reserved only for work that an agent can take."""
     external_agents.register(agent_type="backend")
 
 

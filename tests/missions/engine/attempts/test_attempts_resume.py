@@ -1,4 +1,4 @@
-"""What an attempt saved to resume from is stored while it runs and when it ends, and the next attempt gets it."""
+"""The resume value of an attempt is stored while it runs and when it ends, and the next attempt gets it."""
 
 from __future__ import annotations
 

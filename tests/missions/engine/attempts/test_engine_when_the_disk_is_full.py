@@ -1,4 +1,4 @@
-"""On a full disk the attempt fails with the reason, and no truncated file is taken for a complete one."""
+"""On a full disk the attempt fails with the reason, and no truncated file counts as complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt
 from tests.support import fleet
 
-pytestmark = [  # one folder of drafts for the whole run
+pytestmark = [  # the whole run has one folder of drafts
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
     pytest.mark.xdist_group("drafts"),
 ]
@@ -32,7 +32,7 @@ def engine() -> Iterator[Engine]:
 
 @contextmanager
 def a_disk_that_takes(most: int) -> Iterator[None]:
-    """No file of this process and its children grows beyond so many bytes."""
+    """Limit the size of files of this process and its children."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
     try:

@@ -1,4 +1,4 @@
-"""A partly stored artifact of a killed agent is removed once nobody can be writing it."""
+"""A partly stored artifact of a killed agent is removed once nobody can still be writing it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import fleet
 from tests.support.console import manage
 from tests.support.hosts import CHECKOUT
 
-pytestmark = [  # one folder of drafts for the whole run
+pytestmark = [  # the whole run has one folder of drafts
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
     pytest.mark.xdist_group("drafts"),
 ]
@@ -40,7 +40,7 @@ collection.storage().save("ab/abcd", File(Slow(b"x" * 200_000)))
 
 @pytest.fixture
 def killed(subprocess_environment: dict[str, str]) -> Path:
-    """What a process has left that was killed in the middle of a file."""
+    """The partial file of a process that was killed while writing it."""
     before = drafts()
     environment = {**subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     result = subprocess.run([sys.executable, "-c", KILLED], env=environment, cwd=CHECKOUT, timeout=60)
@@ -70,7 +70,7 @@ def by_the_store() -> None:
 
 
 @pytest.mark.parametrize("sweep", [by_hand, by_the_store])
-def test_a_partly_stored_artifact_is_removed_once_nobody_can_be_writing_it(
+def test_a_partly_stored_artifact_is_removed_once_nobody_can_still_be_writing_it(
     killed: Path, sweep: Callable[[], None]
 ) -> None:
     assert collection.sweep() == 0

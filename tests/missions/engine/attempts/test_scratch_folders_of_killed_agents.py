@@ -72,7 +72,7 @@ def test_a_folder_without_permissions_is_removed_too(tmp_path: Path) -> None:
 
 
 def test_deeply_nested_folders_are_removed(tmp_path: Path) -> None:
-    """A folder deeper than Python recurses once held its agent's slot for ever, and kept every agent from starting."""
+    """A folder nested deeper than Python's recursion limit must not block a slot, or keep agents from starting."""
     folder = tmp_path / "srt"
     folder.mkdir()
     nest = "import os\nfor _ in range(3000): os.mkdir('d' * 10); os.chdir('d' * 10)\nopen('file', 'w').close(); os.chmod('.', 0)"

@@ -1,5 +1,4 @@
-"""The work of the fleet's own agents can use the API for its attempt: it sees its mission and reports, but cannot
-settle."""
+"""The work of the fleet's own agents can use the API: it sees its mission and can report, but cannot settle."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ reached = override_settings(FLEET_URL="http://127.0.0.1:9")
 
 
 class Work(NamedTuple):
-    """A running sortie of an agent of the fleet, and what a process of it may send."""
+    """A running sortie of one of the fleet's agents, and a client with its token."""
 
     mission: Mission
     sortie: Sortie
@@ -44,7 +43,7 @@ class Work(NamedTuple):
     client: api.Client
 
     def end(self, how: str) -> None:
-        """As its agent, the control loop or somebody else does."""
+        """End the attempt, as its agent, the control loop or a user would."""
         if how == "lost":
             Sortie.objects.filter(id=self.sortie.id).update(lease_until=timezone.now() - timedelta(seconds=1))
             duties.rescue()

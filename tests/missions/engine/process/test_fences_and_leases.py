@@ -1,4 +1,4 @@
-"""Only one outcome is accepted: the attempt number is the fence, leases follow the database's clock, and rescues cost
+"""Only one outcome is accepted. The attempt number is the fence, leases follow the database's clock, and a rescue costs
 no try."""
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def test_concurrent_agents_never_claim_the_same_sortie() -> None:
     assert Attempt.objects.filter(state="succeeded").count() == 300
     assert not Attempt.objects.exclude(
         state__in=["succeeded", "returned"]
-    ).exists()  # a machine may be slow to start some
+    ).exists()  # a busy machine may start some late
     assert Event.objects.filter(kind="sortie.succeeded", scope=mission.id).count() == 300
 
 
@@ -260,7 +260,7 @@ def test_two_siblings_that_finish_at_once_free_their_dependent_once(database: ho
         late = threading.Thread(target=settle, args=(other, second))
         late.start()
         late.join(0.3)
-        assert late.is_alive()  # it waits for the join's row, and then counts on
+        assert late.is_alive()  # it waits for the row of the join, then continues counting
     late.join()
     other.close()
     assert fleet.states(mission.id)["join"] == "queued"

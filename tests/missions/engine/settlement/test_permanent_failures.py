@@ -1,4 +1,4 @@
-"""An error that a retry would meet again, such as one of the plan or the result, fails the sortie at once."""
+"""An error that a retry would repeat, such as one in the plan or the result, fails the sortie at once."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_refused_result_leaves_its_mission_readable(engine: Engine) -> None:
     mission = fleet.launch(
         {"deep": {"run": ["python3", "-c", "print('[' * 960 + ']' * 960)"]}, "next": {"needs": ["deep"]}}
     )
-    assert fleet.run_to_end(engine, mission) == "succeeded"  # as a text it is no deeper than any other
+    assert fleet.run_to_end(engine, mission) == "succeeded"  # a text has no depth
     assert {item["key"] for item in reads.items(mission)} == {"deep", "next"}
 
 

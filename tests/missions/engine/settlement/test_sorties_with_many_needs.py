@@ -1,4 +1,4 @@
-"""A sortie may have thousands of needs: its variables, its files and the agent's memory stay bounded."""
+"""With thousands of needs, the variables and files of a sortie and the memory of its agent stay bounded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ json.dump({
 
 @contextmanager
 def memory_measured() -> Iterator[list[int]]:
-    """The most bytes that this process holds meanwhile, beyond what it held before."""
+    """Measure how many bytes of memory this process needs at most, beyond what it had before."""
     process, done, most = psutil.Process(), threading.Event(), [0]
     before = process.memory_info().rss
 
