@@ -8,8 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 
 from tests.support.documented_client import DocumentedClient
 from tests.support.measuring import measured
+from tests.support.waiting import until as until
 from tests.support.warm import Warm, anywhere
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -86,14 +86,6 @@ class Fleet:
         return dict(found)
 
 
-def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
-    deadline = time.monotonic() + within_s
-    while not (value := true()):
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.05)
-    return value
-
-
 @contextmanager
 def running(*, restored_from: Path | None = None, **more: str) -> Iterator[Fleet]:
     """A fleet with short intervals and these variables, optionally restored from a backup."""
@@ -114,9 +106,9 @@ def running(*, restored_from: Path | None = None, **more: str) -> Iterator[Fleet
             cold.manage("fleet_backup", "restore", str(restored_from), timeout=90)
         cold.manage("fleet_up", "--detach", timeout=START_S, env=measured())
         warm = Warm(env)  # the settings connect to the services
-        started = Fleet(home, env, warm)
-        until(lambda: len([a for a in started.json("fleet_agents", "list") if a["state"] in ("idle", "busy")]) == 6)
-        yield started
+        warm_fleet = Fleet(home, env, warm)
+        until(lambda: len([a for a in warm_fleet.json("fleet_agents", "list") if a["state"] in ("idle", "busy")]) == 6)
+        yield warm_fleet
         warm.stop()
     finally:
         cold.manage("fleet_down", check=False, timeout=90)

@@ -25,13 +25,13 @@ def home(fleet: Fleet) -> Path:
     return Path(fleet.env["FLEET_HOME"])
 
 
-def listed(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
+def list_agents(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = fleet.json("fleet_agents", "list", *arguments)
     return found
 
 
 def state(fleet: Fleet, agent: str) -> dict[str, Any]:
-    (found,) = [item for item in listed(fleet, "--all") if item["id"] == agent]
+    (found,) = [item for item in list_agents(fleet, "--all") if item["id"] == agent]
     return found
 
 
@@ -48,7 +48,7 @@ def a_node(fleet: Fleet, name: str, **env: str) -> Iterator[subprocess.Popen[byt
         cwd=CHECKOUT, env={**fleet.env, **env}, stderr=subprocess.DEVNULL,
     ) as node:  # fmt: skip
         try:
-            until(lambda: any(item["node"] == name and item["state"] == "idle" for item in listed(fleet)))
+            until(lambda: any(item["node"] == name and item["state"] == "idle" for item in list_agents(fleet)))
             yield node
         finally:
             node.terminate()
@@ -80,10 +80,10 @@ def test_agents_are_spawned_and_terminated_by_command(fleet: Fleet) -> None:
 def test_an_impossible_spawn_is_refused_with_the_reason(
     fleet: Fleet, arguments: list[str], code: int, message: str
 ) -> None:
-    before = len(listed(fleet))
+    before = len(list_agents(fleet))
     result = fleet.manage("fleet_agents", "spawn", *arguments, check=False)
     assert (result.returncode, message in result.stderr) == (code, True), result.stderr
-    assert len(listed(fleet)) == before
+    assert len(list_agents(fleet)) == before
 
 
 def test_a_killed_agent_is_lost_at_once_and_its_successor_runs_its_sortie(fleet: Fleet) -> None:
@@ -118,7 +118,7 @@ def test_terminate_now_ends_all_processes_and_the_sortie_continues_elsewhere(fle
 def test_a_draining_agent_finishes_its_sorties(fleet: Fleet, tmp_path: Path) -> None:
     (agent,) = spawn(fleet, "frontend")
     fleet.manage(
-        "fleet_agents", "drain", *[item["id"] for item in listed(fleet, "--type", "frontend")][:1], "--no-wait"
+        "fleet_agents", "drain", *[item["id"] for item in list_agents(fleet, "--type", "frontend")][:1], "--no-wait"
     )
     go = tmp_path / "go"
     mission = fleet.launch(
@@ -136,17 +136,17 @@ def test_a_draining_agent_finishes_its_sorties(fleet: Fleet, tmp_path: Path) -> 
 
 def test_killing_a_node_loses_no_sortie(fleet: Fleet, tmp_path: Path) -> None:
     with a_node(fleet, "other") as node:
-        theirs = [item for item in listed(fleet) if item["node"] == "other"]
+        theirs = [item for item in list_agents(fleet) if item["node"] == "other"]
         values = {"agent": "documentation", "driver": "scripted", "with": {"hold_until": str(tmp_path / "go")}}
         mission = fleet.launch({"sorties": {f"s{n}": values for n in range(4)}})
-        until(lambda: any(item["sorties"] for item in listed(fleet, "--node", "other")))
+        until(lambda: any(item["sorties"] for item in list_agents(fleet, "--node", "other")))
         node.kill()
         node.wait()
         (tmp_path / "go").touch()
         document = fleet.wait(mission)
         assert document["state"] == "succeeded"
         until(lambda: not any(psutil.pid_exists(agent["pid"]) for agent in theirs))
-        until(lambda: not listed(fleet, "--node", "other"))
+        until(lambda: not list_agents(fleet, "--node", "other"))
 
 
 def test_two_nodes_with_one_name_cannot_both_be_up(fleet: Fleet) -> None:
@@ -159,12 +159,12 @@ def test_two_nodes_with_one_name_cannot_both_be_up(fleet: Fleet) -> None:
 
 def test_an_agent_that_crashes_repeatedly_is_not_restarted_and_the_reason_is_given(fleet: Fleet) -> None:
     with a_node(fleet, "frail", FLEET_MAX_CRASHES="1"):
-        first, second = ([item for item in listed(fleet, "--node", "frail") if item["type"] == "backend"], [])
+        first, second = ([item for item in list_agents(fleet, "--node", "frail") if item["type"] == "backend"], [])
         os.kill(first[0]["pid"], signal.SIGKILL)
         second = until(
             lambda: [
                 item
-                for item in listed(fleet, "--node", "frail")
+                for item in list_agents(fleet, "--node", "frail")
                 if item["type"] == "backend" and item["crashes"] == 1 and item["state"] == "idle"
             ]
         )
@@ -186,7 +186,7 @@ def test_a_process_is_not_confused_with_another_that_reuses_its_pid() -> None:
 
 def test_rows_of_agents_and_processes_agree(fleet: Fleet) -> None:
     """No row without a process, and no process without a row."""
-    rows = {item["pid"] for item in listed(fleet)}
+    rows = {item["pid"] for item in list_agents(fleet)}
     assert all(psutil.pid_exists(pid) for pid in rows)
     (node,) = running.processes(home(fleet), "fleet_node")
     assert {child.pid for child in node.children() if child.name() != "sleep"} == rows

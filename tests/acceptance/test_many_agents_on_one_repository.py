@@ -74,7 +74,7 @@ def test_eight_sorties_end_in_one_branch_whose_tests_pass(fleet: Fleet, project:
 
     mission = fleet.launch(plan, folder=project.path)
     registering = {"register_plus", "register_minus"}
-    until(lambda: registering <= running(fleet, mission))
+    until(lambda: registering <= running_keys(fleet, mission))
     (signals / "go").touch()
     summary = fleet.wait(mission, seconds=120)
     assert summary["state"] == "succeeded", [
@@ -115,6 +115,6 @@ def register(name: str, signals: Path) -> str:
     return REGISTER.replace("NAME", name).replace("GO", f"'{signals}/go'")
 
 
-def running(fleet: Fleet, mission: str) -> set[str]:
+def running_keys(fleet: Fleet, mission: str) -> set[str]:
     items = fleet.json("fleet_mission", "show", mission)["items"]
     return {item["key"] for item in items if item["state"] == "running"}

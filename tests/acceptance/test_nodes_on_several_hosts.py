@@ -207,8 +207,8 @@ def test_a_mission_continues_while_hosts_join_and_leave(here: Host, far: Host, k
 def _progress(mission: Mission) -> None:
     """Wait until a few more sorties of the mission have ended."""
 
-    def ended() -> int:
+    def count_succeeded() -> int:
         return Sortie.objects.filter(mission=mission, state="succeeded").count()
 
-    begun = ended()
-    until(lambda: ended() >= min(begun + 3, 40))
+    begun = count_succeeded()
+    until(lambda: count_succeeded() >= min(begun + 3, 40))

@@ -77,13 +77,13 @@ def test_a_failed_request_can_be_repeated_with_its_key(ann: api.Client) -> None:
 def test_only_one_of_concurrent_requests_with_the_same_key_launches(ann: api.Client) -> None:
     responses: list[Any] = []
 
-    def ask() -> None:
+    def post() -> None:
         try:
             responses.append(api.Client(ann.bearer).post("missions", {"plan": api.PLAN}, Idempotency_Key="k-1"))
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=post) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -33,7 +33,7 @@ HARMFUL = {"/api/v1/auth/logout"}  # would end the session that the other reques
 
 
 @functools.cache
-def described() -> Any:
+def schema_under_test() -> Any:
     """The document as loaded by schemathesis, with the application under test."""
     schema = schemathesis.openapi.from_dict(api.document())
     schema.app = get_wsgi_application()
@@ -79,11 +79,11 @@ def test_concurrent_requests_build_the_document_once() -> None:
     pages._cached_rendering.cache_clear()
     found: list[tuple[int, bytes]] = []
 
-    def ask() -> None:
+    def request() -> None:
         response = api.anonymous().get("schema?format=json")
         found.append((response.status_code, response.content))
 
-    run_concurrently(*[ask] * 8)
+    run_concurrently(*[request] * 8)
     assert [status for status, _ in found] == [200] * 8
     assert len({content for _, content in found}) == 1
     assert (pages._document.cache_info().misses, pages._cached_rendering.cache_info().misses) == (1, 1)
@@ -109,7 +109,7 @@ def test_every_response_to_random_input_is_documented(path: str, method: str) ->
     Node.objects.create(
         name="host", pid=1, start_time=0.0, max_agents=1_000
     )  # otherwise agents cannot be spawned, which is a 503
-    operation = described()[path][method.upper()]
+    operation = schema_under_test()[path][method.upper()]
 
     @settings(
         max_examples=8, deadline=None, database=None, derandomize=True, phases=[Phase.generate],

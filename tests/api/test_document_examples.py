@@ -157,10 +157,10 @@ def test_real_problems_look_like_the_examples() -> None:
 
 
 def body_of(response: Any) -> bytes:
-    async def streamed() -> bytes:
+    async def read_stream() -> bytes:
         return b"".join([piece async for piece in response.streaming_content])
 
-    return async_to_sync(streamed)() if response.streaming else bytes(response.content)
+    return async_to_sync(read_stream)() if response.streaming else bytes(response.content)
 
 
 @pytest.mark.django_db

@@ -34,11 +34,11 @@ def launch(**keys: Any) -> Mission:
 
 
 def claim(agent: api.Client, ref: str) -> dict[str, Any]:
-    def claimed() -> Any:
+    def try_claim() -> Any:
         fleet.beat()
         return agent.post("sorties/claim", {"agent": ref}).json()["leases"]
 
-    (lease,) = fleet.until(claimed)
+    (lease,) = fleet.until(try_claim)
     return dict(lease)
 
 

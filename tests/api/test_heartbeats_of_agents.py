@@ -20,7 +20,7 @@ def agent() -> api.Client:
     return api.person("amy", Role.AGENT)
 
 
-def claimed(agent: api.Client) -> tuple[str, list[dict[str, Any]]]:
+def claim_two(agent: api.Client) -> tuple[str, list[dict[str, Any]]]:
     """The path of its heartbeat, and two leases."""
     fleet.launch({"one": {}, "two": {}})
     ref = agent.post("agents", {"type": "backend", "concurrency": 2}).json()["id"]
@@ -29,7 +29,7 @@ def claimed(agent: api.Client) -> tuple[str, list[dict[str, Any]]]:
     return f"agents/{ref}/heartbeat", leases
 
 
-def until(lease: dict[str, Any]) -> Any:
+def lease_end(lease: dict[str, Any]) -> Any:
     return Sortie.objects.get(id=ids.decode(ids.SORTIE, lease["sortie"])).lease_until
 
 
@@ -48,17 +48,17 @@ def until(lease: dict[str, Any]) -> Any:
     ],
 )
 def test_a_bad_token_loses_no_other_lease(agent: api.Client, bad: str) -> None:
-    path, (first, second) = claimed(agent)
-    before = until(first), until(second)
+    path, (first, second) = claim_two(agent)
+    before = lease_end(first), lease_end(second)
     response = agent.post(path, {"tokens": [bad, first["token"], bad, second["token"]]})
     assert (response.status_code, set(response.json()["renewed"])) == (200, {first["sortie"], second["sortie"]})
-    assert until(first) > before[0]
-    assert until(second) > before[1]
+    assert lease_end(first) > before[0]
+    assert lease_end(second) > before[1]
 
 
 @pytest.mark.parametrize("end", ["é", "x", "\ud800", "\0"])
 def test_a_forged_token_does_not_shadow_the_valid_one_of_the_same_attempt(agent: api.Client, end: str) -> None:
-    path, (first, second) = claimed(agent)
+    path, (first, second) = claim_two(agent)
     forged = first["token"].rpartition(".")[0] + "." + end
     response = agent.post(path, {"tokens": [first["token"], forged]})
     assert (response.status_code, response.json()["renewed"]) == (200, [first["sortie"]])
@@ -68,13 +68,13 @@ def test_a_forged_token_does_not_shadow_the_valid_one_of_the_same_attempt(agent:
 
 @pytest.mark.parametrize("bad", [1, None, True, ["x"], {"token": "x"}])
 def test_a_token_that_is_no_string_is_invalid(agent: api.Client, bad: object) -> None:
-    path, (first, _) = claimed(agent)
+    path, (first, _) = claim_two(agent)
     response = agent.post(path, {"tokens": [first["token"], bad]})
     assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/tokens/1")
 
 
 def test_an_agent_that_leaves_returns_its_sorties_and_is_not_lost(agent: api.Client) -> None:
-    path, leases = claimed(agent)
+    path, leases = claim_two(agent)
     leave = path.replace("heartbeat", "leave")
     assert api.person("bob", Role.AGENT).post(leave).status_code == 404
     assert agent.post(leave).status_code == 204

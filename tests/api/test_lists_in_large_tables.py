@@ -87,10 +87,15 @@ def test_missions_can_be_filtered_by_owner() -> None:
     of_ann = ann.post("missions", {"plan": api.PLAN, "team": "payments"}).json()["id"]
     of_bob = bob.post("missions", {"plan": api.PLAN}).json()["id"]
 
-    def found(query: str) -> list[str]:
+    def mission_ids(query: str) -> list[str]:
         return [result["id"] for result in boss.get(f"missions?{query}").json()["results"]]
 
-    assert found("created_by=ann") == [of_ann]
-    assert found("created_by=bob") == [of_bob]
-    assert found("created_by=nobody") == found("team=nobody") == found("created_by=bob&team=payments") == []
-    assert found("team=payments") == [of_ann]
+    assert mission_ids("created_by=ann") == [of_ann]
+    assert mission_ids("created_by=bob") == [of_bob]
+    assert (
+        mission_ids("created_by=nobody")
+        == mission_ids("team=nobody")
+        == mission_ids("created_by=bob&team=payments")
+        == []
+    )
+    assert mission_ids("team=payments") == [of_ann]

@@ -33,7 +33,7 @@ def test_a_stream_survives_a_restart_of_postgres_and_an_outage_of_redis(
     headers = {"Authorization": f"Bearer {key}"}
     path = "/api/v1/events/stream"
 
-    def tell(number: int) -> None:
+    def write_event(number: int) -> None:
         with psycopg.connect(env["DATABASE_URL"]) as database:
             database.execute(
                 "INSERT INTO fleet_event (kind, data) VALUES ('x.told', %s)", [json.dumps({"number": number})]
@@ -44,16 +44,16 @@ def test_a_stream_survives_a_restart_of_postgres_and_an_outage_of_redis(
 
     private_services.kill("valkey")
     with live.serving(tmp_path, env) as web, Listener(web, path, **headers) as first:
-        tell(0)
+        write_event(0)
         until(lambda: numbers(first) == [0])
         private_services.restart("postgres")
-        tell(1)
+        write_event(1)
         until(lambda: numbers(first) == [0, 1], within_s=60)
         private_services.kill("postgres")
         until(lambda: "listeners wait" in web.log_text)
         assert not first.ended.is_set()
         private_services.restart("postgres")
-        tell(2)
+        write_event(2)
         until(lambda: numbers(first) == [0, 1, 2], within_s=60)
         with Listener(web, path, **headers, Last_Event_ID=first.events[0][0]) as second:
             start = time.monotonic()

@@ -22,7 +22,7 @@ from fleet.events.models import Event
 from fleet.live.models import Ticket
 from missions import operations as missions
 from tests.support import api, live
-from tests.support.live import Listener, Web
+from tests.support.live import Listener, Web, bearer
 from tests.support.supervised import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -43,7 +43,7 @@ def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.
         yield server
 
 
-def opened(web: Web, path: str, *protocols: str, **headers: str) -> ClientConnection:
+def open_socket(web: Web, path: str, *protocols: str, **headers: str) -> ClientConnection:
     origin = headers.pop("Origin", None)
     return connect(
         f"ws://127.0.0.1:{web.port}{path}", additional_headers=headers, origin=origin,  # type: ignore[arg-type]
@@ -51,11 +51,7 @@ def opened(web: Web, path: str, *protocols: str, **headers: str) -> ClientConnec
     )  # fmt: skip
 
 
-def bearer(client: api.Client) -> dict[str, str]:
-    return {"Authorization": f"Bearer {client.bearer}"}
-
-
-def heard(line: ClientConnection) -> dict[str, Any]:
+def receive_event(line: ClientConnection) -> dict[str, Any]:
     """The next event."""
     while True:
         document: dict[str, Any] = json.loads(line.recv(timeout=15))
@@ -63,7 +59,7 @@ def heard(line: ClientConnection) -> dict[str, Any]:
             return document
 
 
-def ended(line: ClientConnection, *, within_s: float = 60) -> tuple[int, str]:
+def close_reason(line: ClientConnection, *, within_s: float = 60) -> tuple[int, str]:
     """The code and the reason with which the server closes the socket."""
     with line:
         try:
@@ -73,8 +69,8 @@ def ended(line: ClientConnection, *, within_s: float = 60) -> tuple[int, str]:
             return (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
 
 
-def code(line: ClientConnection, *, within_s: float = 60) -> int:
-    return ended(line, within_s=within_s)[0]
+def close_code(line: ClientConnection, *, within_s: float = 60) -> int:
+    return close_reason(line, within_s=within_s)[0]
 
 
 def ticket(client: api.Client, path: str) -> str:
@@ -88,78 +84,78 @@ def test_a_program_receives_events_with_cursors_and_resumes_from_one(web: Web) -
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     path = f"/ws/v1/missions/{mission.ref}"
-    with opened(web, path, **bearer(ann)) as line:
+    with open_socket(web, path, **bearer(ann)) as line:
         for number in range(3):
             Event.objects.create(kind="sortie.running", scope=mission.id, data={"number": number})
-        values = [heard(line) for _ in range(3)]
+        values = [receive_event(line) for _ in range(3)]
     assert [item["event"]["data"]["number"] for item in values] == [0, 1, 2]
     assert values[0]["event"]["mission"] == mission.ref
     Event.objects.create(kind="sortie.succeeded", scope=mission.id, data={"number": 3})
-    with opened(web, f"{path}?cursor={values[0]['cursor']}", **bearer(ann)) as line:
-        assert [heard(line)["event"]["data"]["number"] for _ in range(3)] == [1, 2, 3]
-    with opened(web, path, **bearer(ann)) as line:
+    with open_socket(web, f"{path}?cursor={values[0]['cursor']}", **bearer(ann)) as line:
+        assert [receive_event(line)["event"]["data"]["number"] for _ in range(3)] == [1, 2, 3]
+    with open_socket(web, path, **bearer(ann)) as line:
         line.send(json.dumps({"cursor": values[1]["cursor"]}))
-        assert [heard(line)["event"]["data"]["number"] for _ in range(2)] == [2, 3]
+        assert [receive_event(line)["event"]["data"]["number"] for _ in range(2)] == [2, 3]
         Event.objects.create(kind="sortie.failed", scope=mission.id, data={"number": 4})
-        assert heard(line)["event"]["data"]["number"] == 4
+        assert receive_event(line)["event"]["data"]["number"] == 4
 
 
 @pytest.mark.parametrize("message", ["{", "[]", '{"cursor": "1-1", "more": 1}', '{"other": 1}', "[" * 3_000, b"\x00"])
 def test_an_unknown_message_closes_the_socket(web: Web, message: str | bytes) -> None:
-    line = opened(web, ALL, **bearer(api.person("ann")))
+    line = open_socket(web, ALL, **bearer(api.person("ann")))
     line.send(message)
-    assert code(line) == 4400
+    assert close_code(line) == 4400
 
 
 def test_a_cursor_is_sent_once_and_must_have_been_issued(web: Web) -> None:
     ann = api.person("ann")
-    assert code(opened(web, f"{ALL}?cursor=nonsense", **bearer(ann))) == 4422
-    line = opened(web, ALL, **bearer(ann))
+    assert close_code(open_socket(web, f"{ALL}?cursor=nonsense", **bearer(ann))) == 4422
+    line = open_socket(web, ALL, **bearer(ann))
     line.send('{"cursor": "nonsense"}')
-    assert code(line) == 4422
+    assert close_code(line) == 4422
 
 
 def test_a_refused_caller_gets_a_close_code(web: Web) -> None:
     ann, eve = api.person("ann"), api.person("eve")
     path = f"/ws/v1/missions/{live.mission_of(ann.user).ref}"
-    assert code(opened(web, path)) == 4401
-    assert code(opened(web, path, Authorization="Bearer flk_00000000_nothing")) == 4401
-    assert code(opened(web, path, **bearer(eve))) == 4404
-    assert code(opened(web, ALL, **bearer(api.machine(ann.user, "launch")))) == 4403
+    assert close_code(open_socket(web, path)) == 4401
+    assert close_code(open_socket(web, path, Authorization="Bearer flk_00000000_nothing")) == 4401
+    assert close_code(open_socket(web, path, **bearer(eve))) == 4404
+    assert close_code(open_socket(web, ALL, **bearer(api.machine(ann.user, "launch")))) == 4403
     for absent in ("/ws/v1/nothing", "/ws/v1/missions/../events", "/"):
         with pytest.raises(InvalidStatus) as excinfo:
-            opened(web, absent, **bearer(ann))
+            open_socket(web, absent, **bearer(ann))
         assert excinfo.value.response.status_code == 403
 
 
 def test_the_close_reason_is_a_sentence(web: Web) -> None:
     ann = api.person("ann")
     gone = "/ws/v1/missions/msn_" + "0" * 26
-    assert ended(opened(web, gone, **bearer(ann))) == (4404, f"There is no mission msn_{'0' * 26}.")
-    assert ended(opened(web, f"{ALL}?cursor=x", **bearer(ann))) == (
+    assert close_reason(open_socket(web, gone, **bearer(ann))) == (4404, f"There is no mission msn_{'0' * 26}.")
+    assert close_reason(open_socket(web, f"{ALL}?cursor=x", **bearer(ann))) == (
         4422, "Unknown cursor. Start without a cursor.",
     )  # fmt: skip
-    assert ended(opened(web, f"{ALL}?foo=1", **bearer(ann))) == (
+    assert close_reason(open_socket(web, f"{ALL}?foo=1", **bearer(ann))) == (
         4404, "Unknown parameter 'foo'. The only one is `cursor`.",
     )  # fmt: skip
-    status, why = ended(opened(web, ALL, Authorization="Bearer flk_00000000_nothing"))
+    status, why = close_reason(open_socket(web, ALL, Authorization="Bearer flk_00000000_nothing"))
     assert (status, why.startswith("Unknown machine key.")) == (4401, True)
 
 
 def test_an_invalid_url_is_not_reported_as_an_invalid_cursor(web: Web) -> None:
     ann = api.person("ann")
-    status, why = ended(opened(web, "/ws/v1/missions/xx", **bearer(ann)))
+    status, why = close_reason(open_socket(web, "/ws/v1/missions/xx", **bearer(ann)))
     assert (status, why) == (4404, "'xx' is not an id of this kind. It must look like msn_01j….")
-    assert code(opened(web, f"{ALL}?other=1", **bearer(ann))) == 4404
+    assert close_code(open_socket(web, f"{ALL}?other=1", **bearer(ann))) == 4404
 
 
 def test_one_user_gets_at_most_a_quarter_of_the_streams(web: Web) -> None:
     ann, eve = api.person("ann"), api.person("eve")
-    lines = [opened(web, ALL, **bearer(ann)) for _ in range(PLACES // 4)]
+    lines = [open_socket(web, ALL, **bearer(ann)) for _ in range(PLACES // 4)]
     for line in lines:
         line.send('{"cursor": "1-1"}')  # the answer shows that it is listening
-    until(lambda: code(opened(web, ALL, **bearer(ann))) == 4429)
-    opened(web, ALL, **bearer(eve)).close()
+    until(lambda: close_code(open_socket(web, ALL, **bearer(ann))) == 4429)
+    open_socket(web, ALL, **bearer(eve)).close()
     for line in lines:
         line.close()
     until(lambda: Listener(web, "/api/v1/events/stream", **bearer(ann)).status == 200)
@@ -167,14 +163,14 @@ def test_one_user_gets_at_most_a_quarter_of_the_streams(web: Web) -> None:
 
 def test_the_socket_closes_when_the_session_ends(web: Web) -> None:
     ann = api.person("ann")
-    line = opened(web, ALL, **bearer(ann))
+    line = open_socket(web, ALL, **bearer(ann))
     tokens.end(user=ann.user)
-    assert code(line, within_s=60) == 4401
+    assert close_code(line, within_s=60) == 4401
 
 
 def test_other_origins_are_refused_and_trusted_ones_cannot_use_cookies(web: Web) -> None:
     ann = api.person("ann")
-    silent = opened(web, ALL, "fleet.v1", Origin=FRIEND)
+    silent = open_socket(web, ALL, "fleet.v1", Origin=FRIEND)
     browser = Browser()
     browser.force_login(ann.user)
     cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={browser.cookies[settings.SESSION_COOKIE_NAME].value}"}
@@ -188,39 +184,39 @@ def test_other_origins_are_refused_and_trusted_ones_cannot_use_cookies(web: Web)
         "",
     ):
         with pytest.raises(InvalidStatus) as excinfo:
-            opened(web, ALL, Origin=other, **cookie)
+            open_socket(web, ALL, Origin=other, **cookie)
         assert excinfo.value.response.status_code == 403
     with pytest.raises(InvalidStatus):
         connect(f"ws://localhost:{web.port}{ALL}", additional_headers={"Host": "evil.example.com", **bearer(ann)})
     mission = live.mission_of(ann.user)
-    with opened(web, ALL, Origin=own, **cookie) as line:
+    with open_socket(web, ALL, Origin=own, **cookie) as line:
         Event.objects.create(kind="sortie.failed", scope=mission.id)
-        while heard(line)["event"]["kind"] != "sortie.failed":
+        while receive_event(line)["event"]["kind"] != "sortie.failed":
             pass
         browser.logout()
-        assert code(line, within_s=60) == 4401
+        assert close_code(line, within_s=60) == 4401
     browser.force_login(ann.user)
     cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={browser.cookies[settings.SESSION_COOKIE_NAME].value}"}
-    assert code(opened(web, ALL, Origin=FRIEND, **cookie)) == 4401
-    assert code(silent) == 4401  # no ticket was sent
-    opened(web, ALL, "fleet.v1", f"fleet.ticket.{ticket(ann, ALL)}", Origin=FRIEND).close()
+    assert close_code(open_socket(web, ALL, Origin=FRIEND, **cookie)) == 4401
+    assert close_code(silent) == 4401  # no ticket was sent
+    open_socket(web, ALL, "fleet.v1", f"fleet.ticket.{ticket(ann, ALL)}", Origin=FRIEND).close()
 
 
 def test_a_ticket_opens_one_stream_once_and_its_owners_access_is_rechecked(web: Web) -> None:
     ann = api.person("ann")
     document = ticket(ann, ALL)
     assert not Ticket.objects.filter(digest__contains=document[4:20]).exists()
-    line = opened(web, ALL, "fleet.v1", f"fleet.ticket.{document}")
+    line = open_socket(web, ALL, "fleet.v1", f"fleet.ticket.{document}")
     assert line.subprotocol == "fleet.v1"
-    assert code(opened(web, ALL, f"fleet.ticket.{document}")) == 4401
+    assert close_code(open_socket(web, ALL, f"fleet.ticket.{document}")) == 4401
     other = ticket(ann, "/ws/v1/missions/" + live.mission_of(ann.user).ref)
-    assert code(opened(web, ALL, f"fleet.ticket.{other}")) == 4401
+    assert close_code(open_socket(web, ALL, f"fleet.ticket.{other}")) == 4401
     assert not Ticket.objects.exists()
     old = ticket(ann, ALL)
     Ticket.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    assert code(opened(web, ALL, f"fleet.ticket.{old}")) == 4401
+    assert close_code(open_socket(web, ALL, f"fleet.ticket.{old}")) == 4401
     tokens.end(user=ann.user)
-    assert code(line, within_s=60) == 4401
+    assert close_code(line, within_s=60) == 4401
 
 
 def test_a_ticket_may_be_sent_as_a_message(web: Web) -> None:
@@ -228,14 +224,14 @@ def test_a_ticket_may_be_sent_as_a_message(web: Web) -> None:
     mission = live.mission_of(ann.user)
     path = f"/ws/v1/missions/{mission.ref}"
     document = ticket(ann, path)
-    with opened(web, path, "fleet.v1", Origin=FRIEND) as line:
+    with open_socket(web, path, "fleet.v1", Origin=FRIEND) as line:
         line.send(json.dumps({"ticket": document}))
         line.send('{"cursor": "1-1"}')
         Event.objects.create(kind="sortie.failed", scope=mission.id)
-        while heard(line)["event"]["kind"] != "sortie.failed":
+        while receive_event(line)["event"]["kind"] != "sortie.failed":
             pass
         line.send('{"cursor": "1-1"}')
-        assert code(line) == 4400
+        assert close_code(line) == 4400
     for value, why in (
         (json.dumps({"ticket": document}), 4401),  # used
         (json.dumps({"ticket": ticket(ann, ALL)}), 4401),  # issued for another path
@@ -244,9 +240,9 @@ def test_a_ticket_may_be_sent_as_a_message(web: Web) -> None:
         ('{"ticket": ""}', 4400),
         ("{", 4400),
     ):
-        line = opened(web, path, "fleet.v1")
+        line = open_socket(web, path, "fleet.v1")
         line.send(value)
-        assert code(line) == why, value
+        assert close_code(line) == why, value
     assert document not in web.log_text
 
 
@@ -258,7 +254,9 @@ def test_server_sent_events_accept_a_ticket_in_the_url_for_that_url_only(web: We
         assert first.status == 200
     assert Listener(web, f"{stream}?ticket={document}").status == 401
     assert Listener(web, f"{stream}?ticket={ticket(ann, ALL)}").status == 401
-    assert code(opened(web, f"{ALL}?ticket={ticket(ann, ALL)}")) == 4401  # a WebSocket takes no ticket from its URL
+    assert (
+        close_code(open_socket(web, f"{ALL}?ticket={ticket(ann, ALL)}")) == 4401
+    )  # a WebSocket takes no ticket from its URL
     for path in ("/api/v1/missions", "https://evil.example.com/ws/v1/events", "/ws/v1/events?x=1", "/admin/"):
         assert ann.post("tickets", {"path": path}).status_code == 422
     assert api.machine(ann.user, "launch").post("tickets", {"path": ALL}).status_code == 403
@@ -268,9 +266,9 @@ def test_server_sent_events_accept_a_ticket_in_the_url_for_that_url_only(web: We
 def test_tickets_and_tokens_are_not_logged(web: Web) -> None:
     ann = api.person("ann")
     texts = [ann.bearer, ticket(ann, ALL), ticket(ann, ALL), ticket(ann, "/api/v1/events/stream"), "tkt_nonsense"]
-    opened(web, ALL, **bearer(ann)).close()
-    opened(web, ALL, f"fleet.ticket.{texts[1]}").close()
-    assert code(opened(web, f"{ALL}?ticket={texts[2]}")) == 4401
+    open_socket(web, ALL, **bearer(ann)).close()
+    open_socket(web, ALL, f"fleet.ticket.{texts[1]}").close()
+    assert close_code(open_socket(web, f"{ALL}?ticket={texts[2]}")) == 4401
     for text in texts[3:]:
         with Listener(web, f"/api/v1/events/stream?ticket={text}"):
             pass
@@ -296,16 +294,16 @@ def test_opening_a_socket_counts_against_the_concurrency_limit(tmp_path: Path) -
                 return cursor.fetchone() is not None
 
             until(worked_on)
-            assert ended(opened(web, ALL, **bearer(ann))) == (1013, "The server is busy. Retry shortly.")
+            assert close_reason(open_socket(web, ALL, **bearer(ann))) == (1013, "The server is busy. Retry shortly.")
         assert request.result()[0] == 200
-        with opened(web, ALL, **bearer(ann)) as line:
+        with open_socket(web, ALL, **bearer(ann)) as line:
             line.ping().wait(10)
 
 
 def test_a_socket_of_a_mission_reports_its_end_and_closes(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
-    with opened(web, f"/ws/v1/missions/{mission.ref}", **bearer(ann)) as line:
+    with open_socket(web, f"/ws/v1/missions/{mission.ref}", **bearer(ann)) as line:
         missions.cancel(mission=mission.id)
         document = [json.loads(text) for text in line]  # until the close is complete
         assert line.close_code == 1000

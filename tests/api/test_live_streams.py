@@ -21,7 +21,7 @@ from fleet.events.models import Event
 from missions import operations as missions
 from missions.models import Mission
 from tests.support import api, fleet, live
-from tests.support.live import Listener, Web, run_concurrently
+from tests.support.live import Listener, Web, bearer, run_concurrently
 from tests.support.supervised import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -34,15 +34,11 @@ def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.
         yield server
 
 
-def bearer(client: api.Client) -> dict[str, str]:
-    return {"Authorization": f"Bearer {client.bearer}"}
-
-
 def stream_of(mission: Mission) -> str:
     return f"/api/v1/missions/{mission.ref}/events/stream"
 
 
-def tell(mission: Mission | None, kind: str, **data: Any) -> None:
+def write_event(mission: Mission | None, kind: str, **data: Any) -> None:
     Event.objects.create(kind=kind, scope=mission.id if mission else None, data=data)
 
 
@@ -55,10 +51,10 @@ def test_a_stream_sends_the_events_that_the_list_of_events_shows(web: Web) -> No
         assert heard.headers["x-accel-buffering"] == "no"
         assert "no-store" in heard.headers["cache-control"]
         assert "content-length" not in heard.headers
-        tell(mission, "sortie.running", attempt=1)
-        tell(None, "service.slow")
-        tell(live.mission_of(ann.user), "sortie.failed")
-        tell(mission, "sortie.succeeded")
+        write_event(mission, "sortie.running", attempt=1)
+        write_event(None, "service.slow")
+        write_event(live.mission_of(ann.user), "sortie.failed")
+        write_event(mission, "sortie.succeeded")
         assert heard.wait_for_events(2) == ["sortie.running", "sortie.succeeded"]
         newest = ann.get(f"missions/{mission.ref}/events").json()["results"][:2]
         assert [data for _, _, data in reversed(heard.events)] == newest
@@ -77,7 +73,7 @@ def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) 
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT pg_current_xact_id()")
                 time.sleep(chance.random() * 0.02)
-                tell(mission, "sortie.running", who=number, turn=turn)
+                write_event(mission, "sortie.running", who=number, turn=turn)
                 time.sleep(chance.random() * 0.03)
 
     heard: list[str] = []
@@ -117,7 +113,7 @@ def test_a_late_listener_may_start_with_the_first_event(web: Web) -> None:
     launched = ann.get(f"missions/{mission.ref}/events?ordering=id").json()["results"]
     assert launched
     with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as whole:
-        tell(mission, "sortie.running")
+        write_event(mission, "sortie.running")
         whole.wait_for_events(len(launched) + 1)
     assert [data for _, _, data in whole.events[:-1]] == launched
     assert whole.kinds[-1] == "sortie.running"
@@ -127,13 +123,13 @@ def test_a_listener_that_reconnects_gets_the_missed_events_first(web: Web) -> No
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     with Listener(web, stream_of(mission), **bearer(ann)) as first:
-        tell(mission, "sortie.running")
+        write_event(mission, "sortie.running")
         first.wait_for_events(1)
     for number in range(1_200):  # more than a page of the table
         Event.objects.create(kind="sortie.waiting", scope=mission.id, data={"number": number})
     with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID=first.last_id) as second:
         second.wait_for_events(1_200)
-        tell(mission, "sortie.succeeded")
+        write_event(mission, "sortie.succeeded")
         second.wait_for_events(1_201)
     assert [data["data"].get("number") for _, _, data in second.events] == [*range(1_200), None]
 
@@ -158,10 +154,10 @@ def test_each_listener_gets_the_events_that_it_may_see(web: Web) -> None:
         seen = len(all.kinds)
         own, shared, other = live.mission_of(ann.user), live.mission_of(ann.user, team), live.mission_of(eve.user)
         until(lambda: len(all.kinds) > seen, within_s=60)
-        tell(None, "x.service")
-        tell(own, "x.own")
-        tell(shared, "x.shared")
-        tell(other, "x.other")
+        write_event(None, "x.service")
+        write_event(own, "x.own")
+        write_event(shared, "x.shared")
+        write_event(other, "x.other")
 
         def of(listener: Listener) -> set[str]:
             return {kind for kind in listener.kinds if kind.startswith("x.")}

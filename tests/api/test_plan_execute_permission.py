@@ -35,13 +35,13 @@ def take_away(ann: api.Client) -> None:
     access.set_execute(user=ann.user, allowed=False)
 
 
-def launched(client: api.Client, **body: Any) -> Mission:
+def launch(client: api.Client, **body: Any) -> Mission:
     response = client.post("missions", body)
     assert response.status_code == 201, response.content
     return Mission.objects.get(id=ids.decode(ids.MISSION, response.json()["id"]))
 
 
-def cancelled(mission: Mission) -> Sortie:
+def cancel(mission: Mission) -> Sortie:
     """Cancel a mission, so that it has ended and can be retried."""
     operations.cancel(mission=mission.id)
     return Sortie.objects.get(mission=mission)
@@ -52,7 +52,7 @@ def orders(mission: Mission) -> list[str]:
 
 
 def test_without_the_permission_a_user_cannot_start_their_own_mission(ann: api.Client) -> None:
-    created, paused = launched(ann, plan=api.PLAN, start=False), launched(ann, plan=api.PLAN)
+    created, paused = launch(ann, plan=api.PLAN, start=False), launch(ann, plan=api.PLAN)
     ann.post(f"missions/{paused.ref}/pause")
     take_away(ann)
     machine = api.machine(ann.user, Scope.OPERATE)
@@ -76,10 +76,10 @@ def test_without_the_permission_a_user_cannot_start_their_own_mission(ann: api.C
 
 
 def test_without_the_permission_a_user_cannot_retry_it_or_one_of_its_sorties(ann: api.Client) -> None:
-    ended = launched(ann, plan=api.PLAN)
-    cancelled(ended)
+    ended = launch(ann, plan=api.PLAN)
+    cancel(ended)
     sorties = {"a": {"agent": "backend", "run": "true"}, "b": {"agent": "backend", "run": "true"}}
-    running = launched(ann, plan={"mission": "x", "sorties": sorties})
+    running = launch(ann, plan={"mission": "x", "sorties": sorties})
     a = Sortie.objects.get(mission=running, key="a")
     operations.cancel_sortie(sortie=a.id)
     take_away(ann)
@@ -91,8 +91,8 @@ def test_without_the_permission_a_user_cannot_retry_it_or_one_of_its_sorties(ann
 
 
 def test_with_the_permission_restored_they_start_again(ann: api.Client) -> None:
-    created, ended = launched(ann, plan=api.PLAN, start=False), launched(ann, plan=api.PLAN)
-    cancelled(ended)
+    created, ended = launch(ann, plan=api.PLAN, start=False), launch(ann, plan=api.PLAN)
+    cancel(ended)
     take_away(ann)
     access.set_execute(user=ann.user, allowed=True)
     assert ann.post(f"missions/{created.ref}/resume").status_code == 202
@@ -100,7 +100,7 @@ def test_with_the_permission_restored_they_start_again(ann: api.Client) -> None:
 
 
 def test_a_running_mission_continues_without_the_permission_and_can_be_paused_and_cancelled(ann: api.Client) -> None:
-    mission = launched(ann, plan=api.PLAN)
+    mission = launch(ann, plan=api.PLAN)
     take_away(ann)
     agent = external_agents.register(agent_type="backend", by=None)
     (lease,) = external_agents.claim(agent=agent.id)
@@ -114,7 +114,7 @@ def test_a_running_mission_continues_without_the_permission_and_can_be_paused_an
 def mission_launched_with_permission(ann: api.Client) -> Mission:
     """A mission that ann launched before she lost plan.execute."""
     access.set_execute(user=ann.user, allowed=True)
-    mission = launched(ann, plan=api.PLAN)
+    mission = launch(ann, plan=api.PLAN)
     take_away(ann)
     return mission
 
@@ -124,11 +124,11 @@ def test_anyone_who_may_launch_a_template_may_start_and_retry_it(ann: api.Client
     eve = api.person("eve")
     take_away(ann)
     for client in (ann, eve):
-        mission = launched(client, template="greet", start=False)
+        mission = launch(client, template="greet", start=False)
         assert client.get(f"missions/{mission.ref}").json()["template"] == "greet"
         assert client.post(f"missions/{mission.ref}/resume").status_code == 202
         for order in orders(mission):
-            cancelled(mission)
+            cancel(mission)
             assert client.post(order).status_code == 202
     Template.objects.all().delete()
     assert ann.post(f"missions/{mission.ref}/pause").status_code == 404  # it belongs to eve
@@ -138,9 +138,9 @@ def test_anyone_who_may_launch_a_template_may_start_and_retry_it(ann: api.Client
 def test_prompts_launched_without_the_permission_start_without_it(project: str) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
     eve = api.person("eve")
-    mission = launched(eve, objective="Say hello.", agent="backend", folder=project, start=False)
+    mission = launch(eve, objective="Say hello.", agent="backend", folder=project, start=False)
     assert eve.post(f"missions/{mission.ref}/resume").status_code == 202
-    cancelled(mission)
+    cancel(mission)
     assert eve.post(orders(mission)[0]).status_code == 202
 
 
@@ -148,19 +148,19 @@ def test_prompts_launched_with_the_permission_require_it_because_their_agents_ma
     ann: api.Client, project: str
 ) -> None:
     AgentType.objects.filter(name="backend").update(prompt_argv=["cat"])
-    mission = launched(ann, objective="Say hello.", agent="backend", folder=project, start=False)
+    mission = launch(ann, objective="Say hello.", agent="backend", folder=project, start=False)
     take_away(ann)
     assert ann.post(f"missions/{mission.ref}/resume").status_code == 403
-    assert launched(ann, objective="Say hello.", agent="backend", folder=project).executes is False
+    assert launch(ann, objective="Say hello.", agent="backend", folder=project).executes is False
 
 
 def test_an_admin_can_start_any_mission(ann: api.Client) -> None:
     boss = api.person("boss", Role.ADMIN)
-    mission = launched(ann, plan=api.PLAN, start=False)
+    mission = launch(ann, plan=api.PLAN, start=False)
     take_away(ann)
     assert boss.post(f"missions/{mission.ref}/resume").status_code == 202
     for order in orders(mission):
-        cancelled(mission)
+        cancel(mission)
         assert boss.post(order).status_code == 202
 
 
@@ -169,7 +169,7 @@ def test_a_former_admin_cannot_start_what_they_launched_as_an_admin() -> None:
         api.person("boss", Role.ADMIN),
         api.person("eve", Role.ADMIN),
     )  # otherwise the last admin could not lose the role
-    mission = launched(boss, plan=api.PLAN, start=False)
+    mission = launch(boss, plan=api.PLAN, start=False)
     access.set_role(user=boss.user, role=Role.USER)
     assert boss.post(f"missions/{mission.ref}/resume").status_code == 403
 
@@ -187,7 +187,7 @@ def test_the_admin_site_requires_the_permission_too_and_audits_denials() -> None
     clerk = web.staff("view_mission", "change_mission", "view_sortie", "change_sortie")
     assert "plan.execute" in act(clerk, "resume", mission)
     assert fleet.state(mission.id) == "paused"
-    sortie = cancelled(mission)
+    sortie = cancel(mission)
     for row, name in ((mission, "retry"), (sortie, "retry")):
         assert "plan.execute" in act(clerk, name, row)
     assert fleet.states(mission.id) == {"one": "cancelled"}

@@ -22,7 +22,7 @@ def ann(transactional_db: None) -> api.Client:
     return api.person("ann", can_execute=True, teams=["web"])
 
 
-def created(client: api.Client, **fields: Any) -> dict[str, Any]:
+def create(client: api.Client, **fields: Any) -> dict[str, Any]:
     response = client.post("schedules", {**BODY, **fields})
     assert response.status_code == 201, response.content
     assert response.headers["Location"] == f"/api/v1/schedules/{response.json()['id']}"
@@ -35,7 +35,7 @@ def problems(response: Any) -> dict[str, str]:
 
 
 def test_a_schedule_is_created_read_changed_and_deleted(ann: api.Client) -> None:
-    body = created(ann, team="web", overlap="queue")
+    body = create(ann, team="web", overlap="queue")
     assert (body["owner"], body["team"], body["overlap"], body["catch_up"]) == ("ann", "web", "queue", "once")
     assert len(body["upcoming"]) == 5
     assert {time[11:16] for time in body["upcoming"]} == {"02:30"}
@@ -54,23 +54,23 @@ def test_a_schedule_is_created_read_changed_and_deleted(ann: api.Client) -> None
 
 
 def test_problems_point_to_their_fields(ann: api.Client) -> None:
-    def refused(**fields: Any) -> dict[str, str]:
+    def problems_of(**fields: Any) -> dict[str, str]:
         return problems(ann.post("schedules", {**BODY, **fields}))
 
-    assert "never matches" in refused(cron="0 0 30 2 *")["/cron"]
-    assert "Did you mean America/New_York?" in refused(timezone="America/New_Yrok")["/timezone"]
-    assert "/overlap" in refused(overlap="sometimes")
-    assert "/name" in refused(name="")
-    assert any(pointer.startswith("/plan") for pointer in refused(plan={"mission": "x"}))
-    assert "/folder" in refused(folder="/etc")
+    assert "never matches" in problems_of(cron="0 0 30 2 *")["/cron"]
+    assert "Did you mean America/New_York?" in problems_of(timezone="America/New_Yrok")["/timezone"]
+    assert "/overlap" in problems_of(overlap="sometimes")
+    assert "/name" in problems_of(name="")
+    assert any(pointer.startswith("/plan") for pointer in problems_of(plan={"mission": "x"}))
+    assert "/folder" in problems_of(folder="/etc")
     assert "exactly one" in ann.post("schedules", {**BODY, "template": "x"}).json()["detail"]
     assert not Schedule.objects.exists()
-    created(ann)
+    create(ann)
     assert ann.post("schedules", BODY).status_code == 409
 
 
 def test_the_missions_of_a_schedule_are_listed_by_it(ann: api.Client) -> None:
-    body = created(ann)
+    body = create(ann)
     ran = ann.post(f"schedules/{body['id']}/run")
     assert ran.status_code == 202, ran.content
     ref = ran.json()["mission"]
@@ -85,7 +85,7 @@ def test_the_missions_of_a_schedule_are_listed_by_it(ann: api.Client) -> None:
 
 
 def test_ticks_are_listed_newest_first(ann: api.Client) -> None:
-    body = created(ann, overlap="allow")
+    body = create(ann, overlap="allow")
     for _ in range(3):
         ann.post(f"schedules/{body['id']}/run")
     page = ann.get(f"schedules/{body['id']}/ticks?limit=2").json()
@@ -97,7 +97,7 @@ def test_ticks_are_listed_newest_first(ann: api.Client) -> None:
 
 
 def test_a_schedule_is_paused_and_resumed(ann: api.Client) -> None:
-    body = created(ann)
+    body = create(ann)
     paused = ann.post(f"schedules/{body['id']}/pause", {"reason": "Migration"}).json()
     assert (paused["paused"], paused["reason"], paused["next_at"], paused["upcoming"]) == (True, "Migration", None, [])
     assert ann.post(f"schedules/{body['id']}/pause").status_code == 409
@@ -116,7 +116,7 @@ def test_a_preview_lists_times_on_the_clocks_of_the_zone(ann: api.Client) -> Non
 
 
 def test_only_the_owner_changes_a_schedule_and_only_its_team_sees_it(ann: api.Client) -> None:
-    body = created(ann, team="web")
+    body = create(ann, team="web")
     bob, eve = api.person("bob", can_execute=True, teams=["web"]), api.person("eve", can_execute=True)
     assert bob.get(f"schedules/{body['id']}").status_code == 200
     assert bob.post(f"schedules/{body['id']}/run").status_code == 403
@@ -138,7 +138,7 @@ def test_an_admin_cannot_use_the_rights_of_the_hosts_operator() -> None:
 
 
 def test_a_key_that_may_only_operate_neither_creates_nor_changes_nor_runs(ann: api.Client) -> None:
-    body = created(ann)
+    body = create(ann)
     key = api.machine(ann.user, "operate", "read")
     ref = f"schedules/{body['id']}"
     assert key.post("schedules", {**BODY, "name": "other"}).status_code == 403
@@ -155,7 +155,7 @@ def test_a_repeated_request_with_the_same_key_creates_one_schedule(ann: api.Clie
 
 
 def test_the_ticks_of_a_disabled_users_schedule_have_the_reason(ann: api.Client) -> None:
-    body = created(ann)
+    body = create(ann)
     User.objects.filter(username="ann").update(is_active=False)
     schedules.due(Schedule.objects.get())
     schedules.drain()

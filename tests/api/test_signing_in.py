@@ -89,12 +89,12 @@ def test_the_role_is_read_from_the_database_at_each_request(ann: User) -> None:
     assert sign_in().status_code == 401
 
 
-def forged(access: str) -> dict[str, str]:
+def forgeries(access: str) -> dict[str, str]:
     """Forgeries of a valid token, by what was changed."""
     claims = jwt.decode(access, options={"verify_signature": False})
     head, body, signature = access.split(".")
 
-    def signed(key: str = signing._key(), **changes: Any) -> str:
+    def sign(key: str = signing._key(), **changes: Any) -> str:
         return jwt.encode({**claims, **changes}, key, algorithm="HS256")
 
     def part(value: Any) -> str:
@@ -102,17 +102,17 @@ def forged(access: str) -> dict[str, str]:
 
     return {
         "no algorithm": f"{part({'alg': 'none', 'typ': 'JWT'})}.{body}.",
-        "another key": signed("x" * 64),
-        "another audience": signed(aud="another"),
-        "another issuer": signed(iss="another"),
+        "another key": sign("x" * 64),
+        "another audience": sign(aud="another"),
+        "another issuer": sign(iss="another"),
         "no audience": jwt.encode({k: v for k, v in claims.items() if k != "aud"}, signing._key(), algorithm="HS256"),
-        "expired": signed(exp=claims["iat"] - 1),
-        "another kind": signed(token_type="refresh"),
+        "expired": sign(exp=claims["iat"] - 1),
+        "another kind": sign(token_type="refresh"),
         "another user": f"{head}.{part({**claims, 'user_id': '1'})}.{signature}",
-        "another user, signed": signed(user_id="999999"),
+        "another user, signed": sign(user_id="999999"),
         "a role": f"{head}.{part({**claims, 'role': 'admin'})}.{signature}",
-        "no session": signed(sid="ses_01hzzzzzzzzzzzzzzzzzzzzzzz"),
-        "a session that is none": signed(sid="'; DROP TABLE auth_user; --"),
+        "no session": sign(sid="ses_01hzzzzzzzzzzzzzzzzzzzzzzz"),
+        "a session that is none": sign(sid="'; DROP TABLE auth_user; --"),
         "cut": access[:-4],
         "a NUL": "eyJ\x00",
         "nothing": "",
@@ -122,7 +122,7 @@ def forged(access: str) -> dict[str, str]:
 def test_forged_tokens_are_refused(ann: User) -> None:
     access = sign_in().json()["access"]
     assert me(access) == 200
-    for name, token in forged(access).items():
+    for name, token in forgeries(access).items():
         assert me(token) == 401, name
     assert User.objects.filter(username="ann").exists()
 

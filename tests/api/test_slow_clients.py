@@ -27,7 +27,7 @@ def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.
         yield server
 
 
-def line(web: Web, *, buffer: int = 0) -> socket.socket:
+def connect_to(web: Web, *, buffer: int = 0) -> socket.socket:
     connection = socket.socket()
     if buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -36,7 +36,7 @@ def line(web: Web, *, buffer: int = 0) -> socket.socket:
     return connection
 
 
-def rest(open_line: socket.socket) -> bytes:
+def read_rest(open_line: socket.socket) -> bytes:
     """The remaining data, up to the end of the connection."""
     data = b""
     with contextlib.suppress(ConnectionResetError):
@@ -45,7 +45,7 @@ def rest(open_line: socket.socket) -> bytes:
     return data
 
 
-def healthy(open_line: socket.socket) -> bool:
+def is_healthy(open_line: socket.socket) -> bool:
     data = b""
     while not data.endswith(b"\r\n\r\nok\n") and (more := open_line.recv(4_096)):
         data += more
@@ -53,7 +53,7 @@ def healthy(open_line: socket.socket) -> bool:
 
 
 def test_slow_request_heads_time_out_and_do_not_delay_others(web: Web) -> None:
-    lines = [line(web) for _ in range(50)]
+    lines = [connect_to(web) for _ in range(50)]
     start, answered = time.monotonic(), 0
     head = iter(HEALTH)
     while time.monotonic() < start + TIMEOUT_S * 3:
@@ -65,7 +65,7 @@ def test_slow_request_heads_time_out_and_do_not_delay_others(web: Web) -> None:
         time.sleep(TIMEOUT_S / 10)
     assert answered > 2
     for item in lines:
-        text = rest(item)
+        text = read_rest(item)
         assert (text[:12], b'"too_slow"' in text) == (b"HTTP/1.1 408", True)
         item.close()
     assert "Traceback" not in web.log_text
@@ -75,29 +75,29 @@ def test_slow_request_heads_time_out_and_do_not_delay_others(web: Web) -> None:
     "head", [b"Content-Length: 1\r\nContent-Length: 2\r\n", b"Transfer-Encoding: x\r\n", b"no header\r\n"]
 )
 def test_malformed_http_gets_a_problem_and_ends_the_connection(web: Web, head: bytes) -> None:
-    with line(web) as client:
+    with connect_to(web) as client:
         client.send(HEALTH + head + b"\r\n" + HEALTH + b"\r\n")
-        text = rest(client)
+        text = read_rest(client)
         assert (text[:12], text.count(b"HTTP/1.1"), b'"bad_request"' in text) == (b"HTTP/1.1 400", 1, True)
 
 
 def test_a_silent_connection_is_closed_without_a_response(web: Web) -> None:
-    with line(web) as silent:
-        assert rest(silent) == b""
+    with connect_to(web) as silent:
+        assert read_rest(silent) == b""
 
 
 def test_a_reused_connection_has_the_same_timeout(web: Web) -> None:
-    with line(web) as kept:
+    with connect_to(web) as kept:
         for _ in range(3):
             kept.send(HEALTH + b"\r\n")
-            assert healthy(kept)
+            assert is_healthy(kept)
             time.sleep(TIMEOUT_S / 4)
         start = time.monotonic()
         with contextlib.suppress(OSError):
             while time.monotonic() < start + TIMEOUT_S * 4:
                 kept.send(b"G")
                 time.sleep(TIMEOUT_S / 10)
-        assert rest(kept).startswith(b"HTTP/1.1 40")
+        assert read_rest(kept).startswith(b"HTTP/1.1 40")
 
 
 def test_a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_served(web: Web) -> None:
@@ -105,7 +105,7 @@ def test_a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_served(we
     (large,) = re.findall(r'src="([^"]*swagger-ui-bundle\.js)"', page)
     size = len(web.request("GET", large)[2])
     request = f"GET {large} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
-    with line(web, buffer=4_096) as greedy, line(web, buffer=65_536) as slow:
+    with connect_to(web, buffer=4_096) as greedy, connect_to(web, buffer=65_536) as slow:
         greedy.send((request + b"\r\n") * 10)  # more than the buffers of both kernels hold
         slow.send(request + b"Connection: close\r\n\r\n")
         start, taken = time.monotonic(), 0
@@ -114,7 +114,7 @@ def test_a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_served(we
             time.sleep(TIMEOUT_S / 20)
         assert taken > size
         assert time.monotonic() - start > TIMEOUT_S * 3
-        assert len(rest(greedy)) < size * 9
+        assert len(read_rest(greedy)) < size * 9
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -130,16 +130,16 @@ def test_streams_outlive_the_timeout(web: Web) -> None:
 
 
 def test_the_connections_of_one_address_are_limited(web: Web) -> None:
-    def refused() -> bool:
+    def one_too_many_is_refused() -> bool:
         """Whether one connection too many is refused. False if an earlier one had already timed out."""
         with contextlib.ExitStack() as kept:
             for _ in range(PLACES):
-                kept.enter_context(line(web))
-            text = rest(kept.enter_context(line(web)))
+                kept.enter_context(connect_to(web))
+            text = read_rest(kept.enter_context(connect_to(web)))
         return text.startswith(b"HTTP/1.1 429") and b'"too_many_connections"' in text
 
-    until(refused)
-    until(lambda: not crowded(web))
+    until(one_too_many_is_refused)
+    until(lambda: not is_full(web))
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -149,14 +149,14 @@ def test_a_websocket_counts_as_a_connection_until_it_closes(web: Web) -> None:
     with contextlib.ExitStack() as kept:
         for _ in range(PLACES):
             kept.enter_context(connect(address, additional_headers=headers)).ping().wait(10)
-        with line(web) as one_too_many:
-            assert rest(one_too_many)[:12] == b"HTTP/1.1 429"
-    until(lambda: not crowded(web))
+        with connect_to(web) as one_too_many:
+            assert read_rest(one_too_many)[:12] == b"HTTP/1.1 429"
+    until(lambda: not is_full(web))
 
 
-def crowded(web: Web) -> bool:
+def is_full(web: Web) -> bool:
     """Whether a new connection is refused for lack of room."""
-    with line(web) as response, contextlib.suppress(OSError):
+    with connect_to(web) as response, contextlib.suppress(OSError):
         response.send(HEALTH + b"Connection: close\r\n\r\n")
-        return not rest(response).startswith(b"HTTP/1.1 200")
+        return not read_rest(response).startswith(b"HTTP/1.1 200")
     return True

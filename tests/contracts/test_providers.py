@@ -71,7 +71,7 @@ def service(provider: Provider, name: str) -> Service:
     return next(limit for limit in provider.services(limits=LIMITS) if limit.name == name)
 
 
-def ask(service: Service) -> None:
+def probe(service: Service) -> None:
     assert service.probe is not None
     asyncio.run(asyncio.wait_for(service.probe(), 20))
 
@@ -102,12 +102,12 @@ def test_a_probe_raises_unavailable_while_its_server_does_not_answer(
     provider: Provider, cluster: Cluster, name: str
 ) -> None:
     item = service(provider, name)
-    ask(item)
+    probe(item)
     cluster.kill(name)
     with pytest.raises(errors.Unavailable, match="does not answer"):
-        ask(item)
+        probe(item)
     cluster.restart(name)
-    ask(item)
+    probe(item)
 
 
 def test_its_repr_contains_no_password(provider: Provider) -> None:
@@ -123,7 +123,7 @@ def test_a_supervisor_reports_it_healthy_and_does_not_stop_external_servers(
     if provider.name != "external":
         cluster.stop()  # the supervisor starts them itself
 
-    async def look() -> int:
+    async def check_status() -> int:
         services = supervisor.status()["services"]
         assert [item["state"] for item in services] == ["healthy", "healthy"]
         assert all((item["pid"] is None) == (provider.name == "external") for item in services)
@@ -133,7 +133,7 @@ def test_a_supervisor_reports_it_healthy_and_does_not_stop_external_servers(
         home=Home(cluster.home.root), kind="services", provider=provider.name,
         services=provider.services(limits=AlertLimits()), say=lambda line: None,
     )  # fmt: skip
-    assert asyncio.run(asyncio.wait_for(supervisor.run(look), 60)) == 0
+    assert asyncio.run(asyncio.wait_for(supervisor.run(check_status), 60)) == 0
     if provider.name == "external":
-        ask(service(provider, "postgres"))
-        ask(service(provider, "valkey"))
+        probe(service(provider, "postgres"))
+        probe(service(provider, "valkey"))

@@ -90,7 +90,7 @@ def test_each_sortie_runs_once_at_a_time_and_is_accepted_once(
         injector.end.set()
         injector.join()
     assert injector.error is None, injector.error
-    until(lambda: ended(faulty_fleet, mission), within_s=LONGEST_S)
+    until(lambda: has_ended(faulty_fleet, mission), within_s=LONGEST_S)
     took_s = time.monotonic() - start
     document = faulty_fleet.json("fleet_mission", "show", mission, "--all")
     attempts = sum(item["attempt"] for item in document["items"])
@@ -121,5 +121,5 @@ def succeeded(fleet: Fleet, mission: str) -> int:
     return count(fleet, "SELECT count(*) FROM missions_sortie WHERE mission_id = %s AND state = 'succeeded'", mission)
 
 
-def ended(fleet: Fleet, mission: str) -> int:
+def has_ended(fleet: Fleet, mission: str) -> int:
     return count(fleet, "SELECT count(*) FROM missions_mission WHERE id = %s AND finished_at IS NOT NULL", mission)

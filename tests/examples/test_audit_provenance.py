@@ -24,7 +24,7 @@ def describe(place: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def signed_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose newest commit is signed by Ada, in a home that knows nobody yet."""
     monkeypatch.setenv("HOME", str(tmp_path))
     key = tmp_path / "key"
@@ -47,14 +47,14 @@ def test_a_repository_without_commits_is_reported_as_such(tmp_path: Path) -> Non
 
 
 @signs
-def test_a_signature_with_an_unknown_key_cannot_be_verified(signed: Path) -> None:
+def test_a_signature_with_an_unknown_key_cannot_be_verified(signed_repository: Path) -> None:
     with pytest.raises(errors.Forbidden, match=r"could not be verified: .*allowedSignersFile"):
-        describe(signed)
+        describe(signed_repository)
 
 
 @signs
 def test_a_valid_signature_is_reported_whatever_verifier_the_repository_configures(
-    signed: Path, tmp_path: Path
+    signed_repository: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "allowed").write_text("ada@example.org " + (tmp_path / "key.pub").read_text())
     (tmp_path / ".gitconfig").write_text(f"[gpg.ssh]\nallowedSignersFile = {tmp_path / 'allowed'}\n")
@@ -63,6 +63,6 @@ def test_a_valid_signature_is_reported_whatever_verifier_the_repository_configur
     evil.write_text(f"#!/bin/sh\ntouch {mark}\n")
     evil.chmod(0o755)
     for key in ("gpg.program", "gpg.ssh.program", "gpg.x509.program", "core.fsmonitor"):
-        audit_runs.git(signed, "config", key, str(evil))
-    assert 'Good "git" signature for ada@example.org' in describe(signed)["output"]
+        audit_runs.git(signed_repository, "config", key, str(evil))
+    assert 'Good "git" signature for ada@example.org' in describe(signed_repository)["output"]
     assert not mark.exists()

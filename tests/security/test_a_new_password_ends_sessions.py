@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 NEW = "an even longer one for this"  # pragma: allowlist secret
 
 
-def changed() -> list[tuple[str, str]]:
+def recorded_changes() -> list[tuple[str, str]]:
     return list(
         Entry.objects.filter(at__gte=TransactionNow(), kind="user.password_changed").values_list("actor", "subject")
     )
@@ -33,10 +33,10 @@ def test_changing_your_own_password_on_the_admin_site_ends_other_sessions() -> N
     other.force_login(user)
     values = {"old_password": web.PASSWORD, "new_password1": NEW, "new_password2": NEW}
     wrong = boss.post("/admin/password_change/", {**values, "old_password": "no"})
-    assert (wrong.status_code, tokened.get("me").status_code, changed()) == (200, 200, [])
+    assert (wrong.status_code, tokened.get("me").status_code, recorded_changes()) == (200, 200, [])
     assert boss.post("/admin/password_change/", values).status_code == 302
     assert tokened.get("me").status_code == 401
-    assert changed() == [("user:boss", "user:boss")]
+    assert recorded_changes() == [("user:boss", "user:boss")]
     assert boss.get("/admin/").status_code == 200  # where it was changed one stays signed in
     assert other.get("/admin/").status_code == 302
     assert key.get("me").status_code == 200  # programs go on; each key is revoked by itself
@@ -48,14 +48,14 @@ def test_an_admin_who_changes_another_users_password_ends_their_sessions() -> No
     values = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
     assert boss.post(f"/admin/auth/user/{ann.user.pk}/password/", values).status_code == 302
     assert ann.get("me").status_code == 401
-    assert changed() == [("user:boss", "user:ann")]
+    assert recorded_changes() == [("user:boss", "user:ann")]
 
 
 def test_changing_a_password_by_command_ends_sessions() -> None:
     ann = api.person("ann", Role.USER)
     operations.set_password(user=ann.user, password=NEW)
     assert ann.get("me").status_code == 401
-    assert [subject for _, subject in changed()] == ["user:ann"]
+    assert [subject for _, subject in recorded_changes()] == ["user:ann"]
 
 
 def test_djangos_changepassword_command_ends_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_djangos_changepassword_command_ends_sessions(monkeypatch: pytest.Monkey
     monkeypatch.setattr("getpass.getpass", lambda prompt: NEW)
     call_command("changepassword", "ann", verbosity=0)
     assert ann.get("me").status_code == 401
-    assert [subject for _, subject in changed()] == ["user:ann"]
+    assert [subject for _, subject in recorded_changes()] == ["user:ann"]
 
 
 def test_removing_a_password_ends_sessions() -> None:
@@ -72,7 +72,7 @@ def test_removing_a_password_ends_sessions() -> None:
     values = {"usable_password": "false", "unset-password": ""}
     assert boss.post(f"/admin/auth/user/{ann.user.pk}/password/", values).status_code == 302
     assert ann.get("me").status_code == 401
-    assert changed() == [("user:boss", "user:ann")]
+    assert recorded_changes() == [("user:boss", "user:ann")]
 
 
 def test_rehashing_the_same_password_ends_no_session() -> None:
@@ -84,4 +84,4 @@ def test_rehashing_the_same_password_ends_no_session() -> None:
     assert ann.user.password.startswith("pbkdf2_sha1$")
     ann.user.save()
     assert ann.get("me").status_code == 200
-    assert changed() == []
+    assert recorded_changes() == []

@@ -48,7 +48,7 @@ def test_changing_a_template_requires_the_permission(clerk: Client) -> None:
     assert clerk.post(page, GIVEN).status_code == 302
 
 
-def sent(**more: Any) -> dict[str, Any]:
+def form(**more: Any) -> dict[str, Any]:
     numbers = {
         "concurrency": "4",
         "agents": "1",
@@ -64,12 +64,12 @@ def test_setting_the_command_of_an_agent_type_requires_the_permission(clerk: Cli
     kind = AgentType.objects.get(name="backend")
     page = f"/admin/agents/agenttype/{kind.pk}/change/"
     code = {"prompt_argv": '["sh", "-c"]', "env_allow": '["LD_PRELOAD"]'}
-    clerk.post(page, sent(**code))
+    clerk.post(page, form(**code))
     kind.refresh_from_db()
     assert "LD_PRELOAD" not in kind.env_allow
     assert kind.prompt_argv != ["sh", "-c"]
     assert kind.description == "d", "what runs no code is theirs to change"
     grant()
-    clerk.post(page, sent(**code))
+    clerk.post(page, form(**code))
     kind.refresh_from_db()
     assert (kind.prompt_argv, kind.env_allow) == (["sh", "-c"], ["LD_PRELOAD"])

@@ -24,19 +24,21 @@ def read(*paths: str) -> plan.Plan:
     return plan.from_data(data=data, context=plan_context.without_database())
 
 
-def allowed(*paths: str, **more: Any) -> list[str]:
+def readable_folders(*paths: str, **more: Any) -> list[str]:
     values = {"inputs": {"where": "/root/.ssh"}, "folder": "", "operator": False, "template": False, **more}
     return folders.readable_paths(plan=read(*paths), **values)
 
 
 def test_an_operator_may_name_any_path(tmp_path: Path) -> None:
-    assert allowed(str(tmp_path), operator=True) == [str(tmp_path)]
-    assert allowed("{{ inputs.where }}", operator=True, inputs={"where": "."}, folder=str(tmp_path)) == [str(tmp_path)]
+    assert readable_folders(str(tmp_path), operator=True) == [str(tmp_path)]
+    assert readable_folders("{{ inputs.where }}", operator=True, inputs={"where": "."}, folder=str(tmp_path)) == [
+        str(tmp_path)
+    ]
 
 
 def test_a_client_may_name_only_paths_below_the_configured_folders(settings: Any) -> None:
     settings.FLEET_FOLDERS = ["/srv/projects"]
-    assert allowed("/srv/projects/one/../two") == ["/srv/projects/two"]
+    assert readable_folders("/srv/projects/one/../two") == ["/srv/projects/two"]
     for path in (
         "/srv/projects",
         "/srv/projects/../secret",
@@ -46,26 +48,28 @@ def test_a_client_may_name_only_paths_below_the_configured_folders(settings: Any
         "/srv/projects-2",
     ):
         with pytest.raises(errors.Invalid):
-            allowed(path)
+            readable_folders(path)
 
 
 def test_a_template_may_name_other_paths_but_inputs_cannot_complete_them(settings: Any) -> None:
     settings.FLEET_FOLDERS = ["/srv/projects"]
-    assert allowed("/data/models", template=True) == ["/data/models"]
+    assert readable_folders("/data/models", template=True) == ["/data/models"]
     for path in ("{{ inputs.where }}", "/data/{{ inputs.where }}", "/srv/projects/{{ inputs.where }}/x"):
         with pytest.raises(errors.Invalid):
-            allowed(path, template=True, inputs={"where": "../../../../root"})
+            readable_folders(path, template=True, inputs={"where": "../../../../root"})
 
 
 def test_links_are_followed_only_when_an_operator_launches(tmp_path: Path, settings: Any) -> None:
     settings.FLEET_FOLDERS = [str(tmp_path)]
     (tmp_path / "link").symlink_to("/root")
     link = str(tmp_path / "link")
-    assert allowed(link, operator=True) == ["/root"]
-    assert allowed(link, operator=True, attended=False) == [link], "for a schedule, work may have put the link there"
-    assert allowed(link, template=True) == [link]
-    assert allowed(link) == [link], "the sandbox refuses it when the attempt starts"
-    assert allowed("{{ inputs.where }}", template=True, inputs={"where": link}) == [link]
+    assert readable_folders(link, operator=True) == ["/root"]
+    assert readable_folders(link, operator=True, attended=False) == [link], (
+        "for a schedule, work may have put the link there"
+    )
+    assert readable_folders(link, template=True) == [link]
+    assert readable_folders(link) == [link], "the sandbox refuses it when the attempt starts"
+    assert readable_folders("{{ inputs.where }}", template=True, inputs={"where": link}) == [link]
 
 
 def test_a_mission_folder_over_the_api_must_be_below_the_configured_folders(settings: Any) -> None:

@@ -42,7 +42,7 @@ def profile(tmp_path: Path) -> Path:
     return path
 
 
-def mirrored(project: Repository) -> tuple[Path, str]:
+def mirror_with_commit(project: Repository) -> tuple[Path, str]:
     """The mirror of the repository, and a commit there that the repository does not have."""
     sortie = repository.sortie(project)
     sortie.sh("echo new > new.txt")
@@ -51,7 +51,7 @@ def mirrored(project: Repository) -> tuple[Path, str]:
 
 
 def receive(project: Repository, branch: str = "fleet/x") -> None:
-    store, commit = mirrored(project)
+    store, commit = mirror_with_commit(project)
     Target(repository=str(project.path), branch=branch).receive(store, commit=commit)
 
 
@@ -79,7 +79,7 @@ def test_a_linked_reflog_changes_no_file_outside_the_repository(
     """Git appends a line with the repository's `user.name` to it."""
     target = project if kind == "a checkout" else bare(tmp_path / "shared.git", project)
     git_folder = Path(target.git("rev-parse", "--absolute-git-dir"))
-    store, commit = mirrored(target)
+    store, commit = mirror_with_commit(target)
     found = local_repositories.find(str(target.path))
     poison(git_folder, tmp_path / name)
     with pytest.raises(errors.Invalid, match="is not a regular file"):
@@ -95,7 +95,7 @@ def test_a_linked_reflog_changes_no_file_outside_the_repository(
 def test_without_a_sandbox_a_reflog_contains_no_text_of_the_repository(
     project: Repository, profile: Path, settings: Any
 ) -> None:
-    store, commit = mirrored(project)
+    store, commit = mirror_with_commit(project)
     found = local_repositories.find(str(project.path))
     poison(project.path / ".git", profile)
     settings.FLEET_SANDBOX = False
@@ -107,7 +107,7 @@ def test_without_a_sandbox_a_reflog_contains_no_text_of_the_repository(
 
 @pytest.mark.parametrize("name", ["logs", "objects", "refs", "refs/heads", "packed-refs", "HEAD", "config", "index"])
 def test_links_in_the_git_folder_are_refused(project: Repository, tmp_path: Path, name: str) -> None:
-    store, commit = mirrored(project)
+    store, commit = mirror_with_commit(project)
     project.git("pack-refs", "--all")
     path, elsewhere = project.path / ".git" / name, tmp_path / "elsewhere"
     path.rename(elsewhere)
@@ -119,7 +119,7 @@ def test_links_in_the_git_folder_are_refused(project: Repository, tmp_path: Path
 
 
 def test_a_linked_folder_of_branches_creates_no_branch_elsewhere(project: Repository, other: Repository) -> None:
-    store, commit = mirrored(project)
+    store, commit = mirror_with_commit(project)
     found = local_repositories.find(str(project.path))
     (project.path / ".git/refs/heads/fleet").symlink_to(other.path / ".git/refs/heads")
     with pytest.raises(errors.Invalid, match="is not a regular file"):
@@ -215,7 +215,7 @@ def test_a_launch_reads_no_other_repository(
 def test_a_merge_changes_no_other_repository(
     project: Repository, other: Repository, redirect: Callable[[Repository, Repository], None]
 ) -> None:
-    store, commit = mirrored(project)
+    store, commit = mirror_with_commit(project)
     redirect(project, other)
     with pytest.raises(errors.FleetError):
         Target(repository=str(project.path), branch="fleet/x").receive(store, commit=commit)

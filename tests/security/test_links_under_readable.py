@@ -35,7 +35,7 @@ def plant(shared: Path) -> None:
     shared.symlink_to(shared.parents[1] / "secret")
 
 
-def stored() -> list[str]:
+def stored_paths() -> list[str]:
     return list(AgentType.objects.get(name="backend").readable)
 
 
@@ -60,10 +60,10 @@ def test_a_path_is_resolved_when_it_is_saved_and_not_again(shared: Path) -> None
     link = shared.parents[1] / "link"
     link.symlink_to(shared)
     types.change(name="backend", changes={"readable": [str(link)]})
-    assert stored() == [str(shared)]
+    assert stored_paths() == [str(shared)]
     plant(shared)
     types.change(name="backend", changes={"readable": [str(shared), "/srv"]})
-    assert stored() == [str(shared), os.path.realpath("/srv")]
+    assert stored_paths() == [str(shared), os.path.realpath("/srv")]
 
 
 def test_the_admin_does_not_resolve_a_stored_path_again(shared: Path) -> None:
@@ -86,10 +86,10 @@ def test_the_admin_does_not_resolve_a_stored_path_again(shared: Path) -> None:
         "readable": f'["{shared}/../shared"]',
     }
     assert boss.post(page, form).status_code == 302
-    assert stored() == [str(shared)]
+    assert stored_paths() == [str(shared)]
     plant(shared)
     assert boss.post(page, {**form, "readable": f'["{shared}"]', "description": "e"}).status_code == 302
-    assert stored() == [str(shared)]
+    assert stored_paths() == [str(shared)]
 
 
 def test_a_template_does_not_follow_a_link_that_work_put_there(shared: Path) -> None:

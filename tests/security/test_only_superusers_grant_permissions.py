@@ -22,7 +22,7 @@ def clerk() -> Client:
     return web.staff(*rights)
 
 
-def sent(user: User, **more: Any) -> dict[str, Any]:
+def form(user: User, **more: Any) -> dict[str, Any]:
     return {
         "username": user.username, "first_name": "", "last_name": "", "email": "", "is_active": "on",
         "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00", **more,
@@ -33,7 +33,7 @@ def test_staff_cannot_make_themselves_superusers(clerk: Client) -> None:
     me = User.objects.get(username="clerk")
     everything = [str(permission.pk) for permission in Permission.objects.all()]
     team = Group.objects.create(name="ops")
-    value = sent(me, is_superuser="on", is_staff="on", user_permissions=everything, groups=[str(team.pk)])
+    value = form(me, is_superuser="on", is_staff="on", user_permissions=everything, groups=[str(team.pk)])
     clerk.post(f"/admin/auth/user/{me.pk}/change/", value)
     me = User.objects.get(pk=me.pk)
     assert (me.is_superuser, me.user_permissions.count(), me.groups.count()) == (False, 7, 0)
@@ -41,7 +41,7 @@ def test_staff_cannot_make_themselves_superusers(clerk: Client) -> None:
 
 def test_staff_cannot_make_others_superusers_but_can_change_other_fields(clerk: Client) -> None:
     ann = api.person("ann").user
-    value = sent(ann, first_name="Ann", is_superuser="on", is_staff="on")
+    value = form(ann, first_name="Ann", is_superuser="on", is_staff="on")
     response = clerk.post(f"/admin/auth/user/{ann.pk}/change/", value)
     assert response.status_code == 302, response.content
     ann.refresh_from_db()
@@ -57,7 +57,7 @@ def test_staff_cannot_take_over_an_account_with_more_permissions(clerk: Client, 
         operations.set_execute(user=other, allowed=True)
     values = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
     assert clerk.post(f"/admin/auth/user/{other.pk}/password/", values).status_code == 403
-    assert clerk.post(f"/admin/auth/user/{other.pk}/change/", sent(other, email="me@example.org")).status_code == 403
+    assert clerk.post(f"/admin/auth/user/{other.pk}/change/", form(other, email="me@example.org")).status_code == 403
     assert clerk.post(f"/admin/auth/user/{other.pk}/delete/", {"post": "yes"}).status_code == 403
     clerk.post("/admin/auth/user/", {"action": "delete_selected", "_selected_action": [str(other.pk)], "post": "yes"})
     other.refresh_from_db()
@@ -75,6 +75,6 @@ def test_staff_cannot_grant_permissions_to_a_team(clerk: Client) -> None:
 
 def test_a_superuser_can_do_all_of_that() -> None:
     boss, ann = web.superuser(), api.person("ann").user
-    assert boss.post(f"/admin/auth/user/{ann.pk}/change/", sent(ann, is_staff="on")).status_code == 302
+    assert boss.post(f"/admin/auth/user/{ann.pk}/change/", form(ann, is_staff="on")).status_code == 302
     ann.refresh_from_db()
     assert ann.is_staff

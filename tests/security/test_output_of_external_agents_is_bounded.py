@@ -27,7 +27,7 @@ def token(settings: Settings) -> str:
     return lease.token
 
 
-def kept() -> str:
+def stored_output() -> str:
     return "".join(Output.objects.order_by("id").values_list("text", flat=True))
 
 
@@ -35,7 +35,7 @@ def test_the_head_and_tail_are_kept_and_a_line_says_how_much_is_omitted(token: s
     sent = [f"{n:05} {'x' * 993}\n" for n in range(60)]
     for item in sent:
         external_agents.progress(token=token, output=item)
-    text = kept()
+    text = stored_output()
     assert len(text) < BOUND + 2_000
     assert text.startswith("".join(sent[:7]))
     assert text.endswith("".join(sent[-7:]))
@@ -48,8 +48,8 @@ def test_a_single_large_piece_is_bounded_too(token: str) -> None:
         external_agents.progress(token=token, output=str(n) * 100_000)
     total = Output.objects.aggregate(total=Sum(Length("text")))["total"]
     assert total < BOUND * 1.5
-    assert kept().startswith("0000")
-    assert kept().endswith("9999")
+    assert stored_output().startswith("0000")
+    assert stored_output().endswith("9999")
 
 
 def test_many_tiny_pieces_are_bounded_too(token: str) -> None:
@@ -61,4 +61,4 @@ def test_many_tiny_pieces_are_bounded_too(token: str) -> None:
 def test_output_within_the_limit_is_unchanged(token: str) -> None:
     for item in ("a\n", "b\n", "c\n"):
         external_agents.progress(token=token, output=item)
-    assert kept() == "a\nb\nc\n"
+    assert stored_output() == "a\nb\nc\n"

@@ -34,7 +34,7 @@ def patch(project: Repository, tmp_path: Path, sizes: dict[str, int]) -> bytes:
     return (copy.git("diff", "--binary", "--cached", "HEAD") + "\n\n").encode()
 
 
-def occupied(folder: Path) -> int:
+def disk_usage(folder: Path) -> int:
     return sum(
         entry.stat().st_blocks * 512 for entry in folder.rglob("*") if entry.is_file() and ".git" not in entry.parts
     )
@@ -47,7 +47,7 @@ def test_a_large_file_is_refused_before_it_is_written(project: Repository, tmp_p
     with pytest.raises(commits.Refused, match=r"large\.bin is too large"):
         commits.apply(sortie.copy, patch=data, max_bytes=10 * MB)
     assert not (sortie.path / "large.bin").exists()
-    assert occupied(sortie.copy.engine) < 5 * MB
+    assert disk_usage(sortie.copy.engine) < 5 * MB
 
 
 def test_many_files_are_refused_together(project: Repository, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_many_files_are_refused_together(project: Repository, tmp_path: Path) ->
     sortie = repository.sortie(project)
     with pytest.raises(commits.Refused, match="have 54,000,000 bytes; 50,000,000 are allowed"):
         commits.apply(sortie.copy, patch=data, max_bytes=10 * MB, max_total_bytes=50 * MB)
-    assert occupied(sortie.path) < MB
+    assert disk_usage(sortie.path) < MB
 
 
 def test_other_patches_change_the_files_as_before(project: Repository, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def project(tmp_path: Path) -> Repository:
     return new_project
 
 
-def ran(tmp_path: Path, sortie: Sortie) -> list[Path]:
+def traces(tmp_path: Path, sortie: Sortie) -> list[Path]:
     folders = (tmp_path, sortie.copy.engine, sortie.path, sortie.copy.store)
     return [path for folder in folders for path in folder.rglob("attacked")]
 
@@ -51,7 +51,7 @@ def test_a_submodule_runs_nothing_when_the_work_is_committed(project: Repository
     sortie = repository.sortie(project)
     sortie.sh(ATTACK.format(head=SAME_COMMIT) + "echo two > app.py")
     assert sortie.commit().paths == ("app.py",)
-    assert ran(tmp_path, sortie) == []
+    assert traces(tmp_path, sortie) == []
 
 
 def test_a_submodule_runs_nothing_when_running_work_is_read(project: Repository, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_submodule_runs_nothing_when_running_work_is_read(project: Repository,
     )
     assert git.run("show", f"{saved.commit}:app.py", at=sortie.copy.store) == b"two\n"
     assert [file.path for file in diffs.of_copy(sortie.copy, max_bytes=1_000).files] == ["app.py"]
-    assert ran(tmp_path, sortie) == []
+    assert traces(tmp_path, sortie) == []
 
 
 def test_a_repository_that_the_work_has_created_runs_nothing_however_often_it_is_read(
@@ -80,7 +80,7 @@ def test_a_repository_that_the_work_has_created_runs_nothing_however_often_it_is
     for _ in range(3):  # its check, its commit, and what is kept of it
         with pytest.raises(commits.Refused, match="lib is a git repository of its own"):
             sortie.commit()
-    assert ran(tmp_path, sortie) == []
+    assert traces(tmp_path, sortie) == []
 
 
 def test_a_submodule_that_was_removed_or_moved_is_noticed(project: Repository) -> None:

@@ -35,7 +35,7 @@ def path_of(artifact: Artifact) -> Path:
     return Path(settings.FLEET_HOME.artifacts) / artifact.digest[:2] / artifact.digest
 
 
-def refused(artifact: Artifact) -> None:
+def assert_not_served(artifact: Artifact) -> None:
     with pytest.raises(errors.NotFound):
         collection.open_stored(artifact)
     assert web.superuser().get(reverse("artifact", args=[artifact.ref])).status_code == 404
@@ -46,7 +46,7 @@ def test_a_link_in_place_of_the_file_is_not_followed(artifact: Artifact, tmp_pat
     secret.write_text("the password")
     path_of(artifact).unlink()
     path_of(artifact).symlink_to(secret)
-    refused(artifact)
+    assert_not_served(artifact)
 
 
 def test_a_link_in_place_of_the_folder_is_not_followed(artifact: Artifact, content: bytes, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_link_in_place_of_the_folder_is_not_followed(artifact: Artifact, conte
     aside = folder.rename(folder.with_name(f"{folder.name}.aside"))
     folder.symlink_to(tmp_path)
     try:
-        refused(artifact)
+        assert_not_served(artifact)
     finally:
         folder.unlink()
         aside.rename(folder)
@@ -73,7 +73,7 @@ def test_changed_bytes_are_detected_even_after_a_verification(
     path.write_bytes(content.upper())
     if keep_times:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    refused(artifact)
+    assert_not_served(artifact)
     path.write_bytes(content)
     with collection.open_stored(artifact) as file:
         assert file.read() == content

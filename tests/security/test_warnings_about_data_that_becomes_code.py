@@ -13,7 +13,7 @@ from tests.support import api
 CONTEXT = PlanContext(types=None, callables=(), drivers=(), max_sorties=10, max_bytes=10_000, max_added=10)
 
 
-def warned(**sortie: Any) -> list[str]:
+def warnings_for(**sortie: Any) -> list[str]:
     data = {
         "mission": "x",
         "inputs": {"a": {}},
@@ -36,8 +36,8 @@ def warned(**sortie: Any) -> list[str]:
     ],
 )
 def test_inputs_in_shell_code_get_a_warning(run: list[str]) -> None:
-    assert warned(run=run) == ["sorties.s.run"]
-    assert warned(verify=run) == ["sorties.s.verify"]
+    assert warnings_for(run=run) == ["sorties.s.run"]
+    assert warnings_for(verify=run) == ["sorties.s.verify"]
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def test_inputs_in_shell_code_get_a_warning(run: list[str]) -> None:
     ],
 )
 def test_arguments_after_the_shell_code_get_no_warning(run: list[str]) -> None:
-    assert warned(run=run) == []
+    assert warnings_for(run=run) == []
 
 
 @pytest.mark.parametrize(
     "name", ["LD_PRELOAD", "PATH", "BASH_ENV", "GIT_SSH_COMMAND", "GIT_DIR", "PYTHONPATH", "NODE_OPTIONS"]
 )
 def test_inputs_in_variables_that_programs_obey_get_a_warning(name: str) -> None:
-    assert warned(env={name: "/x/{{ inputs.a }}"}) == [f"sorties.s.env.{name}"]
-    assert warned(env={name: "/x"}) == []
-    assert warned(env={f"MY_{name}": "{{ inputs.a }}"}) == []
+    assert warnings_for(env={name: "/x/{{ inputs.a }}"}) == [f"sorties.s.env.{name}"]
+    assert warnings_for(env={name: "/x"}) == []
+    assert warnings_for(env={f"MY_{name}": "{{ inputs.a }}"}) == []
 
 
 @pytest.mark.django_db

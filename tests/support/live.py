@@ -22,7 +22,7 @@ from django.db import connection
 from fleet.events import stream
 from fleet.events.models import Event
 from missions.models import Mission
-from tests.support import fleet
+from tests.support import api, fleet
 from tests.support.supervised import CHECKOUT, until
 
 OPTIONS = (
@@ -114,6 +114,11 @@ def _healthy(web: Web, process: subprocess.Popen[bytes]) -> bool:
     with contextlib.suppress(OSError, http.client.HTTPException):
         return web.request("GET", "/healthz")[0] == 200
     return False
+
+
+def bearer(client: api.Client) -> dict[str, str]:
+    """The headers with which a stream is opened as this client."""
+    return {"Authorization": f"Bearer {client.bearer}"}
 
 
 class Listener:

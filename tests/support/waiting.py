@@ -9,10 +9,10 @@ from typing import Any
 POLL_S = 0.02
 
 
-def until(true: Callable[[], Any], *, within_s: float = 60) -> Any:
-    """Wait until `true` returns a true value, and return it; fail the test if it does not within `within_s` seconds."""
+def until(condition: Callable[[], Any], *, within_s: float = 60) -> Any:
+    """Wait until `condition` returns a true value, and return it. Fails the test after `within_s` seconds."""
     deadline = time.monotonic() + within_s
-    while not (value := true()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, f"not true within {within_s} s"
         time.sleep(POLL_S)
     return value

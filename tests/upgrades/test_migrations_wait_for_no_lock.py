@@ -31,14 +31,14 @@ def reversed_migration() -> Iterator[None]:
 
 
 @contextmanager
-def locked() -> Iterator[psycopg.Connection[Any]]:
+def session_with_lock() -> Iterator[psycopg.Connection[Any]]:
     """Another session has changed a user and keeps its transaction open."""
     with psycopg.connect(**parameters.from_django(application_name="a long report")) as session:
         session.execute("LOCK TABLE auth_user IN ROW EXCLUSIVE MODE")
         yield session
 
 
-def applied() -> bool:
+def is_applied() -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM django_migrations WHERE app = %s AND name = %s", MIGRATION)
         return bool(cursor.fetchone()[0])
@@ -48,13 +48,13 @@ def applied() -> bool:
 def test_it_names_the_blocking_session_and_finally_gives_up() -> None:
     command, messages = migrate.Command(), io.StringIO()
     command.tries = 2
-    with locked(), override_settings(FLEET_MIGRATE_LOCK_S=0.5), pytest.raises(CommandError) as excinfo:
+    with session_with_lock(), override_settings(FLEET_MIGRATE_LOCK_S=0.5), pytest.raises(CommandError) as excinfo:
         call_command(command, verbosity=0, stderr=messages)
     assert "checkpoints.0001_initial waited for a lock that process" in str(excinfo.value)
     assert "fleet a long report" in str(excinfo.value)
     assert "in a transaction that has been open for" in str(excinfo.value)
     assert "trying again in 0.5 s (2 of 2)" in messages.getvalue()
-    assert not applied()
+    assert not is_applied()
 
 
 class Releasing(io.StringIO):
@@ -71,26 +71,26 @@ class Releasing(io.StringIO):
 
 @pytest.mark.usefixtures("reversed_migration")
 def test_it_succeeds_when_the_lock_is_free_again() -> None:
-    with locked() as session, override_settings(FLEET_MIGRATE_LOCK_S=0.5):
+    with session_with_lock() as session, override_settings(FLEET_MIGRATE_LOCK_S=0.5):
         messages = Releasing(session)
         call_command("migrate", verbosity=0, stderr=messages)
     assert "trying again in 0.5 s (2 of 10)" in messages.getvalue()
-    assert applied()
+    assert is_applied()
 
 
 @pytest.mark.usefixtures("reversed_migration")
 def test_other_sessions_continue_while_it_waits() -> None:
     """A lock that is waited for blocks all who come after it; so the wait must be short."""
-    with locked() as session, override_settings(FLEET_MIGRATE_LOCK_S=0.5):
+    with session_with_lock() as session, override_settings(FLEET_MIGRATE_LOCK_S=0.5):
         migrating = threading.Thread(target=lambda: call_command("migrate", verbosity=0, stderr=io.StringIO()))
         migrating.start()
         for _ in range(3):  # what the old version's statements lock, without its code
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute("UPDATE auth_user SET first_name = first_name WHERE username = 'none'")
-        assert not applied()
+        assert not is_applied()
         session.close()
         migrating.join()
-    assert applied()
+    assert is_applied()
 
 
 def test_rows_are_changed_in_batches() -> None:

@@ -54,7 +54,7 @@ def old_agent(*, lease_s: float = 30) -> Iterator[Agent]:
         yield agent
 
 
-def done(claim: Claim) -> Settlement:
+def success(claim: Claim) -> Settlement:
     return Settlement(
         id=claim.id, attempt=claim.attempt, state="succeeded", outcome="succeeded", result='{"by": "old"}', exit_code=0
     )
@@ -67,10 +67,10 @@ def work(agent: Agent, ending: threading.Event, refused: list[Claim]) -> None:
         assert agent.heartbeat(running=len(claims))
         renewed = agent.renew(claims)
         assert renewed == {(claim.id, claim.attempt) for claim in claims}
-        settlements = [done(claim) for claim in claims]
-        claimed, accepted = agent.settle_and_claim(settlements=settlements, want=0 if ending.is_set() else 2)
+        settlements = [success(claim) for claim in claims]
+        try_claim, accepted = agent.settle_and_claim(settlements=settlements, want=0 if ending.is_set() else 2)
         refused += [claim for claim in claims if claim.id not in accepted]
-        claims = claimed
+        claims = try_claim
         if not claims:
             ending.wait(0.01)
 
@@ -132,7 +132,7 @@ def test_a_new_agent_takes_over_from_a_dead_old_one(engine: Engine) -> None:
     with old_agent(lease_s=0.3) as agent:
         (claim,), _ = agent.settle_and_claim(want=1)
         assert fleet.run_to_end(engine, mission) == "succeeded"
-        _, accepted = agent.settle_and_claim(settlements=[done(claim)])
+        _, accepted = agent.settle_and_claim(settlements=[success(claim)])
         assert accepted == set(), "the outcome of a lost attempt was accepted"
         assert agent.renew([claim]) == set()
     outcomes = Attempt.objects.filter(sortie=claim.id).order_by("number").values_list("number", "state")
@@ -146,15 +146,15 @@ def test_an_old_agent_takes_over_from_a_dead_new_one() -> None:
     with old_agent() as agent, hot_path.connect(name="test") as session, session.cursor() as cursor:
         (lost,) = settle_and_claim.settle_and_claim(cursor, by=new, max_claims=1).claims
 
-        def claimed() -> list[Claim]:
+        def try_claim() -> list[Claim]:
             fleet.beat()
             return agent.settle_and_claim(want=1)[0]
 
-        (claim,) = fleet.until(claimed, within_s=30)
+        (claim,) = fleet.until(try_claim, within_s=30)
         assert (claim.id, claim.attempt) == (lost.id, lost.attempt + 1)
         late = settling.Settlement(id=lost.id, attempt=lost.attempt, state="succeeded", outcome="succeeded")
         assert settle_and_claim.settle_and_claim(cursor, by=new, settlements=[late]).accepted == set()
-        _, accepted = agent.settle_and_claim(settlements=[done(claim)])
+        _, accepted = agent.settle_and_claim(settlements=[success(claim)])
     assert accepted == {claim.id}
     fleet.beat()
     assert fleet.state(mission.id) == "succeeded"

@@ -35,7 +35,7 @@ def kind(host: Host) -> Iterator[str]:
     until(lambda: not host.children())
 
 
-def kept(agents: int) -> None:
+def set_kept_agents(agents: int) -> None:
     AgentType.objects.filter(name="survey").update(agents=agents)
 
 
@@ -48,7 +48,7 @@ def names() -> list[str]:
 
 
 def test_a_cordoned_node_keeps_and_restarts_its_agents_and_gets_no_new_ones(host: Host, kind: str) -> None:
-    kept(1)
+    set_kept_agents(1)
     until(lambda: names() == ["survey-1@here"])
     result = manage("fleet_agents", "cordon", "here", "--reason", "A new disk")
     assert (result.code, "here takes no new agents." in result.err) == (0, True)
@@ -61,7 +61,7 @@ def test_a_cordoned_node_keeps_and_restarts_its_agents_and_gets_no_new_ones(host
         operations.spawn(type=kind, node="here")
     with pytest.raises(errors.Conflict, match="Every node that is up is cordoned"):
         operations.spawn(type=kind)
-    kept(3)
+    set_kept_agents(3)
     (agent,) = hosts.live(kind)
     hosts.kill(agent)
     until(lambda: [item.name for item in idle() if item.id != agent.id] == ["survey-1@here"])
@@ -70,13 +70,13 @@ def test_a_cordoned_node_keeps_and_restarts_its_agents_and_gets_no_new_ones(host
 
 
 def test_drained_agents_are_not_replaced_until_the_node_is_uncordoned(host: Host, kind: str) -> None:
-    kept(2)
+    set_kept_agents(2)
     until(lambda: len(names()) == 2)
     operations.cordon(node="here", on=True)
     result = manage("fleet_agents", "drain", "--node", "here")
     assert (result.code, "cordon" in result.err) == (0, False)
-    kept(1)
-    kept(2)  # which would start them again
+    set_kept_agents(1)
+    set_kept_agents(2)  # which would start them again
     assert manage("fleet_status", "--json").json["cordoned"] == ["here"]
     assert "here (cordoned)" in manage("fleet_status").out
     assert manage("fleet_agents", "status", "--json").json["nodes"][0]["cordoned"] is True

@@ -41,7 +41,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def shifted(host_group: hosts.Hosts, name: str, library: Path, seconds: int) -> Host:
+def host_with_clock(host_group: hosts.Hosts, name: str, library: Path, seconds: int) -> Host:
     return host_group.add(name, LD_PRELOAD=str(library), FLEET_TEST_SHIFT=str(seconds))
 
 
@@ -56,7 +56,10 @@ def test_hosts_with_wrong_clocks_lose_nothing_and_obey_orders_immediately(
     host_group: hosts.Hosts, library: Path
 ) -> None:
     hosts.agent_type("survey")
-    ahead, behind = shifted(host_group, "ahead", library, SHIFT_S), shifted(host_group, "behind", library, -SHIFT_S)
+    ahead, behind = (
+        host_with_clock(host_group, "ahead", library, SHIFT_S),
+        host_with_clock(host_group, "behind", library, -SHIFT_S),
+    )
     (early,) = hosts.spawn("survey", ahead)
     (late,) = hosts.spawn("survey", behind)
     assert abs(shift_of(ahead, early) - SHIFT_S) < 60

@@ -143,23 +143,23 @@ def test_spawning_an_agent_does_not_replace_one_that_waits_after_a_crash(host: H
 
 
 def test_a_type_that_is_edited_changes_what_its_nodes_keep(host: Host, kind: str) -> None:
-    def kept() -> list[tuple[int, str, int]]:
+    def live_agents() -> list[tuple[int, str, int]]:
         return [(agent.place, agent.state, agent.concurrency) for agent in hosts.live(kind)]
 
     of_type = AgentType.objects.filter(name=kind)
     of_type.update(agents=2)
-    until(lambda: kept() == [(1, "idle", 1), (2, "idle", 1)])
+    until(lambda: live_agents() == [(1, "idle", 1), (2, "idle", 1)])
     first, second = hosts.live(kind)
     of_type.update(agents=1, concurrency=3)
-    until(lambda: kept() == [(1, "idle", 1)])
+    until(lambda: live_agents() == [(1, "idle", 1)])
     second.refresh_from_db()
     assert (second.state, second.order) == ("terminated", "drain")
     hosts.kill(first)
-    until(lambda: kept() == [(1, "idle", 3)])  # a successor uses the current row of the type
+    until(lambda: live_agents() == [(1, "idle", 3)])  # a successor uses the current row of the type
     hosts.spawn(kind, host)
     of_type.update(enabled=False)
-    until(lambda: kept() == [])  # also the one that was ordered
+    until(lambda: live_agents() == [])  # also the one that was ordered
     with pytest.raises(errors.Conflict, match="is disabled"):
         operations.spawn(type=kind)
     of_type.update(enabled=True)
-    until(lambda: kept() == [(1, "idle", 3)])
+    until(lambda: live_agents() == [(1, "idle", 3)])

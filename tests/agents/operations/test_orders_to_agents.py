@@ -74,12 +74,14 @@ def test_two_orders_at_once_end_an_agent_once(host: Host, kind: str) -> None:
     counts: list[int] = []
     ready = threading.Barrier(4)
 
-    def say(what: Agent.Order) -> None:
+    def give_order(what: Agent.Order) -> None:
         ready.wait()
         counts.append(len(order(what, agent)))
         connection.close()
 
-    threads = [threading.Thread(target=say, args=[what]) for what in [Order.DRAIN, Order.DRAIN, Order.NOW, Order.NOW]]
+    threads = [
+        threading.Thread(target=give_order, args=[what]) for what in [Order.DRAIN, Order.DRAIN, Order.NOW, Order.NOW]
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

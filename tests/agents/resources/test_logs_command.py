@@ -37,12 +37,12 @@ def engine() -> Iterator[Engine]:
     new_engine.stop(within_s=5)
 
 
-def say(agent: Agent, *texts: str) -> None:
+def write_output(agent: Agent, *texts: str) -> None:
     LogPiece.objects.bulk_create(LogPiece(agent=agent, text=text) for text in texts)
 
 
 def test_its_own_output_in_full_or_its_last_lines(agent: Agent) -> None:
-    say(agent, "one\ntwo\n", "thr", "ee\nfour\n", "five")
+    write_output(agent, "one\ntwo\n", "thr", "ee\nfour\n", "five")
     assert manage("fleet_agents", "logs", agent.ref).out == "one\ntwo\nthree\nfour\nfive"
     ends = [manage("fleet_agents", "logs", agent.ref, "--lines", str(count)).out for count in range(7)]
     assert ends[:4] == ["", "five", "four\nfive", "three\nfour\nfive"]
@@ -66,14 +66,14 @@ def test_an_agent_without_output_and_an_unknown_agent(agent: Agent) -> None:
 
 
 def test_no_control_character_reaches_the_terminal(agent: Agent) -> None:
-    say(agent, "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b[2J\ttab\r\nnext \x9b2J \u202eevil ü…\n")
+    write_output(agent, "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b[2J\ttab\r\nnext \x9b2J \u202eevil ü…\n")
     out = manage("fleet_agents", "logs", agent.ref).out
     assert out == "red ␛]0;title␇ ␛[2J\ttab\nnext �2J �evil ü…\n"
     assert lines.terminal_safe("".join(map(chr, range(0x20)))).translate({9: None, 10: None}).isprintable()
 
 
 def test_it_is_followed_until_the_agent_has_ended(agent: Agent, subprocess_environment: dict[str, str]) -> None:
-    say(agent, "early\n", "before\n")
+    write_output(agent, "early\n", "before\n")
     with subprocess.Popen(
         [sys.executable, MANAGE, "fleet_agents", "logs", agent.ref, "-f", "--lines", "1"],
         env=subprocess_environment,
@@ -82,9 +82,9 @@ def test_it_is_followed_until_the_agent_has_ended(agent: Agent, subprocess_envir
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "before\n"
-        say(agent, "while it is followed\n")
+        write_output(agent, "while it is followed\n")
         assert process.stdout.readline() == "while it is followed\n"
-        say(agent, "its last words")
+        write_output(agent, "its last words")
         Agent.objects.filter(id=agent.id).update(state="lost", ended_at=timezone.now())
         assert process.stdout.read() == "its last words"
         assert process.wait(60) == 0

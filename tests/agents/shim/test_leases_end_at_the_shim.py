@@ -29,7 +29,7 @@ def limits(**values: Any) -> Limits:
     return Limits(**{"grace_s": 0.5, **values})
 
 
-def written(path: Path) -> list[float]:
+def read_times(path: Path) -> list[float]:
     return [float(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -49,8 +49,8 @@ def test_work_whose_lease_is_not_renewed_is_killed_before_the_lease_ends(tmp_pat
     evidence = run.end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, StopReason.LEASE_LOST)
     assert run.stop.reason is StopReason.LEASE_LOST
-    assert written(notes)
-    assert written(notes)[-1] < ends + lease.margin_s(2.5)  # the margin allows SIGKILL to take effect
+    assert read_times(notes)
+    assert read_times(notes)[-1] < ends + lease.margin_s(2.5)  # the margin allows SIGKILL to take effect
     assert not surviving_processes(run.brief)
 
 

@@ -106,11 +106,11 @@ def test_agents_settle_and_add_sorties_throughout_restores() -> None:
         operations.restore(checkpoint=start, can_execute=True)
         missions.resume(mission=mission.id, can_execute=True)
 
-        def ended() -> bool:
+        def has_ended() -> bool:
             Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
             return Mission.objects.get(id=mission.id).finished_at is not None
 
-        fleet.until(ended, within_s=120)
+        fleet.until(has_ended, within_s=120)
     finally:
         ending.set()
         thread.join(30)

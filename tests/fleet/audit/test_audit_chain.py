@@ -22,7 +22,7 @@ from tests.support.tampering import run, tampering
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def written(number: int) -> list[int]:
+def write_entries(number: int) -> list[int]:
     """Write entries, each in its own transaction, none of them sealed. Returns their ids."""
     for count in range(number):
         audit.record(kind="test.chain", subject=f"thing {count}", data={"n": count})
@@ -35,7 +35,7 @@ def links() -> list[tuple[Seal, list[int]]]:
     seal()
     groups = []
     for _ in range(5):
-        ids = written(4)
+        ids = write_entries(4)
         assert seal() == 4
         groups.append((Seal.objects.order_by("-number")[0], ids))
     assert problems() == []
@@ -60,7 +60,7 @@ def all_sealed() -> bool:
 def test_entries_are_sealed_once_and_in_order() -> None:
     seal()
     before = verification.verify(unsealed_s=0)
-    ids = written(5)
+    ids = write_entries(5)
     assert verification.verify().waiting == 5
     assert seal() == 5
     assert seal() == 0
@@ -74,7 +74,7 @@ def test_entries_are_sealed_once_and_in_order() -> None:
 
 def test_many_entries_are_sealed_in_batches() -> None:
     seal()
-    written(7)
+    write_entries(7)
     assert seal(batch=3) == 7
     assert list(Seal.objects.order_by("-number").values_list("count", flat=True)[:3]) == [1, 3, 3]
     assert problems() == []
@@ -113,7 +113,7 @@ def test_an_entry_that_commits_late_is_sealed() -> None:
 
 
 def test_concurrent_sealers_make_one_chain() -> None:
-    written(40)
+    write_entries(40)
     ready = threading.Barrier(4)
 
     def sealer() -> None:
@@ -240,7 +240,7 @@ def test_an_anchored_seal_must_still_exist(links: list[tuple[Seal, list[int]]]) 
         run("DELETE FROM fleet_audit.entry WHERE id = ANY(%s)", ids)
         assert problems() == []
         assert [(problem.number, problem.problem) for problem in problems(heads=[head])] == [(seal.number, "removed")]
-        written(1)
+        write_entries(1)
         with connection.cursor() as cursor:
             cursor.execute("SELECT max(number) FROM fleet_audit.seal")
             assert cursor.fetchone() == (seal.number - 1,)
@@ -252,7 +252,7 @@ def test_a_database_restored_in_another_cluster_continues_its_chain(
 ) -> None:
     """There, transaction numbers start again, so those of old entries seem to be in the future."""
     here, _ = sealing.cluster_and_time()
-    old, new = written(2), written(3)  # the old cluster had not sealed everything
+    old, new = write_entries(2), write_entries(3)  # the old cluster had not sealed everything
     with tampering():
         run("DELETE FROM fleet_audit.seal")
         run("UPDATE fleet_audit.entry SET cluster = 42, xid = xid + 1000000000 WHERE id < %s", new[0])

@@ -76,11 +76,11 @@ def test_the_control_loop_seals() -> None:
     audit.record(kind="test.beat")
     control = Control(hint_publisher=HintPublisher(app))
 
-    def sealed() -> bool:
+    def all_sealed() -> bool:
         control.beat()
         return bool(manage("fleet_audit", "verify", "--json").json["waiting"] == 0)
 
-    fleet.until(sealed)
+    fleet.until(all_sealed)
 
 
 def test_the_docs_show_the_sql_that_protect_prints() -> None:

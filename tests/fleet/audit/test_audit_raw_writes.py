@@ -27,7 +27,7 @@ def person() -> Iterator[psycopg.Connection[tuple[object, ...]]]:
         yield session
 
 
-def caught() -> list[tuple[str, str, object]]:
+def raw_writes() -> list[tuple[str, str, object]]:
     """The recorded raw writes in order: kind, table and rows. The flush between tests is not one of them."""
     found = Entry.objects.filter(kind__startswith="database.", at__gte=_began()).order_by("id")
     return [(entry.kind, entry.subject, entry.data["rows"]) for entry in found]
@@ -53,7 +53,7 @@ def test_each_raw_write_is_recorded(person: psycopg.Connection[tuple[object, ...
         person.execute("DELETE FROM auth_user WHERE username = 'cyd'")
     types = person.execute("SELECT count(*) FROM agents_agenttype").fetchone()
     assert types is not None
-    assert caught() == [
+    assert raw_writes() == [
         ("database.update", "auth_user", 2),
         ("database.update", "agents_agenttype", types[0]),
         ("database.update", "auth_user", 1),
@@ -79,7 +79,7 @@ def test_a_raw_truncate_is_recorded(person: psycopg.Connection[tuple[object, ...
     with roles.as_owner(), connection.cursor() as cursor:
         cursor.execute("SET application_name = 'pgAdmin'")
         cursor.execute("TRUNCATE fleet_key")
-    assert caught() == [("database.truncate", "fleet_key", None)]
+    assert raw_writes() == [("database.truncate", "fleet_key", None)]
 
 
 def test_the_fleets_own_sessions_are_not_recorded(person: psycopg.Connection[tuple[object, ...]]) -> None:
@@ -87,4 +87,4 @@ def test_the_fleets_own_sessions_are_not_recorded(person: psycopg.Connection[tup
     User.objects.update(first_name="x")
     with hot_path.connect(name="test") as engine:
         engine.execute("UPDATE auth_user SET first_name = 'y'")
-    assert caught() == []
+    assert raw_writes() == []

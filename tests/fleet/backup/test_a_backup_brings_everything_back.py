@@ -19,7 +19,7 @@ from tests.support import fleet
 from tests.support.installation import TEXT, Installation, hashes
 
 
-def restored(copy: backup.Backup) -> backup.RestoreResult:
+def restore(copy: backup.Backup) -> backup.RestoreResult:
     return backup.restore(backup=copy)
 
 
@@ -27,7 +27,7 @@ def test_rows_and_files_come_back(installation: Installation) -> None:
     before, tip = hashes(), installation.branch().tip
     report = backup.create(folder=installation.folder)
     installation.wipe()
-    result = restored(report.backup)
+    result = restore(report.backup)
 
     assert before.keys() - hashes().keys() == set()
     assert {name: value for name, value in hashes().items() if name in before} == before
@@ -44,7 +44,7 @@ def test_a_restored_installation_can_be_backed_up_and_restored_again(installatio
     for _ in range(2):
         report = backup.create(folder=installation.folder)
         installation.wipe()
-        restored(report.backup)
+        restore(report.backup)
     assert {name: value for name, value in hashes().items() if name in before} == before
 
 
@@ -53,7 +53,7 @@ def test_the_audit_trail_is_verified_against_the_head_of_the_backup(installation
     number, _, digest = report.backup.manifest.head.partition(":")
     assert int(number) >= 1
     installation.wipe()
-    restored(report.backup)
+    restore(report.backup)
     assert verification.verify(heads=[(int(number), digest)]).problems == []
     assert protection.gaps() == []
     with connection.cursor() as cursor:
@@ -69,7 +69,7 @@ def test_all_users_have_to_sign_in_again(installation: Installation) -> None:
     Session.objects.create(user=user, refresh="x", expires_at="2100-01-01T00:00Z")
     report = backup.create(folder=installation.folder)
     installation.wipe()
-    restored(report.backup)
+    restore(report.backup)
     assert Session.objects.filter(ended_at=None).count() == 0
     assert Session.objects.count() == 1
 
@@ -87,7 +87,7 @@ def test_files_that_were_removed_with_their_mission_are_listed_as_missing(instal
     path = f"artifacts/{installation.artifact[:2]}/{installation.artifact}"
     assert report.backup.manifest.missing == (path,)
     installation.wipe()
-    assert restored(report.backup).notes == ("1 file were missing when the backup was made.",)
+    assert restore(report.backup).notes == ("1 file were missing when the backup was made.",)
 
 
 def test_the_fleet_does_not_start_on_a_restore_that_was_interrupted(installation: Installation) -> None:

@@ -28,30 +28,30 @@ from tests.support import fleet, landing
 from tests.support.checkpoints import digest
 from tests.support.installation import Installation
 
-LEASE_S = 1.0  # lets restores finish
+LEASE_S = 1.0  # during restores
 
 
 def claimant() -> Claimant:
-    found = Claimant(agent=ids.new(), agent_type="backend", lease_s=30)
-    agents.register(agent=found.agent, agent_type="backend", node="test", pid=1, start_time=0.0)
-    return found
+    new_party = Claimant(agent=ids.new(), agent_type="backend", lease_s=30)
+    agents.register(agent=new_party.agent, agent_type="backend", node="test", pid=1, start_time=0.0)
+    return new_party
 
 
 @contextmanager
-def cursor() -> Iterator[Any]:
-    with closing(hot_path.connect(name="test")) as session, session.cursor() as found:
-        yield found
+def open_cursor() -> Iterator[Any]:
+    with closing(hot_path.connect(name="test")) as session, session.cursor() as cursor:
+        yield cursor
 
 
 def claim(by: Claimant, max_claims: int = 1) -> list[Claim]:
-    with cursor() as found:
-        return settle_and_claim.settle_and_claim(found, by=by, max_claims=max_claims).claims
+    with open_cursor() as cursor:
+        return settle_and_claim.settle_and_claim(cursor, by=by, max_claims=max_claims).claims
 
 
 def settle(by: Claimant, claims: list[Claim]) -> set[Any]:
     outcomes = [settling.Settlement(id=c.id, attempt=c.attempt, state="succeeded", outcome="succeeded") for c in claims]
-    with cursor() as found:
-        return settle_and_claim.settle_and_claim(found, by=by, settlements=outcomes).accepted
+    with open_cursor() as cursor:
+        return settle_and_claim.settle_and_claim(cursor, by=by, settlements=outcomes).accepted
 
 
 def restore(snapshot: Backup) -> None:
@@ -68,19 +68,19 @@ def run_to_end(mission: Mission) -> str:
 
 
 @pytest.fixture
-def idle(installation: Installation) -> Installation:
+def idle_installation(installation: Installation) -> Installation:
     """The installation, without missions of its own."""
     missions.cancel(mission=installation.mission.id)
     fleet.beat()
     return installation
 
 
-def test_a_mission_continues_and_each_sortie_is_done_once(idle: Installation) -> None:
+def test_a_mission_continues_and_each_sortie_is_done_once(idle_installation: Installation) -> None:
     sorties = {f"s{n}": {} for n in range(6)} | {"end": {"needs": [f"s{n}" for n in range(6)]}}
     mission, agent = fleet.launch(sorties), claimant()
     settle(agent, claim(agent, max_claims=2))
     running = claim(agent, max_claims=2)
-    snapshot = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle_installation.folder).backup
     settle(agent, running)
     restore(snapshot)
 
@@ -95,11 +95,11 @@ def test_a_mission_continues_and_each_sortie_is_done_once(idle: Installation) ->
     assert set(Sortie.objects.filter(mission=mission).values_list("tries", "rescues")) == {(0, 0)}
 
 
-def test_agents_from_before_the_restore_are_fenced(idle: Installation) -> None:
+def test_agents_from_before_the_restore_are_fenced(idle_installation: Installation) -> None:
     """An attempt that was claimed after the backup has a number that the restored rows do not know."""
     mission, agent = fleet.launch({"a": {}, "b": {}}), claimant()
     (running,) = claim(agent)
-    snapshot = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle_installation.folder).backup
     (later,) = claim(agent)
     restore(snapshot)
 
@@ -112,11 +112,11 @@ def test_agents_from_before_the_restore_are_fenced(idle: Installation) -> None:
     assert Sortie.objects.filter(mission=mission, state="running").count() == 2
 
 
-def test_a_retried_sortie_is_fenced_too(idle: Installation) -> None:
+def test_a_retried_sortie_is_fenced_too(idle_installation: Installation) -> None:
     mission, agent = fleet.launch({"a": {}}), claimant()
     missions.cancel(mission=mission.id)
     fleet.beat()
-    snapshot = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle_installation.folder).backup
     missions.retry(mission=mission.id, can_execute=True)
     fleet.until(lambda: fleet.beat() or Sortie.objects.filter(mission=mission, state="queued").exists())
     (zombie,) = claim(agent)
@@ -129,20 +129,20 @@ def test_a_retried_sortie_is_fenced_too(idle: Installation) -> None:
     assert new_claim.attempt > zombie.attempt
 
 
-def test_a_cancelled_sortie_stays_cancelled(idle: Installation) -> None:
+def test_a_cancelled_sortie_stays_cancelled(idle_installation: Installation) -> None:
     mission, agent = fleet.launch({"a": {}, "b": {}}), claimant()
     (running,) = claim(agent)
     missions.cancel_sortie(sortie=running.id)
-    snapshot = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle_installation.folder).backup
     restore(snapshot)
     fleet.until(lambda: fleet.beat() or Sortie.objects.get(id=running.id).state == SortieState.CANCELLED)
     assert run_to_end(mission) == "failed"
 
 
-def test_accepted_outcomes_keep_their_results(idle: Installation) -> None:
+def test_accepted_outcomes_keep_their_results(idle_installation: Installation) -> None:
     mission = fleet.launch({"a": {"if": "always"}})
     assert run_to_end(mission) == "succeeded"
-    snapshot = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle_installation.folder).backup
     restore(snapshot)
     sortie = Sortie.objects.get(mission=mission)
     assert sortie.attempt > sortie.accepted_attempt == 1
@@ -190,12 +190,12 @@ class Mixed:
         self.backup = Backup(path)
 
 
-def test_readers_of_events_continue_in_another_cluster(idle: Installation) -> None:
+def test_readers_of_events_continue_in_another_cluster(idle_installation: Installation) -> None:
     """There, transactions may have smaller numbers than those of the restored events."""
     mission = fleet.launch({"a": {}})
     checkpoint = checkpoints.capture(missions=[mission.id])
     Event.objects.update(xid=1 << 40)  # as in a cluster with much higher transaction numbers
-    snapshot = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle_installation.folder).backup
     restore(snapshot)
     events = list(stream.since(last=stream.Position(), scope=mission.id))
     assert {event.kind for event in events} >= {"mission.running", "sortie.queued", "sortie.waiting"}
@@ -209,11 +209,11 @@ def test_readers_of_events_continue_in_another_cluster(idle: Installation) -> No
     assert missions_digest
 
 
-def test_the_next_checkpoint_is_a_full_capture(idle: Installation) -> None:
+def test_the_next_checkpoint_is_a_full_capture(idle_installation: Installation) -> None:
     """A checkpoint that is newer than the restored rows says nothing about what has changed since."""
     mission, agent = fleet.launch({"a": {}, "b": {}}), claimant()
     checkpoints.capture(missions=[mission.id])
-    snapshot = backup.create(folder=idle.folder).backup
+    snapshot = backup.create(folder=idle_installation.folder).backup
     settle(agent, claim(agent, max_claims=2))
     newer = checkpoints.capture(missions=[mission.id])
     restore(snapshot)

@@ -20,7 +20,7 @@ def home(tmp_path: Path) -> Home:
     return new_home
 
 
-def chosen(home: Home, services: str = "") -> str:
+def chosen_provider(home: Home, services: str = "") -> str:
     environment = Environment({"FLEET_SERVICES": services})
     return datastores.resolve(environment, home, credentials.ensure(home)).provider
 
@@ -38,25 +38,25 @@ def test_the_embedded_servers_are_the_default_even_beside_an_engine(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, tmp_path / "bin", "podman", "docker")
-    assert chosen(home) == chosen(home, "auto") == "embedded"
+    assert chosen_provider(home) == chosen_provider(home, "auto") == "embedded"
 
 
 @pytest.mark.parametrize("name", ["embedded", "podman", "docker"])
 def test_the_setting_selects_the_provider(home: Home, name: str) -> None:
-    assert chosen(home, name) == name
+    assert chosen_provider(home, name) == name
 
 
 def test_an_unknown_provider_stops_the_start(home: Home) -> None:
     with pytest.raises(ImproperlyConfigured, match="FLEET_SERVICES='kubernetes' is not one of: auto, embedded"):
-        chosen(home, "kubernetes")
+        chosen_provider(home, "kubernetes")
 
 
 def test_auto_keeps_the_provider_that_has_the_data(home: Home) -> None:
     datastores.engine_record(home).write_text("docker\n")
-    assert chosen(home) == "docker"
-    assert chosen(home, "podman") == "podman"
+    assert chosen_provider(home) == "docker"
+    assert chosen_provider(home, "podman") == "podman"
     (home.private / "postgres").mkdir()
-    assert chosen(home) == "embedded"
+    assert chosen_provider(home) == "embedded"
 
 
 @pytest.mark.parametrize(("names", "engine"), [(("docker", "podman"), "podman"), (("docker",), "docker"), ((), None)])

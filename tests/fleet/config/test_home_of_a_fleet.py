@@ -27,7 +27,7 @@ def create(folder: Path) -> None:
     home.record_folder(folder)
 
 
-def located(code: Path = Path("/usr/lib/nowhere")) -> home.Home:
+def locate(code: Path = Path("/usr/lib/nowhere")) -> home.Home:
     return home.locate(code)
 
 
@@ -38,33 +38,33 @@ def test_the_nearest_created_folder_is_used(user: Path, monkeypatch: pytest.Monk
     (user / "shop" / "other").mkdir()
     for folder, expected in (("inner/deep", "inner/.fleet"), ("other", ".fleet"), (".", ".fleet")):
         monkeypatch.chdir(user / "shop" / folder)
-        assert located() == home.Home(user / "shop" / expected)
+        assert locate() == home.Home(user / "shop" / expected)
 
 
 def test_a_folder_that_was_not_created_here_is_no_fleet(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (user / "clone" / ".fleet").mkdir(parents=True)
     monkeypatch.chdir(user / "clone")
-    assert located() == home.Home(user / "clone" / ".fleet", missing=True)
+    assert locate() == home.Home(user / "clone" / ".fleet", missing=True)
 
 
 def test_a_removed_folder_is_no_fleet(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create(user / "shop")
     monkeypatch.chdir(user / "shop")
     shutil.rmtree(user / "shop" / ".fleet")
-    assert located().missing
+    assert locate().missing
     shutil.rmtree(user / "shop")
-    assert located().missing
+    assert locate().missing
 
 
 def test_fleet_home_comes_first_and_a_checkout_second(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create(user)
-    assert located(ROOT) == home.Home(ROOT / ".fleet")
+    assert locate(ROOT) == home.Home(ROOT / ".fleet")
     monkeypatch.setenv("FLEET_HOME", "~/another")
-    assert located(ROOT) == located() == home.Home(user / "another")
+    assert locate(ROOT) == locate() == home.Home(user / "another")
 
 
 def test_without_a_fleet_credentials_are_not_stored(user: Path) -> None:
-    first, second = credentials.ensure(located()), credentials.ensure(located())
+    first, second = credentials.ensure(locate()), credentials.ensure(locate())
     assert first.secret_key != second.secret_key
     assert list(user.iterdir()) == []
 
@@ -82,7 +82,7 @@ def test_a_damaged_record_is_reported_with_a_remedy(user: Path) -> None:
     record = user / ".local" / "state" / "fleet" / "folders.jsonl"
     record.write_text(record.read_text()[:-3])
     with pytest.raises(ImproperlyConfigured, match=r"folders.jsonl is damaged .* run `fleet init` again"):
-        located()
+        locate()
 
 
 def test_a_user_without_a_folder_for_the_record_gets_the_hint_to_set_fleet_home(user: Path) -> None:

@@ -20,7 +20,7 @@ URLS = {
 }
 
 
-def resolved(tmp_path: Path, **values: str) -> Endpoints:
+def resolve(tmp_path: Path, **values: str) -> Endpoints:
     home = Home(tmp_path / "home")
     return datastores.resolve(Environment({**URLS, **values}), home, credentials.ensure(home))
 
@@ -45,7 +45,7 @@ def test_a_file_that_cannot_be_read_is_named_and_stops_the_start(tmp_path: Path,
 
 
 def test_urls_without_a_password_get_their_own_one_unescaped(tmp_path: Path) -> None:
-    found = resolved(tmp_path, POSTGRES_PASSWORD=AWKWARD, POSTGRES_OWNER_PASSWORD="boss's", REDIS_PASSWORD=AWKWARD)
+    found = resolve(tmp_path, POSTGRES_PASSWORD=AWKWARD, POSTGRES_OWNER_PASSWORD="boss's", REDIS_PASSWORD=AWKWARD)
     assert (found.postgres.host, found.postgres.user, found.postgres.password) == ("db", "fleet", AWKWARD)
     assert found.owner is not None
     assert (found.owner.user, found.owner.password) == ("postgres", "boss's")
@@ -54,7 +54,7 @@ def test_urls_without_a_password_get_their_own_one_unescaped(tmp_path: Path) -> 
 
 
 def test_a_password_in_a_url_takes_precedence(tmp_path: Path) -> None:
-    found = resolved(
+    found = resolve(
         tmp_path, POSTGRES_PASSWORD="other", REDIS_PASSWORD="other",
         DATABASE_URL="postgresql://fleet:own@db/fleet", REDIS_URL="redis://me:own@cache/0",
     )  # fmt: skip

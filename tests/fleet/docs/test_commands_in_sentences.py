@@ -19,7 +19,7 @@ NAMED = re.compile(r"^(?:\S*manage\.py )?(fleet_[a-z]+|fleet [a-z]+)(?= |$)(.*)$
 ROLES = {"fleet_owner"}  # of Postgres
 
 
-def named(page: str) -> Iterator[tuple[str, str, str]]:
+def commands_of(page: str) -> Iterator[tuple[str, str, str]]:
     """Each command of the fleet in the text of a page: the whole command, its name, and the rest."""
     text = docs.FENCE.sub("", (ROOT / page).read_text()).replace("\\|", "|")
     for code in CODE.findall(text):
@@ -27,7 +27,7 @@ def named(page: str) -> Iterator[tuple[str, str, str]]:
             yield code, match[1].replace("fleet ", "fleet_"), match[2]
 
 
-NAMES = [(page, *item) for page in docs.pages(ROOT) for item in named(page)]
+NAMES = [(page, *item) for page in docs.pages(ROOT) for item in commands_of(page)]
 
 
 @cache

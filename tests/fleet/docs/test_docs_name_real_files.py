@@ -30,7 +30,7 @@ def tracked(*patterns: str) -> list[Path]:
     return [ROOT / name for name in listed.splitlines()]
 
 
-def words(file: Path) -> Iterator[str]:
+def prose_of(file: Path) -> Iterator[str]:
     """The prose of a file: all of a page, or the comments and docstrings of code."""
     text = file.read_text()
     if file.suffix != ".py":
@@ -52,7 +52,7 @@ def test_every_named_path_exists(patterns: tuple[str, ...]) -> None:
         f"{file.relative_to(ROOT)}: {path}"
         for file in tracked(*patterns)
         if "migrations" not in file.parts and "tests" not in file.parts
-        for text in words(file)
+        for text in prose_of(file)
         for path in PATH.findall(text)
         if (file.suffix == ".py" or path.split("/")[0] in TOP)
         and not path.startswith("build/")

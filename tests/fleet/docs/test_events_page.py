@@ -65,7 +65,7 @@ def kinds_in_python(tree: ast.Module) -> set[str]:
     return found
 
 
-def written() -> set[str]:
+def kinds_in_code() -> set[str]:
     found = {"service." + name for _, text in files(".py") for name in re.findall(r'"service\.([a-z_]+)"', text)}
     for _, text in files(".sql"):
         found |= kinds_in_sql(text)
@@ -80,7 +80,7 @@ def test_every_kind_is_documented_and_every_documented_kind_exists() -> None:
     page = (ROOT / "docs" / "events.md").read_text()
     rows = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \| \S", page, re.MULTILINE)
     assert len(rows) == len(set(rows))
-    assert set(rows) == written()
+    assert set(rows) == kinds_in_code()
 
 
 def test_kinds_are_found_in_every_form_in_which_code_writes_them() -> None:

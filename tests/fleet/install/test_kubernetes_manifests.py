@@ -38,7 +38,7 @@ def documents(text: str) -> list[Document]:
     return [document for document in yaml.safe_load_all(text) if document]
 
 
-def written() -> Iterator[Document]:
+def source_documents() -> Iterator[Document]:
     """Every document of the folder, before it is rendered."""
     for file in sorted(FOLDER.rglob("*.yaml")):
         if file.name != "kustomization.yaml":
@@ -90,14 +90,14 @@ def keys(file: str) -> set[str]:
 
 
 def test_every_written_document_satisfies_its_schema() -> None:
-    found = list(written())
+    found = list(source_documents())
     for document in found:
         validate(document)
     assert len(found) > 15
 
 
 def test_an_invalid_field_is_detected() -> None:
-    deployment = next(document for document in written() if document["kind"] == "Deployment")
+    deployment = next(document for document in source_documents() if document["kind"] == "Deployment")
     with pytest.raises(kubernetes_validate.ValidationError):
         validate({**deployment, "spec": {**deployment["spec"], "replica": 2}})
 

@@ -26,12 +26,12 @@ HOUR = 3_600  # so long that no window ends during a test
 CLIENTS = 50
 
 
-def ask() -> HttpRequest:
+def new_request() -> HttpRequest:
     return RequestFactory().get("/")
 
 
 def spend(bucket: str, count: int) -> Quota:
-    return counting.spend(request=ask(), bucket=bucket, rate=Rate(count, HOUR))
+    return counting.spend(request=new_request(), bucket=bucket, rate=Rate(count, HOUR))
 
 
 @pytest.fixture
@@ -72,22 +72,24 @@ def test_buckets_are_independent(bucket: str) -> None:
 def test_a_route_with_its_own_rate_is_counted_separately(bucket: str) -> None:
     with override_settings(FLEET_LIMIT_IP=Rate(1, HOUR), FLEET_LIMITS=parse_overrides("route:missions.create=2/h")):
 
-        def refused(route: str) -> bool:
-            return counting.charge(request=ask(), kind=Kind.IP, route=route).refused
+        def is_refused(route: str) -> bool:
+            return counting.charge(request=new_request(), kind=Kind.IP, route=route).refused
 
-        assert [refused("missions.list"), refused("missions.list")] == [False, True]
-        assert [refused("missions.create") for _ in range(3)] == [False, False, True]
+        assert [is_refused("missions.list"), is_refused("missions.list")] == [False, True]
+        assert [is_refused("missions.create") for _ in range(3)] == [False, False, True]
 
 
 def test_ten_agents_of_one_host_have_separate_limits(bucket: str) -> None:
     with override_settings(FLEET_LIMIT_AGENT=Rate(3, HOUR), FLEET_LIMIT_IP=Rate(1, HOUR)):
         for agent in range(10):
-            values = [counting.charge(request=ask(), kind=Kind.AGENT, identity=f"agt_{agent}") for _ in range(3)]
+            values = [
+                counting.charge(request=new_request(), kind=Kind.AGENT, identity=f"agt_{agent}") for _ in range(3)
+            ]
             assert not any(item.refused for item in values)
 
 
 def test_without_a_limit_there_is_no_cost_and_no_header(bucket: str) -> None:
-    assert counting.headers(counting.spend(request=ask(), bucket=bucket, rate=Rate(0))) == {}
+    assert counting.headers(counting.spend(request=new_request(), bucket=bucket, rate=Rate(0))) == {}
 
 
 def test_the_headers_report_the_remaining_requests(bucket: str) -> None:

@@ -130,13 +130,13 @@ def test_an_operator_can_end_a_lockout() -> None:
 
 
 def test_sign_ins_with_a_request_are_counted_and_reported() -> None:
-    def ask(password: str) -> tuple[bool, bool]:
+    def try_password(password: str) -> tuple[bool, bool]:
         request = RequestFactory().post("/api/v1/auth/token")
         user = authenticate(request, username="ann", password=password)
         return user is not None, getattr(request, "axes_locked_out", False)
 
-    assert [ask("a guess") for _ in range(FAILURES)] == [(False, False)] * (FAILURES - 1) + [(False, True)]
-    assert ask(web.PASSWORD) == (False, True)
+    assert [try_password("a guess") for _ in range(FAILURES)] == [(False, False)] * (FAILURES - 1) + [(False, True)]
+    assert try_password(web.PASSWORD) == (False, True)
     assert authenticate(username="ann", password=web.PASSWORD) is not None, (
         "without a request it is this host that asks"
     )
@@ -177,12 +177,12 @@ def test_forging_an_address_gives_no_more_tries() -> None:
 
 
 def test_the_api_has_the_same_lockout_and_responds_with_a_problem() -> None:
-    def ask(password: str) -> HttpResponse:
+    def try_password(password: str) -> HttpResponse:
         body = {"username": "ann", "password": password}
         return Client().post("/api/v1/auth/token", body, content_type="application/json")
 
     for _ in range(FAILURES):
-        response = ask("a guess")
+        response = try_password("a guess")
     assert (response.status_code, response["Content-Type"]) == (429, "application/problem+json")
     document = json.loads(response.content)
     assert (document["code"], document["status"], document["request_id"]) == (
@@ -190,7 +190,7 @@ def test_the_api_has_the_same_lockout_and_responds_with_a_problem() -> None:
         429,
         response["X-Request-ID"],
     )
-    assert ask(web.PASSWORD).status_code == 429
+    assert try_password(web.PASSWORD).status_code == 429
 
 
 def test_signing_in_on_the_page_leads_to_the_admin() -> None:

@@ -78,14 +78,14 @@ def test_two_concurrent_control_loops_raise_and_clear_an_alert_once() -> None:
     fleet.launch({"a": {}, "b": {"agent": "testing"}})
     Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
 
-    def look() -> None:
+    def run_checks() -> None:
         watch = AlertMonitor()
         for _ in range(10):
             watch.check()
         connections.close_all()
 
     def all_look() -> None:
-        threads = [threading.Thread(target=look) for _ in range(4)]
+        threads = [threading.Thread(target=run_checks) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -32,7 +32,7 @@ def supervised() -> Iterator[Checkout]:
         running.wait(30)
 
 
-def raised() -> dict[str, str]:
+def raised_alerts() -> dict[str, str]:
     return {alert["rule"]: alert["subject"].partition("@")[0] for alert in alerts.active()}
 
 
@@ -43,22 +43,22 @@ def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises_an_aler
     quiet = {"FLEET_HOME": Home(supervised.root), "FLEET_ALERT_MEMORY_MB": 0, "FLEET_ALERT_RESPONSE_S": 0}
     with override_settings(**quiet):
         watch.check()
-        assert raised() == {}
+        assert raised_alerts() == {}
         with override_settings(FLEET_ALERT_RESPONSE_S=1e-6):
             watch.check()
-            assert raised() == {}, "one slow answer is no alert"
+            assert raised_alerts() == {}, "one slow answer is no alert"
             watch.check()
-            assert set(raised()) == {"service_slow"}
+            assert set(raised_alerts()) == {"service_slow"}
         with override_settings(FLEET_ALERT_MEMORY_MB=1, FLEET_ALERT_QUIET_S=0):
             watch.check()
-            assert set(raised()) == {"service_large"}
+            assert set(raised_alerts()) == {"service_large"}
         pid = supervised.service("valkey")["pid"]
         os.kill(pid, signal.SIGSTOP)
         try:
             until(lambda: supervised.service("valkey")["state"] == "unhealthy", within_s=60)
             with override_settings(FLEET_ALERT_QUIET_S=0):
                 watch.check()
-            assert raised() == {"service_failed": "valkey"}
+            assert raised_alerts() == {"service_failed": "valkey"}
             bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
             lines = client.get("/metrics", headers=bearer).content.decode().splitlines()
         finally:
@@ -71,12 +71,12 @@ def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises_an_aler
         until(lambda: supervised.service("valkey")["state"] == "healthy", within_s=60)
         with override_settings(FLEET_ALERT_QUIET_S=0):
             watch.check()
-        assert raised() == {}
+        assert raised_alerts() == {}
 
 
 def test_without_a_supervisor_there_are_no_alerts_of_services(client: Client) -> None:
     AlertMonitor().check()
-    assert raised() == {}
+    assert raised_alerts() == {}
     bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
     text = client.get("/metrics", headers=bearer).content.decode()
     assert "fleet_service_up{" not in text

@@ -24,7 +24,7 @@ SECOND = "interval '1 second'"
 
 
 @pytest.fixture
-def stepped() -> Iterator[Any]:
+def step_clock() -> Iterator[Any]:
     """Sets the clock of this connection: a schema before pg_catalog in its search path replaces the functions."""
     with roles.as_owner(), connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA stepped")
@@ -48,27 +48,27 @@ def stepped() -> Iterator[Any]:
         cursor.execute("DROP SCHEMA stepped CASCADE")
 
 
-def test_a_clock_is_trusted_after_it_was_steady_for_a_whole_lease(stepped: Any) -> None:
+def test_a_clock_is_trusted_after_it_was_steady_for_a_whole_lease(step_clock: Any) -> None:
     pace = clock.StepDetector(window_s=0.6, tolerance_s=0.25)
     assert not pace.is_steady(), "it might have been set just before"
     fleet.until(pace.is_steady)
     for seconds in (600, -600, 2):
-        stepped(seconds)
+        step_clock(seconds)
         assert not pace.is_steady()
         fleet.until(pace.is_steady)
-    stepped(0.1)
+    step_clock(0.1)
     assert pace.is_steady(), "a small step is within the margin of each lease"
 
 
-def test_a_step_is_detected_even_after_a_long_pause(stepped: Any) -> None:
+def test_a_step_is_detected_even_after_a_long_pause(step_clock: Any) -> None:
     pace = clock.StepDetector(window_s=0.2, tolerance_s=0.25)
     fleet.until(pace.is_steady)
     time.sleep(0.5)
-    stepped(600)
+    step_clock(600)
     assert not pace.is_steady()
 
 
-def test_a_clock_set_forward_expires_no_lease(stepped: Any, settings: Any) -> None:
+def test_a_clock_set_forward_expires_no_lease(step_clock: Any, settings: Any) -> None:
     settings.FLEET_LEASE_S, settings.FLEET_RENEW_S, settings.FLEET_GRACE_S = 4.0, 0.2, 0.5
     settings.FLEET_HEARTBEAT_S = 0.2
     engine = fleet.engine()
@@ -80,13 +80,13 @@ def test_a_clock_set_forward_expires_no_lease(stepped: Any, settings: Any) -> No
         start = time.monotonic()
         fleet.until(lambda: control.beat() or time.monotonic() - start > 5)
         assert control._clock_is_steady
-        stepped(600)
+        step_clock(600)
         control.beat()
         assert fleet.states(mission.id) == {"one": "running"}
         assert Sortie.objects.get(mission=mission).attempt == 1
         assert Agent.objects.get(id=engine.agent).state != "lost"
     finally:
-        stepped(-600)
+        step_clock(-600)
         engine.stop(within_s=0)
 
 
@@ -113,9 +113,9 @@ def test_a_new_control_loop_gives_agents_a_whole_lease_to_renew(settings: Any) -
     assert fleet.states(mission.id) == {"one": "queued"}
 
 
-def test_a_clock_set_back_does_not_keep_sorties_of_lost_agents_for_long(stepped: Any, settings: Any) -> None:
+def test_a_clock_set_back_does_not_keep_sorties_of_lost_agents_for_long(step_clock: Any, settings: Any) -> None:
     settings.FLEET_LEASE_S = 1.0
-    stepped(3_600)
+    step_clock(3_600)
     mission = fleet.launch({"one": {}})
     control = Control(hint_publisher=HintPublisher(app))
     with connection.cursor() as cursor:
@@ -130,7 +130,7 @@ def test_a_clock_set_back_does_not_keep_sorties_of_lost_agents_for_long(stepped:
             [mission.id],
         )
     control.beat()
-    stepped(-3_600)
+    step_clock(-3_600)
     control.beat()
     assert fleet.states(mission.id) == {"one": "running"}
     fleet.until(lambda: control.beat() or fleet.states(mission.id) != {"one": "running"})

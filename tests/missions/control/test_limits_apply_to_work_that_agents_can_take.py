@@ -39,7 +39,7 @@ def silence(agent: UUID) -> None:
     Agent.objects.filter(id=agent).update(heartbeat_at=Now() - timedelta(hours=1))
 
 
-def queued() -> set[str]:
+def queued_keys() -> set[str]:
     return set(Sortie.objects.filter(state="queued").values_list("key", flat=True))
 
 
@@ -47,7 +47,7 @@ def test_a_type_without_agents_does_not_hold_a_concurrency_key() -> None:
     serve()
     fleet.launch({"x": {"agent": "testing", "priority": 9, **ONE}, "y": ONE})
     admission.admit()
-    assert queued() == {"y"}
+    assert queued_keys() == {"y"}
 
 
 def test_a_key_is_taken_back_when_the_last_agent_ends_and_returned_when_one_starts() -> None:
@@ -55,13 +55,13 @@ def test_a_key_is_taken_back_when_the_last_agent_ends_and_returned_when_one_star
     testing = serve("testing")
     fleet.launch({"x": {"agent": "testing", "priority": 9, **ONE}, "y": ONE})
     admission.admit()
-    assert queued() == {"x"}
+    assert queued_keys() == {"x"}
     agents.end(agents=[testing], state=Agent.State.TERMINATED, reason="A test ended it.")
     admission.admit()
-    assert queued() == {"y"}
+    assert queued_keys() == {"y"}
     serve("testing")
     admission.admit()
-    assert queued() == {"x"}, "it is more urgent, and y has not begun"
+    assert queued_keys() == {"x"}, "it is more urgent, and y has not begun"
 
 
 @pytest.mark.parametrize("state", ["silent", "draining", "ordered to end"])
@@ -69,7 +69,7 @@ def test_an_agent_that_takes_no_work_does_not_serve_its_type(state: str) -> None
     agent = serve()
     fleet.launch({"x": ONE})
     admission.admit()
-    assert queued() == {"x"}
+    assert queued_keys() == {"x"}
     match state:
         case "silent":
             silence(agent)
@@ -78,7 +78,7 @@ def test_an_agent_that_takes_no_work_does_not_serve_its_type(state: str) -> None
         case _:
             agents.order(agents=[agent], order=Agent.Order.DRAIN, reason="A test.")
     admission.admit()
-    assert queued() == set()
+    assert queued_keys() == set()
     assert Sortie.objects.get().state == "ready"
 
 
@@ -92,13 +92,13 @@ def test_limits_of_missions_and_types_follow_the_same_rule(limit: str) -> None:
         AgentType.objects.update(max_running=1)
         fleet.launch(sorties)
     admission.admit()
-    assert queued() == {"y"}
+    assert queued_keys() == {"y"}
 
 
 def test_sorties_without_limits_are_queued_even_without_agents() -> None:
     fleet.launch({"x": {}})
     admission.admit()
-    assert queued() == {"x"}
+    assert queued_keys() == {"x"}
 
 
 @pytest.mark.parametrize("limit", ["key", "type"])
@@ -108,18 +108,18 @@ def test_a_more_urgent_sortie_gets_the_place_of_a_queued_one(limit: str) -> None
     AgentType.objects.filter(name="backend").update(max_running=1 if limit == "type" else 0)
     mission = fleet.launch({"usual": usual})
     admission.admit()
-    assert queued() == {"usual"}
+    assert queued_keys() == {"usual"}
     fleet.launch({"urgent": {"priority": 900, **usual}})
     for _ in range(2):
         admission.admit()
-        assert queued() == {"urgent"}
+        assert queued_keys() == {"urgent"}
     (lease,) = external_agents.claim(agent=agent)
     fleet.launch({"late": {"priority": 999, **usual}})
     admission.admit()
-    assert queued() == set(), "what runs is left to run"
+    assert queued_keys() == set(), "what runs is left to run"
     external_agents.complete(token=lease.token)
     admission.admit()
-    assert queued() == {"late"}
+    assert queued_keys() == {"late"}
     ledger.check(mission.id)
 
 
@@ -128,11 +128,11 @@ def test_a_more_urgent_sortie_of_the_same_mission_gets_the_place_of_a_queued_one
     gate = {"agent": "testing"}
     fleet.launch({"gate": gate, "usual": {}, "urgent": {"priority": 9, "needs": ["gate"]}}, concurrency=1)
     admission.admit()
-    assert queued() == {"usual"}
+    assert queued_keys() == {"usual"}
     Sortie.objects.filter(key="urgent").update(state="ready", remaining=0)
     for _ in range(2):
         admission.admit()
-        assert queued() == {"urgent"}
+        assert queued_keys() == {"urgent"}
 
 
 def test_sorties_of_equal_priority_do_not_displace_each_other() -> None:
@@ -143,7 +143,7 @@ def test_sorties_of_equal_priority_do_not_displace_each_other() -> None:
     fleet.launch({"second": ONE})
     Sortie.objects.filter(key="second").update(turn=1)
     admission.admit()
-    assert queued() == {"first"}
+    assert queued_keys() == {"first"}
 
 
 def test_a_sortie_blocked_by_another_limit_displaces_nobody() -> None:
@@ -166,11 +166,11 @@ def test_an_autoscaled_type_without_agents_gets_one_for_sorties_under_a_limit() 
     AgentType.objects.filter(name="testing").update(autoscale=True, agents=0)
     fleet.launch({"x": {"agent": "testing", **ONE}})
     admission.admit()
-    assert queued() == set()
+    assert queued_keys() == set()
     Sortie.objects.update(ready_at=Now() - timedelta(minutes=1))
     assert [(item.type, item.spawn) for item in scaling.scale()] == [("testing", 1)]
     admission.admit()
-    assert queued() == {"x"}, "an agent that is starting serves it"
+    assert queued_keys() == {"x"}, "an agent that is starting serves it"
 
 
 def test_a_waiting_sortie_names_the_holder_of_its_key() -> None:

@@ -28,13 +28,13 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
 @pytest.fixture(autouse=True)
-def served(transactional_db: None) -> None:
+def serving_agents(transactional_db: None) -> None:
     """Run an agent of each type, because places go only to work that an agent can take."""
     for agent_type in ("backend", "testing"):
         external_agents.register(agent_type=agent_type)
 
 
-def under_way(**of: object) -> int:
+def count_active(**of: object) -> int:
     return Sortie.objects.filter(state__in=["queued", "running"], **of).count()
 
 
@@ -45,11 +45,11 @@ def limited(sorties: int, **plan: object) -> Mission:
 def test_the_plan_limits_the_running_sorties_of_its_mission() -> None:
     mission, other = limited(6, concurrency=2), limited(3)
     agent = external_agents.register(agent_type="backend", concurrency=9).id
-    assert (under_way(mission=mission), under_way(mission=other)) == (0, 3)
+    assert (count_active(mission=mission), count_active(mission=other)) == (0, 3)
     most = 0
     for _ in range(20):
         admission.admit()
-        most = max(most, under_way(mission=mission))
+        most = max(most, count_active(mission=mission))
         for lease in external_agents.claim(agent=agent, count=9):
             external_agents.complete(token=lease.token)
     assert most == 2
@@ -61,8 +61,8 @@ def test_an_agent_type_limits_its_running_sorties_in_the_whole_fleet() -> None:
     AgentType.objects.filter(name="backend").update(max_running=3)
     first, second = limited(4), fleet.launch({"t": {"agent": "testing"}, **{f"s{n}": {} for n in range(4)}})
     admission.admit()
-    assert under_way(agent_type="backend") == 3
-    assert under_way(agent_type="testing") == 1
+    assert count_active(agent_type="backend") == 3
+    assert count_active(agent_type="testing") == 1
     assert {first.id, second.id} == set(Sortie.objects.filter(state="queued").values_list("mission", flat=True))
 
 
@@ -74,10 +74,10 @@ def test_a_new_or_lower_limit_applies_to_queued_sorties_but_not_to_running_ones(
     mission = fleet.launch({f"s{n}": {"priority": n} for n in range(8)})
     agent = external_agents.register(agent_type="backend", concurrency=9).id
     (running,) = external_agents.claim(agent=agent, count=1)
-    assert under_way() == 8
+    assert count_active() == 8
     limit(5)
     admission.admit()
-    assert under_way() == 5
+    assert count_active() == 5
     limit(3)
     admission.admit()
     left = Sortie.objects.filter(state__in=["queued", "running"]).order_by("-priority").values_list("key", flat=True)
@@ -88,7 +88,7 @@ def test_a_new_or_lower_limit_applies_to_queued_sorties_but_not_to_running_ones(
     external_agents.complete(token=running.token)
     limit(0)
     admission.admit()
-    assert under_way() == 7
+    assert count_active() == 7
     assert mission.sorties.filter(state="ready").count() == 0
 
 
@@ -101,13 +101,13 @@ def test_a_new_limit_applies_to_pending_sorties_until_it_is_lifted() -> None:
     agent = external_agents.register(agent_type="backend", concurrency=9).id
     (root,) = external_agents.claim(agent=agent, count=1)
     external_agents.complete(token=root.token)
-    assert under_way() == 0  # freed by its need, but not queued before it is admitted
+    assert count_active() == 0  # freed by its need, but not queued before it is admitted
     control.beat()
     first = external_agents.claim(agent=agent, count=9)
     assert len(first) == 2
     limit(0)
     control.beat()
-    assert under_way() == 6
+    assert count_active() == 6
     for lease in first:
         external_agents.complete(token=lease.token)
     assert Sortie.objects.get(key="end").state == "queued"  # immediately again
@@ -154,7 +154,7 @@ def test_two_control_loops_do_not_admit_twice_for_one_place() -> None:
             loop.start()
         for loop in loops:
             loop.join()
-        assert under_way(mission=mission) == 4
+        assert count_active(mission=mission) == 4
 
 
 def test_an_invalid_limit_is_refused() -> None:
@@ -201,25 +201,25 @@ def test_a_launch_does_not_raise_the_limit_of_a_key_while_others_use_it() -> Non
     first = fleet.launch(keyed(1))
     fleet.launch(keyed(50))
     admission.admit()
-    assert under_way(concurrency_key="deploy") == 1
+    assert count_active(concurrency_key="deploy") == 1
     end(first)
     fleet.launch({"s": {"concurrency": {"key": "deploy", "limit": 1}}})
     admission.admit()
-    assert under_way(concurrency_key="deploy") == 1
+    assert count_active(concurrency_key="deploy") == 1
 
 
 def test_a_launch_may_lower_the_limit_of_a_key() -> None:
     fleet.launch(keyed(50))
     fleet.launch(keyed(2))
     admission.admit()
-    assert under_way(concurrency_key="deploy") == 2
+    assert count_active(concurrency_key="deploy") == 2
 
 
 def test_once_nothing_else_uses_a_key_a_launch_sets_its_limit() -> None:
     end(fleet.launch(keyed(1)))
     fleet.launch(keyed(3))
     admission.admit()
-    assert under_way(concurrency_key="deploy") == 3
+    assert count_active(concurrency_key="deploy") == 3
 
 
 def test_concurrent_launches_leave_a_key_with_the_lowest_of_their_limits() -> None:
@@ -246,7 +246,7 @@ def test_a_retried_sortie_has_its_limit_again() -> None:
     fleet.launch(keyed(50))
     operations.retry(mission=mission.id, can_execute=True)
     admission.admit()
-    assert under_way(concurrency_key="deploy") == 1
+    assert count_active(concurrency_key="deploy") == 1
 
 
 def test_a_fork_has_the_limits_of_its_checkpoint() -> None:
@@ -257,4 +257,4 @@ def test_a_fork_has_the_limits_of_its_checkpoint() -> None:
     fork = checkpoints.fork(checkpoint=checkpoint, can_execute=True).mission
     operations.resume(mission=fork.id, can_execute=True)
     admission.admit()
-    assert under_way(concurrency_key="deploy") == 1
+    assert count_active(concurrency_key="deploy") == 1

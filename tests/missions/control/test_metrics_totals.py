@@ -145,12 +145,12 @@ def test_old_events_are_not_read_again() -> None:
     Event.objects.bulk_create(Event(kind="service.normal", data={}) for _ in range(50))
     last = Event.objects.order_by("-id").values_list("id", flat=True)[0]
 
-    def settled() -> bool:
+    def has_settled() -> bool:
         CounterMark.objects.update(at="2020-01-01T00:00:00Z")
         counters.fold()
         return CounterMark.objects.get().settled >= last
 
-    fleet.until(settled, within_s=60)  # transactions in other tests' databases may have to end first
+    fleet.until(has_settled, within_s=60)  # transactions in other tests' databases may have to end first
     before = _version_of_the_mark()
     assert counters.fold()
     assert _version_of_the_mark() == before, "an idle fleet writes nothing"

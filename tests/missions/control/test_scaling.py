@@ -25,7 +25,7 @@ BUSY = Facts(
 )
 
 
-def decided(*, room: int = 10, **facts: Any) -> tuple[int, int]:
+def decision_for(*, room: int = 10, **facts: Any) -> tuple[int, int]:
     found = decide(facts=replace(BUSY, **facts), room=room, up_after_s=5)
     return found.spawn, len(found.drain)
 
@@ -48,16 +48,16 @@ def decided(*, room: int = 10, **facts: Any) -> tuple[int, int]:
 )
 def test_agents_are_added_only_where_they_help(facts: dict[str, Any], spawn: int) -> None:
     room = facts.pop("room", 10)
-    assert decided(room=room, **facts) == (spawn, 0)
+    assert decision_for(room=room, **facts) == (spawn, 0)
 
 
 @pytest.mark.parametrize(("count", "pause_s"), [(1, 10), (2, 20), (3, 40), (6, 320), (7, 600), (50, 600), (5_000, 600)])
 def test_after_early_deaths_a_single_agent_is_started_after_a_growing_pause(count: int, pause_s: float) -> None:
     busy = {"live": 4, "slots": 8, "running": 8}
     soon = Deaths(count=count, last_s_ago=pause_s - 1, last="agt_x")
-    assert decided(**busy, deaths=soon) == (0, 0)
-    assert decided(**busy, deaths=replace(soon, last_s_ago=pause_s + 1)) == (1, 0)
-    assert decided(**busy) == (4, 0)
+    assert decision_for(**busy, deaths=soon) == (0, 0)
+    assert decision_for(**busy, deaths=replace(soon, last_s_ago=pause_s + 1)) == (1, 0)
+    assert decision_for(**busy) == (4, 0)
 
 
 @given(

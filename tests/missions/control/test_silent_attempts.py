@@ -42,32 +42,32 @@ def output_writer() -> Iterator[OutputWriter]:
     writer.join(60)
 
 
-def silent() -> dict[str, str]:
+def silent_alerts() -> dict[str, str]:
     """The alerts about silent sorties, by the key of the sortie."""
     alerts.AlertMonitor().check()
     keys = {sortie.ref: sortie.key for sortie in Sortie.objects.all()}
     return {keys[alert["subject"]]: alert["message"] for alert in alerts.active() if alert["rule"] == "silent"}
 
 
-def begun(minutes: float) -> None:
+def start_minutes_ago(minutes: float) -> None:
     Sortie.objects.update(started_at=Now() - timedelta(minutes=minutes))
 
 
 def test_a_silent_attempt_raises_an_alert_and_one_with_output_does_not(agent: UUID) -> None:
     mission = fleet.launch({"still": {}, "loud": {}, "once": {}})
     leases = {lease.key: lease for lease in external_agents.claim(agent=agent, count=3)}
-    begun(60)
+    start_minutes_ago(60)
     external_agents.progress(token=leases["loud"].token, output="hello\n")
     external_agents.progress(token=leases["once"].token, note="begun")
     Attempt.objects.filter(sortie=leases["once"].sortie).update(heard_at=Now() - timedelta(minutes=31))
-    found = silent()
+    found = silent_alerts()
     assert found.keys() == {"still", "once"}
     log = f"./manage.py fleet_mission logs {mission.ref} once"
     assert f"No output from 'once' of 'A test' for 31 min; it keeps running. See its log: {log}." in found["once"]
     external_agents.complete(token=leases["still"].token)
     external_agents.progress(token=leases["once"].token, output="and again\n")
     with override_settings(FLEET_ALERT_QUIET_S=0):
-        assert silent() == {}
+        assert silent_alerts() == {}
 
 
 def test_the_plan_overrides_the_type_and_the_type_overrides_the_setting(agent: UUID) -> None:
@@ -86,12 +86,12 @@ def test_the_plan_overrides_the_type_and_the_type_overrides_the_setting(agent: U
     for kind in ("testing", "documentation"):
         external_agents.claim(agent=external_agents.register(agent_type=kind, concurrency=9).id, count=9)
     assert Sortie.objects.filter(state="running").count() == 5
-    begun(60)
-    assert silent().keys() == {"setting", "but"}
+    start_minutes_ago(60)
+    assert silent_alerts().keys() == {"setting", "but"}
     with override_settings(FLEET_ALERT_SILENCE_S=0, FLEET_ALERT_QUIET_S=0):
-        assert silent().keys() == {"but"}
-    begun(180)
-    assert silent().keys() == {"setting", "but", "plan", "type"}
+        assert silent_alerts().keys() == {"but"}
+    start_minutes_ago(180)
+    assert silent_alerts().keys() == {"setting", "but", "plan", "type"}
 
 
 def test_output_counts_as_activity_even_if_it_is_not_stored(agent: UUID, output_writer: OutputWriter) -> None:

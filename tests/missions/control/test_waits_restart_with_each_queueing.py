@@ -43,7 +43,7 @@ def limit_and_lift(agent_type: str) -> None:
 
 
 def waited_s() -> float:
-    """How long the queued sortie has waited, according to the view that all readers use."""
+    """How long the queued sortie has waited, by `ready_at`, which all readers use."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT extract(epoch FROM clock_timestamp() - ready_at)::float8 FROM missions_sortie"

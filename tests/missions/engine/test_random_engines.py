@@ -64,7 +64,7 @@ def test_concurrent_engines_under_two_control_loops_keep_every_rule(
     engines = [fleet.engine(slots=2) for _ in range(2)]
     stops: list[threading.Thread] = []
     try:
-        with repeated(fleet.beat), repeated(fleet.beat), repeated(lambda: [engine.run_slot() for engine in engines]):
+        with repeat(fleet.beat), repeat(fleet.beat), repeat(lambda: [engine.run_slot() for engine in engines]):
             for _ in range(orders):
                 time.sleep(chance.uniform(0, 0.03))
                 if chance.random() < 0.15:
@@ -100,7 +100,7 @@ def order(chance: random.Random, missions: list[Any]) -> None:
 
 
 @contextmanager
-def repeated(do: Callable[[], object]) -> Iterator[None]:
+def repeat(do: Callable[[], object]) -> Iterator[None]:
     """Call `do` repeatedly in a thread, as a process would that survives a failed round."""
     end = threading.Event()
     failures: list[Exception] = []

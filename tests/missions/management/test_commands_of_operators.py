@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[3]
 services = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def alone(tmp_path: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run_without_fleet(tmp_path: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A command in a folder where no fleet was ever started."""
     kept = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
     return subprocess.run(
@@ -224,7 +224,7 @@ def test_a_database_of_another_version_is_reported_as_such() -> None:
 
 @pytest.mark.parametrize("arguments", [("fleet_mission", "list"), ("fleet_cleanup", "--yes", "--json")])
 def test_without_postgres_a_command_exits_with_1_and_a_hint(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    result = alone(tmp_path, *arguments)
+    result = run_without_fleet(tmp_path, *arguments)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("The fleet is not running here. Start it: ")
     assert result.stderr.endswith("manage.py fleet_up --detach\n")
@@ -232,14 +232,14 @@ def test_without_postgres_a_command_exits_with_1_and_a_hint(tmp_path: Path, argu
 
 def test_without_postgres_the_hint_does_not_start_a_running_fleet(tmp_path: Path) -> None:
     with lock.hold(Home(tmp_path / "a home")):
-        result = alone(tmp_path, "fleet_mission", "list")
+        result = run_without_fleet(tmp_path, "fleet_mission", "list")
     assert (result.returncode, "fleet_up" in result.stderr) == (1, False)
     assert "Postgres does not answer (" in result.stderr
     assert result.stderr.endswith("manage.py fleet_services status\n")
 
 
 def test_status_without_a_fleet_has_the_same_shape_and_an_error(tmp_path: Path) -> None:
-    result = alone(tmp_path, "fleet_status", "--json")
+    result = run_without_fleet(tmp_path, "fleet_status", "--json")
     status = json.loads(result.stdout)
     assert result.returncode == 1
     assert (status["running"], status["services"], status["queues"], status["nodes"]) == (False, [], [], [])
@@ -252,7 +252,7 @@ def test_a_home_without_permission_exits_with_4_and_the_reason(tmp_path: Path) -
     try:
         forbidden.mkdir()
     except PermissionError:
-        result = alone(tmp_path, "fleet_mission", "list", FLEET_HOME=str(forbidden))
+        result = run_without_fleet(tmp_path, "fleet_mission", "list", FLEET_HOME=str(forbidden))
         assert result.returncode == 4, result.stderr
         assert result.stderr.startswith(f"You are not allowed to use {forbidden} (")
     except OSError as error:
@@ -272,7 +272,7 @@ def test_root_does_not_write_into_another_users_home(tmp_path: Path, arguments: 
     private = tmp_path / "a home" / "private"
     private.mkdir(parents=True)
     os.chown(private, 65534, 65534)
-    result = alone(tmp_path, *arguments)
+    result = run_without_fleet(tmp_path, *arguments)
     assert (result.returncode, result.stdout) == (4, "")
     assert result.stderr.startswith(f"You are not allowed to use {private} (it belongs to ")
     assert [path.name for path in (tmp_path / "a home").rglob("*")] == ["private"]
@@ -285,28 +285,31 @@ def test_processes_of_a_killed_supervisor_are_reported_until_they_are_stopped(tm
         register = children.Register(home)
         register.add(name="node", pid=left.pid, stop_signal=signal.SIGTERM, grace_s=5)
         for command in (("fleet_services", "status"), ("fleet_status",), ("fleet_doctor",)):
-            document = alone(tmp_path, *command)
+            document = run_without_fleet(tmp_path, *command)
             assert f"left these processes running: node (pid {left.pid})." in " ".join(document.stdout.split()), (
                 document.stdout
             )
             assert "fleet_down" in document.stdout
             assert command != ("fleet_status",) or "fleet_up" not in document.stdout  # which comes after it
-        status = json.loads(alone(tmp_path, "fleet_services", "status", "--json").stdout)
+        status = json.loads(run_without_fleet(tmp_path, "fleet_services", "status", "--json").stdout)
         assert status == {"running": False, "left": [{"name": "node", "pid": left.pid}]}
-        assert "node: stopping the process that an earlier supervisor left" in alone(tmp_path, "fleet_down").stderr
+        assert (
+            "node: stopping the process that an earlier supervisor left"
+            in run_without_fleet(tmp_path, "fleet_down").stderr
+        )
         assert left.wait(60) == -signal.SIGTERM
-    assert alone(tmp_path, "fleet_services", "status").stdout.startswith("Nothing is running here.")
+    assert run_without_fleet(tmp_path, "fleet_services", "status").stdout.startswith("Nothing is running here.")
 
 
 def test_the_doctor_puts_a_full_stop_between_a_problem_and_its_remedy(tmp_path: Path) -> None:
     private = tmp_path / "a home" / "private"
     private.mkdir(parents=True, mode=0o755)
-    result = alone(tmp_path, "fleet_doctor")
+    result = run_without_fleet(tmp_path, "fleet_doctor")
     assert f"{private} has mode 0755. Run: chmod 700 '{private}'" in result.stdout
 
 
 def test_the_doctor_names_missing_services(tmp_path: Path) -> None:
-    result = alone(tmp_path, "fleet_doctor")
+    result = run_without_fleet(tmp_path, "fleet_doctor")
     assert result.returncode == 1
     assert result.stderr == ""
     for name in ("postgres", "redis"):
@@ -326,15 +329,15 @@ def test_the_doctor_says_whether_git_is_new_enough(tmp_path: Path, version: str,
     program = tmp_path / "git"
     program.write_text(f"#!/bin/sh\necho '{version}'\n")
     program.chmod(0o755)
-    result = alone(tmp_path, "fleet_doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    result = run_without_fleet(tmp_path, "fleet_doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")
     (found,) = [finding for finding in json.loads(result.stdout) if finding["name"] == "git"]
     assert (found["healthy"], found["remedy"]) == (healthy, remedy)
 
 
 def test_a_plan_can_be_validated_without_a_fleet(tmp_path: Path) -> None:
-    good = alone(tmp_path, "fleet_mission", "validate", str(ROOT / "examples/repo_audit/audit.yaml"))
+    good = run_without_fleet(tmp_path, "fleet_mission", "validate", str(ROOT / "examples/repo_audit/audit.yaml"))
     assert (good.returncode, "The plan is valid" in good.stderr) == (0, True), good.stderr
     assert "the agent types are not checked" in good.stderr
     (tmp_path / "bad.yaml").write_text("mission: x\nsorties:\n  a: {agent: backend, run: ls, needs: [b]}\n")
-    bad = alone(tmp_path, "fleet_mission", "validate", str(tmp_path / "bad.yaml"))
+    bad = run_without_fleet(tmp_path, "fleet_mission", "validate", str(tmp_path / "bad.yaml"))
     assert (bad.returncode, "line 3" in bad.stderr) == (2, True), bad.stderr

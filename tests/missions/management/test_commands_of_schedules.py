@@ -24,12 +24,12 @@ def schedule(*arguments: str) -> CommandResult:
     return manage("fleet_schedule", *arguments)
 
 
-def created(plan: str, *more: str, name: str = "nightly") -> CommandResult:
+def create(plan: str, *more: str, name: str = "nightly") -> CommandResult:
     return schedule("create", name, plan, "--cron", "30 2 * * *", "--timezone", "America/New_York", *more)
 
 
 def test_a_schedule_is_created_with_the_operators_rights_in_the_current_folder(plan: str) -> None:
-    result = created(plan, "--param", "day={{ schedule.date }}", "--overlap", "queue", "--deadline", "2h")
+    result = create(plan, "--param", "day={{ schedule.date }}", "--overlap", "queue", "--deadline", "2h")
     assert result.code == 0, result.err
     row = Schedule.objects.get()
     assert (row.operator, row.owner, row.folder) == (True, None, str(Path.cwd()))
@@ -40,9 +40,9 @@ def test_a_schedule_is_created_with_the_operators_rights_in_the_current_folder(p
 
 def test_a_schedule_can_have_the_rights_of_a_user(plan: str) -> None:
     ann = api.person("ann", can_execute=True).user
-    assert created(plan, "--owner", "ann", "--json").json["owner"] == "ann"
+    assert create(plan, "--owner", "ann", "--json").json["owner"] == "ann"
     assert (Schedule.objects.get().owner, Schedule.objects.get().operator) == (ann, False)
-    assert created(plan, "--owner", "nobody", name="other").code == 1
+    assert create(plan, "--owner", "nobody", name="other").code == 1
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_wrong_schedule_is_wrong_usage_and_stores_nothing(
 
 def test_the_list_and_the_page_of_a_schedule_show_its_next_times_and_its_ticks(plan: str) -> None:
     assert schedule("list").err == "There are no schedules.\n"
-    created(plan)
+    create(plan)
     row = schedules.due(Schedule.objects.get())
     schedules.drain()
     listed = schedule("list").out
@@ -93,7 +93,7 @@ def test_a_preview_needs_no_schedule() -> None:
 
 
 def test_each_action_reports_what_it_did(plan: str) -> None:
-    created(plan)
+    create(plan)
     assert schedule("pause", "nightly", "--reason", "Holidays").err.endswith("It is paused. Holidays\n")
     assert schedule("pause", "nightly").code == 1
     assert "Next: " in schedule("resume", "nightly").err
@@ -108,7 +108,7 @@ def test_each_action_reports_what_it_did(plan: str) -> None:
 
 
 def test_a_plan_is_replaced(plan: str, tmp_path: Path) -> None:
-    created(plan)
+    create(plan)
     other = tmp_path / "other.yaml"
     other.write_text(schedules.PLAN.replace("Scheduled", "Another"))
     assert schedule("change", "nightly", "--plan", str(other)).code == 0
@@ -118,8 +118,8 @@ def test_a_plan_is_replaced(plan: str, tmp_path: Path) -> None:
 
 def test_a_name_that_two_users_have_must_be_an_id(plan: str) -> None:
     api.person("ann", can_execute=True)
-    created(plan)
-    created(plan, "--owner", "ann")
+    create(plan)
+    create(plan, "--owner", "ann")
     result = schedule("show", "nightly")
     assert result.code == 1
     assert all(row.ref in result.err for row in Schedule.objects.all())

@@ -29,7 +29,7 @@ def broker() -> Iterator[redis.Redis]:
         client.delete(QUEUE)
 
 
-def named(broker: redis.Redis) -> list[str]:
+def hint_texts(broker: redis.Redis) -> list[str]:
     """What the hints in the queue say that they are for; Flower shows the same."""
     found = [json.loads(message)["headers"]["kwargsrepr"] for message in broker.lrange(QUEUE, 0, -1)]
     return sorted(found)
@@ -40,7 +40,7 @@ def test_a_launch_names_only_the_sorties_that_it_queued(broker: redis.Redis) -> 
     mission = fleet.launch({"a": first, "b": first, "c": {**first, "needs": ["a"]}})
     fleet.until(lambda: broker.llen(QUEUE) == 2)
     refs = sorted(sortie.ref for sortie in Sortie.objects.filter(mission=mission, key__in=["a", "b"]))
-    assert named(broker) == [f"{{'sortie': '{ref}'}}" for ref in refs]
+    assert hint_texts(broker) == [f"{{'sortie': '{ref}'}}" for ref in refs]
 
 
 def test_the_control_loop_names_queued_sorties(broker: redis.Redis) -> None:
@@ -51,7 +51,7 @@ def test_the_control_loop_names_queued_sorties(broker: redis.Redis) -> None:
     hint_publisher.start()
     hint_publisher.send(*duties.unclaimed())
     hint_publisher.stop()
-    assert named(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission).ref}'}}"]
+    assert hint_texts(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission).ref}'}}"]
 
 
 def test_an_agent_names_the_sorties_that_it_frees(broker: redis.Redis) -> None:
@@ -60,7 +60,7 @@ def test_an_agent_names_the_sorties_that_it_frees(broker: redis.Redis) -> None:
     engine.hint_publisher.start()
     assert engine.run_slot() == 1
     fleet.until(lambda: broker.llen(QUEUE) == 1)
-    assert named(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission, key='b').ref}'}}"]
+    assert hint_texts(broker) == [f"{{'sortie': '{Sortie.objects.get(mission=mission, key='b').ref}'}}"]
     engine.stop(within_s=5)
     engine.hint_publisher.stop()
 
@@ -68,7 +68,7 @@ def test_an_agent_names_the_sorties_that_it_frees(broker: redis.Redis) -> None:
 def test_the_number_of_hints_and_names_is_bounded(broker: redis.Redis) -> None:
     mission = fleet.launch({f"s{n}": {"agent": "security"} for n in range(40)})
     fleet.until(lambda: broker.llen(QUEUE) == hints.MAX_AT_ONCE)
-    found = named(broker)
+    found = hint_texts(broker)
     assert len(set(found)) == hints.MAX_AT_ONCE
     assert "{}" not in found
     assert Sortie.objects.filter(mission=mission, state="queued").count() == 40

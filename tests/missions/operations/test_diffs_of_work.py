@@ -27,7 +27,7 @@ def project(tmp_path: Path) -> Repository:
 
 
 @contextmanager
-def running(project: Repository, script: str) -> Iterator[tuple[Mission, Path]]:
+def running_mission(project: Repository, script: str) -> Iterator[tuple[Mission, Path]]:
     """A mission whose sortie `edit` has run the script, and ends when the flag exists."""
     flag = project.path.parent / "flags" / "end"
     flag.parent.mkdir()
@@ -78,7 +78,7 @@ def test_a_patch_with_binary_files_can_be_applied(project: Repository) -> None:
 
 def test_the_diff_of_running_work_is_shown_without_disturbing_it(project: Repository) -> None:
     script = "echo 1 > one.txt; git add one.txt; echo 2 > two.txt; sed -i /three/d app.py; echo x > x.log"
-    with running(project, script) as (mission, end):
+    with running_mission(project, script) as (mission, end):
         copy = copy_of(mission)
         engine = settings.FLEET_HOME.commits / sortie(mission).ref
         before = [(path, path.lstat().st_mtime_ns) for root in (copy, engine) for path in sorted(root.rglob("*"))]
@@ -105,7 +105,7 @@ def test_the_git_configuration_of_a_copy_does_not_affect_its_diff(project: Repos
         " git config core.fsmonitor 'echo'; git config core.excludesFile .git/all; echo '*' > .git/all;"
         " cp .git/all .git/info/exclude; echo new > new.txt"
     )
-    with running(project, script) as (mission, _):
+    with running_mission(project, script) as (mission, _):
         diff = diffs.of_sortie(sortie(mission)).diff
         assert [file.path for file in diff.files] == [".gitattributes", "new.txt"]
         assert "+new\n" in diff.text()

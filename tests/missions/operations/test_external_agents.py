@@ -25,7 +25,7 @@ from tests.support import fleet, ledger
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def claimed(agent: UUID) -> Lease:
+def claim_one(agent: UUID) -> Lease:
     (lease,) = external_agents.claim(agent=agent)
     return lease
 
@@ -55,11 +55,11 @@ def test_an_external_agent_runs_a_mission_to_its_end(agent: UUID) -> None:
     mission = fleet.launch(
         {"one": {"run": "make it"}, "two": {"needs": ["one"], "run": ["tell", "{{ needs.one.result.n }}"]}}
     )
-    first = claimed(agent)
+    first = claim_one(agent)
     assert (first.key, first.attempt, first.work["run"], first.work["needs"]) == ("one", 1, "make it", {})
     assert Agent.objects.get(id=agent).state == "busy"
     assert external_agents.complete(token=first.token, result={"n": 7}) == "succeeded"
-    second = claimed(agent)
+    second = claim_one(agent)
     assert (second.work["run"], second.work["needs"]) == (["tell", "7"], {"one": {"n": 7}})
     external_agents.complete(token=second.token)
     mission.refresh_from_db()
@@ -72,7 +72,7 @@ def test_an_external_agent_runs_a_mission_to_its_end(agent: UUID) -> None:
 def test_external_types_accept_prompts_and_no_node_starts_their_agents() -> None:
     AgentType.objects.create(name="poet", external=True, agents=0)
     mission = fleet.launch({"ode": {"agent": "poet", "prompt": "An ode to {{ mission.name }}"}})
-    lease = claimed(external_agents.register(agent_type="poet").id)
+    lease = claim_one(external_agents.register(agent_type="poet").id)
     assert lease.work["prompt"] == f"An ode to {mission.name}"
     with pytest.raises(errors.Conflict, match="are external: no node starts them"):
         agents.spawn(type="poet")
@@ -82,7 +82,7 @@ def test_an_agent_of_a_node_cannot_claim_work_of_a_type_that_became_external(eng
     types.change(name="backend", changes={"external": True})
     mission = fleet.launch({"ask": {"prompt": "What is the answer?"}})
     assert engine.run_slot() == 0
-    lease = claimed(external_agents.register(agent_type="backend").id)
+    lease = claim_one(external_agents.register(agent_type="backend").id)
     assert (lease.key, lease.attempt) == ("ask", 1)
     external_agents.complete(token=lease.token)
     mission.refresh_from_db()
@@ -106,7 +106,7 @@ def test_a_heartbeat_renews_the_lease_and_reports_a_cancel_request(agent: UUID) 
 
 def test_a_stale_token_gets_a_conflict_everywhere(agent: UUID) -> None:
     fleet.launch({"one": {}})
-    lease = claimed(agent)
+    lease = claim_one(agent)
     expire(lease)
     for late in (
         lambda: external_agents.complete(token=lease.token),
@@ -117,7 +117,7 @@ def test_a_stale_token_gets_a_conflict_everywhere(agent: UUID) -> None:
     ):
         with pytest.raises(StaleLease):
             late()
-    new_lease = claimed(agent)
+    new_lease = claim_one(agent)
     assert new_lease.attempt == 2
     with pytest.raises(StaleLease):
         external_agents.complete(token=lease.token)
@@ -150,7 +150,7 @@ def test_repeating_an_outcome_returns_the_first_response(agent: UUID) -> None:
 @pytest.mark.parametrize("result", [None, 1, 1e300, 0.1, "x", [], {"b": [1, None], "a": "é"}])
 def test_completing_with_another_result_is_a_conflict(agent: UUID, result: Any) -> None:
     fleet.launch({"one": {}})
-    token = claimed(agent).token
+    token = claim_one(agent).token
     assert [external_agents.complete(token=token, result=result) for _ in range(2)] == ["succeeded", "succeeded"]
     with pytest.raises(errors.Conflict, match="another result, which is kept"):
         external_agents.complete(token=token, result={"other": 1})
@@ -159,7 +159,7 @@ def test_completing_with_another_result_is_a_conflict(agent: UUID, result: Any) 
 
 def test_reported_progress_and_output_are_shown(agent: UUID) -> None:
     fleet.launch({"one": {}})
-    lease = claimed(agent)
+    lease = claim_one(agent)
     external_agents.progress(token=lease.token, fraction=0.4, note="reading\x00", output="hello\n")
     attempt = Attempt.objects.get()
     assert (attempt.progress, attempt.note) == (0.4, "reading�")
@@ -169,7 +169,7 @@ def test_reported_progress_and_output_are_shown(agent: UUID) -> None:
 @pytest.mark.parametrize(("verified", "state"), [(0, "succeeded"), (1, "failed"), (None, "failed")])
 def test_verify_decides_about_success(agent: UUID, verified: int | None, state: str) -> None:
     mission = fleet.launch({"one": {"run": "true", "verify": "test -f out"}})
-    lease = claimed(agent)
+    lease = claim_one(agent)
     assert lease.work["verify"] == "test -f out"
     assert external_agents.complete(token=lease.token, verified=verified) == state
     if state == "failed":
@@ -179,7 +179,7 @@ def test_verify_decides_about_success(agent: UUID, verified: int | None, state: 
 @pytest.mark.parametrize("result", [float("nan"), object(), "x" * 1_100_000])
 def test_an_invalid_or_too_large_result_is_refused_and_the_lease_is_kept(agent: UUID, result: object) -> None:
     fleet.launch({"one": {}})
-    lease = claimed(agent)
+    lease = claim_one(agent)
     with pytest.raises(errors.Invalid):
         external_agents.complete(token=lease.token, result=result)
     assert external_agents.complete(token=lease.token, result="small") == "succeeded"
@@ -187,12 +187,12 @@ def test_an_invalid_or_too_large_result_is_refused_and_the_lease_is_kept(agent: 
 
 def test_a_failure_without_retry_fails_the_sortie_at_once(agent: UUID) -> None:
     fleet.launch({"one": {"retry": {"max_attempts": 5}}})
-    assert external_agents.fail(token=claimed(agent).token, error="hopeless", retry=False) == "failed"
+    assert external_agents.fail(token=claim_one(agent).token, error="hopeless", retry=False) == "failed"
 
 
 def test_a_silent_agent_is_lost_and_its_sorties_continue_elsewhere(agent: UUID) -> None:
     mission = fleet.launch({"one": {}})
-    lease = claimed(agent)
+    lease = claim_one(agent)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE agents_agent SET heartbeat_at = now() - interval '1 h' WHERE id = %s", [agent])
     assert duties.expire() == [agent]
@@ -219,7 +219,7 @@ def test_sorties_of_an_agent_that_leaves_are_queued_again(agent: UUID) -> None:
 
 def test_a_draining_agent_claims_nothing_and_ends_after_its_sorties(agent: UUID) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
-    lease = claimed(agent)
+    lease = claim_one(agent)
     agents.order(agents=[agent], order=Agent.Order.DRAIN, reason="Enough.")
     with pytest.raises(errors.Conflict, match="ordered to drain"):
         external_agents.claim(agent=agent)
@@ -239,7 +239,7 @@ def test_a_terminated_agent_ends_at_its_next_request_and_returns_its_sorties(
     agent: UUID, what: Agent.Order, deed: str
 ) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
-    lease = claimed(agent)
+    lease = claim_one(agent)
     agents.order(agents=[agent], order=what, reason="A new version.")
     deeds = {
         "claim": lambda: external_agents.claim(agent=agent),
@@ -266,7 +266,7 @@ def test_an_unknown_type_and_an_unknown_agent_are_not_found() -> None:
 
 def test_an_invalid_result_is_refused_with_its_pointer(agent: UUID) -> None:
     fleet.launch({"a": {}})
-    lease = claimed(agent)
+    lease = claim_one(agent)
     with pytest.raises(errors.Invalid, match="the value at /files/1/size is not a finite number"):
         external_agents.complete(token=lease.token, result={"files": [{}, {"size": float("nan")}]})
     assert external_agents.complete(token=lease.token, result={"files": [{}, {"size": 1e23}]}) == "succeeded"

@@ -52,7 +52,7 @@ def project(tmp_path: Path) -> Repository:
     return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
-def killed(step: int, what: str, *subjects: object) -> bool:
+def run_and_kill(step: int, what: str, *subjects: object) -> bool:
     """Do it in another process, which is killed at this step. False if it came to its end before."""
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_CHECKPOINT_ON": ""}
     name = str(connection.settings_dict["NAME"])
@@ -76,7 +76,7 @@ def test_uncommitted_work_survives_every_kill(project: Repository) -> None:
         Attempt.objects.filter(sortie=sortie).update(state="lost")
         ref = f"refs/fleet/attempts/{sortie.ref}/1"
         git.execute("update-ref", "-d", ref, at=repositories.mirror(str(project.path)))
-        was_killed = killed(step, "copies", sortie.id)
+        was_killed = run_and_kill(step, "copies", sortie.id)
         tidying.remove_copies([sortie.id])
         assert git.run("show", f"{ref}:new.txt", at=repositories.mirror(str(project.path))) == b"kept\n", step
         assert Change.objects.get(sortie=sortie).state == "kept", step
@@ -93,7 +93,7 @@ def test_unmerged_work_of_a_mission_survives_every_kill(project: Repository) -> 
         step += 1
         merged = conflicting.landed(project)
         merging.merge(mission=merged.id)
-        was_killed = killed(step, "missions", merged.id, unmerged.id)
+        was_killed = run_and_kill(step, "missions", merged.id, unmerged.id)
         cleaning.remove(missions=[merged.id, unmerged.id])
         assert list(Mission.objects.values_list("id", flat=True)) == [unmerged.id], step
         assert repository.branch(unmerged).read("unmerged.txt") == "unmerged\n", step

@@ -78,8 +78,8 @@ def test_a_repository_that_is_gone_counts_as_unmerged(project: Repository) -> No
 def test_branch_commits_and_copies_are_removed(project: Repository) -> None:
     mission = conflicting.landed(project)
     assert len(refs(project)) == 3  # the branch, its lane, and the commit of the attempt
-    lost = discarding.discard(mission=mission.id)
-    assert len(lost.commits) == 1
+    failed_with_uncommitted_work = discarding.discard(mission=mission.id)
+    assert len(failed_with_uncommitted_work.commits) == 1
     assert refs(project) == []
     assert not copy_of(mission).path.exists()
     assert not copy_of(mission).engine.exists()
@@ -165,7 +165,7 @@ def test_copies_of_sorties_that_have_not_ended_stay(project: Repository) -> None
     assert copy_of(mission, "late").exists
 
 
-def lost(project: Repository, script: str) -> tuple[Mission, Sortie]:
+def failed_with_uncommitted_work(project: Repository, script: str) -> tuple[Mission, Sortie]:
     """A failed sortie whose last attempt left work in its copy that is not committed, as if its agent had been killed."""
     mission = conflicting.landed(project, run_=f"{script}; exit 1")
     sortie = Sortie.objects.get(mission=mission)
@@ -175,7 +175,9 @@ def lost(project: Repository, script: str) -> tuple[Mission, Sortie]:
 
 
 def test_work_that_was_not_committed_is_committed_before_its_copy_is_removed(project: Repository) -> None:
-    _, sortie = lost(project, "echo kept > new.txt; echo ignored > x.log; echo '*.log' > .gitignore")
+    _, sortie = failed_with_uncommitted_work(
+        project, "echo kept > new.txt; echo ignored > x.log; echo '*.log' > .gitignore"
+    )
     assert tidying.remove_copies([sortie.id]) == (1, [])
     change = Change.objects.get(sortie=sortie)
     assert (change.state, change.files) == ("kept", [".gitignore", "new.txt"])
@@ -184,7 +186,9 @@ def test_work_that_was_not_committed_is_committed_before_its_copy_is_removed(pro
 
 
 def test_a_copy_whose_work_cannot_be_committed_is_kept_and_named(project: Repository) -> None:
-    _, sortie = lost(project, "echo new > new.txt; git init -q nested; touch nested/x; git -C nested add x")
+    _, sortie = failed_with_uncommitted_work(
+        project, "echo new > new.txt; git init -q nested; touch nested/x; git -C nested add x"
+    )
     removed, kept = tidying.remove_copies([sortie.id])
     assert removed == 0
     assert [item.path.name for item in kept] == [sortie.ref]

@@ -14,7 +14,7 @@ from missions.plan.specs import SortieSpec
 from tests.missions.plan.plans import CONTEXT
 
 
-def predicted(**sorties: dict[str, Any]) -> list[tuple[str, str, str]]:
+def predict(**sorties: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (pair.first.key, pair.second.key, pair.pattern)
         for pair in prediction.predict([spec(key, **keys) for key, keys in sorties.items()])
@@ -36,17 +36,17 @@ def spec(
 
 
 def test_sorties_that_touch_the_same_files_conflict_unless_one_needs_the_other() -> None:
-    assert predicted(a={"touches": ("src/**",)}, b={"touches": ("src/x.py",)}) == [("a", "b", "src/x.py")]
-    assert predicted(a={"touches": ("src/**",)}, b={"touches": ("src/x.py",), "needs": ("a",)}) == []
-    assert predicted(a={"touches": ("src/**",), "needs": ("b",)}, b={"touches": ("src/x.py",)}) == []
+    assert predict(a={"touches": ("src/**",)}, b={"touches": ("src/x.py",)}) == [("a", "b", "src/x.py")]
+    assert predict(a={"touches": ("src/**",)}, b={"touches": ("src/x.py",), "needs": ("a",)}) == []
+    assert predict(a={"touches": ("src/**",), "needs": ("b",)}, b={"touches": ("src/x.py",)}) == []
 
 
 def test_an_order_through_sorties_without_reservations_counts() -> None:
-    assert predicted(a={"touches": ("x",)}, m={"needs": ("a",)}, b={"touches": ("x",), "needs": ("m",)}) == []
+    assert predict(a={"touches": ("x",)}, m={"needs": ("a",)}, b={"touches": ("x",), "needs": ("m",)}) == []
 
 
 def test_readers_do_not_conflict_with_each_other() -> None:
-    assert predicted(a={"reads": ("x",)}, b={"reads": ("x",)}, c={"touches": ("x",)}) == [
+    assert predict(a={"reads": ("x",)}, b={"reads": ("x",)}, c={"touches": ("x",)}) == [
         ("a", "c", "x"),
         ("b", "c", "x"),
     ]
@@ -54,12 +54,12 @@ def test_readers_do_not_conflict_with_each_other() -> None:
 
 def test_a_plan_with_very_many_conflicts_shows_the_first() -> None:
     many = {f"s{number}": {"touches": ("**",)} for number in range(5_000)}
-    assert len(predicted(**many)) == prediction.MAX_PREDICTED
+    assert len(predict(**many)) == prediction.MAX_PREDICTED
 
 
 def test_a_long_chain_is_searched_quickly() -> None:
     chain = {f"s{n}": {"touches": ("src/**",), "needs": (f"s{n - 1}",) if n else ()} for n in range(5_000)}
-    assert predicted(**chain) == []
+    assert predict(**chain) == []
 
 
 def test_validate_warns_with_the_remedy() -> None:

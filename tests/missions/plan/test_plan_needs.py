@@ -15,7 +15,7 @@ GRAPHS = st.integers(1, 9).flatmap(
 )
 
 
-def written(graph: list[list[int]]) -> dict[str, object]:
+def plan_data(graph: list[list[int]]) -> dict[str, object]:
     items = {
         f"s{index}": {"agent": "testing", "run": "x", "needs": [f"s{need}" for need in needs if need != index]}
         for index, needs in enumerate(graph)
@@ -36,7 +36,7 @@ def has_cycle(graph: list[list[int]]) -> bool:
 @given(GRAPHS)
 def test_a_plan_is_refused_for_a_cycle_exactly_when_a_sortie_reaches_itself(graph: list[list[int]]) -> None:
     try:
-        parsed = plan.from_data(data=written(graph), context=CONTEXT)
+        parsed = plan.from_data(data=plan_data(graph), context=CONTEXT)
     except plan.PlanError as error:
         assert has_cycle(graph)
         for found in error.problems:

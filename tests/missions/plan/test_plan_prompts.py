@@ -41,7 +41,7 @@ def configure(argv: list[str], env_allow: list[str]) -> None:
     )
 
 
-def launched(folder: Path) -> Mission:
+def launch(folder: Path) -> Mission:
     return fleet.launch(PLAN, folder=str(folder), inputs={"what": {"default": 'tea\'s "best"'}})
 
 
@@ -50,7 +50,7 @@ def test_the_command_gets_the_prompt_even_if_it_was_set_after_the_agent_started(
 ) -> None:
     monkeypatch.setenv("MODEL_KEY", "k")
     configure(cli, ["MODEL_KEY"])
-    mission = launched(tmp_path)
+    mission = launch(tmp_path)
     assert fleet.run_to_end(engine, mission) == "succeeded"
     assert Attempt.objects.get(sortie__mission=mission, sortie__key="ask").result == {
         "prompt": 'Make 3 of $HOME `x`; tea\'s "best"\n',
@@ -61,7 +61,7 @@ def test_the_command_gets_the_prompt_even_if_it_was_set_after_the_agent_started(
 
 def test_a_prompt_for_a_type_without_a_command_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(plan.PlanError) as excinfo:
-        launched(tmp_path)
+        launch(tmp_path)
     (problem,) = excinfo.value.problems
     assert "has no command that takes a prompt" in problem.message
     assert "set the type's prompt command" in problem.fix
@@ -72,7 +72,7 @@ def test_a_command_removed_before_the_start_fails_the_attempt_with_a_hint(
     engine: Engine, cli: list[str], tmp_path: Path
 ) -> None:
     configure(cli, [])
-    mission = launched(tmp_path)
+    mission = launch(tmp_path)
     configure([], [])
     assert fleet.run_to_end(engine, mission) == "failed"
     error = Attempt.objects.get(sortie__mission=mission, sortie__key="ask").error

@@ -25,7 +25,7 @@ def logs(*arguments: str) -> CommandResult:
     return manage("fleet_mission", "logs", *arguments)
 
 
-def printed(mission: Mission, key: str, text: str, *, stream: str = "stdout", attempt: int = 1) -> None:
+def write_output(mission: Mission, key: str, text: str, *, stream: str = "stdout", attempt: int = 1) -> None:
     sortie = Sortie.objects.get(mission=mission, key=key)
     Attempt.objects.get_or_create(sortie=sortie, number=attempt, defaults={"state": "succeeded"})
     Sortie.objects.filter(id=sortie.id, attempt__lt=attempt).update(attempt=attempt)
@@ -35,12 +35,12 @@ def printed(mission: Mission, key: str, text: str, *, stream: str = "stdout", at
 @pytest.fixture
 def mission() -> Mission:
     launched = fleet.launch(PLAN)
-    printed(launched, "test[on=linux]", "1 of 2\n2 of")
-    printed(launched, "test[on=mac]", "hello\n")
-    printed(launched, "test[on=linux]", " 2\n")
-    printed(launched, "test[on=mac]", "oops\n", stream="stderr")
-    printed(launched, "test[on=mac]", "better\n", attempt=2)
-    printed(launched, "report", "no end of line")
+    write_output(launched, "test[on=linux]", "1 of 2\n2 of")
+    write_output(launched, "test[on=mac]", "hello\n")
+    write_output(launched, "test[on=linux]", " 2\n")
+    write_output(launched, "test[on=mac]", "oops\n", stream="stderr")
+    write_output(launched, "test[on=mac]", "better\n", attempt=2)
+    write_output(launched, "report", "no end of line")
     return launched
 
 
@@ -74,7 +74,7 @@ def test_a_mission_that_printed_nothing_says_so() -> None:
 def test_following_a_mission_ends_with_it() -> None:
     mission = fleet.launch({"one": {}})
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
-    printed(mission, "one", "a line\n")
+    write_output(mission, "one", "a line\n")
     external_agents.complete(token=lease.token)
     assert logs("latest", "-f").out == "one | a line\n"
 
@@ -83,17 +83,17 @@ def test_the_api_returns_the_same_output_in_pages(mission: Mission) -> None:
     ann = api.person("ann")
     Mission.objects.filter(id=mission.id).update(created_by=ann.user)
 
-    def ask(query: str = "") -> Any:
+    def get_logs(query: str = "") -> Any:
         response = ann.get(f"missions/{mission.ref}/logs{query}")
         assert response.status_code == 200, response.content
         return response.json()
 
-    result = ask()
+    result = get_logs()
     assert [piece["key"] for piece in result["pieces"]][-2:] == ["test[on=mac]", "report"]
     assert (result["mission"], result["ended"]) == (mission.ref, False)
-    assert ask(f"?after={result['after']}")["pieces"] == []
-    assert ask(f"?after={result['pieces'][-2]['id']}")["pieces"] == result["pieces"][-1:]
-    assert {piece["key"] for piece in ask("?sortie=test")["pieces"]} == {"test[on=linux]", "test[on=mac]"}
+    assert get_logs(f"?after={result['after']}")["pieces"] == []
+    assert get_logs(f"?after={result['pieces'][-2]['id']}")["pieces"] == result["pieces"][-1:]
+    assert {piece["key"] for piece in get_logs("?sortie=test")["pieces"]} == {"test[on=linux]", "test[on=mac]"}
     assert ann.get(f"missions/{mission.ref}/logs?sortie=none").status_code == 404
 
 
@@ -110,7 +110,7 @@ def test_the_api_withholds_a_piece_until_older_transactions_end(mission: Mission
             "INSERT INTO missions_output (sortie_id, attempt, stream, text) VALUES (%s, 1, 'stdout', 'late')",
             [sortie.id],
         )
-        printed(mission, "report", "early")
+        write_output(mission, "report", "early")
         held_back = ann.get(f"missions/{mission.ref}/logs?after={before['after']}").json()
     assert held_back["pieces"] == []
     after = ann.get(f"missions/{mission.ref}/logs?after={before['after']}").json()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Path:
+def served_folder(tmp_path: Path) -> Path:
     """A folder with one bare repository, `app.git`."""
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
     folder = tmp_path / "served"
@@ -30,11 +30,11 @@ def served(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def https(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def https(served_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of that repository on a server with a certificate of its own authority."""
     authority = certificates.authority(tmp_path / "tls", "authority")
     monkeypatch.setenv("GIT_SSL_CAINFO", str(authority.certificate))
-    with git_servers.over_https(served, authority.sign("server", hosts="DNS:localhost")) as address:
+    with git_servers.over_https(served_folder, authority.sign("server", hosts="DNS:localhost")) as address:
         yield f"{address}/app.git"
 
 
@@ -49,21 +49,21 @@ def credentials(https: str, tmp_path: Path, settings: Any) -> None:
 
 
 @pytest.fixture
-def ssh(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def ssh(served_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     programs = git_servers.ssh_program(tmp_path / "programs")
     monkeypatch.setenv("PATH", str(programs), prepend=":")
-    return f"ssh://git@example.org{served}/app.git"
+    return f"ssh://git@example.org{served_folder}/app.git"
 
 
 def launch(address: str) -> Mission:
     return fleet.launch({"edit": {"run": "true"}}, workspace={"repository": address})
 
 
-def check(address: str, served: Path) -> None:
+def check(address: str, served_folder: Path) -> None:
     """A sortie changes the repository, and its work is merged into a new branch and into an existing one."""
     mission = launch(address)
     assert landing.land(mission, "edit", "echo b > b.txt") == "succeeded"
-    bare = repository.Repository(served / "app.git")
+    bare = repository.Repository(served_folder / "app.git")
     for branch in ("work", "main"):
         merged = merging.merge(mission=mission.id, into=branch)
         assert bare.git("rev-parse", branch) == merged.commit
@@ -71,8 +71,8 @@ def check(address: str, served: Path) -> None:
 
 
 @pytest.mark.usefixtures("credentials")
-def test_a_repository_over_https_with_a_password_can_be_used(https: str, served: Path) -> None:
-    check(https, served)
+def test_a_repository_over_https_with_a_password_can_be_used(https: str, served_folder: Path) -> None:
+    check(https, served_folder)
 
 
 def test_a_missing_https_password_is_reported_without_a_prompt(https: str) -> None:
@@ -89,21 +89,21 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
         launch(https)
 
 
-def test_a_repository_over_ssh_can_be_used(ssh: str, served: Path, tmp_path: Path) -> None:
-    check(ssh, served)
+def test_a_repository_over_ssh_can_be_used(ssh: str, served_folder: Path, tmp_path: Path) -> None:
+    check(ssh, served_folder)
     called = (tmp_path / "programs" / "ssh.log").read_text()
     assert "BatchMode=yes" in called
     assert "git@example.org" in called
 
 
-def test_a_hook_on_the_server_refuses_a_merge(ssh: str, served: Path) -> None:
+def test_a_hook_on_the_server_refuses_a_merge(ssh: str, served_folder: Path) -> None:
     mission = launch(ssh)
     assert landing.land(mission, "edit", "echo b > b.txt") == "succeeded"
-    hook = served / "app.git" / "hooks" / "pre-receive"
+    hook = served_folder / "app.git" / "hooks" / "pre-receive"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho 'Only on weekdays.' >&2\nexit 1\n")
     hook.chmod(0o700)
-    bare = repository.Repository(served / "app.git")
+    bare = repository.Repository(served_folder / "app.git")
     before = bare.git("rev-parse", "main")
     with pytest.raises(targets.Rejected, match="Only on weekdays"):
         merging.merge(mission=mission.id, into="main")

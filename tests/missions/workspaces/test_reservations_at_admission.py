@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def served(transactional_db: None) -> None:
+def serving_agent(transactional_db: None) -> None:
     """Run an agent of the type, because files are reserved only for work that an agent can take."""
     external_agents.register(agent_type="backend")
 
@@ -44,7 +44,7 @@ def states(mission: Mission) -> dict[str, str]:
     return dict(Sortie.objects.filter(mission=mission).order_by("turn").values_list("key", "state"))
 
 
-def admitted(mission: Mission) -> list[str]:
+def admit(mission: Mission) -> list[str]:
     admission.admit()
     return [key for key, state in states(mission).items() if state == "queued"]
 
@@ -61,23 +61,23 @@ def test_of_two_sorties_that_touch_the_same_files_the_first_is_queued_and_the_ot
     project: repository.Repository,
 ) -> None:
     mission = launch(project, {"api": {"touches": ["src/**"]}, "view": {"touches": ["src/view.py"]}, "free": {}})
-    assert admitted(mission) == ["api", "free"]
+    assert admit(mission) == ["api", "free"]
     waiting = next(item for item in reads.items(mission) if item["key"] == "view")
     assert (waiting["state"], waiting["waits_for"]) == ("ready", "Waits for api, which has reserved src/**.")
-    assert admitted(mission) == ["api", "free"]
+    assert admit(mission) == ["api", "free"]
     end(mission, "api")
-    assert admitted(mission) == ["view", "free"]
+    assert admit(mission) == ["view", "free"]
 
 
 def test_readers_share_files_and_a_writer_waits_for_all_of_them(project: repository.Repository) -> None:
     mission = launch(
         project, {"r1": {"reads": ["docs"]}, "r2": {"reads": ["docs/*.md"]}, "writer": {"touches": ["docs/a.md"]}}
     )
-    assert admitted(mission) == ["r1", "r2"]
+    assert admit(mission) == ["r1", "r2"]
     end(mission, "r1")
-    assert admitted(mission) == ["r2"]
+    assert admit(mission) == ["r2"]
     end(mission, "r2")
-    assert admitted(mission) == ["writer"]
+    assert admit(mission) == ["writer"]
 
 
 def test_a_later_sortie_does_not_overtake_an_earlier_one_that_it_overlaps(project: repository.Repository) -> None:
@@ -90,11 +90,11 @@ def test_a_later_sortie_does_not_overtake_an_earlier_one_that_it_overlaps(projec
             "other": {"touches": ["c"]},
         },
     )
-    assert admitted(mission) == ["first", "other"]
+    assert admit(mission) == ["first", "other"]
     later = next(item for item in reads.items(mission) if item["key"] == "later")
     assert later["waits_for"] == "Waits for both, which is ahead of it and needs b."
     end(mission, "first")
-    assert admitted(mission) == ["both", "other"]
+    assert admit(mission) == ["both", "other"]
 
 
 def test_a_sortie_that_waits_for_a_place_is_not_overtaken_either(project: repository.Repository) -> None:
@@ -106,15 +106,15 @@ def test_a_sortie_that_waits_for_a_place_is_not_overtaken_either(project: reposi
             "later": {"touches": ["a/b"]},
         },
     )
-    assert admitted(mission) == ["holds"]
+    assert admit(mission) == ["holds"]
 
 
 def test_a_more_urgent_sortie_takes_the_files_of_one_that_is_only_queued(project: repository.Repository) -> None:
     mission = launch(project, {"calm": {"touches": ["a"]}})
-    assert admitted(mission) == ["calm"]
+    assert admit(mission) == ["calm"]
     urgent = launch(project, {"urgent": {"touches": ["**"], "priority": 5}}, workspace={"branch": branch_of(mission)})
-    assert admitted(urgent) == ["urgent"]
-    assert admitted(mission) == []
+    assert admit(urgent) == ["urgent"]
+    assert admit(mission) == []
     calm = next(iter(reads.items(mission)))
     assert calm["waits_for"] == "Waits for a sortie of another mission, which has reserved **."
 
@@ -125,22 +125,22 @@ def branch_of(mission: Mission) -> str:
 
 def test_reservations_of_different_branches_are_independent(project: repository.Repository) -> None:
     first, second = (launch(project, {"edit": {"touches": ["a"]}}) for _ in range(2))
-    assert admitted(first) == ["edit"]
-    assert admitted(second) == ["edit"]
+    assert admit(first) == ["edit"]
+    assert admit(second) == ["edit"]
 
 
 def test_a_released_reservation_no_longer_counts(project: repository.Repository) -> None:
     mission = launch(project, {"a": {"touches": ["x"]}, "b": {"touches": ["x"]}})
-    assert admitted(mission) == ["a"]
+    assert admit(mission) == ["a"]
     reservation_operations.release(reservation=Reservation.objects.get(sortie__key="b").id)
-    assert admitted(mission) == ["a", "b"]
+    assert admit(mission) == ["a", "b"]
 
 
 def test_more_than_one_page_of_blocked_sorties_does_not_block_the_others(project: repository.Repository) -> None:
     blocked = {f"b{number}": {"touches": ["x"]} for number in range(admission.PAGE + 10)}
     mission = launch(project, {"first": {"touches": ["x"]}, **blocked, "last": {"touches": ["y"]}})
-    assert admitted(mission) == ["first"]
-    assert admitted(mission) == ["first", "last"]
+    assert admit(mission) == ["first"]
+    assert admit(mission) == ["first", "last"]
 
 
 patterns = st.sampled_from(["a", "a/*", "a/b", "*/b", "**", "a/b?", "a/[bc]*", "b", "b/**/c", "*.py", "a/x.py"])

@@ -174,14 +174,14 @@ def test_an_outage_loses_no_value_before_the_lease_ends(monkeypatch: pytest.Monk
     writer = OutputWriter(max_bytes=1_000)
     write, calls = writer._write, 0
 
-    def failing(*arguments: Any) -> None:
+    def fail_at_first(*arguments: Any) -> None:
         nonlocal calls
         calls += 1
         if calls <= CLOSE_TRIES + 5:
             raise psycopg.OperationalError("away")
         write(*arguments)
 
-    monkeypatch.setattr(writer, "_write", failing)
+    monkeypatch.setattr(writer, "_write", fail_at_first)
     buffer = writer.buffer(sortie=claim.id, attempt=claim.attempt)
     buffer.save_resume(value={"n": 1})
     writer._flush([buffer])

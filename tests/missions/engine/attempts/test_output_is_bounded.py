@@ -9,7 +9,7 @@ import pytest
 from missions.engine.output.buffer import OutputBuffer
 
 
-def kept(text: str, *, keep: int, chunk: int = 1_000) -> str:
+def store(text: str, *, keep: int, chunk: int = 1_000) -> str:
     page = OutputBuffer(sortie=uuid4(), attempt=1, max_bytes=keep, on_open=lambda buffer: None)
     data = text.encode()
     for begin in range(0, len(data), chunk):
@@ -21,7 +21,7 @@ def kept(text: str, *, keep: int, chunk: int = 1_000) -> str:
 @pytest.mark.parametrize("character", ["x", "ü", "漢", "😀"])
 def test_the_tail_is_measured_in_bytes(character: str) -> None:
     text = character * 100_000 + "the very end"
-    result = kept(text, keep=20_000)
+    result = store(text, keep=20_000)
     assert result.startswith(character)
     assert result.endswith(character * 2_000 + "the very end")
     size = len(text.encode())
@@ -33,4 +33,4 @@ def test_the_tail_is_measured_in_bytes(character: str) -> None:
 
 def test_output_within_the_limit_is_complete() -> None:
     text = "".join(f"{number} – ünï\n" for number in range(1_000))
-    assert kept(text, keep=100_000, chunk=7) == text
+    assert store(text, keep=100_000, chunk=7) == text

@@ -39,7 +39,7 @@ collection.storage().save("ab/abcd", File(Slow(b"x" * 200_000)))
 
 
 @pytest.fixture
-def killed(subprocess_environment: dict[str, str]) -> Path:
+def partial_file(subprocess_environment: dict[str, str]) -> Path:
     """The partial file of a process that was killed while writing it."""
     before = drafts()
     environment = {**subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
@@ -71,17 +71,17 @@ def by_the_store() -> None:
 
 @pytest.mark.parametrize("sweep", [by_hand, by_the_store])
 def test_a_partly_stored_artifact_is_removed_once_nobody_can_still_be_writing_it(
-    killed: Path, sweep: Callable[[], None]
+    partial_file: Path, sweep: Callable[[], None]
 ) -> None:
     assert collection.sweep() == 0
-    assert killed.exists(), "it may be that of one who lives"
-    age(killed, storage.ABANDONED_S + 1)
+    assert partial_file.exists(), "it may be that of one who lives"
+    age(partial_file, storage.ABANDONED_S + 1)
     sweep()
-    assert not killed.exists()
+    assert not partial_file.exists()
 
 
-def test_an_agent_removes_it_at_its_start(killed: Path, subprocess_environment: dict[str, str]) -> None:
-    age(killed, storage.ABANDONED_S + 1)
+def test_an_agent_removes_it_at_its_start(partial_file: Path, subprocess_environment: dict[str, str]) -> None:
+    age(partial_file, storage.ABANDONED_S + 1)
     command = [sys.executable, "-m", "celery", "-A", "fleet", "worker", "--pool", "threads", "--without-mingle"]
     environment = {**subprocess_environment, "FLEET_AGENT_TYPE": "backend"}
     worker = subprocess.Popen(
@@ -89,7 +89,7 @@ def test_an_agent_removes_it_at_its_start(killed: Path, subprocess_environment: 
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        fleet.until(lambda: not killed.exists(), within_s=60)
+        fleet.until(lambda: not partial_file.exists(), within_s=60)
     finally:
         worker.terminate()
         worker.wait(30)

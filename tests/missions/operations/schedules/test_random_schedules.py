@@ -40,7 +40,7 @@ zones = st.sampled_from(["America/New_York", "Australia/Lord_Howe", "Europe/Berl
 pauses = st.lists(st.integers(1, 60 * 40), min_size=1, max_size=6)  # minutes from one look to the next
 
 
-def look(schedule: Schedule, now: datetime, loops: int) -> None:
+def run_loops(schedule: Schedule, now: datetime, loops: int) -> None:
     """Several control loops look at once, and each decides until nothing is left."""
 
     def run() -> None:
@@ -103,7 +103,7 @@ def test_each_tick_is_recorded_once_at_most_and_launched_by_its_policy(
         due = [*takewhile(lambda at, now=now: at <= now, cron.times(cron=expression, timezone=zone, after=last))]  # type: ignore[misc]
         planned += expected(schedule, due, now)
         passed += due
-        look(schedule, now, loops)
+        run_loops(schedule, now, loops)
         live = Mission.objects.exclude(state__in=["succeeded", "cancelled"])
         if overlap != "allow":
             assert live.filter(state="running").count() <= 1
