@@ -20,7 +20,7 @@ ZONES = [NEW_YORK, LORD_HOWE, "UTC", "Europe/Berlin", "Africa/Casablanca", "Asia
 
 
 def local(expression: str, timezone: str, day: str, *, days: int = 3) -> list[str]:
-    """The times of an expression, on the clocks of the zone with their offsets, from the beginning of a day."""
+    """The times of an expression from the start of a day, as local times with their UTC offsets."""
     start = datetime.fromisoformat(day).replace(tzinfo=zoneinfo.ZoneInfo(timezone))
     end = (start + timedelta(days=days)).astimezone(UTC)
     found = []

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def empty_home() -> None:
-    """Other tests leave copies and mirrors whose rows are gone."""
+    """Remove copies and mirrors that other tests have left without rows."""
     for folder in (settings.FLEET_HOME.work, settings.FLEET_HOME.commits, settings.FLEET_HOME.repositories):
         removal.remove(folder)
 

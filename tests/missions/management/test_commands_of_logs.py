@@ -56,7 +56,7 @@ def test_following_a_sortie_shows_its_retries_until_it_has_ended(
 
     monkeypatch.setattr(
         mission_output, "time", SimpleNamespace(sleep=run_engine)
-    )  # the fleet works while the command waits
+    )  # the engine runs while the command waits
     result = fleet_mission("logs", mission.ref, "one", "-f")
     assert (result.code, result.out) == (0, "attempt 1\nattempt 2\nattempt 3\n")
     assert fleet.states(mission.id) == {"one": "succeeded"}

@@ -1,5 +1,4 @@
-"""fleet_status, fleet_agents, fleet_doctor and fleet_cleanup: their JSON and exit codes, with and without a running
-fleet."""
+"""fleet_status, fleet_agents, fleet_doctor and fleet_cleanup: JSON and exit codes, with and without a running fleet."""
 
 from __future__ import annotations
 
@@ -248,7 +247,7 @@ def test_status_without_a_fleet_has_the_same_shape_and_an_error(tmp_path: Path) 
 
 
 def test_a_home_without_permission_exits_with_4_and_the_reason(tmp_path: Path) -> None:
-    forbidden = Path("/sys/fleet")  # where not even root may make a folder
+    forbidden = Path("/sys/fleet")  # where not even root can create a folder
     try:
         forbidden.mkdir()
     except PermissionError:
@@ -290,7 +289,7 @@ def test_processes_of_a_killed_supervisor_are_reported_until_they_are_stopped(tm
                 document.stdout
             )
             assert "fleet_down" in document.stdout
-            assert command != ("fleet_status",) or "fleet_up" not in document.stdout  # which comes after it
+            assert command != ("fleet_status",) or "fleet_up" not in document.stdout  # printed after it
         status = json.loads(run_without_fleet(tmp_path, "fleet_services", "status", "--json").stdout)
         assert status == {"running": False, "left": [{"name": "node", "pid": left.pid}]}
         assert (

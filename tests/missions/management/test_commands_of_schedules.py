@@ -101,7 +101,7 @@ def test_each_action_reports_what_it_did(plan: str) -> None:
     assert schedule("change", "nightly").code == 2
     ran = schedule("run", "nightly", "--json").json
     assert ran["mission"] == Mission.objects.get().ref
-    assert schedule("run", "nightly").code == 1  # it still runs
+    assert schedule("run", "nightly").code == 1  # the mission is still running
     assert schedule("delete", "nightly").err == "Deleted nightly. Its missions stay.\n"
     assert schedule("show", "nightly").code == 1
     assert Mission.objects.get().schedule_id is None

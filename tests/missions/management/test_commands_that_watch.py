@@ -31,7 +31,7 @@ def test_a_tolerated_failure_is_not_shown_as_a_failure(engine: Engine) -> None:
     assert fleet.run_to_end(engine, allowed) == "succeeded"
     result = fleet_mission("watch", allowed.ref)
     assert result.code == 0
-    assert "○ odd tolerated: it may" in result.err  # as it changed
+    assert "○ odd tolerated: it may" in result.err  # when it changed
     assert "1 succeeded, 1 tolerated\n  ○ odd: tolerated: it may" in result.err  # at the end
     assert "✗" not in result.err
     assert "tolerated  odd" in fleet_mission("show", allowed.ref).out

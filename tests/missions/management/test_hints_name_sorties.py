@@ -30,7 +30,7 @@ def broker() -> Iterator[redis.Redis]:
 
 
 def hint_texts(broker: redis.Redis) -> list[str]:
-    """What the hints in the queue say that they are for; Flower shows the same."""
+    """The descriptions of the hints in the queue, as Flower shows them."""
     found = [json.loads(message)["headers"]["kwargsrepr"] for message in broker.lrange(QUEUE, 0, -1)]
     return sorted(found)
 

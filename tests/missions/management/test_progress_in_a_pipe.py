@@ -33,7 +33,7 @@ def test_a_lost_attempt_and_the_next_one_have_separate_lines(capsys: pytest.Capt
         found = Mission.objects.get(id=mission.id)
         board.update(summary or reads.summary(found), list(reads.items(found, results=False)))
         stderr = capsys.readouterr().err.splitlines()
-        return [line for line in stderr if line.startswith("[")]  # the log goes there too
+        return [line for line in stderr if line.startswith("[")]  # the log is written there too
 
     assert look() == []
     first = external_agents.register(agent_type="backend")
@@ -51,7 +51,7 @@ def test_a_lost_attempt_and_the_next_one_have_separate_lines(capsys: pytest.Capt
 
 
 def test_changes_are_printed_in_order_with_the_count_at_that_moment(capsys: pytest.CaptureFixture[str]) -> None:
-    """In the plan `report` stands first, and all of it happened between two looks."""
+    """`report` is first in the plan, and everything happened between two polls."""
     mission = fleet.launch({"report": {"needs": ["a", "b"]}, "a": {"needs": ["b"]}, "b": {}})
     agent = external_agents.register(agent_type="backend")
     for _ in range(3):
@@ -79,7 +79,7 @@ def test_simultaneous_ends_are_printed_after_their_needs(capsys: pytest.CaptureF
 def test_a_sortie_read_before_its_need_is_printed_at_the_next_poll(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A long list is read page by page: `a` was read while it ran, `report` when all had ended."""
+    """A long list is read in pages: `a` was read while it ran, and `report` after all had ended."""
     mission = fleet.launch({"a": {}, "report": {"needs": ["a"]}})
     agent = external_agents.register(agent_type="backend")
     board, summary = Board(), reads.summary(mission)

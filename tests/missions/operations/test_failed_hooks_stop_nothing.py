@@ -16,7 +16,7 @@ from missions.operations.hooks import Hooks
 
 
 def records(error: Exception, caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """What a hook that raises `error` leaves in the log. The hook after it must run."""
+    """The log records of a hook that raises `error`. The next hook must run."""
     hooks, seen = Hooks("cancel"), []
 
     def fail(missions: Sequence[UUID]) -> None:

@@ -53,7 +53,7 @@ def project(tmp_path: Path) -> Repository:
 
 
 def run_and_kill(step: int, what: str, *subjects: object) -> bool:
-    """Do it in another process, which is killed at this step. False if it came to its end before."""
+    """Run an operation in another process that is killed at this step. Returns False if it ended before."""
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_CHECKPOINT_ON": ""}
     name = str(connection.settings_dict["NAME"])
     process = subprocess.run(
@@ -72,7 +72,7 @@ def test_uncommitted_work_survives_every_kill(project: Repository) -> None:
         step += 1
         mission = conflicting.landed(project, run_="echo kept > new.txt; exit 1")
         sortie = Sortie.objects.get(mission=mission)
-        Change.objects.filter(sortie=sortie).delete()  # as if its agent had been lost before it committed
+        Change.objects.filter(sortie=sortie).delete()  # as if the agent had been lost before the commit
         Attempt.objects.filter(sortie=sortie).update(state="lost")
         ref = f"refs/fleet/attempts/{sortie.ref}/1"
         git.execute("update-ref", "-d", ref, at=repositories.mirror(str(project.path)))

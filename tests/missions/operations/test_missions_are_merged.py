@@ -27,7 +27,7 @@ def project(tmp_path: Path) -> Repository:
 
 @pytest.fixture
 def bare(project: Repository, tmp_path: Path) -> Repository:
-    """A bare repository, which people push to."""
+    """A bare repository to which users push."""
     project.git("clone", "--quiet", "--bare", str(project.path), str(tmp_path / "shared.git"))
     return Repository(tmp_path / "shared.git")
 
@@ -198,7 +198,7 @@ def test_programs_that_the_repository_configures_do_not_run(project: Repository,
     trap, mission = tmp_path / "trap", conflicting.landed(project)
     program = f"sh -c 'touch {trap}'"
     mirror = repository.branch(mission).mirror
-    other = repository.create(project.path / "other", APP)  # whose objects the project borrows
+    other = repository.create(project.path / "other", APP)  # the project borrows its objects
     (project.path / ".git/objects/info/alternates").write_text(f"{other.path}/.git/objects\n")
     for name, value in {
         "core.alternateRefsCommand": program,

@@ -1,4 +1,4 @@
-"""A launch that an operator did not make may use certain repositories only, and no branch of somebody else."""
+"""A launch by a user may use only certain repositories, and no branch of another user."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_branch_commits_and_copies_are_removed(project: Repository) -> None:
     assert not copy_of(mission).engine.exists()
     entry = Entry.objects.get(kind="mission.discard", subject=mission.ref)
     assert entry.after == {"branch": f"fleet/{mission.ref}", "commits": 1, "changes": 0}
-    discarding.discard(mission=mission.id)  # again, as after a crash
+    discarding.discard(mission=mission.id)  # repeated, as after a crash
     assert Entry.objects.filter(kind="mission.discard", subject=mission.ref).count() == 1
 
 

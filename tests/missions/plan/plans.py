@@ -1,4 +1,4 @@
-"""What the plans of these tests may name, and short ways to read them."""
+"""The context for plans in tests, and helpers to load them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def load(text: str | bytes) -> plan.Plan:
 
 
 def sorties(text: str) -> dict[str, plan.SortieSpec]:
-    """The specs of the sorties that `text` writes, one a line; by key."""
+    """The specs of the sorties in `text`, one per line, by key."""
     return {spec.key: spec for spec in load(whole(text)).sorties}
 
 
 def whole(text: str) -> str:
-    """A plan whose first sortie stands on line 3."""
+    """A plan whose first sortie is on line 3."""
     return "mission: M\nsorties:\n" + "".join(f"  {line}\n" for line in text.strip().splitlines())
 
 

@@ -1,4 +1,4 @@
-"""Sorties that reserve the same files in no given order are a warning of the plan, with their names."""
+"""A plan gets a warning if sorties reserve the same files without a fixed order. The warning names them."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ words = st.sampled_from(["agent", "run", "needs", "matrix", "limit", "key", "nam
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Each container and key within a value."""
+    """Every (container, key) pair within a value."""
     found: list[tuple[Any, Any]] = []
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in entries:
@@ -58,7 +58,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 @st.composite
 def nearly_plans(draw: st.DrawFn) -> dict[str, Any]:
-    """A plan with every key, in which some parts were replaced, removed or added."""
+    """A plan with every key, with random replacements, removals and additions."""
     data = copy.deepcopy(WHOLE)
     for _ in range(draw(st.integers(1, 3))):
         container, key = draw(st.sampled_from(places(data)))

@@ -1,4 +1,4 @@
-"""All problems of a plan are reported at once: none hides another, none is repeated, none causes a second one."""
+"""All problems of a plan are reported together: none hides, repeats or causes another."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_the_fix_fits_the_place_of_the_problem(text: str, fix: str) -> None:
 
 
 def parts(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """Each schema of a value within the schema, by its path."""
+    """Every nested schema, by its path."""
     found = [(path, node)] if isinstance(node, dict) and "type" in node and "title" not in path else []
     for key, inner in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         found += parts(inner, f"{path}/{key}")

@@ -15,7 +15,7 @@ from missions.queries import plan_context
 ROOT = Path(missions.plan.__file__).parents[2]
 PAGE = (ROOT / "docs" / "plan.md").read_text()
 SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
-fresh = pytest.mark.django_db(transaction=True, serialized_rollback=True)  # with the agent types that a new fleet has
+fresh = pytest.mark.django_db(transaction=True, serialized_rollback=True)  # with the agent types of a new fleet
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -24,7 +24,7 @@ def plan_data(graph: list[list[int]]) -> dict[str, object]:
 
 
 def has_cycle(graph: list[list[int]]) -> bool:
-    """The naive way: whoever reaches itself."""
+    """A naive implementation: some node reaches itself."""
     reached = [{need for need in needs if need != index} for index, needs in enumerate(graph)]
     for _ in graph:
         for mine in reached:

@@ -37,7 +37,7 @@ SCOPE = templates.Scope(
         ("\\{{ inputs.top }}", "{{ inputs.top }}"),
         ("{ not } a template }}", "{ not } a template }}"),
         ({"a": ["{{ inputs.top }}", 1, None]}, {"a": [10, 1, None]}),
-        # What is put in is not looked at again: data cannot name anything.
+        # Inserted values are not expanded again, so data cannot refer to anything.
         ("{{ inputs.text }}", "{{ needs.lint.result.ok }}"),
         ("x {{ inputs.text }}", "x {{ needs.lint.result.ok }}"),
     ],

@@ -51,7 +51,7 @@ def type_with_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def all_that_is_kept() -> str:
-    """Whatever people are shown of it: all rows but the plan itself and what is stored of it for the work."""
+    """Everything that users can see: all rows, except the plan and its parts that are stored for the work."""
     rows: list[Any] = [*Attempt.objects.values_list("result", "error", "note"), *Output.objects.values_list("text")]
     rows += [*Event.objects.values_list("data"), *Sortie.objects.values_list("waits_for", "key")]
     return json.dumps(rows, ensure_ascii=False, default=str)

@@ -98,7 +98,7 @@ def test_the_api_returns_the_same_output_in_pages(mission: Mission) -> None:
 
 
 def test_the_api_withholds_a_piece_until_older_transactions_end(mission: Mission) -> None:
-    """Or a reader who goes on behind the last id would miss what an open transaction writes before it."""
+    """Otherwise a reader who continues after the last id would miss what an open transaction writes before it."""
     ann = api.person("ann")
     Mission.objects.filter(id=mission.id).update(created_by=ann.user)
     sortie = Sortie.objects.get(mission=mission, key="report")

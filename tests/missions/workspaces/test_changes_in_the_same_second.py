@@ -1,4 +1,4 @@
-"""Git compares times in seconds. A change right after the copy was made, of equal size and time, is committed too."""
+"""Git compares times in seconds. A change immediately after the copy, with the same size and time, is committed too."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_immediate_changes_of_every_file_are_committed(project: Repository) -> N
 
 
 def test_unchanged_files_are_not_read_again(project: Repository) -> None:
-    """A change that seems to be older than the copy is not seen: git takes the word of the index."""
+    """A change that seems older than the copy is not seen, because git trusts the index."""
     for _ in range(20):
         time.sleep(1 - time.time() % 1)
         started = int(time.time())

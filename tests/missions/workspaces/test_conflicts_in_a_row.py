@@ -98,7 +98,7 @@ def test_only_the_files_that_conflict_are_shown_whatever_their_names(project: Re
 
 
 def test_folders_that_were_renamed_in_two_ways_are_a_conflict_without_a_file(tmp_path: Path) -> None:
-    """Git finds that it does not know where a new file belongs. There is nothing with markers."""
+    """Git cannot decide where a new file belongs. No file has conflict markers."""
     text = "".join(f"{number}\n" for number in range(50))
     project = repository.create(tmp_path / "project", {f"a/{name}": f"{name}\n{text}" for name in "1234"})
     theirs, ours = repository.sortie(project), repository.sortie(project)

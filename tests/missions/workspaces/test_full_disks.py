@@ -119,7 +119,7 @@ def test_a_full_disk_fails_the_commit_and_the_next_one_is_complete(
 
 
 def test_a_full_disk_fails_the_move_of_the_branch(disk: Disk, project: Repository) -> None:
-    """A full disk is not mistaken for another attempt that has moved it; then the sortie would wait for ever."""
+    """A full disk must not be mistaken for a move by another attempt, or the sortie would wait forever."""
     sortie = repository.sortie(project)
     (sortie.path / "new").write_text("new\n")
     change = sortie.commit()

@@ -1,4 +1,4 @@
-"""An agent that attacks the fleet through git: its configuration, hooks, links, other copies and the mirror."""
+"""Agents that attack the fleet through git: by configuration, hooks, links, other copies and the mirror."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_links_are_committed_as_links_and_never_followed_out_of_the_copy(project
     assert change.paths == ("dir", "dir/file", "passwd", "up")
     listed = git.line("ls-tree", "-r", change.commit, at=sortie.copy.store)
     assert [row.split()[0] for row in listed.splitlines()] == ["100644", "120000", "120000", "120000"]
-    with copies.lock(sortie.copy, attempt=1):  # to the base and back: nothing is written through the link
+    with copies.lock(sortie.copy, attempt=1):  # switch to the base and back: nothing is written through the link
         commits.check_out(sortie.copy, tree=f"{change.base}^{{tree}}")
         commits.check_out(sortie.copy, tree=change.tree)
     assert [path.name for path in secret.iterdir()] == ["file"]
@@ -107,7 +107,7 @@ def test_links_are_committed_as_links_and_never_followed_out_of_the_copy(project
 
 
 def test_a_folder_replaced_by_a_link_while_git_reads_discloses_nothing(project: Repository, tmp_path: Path) -> None:
-    """The work may still run when somebody looks at its diff. Git sees the copy and the objects, and nothing else."""
+    """The work may still run when a user reads its diff. Git can read only the copy and the objects."""
     secret = tmp_path / "secret"
     secret.mkdir()
     for number in range(30):
@@ -133,7 +133,7 @@ def test_a_folder_replaced_by_a_link_while_git_reads_discloses_nothing(project: 
                     tree = commits.write_tree(own)
                     text = git.run("diff-tree", "-p", "-r", own.base, tree, env=own.read_env)
             except (git.GitError, commits.Refused):
-                continue  # what git reads changes while it reads
+                continue  # the folder changes while git reads it
             assert b"top secret" not in text
     finally:
         ending.set()

@@ -67,7 +67,7 @@ def test_a_link_that_has_landed_does_not_lead_copied_files_out_of_the_copy(proje
 
 
 def test_the_fleets_own_files_are_never_copied(project: Repository) -> None:
-    """The fleet's folder lies in the user's checkout and is ignored there."""
+    """The fleet's folder is in the user's checkout, where git ignores it."""
     home = project.path / ".fleet"
     (home / "private").mkdir(parents=True)
     (home / "private" / "credentials.json").write_text("{}")

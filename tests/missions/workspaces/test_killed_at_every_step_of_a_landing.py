@@ -25,7 +25,7 @@ def mission(tmp_path: Path) -> Mission:
 
 
 def commit_of(mission: Mission, number: int) -> Step:
-    """An attempt of the sortie that has committed a file, and is about to merge it."""
+    """An attempt of the sortie that has committed a file and is about to merge it."""
     step = landing.begin(mission, f"s{number}")
     step.work(f"echo {number} > f{number}.txt")
     step.commit()

@@ -84,7 +84,7 @@ def test_a_lock_on_a_base_is_removed_when_it_is_fetched_again(project: Repositor
 
 
 def test_a_lock_file_of_a_running_git_is_respected(store: Path, project: Repository) -> None:
-    """The git that a killed process started goes on, and keeps our lock; so its lock file is not removed."""
+    """The git of a killed process continues and holds the lock, so its lock file is not removed."""
     commit = project.git("rev-parse", "HEAD")
     with repositories.lock(store.with_suffix(".refs-lock")) as descriptor:
         survivor = subprocess.Popen(["sleep", "600"], pass_fds=[descriptor])
@@ -111,7 +111,7 @@ def test_waiting_for_the_lock_of_another_process_times_out(store: Path) -> None:
 
 
 def test_a_disk_error_is_not_mistaken_for_a_moved_branch(store: Path, project: Repository) -> None:
-    """Otherwise the sortie would wait for a merge that nobody makes, again and again."""
+    """Otherwise the sortie would wait repeatedly for a merge that never happens."""
     first = project.git("rev-parse", "HEAD")
     repositories.tip(store, "fleet/x", start=first)
     lane = merging.lane_content(store, sortie=ids.new(), attempt=1)

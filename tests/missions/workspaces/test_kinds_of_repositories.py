@@ -147,7 +147,7 @@ def test_a_branch_below_the_name_of_another_is_refused(tmp_path: Path) -> None:
 
 
 def test_line_endings_of_other_files_are_not_changed(tmp_path: Path) -> None:
-    """Git would like to normalise them, because .gitattributes came later."""
+    """Git would normalise them, because .gitattributes was added later."""
     project = repository.create(tmp_path / "project", {"a.txt": "a\r\n", "b.txt": "b\r\n", "c.py": "c\n"})
     project.commit({".gitattributes": "*.txt text=auto\n"})
     sortie = repository.sortie(project)

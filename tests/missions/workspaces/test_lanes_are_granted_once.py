@@ -1,4 +1,4 @@
-"""A lane that was handed to a waiting sortie goes to no other, not even to one that was waiting for the lock."""
+"""A lane that was granted to a waiting sortie goes to no other, not even to one that is waiting for the lock."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def waiting(mission: Mission, key: str) -> Sortie:
 
 
 def in_thread(work: Any) -> tuple[threading.Thread, list[Any]]:
-    """Run in a thread with a connection of its own, and wait until Postgres has it wait for a lock."""
+    """Run in a thread with its own connection, and wait until it is waiting for a lock in Postgres."""
     results: list[Any] = []
 
     def run() -> None:

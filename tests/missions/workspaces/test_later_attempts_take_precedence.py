@@ -1,4 +1,4 @@
-"""An agent that was halted for longer than its lease wakes up: it does not disturb the copy or the rows of its successor."""
+"""An agent that continues after its lease has ended does not disturb the copy or the rows of its successor."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_halted_attempt_neither_commits_nor_saves_the_work_of_its_successor(mi
 
 
 def test_a_halted_attempt_does_not_replace_a_later_change(mission: Mission) -> None:
-    """It has committed before it was halted, and writes its row after it woke up."""
+    """It committed before it was halted, and writes its row after it continues."""
     old = landing.begin(mission, "edit")
     old.work("echo old > new")
     late = old.workspace.copy
@@ -93,7 +93,7 @@ def test_the_work_that_a_lost_attempt_left_is_kept_before_the_copy_is_rebuilt(mi
 
 
 def test_git_processes_of_a_killed_engine_end_before_the_copy_is_rebuilt(mission: Mission) -> None:
-    """A checkout of a large repository goes on after the process that started it was killed."""
+    """A checkout of a large repository continues after the process that started it was killed."""
     old = landing.begin(mission, "edit")
     with copies.lock(old.workspace.copy, attempt=1) as descriptor:
         survivor = subprocess.Popen(["sleep", "600"], pass_fds=[descriptor])

@@ -44,7 +44,7 @@ def claim(agent: api.Client) -> dict[str, Any]:
 
 
 def clone(agent: api.Client, lease: dict[str, Any], folder: Path) -> repository.Repository:
-    """The files as the agent gets them."""
+    """The clone that the agent gets."""
     bundle = folder.with_suffix(".bundle")
     response = api.Client(lease["token"]).get(f"sorties/{lease['sortie']}/repository.bundle")
     bundle.write_bytes(b"".join(response.streaming_content))

@@ -1,4 +1,4 @@
-"""Random edits of many sorties, landed in random order: each landed commit is its author's, and the branch has them all."""
+"""Random edits of many sorties land in random order. Each commit keeps its edits, and the branch has all of them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def apply(folder: Path, edit: Edit, token: str) -> None:
 
 
 def changed_lines(store: Path, older: str, newer: str) -> list[str]:
-    """The removed and added lines of a difference, without where they are."""
+    """The removed and added lines of a diff, without their positions."""
     text = git.run("diff-tree", "-p", "-r", "--no-renames", "--unified=0", older, newer, at=store).decode()
     return sorted(line for line in text.splitlines() if line[:1] in ("+", "-") and line[:3] not in ("+++", "---"))
 

@@ -154,7 +154,7 @@ def test_a_removed_or_replaced_copy_is_refused(project: Repository) -> None:
 
 
 def as_nobody(home: Path, run: Callable[[], None]) -> str:
-    """Run it in a forked process as an ordinary user; returns the traceback of what it raised, "" if nothing."""
+    """Run it in a forked process as an ordinary user. Returns the traceback of its exception, or ""."""
     for path in (home.parent, home, *home.parent.rglob("*")):
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     reader, writer = os.pipe()
@@ -191,7 +191,7 @@ def test_unreadable_files_are_refused_and_not_left_out(script: str, name: str) -
     try:
         with override_settings(
             FLEET_HOME=Home(folder / "home"), FLEET_SANDBOX=False
-        ):  # this Python may be root's alone
+        ):  # only root may be able to run this Python
             settings.FLEET_HOME.root.mkdir()
             project = repository.create(folder / "project", {"a.txt": "a\n", "dir/b.txt": "b\n"})
             sortie = repository.sortie(project)

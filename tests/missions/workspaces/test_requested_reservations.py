@@ -71,7 +71,7 @@ def test_a_request_is_granted_whole_or_not_at_all(mission: Mission) -> None:
     request(a, "x")
     with pytest.raises(reserving.FilesReserved):
         request(b, "y", "x/1")
-    request(a, "y")  # which is still free
+    request(a, "y")  # still free
 
 
 def test_a_refusal_is_recorded_once_however_often_it_is_repeated(mission: Mission) -> None:
@@ -168,7 +168,7 @@ def test_an_attempt_has_a_limited_number_of_requests(mission: Mission) -> None:
 def test_a_thousand_random_requests_of_concurrent_attempts_never_give_two_of_them_the_same_file(
     mission: Mission,
 ) -> None:
-    """Three attempts request random patterns and release them again, while every state of the table is checked."""
+    """Three attempts request and release random patterns, while every state of the table is checked."""
     parts = ["a", "b", "*", "**", "a*", "[ab]", "?.py", "x.py"]
     tokens = [run(mission, key) for key in "abc"]
     branch = (mission.workspace.repository, mission.workspace.branch)

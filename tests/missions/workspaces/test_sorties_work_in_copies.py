@@ -1,4 +1,4 @@
-"""Each sortie works in a copy of the repository, and what it changes lands on the mission's branch."""
+"""Each sortie works in a copy of the repository, and its changes land on the mission's branch."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_sorties_that_end_at_the_same_time_all_land(project: repository.Reposito
 
 
 def test_files_that_were_not_changed_are_not_stored_again(project: repository.Repository) -> None:
-    """Git cannot tell by their times, because they are as young as the index of the copy."""
+    """Git cannot tell from their times, which are the same as that of the copy's index."""
     project.commit({f"file{number}.txt": f"{number}\n" for number in range(200)})
     mission = conflicting.landed(project, run_="sleep 1.1; echo new > new.txt")
     engine = settings.FLEET_HOME.commits / Sortie.objects.get(mission=mission).ref / "git" / "objects"

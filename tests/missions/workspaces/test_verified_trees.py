@@ -40,7 +40,7 @@ def test_a_tree_that_verify_itself_has_changed_is_verified_again(project: Reposi
 
 
 def test_an_equal_command_of_the_sortie_and_of_the_workspace_runs_for_both(project: Repository) -> None:
-    """They run in different folders: that of the sortie has the file, the repository's does not."""
+    """They run in different folders. The file exists in that of the sortie, but not in the repository."""
     mission = fleet.launch(
         {"edit": {"run": "echo two >> ../app.py", "cwd": "sub", "verify": "test -e here"}},
         workspace={"repository": str(project.path), "verify": "test -e here"},
@@ -60,7 +60,9 @@ def test_files_that_git_does_not_track_are_gone_before_verify_but_ignored_ones_s
         },
         workspace={"repository": str(project.path), "verify": f"{verify} && test ! -e empty"},
     )
-    assert conflicting.run(mission) == "failed"  # the sortie's own verify leaves a repository, which is not committed
+    assert (
+        conflicting.run(mission) == "failed"
+    )  # the sortie's own verify leaves a git repository, which is not committed
     mission = fleet.launch(
         {"edit": {"run": "echo two >> app.py; touch ignored.log; mkdir empty"}},
         workspace={"repository": str(project.path), "verify": f"{verify} && test ! -e empty"},

@@ -1,4 +1,4 @@
-"""A control loop that was off for a day launches what the catch-up policy says, and never 24 missions."""
+"""After a day without a control loop, the catch-up policy decides what is launched. It is never 24 missions."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_each_day_on_which_the_clocks_change_has_one_launch(cron: str, starts: o
     schedule = schedules.create(cron=cron, timezone="America/New_York", overlap="allow")
     Schedule.objects.filter(id=schedule.id).update(next_at=starts)
     now = starts
-    for _ in range(int(2.5 * 24 * 4)):  # a control loop that looks every 15 minutes
+    for _ in range(int(2.5 * 24 * 4)):  # the control loop runs every 15 minutes
         schedules.wake(schedule, now)  # type: ignore[arg-type]
         now += timedelta(minutes=15)  # type: ignore[operator]
     assert schedules.outcomes(schedule) == [(f"2026-{day}", "launched") for day in days]

@@ -49,7 +49,7 @@ def test_overlap_queue_keeps_one_tick_and_launches_it_when_the_earlier_mission_h
         schedules.wake(schedule, utc(2026, 5, 5, hour, 0))
     assert outcomes(schedule) == ["launched", "waiting", "skipped"]
     assert "another tick is already waiting" in Tick.objects.get(outcome="skipped").reason
-    Schedule.objects.update(next_at=None)  # or a tick of today would be due
+    Schedule.objects.update(next_at=None)  # otherwise a tick of today would be due
     assert schedules.drain() == []
     schedules.end(mission, state="failed")
     (tick,) = schedules.drain()

@@ -1,4 +1,4 @@
-"""A schedule runs with the permissions that its owner has at that moment; a refused launch is recorded and blocks no other."""
+"""A schedule runs with its owner's permissions at that moment. A refused launch is recorded and blocks no other."""
 
 from __future__ import annotations
 
@@ -123,7 +123,9 @@ def test_a_refused_launch_is_recorded_and_the_next_schedules_are_launched(ann: U
 
 def test_rows_that_cannot_be_written_fail_one_tick_and_leave_no_mission() -> None:
     schedule = schedules.create()
-    broken = schedules.PLAN.replace("mission: Scheduled", "mission: Scheduled\npriority: 40000")  # no smallint
+    broken = schedules.PLAN.replace(
+        "mission: Scheduled", "mission: Scheduled\npriority: 40000"
+    )  # does not fit into a smallint
     Schedule.objects.filter(id=schedule.id).update(plan=broken)
     tick = tick_of(schedule)
     assert tick.outcome == "failed"

@@ -1,5 +1,7 @@
-"""Random expressions, zones, policies, times without a control loop and numbers of loops: each tick is recorded once at
-most, and launched as its policy says."""
+"""With random expressions, zones, policies, outages and numbers of control loops, each tick is recorded at most once.
+
+It is launched as its policy says.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +39,11 @@ expressions = st.sampled_from(
     ]
 )
 zones = st.sampled_from(["America/New_York", "Australia/Lord_Howe", "Europe/Berlin", "UTC"])
-pauses = st.lists(st.integers(1, 60 * 40), min_size=1, max_size=6)  # minutes from one look to the next
+pauses = st.lists(st.integers(1, 60 * 40), min_size=1, max_size=6)  # minutes between two runs of the control loop
 
 
 def run_loops(schedule: Schedule, now: datetime, loops: int) -> None:
-    """Several control loops look at once, and each decides until nothing is left."""
+    """Run control loops concurrently, each until nothing is left to decide."""
 
     def run() -> None:
         try:
@@ -55,11 +57,11 @@ def run_loops(schedule: Schedule, now: datetime, loops: int) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    schedules.wake(schedule, now)  # what they left to each other because a row was locked
+    schedules.wake(schedule, now)  # ticks that both left because the other had locked a row
 
 
 def expected(schedule: Schedule, due: list[datetime], now: datetime) -> list[datetime]:
-    """Which of the due ticks are launched if nothing is in the way."""
+    """The due ticks that are launched if nothing prevents it."""
     match schedule.catch_up:
         case "once":
             return due[-1:]
