@@ -1,1 +1,1 @@
-"""What somebody might try against the fleet, and what holds it off (docs/security.md)."""
+"""Attacks on the fleet, and the defences against them (docs/security.md)."""

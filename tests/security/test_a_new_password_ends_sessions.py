@@ -37,9 +37,9 @@ def test_changing_your_own_password_on_the_admin_site_ends_other_sessions() -> N
     assert boss.post("/admin/password_change/", values).status_code == 302
     assert tokened.get("me").status_code == 401
     assert recorded_changes() == [("user:boss", "user:boss")]
-    assert boss.get("/admin/").status_code == 200  # where it was changed one stays signed in
+    assert boss.get("/admin/").status_code == 200  # the session that changed it stays signed in
     assert other.get("/admin/").status_code == 302
-    assert key.get("me").status_code == 200  # programs go on; each key is revoked by itself
+    assert key.get("me").status_code == 200  # keys of programs stay valid; they are revoked separately
 
 
 def test_an_admin_who_changes_another_users_password_ends_their_sessions() -> None:

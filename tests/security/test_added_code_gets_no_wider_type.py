@@ -23,13 +23,13 @@ def extra(agent: str, **keys: Any) -> dict[str, Any]:
 
 
 def first_attempt(engine: Engine, mission: Mission) -> Attempt:
-    """The adding sortie's only attempt. The added sortie may never run: no agent of its type exists here."""
+    """The only attempt of the adding sortie. The added sortie may never run, because no agent of its type exists."""
     fleet.until(lambda: engine.run_slot() or fleet.states(mission.id)["adder"] in ("succeeded", "failed"), within_s=60)
     return Attempt.objects.get(sortie__mission=mission, sortie__key="adder")
 
 
 def add(engine: Engine, item: dict[str, Any], **plan_keys: Any) -> str:
-    """The error of the attempt that adds the sortie; empty if it was added."""
+    """The error of the attempt that adds the sortie, or an empty text."""
     others = plan_keys.pop("others", {})
     mission = fleet.launch({"adder": {"with": {"add": [item]}}, **others}, **plan_keys)
     error = first_attempt(engine, mission).error

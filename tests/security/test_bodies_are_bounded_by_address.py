@@ -16,7 +16,7 @@ PIECE = b"x" * 1_000
 
 
 class Client:
-    """One request with a body of `pieces` kilobytes, and the answer to it."""
+    """One request with a body of `pieces` kilobytes, and its response."""
 
     def __init__(self, address: str, *, pieces: int, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.scope = {"type": "http", "client": (address, 1), "headers": list(headers), "path": "/"}
@@ -34,7 +34,7 @@ class Client:
 
 
 class Site:
-    """A site that reads whole bodies, and responds when it is told to."""
+    """A site that reads whole bodies, and responds on request."""
 
     def __init__(self) -> None:
         self.respond = asyncio.Event()
@@ -47,7 +47,7 @@ class Site:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     async def take(self, *clients: Client) -> None:
-        """Let the clients send, one after the other; then respond to all."""
+        """Let the clients send one after the other, then respond to all of them."""
         tasks = []
         for client in clients:
             tasks.append(asyncio.create_task(self.limiter(client.scope, client.receive, client.send)))

@@ -1,4 +1,4 @@
-"""Each download of a repository runs a git process that packs the whole history, so a caller may run only a few."""
+"""Each download of a repository runs a git process that packs its whole history, so each caller may run only a few."""
 
 from __future__ import annotations
 

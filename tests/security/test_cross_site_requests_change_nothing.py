@@ -1,4 +1,4 @@
-"""Pages of other sites make a signed-in browser change nothing: links change nothing, and forms need the CSRF token."""
+"""Pages of other sites cannot change anything through a signed-in browser: links have no effect, forms need a token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
 def buttons(page: str) -> Iterator[str]:
-    """The addresses of the buttons on the pages of rows."""
+    """The URLs of the buttons on the pages of rows."""
     model_admin = next(item for model, item in admin.site._registry.items() if model._meta.label_lower == page)
     for name in getattr(model_admin, "actions_detail", ()):
         yield f"{model_admin.opts.app_label}_{model_admin.opts.model_name}_{name}"

@@ -1,5 +1,4 @@
-"""With the application's database password nobody can rebuild the database, become its owner or rewrite the audit
-trail."""
+"""The application's database password is not enough to replace or own the database, or to rewrite the audit trail."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ WHERE schemaname = 'public' AND NOT (
     AND has_table_privilege('fleet', format('%I.%I', schemaname, tablename), 'DELETE')
 )
 """
-# As the cluster was made before the owner had a role of its own.
+# As in clusters that were created before the owner had its own role.
 AS_BEFORE = (
     "ALTER ROLE fleet CREATEDB",
     "ALTER DATABASE fleet OWNER TO fleet",
@@ -86,7 +85,7 @@ def test_the_application_cannot_replace_the_database_with_a_copy(private_service
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 attacker.execute(attempt)
     with session(private_services, as_superuser=True) as boss:
-        assert boss.execute(TABLES).fetchall() == []  # the application can use every table that the migrations make
+        assert boss.execute(TABLES).fetchall() == []  # the application can use every table that the migrations create
 
 
 @pytest.mark.xdist_group("roles")
@@ -99,7 +98,7 @@ def test_a_home_without_the_owners_role_is_converted(private_services: Cluster) 
     doctor = manage(private_services, "fleet_doctor").stdout
     assert "ERROR audit trail" in doctor
     verified = manage(private_services, "fleet_audit", "verify")
-    assert verified.returncode == 1  # it was protected before
+    assert verified.returncode == 1  # protected before the conversion
     assert "owns the database" in verified.stdout + verified.stderr
     for _ in range(2):  # repeating it changes nothing
         result = manage(private_services, "migrate")
@@ -118,7 +117,7 @@ def test_a_server_that_requests_the_password_in_clear_text_does_not_get_it(tmp_p
             line, _ = listener.accept()
             with line:
                 line.settimeout(20)
-                if line.recv(1024)[4:8] == b"\x04\xd2\x16\x2f":  # it asks for TLS
+                if line.recv(1024)[4:8] == b"\x04\xd2\x16\x2f":  # the client asks for TLS
                     line.sendall(b"N")
                     line.recv(1024)
                 line.sendall(b"R\0\0\0\x08\0\0\0\x03")  # AuthenticationCleartextPassword

@@ -1,4 +1,4 @@
-"""The folders, outputs and network that the sandbox gives to work, even if somebody replaces paths by links."""
+"""The folders, outputs and network that the sandbox gives to work, even if paths are replaced by links."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_writable_folder_that_became_a_link_is_refused(tmp_path: Path) -> None
 
 
 def test_a_readable_path_that_became_a_link_is_refused(tmp_path: Path) -> None:
-    """Work may put a link below FLEET_FOLDERS, and a client name it under `readable` at the next launch."""
+    """Work could create a link below FLEET_FOLDERS that a client names under `readable` at the next launch."""
     (tmp_path / "scratch").mkdir()
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "key").write_text(SECRET)
@@ -51,7 +51,7 @@ def test_without_network_not_even_this_host_is_reachable(tmp_path: Path) -> None
 
 
 def test_without_network_other_socket_families_are_blocked(tmp_path: Path) -> None:
-    """A network namespace does not hold back AF_VSOCK, for one, which reaches the hypervisor."""
+    """A network namespace does not block AF_VSOCK, for example, which reaches the hypervisor."""
     code = """
 import ctypes, errno, json, os, socket
 opened = []
@@ -112,7 +112,7 @@ def test_the_environment_of_another_process_cannot_be_an_output(tmp_path: Path) 
 
 
 def test_without_the_sandbox_the_work_sees_the_host(tmp_path: Path) -> None:
-    """With confined=False the work sees the host; so the tests above prove something."""
+    """With confined=False the work sees the host, so the tests above are meaningful."""
     secret = tmp_path / "secret"
     secret.write_text(SECRET)
     (tmp_path / "scratch").mkdir()

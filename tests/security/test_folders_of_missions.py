@@ -1,4 +1,4 @@
-"""The folders and paths that a launch may name depend on who launches."""
+"""The folders and paths that a launch may name depend on the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With the application's database password nobody can stop or falsify the sealing of the audit trail."""
+"""The application's database password is not enough to stop or falsify the sealing of the audit trail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ END = 2**63 - 1
 
 
 def next_seal(**changed: Any) -> Seal:
-    """A seal of the first unsealed entry that is well-formed but for what is changed."""
+    """A seal of the first unsealed entry, well-formed except for these changes."""
     head = Seal.objects.order_by("-number").first()
     cluster, now = sealing.cluster_and_time()
     row = chain.rows(Entry.objects.filter(id=_first_unsealed()))[0]
@@ -96,7 +96,7 @@ def test_an_older_forged_seal_is_reported_and_does_not_stop_sealing() -> None:
         assert [(problem.number, problem.problem) for problem in found] == [(forged.number, "forged")]
         assert f"transaction {END}" in found[0].message
     finally:
-        with as_superuser(), transaction.atomic():  # the chain is shared with the tests that come after
+        with as_superuser(), transaction.atomic():  # later tests share the chain
             run("ALTER TABLE fleet_audit.seal DISABLE TRIGGER refuse")
             run("DELETE FROM fleet_audit.seal WHERE number >= %s", forged.number)
             run("ALTER TABLE fleet_audit.seal ENABLE ALWAYS TRIGGER refuse")
@@ -132,7 +132,7 @@ def test_heads_stored_elsewhere_reveal_a_rewritten_chain(tmp_path: Path, setting
         audit.record(kind="test.anchored", data={"n": number})
         seal()
         control.beat()
-    control.beat()  # nothing new
+    control.beat()  # no new seal
     kept = Path(settings.FLEET_AUDIT_ANCHOR)
     heads = list(anchor.read(kept))
     assert len(heads) == len(set(heads)) >= 2

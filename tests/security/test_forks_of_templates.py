@@ -1,4 +1,4 @@
-"""A fork gives nobody else's code the folder, the readable paths and the secrets of a template."""
+"""A fork does not give other code the folder, the readable paths or the secrets of a template."""
 
 from __future__ import annotations
 

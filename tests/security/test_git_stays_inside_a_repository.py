@@ -1,4 +1,4 @@
-"""A workload that can write to the `.git` of a repository leads the fleet's git to no other file and repository."""
+"""A workload that can write to a `.git` folder cannot make the fleet's git use other files or repositories."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRET = "the secret"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Repository:
-    """A repository that a workload may write to."""
+    """A repository that a workload can write to."""
     return repository.create(tmp_path / "project", {"a.txt": "a\n"})
 
 
@@ -56,7 +56,7 @@ def receive(project: Repository, branch: str = "fleet/x") -> None:
 
 
 def poison(git_folder: Path, file: Path) -> None:
-    """Let the reflog of the branch fleet/x be a link to this file."""
+    """Replace the reflog of the branch fleet/x by a link to this file."""
     with open(git_folder / "config", "a") as config:
         config.write(f'[core]\nlogAllRefUpdates = always\n[user]\nname = "{NAME}"\n')
     (git_folder / "logs/refs/heads/fleet").mkdir(parents=True)
@@ -84,7 +84,7 @@ def test_a_linked_reflog_changes_no_file_outside_the_repository(
     poison(git_folder, tmp_path / name)
     with pytest.raises(errors.Invalid, match="is not a regular file"):
         Target(repository=str(target.path), branch="fleet/x").receive(store, commit=commit)
-    # The same if it appears after the check:
+    # The same if the link appears after the check:
     completed = found.git("fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True)
     assert completed.returncode == 0
     assert target.git("rev-parse", "fleet/x") == commit
@@ -124,7 +124,7 @@ def test_a_linked_folder_of_branches_creates_no_branch_elsewhere(project: Reposi
     (project.path / ".git/refs/heads/fleet").symlink_to(other.path / ".git/refs/heads")
     with pytest.raises(errors.Invalid, match="is not a regular file"):
         Target(repository=str(project.path), branch="fleet/x").receive(store, commit=commit)
-    # The same if it appears after the check:
+    # The same if the link appears after the check:
     completed = found.git("fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True)
     assert completed.returncode
     assert not (other.path / ".git/refs/heads/x").exists()
@@ -139,14 +139,14 @@ def name_git_folder(project: Repository, other: Repository) -> None:
 
 
 def name_worktree(project: Repository, other: Repository) -> None:
-    """A worktree that the other repository has made for another folder."""
+    """A worktree that the other repository has created for another folder."""
     other.git("worktree", "add", "--quiet", "-b", "second", str(other.path.parent / "second"))
     shutil.rmtree(project.path / ".git")
     (project.path / ".git").write_text(f"gitdir: {other.path}/.git/worktrees/second\n")
 
 
 def forge_worktree(project: Repository, other: Repository) -> None:
-    """A git folder of its own, whose `commondir` is that of the other repository."""
+    """A git folder whose `commondir` is that of the other repository."""
     shutil.rmtree(project.path / ".git")
     folder = project.path / "forged/worktrees/x"
     folder.mkdir(parents=True)
@@ -225,7 +225,7 @@ def test_a_merge_changes_no_other_repository(
 def test_a_folder_that_looks_like_a_repository_shows_nothing_of_the_fleet(
     project: Repository, other: Repository, settings: Any
 ) -> None:
-    """The fleet's home is inside; its mirrors of other repositories must not be reached through it."""
+    """The folder contains the fleet's home, through which its mirrors of other repositories must not be accessible."""
     settings.FLEET_HOME = Home(project.path / ".fleet")
     mirror = repositories.ensure(str(other.path), commit=(secret := other.git("rev-parse", "HEAD")))
     shutil.rmtree(project.path / ".git")
@@ -273,7 +273,7 @@ def test_a_named_pipe_in_the_git_folder_is_refused(project: Repository, name: st
 
 @pytest.mark.django_db(transaction=True)
 def test_hooks_of_a_bare_repository_see_nothing_but_the_repository(project: Repository, tmp_path: Path) -> None:
-    """Work of a mission that has been cleaned up could have written them."""
+    """Work of a mission that was cleaned up could have written them."""
     shared = bare(tmp_path / "build" / "shared.git", project)
     path = shared.path / "hooks" / "post-receive"
     path.write_text(

@@ -1,4 +1,4 @@
-"""Whatever the work puts at FLEET_RESUME, its agent neither follows it, waits for it nor fails because of it."""
+"""Whatever the work puts at FLEET_RESUME, its agent does not follow it, wait for it or fail because of it."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_a_folder_replaced_by_a_link_during_the_copy_discloses_nothing(
             os.symlink(outside, conf)
             os.unlink(conf)
             os.rename(aside, conf)
-            time.sleep(random.uniform(0, 0.02))  # so that git often finds the folder, and the copying then the link
+            time.sleep(random.uniform(0, 0.02))  # so that git often finds the folder, but the copy then finds the link
 
     sortie = repository.sortie(project)
     base = project.git("rev-parse", "HEAD")

@@ -1,4 +1,4 @@
-"""An import needs the rights of a launch, and gives none."""
+"""An import needs the permissions of a launch, and grants none."""
 
 from __future__ import annotations
 

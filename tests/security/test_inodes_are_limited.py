@@ -1,4 +1,4 @@
-"""Empty files occupy no block of a disk, but an inode each; without inodes nobody can create a file there."""
+"""Empty files use no blocks of a disk, but an inode each. Without inodes, no file can be created."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_work_that_creates_too_many_empty_files_is_stopped(tmp_path: Path) -> No
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk with 40,000 inodes, which is far from full otherwise."""
+    """A disk with 40,000 inodes that is otherwise almost empty."""
     path = tmp_path / "disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=500m,nr_inodes=40000", "none", str(path)]
@@ -49,7 +49,7 @@ def test_work_is_stopped_before_a_disk_has_no_inodes_left_also_in_the_folder_of_
     quota = Quota(Limits(reserve_bytes=1_000), scratch=tmp_path, folders=(disk,))
     assert quota.check() is None
     fill(disk, range(37_000))
-    quota._reserve_at = 0  # its time has come
+    quota._reserve_at = 0  # the next check is due
     assert quota.check() is None
     fill(disk, range(37_000, 39_000))
     quota._reserve_at = 0

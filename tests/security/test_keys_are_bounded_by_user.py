@@ -40,7 +40,9 @@ def test_the_number_of_keys_that_a_user_creates_per_hour_is_limited(settings: Se
             api.Client(response.json()["key"]).get("me")
             ann.delete(f"keys/{response.json()['id']}")
     assert statuses == [201] * 3 + [429] * 7
-    assert Entry.objects.count() - before == 3 * 3 + 1  # made, used, revoked; and once that there were too many
+    assert (
+        Entry.objects.count() - before == 3 * 3 + 1
+    )  # one each for creation, use and revocation, and one for exceeding the limit
 
 
 def test_all_keys_of_a_user_share_one_rate_limit(settings: Settings) -> None:
@@ -61,7 +63,7 @@ def test_the_audit_trail_records_a_limited_number_of_refusals_per_user(settings:
 
 
 def test_the_audit_trail_records_a_limited_number_of_denials_without_a_user(settings: Settings) -> None:
-    """The work of an attempt has only its lease, and a browser without its CSRF token counts as nobody."""
+    """The work of an attempt has only a lease, and a browser without a CSRF token counts as anonymous."""
     settings.FLEET_LIMIT_DENIED = Rate(3, 3_600)
     settings.FLEET_LIMIT_IP = Rate(15, 3_600)
     fleet.launch({"one": {}})

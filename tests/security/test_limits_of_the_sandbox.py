@@ -35,7 +35,7 @@ time.sleep(60)
 
 
 def test_a_huge_environment_of_a_process_is_not_read_completely(tmp_path: Path) -> None:
-    """Whoever looks for the processes of attempts reads the environments of all."""
+    """The search for processes of attempts reads the environments of all processes."""
     run = DriverRun("command", brief(tmp_path, argv=("python3", "-c", LARGE_ENVIRONMENT)))
     fleet.until(lambda: run.reporter.out or run.evidence)
     if run.evidence is not None:
@@ -67,7 +67,7 @@ def test_a_fork_bomb_ends_only_its_own_attempt(tmp_path: Path) -> None:
     attempt_brief = brief(tmp_path, shell=bomb, limits=Limits(timeout_s=50, grace_s=0.5, processes=200))
     evidence = DriverRun("command", attempt_brief).end()
     assert not evidence.ok
-    if os.geteuid() == 0 and NO_CGROUP:  # the kernel does not count root's processes otherwise
+    if os.geteuid() == 0 and NO_CGROUP:  # otherwise the kernel does not count root's processes
         assert evidence.stopped is StopReason.PROCESSES
         assert "its limit is 200" in evidence.error
     assert not surviving_processes(attempt_brief)
@@ -107,7 +107,7 @@ def test_memory_that_no_process_maps_counts(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_nearly_full_disk_stops_only_the_attempt_that_fills_it(tmp_path: Path) -> None:
-    """The reserve is put above what is free, so that the disk counts as nearly full."""
+    """The reserve is set above the free space, so that the disk counts as nearly full."""
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     limits = Limits(timeout_s=50, grace_s=0.5, reserve_bytes=2 * free, reserve_share=20_000_000 / (2 * free))
     idle = DriverRun("command", brief(tmp_path, shell="sleep 1.5", limits=limits)).end()
@@ -139,7 +139,7 @@ for name in range(4): open(str(name), "wb").write(b"x" * 5_000_000)
         folder, argv=("python3", "-c", nest), limits=Limits(timeout_s=50, grace_s=0.5, disk_bytes=8_000_000)
     )
     evidence = DriverRun("command", attempt_brief).end()
-    removal.remove(folder)  # pytest cannot: it recurses
+    removal.remove(folder)  # pytest cannot remove it, because it recurses
     assert not evidence.ok
     assert "cannot be measured" in evidence.error
 

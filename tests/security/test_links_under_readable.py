@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
-    """A folder that an administrator wants to share, below one that work may write to."""
+    """A folder that an administrator wants to share, inside a folder that work can write to."""
     path = tmp_path / "project" / "shared"
     path.mkdir(parents=True)
     (tmp_path / "secret").mkdir()
@@ -30,7 +30,7 @@ def shared(tmp_path: Path) -> Path:
 
 
 def plant(shared: Path) -> None:
-    """What work can do in the folder above."""
+    """Replace the folder by a link, as work can do in the folder above."""
     shared.rename(shared.with_name("shared.orig"))
     shared.symlink_to(shared.parents[1] / "secret")
 

@@ -1,5 +1,4 @@
-"""The output of external agents is bounded like that of the fleet's own: its head, its tail, and a count of what is
-omitted."""
+"""The output of external agents is bounded like that of the fleet's own: head, tail, and the amount that is omitted."""
 
 from __future__ import annotations
 

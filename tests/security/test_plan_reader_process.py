@@ -84,7 +84,7 @@ def test_reads_are_answered_while_a_plan_is_being_read() -> None:
     ann = api.person("ann", can_execute=True)
     assert ann.post("plans/check", {"plan": api.PLAN}).status_code == 200
     assert plan_reading.reader.pid is not None
-    os.kill(plan_reading.reader.pid, signal.SIGSTOP)  # a plan that takes as long as it takes
+    os.kill(plan_reading.reader.pid, signal.SIGSTOP)  # a plan that takes several seconds
     responses: list[Any] = []
     checking = threading.Thread(target=lambda: responses.append(ann.post("plans/check", {"plan": api.PLAN})))
     checking.start()

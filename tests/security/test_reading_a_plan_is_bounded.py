@@ -40,7 +40,7 @@ def problems(sorties: dict[str, Any], context: PlanContext = CONTEXT, **more: An
 
 
 def test_patterns_are_looked_up_and_not_compared_one_by_one() -> None:
-    """1,500 of them against 19,600 combinations took thirteen seconds."""
+    """Comparing 1,500 patterns with 19,600 combinations would take seconds."""
     patterns = [{"a": n % 140, "b": 1_000 + n} for n in range(1_500)]
     result = problems({"a": sortie(matrix={"a": list(range(140)), "b": list(range(140)), "exclude": patterns})})
     assert "This pattern excludes nothing" in result[0]
@@ -79,13 +79,13 @@ def test_each_reference_in_a_text_is_checked_once() -> None:
 
 
 def test_a_need_among_thousands_is_looked_up() -> None:
-    """4,000 sorties with 20 needs each, of a matrix of 5,000: four hundred million comparisons."""
+    """4,000 sorties with 20 needs each of a matrix of 5,000 would need four hundred million comparisons."""
     needing = {f"t{n}": sortie(needs=[f"a[a={4_999 - m}]" for m in range(20)]) for n in range(4_000)}
     assert len(read({"a": sortie(matrix={"a": list(range(5_000))}), **needing}).sorties) == 9_000
 
 
 def test_matrices_are_counted_before_they_are_expanded() -> None:
-    """A thousand of them in a few kilobytes each would be twenty million combinations."""
+    """A thousand matrices of a few kilobytes would have twenty million combinations."""
     wide = sortie(matrix={"a": list(range(140)), "b": list(range(140))})
     result = problems({f"s{n}": wide for n in range(1_000)})
     assert len(result) == 1

@@ -15,7 +15,7 @@ from missions.workspaces import commits, copies, diffs, git, repositories, uncom
 from tests.support import repository
 from tests.support.repository import Repository, Sortie
 
-# A repository at lib, whose HEAD is the commit to which the pointer leads, and which configures a program.
+# A repository at lib whose HEAD is the commit of the submodule, and which configures a program.
 ATTACK = """
 rm -rf lib && git init -q lib && {head}
 cat > lib/.git/attack <<'END'
@@ -77,7 +77,7 @@ def test_a_repository_that_the_work_has_created_runs_nothing_however_often_it_is
     project.commit({}, "Without a submodule")
     sortie = repository.sortie(project)
     sortie.sh(ATTACK.format(head=OWN_COMMIT) + "echo two > app.py")
-    for _ in range(3):  # its check, its commit, and what is kept of it
+    for _ in range(3):  # when it is checked, committed and saved
         with pytest.raises(commits.Refused, match="lib is a git repository of its own"):
             sortie.commit()
     assert traces(tmp_path, sortie) == []
@@ -97,7 +97,7 @@ def test_a_submodule_that_was_removed_or_moved_is_noticed(project: Repository) -
 
 
 def attack(sortie: Sortie, script: str) -> str:
-    """Run a script where git runs when it commits the work of an attempt; returns what it printed."""
+    """Run a script in the sandbox in which git commits the work of an attempt. Returns its output."""
     return git.run_in_sandbox(
         script,
         copy=sortie.path,

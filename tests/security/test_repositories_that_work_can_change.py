@@ -1,4 +1,4 @@
-"""Repositories that the work of other missions can write to, or that a client chooses: git must not be led elsewhere."""
+"""Repositories that work of other missions can change, or that a client chooses, must not lead git elsewhere."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def hook(repository: Repository, folder: str, trap: Path) -> None:
 
 
 def test_a_repository_that_missions_over_the_api_can_write_to_is_refused(roots: Path, ann: User, settings: Any) -> None:
-    """Its `.git` could become a file that names the repository of somebody else."""
+    """Its `.git` could be replaced by a file that names another user's repository."""
     project = repository.create(roots / "project", {"a": "1"})
     settings.FLEET_FOLDERS = [str(roots)]
     with pytest.raises(errors.Invalid, match="lies below FLEET_FOLDERS"):
@@ -118,7 +118,7 @@ def test_branch_names_that_would_block_other_branches_are_refused(roots: Path, a
 
 
 def test_hooks_of_a_bare_repository_in_the_folder_of_a_mission_do_not_run(tmp_path: Path) -> None:
-    """The work could have written them. The sandbox confines them too, unless it is off."""
+    """Work could have written them. The sandbox would confine them too, unless it is off."""
     project = repository.create(tmp_path / "project", {"a": "1"})
     shared = bare(project.path / "build" / "shared.git", project)
     hook(shared, ".", tmp_path / "trap")

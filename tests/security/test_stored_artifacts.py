@@ -1,4 +1,4 @@
-"""Stored bytes that do not match an artifact's digest are never served, however they got there."""
+"""Stored bytes that do not match the digest of an artifact are never served."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 @pytest.fixture
 def content() -> bytes:
-    """Of this test alone, because the store keeps equal content once."""
+    """Unique to this test, because equal content is stored once."""
     return b"a report " + uuid4().hex.encode()
 
 

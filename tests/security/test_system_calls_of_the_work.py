@@ -1,5 +1,7 @@
-"""System calls with which the work of an attempt would leave its namespaces, which separate neither keyrings nor the
-rights that a file gives to whoever runs it. What the filter refuses: agents/drivers/seccomp.py."""
+"""The filter blocks system calls with which work could escape its namespaces (agents/drivers/seccomp.py).
+
+Namespaces isolate neither keyrings nor files with setuid bits or capabilities.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def run(place: Place, code: str) -> str:
-    """What a piece of Python prints in the sandbox."""
+    """The output of Python code in the sandbox."""
     result = place.run(f"cat > /tmp/code.py <<'end'\n{code}\nend\n{place.python} /tmp/code.py 2>&1")
     assert result["ok"], result
     return str(result["out"])

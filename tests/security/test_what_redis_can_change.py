@@ -1,5 +1,4 @@
-"""Whoever can write to Redis (with its password, or in a Redis that the fleet shares with others) can delay work and reset
-counts, but runs no code and learns no settings."""
+"""Someone who can write to Redis can delay work and reset counts, but cannot run code or learn settings."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from missions.engine.process import remote_control
 
 
 class Bomb:
-    """Pickled, it changes the process that reads it."""
+    """Runs code in the process that unpickles it."""
 
     def __reduce__(self) -> Any:
         return os.putenv, ("FLEET_TESTS_BOMB", "exploded")
@@ -46,7 +45,7 @@ def test_messages_are_never_executed() -> None:
 
 @pytest.mark.parametrize("command", ["conf", "dump_conf", "report"])
 def test_no_agent_reveals_its_settings(command: str) -> None:
-    """Flower shows them to every admin: the password of Redis is in them."""
+    """Flower would show them to every admin, and they contain the password of Redis."""
     result = Panel.data[command](type("State", (), {"app": app}))
     assert settings.FLEET_ENDPOINTS.redis_url not in str(result)
     assert set(result) == {"error"}

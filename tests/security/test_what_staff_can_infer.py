@@ -1,4 +1,4 @@
-"""Staff see the admin's pages for which they have permissions, and infer from them nothing that those pages do not show."""
+"""Staff see only the admin pages for which they have permissions, and can infer nothing that these do not show."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ sorties:
     ],
 )
 def test_lists_cannot_be_filtered_by_fields_that_no_page_shows(page: str, permission: str, field: str) -> None:
-    """Whoever learns whether a value begins with a letter learns the value."""
+    """A filter that tells whether a value begins with a letter discloses the whole value."""
     clerk, url = web.staff(permission), reverse(f"admin:{page}_changelist")
     assert clerk.get(url).status_code == 200
     for lookup in (field, f"{field}__contains", f"{field}__startswith", f"{field}__regex"):

@@ -1,5 +1,7 @@
-"""Attacks by the work of an attempt on the fleet and on other attempts, with a mission folder that contains the fleet's
-checkout and home; as this user, and as nobody under root. docs/security.md lists what is allowed."""
+"""Attacks by work on the fleet and on other attempts. Its mission folder contains the fleet's checkout and home.
+
+They run as this user, and under root as the user nobody. docs/security.md lists what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def test_the_work_cannot_write_into_the_fleets_home_through_links_or_renames(pla
 
 
 def test_the_agent_follows_no_links_in_the_exchange_folder(place: Place) -> None:
-    """The next flight in the same scratch folder (a verify) writes into it, unconfined."""
+    """The agent writes into it before the next run in the same scratch folder (verify), outside the sandbox."""
     links = f"""
         cd {place.scratch}/.fleet
         for name in stdin inputs.json progress result.json sorties.json ../.home; do
@@ -60,7 +62,7 @@ def test_the_agent_follows_no_links_in_the_exchange_folder(place: Place) -> None
         """
     place.run(links)
     assert (place.scratch / ".fleet" / "needs").is_symlink()
-    with suppress(AssertionError):  # it may refuse to go on
+    with suppress(AssertionError):  # the agent may refuse to continue
         place.run("true", needs={"ports": {"port": 1}})
     assert sorted(path.name for path in place.hidden.iterdir()) == ["secret"]
 
@@ -106,7 +108,7 @@ def test_the_work_cannot_trace_or_read_its_shim(place: Place) -> None:
 
 
 def test_the_work_cannot_mount_the_hosts_cgroups(place: Place) -> None:
-    """Their files take what their owner writes, whatever his capabilities: limits of processes outside, and their end."""
+    """Their owner could write to their files without any capability, and so limit or kill processes outside."""
     result = place.run(
         """
         exec 2>/dev/null
@@ -138,7 +140,7 @@ print(called(old), called(x32))
 
 
 def test_variables_of_a_plan_take_effect_only_inside_the_sandbox(place: Place) -> None:
-    """What a dynamic linker loads for LD_PRELOAD would run before anything is confined."""
+    """A library in LD_PRELOAD would otherwise run before the sandbox is set up."""
     result = place.run(
         "true",
         env={
@@ -201,7 +203,7 @@ def test_root_in_the_sandbox_cannot_read_password_hashes(place: Place) -> None:
 
 @pytest.mark.parametrize("user", USERS)
 def test_with_a_network_abstract_sockets_of_the_host_are_unreachable(user: str) -> None:
-    """That of D-Bus would run commands for it, outside the sandbox."""
+    """Through that of D-Bus, work could run commands outside the sandbox."""
     if ctypes.CDLL(None).syscall(LANDLOCK_CREATE_RULESET, None, 0, 1) < 6:
         pytest.skip("this kernel cannot restrict abstract sockets")
     with socket.socket(socket.AF_UNIX) as server, contextlib.contextmanager(places)(user) as place:
@@ -250,7 +252,7 @@ def test_a_folder_without_permissions_counts_too(how: str) -> None:
 
 
 def test_the_work_neither_sees_nor_changes_its_cgroup(place: Place) -> None:
-    """Not even if the host's whole file system was made readable."""
+    """Not even if the host's whole file system is readable."""
     report = place.run("ls /sys/fs/cgroup 2>/dev/null; true")
     assert report["out"] == ""
     report = place.run(

@@ -6,5 +6,5 @@ import pytest
 
 from agents.drivers import cgroups
 
-NO_CGROUP = cgroups.find()[1]  # why not; "" if it does
+NO_CGROUP = cgroups.find()[1]  # the reason why not, or ""
 needs_cgroup = pytest.mark.skipif(bool(NO_CGROUP), reason=f"cgroup v2: {NO_CGROUP}")

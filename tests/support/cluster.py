@@ -26,7 +26,7 @@ from fleet.services.supervision.service import AlertLimits, Service
 
 
 class Cluster:
-    """Both servers, as children of this process. Without `durable`, commits do not wait for the disk."""
+    """Both servers, as child processes. Without `durable`, commits do not wait for the disk."""
 
     def __init__(self, root: Path, *, durable: bool) -> None:
         self.home = Home(root)
@@ -39,7 +39,9 @@ class Cluster:
             self._spawn(name)
         for name in self._services:
             self.wait(name)
-        with self.administrator() as session:  # only tests create databases, and drop them, even during an autovacuum
+        with (
+            self.administrator() as session
+        ):  # unlike a fleet, tests create and drop databases, even during an autovacuum
             session.execute("ALTER ROLE fleet_owner CREATEDB")
             session.execute("GRANT pg_signal_backend TO fleet_owner")
 

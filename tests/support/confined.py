@@ -36,7 +36,7 @@ class Place:
         return {} if self.user == os.geteuid() else {"user": self.user, "group": self.user, "extra_groups": []}
 
     def run(self, shell: str, *, harden: bool = False, **settings: Any) -> dict[str, Any]:
-        """Run a shell command in the sandbox: {ok, error, out, …}. `settings`: others of the attempt."""
+        """Run a shell command in the sandbox: {ok, error, out, …}. `settings`: further settings of the attempt."""
         worker = self.start(shell, harden=harden, **settings)
         stdout, stderr = worker.communicate()
         assert worker.returncode == 0, stderr.decode()
@@ -44,7 +44,7 @@ class Place:
         return result
 
     def start(self, shell: str, **settings: Any) -> subprocess.Popen[bytes]:
-        """The same, without waiting for its end."""
+        """Start a shell command in the sandbox, without waiting for it."""
         request = {
             "scratch": str(self.scratch),
             "hidden": [str(self.home)],
@@ -80,7 +80,7 @@ class Place:
 
 
 def _python_for_all() -> str | None:
-    """A Python that the user nobody can run and that is new enough; the venv's may be inside a private home folder."""
+    """A recent enough Python that the user nobody can run. That of the venv may be inside a private home folder."""
     for name in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         test = [name, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
         try:
@@ -92,7 +92,7 @@ def _python_for_all() -> str | None:
 
 
 def places(kind: str) -> Iterator[Place]:
-    """A place for the user `kind` (one of USERS), removed afterwards. For use in a fixture."""
+    """Yields a place for the user `kind` (one of USERS), and removes it afterwards. For use in a fixture."""
     user, python = os.geteuid(), sys.executable
     if kind == USERS[1]:
         if user != 0:

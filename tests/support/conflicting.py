@@ -9,7 +9,7 @@ from missions.models import Mission, Sortie
 from tests.support import fleet
 from tests.support.repository import Repository
 
-# Waits until the other one has landed, so that the two certainly conflict.
+# Waits until the other sortie has landed, so that the two always conflict.
 SLOW = "until test -e {flag}; do sleep 0.05; done"
 
 

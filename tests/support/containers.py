@@ -105,7 +105,7 @@ def build() -> None:
 
 
 def _pip_mounts() -> list[str]:
-    """What makes pip in the build use the same index as pip on this host: its variables, and the host's certificates."""
+    """The variables and certificates with which pip in the build uses the same index as pip on this host."""
     names = {
         name.removeprefix("PIP_").lower().replace("_", "-"): value
         for name, value in os.environ.items()
@@ -132,7 +132,7 @@ class Project:
             "VALKEY_IMAGE": SERVICES,
             "PROXY_IMAGE": SERVICES,
             "FLEET_PUBLISH": f"127.0.0.1:{port}",
-            "FLEET_WAIT_S": "600",  # this host may be busy
+            "FLEET_WAIT_S": "600",  # the host may be busy
         }
 
     def compose(
@@ -230,5 +230,5 @@ def _run(
 
 
 def say(line: str) -> None:
-    """Show a line to whoever waits."""
+    """Print a line to stderr."""
     sys.stderr.write(f"{line}\n")

@@ -19,7 +19,7 @@ FLEET = "tests"
 
 @dataclass
 class RecordingReporter:
-    """A reporter that records everything; of output, only the last 64 KiB of each stream."""
+    """A reporter that records everything, but only the last 64 KiB of each output stream."""
 
     tails: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"", "stderr": b"", "fleet": b""})
     received_bytes: int = 0
@@ -56,7 +56,7 @@ class RecordingReporter:
 
 
 def brief(scratch: Path, **fields: Any) -> Brief:
-    """A brief with a unique marker, whose work inherits PATH. `fields`: others of the brief."""
+    """A brief with a unique marker, whose work inherits PATH. `fields`: further fields of the brief."""
     return Brief(
         **{
             "marker": f"{ids.encode(ids.SORTIE, ids.new())}/1",

@@ -1,4 +1,4 @@
-"""Makes agents fail as they start, as the file FLEET_TEST_FATE says: `die`, or `hang` without ever reporting.
+"""Makes agents fail at their start as the file FLEET_TEST_FATE says: they `die`, or `hang` without ever reporting.
 
 A test loads this module into agents with FLEET_CALLABLES.
 """

@@ -27,7 +27,7 @@ exec /bin/sh -c "$last"
 
 @contextmanager
 def over_https(folder: Path, certificate: Certificate) -> Iterator[str]:
-    """Serve the repositories below a folder to one user; yields the address of the folder."""
+    """Serve the repositories below a folder to one user. Yields the address of the folder."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

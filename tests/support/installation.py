@@ -26,7 +26,7 @@ from tests.support import databases, fleet, landing, repository
 from tests.support.sealing import seal
 
 TEXT = b"The report of the first sortie.\n" * 40
-# A restore ends sign-ins, interrupts what runs, and records that it did so.
+# A restore ends sessions, interrupts running sorties, and records both.
 CHANGED = {
     "fleet_event",
     "missions_sortie",
@@ -53,7 +53,7 @@ class Installation:
         return Home(self.root / "home")
 
     def wipe(self) -> None:
-        """Lose everything but the backups."""
+        """Delete everything except the backups."""
         clear_database()
         for folder in (self.home.root, settings.FLEET_CHECKPOINTS):
             shutil.rmtree(folder, ignore_errors=True)

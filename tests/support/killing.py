@@ -39,9 +39,9 @@ def at_each_step(operation: Callable[[], object], *, folder: Path, most: int = 4
 def halted_at_each_step(
     operation: Callable[[], object], *, folder: Path, first: int = 1, most: int = 400
 ) -> Iterator[int]:
-    """The same with SIGSTOP instead of SIGKILL: after each `yield` the process continues (SIGCONT), and ends as it can.
+    """Like at_each_step, but with SIGSTOP: after each `yield` the process continues (SIGCONT) until it ends.
 
-    What the operation raises then is not looked at.
+    Exceptions of the operation are ignored then.
     """
     for step in range(first, most):
         connections.close_all()
@@ -64,7 +64,7 @@ def halted_at_each_step(
 def halted_before(operation: Callable[[], object], *, command: str, times: int) -> Iterator[None]:
     """Run the operation in a forked process, and halt it just before it starts this command for the n-th time.
 
-    It continues at the end of the block. That is waited for; what it raises then is not looked at.
+    At the end of the block it continues, and its end is awaited. Its exceptions are ignored then.
     """
     connections.close_all()
     child = os.fork()

@@ -56,7 +56,7 @@ class Step:
         return self.workspace.commit(evidence=evidence, added=(), output=self.output, stop=self.stop)
 
     def merge(self, change: Change | None = None) -> Settlement:
-        """Merge the change: that of this attempt, or of an earlier one that is still to be merged."""
+        """Merge the change of this attempt, or of an earlier one that has not been merged."""
         change = change or self.workspace.change
         assert change is not None
         return Landing(
@@ -74,7 +74,7 @@ class Step:
 
 
 def begin(mission: Mission, key: str) -> Step:
-    """Start the next attempt of a sortie, whatever its state: an earlier attempt is lost."""
+    """Start the next attempt of a sortie in any state. An earlier attempt is lost."""
     with transaction.atomic():
         sortie = Sortie.objects.select_for_update().get(mission=mission, key=key)
         Attempt.objects.filter(sortie=sortie, state="running").update(state="lost", finished_at=timezone.now())
@@ -109,7 +109,7 @@ def begin(mission: Mission, key: str) -> Step:
 
 
 def land(mission: Mission, key: str, script: str) -> str:
-    """Run a sortie from its copy to its end; returns the state that it is then in."""
+    """Run a sortie from its copy to its end. Returns its final state."""
     step = begin(mission, key)
     step.work(script)
     settlement = step.merge(step.commit())

@@ -29,7 +29,7 @@ BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """`reason`: why it is not run. `exit_code`: that of its last command. `place`: "in a sortie" …, or empty."""
+    """`reason`: why it is not run. `exit_code`: of its last command. `place`: "in a sortie" …, or empty."""
 
     page: str
     line: int

@@ -1,4 +1,4 @@
-"""PgBouncer before a cluster of the tests, with the configuration that the project ships."""
+"""PgBouncer in front of a cluster of the tests, with the configuration that the project ships."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fleet.config.datastores import Postgres
 from tests.support.servers import Server, free_port
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "pgbouncer.ini"
-SERVER_CONNECTIONS = 4  # fewer than clients, so that each transaction may get another one
+SERVER_CONNECTIONS = 4  # fewer than clients, so that each transaction may get a different one
 
 
 def pgbouncer(folder: Path, postgres: Postgres) -> Server:

@@ -1,4 +1,4 @@
-"""A git repository of a user, and what a mission has made of its branch."""
+"""A git repository of a user, and the branch of a mission on it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Sortie:
-    """A copy of a repository as the engine makes it for a sortie, without rows. `attempt` is that of its commits."""
+    """A copy of a repository as the engine makes it for a sortie, without rows. `attempt`: of its commits."""
 
     copy: copies.Copy
     attempt: int = 1

@@ -26,7 +26,7 @@ def restore(checkpoint: Checkpoint) -> operations.RestoreResult:
 
 
 def finish(mission: Mission) -> str:
-    """Resume a restored mission, without waiting for former attempts, and run it to its end."""
+    """Resume a restored mission without waiting for earlier attempts, and run it to its end."""
     missions.resume(mission=mission.id, can_execute=True)
     Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
     engine = fleet.engine()

@@ -51,7 +51,7 @@ def processes(home: Path, word: str) -> list[psutil.Process]:
 
 
 def agents(home: Path) -> list[psutil.Process]:
-    """The processes of the live agents in the database. As forks of their node, they have its command line."""
+    """The processes of live agents, by the database: as forks of their node, they have its command line."""
     matches = []
     for (pid,) in rows(home, "SELECT pid FROM agents_agent WHERE ended_at IS NULL AND pid IS NOT NULL"):
         try:

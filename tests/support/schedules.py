@@ -40,7 +40,7 @@ def due(schedule: Schedule, *, ago: timedelta = timedelta(seconds=1)) -> Schedul
 
 
 def wake(schedule: Schedule, now: datetime) -> list[Tick]:
-    """What a control loop decides that wakes up at `now`."""
+    """The decisions of a control loop that wakes up at `now`."""
     decided: list[Tick] = []
     while (tick := schedules.decide_next(schedule=schedule.id, now=now)) is not None:
         decided.append(tick)
@@ -48,7 +48,7 @@ def wake(schedule: Schedule, now: datetime) -> list[Tick]:
 
 
 def drain() -> list[Tick]:
-    """What one control loop decides now."""
+    """The decisions of a control loop now."""
     decided: list[Tick] = []
     while (step := scheduling.step()).more:
         decided += [step.tick] if step.tick is not None else []

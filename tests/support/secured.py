@@ -82,7 +82,7 @@ def _redis_with_tls(folder: Path) -> Iterator[str]:
         program = shutil.which(name)
         if program is None:
             continue
-        # Without a certificate it ends at once: a build with TLS because of that, another because of the option.
+        # Without a certificate it fails in any case. The error shows whether the build knows TLS.
         tried = subprocess.run(
             [program, "--port", "0", "--tls-port", str(free_port())],
             cwd=folder,

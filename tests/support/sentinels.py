@@ -13,11 +13,11 @@ from tests.support.waiting import until
 
 MASTER = "fleet"
 PASSWORD, SENTINEL_PASSWORD = "of-the-servers", "of-the-sentinels"
-DOWN_S = 1.0  # silence after which a Sentinel calls the master down
+DOWN_S = 1.0  # silence after which a Sentinel considers the master down
 
 
 class Group:
-    """Starts and stops all of them."""
+    """Starts and stops all of these servers."""
 
     def __init__(self, folder: Path) -> None:
         self.servers = [self._server(folder / "first", replica_of=None)]

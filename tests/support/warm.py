@@ -61,7 +61,7 @@ class Warm:
                 [sys.executable, "-m", "tests.support.warm", str(listener.fileno())],
                 cwd=CHECKOUT, stdin=subprocess.PIPE, text=True, bufsize=1, pass_fds=[listener.fileno()],
             )  # fmt: skip
-        # Not as an argument, or else the process would look like one of the fleet whose home `env` names.
+        # Not as an argument, because the process would then look like one of the fleet of `env`.
         self._input.write(json.dumps(env and dict(env)) + "\n")
 
     @property
@@ -115,10 +115,10 @@ def serve(listener: socket.socket, env: Mapping[str, str] | None) -> None:
     """Serve the commands that come to `listener` until standard input ends."""
     for name in LIBRARIES:
         __import__(name)
-    gc.freeze()  # otherwise a collection in a fork would copy every page
+    gc.freeze()  # otherwise a garbage collection in a fork would copy every page
     if env is not None:
         settle(env)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children below
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the children are not waited for
     while listener.fileno() in select.select([listener.fileno(), 0], [], [])[0]:
         connection, _ = listener.accept()
         if os.fork() == 0:

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 
-READ_BY_SETTINGS = ("CELERY", "DATABASE", "DJANGO", "FLEET", "REDIS")  # beginnings of the names of their variables
+READ_BY_SETTINGS = ("CELERY", "DATABASE", "DJANGO", "FLEET", "REDIS")  # prefixes of the names of their variables
 
 
 class Command:

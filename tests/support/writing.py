@@ -15,7 +15,7 @@ from agents.callables import Context, register
 
 @register
 def write(context: Context, *, path: str) -> None:
-    """Write until killed; from the second attempt on, for one second. Ignores SIGTERM."""
+    """Write until killed, or for one second from the second attempt on. Ignores SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     marker = os.environ["FLEET_ATTEMPT"]
     until = None if marker.endswith("/1") else time.monotonic() + 1

@@ -20,7 +20,7 @@ from fleet.postgres import batches, parameters
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-MIGRATION = ("checkpoints", "0001_initial")  # creates a table that refers to auth_user, which it locks for that
+MIGRATION = ("checkpoints", "0001_initial")  # creates a table that references auth_user, and locks it for that
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def reversed_migration() -> Iterator[None]:
 
 @contextmanager
 def session_with_lock() -> Iterator[psycopg.Connection[Any]]:
-    """Another session has changed a user and keeps its transaction open."""
+    """Another session has changed a user, and keeps its transaction open."""
     with psycopg.connect(**parameters.from_django(application_name="a long report")) as session:
         session.execute("LOCK TABLE auth_user IN ROW EXCLUSIVE MODE")
         yield session
@@ -58,7 +58,7 @@ def test_it_names_the_blocking_session_and_finally_gives_up() -> None:
 
 
 class Releasing(io.StringIO):
-    """A stream that ends a session as soon as something is written to it."""
+    """A stream that ends a session at the first write."""
 
     def __init__(self, session: psycopg.Connection[Any]) -> None:
         super().__init__()
@@ -80,11 +80,11 @@ def test_it_succeeds_when_the_lock_is_free_again() -> None:
 
 @pytest.mark.usefixtures("reversed_migration")
 def test_other_sessions_continue_while_it_waits() -> None:
-    """A lock that is waited for blocks all who come after it; so the wait must be short."""
+    """A session that waits for a lock blocks all later ones, so the wait must be short."""
     with session_with_lock() as session, override_settings(FLEET_MIGRATE_LOCK_S=0.5):
         migrating = threading.Thread(target=lambda: call_command("migrate", verbosity=0, stderr=io.StringIO()))
         migrating.start()
-        for _ in range(3):  # what the old version's statements lock, without its code
+        for _ in range(3):  # the locks that statements of the old version take
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute("UPDATE auth_user SET first_name = first_name WHERE username = 'none'")
         assert not is_applied()

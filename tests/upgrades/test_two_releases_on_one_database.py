@@ -1,4 +1,4 @@
-"""While an upgrade lasts, agents of the last release and new ones work on the same missions: nothing is lost or done twice.
+"""During an upgrade, agents of the last release and of the new one share missions: nothing is lost or done twice.
 
 The agents of the last release are the frozen copy in release_0_1; control loop and tables are the new ones.
 """
@@ -31,7 +31,7 @@ LAYERS, WIDTH, MISSIONS = 3, 8, 6
 
 
 def graph() -> dict[str, Any]:
-    """Layers of sorties, each of which needs all of the layer before, with joins between them."""
+    """Layers of sorties that each need the whole previous layer, with joins in between."""
     sorties: dict[str, Any] = {}
     needs: list[str] = []
     for layer in range(LAYERS):
@@ -61,7 +61,7 @@ def success(claim: Claim) -> Settlement:
 
 
 def work(agent: Agent, ending: threading.Event, refused: list[Claim]) -> None:
-    """What the loop of an old agent does: claim a list, renew, settle it, and claim more in the same statement."""
+    """The loop of an old agent: claim several sorties, renew, settle them, and claim more in the same statement."""
     claims: list[Claim] = []
     while not ending.is_set() or claims:
         assert agent.heartbeat(running=len(claims))
@@ -77,7 +77,7 @@ def work(agent: Agent, ending: threading.Event, refused: list[Claim]) -> None:
 
 @contextmanager
 def working(number: int) -> Iterator[list[Claim]]:
-    """Old agents at work in threads; yields the claims whose settlements were refused."""
+    """Run old agents in threads. Yields the claims whose settlements were refused."""
     refused: list[Claim] = []
     ending = threading.Event()
     with ExitStack() as stack:

@@ -23,7 +23,7 @@ def loader() -> MigrationLoader:
 
 
 def problems(loader: MigrationLoader, *operations: Any, atomic: bool = True, reviewed: str = "") -> list[str]:
-    """What the lint says about a migration with these operations, which follows the released ones."""
+    """The problems that the linter reports in a migration with these operations after the released ones."""
     migration = migrations.Migration("9999_next", APP)
     migration.operations, migration.atomic = list(operations), atomic
     if reviewed:
