@@ -43,7 +43,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 class Memory(threading.Thread):
     """The peak resident memory of each of a fleet's own processes, by a word of its command line that identifies it."""
 
-    WORDS = frozenset({"fleet_control", "fleet_node", "uvicorn", "fleet_mission"})
+    WORDS = frozenset({"fleet_control", "fleet_node", "fleet.web", "fleet_mission"})
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(daemon=True)
