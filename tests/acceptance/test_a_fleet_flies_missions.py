@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -180,11 +181,13 @@ def test_a_paused_mission_starts_nothing_until_it_is_resumed(fleet: Fleet) -> No
 
 def test_no_credential_is_visible_in_the_process_list(fleet: Fleet) -> None:
     secrets = set(json.loads((Path(fleet.env["FLEET_HOME"]) / "private" / "credentials.json").read_text()).values())
+    command_lines = []
     for process in psutil.process_iter():
-        try:
-            words = " ".join(process.cmdline())
-        except psutil.Error:
-            continue
+        with contextlib.suppress(psutil.Error):
+            command_lines.append(" ".join(process.cmdline()))
+    assert secrets
+    assert any("fleet_control" in words for words in command_lines)
+    for words in command_lines:
         assert not any(secret in words for secret in secrets), words.split()[:2]
 
 

@@ -95,6 +95,7 @@ ANY = st.recursive(
 def test_any_data_can_be_recorded(who: str, subject: str, value: object, data: dict[str, object]) -> None:
     with caller.acting_as(caller.Caller(name=who, address=who, request=subject)):
         audit.record(kind="test.any", subject=subject, before=value, after=value, data=data)
+    assert last().kind == "test.any"
 
 
 def test_large_data_is_cut_and_marked() -> None:

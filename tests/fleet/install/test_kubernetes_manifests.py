@@ -238,12 +238,12 @@ def test_only_the_migrations_get_the_owner_and_nodes_get_no_key_of_the_site(rend
 
 
 def test_a_pod_of_agents_may_end_as_slowly_as_its_sorties(rendered: list[Document]) -> None:
-    for name, pod in pods(rendered):
-        if not name.startswith("node-"):
-            continue
+    nodes = [pod for name, pod in pods(rendered) if name.startswith("node-")]
+    assert nodes
+    for pod in nodes:
         (node,) = pod["spec"]["containers"]
         drain = node["lifecycle"]["preStop"]["exec"]["command"][-1]
         (waits_s,) = map(int, re.findall(r"timeout (\d+) ", drain))
         assert waits_s >= settings.FLEET_TIMEOUT_S, "the default timeout of a sortie"
-        hand_back_s = settings.FLEET_DRAIN_S + 2 * settings.FLEET_GRACE_S
-        assert pod["spec"]["terminationGracePeriodSeconds"] >= waits_s + 2 * hand_back_s
+        return_s = settings.FLEET_DRAIN_S + 2 * settings.FLEET_GRACE_S
+        assert pod["spec"]["terminationGracePeriodSeconds"] >= waits_s + 2 * return_s
