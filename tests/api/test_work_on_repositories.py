@@ -31,7 +31,7 @@ def late(mission: Mission) -> str:
 
 def test_a_mission_and_a_sortie_show_their_workspace_and_change(project: Repository) -> None:
     ann = api.person("ann")
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     ref = own(mission, ann)
     body = ann.get(f"missions/{ref}").json()
     assert body["workspace"]["branch"] == f"fleet/{ref}"
@@ -57,7 +57,7 @@ def test_missions_and_sorties_have_a_diff(project: Repository) -> None:
 
 def test_a_patch_of_more_than_a_megabyte_is_cut_off(project: Repository) -> None:
     ann = api.person("ann")
-    ref = own(conflicting.landed(project, run_="seq 1 300000 > numbers.txt"), ann)
+    ref = own(conflicting.landed_mission(project, run_="seq 1 300000 > numbers.txt"), ann)
     diff = ann.get(f"missions/{ref}/diff").json()
     assert (len(diff["patch"]), diff["truncated"]) == (1_000_000, True)
     assert diff["files"] == [{"path": "numbers.txt", "added": 300_000, "removed": 0}]
@@ -89,7 +89,7 @@ def test_a_conflict_is_resolved_once_for_one_idempotency_key(project: Repository
     assert replay.headers["Idempotency-Replayed"] == "true"
     assert ann.post(f"sorties/{late(mission)}/resolve", {"decision": "retry"}).status_code == 409
     assert Entry.objects.get(kind="sortie.resolve", subject=late(mission)).actor == "user:ann"
-    assert conflicting.run(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
 
 
 def test_a_users_own_version_resolves_a_conflict(project: Repository) -> None:
@@ -101,7 +101,7 @@ def test_a_users_own_version_resolves_a_conflict(project: Repository) -> None:
     project.commit({"app.py": "one\nfixed\nthree\n"})
     resolved = ann.post(f"sorties/{late(mission)}/resolve", {"decision": "from", "ref": "fix"})
     assert (resolved.status_code, resolved.json()["change"]["state"]) == (202, "committed")
-    assert conflicting.run(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
     assert repository.branch(mission).read("app.py") == "one\nfixed\nthree\n"
 
 
@@ -126,7 +126,7 @@ def test_dropping_a_change_starts_no_code_and_needs_no_permission_for_it(project
 
 
 def test_a_merge_is_repeated_safely_and_another_branch_needs_plan_execute(project: Repository) -> None:
-    ann, mission = api.person("ann"), conflicting.landed(project)
+    ann, mission = api.person("ann"), conflicting.landed_mission(project)
     ref = own(mission, ann)
     merged = ann.post(f"missions/{ref}/merge", Idempotency_Key="once").json()
     assert merged["how"] == "created"
@@ -143,7 +143,7 @@ def test_a_merge_is_repeated_safely_and_another_branch_needs_plan_execute(projec
 
 
 def test_discard_without_confirmation_only_lists_changes(project: Repository) -> None:
-    ann, mission = api.person("ann"), conflicting.landed(project)
+    ann, mission = api.person("ann"), conflicting.landed_mission(project)
     ref = own(mission, ann)
     body = ann.post(f"missions/{ref}/discard").json()
     assert (body["discarded"], [commit["sortie"] for commit in body["unmerged"]["commits"]]) == (False, ["edit"])
@@ -157,7 +157,7 @@ def test_discard_without_confirmation_only_lists_changes(project: Repository) ->
 
 def test_missions_of_others_look_missing_and_those_of_a_team_are_read_only(project: Repository) -> None:
     ann, bob, eve = api.person("ann", teams=["web"]), api.person("bob", teams=["web"]), api.person("eve")
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     ref = own(mission, ann)
     Mission.objects.filter(id=mission.id).update(team=ann.user.groups.get())
     assert [client.get(f"missions/{ref}/diff").status_code for client in (ann, bob, eve)] == [200, 200, 404]

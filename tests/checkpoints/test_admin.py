@@ -34,8 +34,7 @@ def content(client: Client, url: str) -> str:
 
 
 def act(client: Client, name: str, *rows: Checkpoint) -> str:
-    data = {"action": name, "confirmed": "yes", "_selected_action": [str(row.id) for row in rows]}
-    return unescape(client.post(reverse(PAGE.format("changelist")), data, follow=True).content.decode())
+    return unescape(web.run_action(client, name, *rows))
 
 
 def ended_mission() -> tuple[Mission, Checkpoint, Checkpoint]:

@@ -63,11 +63,6 @@ def poison(git_folder: Path, file: Path) -> None:
     (git_folder / "logs/refs/heads/fleet/x").symlink_to(file)
 
 
-def bare(path: Path, project: Repository) -> Repository:
-    project.git("clone", "--quiet", "--bare", str(project.path), str(path))
-    return Repository(path)
-
-
 # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -77,7 +72,7 @@ def test_a_linked_reflog_changes_no_file_outside_the_repository(
     project: Repository, profile: Path, tmp_path: Path, kind: str, name: str
 ) -> None:
     """Git appends a line with the repository's `user.name` to it."""
-    target = project if kind == "a checkout" else bare(tmp_path / "shared.git", project)
+    target = project if kind == "a checkout" else repository.clone_bare(project, tmp_path / "shared.git")
     git_folder = Path(target.git("rev-parse", "--absolute-git-dir"))
     store, commit = mirror_with_commit(target)
     found = local_repositories.find(str(target.path))
@@ -274,14 +269,14 @@ def test_a_named_pipe_in_the_git_folder_is_refused(project: Repository, name: st
 @pytest.mark.django_db(transaction=True)
 def test_hooks_of_a_bare_repository_see_nothing_but_the_repository(project: Repository, tmp_path: Path) -> None:
     """Work of a mission that was cleaned up could have written them."""
-    shared = bare(tmp_path / "build" / "shared.git", project)
+    shared = repository.clone_bare(project, tmp_path / "build" / "shared.git")
     path = shared.path / "hooks" / "post-receive"
     path.write_text(
         f"#!/bin/sh\ntouch {tmp_path}/trap\ncat {project.path}/a.txt > {shared.path}/stolen\n"
         f'echo "$HOME" > {shared.path}/home; cat /proc/net/dev > {shared.path}/network\n'
     )
     path.chmod(0o755)
-    mission = conflicting.landed(shared)
+    mission = conflicting.landed_mission(shared)
     assert merging.merge(mission=mission.id).how == "created"
     assert not (tmp_path / "trap").exists()
     assert (shared.path / "stolen").read_text() == ""

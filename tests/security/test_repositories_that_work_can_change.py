@@ -44,11 +44,6 @@ def launch(*, by: User | None, template: str = "", params: Any = None, inputs: A
     )
 
 
-def bare(path: Path, project: Repository) -> Repository:
-    project.git("clone", "--quiet", "--bare", str(project.path), str(path))
-    return Repository(path)
-
-
 def hook(repository: Repository, folder: str, trap: Path) -> None:
     path = repository.path / folder / "hooks" / "pre-receive"
     path.parent.mkdir(exist_ok=True)
@@ -120,9 +115,9 @@ def test_branch_names_that_would_block_other_branches_are_refused(roots: Path, a
 def test_hooks_of_a_bare_repository_in_the_folder_of_a_mission_do_not_run(tmp_path: Path) -> None:
     """Work could have written them. The sandbox would confine them too, unless it is off."""
     project = repository.create(tmp_path / "project", {"a": "1"})
-    shared = bare(project.path / "build" / "shared.git", project)
+    shared = repository.clone_bare(project, project.path / "build" / "shared.git")
     hook(shared, ".", tmp_path / "trap")
-    mission = conflicting.landed(shared)
+    mission = conflicting.landed_mission(shared)
     fleet.launch({"other": {"run": "true"}}, folder=str(project.path))
     with pytest.raises(errors.Conflict, match="whose work may have changed its hooks"):
         merging.merge(mission=mission.id)
@@ -131,7 +126,7 @@ def test_hooks_of_a_bare_repository_in_the_folder_of_a_mission_do_not_run(tmp_pa
 
 def test_a_checkout_that_calls_itself_bare_runs_no_hooks(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a": "1"})
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     hook(project, ".git", tmp_path / "trap")
     project.git("config", "core.bare", "true")
     assert merging.merge(mission=mission.id).how == "created"

@@ -13,19 +13,10 @@ from tests.support.repository import Repository
 SLOW = "until test -e {flag}; do sleep 0.05; done"
 
 
-def run(mission: Mission, *, slots: int = 2) -> str:
-    """Run a mission to its end; returns its final state."""
-    engine = fleet.engine(slots=slots)
-    try:
-        return fleet.run_to_end(engine, mission)
-    finally:
-        engine.stop(within_s=5)
-
-
-def landed(project: Repository, *, run_: str = "echo new > new.txt", **workspace: Any) -> Mission:
+def landed_mission(project: Repository, *, run_: str = "echo new > new.txt", **workspace: Any) -> Mission:
     """A mission that has ended, with one sortie `edit`."""
     mission = fleet.launch({"edit": {"run": run_}}, workspace={"repository": str(project.path), **workspace})
-    run(mission)
+    fleet.run_mission(mission)
     return Mission.objects.get(id=mission.id)
 
 

@@ -86,3 +86,12 @@ def run_to_end(engine: Engine, mission: Mission, *, within_s: float = 60) -> str
 
     until(ended, within_s=within_s)
     return state(mission.id)
+
+
+def run_mission(mission: Mission, *, slots: int = 2) -> str:
+    """Run a mission to its end in a new engine. Returns its final state."""
+    new_engine = engine(slots=slots)
+    try:
+        return run_to_end(new_engine, mission)
+    finally:
+        new_engine.stop(within_s=5)

@@ -48,6 +48,12 @@ def create(path: Path, files: Mapping[str, str]) -> Repository:
     return repository
 
 
+def clone_bare(project: Repository, path: Path) -> Repository:
+    """A bare clone of a repository, without a checkout."""
+    project.git("clone", "--quiet", "--bare", str(project.path), str(path))
+    return Repository(path)
+
+
 def branch(mission: Mission) -> Branch:
     workspace = Workspace.objects.get(mission=mission)
     return Branch(repositories.mirror(workspace.repository), workspace.branch, workspace.base_commit)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.core.files.base import ContentFile
 from django.test import Client
+from django.urls import reverse
 
 from missions.artifacts import collection
 from missions.models import Artifact, Mission, Sortie
@@ -38,6 +41,13 @@ def _signed_in(user: User) -> Client:
     return client
 
 
+def run_action(client: Client, name: str, *rows: Any) -> str:
+    """Run a confirmed action of the admin on rows of one model. Returns the page that follows."""
+    data = {"action": name, "confirmed": "yes", "_selected_action": [str(row.id) for row in rows]}
+    page = reverse(f"admin:{rows[0]._meta.app_label}_{rows[0]._meta.model_name}_changelist")
+    return client.post(page, data, follow=True).content.decode()
+
+
 def ended_mission() -> Mission:
     """A mission with one sortie that succeeded, one that failed, and one that was skipped."""
     mission = fleet.launch({"good": {}, "bad": {"with": {"fail": "it broke"}}, "late": {"needs": ["bad"]}})
@@ -46,6 +56,16 @@ def ended_mission() -> Mission:
     engine.stop(within_s=5)
     mission.refresh_from_db()
     return mission
+
+
+def scrape(client: Client) -> dict[str, float]:
+    """The values of /metrics, by series with labels."""
+    bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
+    response = client.get("/metrics", headers=bearer)
+    assert response.status_code == 200
+    assert response["Content-Type"].startswith("text/plain; version=")
+    lines = [line for line in response.content.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
 def artifact(sortie: Sortie, *, path: str, content: bytes) -> Artifact:

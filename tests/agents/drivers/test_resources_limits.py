@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,13 +19,6 @@ HOLD = [  # forever; in the second attempt for one second
     "import os, time; held = b'x' * 200_000_000; time.sleep(1 if os.environ['FLEET_ATTEMPT'].endswith('/2') else 600)",
 ]  # fmt: skip
 ONCE = {"max_attempts": 1}
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    new_engine = fleet.engine()
-    yield new_engine
-    new_engine.stop(within_s=5)
 
 
 def allow(**limits: int) -> None:

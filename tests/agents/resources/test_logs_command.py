@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +27,6 @@ MANAGE = str(Path(__file__).resolve().parents[3] / "manage.py")
 @pytest.fixture
 def agent() -> Agent:
     return Agent.objects.create(type=AgentType.objects.get(name="backend"), state="idle", pid=1)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    new_engine = fleet.engine()
-    yield new_engine
-    new_engine.stop(within_s=5)
 
 
 def write_output(agent: Agent, *texts: str) -> None:

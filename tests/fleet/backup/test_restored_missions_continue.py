@@ -22,7 +22,7 @@ from missions import operations as missions
 from missions.claims import Claim
 from missions.engine.settlement import settle_and_claim, settling
 from missions.engine.settlement.settle_and_claim import Claimant
-from missions.models import Attempt, Mission, Sortie
+from missions.models import Attempt, Sortie
 from missions.states import SortieState
 from tests.support import fleet, landing
 from tests.support.checkpoints import digest
@@ -59,14 +59,6 @@ def restore(snapshot: Backup) -> None:
         backup.restore(backup=snapshot, force=connection.settings_dict["NAME"])
 
 
-def run_to_end(mission: Mission) -> str:
-    engine = fleet.engine()
-    try:
-        return fleet.run_to_end(engine, mission)
-    finally:
-        engine.stop(within_s=5)
-
-
 @pytest.fixture
 def idle_installation(installation: Installation) -> Installation:
     """The installation, without missions of its own."""
@@ -85,7 +77,7 @@ def test_a_mission_continues_and_each_sortie_is_done_once(idle_installation: Ins
     restore(snapshot)
 
     assert {state for key, state in fleet.states(mission.id).items() if key != "end"} == {"succeeded", "waiting"}
-    assert run_to_end(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
     outcomes = list(
         Attempt.objects.filter(sortie__mission=mission, state="succeeded").values_list("sortie__key", flat=True)
     )
@@ -136,12 +128,12 @@ def test_a_cancelled_sortie_stays_cancelled(idle_installation: Installation) -> 
     snapshot = backup.create(folder=idle_installation.folder).backup
     restore(snapshot)
     fleet.until(lambda: fleet.beat() or Sortie.objects.get(id=running.id).state == SortieState.CANCELLED)
-    assert run_to_end(mission) == "failed"
+    assert fleet.run_mission(mission) == "failed"
 
 
 def test_accepted_outcomes_keep_their_results(idle_installation: Installation) -> None:
     mission = fleet.launch({"a": {"if": "always"}})
-    assert run_to_end(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
     snapshot = backup.create(folder=idle_installation.folder).backup
     restore(snapshot)
     sortie = Sortie.objects.get(mission=mission)
@@ -201,7 +193,7 @@ def test_readers_of_events_continue_in_another_cluster(idle_installation: Instal
     assert {event.kind for event in events} >= {"mission.running", "sortie.queued", "sortie.waiting"}
     assert [event.id for event in events] == sorted(event.id for event in events)
 
-    assert run_to_end(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
     (last,) = [checkpoints.capture(missions=[mission.id])]
     assert checkpoints.verify(checkpoints=[last, checkpoint]) == []
     missions_digest = digest(mission)

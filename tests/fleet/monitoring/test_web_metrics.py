@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from django.conf import settings
 from django.test import Client
 
 from missions.models import Sortie
@@ -16,20 +15,11 @@ ENDS = ("succeeded", "failed", "skipped", "cancelled")
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def scrape(client: Client) -> dict[str, float]:
-    bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
-    response = client.get("/metrics", headers=bearer)
-    assert response.status_code == 200
-    assert response["Content-Type"].startswith("text/plain; version=")
-    lines = [line for line in response.content.decode().splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
-
-
 def test_demand_counts_what_a_type_without_agents_could_start(client: Client) -> None:
     fleet.launch({"a": {"agent": "testing"}, "b": {"agent": "testing"}, "c": {"agent": "testing", "needs": ["a"]}})
     limited = {"agent": "testing", "concurrency": {"key": "one", "limit": 1}}
     fleet.launch({"x": limited, "y": limited})
-    found = scrape(client)
+    found = web.scrape(client)
     assert found['fleet_demand{type="testing"}'] == 3, "two that need nothing, and one of those under the limit"
     assert found['fleet_demand{type="backend"}'] == 0
 
@@ -47,7 +37,7 @@ def test_a_session_does_not_replace_the_token() -> None:
 
 
 def test_an_empty_fleet_has_zero_counts(client: Client) -> None:
-    found = scrape(client)
+    found = web.scrape(client)
     assert found['fleet_missions{state="running"}'] == 0
     assert found['fleet_queue_depth{type="backend"}'] == 0
     assert found['fleet_queue_oldest_wait_seconds{type="backend"}'] == 0
@@ -57,7 +47,7 @@ def test_metrics_count_the_rows_of_the_database(client: Client) -> None:
     web.ended_mission()
     fleet.launch({f"part{n}": {} for n in range(3)} | {"end": {"needs": ["part0"]}})
     Sortie.objects.filter(key="part1").update(ready_at="2020-01-01T00:00:00Z")
-    found = scrape(client)
+    found = web.scrape(client)
     assert found['fleet_missions{state="failed"}'] == 1
     assert found['fleet_missions{state="running"}'] == 1
     ended = {end: found[f'fleet_sorties_ended_total{{outcome="{end}",type="backend"}}'] for end in ENDS}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -19,28 +17,22 @@ from tests.support import api, fleet, web
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def act(client: Client, name: str, *rows: Any) -> str:
-    data = {"action": name, "confirmed": "yes", "_selected_action": [str(row.id) for row in rows]}
-    page = reverse(f"admin:{rows[0]._meta.app_label}_{rows[0]._meta.model_name}_changelist")
-    return client.post(page, data, follow=True).content.decode()
-
-
 def test_a_mission_is_paused_resumed_cancelled_and_retried() -> None:
     boss, mission = web.superuser(), fleet.launch({"one": {}})
-    assert "Paused: 1" in act(boss, "pause", mission)
+    assert "Paused: 1" in web.run_action(boss, "pause", mission)
     assert (fleet.state(mission.id), fleet.states(mission.id)) == ("paused", {"one": "ready"})
-    assert "Resumed: 1" in act(boss, "resume", mission)
+    assert "Resumed: 1" in web.run_action(boss, "resume", mission)
     assert fleet.state(mission.id) == "running"
-    assert "Cancelled: 1" in act(boss, "cancel", mission)
+    assert "Cancelled: 1" in web.run_action(boss, "cancel", mission)
     assert (fleet.state(mission.id), fleet.states(mission.id)) == ("cancelled", {"one": "cancelled"})
     assert Event.objects.get(kind="mission.cancelling").data["reason"] == "By boss in the admin."
-    assert "Reopened: 1" in act(boss, "retry", mission)
+    assert "Reopened: 1" in web.run_action(boss, "retry", mission)
     assert fleet.state(mission.id) == "running"
 
 
 def test_refused_missions_are_reported_and_the_others_are_changed() -> None:
     boss, ended, running = web.superuser(), web.ended_mission(), fleet.launch({"one": {}})
-    page = act(boss, "pause", ended, running)
+    page = web.run_action(boss, "pause", ended, running)
     assert f"({ended.ref}): The mission has ended (failed); it cannot be paused." in page
     assert "Paused: 1" in page
     assert (fleet.state(ended.id), fleet.state(running.id)) == ("failed", "paused")
@@ -50,35 +42,35 @@ def test_a_sortie_is_cancelled_and_retried() -> None:
     boss = web.superuser()
     mission = fleet.launch({"one": {}, "two": {"needs": ["one"]}, "apart": {}})
     item = Sortie.objects.get(key="one")
-    assert "Cancelled: 1" in act(boss, "cancel", item)
+    assert "Cancelled: 1" in web.run_action(boss, "cancel", item)
     assert fleet.states(mission.id) == {"one": "cancelled", "two": "skipped", "apart": "queued"}
-    assert "Reopened: 1" in act(boss, "retry", item)
+    assert "Reopened: 1" in web.run_action(boss, "retry", item)
     assert "cancelled" not in fleet.states(mission.id).values()
-    assert "can be retried" in act(boss, "retry", Sortie.objects.get(key="apart"))
+    assert "can be retried" in web.run_action(boss, "retry", Sortie.objects.get(key="apart"))
 
 
 def test_users_who_may_only_view_cannot_act() -> None:
     mission = fleet.launch({"one": {}})
     clerk = web.staff("view_mission")
     assert 'value="cancel"' not in clerk.get(reverse("admin:missions_mission_changelist")).content.decode()
-    act(clerk, "cancel", mission)
+    web.run_action(clerk, "cancel", mission)
     assert fleet.state(mission.id) == "running"
 
 
 def test_staff_with_the_permission_to_change_missions_may_act() -> None:
     mission = fleet.launch({"one": {}})
-    assert "Paused: 1" in act(web.staff("view_mission", "change_mission"), "pause", mission)
+    assert "Paused: 1" in web.run_action(web.staff("view_mission", "change_mission"), "pause", mission)
 
 
 def test_users_with_the_permission_cordon_and_uncordon_nodes() -> None:
     node = agents.join(name="a host", pid=1, start_time=0.0)
     boss = web.superuser()
-    act(web.staff("view_node"), "cordon", node)
+    web.run_action(web.staff("view_node"), "cordon", node)
     assert not Node.objects.get().cordoned
-    assert "Cordoned: 1" in act(boss, "cordon", node)
+    assert "Cordoned: 1" in web.run_action(boss, "cordon", node)
     assert Node.objects.get().cordoned
     assert Event.objects.get(kind="node.cordoned").data == {"name": "a host", "why": "By boss in the admin."}
-    assert "Uncordoned: 1" in act(boss, "uncordon", node)
+    assert "Uncordoned: 1" in web.run_action(boss, "uncordon", node)
     assert not Node.objects.get().cordoned
 
 
@@ -156,9 +148,9 @@ def test_the_page_of_a_mission_offers_the_actions_that_are_possible_and_permitte
     assert offered(clerk) == set()
     cancel = reverse("admin:missions_mission_cancel_button", args=[mission.id])
     assert clerk.post(cancel, {"_form_submitted": "True"}).status_code == 403
-    act(boss, "pause", mission)
+    web.run_action(boss, "pause", mission)
     assert offered(boss) == {"resume", "cancel"}
-    act(boss, "cancel", mission)
+    web.run_action(boss, "cancel", mission)
     assert offered(boss) == {"retry"}
 
 
@@ -170,7 +162,7 @@ def test_agents_are_spawned_and_ended() -> None:
     form = {"_form_submitted": "True", "type": "backend", "count": 2, "node": str(node.id)}
     assert boss.post(spawn, form).status_code == 302
     first, second = Agent.objects.order_by("id")
-    assert "Ordered to drain: 1" in act(boss, "drain", first)
+    assert "Ordered to drain: 1" in web.run_action(boss, "drain", first)
     assert (
         boss.post(reverse("admin:agents_agent_stop_button", args=[second.id]), {"_form_submitted": "True"}).status_code
         == 302
@@ -183,6 +175,6 @@ def test_agents_are_spawned_and_ended() -> None:
 def test_a_key_is_revoked_and_a_session_ended() -> None:
     boss, ann = web.superuser(), api.person("ann")
     program = api.machine(ann.user, "read")
-    assert "Revoked: 1" in act(boss, "revoke", Key.objects.get())
-    assert "Ended: 1" in act(boss, "end", Session.objects.get())
+    assert "Revoked: 1" in web.run_action(boss, "revoke", Key.objects.get())
+    assert "Ended: 1" in web.run_action(boss, "end", Session.objects.get())
     assert (program.get("me").status_code, ann.get("me").status_code) == (401, 401)

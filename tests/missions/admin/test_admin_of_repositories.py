@@ -43,7 +43,7 @@ def link(name: str, row: object) -> str:
 
 
 def test_a_mission_shows_its_branch_and_diff(project: Repository) -> None:
-    mission = conflicting.landed(project, run_="sed -i s/two/agent/ app.py; echo '<b>bold</b>' > new.html")
+    mission = conflicting.landed_mission(project, run_="sed -i s/two/agent/ app.py; echo '<b>bold</b>' > new.html")
     content = page("missions_mission", row=mission.id)
     assert link("missions_workspace", mission.id) in content
     assert f"{project.path}, from main (" in content
@@ -79,7 +79,7 @@ def test_a_conflict_links_to_its_sortie_and_mission(project: Repository) -> None
 
 
 def test_changes_and_workspaces_are_listed_and_found_by_the_id_of_their_mission(project: Repository) -> None:
-    mission, other = conflicting.landed(project), conflicting.landed(project)
+    mission, other = conflicting.landed_mission(project), conflicting.landed_mission(project)
     change, foreign = Change.objects.get(sortie__mission=mission), Change.objects.get(sortie__mission=other)
     listed = page("missions_change", query=f"?q={mission.ref}")
     assert change.commit[:12] in listed
@@ -98,7 +98,7 @@ def test_pages_of_missions_without_a_repository_do_not_mention_one() -> None:
 
 
 def test_a_diff_that_cannot_be_read_is_explained(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     manage("fleet_mission", "discard", mission.ref, "--yes")
     for name, row in (
         ("missions_mission", mission.id),
@@ -109,7 +109,7 @@ def test_a_diff_that_cannot_be_read_is_explained(project: Repository) -> None:
 
 
 def test_a_long_diff_is_cut_off_and_names_the_command_for_all_of_it(project: Repository) -> None:
-    mission = conflicting.landed(project, run_="seq 1 9000 > numbers.txt")
+    mission = conflicting.landed_mission(project, run_="seq 1 9000 > numbers.txt")
     content = page("missions_mission", row=mission.id)
     assert "+1900</span>" in content
     assert "+8000</span>" not in content

@@ -6,7 +6,6 @@ import pytest
 from django.urls import reverse
 
 from missions.models import Mission, Schedule
-from tests.missions.admin.test_admin_actions import act
 from tests.support import schedules, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -14,14 +13,14 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 def test_a_schedule_is_paused_resumed_and_run() -> None:
     boss, schedule = web.superuser(), schedules.create()
-    assert "Paused: 1" in act(boss, "pause", schedule)
+    assert "Paused: 1" in web.run_action(boss, "pause", schedule)
     assert Schedule.objects.get().reason == "By boss in the admin."
-    assert "is already paused" in act(boss, "pause", schedule)
-    assert "Resumed: 1" in act(boss, "resume", schedule)
+    assert "is already paused" in web.run_action(boss, "pause", schedule)
+    assert "Resumed: 1" in web.run_action(boss, "resume", schedule)
     assert not Schedule.objects.get().paused
-    assert "Requested: 1" in act(boss, "run", schedule)
+    assert "Requested: 1" in web.run_action(boss, "run", schedule)
     assert Mission.objects.get().schedule == schedule
-    assert "has not ended" in act(boss, "run", schedule)
+    assert "has not ended" in web.run_action(boss, "run", schedule)
 
 
 def test_its_page_shows_the_next_five_times_in_its_zone_and_what_happened() -> None:
@@ -41,12 +40,12 @@ def test_its_page_shows_the_next_five_times_in_its_zone_and_what_happened() -> N
 def test_staff_without_plan_execute_cannot_run_code_of_others() -> None:
     schedule = schedules.create()
     clerk = web.staff("view_schedule", "change_schedule")
-    assert "requires plan.execute" in act(clerk, "run", schedule)
-    assert "Paused: 1" in act(clerk, "pause", schedule)
+    assert "requires plan.execute" in web.run_action(clerk, "run", schedule)
+    assert "Paused: 1" in web.run_action(clerk, "pause", schedule)
     assert not Mission.objects.exists()
 
 
 def test_staff_who_may_only_view_cannot_act() -> None:
     schedule = schedules.create()
-    act(web.staff("view_schedule"), "pause", schedule)
+    web.run_action(web.staff("view_schedule"), "pause", schedule)
     assert not Schedule.objects.get().paused

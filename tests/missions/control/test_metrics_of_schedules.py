@@ -12,15 +12,9 @@ from django.test import Client
 from missions.control.alerts import AlertMonitor
 from missions.models import Alert
 from missions.operations import schedules as operations
-from tests.support import api, schedules
+from tests.support import api, schedules, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-
-def scrape(client: Client) -> dict[str, float]:
-    bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
-    lines = client.get("/metrics", headers=bearer).content.decode().splitlines()
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
 def test_launches_skips_failures_and_lateness_are_counted(client: Client) -> None:
@@ -34,7 +28,7 @@ def test_launches_skips_failures_and_lateness_are_counted(client: Client) -> Non
     schedules.drain()
     schedules.create("resting", paused=True)
     schedule.refresh_from_db()
-    series = scrape(client)
+    series = web.scrape(client)
     ticks = {outcome: series[f'fleet_schedule_ticks_total{{outcome="{outcome}"}}'] for outcome in
              ("launched", "skipped", "failed", "missed")}  # fmt: skip
     assert ticks == {"launched": 1, "skipped": 1, "failed": 1, "missed": schedule.skips - 1}
@@ -43,7 +37,7 @@ def test_launches_skips_failures_and_lateness_are_counted(client: Client) -> Non
     assert series['fleet_schedules{state="paused"}'] == 1
     assert series["fleet_schedule_late_seconds_count"] == 1
     assert 0 <= series["fleet_schedule_late_seconds_sum"] < 65
-    assert scrape(client)["fleet_schedule_late_seconds_count"] == 1
+    assert web.scrape(client)["fleet_schedule_late_seconds_count"] == 1
 
 
 def test_an_alert_is_raised_after_several_failures_in_a_row_and_only_then() -> None:

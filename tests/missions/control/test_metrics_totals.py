@@ -8,7 +8,6 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from django.conf import settings
 from django.db import connection, connections, transaction
 from django.test import Client
 from django.utils import timezone
@@ -21,15 +20,9 @@ from missions.control import duties
 from missions.models import CounterMark, Mission, Sortie
 from missions.operations import cleaning
 from missions.queries import counters
-from tests.support import fleet
+from tests.support import fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-
-def scrape(client: Client) -> dict[str, float]:
-    bearer = {"Authorization": f"Bearer {settings.FLEET_CREDENTIALS.metrics_token}"}
-    lines = client.get("/metrics", headers=bearer).content.decode().splitlines()
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
 def counts(series: str) -> dict[tuple[str, str], int]:
@@ -42,7 +35,7 @@ def test_a_finished_mission_is_counted_once_over_many_scrapes(client: Client) ->
     mission = fleet.launch({"good": {}, "bad": retry, "late": {"needs": ["bad"]}, "end": {"needs": ["good"]}})
     assert fleet.run_to_end(engine, mission) == "failed"
     engine.stop(within_s=5)
-    first = scrape(client)
+    first = web.scrape(client)
     assert first['fleet_sorties_ended_total{outcome="succeeded",type="backend"}'] == 2
     assert first['fleet_sorties_ended_total{outcome="failed",type="backend"}'] == 1
     assert first['fleet_sorties_ended_total{outcome="skipped",type="backend"}'] == 1
@@ -55,7 +48,7 @@ def test_a_finished_mission_is_counted_once_over_many_scrapes(client: Client) ->
     assert first['fleet_sortie_wait_seconds_count{type="backend"}'] == 4
     totals = {name: value for name, value in first.items() if "_total{" in name or "_seconds_" in name}
     for _ in range(3):
-        second_scrape = scrape(client)
+        second_scrape = web.scrape(client)
         assert {name: second_scrape[name] for name in totals} == totals
 
 
@@ -66,7 +59,7 @@ def test_totals_do_not_decrease_after_a_cleanup(client: Client) -> None:
     engine.stop(within_s=5)
     missions = cleaning.outdated(now=timezone.now(), days=30, keep=0)
     assert cleaning.remove(missions=missions) == 2  # before the first count
-    found = scrape(client)
+    found = web.scrape(client)
     assert found['fleet_missions{state="succeeded"}'] == 0
     assert found['fleet_missions_ended_total{outcome="succeeded"}'] == 2
     assert found['fleet_sorties_ended_total{outcome="succeeded",type="backend"}'] == 4
@@ -173,7 +166,7 @@ def test_lost_agents_and_their_rescued_sorties_are_counted(client: Client) -> No
     agents.end(agents=[engine.agent], state=Agent.State.LOST, reason="A test ended it.", reaped=True)
     duties.rescue()
     engine.stop(within_s=1)
-    found = scrape(client)
+    found = web.scrape(client)
     assert found['fleet_agents_ended_total{outcome="lost",type="backend"}'] == 1
     assert found['fleet_lease_losses_total{type="backend"}'] == 1
 
@@ -184,7 +177,7 @@ def test_waits_are_measured_from_ready_to_claimed(client: Client) -> None:
     engine = fleet.engine()
     fleet.run_to_end(engine, mission)
     engine.stop(within_s=5)
-    found = scrape(client)
+    found = web.scrape(client)
     wait = 'fleet_sortie_wait_seconds_bucket{le="%s",type="backend"}'
     assert [found[wait % bound] for bound in ("30", "60", "+Inf")] == [0, 1, 1]
     assert 40 <= found['fleet_sortie_wait_seconds_sum{type="backend"}'] < 60

@@ -43,7 +43,7 @@ def copy_of(mission: Mission) -> Path:
 
 
 def test_cleanup_without_yes_only_lists(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     stderr = cleanup().err
     assert "0 finished missions would be removed." in stderr
     assert "1 copy of repositories" in stderr
@@ -56,7 +56,7 @@ def test_cleanup_without_yes_only_lists(project: Repository) -> None:
 
 
 def test_unmerged_work_stays_and_only_its_copies_are_removed(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     result = cleanup("--yes")
     assert "Removed 1 copy of repositories and 0 mirrors." in result.err
     assert not copy_of(mission).exists()
@@ -65,7 +65,7 @@ def test_unmerged_work_stays_and_only_its_copies_are_removed(project: Repository
 
 
 def test_the_commands_that_it_prints_resolve_the_unmerged_work(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     line = next(line for line in cleanup().err.splitlines() if "Merge it: " in line)
     arguments = shlex.split(line.partition("Merge it: ")[2])
     assert manage(*arguments[arguments.index("fleet_mission") :]).code == 0
@@ -75,7 +75,7 @@ def test_the_commands_that_it_prints_resolve_the_unmerged_work(project: Reposito
 
 
 def test_a_mirror_goes_with_the_last_checkpoint_of_its_missions(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     manage("fleet_mission", "merge", mission.ref)
     kept = cleanup("--yes", "--json").json["kept"]
     mirror = repositories.mirror(str(project.path))
@@ -99,7 +99,7 @@ def test_a_copy_of_an_unknown_sortie_is_kept_and_named() -> None:
 
 
 def test_the_control_process_removes_copies_every_hour(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     (duty,) = [duty for duty in background._duties if duty.name == "copies of repositories"]
     assert duty.every_s == hourly.HOUR_S
     duty.run()

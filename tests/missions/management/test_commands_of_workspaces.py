@@ -29,13 +29,13 @@ def project(tmp_path: Path) -> Repository:
 
 
 def test_diff_prints_the_patch_of_a_mission_or_of_a_sortie(project: Repository) -> None:
-    landed = conflicting.landed(project, run_="sed -i s/two/agent/ app.py; echo new > new.txt")
-    result = fleet_mission("diff", landed.ref)
+    mission = conflicting.landed_mission(project, run_="sed -i s/two/agent/ app.py; echo new > new.txt")
+    result = fleet_mission("diff", mission.ref)
     assert result.code == 0
     assert "-two\n+agent\n" in result.out
-    assert f"fleet/{landed.ref} (landed): 2 files, +2 −1" in result.err
-    assert fleet_mission("diff", landed.ref, "edit").out == result.out
-    assert fleet_mission("diff", landed.ref, "edit", "--stat").out.splitlines() == [
+    assert f"fleet/{mission.ref} (landed): 2 files, +2 −1" in result.err
+    assert fleet_mission("diff", mission.ref, "edit").out == result.out
+    assert fleet_mission("diff", mission.ref, "edit", "--stat").out.splitlines() == [
         "edit (landed): 2 files, +2 −1",
         "           +1 −1  app.py",
         "           +1 −0  new.txt",
@@ -43,37 +43,37 @@ def test_diff_prints_the_patch_of_a_mission_or_of_a_sortie(project: Repository) 
 
 
 def test_diff_has_the_documented_shape(project: Repository) -> None:
-    waiting = conflicting.waiting_for_a_person(project)
-    document = fleet_mission("diff", waiting.ref, "--json").json
+    mission = conflicting.waiting_for_a_person(project)
+    document = fleet_mission("diff", mission.ref, "--json").json
     assert set(document) == {"mission", "branch", "unmerged"} | DIFF
     assert document["files"] == [{"path": "app.py", "added": 1, "removed": 1}]
     (work,) = document["unmerged"]
     assert set(work) == {"sortie", "key", "attempt", "state"} | DIFF
     assert (work["key"], work["state"]) == ("late", "conflicted")
-    item = fleet_mission("diff", waiting.ref, "late", "--json").json
+    item = fleet_mission("diff", mission.ref, "late", "--json").json
     assert item == work
 
 
 def test_the_diff_of_an_existing_branch_leaves_out_what_the_base_has_got_since(project: Repository) -> None:
-    conflicting.landed(project, branch="shared", run_="echo 1 > first.txt")
+    conflicting.landed_mission(project, branch="shared", run_="echo 1 > first.txt")
     project.commit({"moved.txt": "moved\n"})
-    later = conflicting.landed(project, branch="shared", run_="echo 2 > second.txt")
+    later = conflicting.landed_mission(project, branch="shared", run_="echo 2 > second.txt")
     files = fleet_mission("diff", later.ref, "--json").json["files"]
     assert [file["path"] for file in files] == ["first.txt", "second.txt"]
 
 
 def test_control_characters_of_a_patch_do_not_reach_the_terminal(project: Repository) -> None:
-    landed = conflicting.landed(project, run_="printf 'a\\033]0;title\\007b\\n' > new.txt")
-    out = fleet_mission("diff", landed.ref).out
+    mission = conflicting.landed_mission(project, run_="printf 'a\\033]0;title\\007b\\n' > new.txt")
+    out = fleet_mission("diff", mission.ref).out
     assert "\033" not in out
     assert "a␛]0;title␇b" in out
 
 
 def test_a_raw_patch_can_be_applied(project: Repository) -> None:
-    landed = conflicting.landed(project, run_="printf '\\377\\000' > data.bin; sed -i s/two/agent/ app.py")
+    mission = conflicting.landed_mission(project, run_="printf '\\377\\000' > data.bin; sed -i s/two/agent/ app.py")
     out = io.TextIOWrapper(io.BytesIO())
     with contextlib.redirect_stdout(out):
-        call_command("fleet_mission", "diff", landed.ref, "--raw")
+        call_command("fleet_mission", "diff", mission.ref, "--raw")
     out.flush()
     (project.path / "raw.patch").write_bytes(out.buffer.getvalue())  # type: ignore[attr-defined]
     project.git("apply", "raw.patch")
@@ -81,55 +81,55 @@ def test_a_raw_patch_can_be_applied(project: Repository) -> None:
 
 
 def test_an_empty_diff_says_that_nothing_changed(project: Repository) -> None:
-    landed = conflicting.landed(project, run_="true")
-    assert (fleet_mission("diff", landed.ref).out, fleet_mission("diff", landed.ref).err) == (
+    mission = conflicting.landed_mission(project, run_="true")
+    assert (fleet_mission("diff", mission.ref).out, fleet_mission("diff", mission.ref).err) == (
         "",
         "Nothing has been changed.\n",
     )
-    assert fleet_mission("diff", landed.ref, "edit").err == "edit has changed nothing.\n"
+    assert fleet_mission("diff", mission.ref, "edit").err == "edit has changed nothing.\n"
 
 
 def test_commands_say_that_a_mission_has_no_workspace() -> None:
-    plain = fleet.launch({"edit": {}})
+    mission = fleet.launch({"edit": {}})
     for action in ("diff", "merge", "discard"):
-        result = fleet_mission(action, plain.ref)
+        result = fleet_mission(action, mission.ref)
         assert result.code == 1
         assert "has no workspace" in result.err
-    assert fleet_mission("conflicts", plain.ref).err == "There have been no conflicts.\n"
+    assert fleet_mission("conflicts", mission.ref).err == "There have been no conflicts.\n"
 
 
 def test_show_and_conflicts_name_a_command_that_resolves_it(project: Repository) -> None:
-    waiting = conflicting.waiting_for_a_person(project)
-    result = fleet_mission("show", waiting.ref)
-    assert f"branch fleet/{waiting.ref} for {project.path}, from main (" in result.out
+    mission = conflicting.waiting_for_a_person(project)
+    result = fleet_mission("show", mission.ref)
+    assert f"branch fleet/{mission.ref} for {project.path}, from main (" in result.out
     (command,) = [line.partition("Resolve it: ")[2] for line in result.out.splitlines() if "Resolve it: " in line]
-    listed = fleet_mission("conflicts", waiting.ref)
+    listed = fleet_mission("conflicts", mission.ref)
     assert "late attempt 1 merge with early in app.py: waits for a person" in listed.out
     assert f"Resolve it: {command}" in listed.out
     fetch = listed.out.partition("By hand: ")[2].partition(", commit")[0]
     subprocess.run(shlex.split(fetch), cwd=project.path, check=True, capture_output=True)
-    assert project.git("rev-parse", "FETCH_HEAD") == repository.branch(waiting).tip
+    assert project.git("rev-parse", "FETCH_HEAD") == repository.branch(mission).tip
     arguments = shlex.split(command)
-    assert arguments[-5:] == ["fleet_mission", "resolve", waiting.ref, "late", "--retry"]
+    assert arguments[-5:] == ["fleet_mission", "resolve", mission.ref, "late", "--retry"]
     assert fleet_mission(*arguments[-4:]).code == 0  # pasted
-    assert conflicting.run(waiting) == "succeeded"
-    assert "Resolve it" not in fleet_mission("show", waiting.ref).out
+    assert fleet.run_mission(mission) == "succeeded"
+    assert "Resolve it" not in fleet_mission("show", mission.ref).out
     assert (
-        "late attempt 1 merge with early in app.py: rework by command:" in fleet_mission("conflicts", waiting.ref).out
+        "late attempt 1 merge with early in app.py: rework by command:" in fleet_mission("conflicts", mission.ref).out
     )
 
 
 def test_watch_says_that_a_sortie_waits_for_a_person(project: Repository, capsys: pytest.CaptureFixture[str]) -> None:
-    waiting = conflicting.waiting_for_a_person(project)
-    Board().update(reads.summary(waiting), list(reads.items(waiting, results=False)))
+    mission = conflicting.waiting_for_a_person(project)
+    Board().update(reads.summary(mission), list(reads.items(mission, results=False)))
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "… late waiting" in line]
     assert "Waits for a person, because its change conflicts with early in app.py" in line
-    assert f"fleet_mission resolve {waiting.ref} late" in line
+    assert f"fleet_mission resolve {mission.ref} late" in line
 
 
 def test_conflicts_have_the_documented_shape(project: Repository) -> None:
-    waiting = conflicting.waiting_for_a_person(project)
-    (conflict,) = fleet_mission("conflicts", waiting.ref, "--json").json
+    mission = conflicting.waiting_for_a_person(project)
+    (conflict,) = fleet_mission("conflicts", mission.ref, "--json").json
     assert set(conflict) == {
         "id", "sortie", "key", "attempt", "kind", "others", "files", "onto", "text", "outcome", "by", "created_at",
         "closed_at",
@@ -138,87 +138,87 @@ def test_conflicts_have_the_documented_shape(project: Repository) -> None:
 
 
 def test_resolve_from_takes_the_branch_of_a_person(project: Repository) -> None:
-    waiting = conflicting.waiting_for_a_person(project)
-    branch = repository.branch(waiting)
+    mission = conflicting.waiting_for_a_person(project)
+    branch = repository.branch(mission)
     project.git("fetch", "--quiet", str(branch.mirror), f"{branch.name}:mine")
     project.git("switch", "--quiet", "mine")
     project.commit({"app.py": "one\nmine\nthree\n"})
-    result = fleet_mission("resolve", waiting.ref, "late", "--from", "mine", "--json")
+    result = fleet_mission("resolve", mission.ref, "late", "--from", "mine", "--json")
     assert set(result.json) == ITEM
     assert result.json["change"]["state"] == "committed"
-    assert conflicting.run(waiting) == "succeeded"
-    assert repository.branch(waiting).read("app.py") == "one\nmine\nthree\n"
+    assert fleet.run_mission(mission) == "succeeded"
+    assert repository.branch(mission).read("app.py") == "one\nmine\nthree\n"
 
 
 def test_resolve_drop_cancels_the_sortie(project: Repository) -> None:
-    waiting = conflicting.waiting_for_a_person(project)
-    result = fleet_mission("resolve", waiting.ref, "late", "--drop")
+    mission = conflicting.waiting_for_a_person(project)
+    result = fleet_mission("resolve", mission.ref, "late", "--drop")
     assert (result.code, result.err) == (0, "The change of late is dropped, and the sortie cancelled.\n")
     assert Conflict.objects.get(sortie__key="late").outcome == "dropped"
-    second_result = fleet_mission("resolve", waiting.ref, "late", "--drop")
+    second_result = fleet_mission("resolve", mission.ref, "late", "--drop")
     assert second_result.code == 1
     assert "late does not wait for a person to resolve a conflict; it is cancelled." in second_result.err
 
 
 def test_resolve_needs_exactly_one_decision(project: Repository) -> None:
-    plain = fleet.launch({"edit": {}})
-    assert fleet_mission("resolve", plain.ref, "edit").code == 2
-    assert fleet_mission("resolve", plain.ref, "edit", "--retry", "--drop").code == 2
+    mission = fleet.launch({"edit": {}})
+    assert fleet_mission("resolve", mission.ref, "edit").code == 2
+    assert fleet_mission("resolve", mission.ref, "edit", "--retry", "--drop").code == 2
 
 
 def test_merge_says_where_the_work_is_and_what_has_not_landed(project: Repository) -> None:
-    waiting = conflicting.waiting_for_a_person(project)
-    result = fleet_mission("merge", waiting.ref, "--into", "review")
+    mission = conflicting.waiting_for_a_person(project)
+    result = fleet_mission("merge", mission.ref, "--into", "review")
     assert result.code == 0
     commit = project.git("rev-parse", "review")
     assert result.err == (
         f"review of {project.path} contains the work of the mission (created; {commit[:12]}).\n"
         "Not merged yet, because it has not landed: the work of late.\n"
     )
-    second_result = fleet_mission("merge", waiting.ref, "--into", "review", "--json").json
+    second_result = fleet_mission("merge", mission.ref, "--into", "review", "--json").json
     assert second_result == {
-        "mission": waiting.ref, "repository": str(project.path), "branch": "review", "before": commit, "commit": commit,
+        "mission": mission.ref, "repository": str(project.path), "branch": "review", "before": commit, "commit": commit,
         "tip": commit, "how": "already contained",
     }  # fmt: skip
-    refusal = fleet_mission("merge", waiting.ref, "--into", "main")
+    refusal = fleet_mission("merge", mission.ref, "--into", "main")
     assert refusal.code == 1
     assert f"main is checked out in {project.path}" in refusal.err
 
 
 def test_the_hint_of_a_refused_merge_works(project: Repository) -> None:
-    landed = conflicting.landed(project)
-    hint = fleet_mission("merge", landed.ref, "--into", "main").err.rpartition("merge it there: ")[2].strip()
+    mission = conflicting.landed_mission(project)
+    hint = fleet_mission("merge", mission.ref, "--into", "main").err.rpartition("merge it there: ")[2].strip()
     subprocess.run(["sh", "-ec", f"{hint} --quiet"], cwd=project.path, check=True, capture_output=True)
     assert (project.path / "new.txt").read_text() == "new\n"
 
 
 @pytest.mark.parametrize("name", ["HEAD", "refs/heads/next", "a..b", "-d"])
 def test_merge_refuses_a_name_that_git_would_confuse(project: Repository, name: str) -> None:
-    landed = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     before = project.git("for-each-ref")
-    result = fleet_mission("merge", landed.ref, f"--into={name}")
+    result = fleet_mission("merge", mission.ref, f"--into={name}")
     assert result.code == 2
     assert f"'{name}' is not a valid name for a branch." in result.err
     assert project.git("for-each-ref") == before
 
 
 def test_discard_lists_changes_and_removes_them_only_with_yes(project: Repository) -> None:
-    landed = conflicting.landed(project)
-    result = fleet_mission("discard", landed.ref)
-    tip = repository.branch(landed).tip
+    mission = conflicting.landed_mission(project)
+    result = fleet_mission("discard", mission.ref)
+    tip = repository.branch(mission).tip
     assert (result.code, result.out) == (0, f"  {tip[:12]}  edit: A test\n")
-    assert f"fleet_mission discard {landed.ref} --yes" in result.err
-    assert repository.branch(landed).tip == tip
-    removed = fleet_mission("discard", landed.ref, "--yes", "--json").json
-    assert (removed["mission"], removed["discarded"]) == (landed.ref, True)
+    assert f"fleet_mission discard {mission.ref} --yes" in result.err
+    assert repository.branch(mission).tip == tip
+    removed = fleet_mission("discard", mission.ref, "--yes", "--json").json
+    assert (removed["mission"], removed["discarded"]) == (mission.ref, True)
     assert [commit["sortie"] for commit in removed["unmerged"]["commits"]] == ["edit"]
-    assert fleet_mission("show", landed.ref).out.splitlines()[1].endswith(", discarded")
-    assert fleet_mission("diff", landed.ref).code == 1
-    assert fleet_mission("discard", landed.ref, "--yes").err == f"The work of {landed.ref} was already discarded.\n"
+    assert fleet_mission("show", mission.ref).out.splitlines()[1].endswith(", discarded")
+    assert fleet_mission("diff", mission.ref).code == 1
+    assert fleet_mission("discard", mission.ref, "--yes").err == f"The work of {mission.ref} was already discarded.\n"
 
 
 def test_discard_says_that_a_shared_branch_stays(project: Repository) -> None:
-    first, second = (conflicting.landed(project, branch="shared", run_=f"echo 1 > {name}") for name in "ab")
+    first, second = (conflicting.landed_mission(project, branch="shared", run_=f"echo 1 > {name}") for name in "ab")
     message = fleet_mission("discard", first.ref).err
     assert "Its commits and copies would be removed. shared stays, because another mission uses it." in message
     fleet_mission("discard", first.ref, "--yes")
@@ -226,32 +226,32 @@ def test_discard_says_that_a_shared_branch_stays(project: Repository) -> None:
 
 
 def test_the_outcome_names_the_commands_for_what_has_landed(project: Repository) -> None:
-    landed = conflicting.landed(project)
-    result = fleet_mission("watch", landed.ref)
-    assert f"fleet_mission diff {landed.ref}\n" in result.err
-    assert f"fleet_mission merge {landed.ref}\n" in result.err
-    unchanged = conflicting.landed(project, run_="true")
+    mission = conflicting.landed_mission(project)
+    result = fleet_mission("watch", mission.ref)
+    assert f"fleet_mission diff {mission.ref}\n" in result.err
+    assert f"fleet_mission merge {mission.ref}\n" in result.err
+    unchanged = conflicting.landed_mission(project, run_="true")
     assert "fleet_mission merge" not in fleet_mission("watch", unchanged.ref).err
 
 
 def test_discard_refuses_while_the_mission_runs(project: Repository) -> None:
-    waiting = conflicting.waiting_for_a_person(project)
+    mission = conflicting.waiting_for_a_person(project)
     for arguments in ((), ("--yes",)):
-        result = fleet_mission("discard", waiting.ref, *arguments)
+        result = fleet_mission("discard", mission.ref, *arguments)
         assert result.code == 1
         assert "Cancel it first" in result.err
 
 
 def test_items_have_their_change(project: Repository) -> None:
-    landed = conflicting.landed(project)
-    item = reads.item(Sortie.objects.select_related("mission").get(mission=landed))
+    mission = conflicting.landed_mission(project)
+    item = reads.item(Sortie.objects.select_related("mission").get(mission=mission))
     assert item["change"] == {
-        "attempt": 1, "state": "landed", "commit": item["change"]["commit"], "landed": repository.branch(landed).tip,
+        "attempt": 1, "state": "landed", "commit": item["change"]["commit"], "landed": repository.branch(mission).tip,
         "files": 1, "lines_added": 1, "lines_removed": 0, "no_change": "",
     }  # fmt: skip
-    document = fleet_mission("show", landed.ref, "--json").json
+    document = fleet_mission("show", mission.ref, "--json").json
     assert document["workspace"] == {
-        "repository": str(project.path), "base": "main", "base_commit": repository.branch(landed).base,
-        "branch": f"fleet/{landed.ref}", "conflicts": "rework", "discarded_at": None,
+        "repository": str(project.path), "base": "main", "base_commit": repository.branch(mission).base,
+        "branch": f"fleet/{mission.ref}", "conflicts": "rework", "discarded_at": None,
     }  # fmt: skip
     assert fleet_mission("show", fleet.launch({"edit": {}}).ref, "--json").json["workspace"] is None

@@ -57,7 +57,7 @@ def sortie(mission: Mission, key: str = "edit") -> Sortie:
 
 
 def test_the_diff_of_a_sortie_is_what_it_has_landed(project: Repository) -> None:
-    mission = conflicting.landed(project, run_="sed -i s/two/agent/ app.py; printf '\\0' > data.bin")
+    mission = conflicting.landed_mission(project, run_="sed -i s/two/agent/ app.py; printf '\\0' > data.bin")
     work = diffs.of_sortie(sortie(mission))
     assert (work.state, work.attempt, work.diff.truncated) == ("landed", 1, False)
     assert "-two\n+agent\n" in work.diff.text()
@@ -68,7 +68,7 @@ def test_the_diff_of_a_sortie_is_what_it_has_landed(project: Repository) -> None
 
 
 def test_a_patch_with_binary_files_can_be_applied(project: Repository) -> None:
-    mission = conflicting.landed(project, run_="sed -i s/two/agent/ app.py; printf '\\0' > data.bin")
+    mission = conflicting.landed_mission(project, run_="sed -i s/two/agent/ app.py; printf '\\0' > data.bin")
     patch = project.path / "work.patch"
     patch.write_bytes(diffs.of_mission(mission, binary=True).landed.patch)
     project.git("apply", "work.patch")
@@ -127,7 +127,7 @@ def test_a_sortie_that_has_not_started_has_no_diff(project: Repository) -> None:
 
 
 def test_the_changes_of_a_failed_attempt_are_shown(project: Repository) -> None:
-    mission = conflicting.landed(project, run_="echo new > new.txt; exit 1")
+    mission = conflicting.landed_mission(project, run_="echo new > new.txt; exit 1")
     assert sortie(mission).state == SortieState.FAILED
     work = diffs.of_sortie(sortie(mission))
     assert (work.state, [file.path for file in work.diff.files]) == ("kept", ["new.txt"])
@@ -135,14 +135,14 @@ def test_the_changes_of_a_failed_attempt_are_shown(project: Repository) -> None:
 
 
 def test_a_long_patch_is_cut_off_and_says_so(project: Repository) -> None:
-    mission = conflicting.landed(project, run_="seq 1 10000 > numbers.txt")
+    mission = conflicting.landed_mission(project, run_="seq 1 10000 > numbers.txt")
     work = diffs.of_sortie(sortie(mission), max_bytes=1_000)
     assert (len(work.diff.patch), work.diff.truncated) == (1_000, True)
     assert work.diff.lines_added == 10_000
 
 
 def test_discarded_work_has_no_diff(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     discarding.discard(mission=mission.id)
     with pytest.raises(errors.Conflict, match="discarded"):
         diffs.of_mission(mission)

@@ -28,8 +28,7 @@ def project(tmp_path: Path) -> Repository:
 @pytest.fixture
 def bare(project: Repository, tmp_path: Path) -> Repository:
     """A bare repository to which users push."""
-    project.git("clone", "--quiet", "--bare", str(project.path), str(tmp_path / "shared.git"))
-    return Repository(tmp_path / "shared.git")
+    return repository.clone_bare(project, tmp_path / "shared.git")
 
 
 def hook(bare: Repository, name: str, script: str) -> None:
@@ -56,7 +55,7 @@ def state(project: Repository) -> list[str]:
 
 
 def test_the_branch_of_the_mission_is_created_and_the_work_of_the_user_stays_as_it_is(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     (project.path / "app.py").write_text("one\nstashed\nthree\n")
     project.git("stash")
     (project.path / "app.py").write_text("one\nstaged\nthree\n")
@@ -78,7 +77,7 @@ def test_the_branch_of_the_mission_is_created_and_the_work_of_the_user_stays_as_
 
 
 def test_a_merge_is_audited_and_has_an_event(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     merged = merging.merge(mission=mission.id, into="review")
     facts = {"branch": "review", "commit": merged.commit, "tip": merged.tip, "how": "created"}
     assert Event.objects.get(kind="mission.merged").data == {**facts, "repository": str(project.path)}
@@ -86,7 +85,7 @@ def test_a_merge_is_audited_and_has_an_event(project: Repository) -> None:
 
 
 def test_a_branch_is_moved_forward(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     project.git("branch", "next")
     merged = merging.merge(mission=mission.id, into="next")
     assert merged.how == "moved forward"
@@ -94,14 +93,14 @@ def test_a_branch_is_moved_forward(project: Repository) -> None:
 
 
 def test_a_repeated_merge_has_nothing_left_to_do(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     first, second = (merging.merge(mission=mission.id, into="next") for _ in range(2))
     assert (first.how, second.how) == ("created", "already contained")
     assert first.commit == second.commit
 
 
 def test_a_branch_that_has_moved_on_gets_a_merge_commit(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     project.git("switch", "--quiet", "--create", "next")
     theirs = project.commit({"theirs.txt": "theirs\n"})
     project.git("switch", "--quiet", "main")
@@ -112,7 +111,7 @@ def test_a_branch_that_has_moved_on_gets_a_merge_commit(project: Repository) -> 
 
 
 def test_a_conflict_with_the_branch_is_refused_with_its_files(project: Repository) -> None:
-    mission = conflicting.landed(project, run_="sed -i s/two/agent/ app.py")
+    mission = conflicting.landed_mission(project, run_="sed -i s/two/agent/ app.py")
     project.git("switch", "--quiet", "--create", "next")
     theirs = project.commit({"app.py": "one\ntheirs\nthree\n"})
     project.git("switch", "--quiet", "main")
@@ -124,7 +123,7 @@ def test_a_conflict_with_the_branch_is_refused_with_its_files(project: Repositor
 
 @pytest.mark.parametrize("where", ["the checkout", "another worktree", "a rebase"])
 def test_a_branch_that_is_checked_out_is_never_moved(project: Repository, tmp_path: Path, where: str) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     branch = "main"
     if where != "the checkout":
         branch = "next"
@@ -144,7 +143,7 @@ def test_a_branch_that_is_checked_out_is_never_moved(project: Repository, tmp_pa
 
 def test_a_bare_repository_gets_the_branch_by_a_push_so_that_its_hooks_run(bare: Repository) -> None:
     hook(bare, "post-receive", f"cat > {bare.path}/received")
-    mission = conflicting.landed(bare)
+    mission = conflicting.landed_mission(bare)
     merged = merging.merge(mission=mission.id)
     assert bare.git("rev-parse", merged.branch) == repository.branch(mission).tip
     assert (bare.path / "received").read_text().split()[2] == f"refs/heads/{merged.branch}"
@@ -153,7 +152,7 @@ def test_a_bare_repository_gets_the_branch_by_a_push_so_that_its_hooks_run(bare:
 @pytest.mark.parametrize("name", ["pre-receive", "update"])
 def test_the_refusal_of_a_hook_is_reported_and_nothing_counts_as_merged(bare: Repository, name: str) -> None:
     hook(bare, name, "echo 'Only reviewed work is accepted.' >&2; exit 1")
-    mission = conflicting.landed(bare)
+    mission = conflicting.landed_mission(bare)
     with pytest.raises(targets.Rejected, match=r"Only reviewed work is accepted\."):
         merging.merge(mission=mission.id)
     assert bare.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
@@ -162,7 +161,7 @@ def test_the_refusal_of_a_hook_is_reported_and_nothing_counts_as_merged(bare: Re
 
 def test_a_repository_that_loses_an_accepted_push_is_detected(bare: Repository) -> None:
     hook(bare, "post-receive", "read old new ref; git update-ref -d $ref")
-    mission = conflicting.landed(bare)
+    mission = conflicting.landed_mission(bare)
     with pytest.raises(errors.Conflict, match="it was not merged"):
         merging.merge(mission=mission.id)
     assert not Event.objects.filter(kind="mission.merged").exists()
@@ -182,20 +181,20 @@ def test_merging_a_mission_without_a_workspace_is_refused(db: None) -> None:
 
 @pytest.mark.parametrize("name", ["-f", "a..b", "a b", "refs//x", ":main"])
 def test_names_that_are_no_branches_are_refused(project: Repository, name: str) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     with pytest.raises(errors.Invalid, match="not a valid name for a branch"):
         merging.merge(mission=mission.id, into=name)
 
 
 def test_a_repository_that_is_gone_is_unavailable(project: Repository) -> None:
-    mission = Mission.objects.get(id=conflicting.landed(project).id)
+    mission = Mission.objects.get(id=conflicting.landed_mission(project).id)
     project.path.rename(project.path.with_name("elsewhere"))
     with pytest.raises(errors.Unavailable, match="cannot be read"):
         merging.merge(mission=mission.id)
 
 
 def test_programs_that_the_repository_configures_do_not_run(project: Repository, tmp_path: Path) -> None:
-    trap, mission = tmp_path / "trap", conflicting.landed(project)
+    trap, mission = tmp_path / "trap", conflicting.landed_mission(project)
     program = f"sh -c 'touch {trap}'"
     mirror = repository.branch(mission).mirror
     other = repository.create(project.path / "other", APP)  # the project borrows its objects

@@ -45,7 +45,7 @@ def test_another_attempt_resolves_a_conflict(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     row = resolving.retry(sortie=late(mission).id, can_execute=True)
     assert (row.state, row.waits_on, row.waits_for) == ("ready", "", "")
-    assert conflicting.run(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
     assert repository.branch(mission).read("app.py") == "one\nboth\nthree\n"
     assert attempts(mission) == ["committed", "succeeded"]
     assert late(mission).tries == 0
@@ -57,7 +57,7 @@ def test_a_users_own_version_lands(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     revision = resolved_version(project, mission)
     resolving.replace(sortie=late(mission).id, revision=revision, can_execute=True)
-    assert conflicting.run(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
     branch = repository.branch(mission)
     assert branch.read("app.py") == "one\nby a person\nthree\n"
     assert branch.subjects() == ["early: A test", "late: A test", "after: A test"]
@@ -73,7 +73,7 @@ def test_a_users_own_version_is_verified(project: Repository) -> None:
     )
     revision = resolved_version(project, mission)
     resolving.replace(sortie=late(mission).id, revision=revision, can_execute=True)
-    assert conflicting.run(mission) == "failed"
+    assert fleet.run_mission(mission) == "failed"
     assert repository.branch(mission).read("app.py") == "one\nearly\nthree\n"
 
 

@@ -49,7 +49,7 @@ def copy_of(mission: Mission, key: str = "edit") -> copies.Copy:
 
 
 def test_commits_that_no_branch_of_the_user_contains_are_unmerged(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     found = unmerged.of_mission(mission.id)
     assert [row["sortie"] for row in found.commits] == ["edit"]
     merging.merge(mission=mission.id, into="next")
@@ -66,7 +66,7 @@ def test_a_change_that_waits_for_a_person_is_unmerged(project: Repository) -> No
 
 
 def test_a_repository_that_is_gone_counts_as_unmerged(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     merging.merge(mission=mission.id)
     project.path.rename(project.path.with_name("elsewhere"))
     assert unmerged.of_mission(mission.id)
@@ -76,7 +76,7 @@ def test_a_repository_that_is_gone_counts_as_unmerged(project: Repository) -> No
 
 
 def test_branch_commits_and_copies_are_removed(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     assert len(refs(project)) == 3  # the branch, its lane, and the commit of the attempt
     failed_with_uncommitted_work = discarding.discard(mission=mission.id)
     assert len(failed_with_uncommitted_work.commits) == 1
@@ -98,8 +98,8 @@ def test_a_mission_that_runs_is_not_discarded(project: Repository) -> None:
 
 
 def test_a_branch_that_another_mission_uses_stays(project: Repository) -> None:
-    first = conflicting.landed(project, branch="feature")
-    second = conflicting.landed(project, run_="echo 2 > two.txt", branch="feature")
+    first = conflicting.landed_mission(project, branch="feature")
+    second = conflicting.landed_mission(project, run_="echo 2 > two.txt", branch="feature")
     discarding.discard(mission=first.id)
     assert repository.branch(second).files() == ["app.py", "new.txt", "two.txt"]
     discarding.discard(mission=second.id)
@@ -107,7 +107,7 @@ def test_a_branch_that_another_mission_uses_stays(project: Repository) -> None:
 
 
 def test_a_mission_whose_work_was_discarded_is_not_retried(project: Repository) -> None:
-    mission = conflicting.landed(project, run_="echo new > new.txt; exit 1")
+    mission = conflicting.landed_mission(project, run_="echo new > new.txt; exit 1")
     discarding.discard(mission=mission.id)
     with pytest.raises(errors.Conflict, match="discarded"):
         operations.retry(mission=mission.id, can_execute=True)
@@ -119,7 +119,7 @@ def test_a_mission_whose_work_was_discarded_is_not_retried(project: Repository) 
 
 
 def test_a_mission_with_unmerged_work_is_kept_and_removed_once_it_is_merged(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     assert cleaning.remove(missions=[mission.id]) == 0
     assert repository.branch(mission).read("new.txt") == "new\n"
     merging.merge(mission=mission.id)
@@ -133,7 +133,7 @@ def test_a_mission_with_unmerged_work_is_kept_and_removed_once_it_is_merged(proj
 
 
 def test_a_mission_whose_work_was_discarded_is_removed(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     discarding.discard(mission=mission.id)
     assert cleaning.remove(missions=[mission.id]) == 1
 
@@ -142,7 +142,7 @@ def test_a_mission_whose_work_was_discarded_is_removed(project: Repository) -> N
 
 
 def test_the_copy_of_a_sortie_that_has_landed_is_removed_and_its_work_stays(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     assert copy_of(mission).path.exists()
     assert tidying.tidy() == 1
     assert not copy_of(mission).path.exists()
@@ -152,7 +152,7 @@ def test_the_copy_of_a_sortie_that_has_landed_is_removed_and_its_work_stays(proj
 
 
 def test_the_copy_of_an_unsuccessful_sortie_stays_for_a_day(project: Repository) -> None:
-    mission = conflicting.landed(project, run_="echo new > new.txt; exit 1")
+    mission = conflicting.landed_mission(project, run_="echo new > new.txt; exit 1")
     assert tidying.tidy() == 0
     Sortie.objects.filter(mission=mission).update(finished_at=timezone.now() - timedelta(days=2))
     assert tidying.tidy() == 1
@@ -167,7 +167,7 @@ def test_copies_of_sorties_that_have_not_ended_stay(project: Repository) -> None
 
 def failed_with_uncommitted_work(project: Repository, script: str) -> tuple[Mission, Sortie]:
     """A failed sortie whose last attempt left work in its copy that is not committed, as if its agent had been killed."""
-    mission = conflicting.landed(project, run_=f"{script}; exit 1")
+    mission = conflicting.landed_mission(project, run_=f"{script}; exit 1")
     sortie = Sortie.objects.get(mission=mission)
     Change.objects.filter(sortie=sortie).delete()
     Attempt.objects.filter(sortie=sortie).update(state="lost")
@@ -197,7 +197,7 @@ def test_a_copy_whose_work_cannot_be_committed_is_kept_and_named(project: Reposi
 
 
 def test_an_interrupted_removal_is_completed(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     aside = copies.set_aside(copy_of(mission))
     assert len(aside) == 2
     old_reader = settings.FLEET_HOME.commits / "reader-old"
@@ -223,7 +223,7 @@ def test_copies_that_the_database_does_not_know_are_kept(project: Repository) ->
 
 
 def test_a_mirror_is_removed_once_no_mission_uses_it(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     assert mirror(project) not in tidying.unused_mirrors()[0]
     merging.merge(mission=mission.id)
     cleaning.remove(missions=[mission.id])
@@ -236,7 +236,7 @@ def test_a_mirror_is_removed_once_no_mission_uses_it(project: Repository) -> Non
 
 
 def test_a_mirror_with_work_of_an_unknown_mission_is_kept(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     Workspace.objects.filter(mission=mission).delete()
     removable, kept = tidying.unused_mirrors()
     assert mirror(project) not in removable
@@ -246,9 +246,9 @@ def test_a_mirror_with_work_of_an_unknown_mission_is_kept(project: Repository) -
 
 
 def test_a_new_mission_works_after_its_mirror_was_removed(project: Repository) -> None:
-    mission = conflicting.landed(project)
+    mission = conflicting.landed_mission(project)
     discarding.discard(mission=mission.id)
     cleaning.remove(missions=[mission.id])
     tidying.remove_mirrors()
-    new_mission = conflicting.landed(project)
+    new_mission = conflicting.landed_mission(project)
     assert fleet.state(new_mission.id) == "succeeded"

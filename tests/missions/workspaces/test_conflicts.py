@@ -22,7 +22,7 @@ def project(tmp_path: Path) -> Repository:
 
 def test_the_next_attempt_resolves_a_conflict_and_it_costs_no_try(project: Repository) -> None:
     mission = conflicting.launch(project)
-    assert conflicting.run(mission, slots=3) == "succeeded"
+    assert fleet.run_mission(mission, slots=3) == "succeeded"
     assert repository.branch(mission).read("app.py") == "one\nboth\nthree\n"
     late = Sortie.objects.get(mission=mission, key="late")
     assert (late.attempt, late.tries) == (2, 0)
@@ -54,7 +54,7 @@ def test_the_attempt_that_resolves_it_sees_markers_and_both_sides(project: Repos
         readable=[str(project.path)],
         workspace={"repository": "."},
     )
-    assert conflicting.run(mission, slots=3) == "succeeded"
+    assert fleet.run_mission(mission, slots=3) == "succeeded"
     files = {file.path: collection.open_stored(file) for file in reads.artifacts(mission) if file.attempt == 2}
     seen = files["seen.txt"].read().decode()
     assert "<<<<<<<" in seen
@@ -81,7 +81,7 @@ def test_after_the_last_rework_it_waits_for_a_person_and_holds_nothing(project: 
 
 def test_it_fails_if_the_plan_says_so(project: Repository) -> None:
     mission = conflicting.launch(project, conflicts="fail")
-    assert conflicting.run(mission, slots=3) == "failed"
+    assert fleet.run_mission(mission, slots=3) == "failed"
     late = Sortie.objects.get(mission=mission, key="late")
     assert late.state == "failed"
     assert "conflicts with early in app.py" in Attempt.objects.get(sortie=late).error
@@ -101,7 +101,7 @@ def test_changes_that_merge_but_fail_together_are_reworked(project: Repository) 
         readable=[str(project.path)],
         workspace={"repository": ".", "verify": "test ! -e a || test ! -e b"},
     )
-    assert conflicting.run(mission, slots=3) == "succeeded"
+    assert fleet.run_mission(mission, slots=3) == "succeeded"
     assert repository.branch(mission).files() == ["app.py", "b"]
     assert Conflict.objects.get(sortie__key="late", sortie__mission=mission).kind == "verify"
 

@@ -13,7 +13,7 @@ import pytest
 from missions.models import Change, Mission, Sortie
 from missions.queries import reads
 from missions.workspaces import commits, copies, git, repositories
-from tests.support import conflicting, fleet, repository
+from tests.support import fleet, repository
 from tests.support.repository import Repository
 
 ATTACK = """
@@ -207,7 +207,9 @@ class TestWhileItRuns:
             {"one": {"run": script}, "two": {"run": script.replace("fine", "good")}},
             workspace={"repository": str(project.path)},
         )
-        assert conflicting.run(mission) == "succeeded", [(item["key"], item["error"]) for item in reads.items(mission)]
+        assert fleet.run_mission(mission) == "succeeded", [
+            (item["key"], item["error"]) for item in reads.items(mission)
+        ]
         assert repository.branch(mission).files() == ["app.py", "dir/file", "fine", "good"]
 
     def test_verify_ignores_what_work_leaves_in_its_git_repository(self, project: Repository) -> None:
@@ -217,7 +219,7 @@ class TestWhileItRuns:
             {"edit": {"run": attack + "sed -i s/two/new/ app.py"}},
             workspace={"repository": str(project.path), "verify": verify},
         )
-        assert conflicting.run(mission) == "succeeded", [item["error"] for item in reads.items(mission)]
+        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.items(mission)]
         assert repository.branch(mission).read("app.py") == "one\nnew\nthree\n"
 
     def test_copies_do_not_share_their_stashes(self, project: Repository) -> None:
@@ -229,14 +231,14 @@ class TestWhileItRuns:
             {name: {"run": script.format(name=name)} for name in ("one", "other")},
             workspace={"repository": str(project.path)},
         )
-        assert conflicting.run(mission) == "succeeded", [item["error"] for item in reads.items(mission)]
+        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.items(mission)]
         assert repository.branch(mission).files() == ["app.py", "dir/file", "one", "other"]
         assert project.git("stash", "list") == ""
 
     def test_commits_of_the_work_itself_are_only_part_of_its_change(self, project: Repository) -> None:
         script = "echo 1 > a; git add a; git commit -qm mine; git tag v1; git checkout -qb other; echo 2 > b; git gc -q"
         mission = fleet.launch({"edit": {"run": script}}, workspace={"repository": str(project.path)})
-        assert conflicting.run(mission) == "succeeded", [item["error"] for item in reads.items(mission)]
+        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.items(mission)]
         branch = repository.branch(mission)
         assert (branch.files(), branch.subjects()) == (["a", "app.py", "b", "dir/file"], ["edit: A test"])
         assert Change.objects.get().files == ["a", "b"]

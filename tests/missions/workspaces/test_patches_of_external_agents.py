@@ -64,14 +64,6 @@ def complete(lease: dict[str, Any], **body: Any) -> Any:
     return api.Client(lease["token"]).post(f"sorties/{lease['sortie']}/complete", {**base, **body})
 
 
-def finish(mission: Mission) -> str:
-    engine = fleet.engine()
-    try:
-        return fleet.run_to_end(engine, mission)
-    finally:
-        engine.stop(within_s=5)
-
-
 def test_a_patch_is_merged_with_the_result_of_the_agent_that_sent_it(
     agent: api.Client, project: repository.Repository, tmp_path: Path
 ) -> None:
@@ -86,7 +78,7 @@ def test_a_patch_is_merged_with_the_result_of_the_agent_that_sent_it(
     response = complete(lease, patch=patch, result={"lines": 1})
     assert response.json()["state"] in ("waiting", "queued"), response.json()
     assert complete(lease, patch=patch, result={"lines": 1}).status_code == 200  # a repeated request
-    assert finish(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
     branch = repository.branch(mission)
     assert branch.read("app.py") == "one\ntwo\nthree\nfour\n"
     assert "data.bin" in branch.files()
@@ -117,7 +109,7 @@ def test_verify_decides_whatever_the_agent_says(
     copy = clone(agent, lease, tmp_path / "copy")
     (copy.path / "app.py").write_text("changed\n")
     complete(lease, patch=diff(copy), verified=0)
-    assert finish(mission) == "failed"
+    assert fleet.run_mission(mission) == "failed"
     assert repository.branch(mission).subjects() == []
 
 
@@ -127,7 +119,7 @@ def test_a_patch_that_does_not_apply_costs_a_try_and_the_work_is_done_again(
     mission = launch(project)
     lease = claim(agent)
     complete(lease, patch="--- a/app.py\n+++ b/app.py\n@@ -1,1 +1,1 @@\n-nothing like this\n+x\n")
-    assert finish(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
     sortie = Sortie.objects.get()
     assert "The patch does not apply" in sortie.attempts.get(number=2).error
     assert repository.branch(mission).read("own.txt") == "own\n"
@@ -150,7 +142,7 @@ def test_hostile_patches_are_refused(
     mission = launch(project)
     lease = claim(agent)
     assert complete(lease, patch=patch).status_code == 200
-    assert finish(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
     assert Sortie.objects.get().attempts.get(number=2).state == "failed"
     assert not (tmp_path / "outside").exists()
     assert sorted(Change.objects.values_list("state", flat=True)) == ["landed"]

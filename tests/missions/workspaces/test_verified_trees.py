@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from missions.models import Attempt, Change, Conflict, Mission, Sortie
-from tests.support import conflicting, fleet, landing, repository
+from tests.support import fleet, landing, repository
 from tests.support.repository import Repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,7 +25,7 @@ def launch(project: Repository, *keys: str, verify: str = "", **sortie: object) 
 
 def test_changes_made_by_verify_do_not_land(project: Repository) -> None:
     mission = launch(project, "edit", verify="echo three >> app.py; echo x > new; rm sub/here; exit 0")
-    assert conflicting.run(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
     assert repository.branch(mission).files() == [".gitignore", "app.py", "sub/here"]
     assert repository.branch(mission).read("app.py") == "one\ntwo\n"
 
@@ -35,7 +35,7 @@ def test_a_tree_that_verify_itself_has_changed_is_verified_again(project: Reposi
         {"edit": {"run": "echo two >> app.py", "verify": "test ! -e stamp && touch stamp"}},
         workspace={"repository": str(project.path)},
     )
-    assert conflicting.run(mission) == "failed"
+    assert fleet.run_mission(mission) == "failed"
     assert repository.branch(mission).subjects() == []
 
 
@@ -45,7 +45,7 @@ def test_an_equal_command_of_the_sortie_and_of_the_workspace_runs_for_both(proje
         {"edit": {"run": "echo two >> ../app.py", "cwd": "sub", "verify": "test -e here"}},
         workspace={"repository": str(project.path), "verify": "test -e here"},
     )
-    assert conflicting.run(mission) == "failed"
+    assert fleet.run_mission(mission) == "failed"
     assert "`verify` of the workspace failed" in Attempt.objects.get(sortie__mission=mission).error
 
 
@@ -61,24 +61,24 @@ def test_files_that_git_does_not_track_are_gone_before_verify_but_ignored_ones_s
         workspace={"repository": str(project.path), "verify": f"{verify} && test ! -e empty"},
     )
     assert (
-        conflicting.run(mission) == "failed"
+        fleet.run_mission(mission) == "failed"
     )  # the sortie's own verify leaves a git repository, which is not committed
     mission = fleet.launch(
         {"edit": {"run": "echo two >> app.py; touch ignored.log; mkdir empty"}},
         workspace={"repository": str(project.path), "verify": f"{verify} && test ! -e empty"},
     )
-    assert conflicting.run(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
 
 
 def test_verify_sees_the_commit_that_lands_checked_out(project: Repository) -> None:
     verify = 'test -z "$(git status --porcelain)" && git log -1 --format=%s | grep -q "edit: A test" && git diff --quiet HEAD'
     mission = launch(project, "edit", verify=verify)
-    assert conflicting.run(mission) == "succeeded"
+    assert fleet.run_mission(mission) == "succeeded"
 
 
 def test_work_that_fails_although_nothing_else_has_landed_is_a_failed_try_and_no_conflict(project: Repository) -> None:
     mission = launch(project, "edit", verify="false")
-    assert conflicting.run(mission) == "failed"
+    assert fleet.run_mission(mission) == "failed"
     sortie = Sortie.objects.get(mission=mission)
     assert (sortie.tries, Conflict.objects.filter(sortie=sortie).count()) == (1, 0)
     assert Change.objects.get(sortie=sortie).state == "kept"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 VALUE = {"session": "ünï-1", "position": [1, 2.5, None]}
 RETRY = {"max_attempts": 3, "backoff": "0.01s"}
 SHOW = 'test -e "$FLEET_RESUME" && cp "$FLEET_RESUME" "$FLEET_RESULT" || echo \'"nothing"\' > "$FLEET_RESULT"'
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    started = fleet.engine()
-    yield started
-    started.stop(within_s=5)
 
 
 def resumes(mission: Mission) -> dict[int, Any]:
