@@ -109,13 +109,13 @@ def subprocess_environment(transactional_db: None) -> dict[str, str]:
     from django.conf import settings  # noqa: PLC0415
     from django.db import connection  # noqa: PLC0415
 
-    where = settings.FLEET_ENDPOINTS
+    endpoints = settings.FLEET_ENDPOINTS
     name = connection.settings_dict["NAME"]
     return {
         **os.environ,
-        "DATABASE_URL": cluster.url(where.postgres, database=name),
-        "DATABASE_OWNER_URL": cluster.url(where.owner, database=name),
-        "REDIS_URL": where.redis_url,
+        "DATABASE_URL": cluster.url(endpoints.postgres, database=name),
+        "DATABASE_OWNER_URL": cluster.url(endpoints.owner, database=name),
+        "REDIS_URL": endpoints.redis_url,
     }
 
 

@@ -46,15 +46,15 @@ def test_a_client_written_from_the_document_works_and_another_user_sees_nothing(
             "ask": {"agent": "backend", "needs": ["count"], "run": [sys.executable, "-c", ASK, str(key)]},
         },
     }
-    status, refused = ann.call("post_missions", {"plan": plan, "params": {"who": "world"}})
-    assert (status, refused["code"]) == (403, "forbidden")
+    status, refusal = ann.call("post_missions", {"plan": plan, "params": {"who": "world"}})
+    assert (status, refusal["code"]) == (403, "forbidden")
     fleet.manage("fleet_user", "grant", "ann")
     status, mission = ann.call("post_missions", {"plan": plan, "params": {"who": "world"}})
     assert status == 201, mission
     ref = mission["id"]
-    followed = []
+    streamed_events = []
     for event in ann.follow("get_missions_id_events_stream", ref=ref):
-        followed.append(event)
+        streamed_events.append(event)
         if event["kind"] == "mission.succeeded":
             break
     assert ann.call("get_missions_id_progress", ref=ref)[1]["state"] == "succeeded"
@@ -68,7 +68,7 @@ def test_a_client_written_from_the_document_works_and_another_user_sees_nothing(
     _, log = ann.call("get_sorties_id_logs", ref=greet["id"])
     assert ("".join(piece["text"] for piece in log["pieces"]), log["ended"]) == ("hello world\n", True)
     _, events = ann.call("get_missions_id_events", ref=ref)
-    assert sorted(events["results"], key=str) == sorted(followed, key=str)
+    assert sorted(events["results"], key=str) == sorted(streamed_events, key=str)
     assert {"mission.running", "sortie.running", "sortie.succeeded", "mission.succeeded"} <= {
         event["kind"] for event in events["results"]
     }

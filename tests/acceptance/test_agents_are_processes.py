@@ -63,8 +63,8 @@ def test_agents_are_spawned_and_terminated_by_command(fleet: Fleet) -> None:
         process = psutil.Process(item["pid"])
         assert item["name"] in " ".join(process.cmdline())
         assert "fleet_node" in " ".join(process.parent().cmdline())  # type: ignore[union-attr]
-    ended = fleet.json("fleet_agents", "terminate", *[item["id"] for item in agents])
-    assert [item["state"] for item in ended] == ["terminated", "terminated"]
+    terminated = fleet.json("fleet_agents", "terminate", *[item["id"] for item in agents])
+    assert [item["state"] for item in terminated] == ["terminated", "terminated"]
     until(lambda: not any(psutil.pid_exists(item["pid"]) for item in agents))
 
 
@@ -106,13 +106,13 @@ def test_terminate_now_ends_all_processes_and_the_sortie_continues_elsewhere(fle
     pids = tmp_path / "pids"
     script = f'setsid sleep 600 & echo $FLEET_ATTEMPT $! >> {pids}; [ "$(wc -l < {pids})" -gt 1 ] || sleep 600'
     mission = fleet.launch({"sorties": {"one": {"agent": "security", "run": script}}}, folder=tmp_path)
-    left = until(lambda: hosts.live_pids(pids))
+    remaining_pids = until(lambda: hosts.live_pids(pids))
     spawn(fleet, "security")
     fleet.manage("fleet_agents", "terminate", first["id"], "--now")
     assert state(fleet, first["id"])["state"] == "terminated"
     document = fleet.wait(mission)
     assert (document["state"], document["items"][0]["attempt"]) == ("succeeded", 2)
-    until(lambda: hosts.have_ended(*left) and not hosts.live_pids(pids))
+    until(lambda: hosts.have_ended(*remaining_pids) and not hosts.live_pids(pids))
 
 
 def test_a_draining_agent_finishes_its_sorties(fleet: Fleet, tmp_path: Path) -> None:
@@ -120,14 +120,14 @@ def test_a_draining_agent_finishes_its_sorties(fleet: Fleet, tmp_path: Path) -> 
     fleet.manage(
         "fleet_agents", "drain", *[item["id"] for item in list_agents(fleet, "--type", "frontend")][:1], "--no-wait"
     )
-    go = tmp_path / "go"
+    flag = tmp_path / "go"
     mission = fleet.launch(
-        {"sorties": {"one": {"agent": "frontend", "driver": "scripted", "with": {"hold_until": str(go)}}}}
+        {"sorties": {"one": {"agent": "frontend", "driver": "scripted", "with": {"hold_until": str(flag)}}}}
     )
     until(lambda: state(fleet, agent["id"])["sorties"])
     fleet.manage("fleet_agents", "drain", agent["id"], "--no-wait")
     until(lambda: state(fleet, agent["id"])["state"] == "draining")
-    go.touch()
+    flag.touch()
     document = fleet.wait(mission)
     assert (document["state"], document["items"][0]["attempt"]) == ("succeeded", 1)
     until(lambda: state(fleet, agent["id"])["state"] == "terminated")

@@ -57,8 +57,8 @@ def fly(installation: Installation) -> None:
     assert [line.split()[1] for line in lines] == ["up", "mission", "doctor", "down"]
     up, run, doctor, down = lines
     installation.shell(up, timeout=200)
-    flown = installation.shell(run, timeout=60)
-    assert "succeeded" in flown.stderr
+    run_result = installation.shell(run, timeout=60)
+    assert "succeeded" in run_result.stderr
     (report,) = (installation.folder / ".fleet" / "reports").glob("*/report/report.md")
     assert report.read_text().startswith("# First flight\n\nHello, world.\nIt ran on Linux")
     installation.shell(doctor)

@@ -136,8 +136,8 @@ def script(blocks: list[pages.Block], scene: Scene) -> str:
 
 def in_a_sortie(commands: str, *, workspace: bool) -> str:
     """Shell code that runs the commands as the work of a sortie called api. With a workspace, it adds a file."""
-    added = "echo 'API = 1' > api.py\n" if workspace else ""
-    sorties = {"api": {"agent": "backend", "run": ["bash", "-euo", "pipefail", "-c", commands + added]}}
+    setup = "echo 'API = 1' > api.py\n" if workspace else ""
+    sorties = {"api": {"agent": "backend", "run": ["bash", "-euo", "pipefail", "-c", commands + setup]}}
     plan = {"mission": "A mission", "sorties": sorties, **({"workspace": {"repository": "."}} if workspace else {})}
     launch = "manage.py fleet_mission run block.json || { manage.py fleet_mission logs latest api; exit 1; }"
     return f"cat > block.json <<'END_OF_BLOCK'\n{json.dumps(plan)}\nEND_OF_BLOCK\n{launch}"
@@ -174,8 +174,8 @@ def test_a_failing_command_of_a_block_is_found() -> None:
         return subprocess.run(["bash", "-c", script([block], Scene())], capture_output=True, text=True, check=False)
 
     assert run("true\n", 0).returncode == 0
-    failed = run("false\ntrue\n", 0)
-    assert failed.returncode == 1
-    assert "The commands at x.md:3 failed." in failed.stderr
+    result = run("false\ntrue\n", 0)
+    assert result.returncode == 1
+    assert "The commands at x.md:3 failed." in result.stderr
     assert run("false\n", 1).returncode == 0
     assert "ended with 0, not 1" in run("true\n", 1).stderr

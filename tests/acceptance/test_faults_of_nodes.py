@@ -129,19 +129,19 @@ def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Ho
     hosts.spawn(kind, host, concurrency=2)
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_waits(pids), "two": first_waits(pids)}, folder=str(tmp_path))
-    noted = until(lambda: hosts.live_pids(pids) if len(hosts.live_pids(pids)) == 4 else None)
-    everything = [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]
-    for item in everything:
-        if item.pid not in noted[1::2]:
+    process_pids = until(lambda: hosts.live_pids(pids) if len(hosts.live_pids(pids)) == 4 else None)
+    node_processes = [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]
+    for item in node_processes:
+        if item.pid not in process_pids[1::2]:
             item.send_signal(signal.SIGSTOP)  # so that no process can react to the death of another
-    for item in everything:
-        if item.pid not in noted:
+    for item in node_processes:
+        if item.pid not in process_pids:
             item.send_signal(signal.SIGKILL)
     assert host.process is not None
     host.process.wait()
     host.start()
     assert hosts.wait(mission).state == "succeeded"
-    until(lambda: hosts.have_ended(*noted))
+    until(lambda: hosts.have_ended(*process_pids))
     until(lambda: host.children() == {agent.pid for agent in hosts.live(kind)})
 
 
@@ -150,12 +150,12 @@ def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, kind: str, tmp_p
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
     work, _ = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
-    halted = hosts.running_agent(mission)
-    assert halted.pid is not None
-    os.kill(halted.pid, signal.SIGSTOP)
-    until(lambda: Agent.objects.get(id=halted.id).state == "lost")
+    halted_agent = hosts.running_agent(mission)
+    assert halted_agent.pid is not None
+    os.kill(halted_agent.pid, signal.SIGSTOP)
+    until(lambda: Agent.objects.get(id=halted_agent.id).state == "lost")
     assert hosts.wait(mission).state == "succeeded", "by its successor, once the halted one is put away"
-    assert not hosts.alive(halted)
+    assert not hosts.alive(halted_agent)
     until(lambda: hosts.have_ended(work))
     assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
     (successor,) = hosts.live(kind)
@@ -163,19 +163,19 @@ def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, kind: str, tmp_p
 
 
 def test_a_halted_agent_that_resumes_after_its_lease_is_refused(host: Host, kind: str, tmp_path: Path) -> None:
-    go = tmp_path / "go"
+    flag = tmp_path / "go"
     hosts.spawn(kind, host)
-    mission = fleet.launch({"one": {"agent": kind, "driver": "scripted", "with": {"hold_until": str(go)}}})
+    mission = fleet.launch({"one": {"agent": kind, "driver": "scripted", "with": {"hold_until": str(flag)}}})
     until(lambda: hosts.running(mission))
-    halted = hosts.running_agent(mission)
-    assert halted.pid is not None
+    halted_agent = hosts.running_agent(mission)
+    assert halted_agent.pid is not None
     hosts.spawn(kind, host)
-    os.kill(halted.pid, signal.SIGSTOP)
-    go.touch()
+    os.kill(halted_agent.pid, signal.SIGSTOP)
+    flag.touch()
     until(lambda: hosts.attempts(mission)[0] == ("one", 1, "lost"))
-    os.kill(halted.pid, signal.SIGCONT)
+    os.kill(halted_agent.pid, signal.SIGCONT)
     assert hosts.wait(mission).state == "succeeded"
-    until(lambda: not hosts.alive(halted))
+    until(lambda: not hosts.alive(halted_agent))
     first, *others = hosts.attempts(mission)
     assert (first, [state for _, _, state in others].count("succeeded")) == (("one", 1, "lost"), 1)
 
@@ -233,10 +233,10 @@ def test_the_next_node_ends_processes_of_agents_that_were_lost_without_a_node(
                 Agent.objects.create(
                     type_id=kind, node=node, place=place, state="lost", pid=pid, start_time=start, ended_at=Now()
                 )
-            haunted = host_group.add("haunted")
+            new_host = host_group.add("haunted")
             assert ghost.wait(60) == -signal.SIGTERM
             assert other.poll() is None
-            host_group.drop(haunted)
+            host_group.drop(new_host)
         finally:
             ghost.kill()
             other.kill()
@@ -266,27 +266,27 @@ def test_after_a_reboot_old_agents_are_lost_and_no_new_process_is_touched(host_g
 
 
 def test_a_node_whose_name_was_taken_over_ends_with_its_agents(host_group: hosts.Hosts, kind: str) -> None:
-    replaced = host_group.add("twice")
-    (agent,) = hosts.spawn(kind, replaced)
+    old_host = host_group.add("twice")
+    (agent,) = hosts.spawn(kind, old_host)
     Node.objects.filter(name="twice").update(pid=1, start_time=1.0, boot=str(ids.new()))
-    assert replaced.process is not None
-    assert replaced.process.wait(60) == 0
-    assert "has taken over" in replaced.log()
+    assert old_host.process is not None
+    assert old_host.process.wait(60) == 0
+    assert "has taken over" in old_host.log()
     assert not hosts.alive(agent)
-    assert replaced.node.up, "the row belongs to the other node"
+    assert old_host.node.up, "the row belongs to the other node"
     Node.objects.filter(name="twice").update(up=False)
-    host_group.drop(replaced)
+    host_group.drop(old_host)
 
 
 def test_agents_continue_when_their_logs_fill_the_disk(host_group: hosts.Hosts, kind: str) -> None:
     """A limit on file sizes simulates the full disk: each write beyond it fails."""
     most = 100_000  # the limit also applies to the in-memory file with the options of a sandbox
-    full = host_group.add("full")
-    resource.prlimit(full.pid, resource.RLIMIT_FSIZE, (most, most))  # inherited by its agents
-    (agent,) = hosts.spawn(kind, full)
-    with full.log_of(agent).open("a") as log:
+    new_host = host_group.add("full")
+    resource.prlimit(new_host.pid, resource.RLIMIT_FSIZE, (most, most))  # inherited by its agents
+    (agent,) = hosts.spawn(kind, new_host)
+    with new_host.log_of(agent).open("a") as log:
         log.write("x" * most)
-    size = len(full.agent_log(agent))
+    size = len(new_host.agent_log(agent))
     mission = fleet.launch(
         {"a": {"agent": kind, "run": "echo $FLEET_ATTEMPT"}, "b": {"agent": kind, "needs": ["a"], "run": "true"}}
     )
@@ -294,8 +294,8 @@ def test_agents_continue_when_their_logs_fill_the_disk(host_group: hosts.Hosts, 
     assert [item.id for item in hosts.live(kind)] == [agent.id]
     operations.order(agents=[agent.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
     until(lambda: Agent.objects.get(id=agent.id).state == "terminated", within_s=30)
-    assert len(full.agent_log(agent)) == size
-    host_group.drop(full)
+    assert len(new_host.agent_log(agent)) == size
+    host_group.drop(new_host)
 
 
 def boot() -> str:

@@ -87,13 +87,13 @@ def test_a_sortie_that_kills_its_agent_each_time_fails_after_three_rescues(fleet
 
 def test_repeated_flushes_of_redis_lose_nothing(fleet: Fleet) -> None:
     mission = fleet.launch({"sorties": chain(16, "backend", "frontend", "testing", **{"with": {"seconds": 0.1}})})
-    over = threading.Event()
+    end = threading.Event()
     flushes = 0
 
     def flush() -> None:
         nonlocal flushes
         redis = running.valkey(home(fleet))
-        while not over.wait(0.1):
+        while not end.wait(0.1):
             redis.flushall()
             flushes += 1
 
@@ -102,7 +102,7 @@ def test_repeated_flushes_of_redis_lose_nothing(fleet: Fleet) -> None:
     try:
         document = fleet.wait(mission, seconds=60)
     finally:
-        over.set()
+        end.set()
         flusher.join()
     assert document["sorties"]["succeeded"] == 16, document
     assert flushes > 5
@@ -126,11 +126,11 @@ def test_repeated_messages_start_nothing_twice(fleet: Fleet) -> None:
     redis, hint = running.valkey(home(fleet)), a_hint(queue="agent.frontend")
     sortie = {"agent": "frontend", "driver": "scripted", "with": {"seconds": 0.05}}
     mission = fleet.launch({"sorties": {f"s{n}": sortie for n in range(20)}})
-    watched = threading.Thread(target=fleet.wait, args=[mission])
-    watched.start()
-    while watched.is_alive():
+    watcher = threading.Thread(target=fleet.wait, args=[mission])
+    watcher.start()
+    while watcher.is_alive():
         redis.lpush("agent.frontend", *[hint] * 5)
-        watched.join(0.05)
+        watcher.join(0.05)
     document = fleet.wait(mission)
     assert document["sorties"]["succeeded"] == 20, document
     check_ledger(fleet, mission)
@@ -138,12 +138,12 @@ def test_repeated_messages_start_nothing_twice(fleet: Fleet) -> None:
 
 def a_hint(*, queue: str) -> bytes:
     """The bytes of a message as the fleet sends them, taken from a queue that nobody reads."""
-    nobody = "agent.nobody"
+    unused_queue = "agent.nobody"
     with app.connection_for_write() as connection:
-        app.send_task(hints.TASK_NAME, queue=nobody, connection=connection)
+        app.send_task(hints.TASK_NAME, queue=unused_queue, connection=connection)
         redis = connection.default_channel.client
-        _, message = redis.brpop(nobody)
-    return bytes(message).replace(nobody.encode(), queue.encode())
+        _, message = redis.brpop(unused_queue)
+    return bytes(message).replace(unused_queue.encode(), queue.encode())
 
 
 def test_two_control_loops_admit_wake_and_complete_each_row_once(fleet: Fleet) -> None:

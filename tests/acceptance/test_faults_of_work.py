@@ -14,7 +14,7 @@ pytestmark = pytest.mark.xdist_group("fleet")
 
 
 def test_each_kind_of_misbehaviour_is_a_failure_with_its_reason(fleet: Fleet) -> None:
-    wrong = {
+    cases = {
         "not JSON": ({"run": "echo '{\"n\":' > $FLEET_RESULT"}, "is not JSON"),
         "NaN": ({"run": "echo '[NaN]' > $FLEET_RESULT"}, "is not a finite number"),
         "not UTF-8": ({"run": "printf '\"\\377\"' > $FLEET_RESULT"}, "is not JSON"),
@@ -33,7 +33,7 @@ def test_each_kind_of_misbehaviour_is_a_failure_with_its_reason(fleet: Fleet) ->
     }  # fmt: skip
     types = ("backend", "frontend", "testing", "security", "performance")
     sorties: dict[str, Any] = {
-        key: {"agent": types[place % 5], **sortie} for place, (key, (sortie, _)) in enumerate(wrong.items())
+        key: {"agent": types[place % 5], **sortie} for place, (key, (sortie, _)) in enumerate(cases.items())
     }
     sorties["garbage"] = {"agent": "backend", "run": "head -c 300000 /dev/urandom"}
     sorties["third time"] = {
@@ -42,7 +42,7 @@ def test_each_kind_of_misbehaviour_is_a_failure_with_its_reason(fleet: Fleet) ->
     }  # fmt: skip
     mission = fleet.launch({"sorties": {key.replace(" ", "-"): sortie for key, sortie in sorties.items()}})
     items = {item["key"]: item for item in fleet.wait(mission, seconds=60)["items"]}
-    for name, (_, value) in wrong.items():
+    for name, (_, value) in cases.items():
         key = name.replace(" ", "-")
         assert items[key]["state"] == "failed", items[key]
         assert value in items[key]["error"], items[key]

@@ -67,13 +67,13 @@ def test_a_mission_survives_the_death_of_every_process_and_its_user_misses_no_ev
         fleet_home = fleet.home / ".fleet"
         ann, admin = fleet.sign_up("ann"), sign_in_as_admin(fleet)
         fleet.manage("fleet_user", "grant", "ann")
-        status, spawned = admin.call("post_agents_spawn", {"type": "backend"})
-        assert status == 202, spawned
+        status, body = admin.call("post_agents_spawn", {"type": "backend"})
+        assert status == 202, body
         until(lambda: [agent["state"] for agent in ann.all("get_agents")] == ["idle"] * 7)
 
-        status, launched = ann.call("post_missions", {"plan": PLAN, "folder": str(home)})
-        assert status == 201, launched
-        mission = launched["id"]
+        status, new_mission = ann.call("post_missions", {"plan": PLAN, "folder": str(home)})
+        assert status == 201, new_mission
+        mission = new_mission["id"]
         first = LiveEvents(ann, mission, cursor="0-0")
         until(lambda: len(attempts(ann, mission)) == 12 and len(running_sorties(ann, mission)) == 6)
         status, checkpoint = ann.call("post_checkpoints", {"mission": mission, "name": "middle"})
@@ -95,10 +95,10 @@ def test_a_mission_survives_the_death_of_every_process_and_its_user_misses_no_ev
         after = attempts(ann, mission)
         assert len(after) == 25
         assert after.items() >= before.items(), "nothing that had succeeded has run again"
-        ran = Counter((home / "ledger").read_text().split())
-        assert all(1 <= ran[key] <= after[key] for key in after if key != "report"), ran
-        followed = {event["id"]: event for event in (*first.events, *second.events)}
-        assert followed == {event["id"]: event for event in ann.all("get_missions_id_events", ref=mission)}
+        runs = Counter((home / "ledger").read_text().split())
+        assert all(1 <= runs[key] <= after[key] for key in after if key != "report"), runs
+        events_by_id = {event["id"]: event for event in (*first.events, *second.events)}
+        assert events_by_id == {event["id"]: event for event in ann.all("get_missions_id_events", ref=mission)}
 
         (report,) = ann.all("get_missions_id_artifacts", ref=mission)
         text = ann.read("get_artifacts_id_content", ref=report["id"]).decode()

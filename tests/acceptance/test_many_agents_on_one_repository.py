@@ -67,9 +67,9 @@ def test_eight_sorties_end_in_one_branch_whose_tests_pass(fleet: Fleet, project:
             },
         },
     }
-    checked = fleet.home / "eight.json"
-    checked.write_text(json.dumps(plan))
-    warning = fleet.manage("fleet_mission", "validate", str(checked)).stderr
+    plan_file = fleet.home / "eight.json"
+    plan_file.write_text(json.dumps(plan))
+    warning = fleet.manage("fleet_mission", "validate", str(plan_file)).stderr
     assert "plus and minus both reserve *.py, and neither needs the other." in warning
 
     mission = fleet.launch(plan, folder=project.path)

@@ -107,14 +107,14 @@ def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
     mission = fleet.launch({"one": {"agent": kind, "run": first_waits_then_done(pids)}}, folder=str(tmp_path))
     (pid,) = until(lambda: hosts.live_pids(pids))
     before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
-    (elsewhere,) = hosts.spawn(kind, here)
+    (other_agent,) = hosts.spawn(kind, here)
     far.database.cut()
     try:
         until(lambda: hosts.have_ended(pid))
         assert Sortie.objects.get(mission=mission).attempt == 1, "its driver was stopped before another one started"
         assert hosts.wait(mission).state == "succeeded"
         assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
-        assert Sortie.objects.get(mission=mission).agent_id == elsewhere.id
+        assert Sortie.objects.get(mission=mission).agent_id == other_agent.id
         until(lambda: Agent.objects.get(id=cut_off.id).state == "lost")
         until(lambda: not Node.objects.get(name="far").up)
         assert far.process is not None
@@ -127,7 +127,7 @@ def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
     until(lambda: not hosts.alive(cut_off))
     kinds = Event.objects.filter(id__gt=before, subject=far.node.id).order_by("id").values_list("kind", flat=True)
     assert list(kinds) == ["node.lost", "node.up"]
-    hosts.end_agents(elsewhere)
+    hosts.end_agents(other_agent)
     hosts.spawn(kind, far)
     assert hosts.wait(fleet.launch({"one": {"agent": kind, "run": "true"}})).state == "succeeded"
 
@@ -210,5 +210,5 @@ def _progress(mission: Mission) -> None:
     def count_succeeded() -> int:
         return Sortie.objects.filter(mission=mission, state="succeeded").count()
 
-    begun = count_succeeded()
-    until(lambda: count_succeeded() >= min(begun + 3, 40))
+    initial_count = count_succeeded()
+    until(lambda: count_succeeded() >= min(initial_count + 3, 40))

@@ -38,10 +38,10 @@ def test_changing_some_settings_records_the_old_ones_in_the_audit_trail(boss: ap
 
 
 def test_a_change_requires_the_current_etag(boss: api.Client) -> None:
-    seen = boss.get(TYPE)["ETag"]
+    etag = boss.get(TYPE)["ETag"]
     assert boss.patch(TYPE, {"agents": 2}).status_code == 428
-    assert boss.patch(TYPE, {"agents": 2}, If_Match=seen).status_code == 200
-    assert boss.patch(TYPE, {"agents": 5}, If_Match=seen).status_code == 412
+    assert boss.patch(TYPE, {"agents": 2}, If_Match=etag).status_code == 200
+    assert boss.patch(TYPE, {"agents": 5}, If_Match=etag).status_code == 412
     assert boss.get(TYPE).json()["agents"] == 2
 
 

@@ -68,8 +68,8 @@ def test_a_mission_is_captured_listed_read_and_deleted(ann: api.Client, mission:
 
 
 def test_a_checkpoint_is_renamed_and_kept(ann: api.Client, mission: Mission, checkpoint: str) -> None:
-    changed = ann.patch(f"checkpoints/{checkpoint}", {"name": "the start", "keep": True})
-    assert (changed.status_code, changed.json()["name"], changed.json()["keep"]) == (200, "the start", True)
+    response = ann.patch(f"checkpoints/{checkpoint}", {"name": "the start", "keep": True})
+    assert (response.status_code, response.json()["name"], response.json()["keep"]) == (200, "the start", True)
     assert ann.patch(f"checkpoints/{checkpoint}", {"keep": False}).json()["name"] == "the start"
     assert Checkpoint.objects.values_list("name", "keep").get() == ("the start", False)
     assert ann.patch(f"checkpoints/{checkpoint}", {}).status_code == 422
@@ -131,11 +131,11 @@ def test_a_restore_does_what_its_plan_says(ann: api.Client, mission: Mission, ch
     plan = ann.get(f"checkpoints/{checkpoint}/plan").json()
     assert (plan["state"], plan["run"], plan["lost"]) == ("paused", ["a", "b"], ["a", "b"])
     assert plan["counts"]["run"] == 2
-    changed = ann.get(f"checkpoints/{checkpoint}/diff").json()
-    assert {change["key"]: change["parts"]["state"][1] for change in changed["changed"]} == {
+    diff = ann.get(f"checkpoints/{checkpoint}/diff").json()
+    assert {change["key"]: change["parts"]["state"][1] for change in diff["changed"]} == {
         "a": "succeeded", "b": "succeeded",
     }  # fmt: skip
-    assert changed["mission"]["state"] == ["live", "succeeded"]
+    assert diff["mission"]["state"] == ["live", "succeeded"]
     assert ann.post(f"checkpoints/{checkpoint}/restore", {"plan": "0" * 16}).status_code == 409
     response = ann.post(f"checkpoints/{checkpoint}/restore", {"plan": plan["digest"]})
     assert response.status_code == 202
@@ -202,8 +202,8 @@ def test_keys_are_limited_by_their_scopes(ann: api.Client, mission: Mission, che
     }
     for scope in requests:
         machine = api.machine(ann.user, scope)
-        for needed, entries in requests.items():
-            if needed != scope:
+        for needed_scope, entries in requests.items():
+            if needed_scope != scope:
                 assert [machine.send(*entry).status_code for entry in entries] == [403] * len(entries)
     for scope, entries in requests.items():
         machine = api.machine(ann.user, scope)
@@ -250,8 +250,8 @@ def test_a_checkpoint_of_the_whole_fleet_is_for_admins_only(ann: api.Client, mis
     detail = boss.get(f"checkpoints/{chk}").json()
     assert {entry["id"] for entry in detail["contents"]} == {mission.ref, other.ref}
     assert detail["fleet"]["agent_types"]
-    unnamed = boss.get(f"checkpoints/{chk}/plan")
-    assert (unnamed.status_code, unnamed.json()["errors"][0]["pointer"]) == (422, "/mission")
+    response = boss.get(f"checkpoints/{chk}/plan")
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/mission")
     assert boss.get(f"checkpoints/{chk}/plan?mission={other.ref}").json()["mission"] == other.ref
     absent = ids.encode(ids.MISSION, ids.new())
     assert boss.post(f"checkpoints/{chk}/restore", {"mission": absent}).status_code == 404
@@ -266,9 +266,9 @@ def test_damage_is_named_with_the_checkpoints_that_the_caller_may_see(
     fleet.launch({"c": {}})
     whole = boss.post("checkpoints", {"all": True}).json()["id"]
     storage.remove_blob(storage.read_manifest(checkpoint).missions[0].mission.blob)
-    (seen,) = ann.post(f"checkpoints/{checkpoint}/verify").json()["damages"]
-    (all_seen,) = boss.post(f"checkpoints/{checkpoint}/verify").json()["damages"]
-    assert (seen["shared_by"], sorted(all_seen["shared_by"])) == ([checkpoint], sorted([checkpoint, whole]))
+    (damage,) = ann.post(f"checkpoints/{checkpoint}/verify").json()["damages"]
+    (full_damage,) = boss.post(f"checkpoints/{checkpoint}/verify").json()["damages"]
+    assert (damage["shared_by"], sorted(full_damage["shared_by"])) == ([checkpoint], sorted([checkpoint, whole]))
     assert ann.post(f"checkpoints/{checkpoint}/restore").status_code == 409
     assert ann.get(f"checkpoints/{checkpoint}/plan").status_code == 409
 
@@ -284,9 +284,9 @@ def test_long_responses_are_truncated_with_the_full_counts(ann: api.Client, miss
     engine = fleet.engine()
     fleet.run_to_end(engine, many)
     engine.stop(within_s=5)
-    changed = ann.get(f"checkpoints/{checkpoint}/diff").json()
-    assert (len(changed["changed"]), changed["counts"]["changed"]) == (3, 5)
-    assert "state" in changed["changed"][0]["omitted"]
+    response = ann.get(f"checkpoints/{checkpoint}/diff").json()
+    assert (len(response["changed"]), response["counts"]["changed"]) == (3, 5)
+    assert "state" in response["changed"][0]["omitted"]
     monkeypatch.setattr(bounds, "MAX_MISSIONS", 1)
     boss = api.person("boss", Role.ADMIN)
     for name in ("other", "third"):

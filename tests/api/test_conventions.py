@@ -142,14 +142,14 @@ def test_rows_without_a_numeric_id_are_paged_too() -> None:
         f"sorties/{sortie.ref}/artifacts": ("path", files),
     }  # fmt: skip
     for path, (name, expected) in lists.items():
-        seen, following = [], f"{path}?limit=2"
-        while following:
-            body = boss.get(following).json()
+        names, next_page = [], f"{path}?limit=2"
+        while next_page:
+            body = boss.get(next_page).json()
             assert body.keys() == {"next", "previous", "results"}
             assert len(body["results"]) <= 2
-            seen += [result[name] for result in body["results"]]
-            following = body["next"]
-        assert seen == expected, path
+            names += [result[name] for result in body["results"]]
+            next_page = body["next"]
+        assert names == expected, path
         assert boss.get(f"{path}?cursor=cD0AAA==").status_code == 422
 
 
@@ -158,14 +158,14 @@ def test_rows_without_a_numeric_id_are_paged_too() -> None:
 
 def test_etags_save_transfers_and_guard_changes(ann: api.Client) -> None:
     ref = ann.post("missions", {"plan": api.PLAN}).json()["id"]
-    seen = ann.get(f"missions/{ref}")["ETag"]
-    assert ann.get(f"missions/{ref}", If_None_Match=seen).status_code == 304
+    etag = ann.get(f"missions/{ref}")["ETag"]
+    assert ann.get(f"missions/{ref}", If_None_Match=etag).status_code == 304
     assert ann.patch(f"missions/{ref}", {"priority": 5}).status_code == 428
-    changed = ann.patch(f"missions/{ref}", {"priority": 5}, If_Match=seen)
-    assert (changed.status_code, changed.json()["priority"]) == (200, 5)
-    late = ann.patch(f"missions/{ref}", {"priority": 7}, If_Match=seen)
+    update = ann.patch(f"missions/{ref}", {"priority": 5}, If_Match=etag)
+    assert (update.status_code, update.json()["priority"]) == (200, 5)
+    late = ann.patch(f"missions/{ref}", {"priority": 7}, If_Match=etag)
     assert (late.status_code, late.json()["code"]) == (412, "changed")
-    assert ann.patch(f"missions/{ref}", {"priority": 7}, If_Match=changed["ETag"]).status_code == 200
+    assert ann.patch(f"missions/{ref}", {"priority": 7}, If_Match=update["ETag"]).status_code == 200
     assert list(Mission.objects.values_list("priority", "sorties__priority")) == [(7, 7)]
     assert Event.objects.filter(kind="mission.changed").count() == 2
 
@@ -308,12 +308,12 @@ def test_the_schema_of_plans_accepts_what_can_be_launched() -> None:
 
 def test_only_one_of_concurrent_conditional_changes_succeeds(ann: api.Client) -> None:
     ref = ann.post("missions", {"plan": api.PLAN, "start": False}).json()["id"]
-    seen = ann.get(f"missions/{ref}")["ETag"]
+    etag = ann.get(f"missions/{ref}")["ETag"]
     responses: list[int] = []
 
     def change(priority: int) -> None:
         try:
-            response = api.Client(ann.bearer).patch(f"missions/{ref}", {"priority": priority}, If_Match=seen)
+            response = api.Client(ann.bearer).patch(f"missions/{ref}", {"priority": priority}, If_Match=etag)
             responses.append(response.status_code)
         finally:
             connection.close()

@@ -54,8 +54,8 @@ def test_each_body_and_response_has_an_example_that_fits_its_schema() -> None:
     result = dict(contents())
     assert len(result) > 70
     assert [
-        (where, problems(item, content["schema"]))
-        for where, content in result.items()
+        (place, problems(item, content["schema"]))
+        for place, content in result.items()
         for item in examples_of(content)
         if problems(item, content["schema"])
     ] == []
@@ -89,9 +89,9 @@ def test_each_example_launch_works_and_its_plan_is_valid(settings: Any) -> None:
 
 def test_the_introduction_names_only_existing_routes() -> None:
     result = DOCUMENT["info"]["description"].replace("\n", " ").replace("{id}", "{ref}")
-    named = re.findall(r"(GET|POST|PATCH|DELETE) (/api/v1/[\w/{}|-]+)", result)
-    assert len(named) > 10
-    for method, path in named:
+    operations = re.findall(r"(GET|POST|PATCH|DELETE) (/api/v1/[\w/{}|-]+)", result)
+    assert len(operations) > 10
+    for method, path in operations:
         before, _, last = path.rpartition("/")
         for item in last.split("|"):
             assert method.lower() in DOCUMENT["paths"][f"{before}/{item}"], (method, path)
@@ -111,9 +111,9 @@ def test_each_parameter_with_a_special_format_has_an_example() -> None:
 def test_each_documented_problem_has_exactly_one_example() -> None:
     manual = (Path(__file__).parents[2] / "docs/api.md").read_text()
     rows = re.findall(r"^\| (\d{3}) \| (`.*`) \|", manual, re.MULTILINE)
-    named = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+    documented = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
     result = DOCUMENT["components"]["examples"]
-    assert {(item["value"]["status"], name) for name, item in result.items()} == named
+    assert {(item["value"]["status"], name) for name, item in result.items()} == documented
     for item in result.values():
         assert problems(item["value"], {"$ref": "#/components/schemas/Problem"}) == []
     for _, path, operation in OPERATIONS:

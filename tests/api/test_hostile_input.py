@@ -193,8 +193,8 @@ def test_followed_logs_count_as_streams_until_they_end() -> None:
     async def follow() -> list[int]:
         ask = sync_to_async(ann.get)
         first = await ask(path)
-        followed = aiter(first.streaming_content)
-        assert await anext(followed) == b"hello\n"
+        chunks = aiter(first.streaming_content)
+        assert await anext(chunks) == b"hello\n"
         responses = [await ask(path)]
         assert int(responses[0]["Retry-After"]) > 0
         await first._iterator.aclose()

@@ -27,9 +27,9 @@ def statuses(client: Client, times: int, path: str = "/api/v1/me") -> list[int]:
     return [client.get(path).status_code for _ in range(times)]
 
 
-def signed_in(who: api.Client) -> Client:
+def signed_in(user: api.Client) -> Client:
     client = Client()
-    client.force_login(who.user)
+    client.force_login(user.user)
     return client
 
 

@@ -130,8 +130,8 @@ def test_a_refused_caller_gets_a_close_code(web: Web) -> None:
 
 def test_the_close_reason_is_a_sentence(web: Web) -> None:
     ann = api.person("ann")
-    gone = "/ws/v1/missions/msn_" + "0" * 26
-    assert close_reason(open_socket(web, gone, **bearer(ann))) == (4404, f"There is no mission msn_{'0' * 26}.")
+    missing_path = "/ws/v1/missions/msn_" + "0" * 26
+    assert close_reason(open_socket(web, missing_path, **bearer(ann))) == (4404, f"There is no mission msn_{'0' * 26}.")
     assert close_reason(open_socket(web, f"{ALL}?cursor=x", **bearer(ann))) == (
         4422, "Unknown cursor. Start without a cursor.",
     )  # fmt: skip

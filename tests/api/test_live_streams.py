@@ -45,19 +45,19 @@ def write_event(mission: Mission | None, kind: str, **data: Any) -> None:
 def test_a_stream_sends_the_events_that_the_list_of_events_shows(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
-    with Listener(web, stream_of(mission), **bearer(ann)) as heard:
-        assert heard.status == 200
-        assert heard.headers["content-type"].startswith("text/event-stream")
-        assert heard.headers["x-accel-buffering"] == "no"
-        assert "no-store" in heard.headers["cache-control"]
-        assert "content-length" not in heard.headers
+    with Listener(web, stream_of(mission), **bearer(ann)) as listener:
+        assert listener.status == 200
+        assert listener.headers["content-type"].startswith("text/event-stream")
+        assert listener.headers["x-accel-buffering"] == "no"
+        assert "no-store" in listener.headers["cache-control"]
+        assert "content-length" not in listener.headers
         write_event(mission, "sortie.running", attempt=1)
         write_event(None, "service.slow")
         write_event(live.mission_of(ann.user), "sortie.failed")
         write_event(mission, "sortie.succeeded")
-        assert heard.wait_for_events(2) == ["sortie.running", "sortie.succeeded"]
+        assert listener.wait_for_events(2) == ["sortie.running", "sortie.succeeded"]
         newest = ann.get(f"missions/{mission.ref}/events").json()["results"][:2]
-        assert [data for _, _, data in reversed(heard.events)] == newest
+        assert [data for _, _, data in reversed(listener.events)] == newest
 
 
 def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) -> None:
@@ -76,35 +76,35 @@ def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) 
                 write_event(mission, "sortie.running", who=number, turn=turn)
                 time.sleep(chance.random() * 0.03)
 
-    heard: list[str] = []
+    received_numbers: list[str] = []
 
     def listen() -> None:
         last = {}
-        while len(heard) < writers * each and time.monotonic() < deadline:
+        while len(received_numbers) < writers * each and time.monotonic() < deadline:
             with Listener(web, stream_of(mission), **bearer(ann), **last) as item:
                 first = item.last_id
-                while len(item.events) < 20 and len(heard) + len(item.events) < writers * each:
+                while len(item.events) < 20 and len(received_numbers) + len(item.events) < writers * each:
                     if time.monotonic() > deadline:
                         break
                     time.sleep(0.005)
-            heard.extend(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in item.events)
+            received_numbers.extend(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in item.events)
             last = {"Last_Event_ID": item.last_id or first}
 
     deadline = time.monotonic() + 30
-    with Listener(web, stream_of(mission), **bearer(ann)) as whole:
-        start = whole.last_id
-        with Listener(web, ALL, **bearer(ann)) as wide:
+    with Listener(web, stream_of(mission), **bearer(ann)) as full_listener:
+        start = full_listener.last_id
+        with Listener(web, ALL, **bearer(ann)) as all_listener:
             run_concurrently(listen, *(lambda number=number: write(number) for number in range(writers)))  # type: ignore[misc]
-            whole.wait_for_events(writers * each)
-            wide.wait_for_events(writers * each)
+            full_listener.wait_for_events(writers * each)
+            all_listener.wait_for_events(writers * each)
     expected = sorted(f"{who}.{turn}" for who in range(writers) for turn in range(each))
-    for item in (whole, wide):
+    for item in (full_listener, all_listener):
         assert sorted(f"{data['data']['who']}.{data['data']['turn']}" for _, _, data in item.events) == expected
     with Listener(web, f"{stream_of(mission)}?last_event_id={start}", **bearer(ann)) as second_listener:
         second_listener.wait_for_events(writers * each)
-        assert second_listener.events == whole.events
-    assert len(heard) == len(set(heard))
-    assert set(heard) <= set(expected)
+        assert second_listener.events == full_listener.events
+    assert len(received_numbers) == len(set(received_numbers))
+    assert set(received_numbers) <= set(expected)
 
 
 def test_a_late_listener_may_start_with_the_first_event(web: Web) -> None:
@@ -112,11 +112,11 @@ def test_a_late_listener_may_start_with_the_first_event(web: Web) -> None:
     mission = live.mission_of(ann.user)
     launched = ann.get(f"missions/{mission.ref}/events?ordering=id").json()["results"]
     assert launched
-    with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as whole:
+    with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as full_listener:
         write_event(mission, "sortie.running")
-        whole.wait_for_events(len(launched) + 1)
-    assert [data for _, _, data in whole.events[:-1]] == launched
-    assert whole.kinds[-1] == "sortie.running"
+        full_listener.wait_for_events(len(launched) + 1)
+    assert [data for _, _, data in full_listener.events[:-1]] == launched
+    assert full_listener.kinds[-1] == "sortie.running"
 
 
 def test_a_listener_that_reconnects_gets_the_missed_events_first(web: Web) -> None:
@@ -149,11 +149,11 @@ def test_each_listener_gets_the_events_that_it_may_see(web: Web) -> None:
     team = ann.user.groups.get()
     with (
         Listener(web, ALL, **bearer(ann)) as anns, Listener(web, ALL, **bearer(bob)) as bobs,
-        Listener(web, ALL, **bearer(eve)) as nothing, Listener(web, ALL, **bearer(boss)) as all,
+        Listener(web, ALL, **bearer(eve)) as eves, Listener(web, ALL, **bearer(boss)) as all,
     ):  # fmt: skip
-        seen = len(all.kinds)
+        count = len(all.kinds)
         own, shared, other = live.mission_of(ann.user), live.mission_of(ann.user, team), live.mission_of(eve.user)
-        until(lambda: len(all.kinds) > seen, within_s=60)
+        until(lambda: len(all.kinds) > count, within_s=60)
         write_event(None, "x.service")
         write_event(own, "x.own")
         write_event(shared, "x.shared")
@@ -163,7 +163,7 @@ def test_each_listener_gets_the_events_that_it_may_see(web: Web) -> None:
             return {kind for kind in listener.kinds if kind.startswith("x.")}
 
         until(lambda: of(all) == {"x.service", "x.own", "x.shared", "x.other"})
-        until(lambda: of(anns) == {"x.own", "x.shared"} and of(bobs) == {"x.shared"} and of(nothing) == {"x.other"})
+        until(lambda: of(anns) == {"x.own", "x.shared"} and of(bobs) == {"x.shared"} and of(eves) == {"x.other"})
     assert Listener(web, stream_of(own), **bearer(bob)).status == 404
     assert Listener(web, stream_of(shared), **bearer(bob)).status == 200
     assert Listener(web, stream_of(own)).status == 401
@@ -172,24 +172,24 @@ def test_each_listener_gets_the_events_that_it_may_see(web: Web) -> None:
 
 def test_a_stream_ends_soon_after_access_is_revoked(web: Web) -> None:
     ann, bob = api.person("ann", teams=["web"]), api.person("bob", teams=["web"])
-    cut, gone, kept = api.person("cut"), api.person("gone"), api.person("kept")
-    machine = api.machine(kept.user, "read")
+    cut_off_user, signed_out_user, other_user = api.person("cut"), api.person("gone"), api.person("kept")
+    machine = api.machine(other_user.user, "read")
     shared = live.mission_of(ann.user, ann.user.groups.get())
     with (
         Listener(web, stream_of(shared), **bearer(bob)) as bobs, Listener(web, stream_of(shared), **bearer(ann)) as anns,
-        Listener(web, ALL, **bearer(cut)) as session, Listener(web, ALL, **bearer(gone)) as disabled,
-        Listener(web, ALL, **bearer(machine)) as key, Listener(web, ALL, **bearer(kept)) as theirs,
+        Listener(web, ALL, **bearer(cut_off_user)) as session, Listener(web, ALL, **bearer(signed_out_user)) as disabled,
+        Listener(web, ALL, **bearer(machine)) as key, Listener(web, ALL, **bearer(other_user)) as theirs,
     ):  # fmt: skip
         assert {client.status for client in (bobs, anns, session, disabled, key, theirs)} == {200}
         Mission.objects.filter(id=shared.id).update(team=None)
-        tokens.end(user=cut.user)
-        operations.set_active(user=gone.user, active=False)
-        operations.revoke_key(key=kept.user.machine_keys.get())
+        tokens.end(user=cut_off_user.user)
+        operations.set_active(user=signed_out_user.user, active=False)
+        operations.revoke_key(key=other_user.user.machine_keys.get())
         for item in (bobs, session, disabled, key):
             assert item.ended.wait(30)
         assert not anns.ended.is_set()
         assert not theirs.ended.is_set()
-    for client, path in ((bob, stream_of(shared)), (cut, ALL), (gone, ALL), (machine, ALL)):
+    for client, path in ((bob, stream_of(shared)), (cut_off_user, ALL), (signed_out_user, ALL), (machine, ALL)):
         assert Listener(web, path, **bearer(client)).status in {401, 404}
 
 
@@ -222,22 +222,22 @@ def test_a_slow_listener_delays_nobody_and_misses_nothing(web: Web) -> None:
     assert numbers == list(range(4_000))
 
 
-def last_event(heard: Listener) -> dict[str, Any]:
-    assert heard.ended.wait(60)
-    assert heard.kinds[-1] == "end"
-    return heard.events[-1][2]
+def last_event(listener: Listener) -> dict[str, Any]:
+    assert listener.ended.wait(60)
+    assert listener.kinds[-1] == "end"
+    return listener.events[-1][2]
 
 
 def test_the_stream_of_a_mission_ends_with_it_and_its_events_name_their_sortie(web: Web) -> None:
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
-    with Listener(web, stream_of(mission), **bearer(ann)) as heard:
+    with Listener(web, stream_of(mission), **bearer(ann)) as listener:
         engine = fleet.engine()
         assert fleet.run_to_end(engine, mission) == "succeeded"
         engine.stop(within_s=5)
-        assert last_event(heard) == {"code": 1000, "state": "succeeded", "why": "It has ended: succeeded."}
-    assert heard.kinds[-2] == "mission.succeeded"
-    keys = {kind: data["key"] for _, kind, data in heard.events[:-1]}
+        assert last_event(listener) == {"code": 1000, "state": "succeeded", "why": "It has ended: succeeded."}
+    assert listener.kinds[-2] == "mission.succeeded"
+    keys = {kind: data["key"] for _, kind, data in listener.events[:-1]}
     assert (keys["sortie.running"], keys["mission.succeeded"]) == ("one", None)
 
 
@@ -245,11 +245,11 @@ def test_a_listener_after_the_end_gets_the_history_or_only_the_end(web: Web) -> 
     ann = api.person("ann")
     mission = live.mission_of(ann.user)
     missions.cancel(mission=mission.id)
-    with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as whole:
-        assert last_event(whole)["state"] == "cancelled"
-        assert "mission.cancelled" in whole.kinds
+    with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as full_listener:
+        assert last_event(full_listener)["state"] == "cancelled"
+        assert "mission.cancelled" in full_listener.kinds
     until(lambda: stream.snapshot().position.xid > Event.objects.latest("xid").xid)
-    for last in ({}, {"Last_Event_ID": whole.last_id}):
+    for last in ({}, {"Last_Event_ID": full_listener.last_id}):
         with Listener(web, stream_of(mission), **bearer(ann), **last) as second_listener:
             assert last_event(second_listener)["state"] == "cancelled"
             assert second_listener.kinds == ["end"]
@@ -260,10 +260,10 @@ def test_a_reopened_mission_is_followed_beyond_its_first_end(web: Web) -> None:
     mission = live.mission_of(ann.user)
     missions.cancel(mission=mission.id)
     missions.retry(mission=mission.id, can_execute=True)
-    with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as heard:
-        until(lambda: "mission.running" in heard.kinds)
-        assert heard.kinds.count("mission.cancelled") == 1
-        assert not heard.ended.wait(1)
+    with Listener(web, stream_of(mission), **bearer(ann), Last_Event_ID="0-0") as listener:
+        until(lambda: "mission.running" in listener.kinds)
+        assert listener.kinds.count("mission.cancelled") == 1
+        assert not listener.ended.wait(1)
         missions.cancel(mission=mission.id)
-        last_event(heard)
-    assert heard.kinds.count("mission.cancelled") == 2
+        last_event(listener)
+    assert listener.kinds.count("mission.cancelled") == 2

@@ -52,51 +52,51 @@ def orders(mission: Mission) -> list[str]:
 
 
 def test_without_the_permission_a_user_cannot_start_their_own_mission(ann: api.Client) -> None:
-    created, paused = launch(ann, plan=api.PLAN, start=False), launch(ann, plan=api.PLAN)
+    new_mission, paused = launch(ann, plan=api.PLAN, start=False), launch(ann, plan=api.PLAN)
     ann.post(f"missions/{paused.ref}/pause")
     take_away(ann)
     machine = api.machine(ann.user, Scope.OPERATE)
     for client in (ann, machine):
-        for mission in (created, paused):
+        for mission in (new_mission, paused):
             response = client.post(f"missions/{mission.ref}/resume")
             assert (response.status_code, response.json()["code"]) == (403, "forbidden")
             assert "plan.execute" in response.json()["detail"]
-    assert (fleet.state(created.id), fleet.state(paused.id)) == ("planned", "paused")
-    denied = list(
+    assert (fleet.state(new_mission.id), fleet.state(paused.id)) == ("planned", "paused")
+    denials = list(
         Entry.objects.filter(at__gte=TransactionNow(), kind="denied")
         .order_by("id")
         .values_list("actor", "outcome", "subject", "data")
     )
-    assert [(item[0], item[2]) for item in denied[:2]] == [
-        ("user:ann", f"/api/v1/missions/{mission.ref}/resume") for mission in (created, paused)
+    assert [(item[0], item[2]) for item in denials[:2]] == [
+        ("user:ann", f"/api/v1/missions/{mission.ref}/resume") for mission in (new_mission, paused)
     ]
-    assert denied[2][0] == f"key:{machine.bearer[:12]}"
-    assert {item[1] for item in denied} == {"denied"}
-    assert denied[0][3]["action"] == "missions.resume"
+    assert denials[2][0] == f"key:{machine.bearer[:12]}"
+    assert {item[1] for item in denials} == {"denied"}
+    assert denials[0][3]["action"] == "missions.resume"
 
 
 def test_without_the_permission_a_user_cannot_retry_it_or_one_of_its_sorties(ann: api.Client) -> None:
-    ended = launch(ann, plan=api.PLAN)
-    cancel(ended)
+    ended_mission = launch(ann, plan=api.PLAN)
+    cancel(ended_mission)
     sorties = {"a": {"agent": "backend", "run": "true"}, "b": {"agent": "backend", "run": "true"}}
     running = launch(ann, plan={"mission": "x", "sorties": sorties})
     a = Sortie.objects.get(mission=running, key="a")
     operations.cancel_sortie(sortie=a.id)
     take_away(ann)
-    for order in (*orders(ended), f"sorties/{a.ref}/retry"):
+    for order in (*orders(ended_mission), f"sorties/{a.ref}/retry"):
         response = ann.post(order)
         assert (response.status_code, response.json()["code"]) == (403, "forbidden"), order
-    assert (fleet.state(ended.id), fleet.states(ended.id)) == ("cancelled", {"one": "cancelled"})
+    assert (fleet.state(ended_mission.id), fleet.states(ended_mission.id)) == ("cancelled", {"one": "cancelled"})
     assert fleet.states(running.id)["a"] == "cancelled"
 
 
 def test_with_the_permission_restored_they_start_again(ann: api.Client) -> None:
-    created, ended = launch(ann, plan=api.PLAN, start=False), launch(ann, plan=api.PLAN)
-    cancel(ended)
+    new_mission, ended_mission = launch(ann, plan=api.PLAN, start=False), launch(ann, plan=api.PLAN)
+    cancel(ended_mission)
     take_away(ann)
     access.set_execute(user=ann.user, allowed=True)
-    assert ann.post(f"missions/{created.ref}/resume").status_code == 202
-    assert ann.post(orders(ended)[0]).status_code == 202
+    assert ann.post(f"missions/{new_mission.ref}/resume").status_code == 202
+    assert ann.post(orders(ended_mission)[0]).status_code == 202
 
 
 def test_a_running_mission_continues_without_the_permission_and_can_be_paused_and_cancelled(ann: api.Client) -> None:
@@ -191,12 +191,12 @@ def test_the_admin_site_requires_the_permission_too_and_audits_denials() -> None
     for row, name in ((mission, "retry"), (sortie, "retry")):
         assert "plan.execute" in act(clerk, name, row)
     assert fleet.states(mission.id) == {"one": "cancelled"}
-    denied = (
+    denials = (
         Entry.objects.filter(at__gte=TransactionNow(), kind="denied")
         .order_by("id")
         .values_list("actor", "outcome", "subject", "data__action")
     )
-    assert list(denied) == [
+    assert list(denials) == [
         ("user:clerk", "denied", str(row), name)
         for row, name in ((mission, "resume"), (mission, "retry"), (sortie, "retry"))
     ]

@@ -32,8 +32,8 @@ def leases(ann: api.Client, tmp_path: Path) -> tuple[Mission, list[dict[str, Any
     mission.created_by = ann.user
     mission.save()
     admission.admit()
-    claimed = agent.post("sorties/claim", {"agent": ref, "count": 2}).json()["leases"]
-    return mission, sorted(claimed, key=lambda lease: lease["key"])
+    new_leases = agent.post("sorties/claim", {"agent": ref, "count": 2}).json()["leases"]
+    return mission, sorted(new_leases, key=lambda lease: lease["key"])
 
 
 def request(lease: dict[str, Any], *patterns: str, **body: Any) -> Any:
@@ -44,9 +44,9 @@ def test_an_attempt_reserves_files_and_is_refused_with_the_name_of_the_holder(
     leases: tuple[Mission, list[dict[str, Any]]],
 ) -> None:
     _, (first, second) = leases
-    granted = request(first, "src/**", "lib")
-    assert granted.status_code == 201
-    assert [(row["pattern"], row["state"], row["attempt"]) for row in granted.json()["items"]] == [
+    reservation = request(first, "src/**", "lib")
+    assert reservation.status_code == 201
+    assert [(row["pattern"], row["state"], row["attempt"]) for row in reservation.json()["items"]] == [
         ("src/**", "in force", 1),
         ("lib", "in force", 1),
     ]
@@ -73,17 +73,17 @@ def test_only_the_launcher_and_admins_release_and_that_is_audited(
     ann: api.Client, leases: tuple[Mission, list[dict[str, Any]]]
 ) -> None:
     mission, (first, _) = leases
-    granted = request(first, "src/**").json()["items"][0]
+    reservation = request(first, "src/**").json()["items"][0]
     stranger = api.person("bob", Role.USER)
-    assert stranger.post(f"reservations/{granted['id']}/release", {}).status_code == 404
+    assert stranger.post(f"reservations/{reservation['id']}/release", {}).status_code == 404
     assert stranger.get(f"missions/{mission.ref}/reservations").status_code == 404
-    listed = ann.get(f"missions/{mission.ref}/reservations").json()["results"]
-    assert sorted((row["key"], row["pattern"], row["state"]) for row in listed) == [
+    items = ann.get(f"missions/{mission.ref}/reservations").json()["results"]
+    assert sorted((row["key"], row["pattern"], row["state"]) for row in items) == [
         ("one", "src/**", "in force"),
         ("two", "docs/**", "in force"),
     ]
-    released = ann.post(f"reservations/{granted['id']}/release", {})
-    assert (released.status_code, released.json()["state"]) == (200, "released")
-    assert ann.post(f"reservations/{granted['id']}/release", {}).status_code == 409
+    response = ann.post(f"reservations/{reservation['id']}/release", {})
+    assert (response.status_code, response.json()["state"]) == (200, "released")
+    assert ann.post(f"reservations/{reservation['id']}/release", {}).status_code == 409
     entry = Entry.objects.get(at__gte=TransactionNow(), kind="reservation.release")
-    assert (entry.subject, entry.before["pattern"]) == (granted["id"], "src/**")
+    assert (entry.subject, entry.before["pattern"]) == (reservation["id"], "src/**")

@@ -215,15 +215,15 @@ def test_only_signing_in_works_without_a_token(objects: Objects) -> None:
 
 def test_a_lease_token_opens_only_its_sortie_and_its_mission(objects: Objects) -> None:
     client = api.Client(objects.lease)
-    mine = objects.lease.partition(".")[0]
-    own = {"missions": objects.own.ref, "sorties": mine, "artifacts": objects.id_of("artifacts", "own")}
-    reported, mismatches = set(), []
+    own_sortie = objects.lease.partition(".")[0]
+    own = {"missions": objects.own.ref, "sorties": own_sortie, "artifacts": objects.id_of("artifacts", "own")}
+    reporting_routes, mismatches = set(), []
     for method, address, view in endpoints():
         if issubclass(view, PublicView):
             continue
         rule, kind = RULES[view.declaration(method).action], kind_of(address)
         for object_id in (own.get(kind, NOBODY), objects.id_of(kind, "other")):
-            if address.endswith(("complete", "fail")) and object_id == mine:
+            if address.endswith(("complete", "fail")) and object_id == own_sortie:
                 continue  # they would end it; below
             status = call(client, method, address, object_id)
             if rule.lease is None or (address.endswith("stream") and object_id == objects.own.ref):
@@ -233,22 +233,24 @@ def test_a_lease_token_opens_only_its_sortie_and_its_mission(objects: Objects) -
             else:
                 ok = status in {200, 201, 204}
                 if rule.lease is Visibility.ATTEMPT:
-                    reported.add(address)
+                    reporting_routes.add(address)
             if not ok:
                 mismatches.append(f"{method.upper()} {address} of {object_id}: {status}")
     assert not mismatches, "\n".join(mismatches)
-    assert reported == {
+    assert reporting_routes == {
         "sorties/<str:ref>/heartbeat",
         "sorties/<str:ref>/progress",
         "sorties/<str:ref>/reservations",
         "sorties/<str:ref>/reservations/release",
         "missions/<str:ref>/progress",
     }
-    assert client.post(f"sorties/{mine}/complete", {"result": 1}).json()["state"] == "succeeded"
-    assert client.post(f"sorties/{mine}/complete", {"result": 1}).json()["state"] == "succeeded"
-    assert client.post(f"sorties/{mine}/heartbeat").status_code == 409
-    assert client.get(f"missions/{objects.own.ref}").status_code == client.get(f"sorties/{mine}").status_code == 409
-    assert api.Client(objects.lease[:-2] + "xx").post(f"sorties/{mine}/heartbeat").status_code == 401
+    assert client.post(f"sorties/{own_sortie}/complete", {"result": 1}).json()["state"] == "succeeded"
+    assert client.post(f"sorties/{own_sortie}/complete", {"result": 1}).json()["state"] == "succeeded"
+    assert client.post(f"sorties/{own_sortie}/heartbeat").status_code == 409
+    assert (
+        client.get(f"missions/{objects.own.ref}").status_code == client.get(f"sorties/{own_sortie}").status_code == 409
+    )
+    assert api.Client(objects.lease[:-2] + "xx").post(f"sorties/{own_sortie}/heartbeat").status_code == 401
 
 
 def test_every_route_has_a_rule_and_the_docs_show_the_same_table() -> None:

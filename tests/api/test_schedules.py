@@ -39,15 +39,17 @@ def test_a_schedule_is_created_read_changed_and_deleted(ann: api.Client) -> None
     assert (body["owner"], body["team"], body["overlap"], body["catch_up"]) == ("ann", "web", "queue", "once")
     assert len(body["upcoming"]) == 5
     assert {time[11:16] for time in body["upcoming"]} == {"02:30"}
-    read = ann.get(f"schedules/{body['id']}")
-    assert {**read.json(), "upcoming": body["upcoming"]} == body
+    current = ann.get(f"schedules/{body['id']}")
+    assert {**current.json(), "upcoming": body["upcoming"]} == body
     assert ann.get("schedules").json()["results"][0]["id"] == body["id"]
     assert ann.patch(f"schedules/{body['id']}", {"overlap": "skip"}).status_code == 428
-    changed = ann.patch(f"schedules/{body['id']}", {"cron": "@daily", "timezone": "UTC"}, If_Match=read.headers["ETag"])
-    assert changed.status_code == 200, changed.content
-    assert (changed.json()["cron"], changed.json()["revision"]) == ("@daily", 2)
-    assert changed.json()["next_at"].endswith("T00:00:00+00:00")
-    stale = ann.patch(f"schedules/{body['id']}", {"cron": "@hourly"}, If_Match=read.headers["ETag"])
+    update = ann.patch(
+        f"schedules/{body['id']}", {"cron": "@daily", "timezone": "UTC"}, If_Match=current.headers["ETag"]
+    )
+    assert update.status_code == 200, update.content
+    assert (update.json()["cron"], update.json()["revision"]) == ("@daily", 2)
+    assert update.json()["next_at"].endswith("T00:00:00+00:00")
+    stale = ann.patch(f"schedules/{body['id']}", {"cron": "@hourly"}, If_Match=current.headers["ETag"])
     assert stale.status_code == 412
     assert ann.delete(f"schedules/{body['id']}").status_code == 204
     assert ann.get(f"schedules/{body['id']}").status_code == 404
@@ -71,13 +73,13 @@ def test_problems_point_to_their_fields(ann: api.Client) -> None:
 
 def test_the_missions_of_a_schedule_are_listed_by_it(ann: api.Client) -> None:
     body = create(ann)
-    ran = ann.post(f"schedules/{body['id']}/run")
-    assert ran.status_code == 202, ran.content
-    ref = ran.json()["mission"]
-    assert ran.headers["Location"] == f"/api/v1/missions/{ref}"
+    response = ann.post(f"schedules/{body['id']}/run")
+    assert response.status_code == 202, response.content
+    ref = response.json()["mission"]
+    assert response.headers["Location"] == f"/api/v1/missions/{ref}"
     ann.post("missions", {"plan": api.PLAN})
-    listed = ann.get(f"missions?schedule={body['id']}").json()["results"]
-    assert [(mission["id"], mission["schedule"]) for mission in listed] == [(ref, body["id"])]
+    missions = ann.get(f"missions?schedule={body['id']}").json()["results"]
+    assert [(mission["id"], mission["schedule"]) for mission in missions] == [(ref, body["id"])]
     assert ann.get(f"missions/{ref}").json()["schedule"] == body["id"]
     assert {mission["schedule"] for mission in ann.get("missions").json()["results"]} == {body["id"], None}
     assert ann.get("missions?schedule=nonsense").status_code == 422

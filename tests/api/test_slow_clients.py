@@ -87,17 +87,17 @@ def test_a_silent_connection_is_closed_without_a_response(web: Web) -> None:
 
 
 def test_a_reused_connection_has_the_same_timeout(web: Web) -> None:
-    with connect_to(web) as kept:
+    with connect_to(web) as connection:
         for _ in range(3):
-            kept.send(HEALTH + b"\r\n")
-            assert is_healthy(kept)
+            connection.send(HEALTH + b"\r\n")
+            assert is_healthy(connection)
             time.sleep(TIMEOUT_S / 4)
         start = time.monotonic()
         with contextlib.suppress(OSError):
             while time.monotonic() < start + TIMEOUT_S * 4:
-                kept.send(b"G")
+                connection.send(b"G")
                 time.sleep(TIMEOUT_S / 10)
-        assert read_rest(kept).startswith(b"HTTP/1.1 40")
+        assert read_rest(connection).startswith(b"HTTP/1.1 40")
 
 
 def test_a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_served(web: Web) -> None:
@@ -132,10 +132,10 @@ def test_streams_outlive_the_timeout(web: Web) -> None:
 def test_the_connections_of_one_address_are_limited(web: Web) -> None:
     def one_too_many_is_refused() -> bool:
         """Whether one connection too many is refused. False if an earlier one had already timed out."""
-        with contextlib.ExitStack() as kept:
+        with contextlib.ExitStack() as open_connections:
             for _ in range(PLACES):
-                kept.enter_context(connect_to(web))
-            text = read_rest(kept.enter_context(connect_to(web)))
+                open_connections.enter_context(connect_to(web))
+            text = read_rest(open_connections.enter_context(connect_to(web)))
         return text.startswith(b"HTTP/1.1 429") and b'"too_many_connections"' in text
 
     until(one_too_many_is_refused)
@@ -146,9 +146,9 @@ def test_the_connections_of_one_address_are_limited(web: Web) -> None:
 def test_a_websocket_counts_as_a_connection_until_it_closes(web: Web) -> None:
     headers = {"Authorization": f"Bearer {api.person('ann').bearer}"}
     address = f"ws://127.0.0.1:{web.port}/ws/v1/events"
-    with contextlib.ExitStack() as kept:
+    with contextlib.ExitStack() as open_connections:
         for _ in range(PLACES):
-            kept.enter_context(connect(address, additional_headers=headers)).ping().wait(10)
+            open_connections.enter_context(connect(address, additional_headers=headers)).ping().wait(10)
         with connect_to(web) as one_too_many:
             assert read_rest(one_too_many)[:12] == b"HTTP/1.1 429"
     until(lambda: not is_full(web))

@@ -37,8 +37,8 @@ def test_more_streamed_responses_than_connections_leave_the_pool_to_others(tmp_p
     file = stored.artifact(sortie, path="large", content=bytes(20_000_000))
     paths = [f"sorties/{sortie.ref}/logs.txt?follow=true", f"artifacts/{file.ref}/content"] * (POOL + 1)
     env = {**live.environment(), "FLEET_WEB_POOL": str(POOL)}
-    with live.serving(tmp_path, env) as web, contextlib.ExitStack() as kept:
-        clients = [kept.enter_context(send_request(web, path, ann.bearer)) for path in paths]
+    with live.serving(tmp_path, env) as web, contextlib.ExitStack() as open_connections:
+        clients = [open_connections.enter_context(send_request(web, path, ann.bearer)) for path in paths]
         assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
         assert web.request("GET", "/api/v1/me", Authorization=f"Bearer {ann.bearer}")[0] == 200
 
@@ -64,7 +64,7 @@ def others() -> int:
 def test_the_readers_connection_closes_with_the_last_stream(tmp_path: Path) -> None:
     ann = api.person("ann")
     with live.serving(tmp_path, {**live.environment(), "FLEET_WEB_POOL": "0"}) as web:
-        with Listener(web, "/api/v1/events/stream", Authorization=f"Bearer {ann.bearer}") as heard:
-            assert heard.status == 200
+        with Listener(web, "/api/v1/events/stream", Authorization=f"Bearer {ann.bearer}") as listener:
+            assert listener.status == 200
             until(lambda: others() > 0)
         until(lambda: others() == 0)

@@ -99,8 +99,8 @@ def test_a_users_own_version_resolves_a_conflict(project: Repository) -> None:
     assert ann.post(f"missions/{ref}/merge").json()["how"] == "created"
     project.git("switch", "--quiet", "--create", "fix", f"fleet/{ref}")
     project.commit({"app.py": "one\nfixed\nthree\n"})
-    resolved = ann.post(f"sorties/{late(mission)}/resolve", {"decision": "from", "ref": "fix"})
-    assert (resolved.status_code, resolved.json()["change"]["state"]) == (202, "committed")
+    response = ann.post(f"sorties/{late(mission)}/resolve", {"decision": "from", "ref": "fix"})
+    assert (response.status_code, response.json()["change"]["state"]) == (202, "committed")
     assert fleet.run_mission(mission) == "succeeded"
     assert repository.branch(mission).read("app.py") == "one\nfixed\nthree\n"
 
@@ -121,17 +121,17 @@ def test_dropping_a_change_starts_no_code_and_needs_no_permission_for_it(project
     own(mission, ann)
     assert ann.post(f"sorties/{late(mission)}/resolve", {"decision": "retry"}).status_code == 403
     assert ann.post(f"sorties/{late(mission)}/resolve", {"decision": "from", "ref": "main"}).status_code == 403
-    dropped = ann.post(f"sorties/{late(mission)}/resolve", {"decision": "drop"})
-    assert (dropped.status_code, dropped.json()["state"]) == (202, "cancelled")
+    response = ann.post(f"sorties/{late(mission)}/resolve", {"decision": "drop"})
+    assert (response.status_code, response.json()["state"]) == (202, "cancelled")
 
 
 def test_a_merge_is_repeated_safely_and_another_branch_needs_plan_execute(project: Repository) -> None:
     ann, mission = api.person("ann"), conflicting.landed_mission(project)
     ref = own(mission, ann)
-    merged = ann.post(f"missions/{ref}/merge", Idempotency_Key="once").json()
-    assert merged["how"] == "created"
-    assert project.git("rev-parse", merged["branch"]) == merged["commit"]
-    assert ann.post(f"missions/{ref}/merge", Idempotency_Key="once").json() == merged
+    merge_response = ann.post(f"missions/{ref}/merge", Idempotency_Key="once").json()
+    assert merge_response["how"] == "created"
+    assert project.git("rev-parse", merge_response["branch"]) == merge_response["commit"]
+    assert ann.post(f"missions/{ref}/merge", Idempotency_Key="once").json() == merge_response
     assert ann.post(f"missions/{ref}/merge").json()["how"] == "already contained"
     assert ann.post(f"missions/{ref}/merge", {"into": "next"}).status_code == 403
     executing = api.person("root", Role.ADMIN)

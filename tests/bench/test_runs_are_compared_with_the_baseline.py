@@ -81,9 +81,9 @@ def test_an_unreliable_run_cannot_become_the_baseline(changes: dict[str, Any]) -
 def test_the_committed_baseline_has_only_figures_that_are_compared() -> None:
     committed = json.loads(baseline.BASELINE.read_text())
     assert set(committed) == set(record({}))
-    recorded = {f"{measure}.{key}" for measure, keys in committed["measures"].items() for key in keys}
-    assert recorded <= {figure.name for figure in baseline.FIGURES}
-    assert len(recorded) > 10
+    figures = {f"{measure}.{key}" for measure, keys in committed["measures"].items() for key in keys}
+    assert figures <= {figure.name for figure in baseline.FIGURES}
+    assert len(figures) > 10
 
 
 def test_a_record_says_which_commit_and_machine_it_is_from() -> None:

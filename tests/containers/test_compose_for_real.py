@@ -96,12 +96,12 @@ def test_the_sandbox_works_in_the_node_without_a_capability(project: Project) ->
 
 def test_without_an_unmasked_proc_the_node_refuses_to_run_sorties(project: Project) -> None:
     probe = "from agents.drivers import sandbox; print(sandbox.available())"
-    masked = podman(
+    result = podman(
         "run", "--rm", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--entrypoint", "python",
         containers.FLEET, "-c", probe,
     ).stdout  # fmt: skip
-    assert masked.startswith("(False, "), masked
-    assert "systempaths=unconfined" in masked
+    assert result.startswith("(False, "), result
+    assert "systempaths=unconfined" in result
 
 
 def test_only_migrate_has_the_owners_password(project: Project) -> None:
@@ -134,8 +134,8 @@ def test_the_sample_mission_runs_in_it(project: Project) -> None:
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     report(f"sample mission: {time.monotonic() - started:.1f} s")
-    listed = project.manage("fleet_mission", "artifacts", "latest").stdout
-    assert "report.html" in listed, listed
+    artifacts = project.manage("fleet_mission", "artifacts", "latest").stdout
+    assert "report.html" in artifacts, artifacts
 
 
 @pytest.mark.parametrize("service", ["node", "control", "web", "valkey", "postgres"])

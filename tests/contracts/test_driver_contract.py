@@ -270,21 +270,23 @@ def test_the_environment_contains_exactly_what_the_contract_names(
     )
     reporter = RecordingReporter()
     evidence = DriverRun(driver, attempt_brief, reporter=reporter).end()
-    seen = evidence.result if driver == "python" else dict(line.split("=", 1) for line in reporter.out.splitlines())
-    assert isinstance(seen, dict)
+    environment = (
+        evidence.result if driver == "python" else dict(line.split("=", 1) for line in reporter.out.splitlines())
+    )
+    assert isinstance(environment, dict)
     fleet = {"ATTEMPT", "TRY", "HOME_ID", "RESULT", "SORTIES", "PROGRESS", "RESUME", "NEEDS", "INPUTS", "SCRATCH"}
     fleet |= {"NEEDS_INDEX", "NEED_STATES"}
     of_shell_and_python = {"PWD", "SHLVL", "_", "OLDPWD", "LC_CTYPE"}
-    assert seen.keys() - of_shell_and_python == {"PATH", "ALLOWED", "MINE", "HOME", "TMPDIR"} | {
+    assert environment.keys() - of_shell_and_python == {"PATH", "ALLOWED", "MINE", "HOME", "TMPDIR"} | {
         f"FLEET_{name}" for name in fleet
     } | {
         "FLEET_NEED_LINT_ALL",
         "FLEET_INPUT_REPOSITORY",
         "FLEET_INPUT_DEPTH",
     }
-    assert (seen["FLEET_ATTEMPT"], seen["FLEET_TRY"]) == (attempt_brief.marker, "1")
-    assert seen["FLEET_NEED_LINT_ALL"] == '{"n": 1}'
-    assert (seen["FLEET_INPUT_REPOSITORY"], seen["FLEET_INPUT_DEPTH"]) == ("/some where", "3")
+    assert (environment["FLEET_ATTEMPT"], environment["FLEET_TRY"]) == (attempt_brief.marker, "1")
+    assert environment["FLEET_NEED_LINT_ALL"] == '{"n": 1}'
+    assert (environment["FLEET_INPUT_REPOSITORY"], environment["FLEET_INPUT_DEPTH"]) == ("/some where", "3")
 
 
 @with_processes
@@ -299,16 +301,16 @@ def test_the_lease_token_is_in_the_environment_and_masked_in_all_output(driver: 
     )
     reporter = RecordingReporter()
     evidence = DriverRun(driver, attempt_brief, reporter=reporter).end()
-    text, left = (
+    text, masked_token = (
         str((evidence, reporter.tails, reporter.reports, attempt_brief)),
         f"{token.rpartition('.')[0]}.[redacted]",
     )
     assert hashlib.sha256(token.encode()).hexdigest() in reporter.out
     assert token.rpartition(".")[2] not in text
-    assert reporter.out.splitlines()[-1] == reporter.tails["stderr"].decode().splitlines()[0] == left
-    assert reporter.reports == [(0.5, left)]
+    assert reporter.out.splitlines()[-1] == reporter.tails["stderr"].decode().splitlines()[0] == masked_token
+    assert reporter.reports == [(0.5, masked_token)]
     assert evidence.ok == (code == 0)
-    assert str(evidence.error if code else evidence.result).endswith(left)
+    assert str(evidence.error if code else evidence.result).endswith(masked_token)
 
 
 @with_processes

@@ -61,10 +61,10 @@ def provider(request: pytest.FixtureRequest, cluster: Cluster) -> Provider:
     name = request.node.callspec.params["cluster"].removeprefix("real ")
     values = cluster.environment() if name == "external" else {"FLEET_SERVICES": name}
     known = credentials.ensure(cluster.home)
-    where = datastores.resolve(Environment(values), cluster.home, known)
+    endpoints = datastores.resolve(Environment(values), cluster.home, known)
     real = "real" in request.node.callspec.params["cluster"]
     images = Images(postgres=containers.SERVICES, valkey=containers.SERVICES) if real else engines.IMAGES
-    return base.choose(home=cluster.home, credentials=known, endpoints=where, images=images, say=lambda line: None)
+    return base.choose(home=cluster.home, credentials=known, endpoints=endpoints, images=images, say=lambda line: None)
 
 
 def service(provider: Provider, name: str) -> Service:
@@ -89,11 +89,11 @@ def test_a_provider_has_postgres_and_valkey_with_their_limits(provider: Provider
 
 
 def test_its_endpoints_connect_to_both_servers(provider: Provider) -> None:
-    where = provider.endpoints()
-    at = where.postgres
+    endpoints = provider.endpoints()
+    at = endpoints.postgres
     with psycopg.connect(host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.name) as session:
         session.execute("SELECT count(*) FROM pg_class")
-    with redis.Redis.from_url(where.redis_url) as client:
+    with redis.Redis.from_url(endpoints.redis_url) as client:
         assert client.ping()
 
 
@@ -111,10 +111,10 @@ def test_a_probe_raises_unavailable_while_its_server_does_not_answer(
 
 
 def test_its_repr_contains_no_password(provider: Provider) -> None:
-    where = provider.endpoints()
-    document = repr(where) + repr(provider.services(limits=LIMITS))
-    assert where.postgres.password not in document
-    assert where.redis_url not in document
+    endpoints = provider.endpoints()
+    document = repr(endpoints) + repr(provider.services(limits=LIMITS))
+    assert endpoints.postgres.password not in document
+    assert endpoints.redis_url not in document
 
 
 def test_a_supervisor_reports_it_healthy_and_does_not_stop_external_servers(

@@ -31,7 +31,7 @@ def plan() -> dict[str, object]:
 
 def work(fleet: Fleet, *, seconds: float) -> int:
     """Run missions for this long. Returns how many have ended; each sortie must succeed at its first attempt."""
-    deadline, ended = time.monotonic() + seconds, 0
+    deadline, ended_missions = time.monotonic() + seconds, 0
     in_progress: deque[str] = deque()
     while in_progress or time.monotonic() < deadline:
         while len(in_progress) < CONCURRENT_MISSIONS and time.monotonic() < deadline:
@@ -39,8 +39,8 @@ def work(fleet: Fleet, *, seconds: float) -> int:
         document = fleet.wait(in_progress.popleft(), seconds=300)
         assert document["state"] == "succeeded", document
         assert {item["attempt"] for item in document["items"]} == {1}, document
-        ended += 1
-    return ended
+        ended_missions += 1
+    return ended_missions
 
 
 @pytest.mark.timeout(2 * DURATION_S + 600)

@@ -77,12 +77,12 @@ def test_an_audit_of_twenty_thousand_files_ends_with_a_report(
     with measure_memory(fleet) as memory:
         start = time.monotonic()
         audit = str(CHECKOUT / "examples" / "repo_audit" / "audit.yaml")
-        launched = fleet.json("fleet_mission", "run", audit, "--detach", "--param", f"repository={repository}")
-        fleet.manage("fleet_mission", "watch", launched["id"], "--timeout", "900", check=False, timeout=950)
+        mission = fleet.json("fleet_mission", "run", audit, "--detach", "--param", f"repository={repository}")
+        fleet.manage("fleet_mission", "watch", mission["id"], "--timeout", "900", check=False, timeout=950)
         duration_s = time.monotonic() - start
-    document = fleet.json("fleet_mission", "show", launched["id"])
+    document = fleet.json("fleet_mission", "show", mission["id"])
     assert document["state"] == "succeeded", [item for item in document["items"] if item["error"]]
-    fleet.manage("fleet_mission", "artifacts", launched["id"], "--save", str(tmp_path / "saved"))
+    fleet.manage("fleet_mission", "artifacts", mission["id"], "--save", str(tmp_path / "saved"))
     reports = {path.suffix: path.stat().st_size for path in (tmp_path / "saved").rglob("*") if path.is_file()}
     assert reports.keys() >= {".html", ".md"}
     report(

@@ -58,11 +58,11 @@ def test_no_secret_value_leaves_the_sortie_that_found_it(tmp_path: Path) -> None
 def test_the_fan_out_depends_on_the_inventory(tmp_path: Path) -> None:
     files = {**FAULTY, "web/app.js": "function a() { return 1 }\n", "cmd/main.go": "package main\nfunc main() {}\n"}
     run = audit_runs.run_audit(audit_runs.repository(tmp_path / "shop", files), tmp_path / "out")
-    added = [key for key in run.order if "[" in key]
-    assert set(added) == {
+    added_keys = [key for key in run.order if "[" in key]
+    assert set(added_keys) == {
         "complexity[language=python]", "complexity[language=javascript]", "complexity[language=go]", "secrets[part=1]",
     }  # fmt: skip
-    assert all(run.order.index(key) < run.order.index("report") for key in added)
+    assert all(run.order.index(key) < run.order.index("report") for key in added_keys)
     assert run.order.index("complexity[language=go]") < run.order.index("hotspots")
 
 

@@ -63,15 +63,15 @@ def test_the_order_of_the_findings_makes_no_difference(
 ) -> None:
     shuffled = list(findings)
     random.shuffle(shuffled)
-    once = ranking.rank(rules=RULES, findings=findings, counts={}, heat=heat)
-    assert ranking.rank(rules=RULES, findings=shuffled, counts={}, heat=heat) == once
-    assert [item.score for item in once] == sorted((item.score for item in once), reverse=True)
+    ranked = ranking.rank(rules=RULES, findings=findings, counts={}, heat=heat)
+    assert ranking.rank(rules=RULES, findings=shuffled, counts={}, heat=heat) == ranked
+    assert [item.score for item in ranked] == sorted((item.score for item in ranked), reverse=True)
 
 
 @given(st.lists(found, max_size=20), heats)
 def test_a_duplicate_finding_changes_nothing(findings: list[Finding], heat: dict[str, float]) -> None:
-    once = ranking.rank(rules=RULES, findings=findings, counts={}, heat=heat)
-    assert ranking.rank(rules=RULES, findings=findings * 2, counts={}, heat=heat) == once
+    ranked = ranking.rank(rules=RULES, findings=findings, counts={}, heat=heat)
+    assert ranking.rank(rules=RULES, findings=findings * 2, counts={}, heat=heat) == ranked
 
 
 @given(st.lists(found, min_size=1, max_size=20))

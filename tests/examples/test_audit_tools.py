@@ -154,9 +154,11 @@ def test_files_with_many_changes_and_branches_are_named() -> None:
     calm = {f"calm{n}.py": [10, 2, 50, 5] for n in range(30)}
     ledger = Ledger()
     files = {"hot.py": [200, 40, 900, 30], "still.py": [300, 40, 900, 30], **calm}
-    changed = {"hot.py": [90, 2_000], "calm1.py": [95, 100]}
+    branches = {"hot.py": [90, 2_000], "calm1.py": [95, 100]}
     outcome = {**ledger.outcome(), "figures": {"files": files, "spread": {}, "languages": ["Python"]}}
-    context: Any = type("C", (), {"needs": {"history": {"figures": {"files": changed}}, "complexity": [outcome, None]}})
+    context: Any = type(
+        "C", (), {"needs": {"history": {"figures": {"files": branches}}, "complexity": [outcome, None]}}
+    )
     crossed = hotspots.find(context)
     assert [finding["file"] for finding in crossed["findings"]] == ["hot.py"]
     assert crossed["figures"]["points"][0]["file"] == "hot.py"  # type: ignore[index]

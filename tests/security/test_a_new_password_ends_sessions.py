@@ -32,8 +32,8 @@ def test_changing_your_own_password_on_the_admin_site_ends_other_sessions() -> N
     other, key = Client(), api.machine(user, "read")
     other.force_login(user)
     values = {"old_password": web.PASSWORD, "new_password1": NEW, "new_password2": NEW}
-    wrong = boss.post("/admin/password_change/", {**values, "old_password": "no"})
-    assert (wrong.status_code, tokened.get("me").status_code, recorded_changes()) == (200, 200, [])
+    response = boss.post("/admin/password_change/", {**values, "old_password": "no"})
+    assert (response.status_code, tokened.get("me").status_code, recorded_changes()) == (200, 200, [])
     assert boss.post("/admin/password_change/", values).status_code == 302
     assert tokened.get("me").status_code == 401
     assert recorded_changes() == [("user:boss", "user:boss")]

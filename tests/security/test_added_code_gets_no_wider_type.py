@@ -95,6 +95,8 @@ def test_external_agents_add_code_to_templates_only_with_the_right_to_edit_them(
     assert ann.post("missions", {"template": "ask"}).status_code == 201
     agent = external_agents.register(agent_type="backend", by=robot.user)
     (lease,) = external_agents.claim(agent=agent.id)
-    added = [{"name": "extra", "agent": "frontend", "run": "cat /srv/key"}]
-    response = robot.post(f"sorties/{lease.token.partition('.')[0]}/complete", {"token": lease.token, "sorties": added})
+    additions = [{"name": "extra", "agent": "frontend", "run": "cat /srv/key"}]
+    response = robot.post(
+        f"sorties/{lease.token.partition('.')[0]}/complete", {"token": lease.token, "sorties": additions}
+    )
     assert response.status_code == status, response.content

@@ -97,9 +97,9 @@ def test_a_home_without_the_owners_role_is_converted(private_services: Cluster) 
             boss.execute(statement)
     doctor = manage(private_services, "fleet_doctor").stdout
     assert "ERROR audit trail" in doctor
-    verified = manage(private_services, "fleet_audit", "verify")
-    assert verified.returncode == 1  # protected before the conversion
-    assert "owns the database" in verified.stdout + verified.stderr
+    verify_result = manage(private_services, "fleet_audit", "verify")
+    assert verify_result.returncode == 1  # protected before the conversion
+    assert "owns the database" in verify_result.stdout + verify_result.stderr
     for _ in range(2):  # repeating it changes nothing
         result = manage(private_services, "migrate")
         assert result.returncode == 0, result.stderr
@@ -128,9 +128,9 @@ def test_a_server_that_requests_the_password_in_clear_text_does_not_get_it(tmp_p
         home = Home(tmp_path)
         known = credentials.ensure(home)
         (home.private / "ports.json").write_text(json.dumps({"postgres": listener.getsockname()[1], "valkey": 1}))
-        resolved = datastores.resolve(Environment({}), home, known)
+        endpoints = datastores.resolve(Environment({}), home, known)
         with pytest.raises(errors.FleetError):
-            asyncio.run(probes.postgres(resolved.postgres))
+            asyncio.run(probes.postgres(endpoints.postgres))
         thread.join(30)
     assert received
     assert known.postgres_password.encode() not in received[0]

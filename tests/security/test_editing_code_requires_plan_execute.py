@@ -38,12 +38,12 @@ def test_creating_a_template_requires_the_permission(clerk: Client) -> None:
 
 
 def test_changing_a_template_requires_the_permission(clerk: Client) -> None:
-    kept = Template.objects.create(name="mine", description="d", text=TEXT.replace("id", "true"))
-    page = f"/admin/missions/template/{kept.pk}/change/"
+    template = Template.objects.create(name="mine", description="d", text=TEXT.replace("id", "true"))
+    page = f"/admin/missions/template/{template.pk}/change/"
     assert clerk.get(page).status_code == 200
     assert clerk.post(page, GIVEN).status_code == 403
-    kept.refresh_from_db()
-    assert "true" in kept.text
+    template.refresh_from_db()
+    assert "true" in template.text
     grant()
     assert clerk.post(page, GIVEN).status_code == 302
 

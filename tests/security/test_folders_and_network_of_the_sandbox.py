@@ -33,9 +33,9 @@ def test_a_readable_path_that_became_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "folder").symlink_to(tmp_path / "secret")
     (tmp_path / "project" / "file").symlink_to(tmp_path / "secret" / "key")
-    for named in ("folder", "folder/key", "file"):
+    for path in ("folder", "folder/key", "file"):
         shell = f"cat {tmp_path}/project/folder/key {tmp_path}/project/file {tmp_path}/secret/key"
-        run = DriverRun("command", brief(tmp_path / "scratch", shell=shell, readable=(tmp_path / "project" / named,)))
+        run = DriverRun("command", brief(tmp_path / "scratch", shell=shell, readable=(tmp_path / "project" / path,)))
         evidence = run.end()
         assert not evidence.ok
         assert SECRET not in run.reporter.out
@@ -95,8 +95,8 @@ def test_outputs_are_copied_from_the_sandbox_and_never_from_proc(tmp_path: Path)
     )
     evidence = DriverRun("command", attempt_brief).end()
     assert evidence.ok, evidence
-    copied = [name for name, problem in zip(outputs, evidence.outputs, strict=True) if not problem]
-    assert copied == ["good", "sub/deep", "inside"]
+    copied_names = [name for name, problem in zip(outputs, evidence.outputs, strict=True) if not problem]
+    assert copied_names == ["good", "sub/deep", "inside"]
     assert sorted(path.read_text() for path in outbox.iterdir()) == ["deep\n", "deep\n", "good\n"]
 
 

@@ -118,9 +118,9 @@ def test_an_open_transaction_that_delays_sealing_is_reported_and_raises_an_alert
         assert values is not None
         fleet.until(lambda: (values := sealing.blocker(longer_than_s=0.1)) and values.pid == session.info.backend_pid)
         alerts.AlertMonitor().check()
-        (raised,) = Alert.objects.filter(rule="audit_unsealed")
-        assert f"process {session.info.backend_pid} (forgotten shell, role {session.info.user}" in raised.message
-        assert f"pg_terminate_backend({session.info.backend_pid})" in raised.message
+        (alert,) = Alert.objects.filter(rule="audit_unsealed")
+        assert f"process {session.info.backend_pid} (forgotten shell, role {session.info.user}" in alert.message
+        assert f"pg_terminate_backend({session.info.backend_pid})" in alert.message
     assert seal() == 1
     assert sealing.blocker(longer_than_s=0.1) is None
 
@@ -133,20 +133,20 @@ def test_heads_stored_elsewhere_reveal_a_rewritten_chain(tmp_path: Path, setting
         seal()
         control.beat()
     control.beat()  # no new seal
-    kept = Path(settings.FLEET_AUDIT_ANCHOR)
-    heads = list(anchor.read(kept))
+    stored_heads = Path(settings.FLEET_AUDIT_ANCHOR)
+    heads = list(anchor.read(stored_heads))
     assert len(heads) == len(set(heads)) >= 2
-    assert kept.stat().st_mode & 0o777 == 0o600
+    assert stored_heads.stat().st_mode & 0o777 == 0o600
     assert verification.verify(heads=heads).problems == []
-    rewritten = [(number, "0" * 64) for number, _ in heads]
-    assert [(problem.number, problem.problem) for problem in verification.verify(heads=rewritten).problems] == [
+    rewritten_heads = [(number, "0" * 64) for number, _ in heads]
+    assert [(problem.number, problem.problem) for problem in verification.verify(heads=rewritten_heads).problems] == [
         (number, "changed") for number, _ in heads
     ]
-    beyond = [*heads, (heads[-1][0] + 7, "0" * 64)]
-    assert [problem.problem for problem in verification.verify(heads=beyond).problems] == ["removed"]
-    kept.write_text("12:ab")
+    heads_beyond_the_end = [*heads, (heads[-1][0] + 7, "0" * 64)]
+    assert [problem.problem for problem in verification.verify(heads=heads_beyond_the_end).problems] == ["removed"]
+    stored_heads.write_text("12:ab")
     with pytest.raises(errors.Invalid, match="Line 1"):
-        list(anchor.read(kept))
+        list(anchor.read(stored_heads))
 
 
 def test_an_unwritable_anchor_is_reported_once_and_stops_nothing(

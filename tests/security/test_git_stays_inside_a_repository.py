@@ -75,13 +75,15 @@ def test_a_linked_reflog_changes_no_file_outside_the_repository(
     target = project if kind == "a checkout" else repository.clone_bare(project, tmp_path / "shared.git")
     git_folder = Path(target.git("rev-parse", "--absolute-git-dir"))
     store, commit = mirror_with_commit(target)
-    found = local_repositories.find(str(target.path))
+    local_repository = local_repositories.find(str(target.path))
     poison(git_folder, tmp_path / name)
     with pytest.raises(errors.Invalid, match="is not a regular file"):
         Target(repository=str(target.path), branch="fleet/x").receive(store, commit=commit)
     # The same if the link appears after the check:
-    completed = found.git("fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True)
-    assert completed.returncode == 0
+    result = local_repository.git(
+        "fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True
+    )
+    assert result.returncode == 0
     assert target.git("rev-parse", "fleet/x") == commit
     assert profile.read_text() == "true\n"
     assert not (tmp_path / ".zshrc").exists()
@@ -91,11 +93,13 @@ def test_without_a_sandbox_a_reflog_contains_no_text_of_the_repository(
     project: Repository, profile: Path, settings: Any
 ) -> None:
     store, commit = mirror_with_commit(project)
-    found = local_repositories.find(str(project.path))
+    local_repository = local_repositories.find(str(project.path))
     poison(project.path / ".git", profile)
     settings.FLEET_SANDBOX = False
-    completed = found.git("fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True)
-    assert completed.returncode == 0
+    result = local_repository.git(
+        "fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True
+    )
+    assert result.returncode == 0
     assert "fleet/x" in project.git("for-each-ref", "--format=%(refname)", "refs/heads/fleet")
     assert NAME not in profile.read_text()
 
@@ -115,13 +119,15 @@ def test_links_in_the_git_folder_are_refused(project: Repository, tmp_path: Path
 
 def test_a_linked_folder_of_branches_creates_no_branch_elsewhere(project: Repository, other: Repository) -> None:
     store, commit = mirror_with_commit(project)
-    found = local_repositories.find(str(project.path))
+    local_repository = local_repositories.find(str(project.path))
     (project.path / ".git/refs/heads/fleet").symlink_to(other.path / ".git/refs/heads")
     with pytest.raises(errors.Invalid, match="is not a regular file"):
         Target(repository=str(project.path), branch="fleet/x").receive(store, commit=commit)
     # The same if the link appears after the check:
-    completed = found.git("fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True)
-    assert completed.returncode
+    result = local_repository.git(
+        "fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True
+    )
+    assert result.returncode
     assert not (other.path / ".git/refs/heads/x").exists()
 
 
@@ -233,9 +239,11 @@ def test_a_folder_that_looks_like_a_repository_shows_nothing_of_the_fleet(
         repositories.resolve_base(str(project.path), secret)
     (project.path / "objects/info/alternates").unlink()
     (project.path / "hooks").mkdir()
-    found = local_repositories.find(str(project.path))
-    completed = found.git("list", script=f"ls -A {mirror.parent} {project.path / '.fleet'} 2>&1; true", writable=True)
-    assert mirror.name.encode() not in completed.stdout
+    local_repository = local_repositories.find(str(project.path))
+    result = local_repository.git(
+        "list", script=f"ls -A {mirror.parent} {project.path / '.fleet'} 2>&1; true", writable=True
+    )
+    assert mirror.name.encode() not in result.stdout
 
 
 def test_a_repository_of_the_fleet_itself_is_refused(project: Repository) -> None:

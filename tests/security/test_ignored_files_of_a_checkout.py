@@ -37,15 +37,15 @@ def test_a_folder_replaced_by_a_link_during_the_copy_discloses_nothing(
     outside = home / "outside"
     outside.mkdir(parents=True)
     (outside / "key").write_text("secret")
-    conf, aside = project.path / "conf", project.path / ".git" / "aside"
+    conf, hidden_folder = project.path / "conf", project.path / ".git" / "aside"
     ending = threading.Event()
 
     def swap() -> None:
         while not ending.is_set():
-            os.rename(conf, aside)
+            os.rename(conf, hidden_folder)
             os.symlink(outside, conf)
             os.unlink(conf)
-            os.rename(aside, conf)
+            os.rename(hidden_folder, conf)
             time.sleep(random.uniform(0, 0.02))  # so that git often finds the folder, but the copy then finds the link
 
     sortie = repository.sortie(project)

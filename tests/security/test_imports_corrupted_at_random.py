@@ -25,25 +25,25 @@ def test_a_corrupted_file_is_refused_or_still_the_same(
     corpus: tuple[list[bytes], set[str]], data: st.DataObject
 ) -> None:
     files, digests = corpus
-    changed = bytearray(data.draw(st.sampled_from(files)))
+    file = bytearray(data.draw(st.sampled_from(files)))
     for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, max(0, len(changed) - 1)))
+        at = data.draw(st.integers(0, max(0, len(file) - 1)))
         match data.draw(st.sampled_from(["flip", "cut", "insert", "remove", "zero", "copy"])):
-            case "flip" if changed:
-                changed[at] ^= 1 << data.draw(st.integers(0, 7))
+            case "flip" if file:
+                file[at] ^= 1 << data.draw(st.integers(0, 7))
             case "cut":
-                del changed[at:]
+                del file[at:]
             case "insert":
-                changed[at:at] = data.draw(st.binary(min_size=1, max_size=600))
+                file[at:at] = data.draw(st.binary(min_size=1, max_size=600))
             case "remove":
-                del changed[at : at + data.draw(st.sampled_from([1, 7, 512, 1024]))]
+                del file[at : at + data.draw(st.sampled_from([1, 7, 512, 1024]))]
             case "zero":
-                length = len(changed[at : at + 512])
-                changed[at : at + length] = bytes(length)
+                length = len(file[at : at + 512])
+                file[at : at + length] = bytes(length)
             case _:
                 block = at - at % 512
-                changed[block:block] = changed[block : block + 512]
-    check(bytes(changed), digests)
+                file[block:block] = file[block : block + 512]
+    check(bytes(file), digests)
 
 
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

@@ -200,8 +200,8 @@ def test_cycles_are_refused() -> None:
 def test_a_sortie_in_the_wrong_bucket_is_refused() -> None:
     export = OpenedExport.of(export_live_mission())
     line = export.state.pop("top")
-    kept = export.kept.pop("top")
-    export.state["left"], export.kept["left"] = line, kept
+    kept_line = export.kept.pop("top")
+    export.state["left"], export.kept["left"] = line, kept_line
     assert_refused(export.reseal(), "another bucket|different keys|needs")
 
 

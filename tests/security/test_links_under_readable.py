@@ -103,12 +103,12 @@ def test_a_template_does_not_follow_a_link_that_work_put_there(shared: Path) -> 
 @pytest.mark.parametrize("relative", [True, False])
 def test_a_template_with_a_link_is_refused_with_its_target(shared: Path, relative: bool) -> None:
     plant(shared)
-    named = "shared" if relative else str(shared)
-    text = f"{{mission: x, readable: [{named}], sorties: {{one: {{agent: backend, run: ls}}}}}}"
+    path = "shared" if relative else str(shared)
+    text = f"{{mission: x, readable: [{path}], sorties: {{one: {{agent: backend, run: ls}}}}}}"
     form = {"name": "mine", "description": "d", "text": text, "folder": str(shared.parent), "enabled": "on"}
     boss = web.superuser()
     page = boss.post("/admin/missions/template/add/", form)
     assert page.status_code == 200
     assert f"Write its target: {shared.parents[1]}/secret" in page.content.decode()
-    text = text.replace(named, f"{shared}.orig")
+    text = text.replace(path, f"{shared}.orig")
     assert boss.post("/admin/missions/template/add/", {**form, "text": text}).status_code == 302

@@ -31,9 +31,9 @@ def form(user: User, **more: Any) -> dict[str, Any]:
 
 def test_staff_cannot_make_themselves_superusers(clerk: Client) -> None:
     me = User.objects.get(username="clerk")
-    everything = [str(permission.pk) for permission in Permission.objects.all()]
+    permissions = [str(permission.pk) for permission in Permission.objects.all()]
     team = Group.objects.create(name="ops")
-    value = form(me, is_superuser="on", is_staff="on", user_permissions=everything, groups=[str(team.pk)])
+    value = form(me, is_superuser="on", is_staff="on", user_permissions=permissions, groups=[str(team.pk)])
     clerk.post(f"/admin/auth/user/{me.pk}/change/", value)
     me = User.objects.get(pk=me.pk)
     assert (me.is_superuser, me.user_permissions.count(), me.groups.count()) == (False, 7, 0)

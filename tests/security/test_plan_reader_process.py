@@ -103,12 +103,12 @@ def test_costly_requests_do_not_occupy_the_slots_of_others(settings: Settings) -
 
     async def main() -> None:
         working: list[str] = []
-        go = asyncio.Event()
+        release = asyncio.Event()
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
             await receive()
             working.append(scope["path"])
-            await go.wait()
+            await release.wait()
 
         async def receive() -> Any:
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -123,7 +123,7 @@ def test_costly_requests_do_not_occupy_the_slots_of_others(settings: Settings) -
             for _ in range(20):
                 await asyncio.sleep(0)
             assert working == ["/api/v1/plans/check", "/api/v1/me"]
-            go.set()
+            release.set()
         assert working == ["/api/v1/plans/check", "/api/v1/me", "/api/v1/missions"]
 
     asyncio.run(main())

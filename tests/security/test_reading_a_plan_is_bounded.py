@@ -48,13 +48,13 @@ def test_patterns_are_looked_up_and_not_compared_one_by_one() -> None:
 
 def test_patterns_of_all_shapes_exclude_the_combinations_that_they_match() -> None:
     found = Problems()
-    left = matrix.combinations(
+    combinations = matrix.combinations(
         matrix={"a": [1, 2, 3], "b": ["x", "y"], "exclude": [{"a": 1}, {"b": "y", "a": 2}, {"a": 3, "b": "x"}]},
         path=(),
         limit=100,
         problems=found,
     )
-    assert left == [{"a": 2, "b": "x"}, {"a": 3, "b": "y"}]
+    assert combinations == [{"a": 2, "b": "x"}, {"a": 3, "b": "y"}]
     assert not found
 
 
@@ -80,8 +80,8 @@ def test_each_reference_in_a_text_is_checked_once() -> None:
 
 def test_a_need_among_thousands_is_looked_up() -> None:
     """4,000 sorties with 20 needs each of a matrix of 5,000 would need four hundred million comparisons."""
-    needing = {f"t{n}": sortie(needs=[f"a[a={4_999 - m}]" for m in range(20)]) for n in range(4_000)}
-    assert len(read({"a": sortie(matrix={"a": list(range(5_000))}), **needing}).sorties) == 9_000
+    dependents = {f"t{n}": sortie(needs=[f"a[a={4_999 - m}]" for m in range(20)]) for n in range(4_000)}
+    assert len(read({"a": sortie(matrix={"a": list(range(5_000))}), **dependents}).sorties) == 9_000
 
 
 def test_matrices_are_counted_before_they_are_expanded() -> None:

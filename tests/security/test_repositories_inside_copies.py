@@ -58,14 +58,14 @@ def test_a_submodule_runs_nothing_when_running_work_is_read(project: Repository,
     sortie = repository.sortie(project)
     sortie.sh(ATTACK.format(head=SAME_COMMIT) + "echo two > app.py")
     message = commits.Message(author="backend", subject="half", trailers={})
-    saved = uncommitted.save(
+    saved_ref = uncommitted.save(
         sortie.copy,
         message=message,
         ref="refs/fleet/attempts/srt_1/1",
         max_bytes=1_000_000,
         deadline=time.monotonic() + 60,
     )
-    assert git.run("show", f"{saved.commit}:app.py", at=sortie.copy.store) == b"two\n"
+    assert git.run("show", f"{saved_ref.commit}:app.py", at=sortie.copy.store) == b"two\n"
     assert [file.path for file in diffs.of_copy(sortie.copy, max_bytes=1_000).files] == ["app.py"]
     assert traces(tmp_path, sortie) == []
 

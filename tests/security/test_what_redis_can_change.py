@@ -52,6 +52,6 @@ def test_no_agent_reveals_its_settings(command: str) -> None:
 
 
 def test_agents_obey_only_the_fleets_own_orders() -> None:
-    refused = {name for name, command in Panel.data.items() if command is remote_control._refuse}
-    assert Panel.data.keys() - refused == remote_control.ALLOWED
-    assert {"shutdown", "terminate", "revoke", "pool_shrink", "cancel_consumer", "time_limit"} <= refused
+    refused_commands = {name for name, command in Panel.data.items() if command is remote_control._refuse}
+    assert Panel.data.keys() - refused_commands == remote_control.ALLOWED
+    assert {"shutdown", "terminate", "revoke", "pool_shrink", "cancel_consumer", "time_limit"} <= refused_commands

@@ -26,8 +26,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def test_renaming_the_fleets_home_does_not_uncover_it_for_the_next_attempt(place: Place) -> None:
-    for moved in (place.home, place.hidden, place.home.parent):
-        result = place.run(f"mv {moved} {moved}.x; mkdir -p {moved}; test ! -e {moved}.x")
+    for folder in (place.home, place.hidden, place.home.parent):
+        result = place.run(f"mv {folder} {folder}.x; mkdir -p {folder}; test ! -e {folder}.x")
         assert result["ok"], result
     assert (place.hidden / "secret").read_text() == SECRET
     assert "secret" not in place.run(f"find {place.root} 2>/dev/null")["out"]

@@ -193,12 +193,12 @@ class Project:
 
     def leftovers(self) -> list[str]:
         """The containers, volumes and networks that still carry the project's name."""
-        listed = [
+        names = [
             *podman("ps", "-a", "--format", "{{.Names}}").stdout.split(),
             *podman("volume", "ls", "--format", "{{.Name}}").stdout.split(),
             *podman("network", "ls", "--format", "{{.Name}}").stdout.split(),
         ]
-        return [name for name in listed if name.startswith(f"{self.name}_")]
+        return [name for name in names if name.startswith(f"{self.name}_")]
 
 
 def until(condition: Any, *, within_s: float, why: str) -> float:

@@ -61,8 +61,8 @@ class DocumentedClient:
         for address, methods in self.document["paths"].items():
             for method, value in methods.items():
                 if value["operationId"] == operation:
-                    named = re.sub(r"\{(\w+)\}", lambda found: path[found[1]], address)
-                    return method.upper(), self.root.removesuffix("/api/v1") + named
+                    url = re.sub(r"\{(\w+)\}", lambda found: path[found[1]], address)
+                    return method.upper(), self.root.removesuffix("/api/v1") + url
         raise AssertionError(f"the document names no {operation}")
 
     def _ask(self, method: str, address: str, body: Any = None) -> tuple[int, Any]:

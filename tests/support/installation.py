@@ -99,8 +99,8 @@ def installed(root: Path, blocker: Any) -> Iterator[Installation]:
             "OPTIONS": {"location": files, "file_permissions_mode": 0o600},
         },
     }
-    changed = {"FLEET_HOME": home, "FLEET_CHECKPOINTS": files, "FLEET_BACKUPS": root / "backups", "STORAGES": stores}
-    with override_settings(**changed), databases.fresh(blocker):
+    overrides = {"FLEET_HOME": home, "FLEET_CHECKPOINTS": files, "FLEET_BACKUPS": root / "backups", "STORAGES": stores}
+    with override_settings(**overrides), databases.fresh(blocker):
         home.create_folders()
         project = repository.create(root / "project", {"a.txt": "a\n"})
         mission = fleet.launch(

@@ -91,12 +91,12 @@ def halted_before(operation: Callable[[], object], *, command: str, times: int) 
 
 def _run(operation: Callable[[], object], step: int, folder: Path, number: signal.Signals = signal.SIGKILL) -> None:
     """In the child: never returns."""
-    taken = 0
+    steps = 0
 
     def take() -> None:
-        nonlocal taken
-        taken += 1
-        if taken == step:
+        nonlocal steps
+        steps += 1
+        if steps == step:
             os.kill(os.getpid(), number)
 
     def on_event(event: str, arguments: tuple[Any, ...]) -> None:

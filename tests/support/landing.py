@@ -47,8 +47,8 @@ class Step:
 
     def work(self, script: str) -> None:
         """Build the copy, and change it with a shell script."""
-        failed, _ = self.workspace.make_copy(output=self.output, stop=self.stop)
-        assert failed is None, failed
+        failure, _ = self.workspace.make_copy(output=self.output, stop=self.stop)
+        assert failure is None, failure
         subprocess.run(["/bin/sh", "-euc", script], cwd=self.workspace.copy.path, check=True)
 
     def commit(self) -> Change:

@@ -132,10 +132,10 @@ def _compare(mission: UUID, ledger: Ledger, *, rows: dict[UUID, Sortie], needs: 
         assert (row.state, row.attempt, row.rescues) == (account.state, account.attempt, account.rescues), (
             f"{context}; its events say {account}"
         )
-        failed = [
+        failed_attempts = [
             number for number, state in attempts[row.id].items() if state == "failed" and number > account.reopened
         ]
-        assert row.tries == len(failed), context
+        assert row.tries == len(failed_attempts), context
         assert row.cancel_requested == account.stopping, context
         assert row.tries <= row.max_tries, context
         assert set(attempts[row.id]) == set(range(1, row.attempt + 1)), context

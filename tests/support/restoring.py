@@ -38,5 +38,5 @@ def finish(mission: Mission) -> str:
 
 def refs(mission: Mission, prefix: str) -> dict[str, str]:
     """The refs of the mission's mirror below a prefix, with their commits."""
-    listed = git.line("for-each-ref", "--format=%(refname) %(objectname)", prefix, at=repository.branch(mission).mirror)
-    return dict(row.split(" ") for row in listed.splitlines())
+    output = git.line("for-each-ref", "--format=%(refname) %(objectname)", prefix, at=repository.branch(mission).mirror)
+    return dict(row.split(" ") for row in output.splitlines())

@@ -75,13 +75,13 @@ def all_processes(home: Path) -> list[psutil.Process]:
 
 def kill_everything(home: Path) -> int:
     """Send SIGKILL to all processes of the fleet until none is left; returns the number of processes."""
-    killed = 0
+    count = 0
     while remaining := all_processes(home):
         for process in remaining:
             try:
                 process.kill()
-                killed += 1
+                count += 1
             except psutil.Error:
                 continue
         psutil.wait_procs(remaining, timeout=5)
-    return killed
+    return count

@@ -41,18 +41,18 @@ def due(schedule: Schedule, *, ago: timedelta = timedelta(seconds=1)) -> Schedul
 
 def wake(schedule: Schedule, now: datetime) -> list[Tick]:
     """The decisions of a control loop that wakes up at `now`."""
-    decided: list[Tick] = []
+    ticks: list[Tick] = []
     while (tick := schedules.decide_next(schedule=schedule.id, now=now)) is not None:
-        decided.append(tick)
-    return decided
+        ticks.append(tick)
+    return ticks
 
 
 def drain() -> list[Tick]:
     """The decisions of a control loop now."""
-    decided: list[Tick] = []
+    ticks: list[Tick] = []
     while (step := scheduling.step()).more:
-        decided += [step.tick] if step.tick is not None else []
-    return decided
+        ticks += [step.tick] if step.tick is not None else []
+    return ticks
 
 
 def start_at(schedule: Schedule, *when: int) -> Schedule:

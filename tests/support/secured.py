@@ -83,12 +83,12 @@ def _redis_with_tls(folder: Path) -> Iterator[str]:
         if program is None:
             continue
         # Without a certificate it fails in any case. The error shows whether the build knows TLS.
-        tried = subprocess.run(
+        result = subprocess.run(
             [program, "--port", "0", "--tls-port", str(free_port())],
             cwd=folder,
             capture_output=True,
             text=True,
             timeout=20,
         )
-        if "Bad directive" not in tried.stdout + tried.stderr:
+        if "Bad directive" not in result.stdout + result.stderr:
             yield program

@@ -74,8 +74,8 @@ class Warm:
     ) -> subprocess.CompletedProcess[str]:
         """Run `manage.py` with these arguments. Returns and raises the same as `subprocess.run`."""
         argv = ["manage.py", *arguments]
-        with open(os.devnull) as nothing, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            streams = (nothing.fileno(), out.fileno(), err.fileno())
+        with open(os.devnull) as null, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            streams = (null.fileno(), out.fileno(), err.fileno())
             command = warm_client.start(self.address, argv, env=env, cwd=str(cwd), streams=streams)
             with command.connection:
                 try:

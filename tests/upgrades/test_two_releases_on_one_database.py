@@ -68,9 +68,9 @@ def work(agent: Agent, ending: threading.Event, refused: list[Claim]) -> None:
         renewed = agent.renew(claims)
         assert renewed == {(claim.id, claim.attempt) for claim in claims}
         settlements = [success(claim) for claim in claims]
-        try_claim, accepted = agent.settle_and_claim(settlements=settlements, want=0 if ending.is_set() else 2)
+        new_claims, accepted = agent.settle_and_claim(settlements=settlements, want=0 if ending.is_set() else 2)
         refused += [claim for claim in claims if claim.id not in accepted]
-        claims = try_claim
+        claims = new_claims
         if not claims:
             ending.wait(0.01)
 
@@ -144,15 +144,15 @@ def test_an_old_agent_takes_over_from_a_dead_new_one() -> None:
     new = Claimant(agent=ids.new(), agent_type="backend", lease_s=0.3)
     agents.register(agent=new.agent, agent_type="backend", node="test", pid=1, start_time=0.0)
     with old_agent() as agent, hot_path.connect(name="test") as session, session.cursor() as cursor:
-        (lost,) = settle_and_claim.settle_and_claim(cursor, by=new, max_claims=1).claims
+        (lost_claim,) = settle_and_claim.settle_and_claim(cursor, by=new, max_claims=1).claims
 
         def try_claim() -> list[Claim]:
             fleet.beat()
             return agent.settle_and_claim(want=1)[0]
 
         (claim,) = fleet.until(try_claim, within_s=30)
-        assert (claim.id, claim.attempt) == (lost.id, lost.attempt + 1)
-        late = settling.Settlement(id=lost.id, attempt=lost.attempt, state="succeeded", outcome="succeeded")
+        assert (claim.id, claim.attempt) == (lost_claim.id, lost_claim.attempt + 1)
+        late = settling.Settlement(id=lost_claim.id, attempt=lost_claim.attempt, state="succeeded", outcome="succeeded")
         assert settle_and_claim.settle_and_claim(cursor, by=new, settlements=[late]).accepted == set()
         _, accepted = agent.settle_and_claim(settlements=[success(claim)])
     assert accepted == {claim.id}

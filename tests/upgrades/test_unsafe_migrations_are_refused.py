@@ -28,8 +28,8 @@ def problems(loader: MigrationLoader, *operations: Any, atomic: bool = True, rev
     migration.operations, migration.atomic = list(operations), atomic
     if reviewed:
         migration.reviewed = reviewed  # type: ignore[attr-defined]
-    released = lint_migrations.released_state(loader)
-    return list(lint_migrations.problems(migration, before=released, released=released))
+    state = lint_migrations.released_state(loader)
+    return list(lint_migrations.problems(migration, before=state, released=state))
 
 
 def in_one_go(apps: Any, schema_editor: Any) -> None:
@@ -121,8 +121,8 @@ def test_operations_that_hold_no_lock_for_long_are_accepted(loader: MigrationLoa
 
 
 def test_columns_and_tables_that_the_last_release_does_not_know_may_be_removed(loader: MigrationLoader) -> None:
-    added = migrations.AddField("Sortie", "size", models.IntegerField(null=True))
-    assert problems(loader, added, migrations.RemoveField("Sortie", "size")) == []
+    new_field = migrations.AddField("Sortie", "size", models.IntegerField(null=True))
+    assert problems(loader, new_field, migrations.RemoveField("Sortie", "size")) == []
     created = migrations.CreateModel(
         "Thing", [("id", models.BigAutoField(primary_key=True)), ("name", models.TextField())]
     )

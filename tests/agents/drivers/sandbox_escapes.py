@@ -118,12 +118,12 @@ ways: dict[str, Callable[[], str]] = {
     "a disk of its own making": make_disk,
 }
 
-seen = {}
+results = {}
 for way, go in ways.items():
     try:
-        seen[way] = go()
+        results[way] = go()
     except OSError as error:
-        seen[way] = ""
+        results[way] = ""
         if error.errno is None:
             raise
-sys.stdout.write(json.dumps(seen))
+sys.stdout.write(json.dumps(results))

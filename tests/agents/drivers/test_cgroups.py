@@ -131,10 +131,10 @@ def test_work_that_hides_from_its_killed_shim_is_ended(tmp_path: Path) -> None:
 
 @needs_cgroup
 def test_cgroups_of_a_killed_agent_are_removed(tmp_path: Path) -> None:
-    mine = brief(tmp_path, fleet="one", shell="sleep 600")
-    theirs = {"fleet": "one", "scratch": str(tmp_path), "confined": False}
-    theirs["shell"] = f"{UNMARKED.format(pid=tmp_path / 'pid')} sleep 600"
-    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(theirs)], cwd=ROOT)
+    first_brief = brief(tmp_path, fleet="one", shell="sleep 600")
+    options = {"fleet": "one", "scratch": str(tmp_path), "confined": False}
+    options["shell"] = f"{UNMARKED.format(pid=tmp_path / 'pid')} sleep 600"
+    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(options)], cwd=ROOT)
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     pid = int((tmp_path / "pid").read_text())
     (shim,) = (child for child, parent in tree.process_parents().items() if parent == worker.pid)
@@ -142,7 +142,7 @@ def test_cgroups_of_a_killed_agent_are_removed(tmp_path: Path) -> None:
     os.kill(shim, signal.SIGKILL)
     worker.kill()
     worker.wait()
-    run = DriverRun("command", mine)
+    run = DriverRun("command", first_brief)
     until(lambda: len(groups("one")) == 2)
     reaper.reap_orphans(fleet="one")
     assert len(groups("one")) == 2, "a process without a marker is left in it"

@@ -32,9 +32,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 def test_no_attack_reaches_the_fleets_credentials(place: Place) -> None:
     outcome = place.run(f"exec {place.python} -I -S {place.root}/escapes.py {place.hidden} $WORKER")
     assert outcome["ok"], outcome
-    seen = json.loads(outcome["out"])
-    assert len(seen) > 20
-    assert {way: text for way, text in seen.items() if text} == {}
+    results = json.loads(outcome["out"])
+    assert len(results) > 20
+    assert {way: text for way, text in results.items() if text} == {}
     assert (place.hidden / "secret").read_text() == SECRET, "it is hidden only from the work"
 
 
@@ -74,7 +74,7 @@ def test_the_same_attacks_succeed_without_a_sandbox(place: Place) -> None:
         check=True,
         **place.identity,
     )
-    seen = json.loads(worker.stdout)
+    results = json.loads(worker.stdout)
     for way in (
         "the file",
         "the worker's environment",
@@ -82,7 +82,7 @@ def test_the_same_attacks_succeed_without_a_sandbox(place: Place) -> None:
         "any process's root",
         "the worker's memory map",
     ):
-        assert seen[way], way
+        assert results[way], way
 
 
 def test_ordinary_commands_work_in_the_sandbox(place: Place) -> None:

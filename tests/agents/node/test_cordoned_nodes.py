@@ -115,10 +115,10 @@ def test_the_autoscaler_skips_a_cordoned_node(host: Host, kind: str) -> None:
         cursor.execute("UPDATE missions_sortie SET ready_at = now() - interval '1 min' WHERE state = 'queued'")
 
     def passes_over_it() -> bool:
-        decided = next(decision for decision in scaling.decisions() if decision.type == kind)
-        assert decided.spawn == 0, decided.why
+        current = next(decision for decision in scaling.decisions() if decision.type == kind)
+        assert current.spawn == 0, current.why
         # Before that, an agent of the previous test may still be ending.
-        return "no node has room for another agent" in decided.why
+        return "no node has room for another agent" in current.why
 
     try:
         until(passes_over_it)

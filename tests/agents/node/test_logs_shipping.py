@@ -86,9 +86,15 @@ def test_output_that_postgres_rejects_is_shipped_later(path: Path) -> None:
 
 
 def _address() -> dict[str, Any]:
-    where = settings.FLEET_ENDPOINTS.postgres
+    endpoints = settings.FLEET_ENDPOINTS.postgres
     name = connection.settings_dict["NAME"]
-    return {"host": where.host, "port": where.port, "user": where.user, "password": where.password, "dbname": name}
+    return {
+        "host": endpoints.host,
+        "port": endpoints.port,
+        "user": endpoints.user,
+        "password": endpoints.password,
+        "dbname": name,
+    }
 
 
 def test_only_the_end_is_kept(path: Path, settings: Any) -> None:
@@ -100,18 +106,18 @@ def test_only_the_end_is_kept(path: Path, settings: Any) -> None:
     for number in range(40):
         append(path, f"{number:05}\n" * 2_000)
         shipper.ship()
-    kept = stored_log(agent)
-    assert 188_000 <= len(kept) <= 200_000
-    assert kept.endswith("00039\n")
-    assert kept.startswith("000")
+    log = stored_log(agent)
+    assert 188_000 <= len(log) <= 200_000
+    assert log.endswith("00039\n")
+    assert log.startswith("000")
     assert stored_log(other) == "beside it\n"
     append(path, "x" * 99 + "\n")
     append(path, ("y" * 99 + "\n") * 5_000)  # more than is kept, in one go
     shipper.ship()
-    kept = stored_log(agent)
-    assert len(kept) <= 200_000
-    assert "bytes left out …\ny" in kept
-    assert "x" not in kept
+    log = stored_log(agent)
+    assert len(log) <= 200_000
+    assert "bytes left out …\ny" in log
+    assert "x" not in log
 
 
 def test_an_endless_line_is_shipped_without_waiting_for_its_end(path: Path) -> None:
@@ -170,19 +176,29 @@ def test_output_after_the_death_of_the_node_is_shipped_by_the_next_one(path: Pat
 def test_no_secret_gets_into_a_row(path: Path) -> None:
     agent, shipper = new_agent(), Shipper()
     shipper.begin(agent=agent.id, path=path)
-    own, where = settings.FLEET_CREDENTIALS, settings.FLEET_ENDPOINTS
-    redis = unquote(urlsplit(where.redis_url).password or "")
-    secrets = {own.postgres_password, own.flower_password, own.metrics_token, settings.SECRET_KEY, redis}
+    credentials, endpoints = settings.FLEET_CREDENTIALS, settings.FLEET_ENDPOINTS
+    redis = unquote(urlsplit(endpoints.redis_url).password or "")
+    secrets = {
+        credentials.postgres_password,
+        credentials.flower_password,
+        credentials.metrics_token,
+        settings.SECRET_KEY,
+        redis,
+    }
     for secret in secrets:
         append(path, f"it is {secret}, quoted {quote(secret, safe='')}, in {secret!r} and twice {secret}{secret}\n")
-    append(path, f"transport: {where.redis_url}\nconnecting to postgresql://someone:of@ther%20pass@db.example:5432/x\n")
+    append(
+        path, f"transport: {endpoints.redis_url}\nconnecting to postgresql://someone:of@ther%20pass@db.example:5432/x\n"
+    )
     append(path, "redis://:alone@cache:6379/0 and https://docs.example/a@b:c are\n\x00 ends\n")
-    append(path, own.admin_password[:10])
+    append(path, credentials.admin_password[:10])
     shipper.ship()
-    append(path, own.admin_password[10:] + "\n")
+    append(path, credentials.admin_password[10:] + "\n")
     shipper.ship()
     text = stored_log(agent)
-    assert not [secret for secret in secrets | {own.admin_password} if secret in text or quote(secret, safe="") in text]
+    assert not [
+        secret for secret in secrets | {credentials.admin_password} if secret in text or quote(secret, safe="") in text
+    ]
     assert "postgresql://someone:*****@db.example:5432/x\n" in text
     assert "redis://:*****@cache:6379/0 and https://docs.example/a@b:c are\n� ends\n" in text
     assert text.count("*****") >= 4 * len(secrets) + 3

@@ -109,11 +109,11 @@ def test_an_operator_with_a_wrong_clock_sees_and_records_correct_times(
     command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", ASK.format(host=host.name, idle=idle)]
     result = subprocess.run(command, env=env, cwd=hosts.CHECKOUT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr
-    agent, health, heard, mission = json.loads(result.stdout)
+    agent, health, heartbeat, mission = json.loads(result.stdout)
     assert 0 <= agent["heartbeat_age_s"] < 30
     assert 0 <= agent["age_s"] < 60
     assert [item["health"] for item in health["agents"]] == ["healthy"]
-    assert heard.endswith("\u00a0s\u00a0ago")
+    assert heartbeat.endswith("\u00a0s\u00a0ago")
     assert 0 <= mission["elapsed_s"] < 30
     waiting = Sortie.objects.get(mission=ids.decode(ids.MISSION, mission["id"]))
     assert waiting.ready_at is not None
@@ -123,8 +123,10 @@ def test_an_operator_with_a_wrong_clock_sees_and_records_correct_times(
 
 
 def test_a_hosts_clock_does_not_decide_whether_a_node_is_up(host_group: hosts.Hosts, library: Path) -> None:
-    heard = Now() + timedelta(seconds=60)  # on another host, so that a heartbeat arrives while the second one starts
-    Node.objects.create(name="taken", boot=str(ids.new()), pid=1, start_time=1.0, up=True, heartbeat_at=heard)
+    heartbeat = Now() + timedelta(
+        seconds=60
+    )  # on another host, so that a heartbeat arrives while the second one starts
+    Node.objects.create(name="taken", boot=str(ids.new()), pid=1, start_time=1.0, up=True, heartbeat_at=heartbeat)
     second = Host("taken", {"LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(SHIFT_S)})
     try:
         second.start(wait=False)

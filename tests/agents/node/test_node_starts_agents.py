@@ -67,9 +67,9 @@ def test_an_ordered_agent_that_does_not_come_up_has_failed_and_is_not_tried_agai
     until(lambda: "".join(agent.log.values_list("text", flat=True)).find(message) >= 0)
     until(lambda: not host.children())
     fate.unlink()
-    (next_one,) = hosts.spawn(kind, host)
+    (next_agent,) = hosts.spawn(kind, host)
     assert Agent.objects.filter(type=kind, spawned_at__gt=agent.spawned_at).count() == 1, "only the one ordered now"
-    assert next_one.place == agent.place
+    assert next_agent.place == agent.place
 
 
 def test_an_agent_that_its_type_keeps_is_tried_again_until_it_comes_up(host: Host, kind: str, fate: Path) -> None:
@@ -133,8 +133,8 @@ def test_spawning_an_agent_does_not_replace_one_that_waits_after_a_crash(host: H
     (first,) = hosts.spawn(kind, host)
     fate.write_text("die")
     hosts.kill(first)
-    died = Agent.objects.filter(type=kind, state="failed", crashes=1, spawned_at__gt=first.spawned_at)
-    until(lambda: died.exists())  # for a second, its place has no row
+    failed_agents = Agent.objects.filter(type=kind, state="failed", crashes=1, spawned_at__gt=first.spawned_at)
+    until(lambda: failed_agents.exists())  # for a second, its place has no row
     fate.unlink()
     (second,) = hosts.spawn(kind, host)
     assert second.place == first.place

@@ -97,11 +97,11 @@ def test_autoscaling_respects_the_bound(host: Host) -> None:
     with room_for(0):
         mission = fleet.launch({"s": {"agent": "survey"}})
         Sortie.objects.filter(mission=mission).update(ready_at=Now() - timedelta(minutes=1))
-        decided = next(decision for decision in scaling.decisions() if decision.type == "survey")
+        survey_decision = next(decision for decision in scaling.decisions() if decision.type == "survey")
         missions.cancel(mission=mission.id)
         AgentType.objects.filter(name="survey").update(autoscale=False)
-    assert decided.spawn == 0
-    assert "or Postgres has no free connections" in decided.why
+    assert survey_decision.spawn == 0
+    assert "or Postgres has no free connections" in survey_decision.why
 
 
 def test_a_node_starts_no_kept_agent_without_connections_for_it(host: Host) -> None:

@@ -84,25 +84,25 @@ def test_several_are_started_and_drained_only_once(kind: str) -> None:
     assert result.json["mission"] is None
     names = [agent["name"] for agent in result.json["agents"]]
     assert len(names) == 2
-    ended = result.json["agents"][0]["id"]
+    ended_agent = result.json["agents"][0]["id"]
     result = agents("drain", *names, "--reason", "Enough.")
     assert (result.code, result.err.count(" terminated\n")) == (0, 2)
     assert Agent.objects.filter(type=kind, reason="Enough.").count() == 2
-    result = agents("drain", ended)
+    result = agents("drain", ended_agent)
     assert (result.code, "has ended" in result.err) == (0, True)
 
 
 def test_terminate_now_returns_sorties_and_reports_each_agent(kind: str, tmp_path: Path) -> None:
     agents("spawn", kind)
-    go = tmp_path / "go"
-    values = {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
+    flag = tmp_path / "go"
+    values = {"agent": kind, "run": f"until [ -e {flag} ]; do sleep 0.05; done"}
     mission = fleet.launch({"one": values}, folder=str(tmp_path))
     until(lambda: hosts.running(mission))
     result = agents("terminate", "--type", kind, "--now", "--json")
     assert result.code == 0
     assert [item["state"] for item in result.json] == ["terminated"]
     assert hosts.attempts(mission) == [("one", 1, "returned")]
-    go.touch()
+    flag.touch()
     assert agents("spawn", kind).code == 0
     assert hosts.wait(mission).state == "succeeded"
 

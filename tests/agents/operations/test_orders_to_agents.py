@@ -43,15 +43,15 @@ def state(agent: Agent) -> str:
     return Agent.objects.get(id=agent.id).state
 
 
-def waiting_work(kind: str, go: Path) -> dict[str, Any]:
+def waiting_work(kind: str, flag: Path) -> dict[str, Any]:
     """Work whose attempts all wait until a file exists."""
-    return {"agent": kind, "run": f"until [ -e {go} ]; do sleep 0.05; done"}
+    return {"agent": kind, "run": f"until [ -e {flag} ]; do sleep 0.05; done"}
 
 
 def test_a_harder_order_follows_a_softer_one_and_a_softer_one_is_refused(host: Host, kind: str, tmp_path: Path) -> None:
     (agent,) = hosts.spawn(kind, host)
-    go = tmp_path / "go"
-    mission = fleet.launch({"one": waiting_work(kind, go)}, folder=str(tmp_path))
+    flag = tmp_path / "go"
+    mission = fleet.launch({"one": waiting_work(kind, flag)}, folder=str(tmp_path))
     until(lambda: hosts.running(mission))
     assert [item.id for item in order(Order.DRAIN, agent)] == [agent.id]
     until(lambda: state(agent) == "draining")
@@ -64,7 +64,7 @@ def test_a_harder_order_follows_a_softer_one_and_a_softer_one_is_refused(host: H
     assert (sortie.state, sortie.attempt, sortie.tries, sortie.rescues) == ("queued", 1, 0, 0), (
         "it was handed back, after FLEET_DRAIN_S, and not lost"
     )
-    go.touch()
+    flag.touch()
     hosts.spawn(kind, host)
     assert hosts.wait(mission).state == "succeeded"
 
@@ -98,8 +98,8 @@ def test_an_order_for_an_agent_that_ends_meanwhile_changes_nothing(host: Host, k
     assert len(order(Order.TERMINATE, agent)) == 1
     host.send(signal.SIGCONT)
     until(lambda: state(agent) in {"terminated", "lost"})
-    left = ["idle"] if state(agent) == "lost" else []  # it already has a successor
-    until(lambda: [item.state for item in hosts.live(kind)] == left and len(host.children()) == len(left))
+    states = ["idle"] if state(agent) == "lost" else []  # it already has a successor
+    until(lambda: [item.state for item in hosts.live(kind)] == states and len(host.children()) == len(states))
     assert order(Order.NOW, agent) == []
 
 
@@ -144,16 +144,16 @@ def test_a_node_is_drained_without_stopping_its_sorties(
     host_group: hosts.Hosts, host: Host, kind: str, tmp_path: Path
 ) -> None:
     leaving = host_group.add("leaving")
-    go = tmp_path / "go"
+    flag = tmp_path / "go"
     agents = hosts.spawn(kind, leaving, count=2)
-    mission = fleet.launch({"one": waiting_work(kind, go), "two": waiting_work(kind, go)}, folder=str(tmp_path))
+    mission = fleet.launch({"one": waiting_work(kind, flag), "two": waiting_work(kind, flag)}, folder=str(tmp_path))
     until(lambda: len(hosts.running(mission)) == 2)
     order(Order.DRAIN, *agents)
     until(lambda: {state(agent) for agent in agents} == {"draining"})
     more = fleet.launch({"three": {"agent": kind, "run": "true"}})
     hosts.spawn(kind, host)
     assert hosts.wait(more).state == "succeeded"
-    go.touch()
+    flag.touch()
     assert hosts.wait(mission).state == "succeeded"
     assert {number for _, number, _ in hosts.attempts(mission)} == {1}
     until(lambda: {state(agent) for agent in agents} == {"terminated"})

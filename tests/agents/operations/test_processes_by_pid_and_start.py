@@ -71,7 +71,7 @@ def test_a_process_that_ignores_sigterm_is_killed(child: subprocess.Popen[bytes]
 
 def test_a_process_that_has_ended_already_is_no_error() -> None:
     processes.end([], within_s=1)
-    with subprocess.Popen(["true"]) as gone:
-        gone.wait()
-        processes.end([(gone.pid, 1.0)], within_s=1)
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+        processes.end([(process.pid, 1.0)], within_s=1)
         assert not processes.is_alive(pid=None, start_time=1.0)

@@ -111,9 +111,9 @@ def test_the_output_of_its_sorties_is_shown_by_attempt(engine: Engine) -> None:
         }
     ]
     assert manage("fleet_agents", "logs", agent, "--sorties", "--lines", "3").code == 2
-    everything = manage("fleet_agents", "logs", agent, "--sorties", "--jsonl").lines
-    assert {(piece["key"], piece["attempt"]) for piece in everything} == {("first", 1), ("second", 1), ("second", 2)}
-    assert document[0] in everything
+    lines = manage("fleet_agents", "logs", agent, "--sorties", "--jsonl").lines
+    assert {(piece["key"], piece["attempt"]) for piece in lines} == {("first", 1), ("second", 1), ("second", 2)}
+    assert document[0] in lines
 
 
 def test_an_unknown_attempt_or_one_of_another_agent_is_refused(agent: Agent, engine: Engine) -> None:
@@ -124,9 +124,9 @@ def test_an_unknown_attempt_or_one_of_another_agent_is_refused(agent: Agent, eng
     assert other.code == 1
     assert f"run by {ids.encode(ids.AGENT, engine.agent)}" in other.err
     assert "There is no attempt" in manage("fleet_agents", "logs", agent.ref, "--attempt", f"{ref}/7").err
-    for wrong in ("nonsense", ref, f"{ref}/", f"{ref}/-1", f"{ref}/99999999999", "srt_x/1", "\x1b[2J/1"):
-        result = manage("fleet_agents", "logs", agent.ref, "--attempt", wrong)
-        assert result.code in {1, 2}, wrong
+    for reference in ("nonsense", ref, f"{ref}/", f"{ref}/-1", f"{ref}/99999999999", "srt_x/1", "\x1b[2J/1"):
+        result = manage("fleet_agents", "logs", agent.ref, "--attempt", reference)
+        assert result.code in {1, 2}, reference
         assert "Traceback" not in result.err
         assert "\x1b[2J" not in result.err
 

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def new_agent(*, ended_days_ago: float | None = None) -> Agent:
     if ended_days_ago is None:
         return Agent.objects.create(type=AgentType.objects.get(name="backend"))
-    ended = timezone.now() - timedelta(days=ended_days_ago)
-    return Agent.objects.create(type=AgentType.objects.get(name="backend"), state="terminated", ended_at=ended)
+    ended_at = timezone.now() - timedelta(days=ended_days_ago)
+    return Agent.objects.create(type=AgentType.objects.get(name="backend"), state="terminated", ended_at=ended_at)
 
 
 def take(agent: Agent, *, hours_ago: float, step_s: int = 10) -> None:
@@ -64,6 +64,6 @@ def test_a_node_without_postgres_loses_only_samples(caplog: pytest.LogCaptureFix
 
 
 def _address() -> dict[str, object]:
-    where = fleet_settings.FLEET_ENDPOINTS.postgres
+    server = fleet_settings.FLEET_ENDPOINTS.postgres
     name = connection.settings_dict["NAME"]
-    return {"host": where.host, "port": where.port, "user": where.user, "password": where.password, "dbname": name}
+    return {"host": server.host, "port": server.port, "user": server.user, "password": server.password, "dbname": name}

@@ -206,9 +206,9 @@ def test_commands_that_start_agents_refuse_a_lease_that_is_too_short(command: st
 
 
 def test_a_stop_passes_renewals_on_to_its_listener() -> None:
-    stop, heard = Stop(lease_end=1.0), []
-    stop.set_listener(heard.append)
+    stop, lease_ends = Stop(lease_end=1.0), []
+    stop.set_listener(lease_ends.append)
     stop.renew(lease_end=2.0)
     stop.set_listener(None)
     stop.renew(lease_end=3.0)
-    assert (heard, stop.lease_end) == ([1.0, 2.0], 3.0)
+    assert (lease_ends, stop.lease_end) == ([1.0, 2.0], 3.0)

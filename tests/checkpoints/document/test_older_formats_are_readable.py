@@ -63,8 +63,8 @@ def test_it_is_intact(checkpoint: Checkpoint) -> None:
 def test_it_is_restored_exactly_and_the_mission_goes_on(sample: Path, checkpoint: Checkpoint) -> None:
     mission = operations.restore(checkpoint=checkpoint, can_execute=True).mission
     assert digest(mission) == expected(sample)["digest"]
-    ended = {"succeeded", "failed", "skipped", "cancelled"}
-    states = {key: state for key, state in expected(sample)["states"].items() if state in ended}
+    final_states = {"succeeded", "failed", "skipped", "cancelled"}
+    states = {key: state for key, state in expected(sample)["states"].items() if state in final_states}
     assert fleet.states(mission.id).items() >= states.items()
     assert Attempt.objects.get(sortie__key="exact").result == {"big": 2**60 + 1, "text": "ü\u2028", "ratio": 1.5}
     assert Attempt.objects.get(sortie__key="later").resume == {"step": 7}

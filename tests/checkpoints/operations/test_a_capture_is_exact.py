@@ -25,16 +25,16 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_it_contains_results_exactly(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     fleet.run_to_end(engine, mission)
-    state, kept = sortie(operations.capture(missions=[mission.id]), "top")
+    state, kept_data = sortie(operations.capture(missions=[mission.id]), "top")
     assert state["result"] == {"big": 2**60 + 1, "text": "ü\u2028"}
-    assert (state["state"], state["needs"], kept["accepted"]) == ("succeeded", [], 1)
+    assert (state["state"], state["needs"], kept_data["accepted"]) == ("succeeded", [], 1)
 
 
 def test_a_sortie_that_could_run_is_due_whether_or_not_it_was_queued() -> None:
     mission = fleet.launch({"one": {}})
-    queued = digest(mission)
+    queued_digest = digest(mission)
     missions.pause(mission=mission.id)
-    assert digest(mission) == queued
+    assert digest(mission) == queued_digest
 
 
 def test_equal_missions_have_equal_digests() -> None:
@@ -63,8 +63,8 @@ def test_a_changed_priority_is_found_by_the_next_increment() -> None:
 
 
 def test_sorties_added_at_run_time_are_found_by_the_next_increment(engine: Engine) -> None:
-    added = {"name": "extra", "agent": "backend", "driver": "scripted", "before": ["later"]}
-    mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
+    extra = {"name": "extra", "agent": "backend", "driver": "scripted", "before": ["later"]}
+    mission = fleet.launch({"adder": {"with": {"add": [extra]}}, "later": {"needs": ["adder"]}})
     operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
     checkpoint = operations.capture(missions=[mission.id])

@@ -80,16 +80,16 @@ def test_a_sortie_still_waits_for_its_run_at() -> None:
 
 
 def test_sorties_added_at_run_time_arrive_with_their_needs(engine: Engine) -> None:
-    added = {"name": "extra[part=1]", "agent": "backend", "driver": "scripted", "before": ["later"]}
-    mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
+    extra = {"name": "extra[part=1]", "agent": "backend", "driver": "scripted", "before": ["later"]}
+    mission = fleet.launch({"adder": {"with": {"add": [extra]}}, "later": {"needs": ["adder"]}})
     fleet.run_to_end(engine, mission)
     checkpoint = operations.capture(missions=[mission.id])
     assert digest(archives.import_bytes(archives.export(checkpoint)).mission) == saved_digest(checkpoint)
 
 
 def test_an_exported_fork_can_be_imported(engine: Engine) -> None:
-    added = {"name": "extra", "agent": "backend", "driver": "scripted", "before": ["later"]}
-    mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
+    extra = {"name": "extra", "agent": "backend", "driver": "scripted", "before": ["later"]}
+    mission = fleet.launch({"adder": {"with": {"add": [extra]}}, "later": {"needs": ["adder"]}})
     fleet.run_to_end(engine, mission)
     forked = operations.fork(
         checkpoint=operations.capture(missions=[mission.id]), sorties=["adder"], can_execute=True
@@ -198,8 +198,8 @@ def test_an_export_lists_the_artifacts_that_the_store_has_lost(engine: Engine) -
     artifact = archives.add_artifact(mission, "top", path="out/report.txt")
     checkpoint = operations.capture(missions=[mission.id])
     collection.delete(artifact.digest)
-    exported = operations.export(checkpoint=checkpoint, out=io.BytesIO(), artifacts=True)
-    assert (exported.missing, exported.artifacts) == (("top: out/report.txt",), 0)
+    result = operations.export(checkpoint=checkpoint, out=io.BytesIO(), artifacts=True)
+    assert (result.missing, result.artifacts) == (("top: out/report.txt",), 0)
 
 
 def test_it_belongs_to_the_importer_and_starts_from_the_importers_folder(tmp_path: Path, settings: object) -> None:

@@ -32,8 +32,8 @@ def test_a_mission_that_ran_to_its_end_is_put_back_to_its_start_and_runs_again(e
     mission = fleet.launch(DIAMOND)
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    restored = restore(start)
-    assert (restored.mission.state, digest(mission)) == ("paused", saved_digest(start))
+    result = restore(start)
+    assert (result.mission.state, digest(mission)) == ("paused", saved_digest(start))
     assert fleet.states(mission.id) == {"top": "ready", "left": "pending", "right": "pending", "bottom": "pending"}
     missions.resume(mission=mission.id, can_execute=True)
     assert fleet.run_to_end(engine, mission) == "succeeded"
@@ -44,11 +44,11 @@ def test_the_state_that_was_replaced_can_be_put_back_too(engine: Engine) -> None
     mission = fleet.launch(DIAMOND)
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    ended = digest(mission)
+    end = digest(mission)
     safety = restore(start).safety
     assert safety is not None
     assert restore(safety).mission.state == "succeeded"
-    assert digest(mission) == ended
+    assert digest(mission) == end
 
 
 def test_going_back_forward_and_back_again_gives_dependents_the_right_results(engine: Engine) -> None:
@@ -96,15 +96,15 @@ def test_sorties_that_were_added_since_go_away_and_come_back_with_new_ids(engine
     mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    ended = operations.capture(missions=[mission.id])
+    end = operations.capture(missions=[mission.id])
     old = Sortie.objects.get(mission=mission, key="extra").id
     restore(start)
     assert set(fleet.states(mission.id)) == {"adder", "later"}
-    restore(ended)
+    restore(end)
     extra = Sortie.objects.get(mission=mission, key="extra")
     assert (extra.state, extra.attempt, extra.attempts.get().result) == ("succeeded", 1, "x")
     assert extra.id != old
-    assert digest(mission) == saved_digest(ended)
+    assert digest(mission) == saved_digest(end)
 
 
 def test_a_sortie_that_is_created_again_waits_for_processes_of_the_removed_one(engine: Engine) -> None:
@@ -141,7 +141,7 @@ def test_a_flipped_bit_is_found_before_anything_changes(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    ended = digest(mission)
+    end = digest(mission)
     (entry,) = manifest(start).missions
     path = settings.FLEET_CHECKPOINTS / "blobs" / f"{entry.mission.blob}.zst"
     data = bytearray(path.read_bytes())
@@ -149,7 +149,7 @@ def test_a_flipped_bit_is_found_before_anything_changes(engine: Engine) -> None:
     path.write_bytes(data)
     with pytest.raises(storage.Damaged):
         restore(start)
-    assert digest(mission) == ended
+    assert digest(mission) == end
     path.unlink()
 
 
@@ -166,10 +166,10 @@ def test_a_restore_whose_rows_would_differ_is_rolled_back(engine: Engine) -> Non
     forged_entry = dataclasses.replace(entry, buckets={**entry.buckets, bucket_of("two"): forged})
     storage.add_manifest(dataclasses.replace(manifest(checkpoint), missions=(forged_entry,)))
     fleet.run_to_end(engine, mission)
-    ended = digest(mission)
+    end = digest(mission)
     with pytest.raises(errors.Conflict, match="The restored rows differ"):
         restore(checkpoint)
-    assert digest(mission) == ended
+    assert digest(mission) == end
 
 
 def test_the_owner_needs_plan_execute_to_restore_code() -> None:

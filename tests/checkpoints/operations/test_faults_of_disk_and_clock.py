@@ -46,10 +46,10 @@ def test_a_restore_on_a_full_disk_changes_nothing(engine: Engine, after: int) ->
     mission = fleet.launch(DIAMOND)
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    ended = digest(mission)
+    end_digest = digest(mission)
     with full_disk(after), pytest.raises(errors.Unavailable, match=r"could not be written: File too large"):
         operations.restore(checkpoint=start, can_execute=True)
-    assert (digest(mission), fleet.state(mission.id)) == (ended, "succeeded")
+    assert (digest(mission), fleet.state(mission.id)) == (end_digest, "succeeded")
     assert list(Checkpoint.objects.all()) == [start]
     operations.restore(checkpoint=start, can_execute=True)
     assert operations.verify(checkpoints=Checkpoint.objects.all()) == []

@@ -72,8 +72,8 @@ def test_an_edited_sortie_runs_again_as_it_was_edited(engine: Engine) -> None:
 
 
 def test_sorties_that_a_repeated_sortie_had_added_are_dropped_and_added_again(engine: Engine) -> None:
-    added = {"name": "extra", "agent": "backend", "driver": "scripted", "before": ["later"]}
-    mission = fleet.launch({"adder": {"with": {"add": [added]}}, "later": {"needs": ["adder"]}})
+    extra = {"name": "extra", "agent": "backend", "driver": "scripted", "before": ["later"]}
+    mission = fleet.launch({"adder": {"with": {"add": [extra]}}, "later": {"needs": ["adder"]}})
     fleet.run_to_end(engine, mission)
     checkpoint = operations.capture(missions=[mission.id])
     forked = operations.fork(checkpoint=checkpoint, sorties=["adder"], can_execute=True)

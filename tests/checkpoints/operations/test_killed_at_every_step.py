@@ -51,18 +51,18 @@ def test_a_killed_restore_changes_everything_or_nothing(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    ended = digest(mission)
+    end_digest = digest(mission)
     (entry,) = manifest(start).missions
     kills = 0
     for _ in killing.at_each_step(
         lambda: operations.restore(checkpoint=start, can_execute=True), folder=settings.FLEET_CHECKPOINTS
     ):
         kills += 1
-        if digest(mission) != ended:  # the transaction was committed, but not what follows it
+        if digest(mission) != end_digest:  # the transaction was committed, but not what follows it
             assert digest(mission) == entry.digest
             break
     assert kills > 20
-    assert digest(mission) in (ended, entry.digest)
+    assert digest(mission) in (end_digest, entry.digest)
     operations.restore(checkpoint=start, can_execute=True)
     assert digest(mission) == entry.digest
     assert intact()

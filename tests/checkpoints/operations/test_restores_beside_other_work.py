@@ -95,12 +95,12 @@ def test_agents_settle_and_add_sorties_throughout_restores() -> None:
         for number in range(6):
             Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
             checkpoint = checkpoints[number * 7 % len(checkpoints)]
-            restored = operations.restore(
+            result = operations.restore(
                 checkpoint=checkpoint, can_execute=True
             )  # verifies the result before it commits
-            assert restored.safety is not None
-            checkpoints.append(restored.safety)
-            if restored.mission.state == "paused":
+            assert result.safety is not None
+            checkpoints.append(result.safety)
+            if result.mission.state == "paused":
                 missions.resume(mission=mission.id, can_execute=True)
             checkpoints.append(operations.capture(missions=[mission.id]))
         operations.restore(checkpoint=start, can_execute=True)
@@ -119,8 +119,8 @@ def test_agents_settle_and_add_sorties_throughout_restores() -> None:
     rows = Sortie.objects.filter(mission=mission)
     assert rows.count() == 40
     for row in rows:
-        accepted = Attempt.objects.get(sortie=row, number=row.accepted or row.attempt)
-        assert accepted.state == "succeeded", row.key
+        attempt = Attempt.objects.get(sortie=row, number=row.accepted or row.attempt)
+        assert attempt.state == "succeeded", row.key
         if row.key.startswith("s"):
-            assert accepted.result == int(row.key[1:])
+            assert attempt.result == int(row.key[1:])
     assert operations.verify(checkpoints=Checkpoint.objects.all()) == []

@@ -58,11 +58,11 @@ def test_surplus_checkpoints_go_and_the_others_stay_intact() -> None:
 
 def test_the_newest_named_and_kept_checkpoints_stay_regardless_of_their_age() -> None:
     mission, checkpoints = series(2)
-    named = operations.capture(missions=[mission.id], name="before the merge")
+    named_checkpoint = operations.capture(missions=[mission.id], name="before the merge")
     pinned = operations.capture(missions=[mission.id], keep=True)
     newest = operations.capture(missions=[mission.id])
     operations.prune(now=timezone.now() + timedelta(days=1_000), dry_run=False)
-    assert remaining() == [named, pinned, newest]
+    assert remaining() == [named_checkpoint, pinned, newest]
     assert checkpoints[0] not in remaining()
 
 
@@ -97,8 +97,13 @@ def test_a_manifest_without_a_row_is_adopted_and_never_removed() -> None:
     lost = remaining()[0]
     Checkpoint.objects.all().delete()
     operations.prune(now=timezone.now() + timedelta(days=1_000), dry_run=False)
-    (adopted,) = remaining()
-    assert (adopted.id, adopted.digest, adopted.missions, adopted.keep) == (lost.id, lost.digest, [mission.id], True)
+    (checkpoint,) = remaining()
+    assert (checkpoint.id, checkpoint.digest, checkpoint.missions, checkpoint.keep) == (
+        lost.id,
+        lost.digest,
+        [mission.id],
+        True,
+    )
 
 
 def test_nothing_is_removed_while_a_manifest_cannot_be_read() -> None:
@@ -120,11 +125,11 @@ def test_deleting_one_leaves_those_that_share_its_blobs_intact() -> None:
 
 def test_a_mission_whose_rows_were_removed_comes_back() -> None:
     mission, checkpoints = series(2)
-    ended = operations.capture(missions=[mission.id])
+    end = operations.capture(missions=[mission.id])
     before = digest(mission)
     cleaning.remove(missions=[mission.id])
     assert not Mission.objects.filter(id=mission.id).exists()
-    operations.restore(checkpoint=ended, can_execute=True)
+    operations.restore(checkpoint=end, can_execute=True)
     assert (Mission.objects.get(id=mission.id).state, digest(mission)) == ("failed", before)
     operations.restore(checkpoint=checkpoints[0], can_execute=True)
     assert Mission.objects.get(id=mission.id).state == "paused"

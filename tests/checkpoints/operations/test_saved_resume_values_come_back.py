@@ -73,8 +73,8 @@ def test_the_saved_value_comes_back_after_the_rows_were_deleted(tmp_path: Any) -
     with_attempts(mission, None, {"step": 7})
     checkpoint = operations.capture(missions=[mission.id])
     mission.delete()
-    restored = restore(checkpoint).mission
-    assert result_of_next_attempt(restored) == {"step": 7}
+    new_mission = restore(checkpoint).mission
+    assert result_of_next_attempt(new_mission) == {"step": 7}
     assert list(Attempt.objects.values_list("number", "state")) == [(1, "lost"), (2, "succeeded")]
 
 

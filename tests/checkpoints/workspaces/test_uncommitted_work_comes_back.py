@@ -58,8 +58,8 @@ def test_the_next_attempt_continues_from_the_uncommitted_work(
         checkpoint = operations.capture(missions=[mission.id])
         assert sorted(path.name for path in copy.path.iterdir()) == before
         assert git.line("status", "--porcelain", at=copy.path) == status, "the attempt notices nothing"
-    _, kept = sortie(checkpoint, "slow")
-    part: Any = kept["workspace"]
+    _, kept_data = sortie(checkpoint, "slow")
+    part: Any = kept_data["workspace"]
     uncommitted = part["uncommitted"]
     assert "fault" not in uncommitted, uncommitted
     assert (uncommitted["left_out"], uncommitted["ignored"]) == (["big.bin", "inner/"], ["build/", "some.log"])
@@ -99,8 +99,8 @@ def test_uncommitted_work_that_cannot_be_read_does_not_stop_a_capture(project: R
         copy.index.unlink()
         copy.index.write_text("nothing")
         checkpoint = operations.capture(missions=[mission.id])
-    _, kept = sortie(checkpoint, "slow")
-    part: Any = kept["workspace"]
+    _, kept_data = sortie(checkpoint, "slow")
+    part: Any = kept_data["workspace"]
     assert "git" in part["uncommitted"]["fault"]
     restore(checkpoint)
     assert not SavedWork.objects.exists()
@@ -117,8 +117,8 @@ def test_uncommitted_work_that_takes_too_long_to_read_does_not_delay_a_capture(
     with run_until(mission, until=lambda: (copy.path / "build-ready.log").exists()):
         checkpoint = operations.capture(missions=[mission.id])
         (copy.path / "big.bin").unlink()  # the engine would take just as long
-    _, kept = sortie(checkpoint, "slow")
-    part: Any = kept["workspace"]
+    _, kept_data = sortie(checkpoint, "slow")
+    part: Any = kept_data["workspace"]
     assert part["uncommitted"]["fault"].startswith("There was not enough time to read the files of the copy.")
     assert refs(mission, f"refs/fleet/checkpoints/{checkpoint.ref}/{ids.encode(ids.SORTIE, row.id)}") == {}
     assert not list(copy.engine.parent.glob("reader-*"))

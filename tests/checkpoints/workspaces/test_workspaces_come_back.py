@@ -37,11 +37,11 @@ def test_the_branch_moves_back_and_its_old_tip_stays_under_a_ref(project: Reposi
     assert fleet.run_to_end(engine, mission) == "succeeded"
     branch = repository.branch(mission)
     end = branch.tip
-    restored = restore(start)
+    result = restore(start)
     assert branch.tip == branch.base
-    assert restored.safety is not None
-    assert restored.replaced == f"refs/fleet/checkpoints/{restored.safety.ref}/replaced/{mission.ref}"
-    assert refs(mission, restored.replaced) == {restored.replaced: end}
+    assert result.safety is not None
+    assert result.replaced == f"refs/fleet/checkpoints/{result.safety.ref}/replaced/{mission.ref}"
+    assert refs(mission, result.replaced) == {result.replaced: end}
     assert not Change.objects.exclude(state="kept").exists()
     assert finish(mission) == "succeeded"
     assert branch.subjects() == ["first: A test", "second: A test"]
@@ -52,12 +52,12 @@ def test_the_replaced_branch_and_its_changes_come_back_too(project: Repository, 
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
     branch = repository.branch(mission)
-    end, ended = branch.tip, digest(mission)
+    end, end_digest = branch.tip, digest(mission)
     safety = restore(start).safety
     assert safety is not None
-    assert digest(mission) != ended
+    assert digest(mission) != end_digest
     restore(safety)
-    assert (branch.tip, digest(mission)) == (end, ended)
+    assert (branch.tip, digest(mission)) == (end, end_digest)
     assert set(Change.objects.values_list("state", flat=True)) == {"landed"}
 
 
@@ -131,11 +131,11 @@ def test_a_branch_is_moved_only_once(project: Repository, engine: Engine) -> Non
     mission = launch(project)
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    restored = restore(start)
+    result = restore(start)
     row, branch = Workspace.objects.get(mission=mission), repository.branch(mission)
-    end = refs(mission, restored.replaced)[restored.replaced]
+    end = refs(mission, result.replaced)[result.replaced]
     git.run("update-ref", f"refs/heads/{branch.name}", end, at=branch.mirror)  # another change has landed since
-    row.restore_to, row.restore_ref = branch.base, restored.replaced
+    row.restore_to, row.restore_ref = branch.base, result.replaced
     moving.complete(row)
     assert branch.tip == end
 
@@ -146,11 +146,11 @@ def test_discarded_work_comes_back(project: Repository, engine: Engine) -> None:
     branch = repository.branch(mission)
     end, checkpoint = branch.tip, operations.capture(missions=[mission.id])
     discarding.discard(mission=mission.id)
-    discarded = operations.capture(missions=[mission.id])
+    after_discard = operations.capture(missions=[mission.id])
     restore(checkpoint)
     assert branch.tip == end
     discarding.require_not_discarded(mission.id)
-    restore(discarded)
+    restore(after_discard)
     with pytest.raises(errors.Conflict, match="discarded"):
         discarding.require_not_discarded(mission.id)
 
@@ -282,6 +282,6 @@ def test_a_mission_with_a_workspace_is_not_exported(project: Repository, tmp_pat
 def test_checkpoints_of_missions_without_a_workspace_have_no_workspace_part(engine: Engine) -> None:
     mission = fleet.launch({"one": {}})
     fleet.run_to_end(engine, mission)
-    state, kept = sortie(operations.capture(missions=[mission.id]), "one")
-    assert "workspace" not in {**state, **kept}
+    state, kept_data = sortie(operations.capture(missions=[mission.id]), "one")
+    assert "workspace" not in {**state, **kept_data}
     assert workspaces.read(mission.id) is None

@@ -92,20 +92,20 @@ def in_a_thread(deed: Callable[[], object]) -> threading.Thread:
 
 def test_an_entry_that_commits_late_is_sealed() -> None:
     seal()
-    drawn, over = threading.Event(), threading.Event()
+    has_number, may_end = threading.Event(), threading.Event()
 
     def slow() -> None:
         with transaction.atomic():
             audit.record(kind="test.late")
-            drawn.set()
-            over.wait(60)
+            has_number.set()
+            may_end.wait(60)
 
     thread = in_a_thread(slow)
-    assert drawn.wait(60)
+    assert has_number.wait(60)
     audit.record(kind="test.early")
     assert sealing.seal() == 0  # the slow transaction may still precede it
     assert problems() == []  # not a problem, however long it takes
-    over.set()
+    may_end.set()
     thread.join(60)
     assert seal() == 2
     assert list(Entry.objects.order_by("xid", "id").values_list("kind", flat=True))[-2:] == ["test.late", "test.early"]
@@ -132,10 +132,10 @@ def test_concurrent_sealers_make_one_chain() -> None:
 
 
 def test_a_removed_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> None:
-    gone = links[2][1][1]
+    removed_id = links[2][1][1]
     with tampering():
-        run("DELETE FROM fleet_audit.entry WHERE id = %s", gone)
-        assert reported_problems() == [("entry", gone, "removed")]
+        run("DELETE FROM fleet_audit.entry WHERE id = %s", removed_id)
+        assert reported_problems() == [("entry", removed_id, "removed")]
     assert reported_problems() == []
 
 
@@ -184,12 +184,12 @@ def test_an_inserted_entry_is_reported(links: list[tuple[Seal, list[int]]]) -> N
 
 
 def test_a_removed_seal_is_reported_and_the_others_are_still_verified(links: list[tuple[Seal, list[int]]]) -> None:
-    gone, changed = links[1][0].number, links[3][1][0]
+    removed_number, changed_id = links[1][0].number, links[3][1][0]
     with tampering():
-        run("DELETE FROM fleet_audit.seal WHERE number = %s", gone)
-        assert reported_problems() == [("seal", gone, "removed")]
-        run("UPDATE fleet_audit.entry SET actor = 'user:eve' WHERE id = %s", changed)
-        assert reported_problems() == [("seal", gone, "removed"), ("entry", changed, "changed")]
+        run("DELETE FROM fleet_audit.seal WHERE number = %s", removed_number)
+        assert reported_problems() == [("seal", removed_number, "removed")]
+        run("UPDATE fleet_audit.entry SET actor = 'user:eve' WHERE id = %s", changed_id)
+        assert reported_problems() == [("seal", removed_number, "removed"), ("entry", changed_id, "changed")]
 
 
 def test_removed_first_seals_are_reported(links: list[tuple[Seal, list[int]]]) -> None:

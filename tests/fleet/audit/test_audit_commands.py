@@ -84,13 +84,13 @@ def test_the_control_loop_seals() -> None:
 
 
 def test_the_docs_show_the_sql_that_protect_prints() -> None:
-    printed = manage("fleet_audit", "protect").out.strip()
-    where = settings.FLEET_ENDPOINTS
-    if where.provider == "external" and where.owner is not None:  # a last line that the page describes
-        *_, last = printed.splitlines()
-        assert last == f'GRANT fleet_audit TO "{where.owner.user}";'
-        printed = printed.removesuffix(last).strip()
-    assert printed in (ROOT / "docs" / "audit-trail.md").read_text()
+    sql = manage("fleet_audit", "protect").out.strip()
+    endpoints = settings.FLEET_ENDPOINTS
+    if endpoints.provider == "external" and endpoints.owner is not None:  # a last line that the page describes
+        *_, last = sql.splitlines()
+        assert last == f'GRANT fleet_audit TO "{endpoints.owner.user}";'
+        sql = sql.removesuffix(last).strip()
+    assert sql in (ROOT / "docs" / "audit-trail.md").read_text()
 
 
 def test_cleanup_does_not_change_the_audit_trail() -> None:

@@ -67,11 +67,11 @@ def test_the_application_role_can_only_append_to_the_audit_trail(
         )  # still recorded, by the function that replaced the fleet's
         found = fleet.execute("SELECT actor, subject FROM fleet_audit.entry WHERE kind = 'database.update'").fetchall()
         assert found == [("database:fleet", "auth_user")]
-    sealed = manage(private_services, "shell", "-c", "from fleet.audit import sealing; print(sealing.seal())")
-    assert sealed.stdout.splitlines()[-1:] == ["3"], sealed.stderr
-    verified = manage(private_services, "fleet_audit", "verify", "--json")
-    assert '"protected": true' in verified.stdout
-    assert verified.returncode == 0, verified.stdout
+    seal_result = manage(private_services, "shell", "-c", "from fleet.audit import sealing; print(sealing.seal())")
+    assert seal_result.stdout.splitlines()[-1:] == ["3"], seal_result.stderr
+    verify_result = manage(private_services, "fleet_audit", "verify", "--json")
+    assert '"protected": true' in verify_result.stdout
+    assert verify_result.returncode == 0, verify_result.stdout
     with session(private_services, as_superuser=True) as boss, pytest.raises(psycopg.Error, match="append-only"):
         boss.execute("DELETE FROM fleet_audit.entry")
     output = manage(private_services, "fleet_doctor").stdout

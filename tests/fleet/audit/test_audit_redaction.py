@@ -82,6 +82,6 @@ def test_a_document_is_json_of_bounded_size() -> None:
     for _ in range(50):
         deep = {"in": deep}
     for value in (deep, ["x" * 5_000] * 500, {"nan": float("nan"), "inf": float("inf"), "bytes": b"1234"}):
-        written = redaction.document(value)
-        json.loads(written, parse_constant=lambda name: pytest.fail(name))
-        assert len(written) <= redaction.BYTES
+        document = redaction.document(value)
+        json.loads(document, parse_constant=lambda name: pytest.fail(name))
+        assert len(document) <= redaction.BYTES

@@ -67,9 +67,9 @@ def test_a_database_that_is_not_empty_is_replaced_only_by_its_name(installation:
 def test_a_backup_of_a_newer_version_is_refused(installation: Installation) -> None:
     snapshot = backup.create(folder=installation.folder).backup
     path = snapshot.path / manifest.NAME
-    listed = snapshot.manifest
+    original = snapshot.manifest
     newer = manifest.Manifest(
-        **{**_fields(listed), "migrations": (*listed.migrations, "missions.9999_new"), "version": "9.0"}
+        **{**_fields(original), "migrations": (*original.migrations, "missions.9999_new"), "version": "9.0"}
     )
     path.write_bytes(newer.serialize())
     with pytest.raises(
@@ -155,5 +155,5 @@ def test_the_manifest_is_canonical_json(installation: Installation) -> None:
     assert [problem.path for problem in backup.verify(backup=Backup(snapshot.path)).problems] == [manifest.NAME]
 
 
-def _fields(listed: manifest.Manifest) -> dict[str, object]:
-    return {name: getattr(listed, name) for name in listed.__dataclass_fields__}
+def _fields(contents: manifest.Manifest) -> dict[str, object]:
+    return {name: getattr(contents, name) for name in contents.__dataclass_fields__}

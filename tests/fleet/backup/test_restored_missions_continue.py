@@ -174,10 +174,10 @@ class Mixed:
         path = files.path
         (path / manifest.DUMP).unlink()
         shutil.copyfile(rows.path / manifest.DUMP, path / manifest.DUMP)
-        listed = {name: getattr(rows.manifest, name) for name in rows.manifest.__dataclass_fields__}
+        fields = {name: getattr(rows.manifest, name) for name in rows.manifest.__dataclass_fields__}
         dump = [file for file in rows.manifest.files if file.path == manifest.DUMP]
         others = [file for file in files.manifest.files if file.path != manifest.DUMP]
-        mixed = manifest.Manifest(**{**listed, "name": files.name, "files": (*dump, *others)})
+        mixed = manifest.Manifest(**{**fields, "name": files.name, "files": (*dump, *others)})
         (path / manifest.NAME).write_bytes(mixed.serialize())
         self.backup = Backup(path)
 

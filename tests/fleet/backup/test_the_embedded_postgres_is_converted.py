@@ -77,10 +77,10 @@ def keys(checkout: Checkout) -> Credentials:
 
 
 def test_the_start_names_the_version_that_created_the_data_and_changes_nothing(home: Checkout) -> None:
-    failed = home.manage("fleet_services", "up", "--detach", check=False)
-    assert failed.returncode == 1
-    assert f"was created by Postgres {OLDER[-1]}, but Postgres {INSTALLED} is installed" in failed.stderr
-    assert "fleet_services upgrade" in failed.stderr
+    result = home.manage("fleet_services", "up", "--detach", check=False)
+    assert result.returncode == 1
+    assert f"was created by Postgres {OLDER[-1]}, but Postgres {INSTALLED} is installed" in result.stderr
+    assert "fleet_services upgrade" in result.stderr
     assert embedded.version(upgrading.data_folder(home_of(home))) == OLDER[-1]
 
 
@@ -134,9 +134,9 @@ def test_an_older_server_is_backed_up_and_restored_with_newer_programs(home: Che
 
 
 def test_without_the_old_version_it_says_what_to_install(home: Checkout, tmp_path: Path) -> None:
-    failed = home.manage("fleet_services", "upgrade", "--programs", str(tmp_path), check=False)
-    assert failed.returncode == 1
-    assert f"is not the bin folder of Postgres {OLDER[-1]}. Install it" in failed.stderr
+    result = home.manage("fleet_services", "upgrade", "--programs", str(tmp_path), check=False)
+    assert result.returncode == 1
+    assert f"is not the bin folder of Postgres {OLDER[-1]}. Install it" in result.stderr
     data = upgrading.data_folder(home_of(home))
     (data / "PG_VERSION").write_text("9\n")
     with pytest.raises(

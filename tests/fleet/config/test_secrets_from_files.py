@@ -65,7 +65,7 @@ def test_a_password_in_a_url_takes_precedence(tmp_path: Path) -> None:
 def test_configured_credentials_override_the_generated_ones_and_are_not_stored(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     generated = credentials.ensure(home)
-    given = credentials.ensure(home, overrides={"flower_password": "x" * 20, "secret_key": ""})
-    assert given.flower_password == "x" * 20
-    assert given.secret_key == generated.secret_key
+    result = credentials.ensure(home, overrides={"flower_password": "x" * 20, "secret_key": ""})
+    assert result.flower_password == "x" * 20
+    assert result.secret_key == generated.secret_key
     assert credentials.ensure(home) == generated

@@ -77,9 +77,9 @@ def test_only_postgres_and_migrate_get_the_owners_password() -> None:
 
 
 def test_ports_are_published_on_the_loopback_only() -> None:
-    published = [port for service in SERVICES.values() for port in service.get("ports", ())]
-    assert published
-    assert all(re.fullmatch(r"\$\{\w+:-127\.0\.0\.1:\d+\}:\d+", port) for port in published), published
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert ports
+    assert all(re.fullmatch(r"\$\{\w+:-127\.0\.0\.1:\d+\}:\d+", port) for port in ports), ports
 
 
 @pytest.mark.django_db

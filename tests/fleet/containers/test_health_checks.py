@@ -24,9 +24,9 @@ from fleet.services.supervision import beats
 
 def check(role: str, home: Home) -> tuple[int, str]:
     """Run the health check as a container engine does."""
-    elsewhere = {"FLEET_PRIVATE": str(home.private)} if home.private_override else {}
+    variables = {"FLEET_PRIVATE": str(home.private)} if home.private_override else {}
     result = subprocess.run(
-        [sys.executable, "-IS", healthy.__file__, role], env={"FLEET_HOME": str(home.root), **elsewhere},
+        [sys.executable, "-IS", healthy.__file__, role], env={"FLEET_HOME": str(home.root), **variables},
         capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     return result.returncode, result.stderr

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def endpoints() -> Endpoints:
     """The services of the test, with the database of this worker."""
-    found: Endpoints = settings.FLEET_ENDPOINTS
-    return replace(found, postgres=replace(found.postgres, name=connection.settings_dict["NAME"]))
+    available: Endpoints = settings.FLEET_ENDPOINTS
+    return replace(available, postgres=replace(available.postgres, name=connection.settings_dict["NAME"]))
 
 
 def wait(*needs: waiting.Need, at: Endpoints, seconds: float = 10, base: Path = ROOT) -> list[str]:
@@ -39,13 +39,15 @@ def test_an_available_service_is_not_waited_for() -> None:
 
 
 def test_a_missing_service_is_named_with_its_address_and_the_reason() -> None:
-    found = endpoints()
+    available = endpoints()
     port = ports.find_free()
-    nobody = replace(found, postgres=replace(found.postgres, port=port), redis_url=f"redis://:x@127.0.0.1:{port}/0")
+    unavailable = replace(
+        available, postgres=replace(available.postgres, port=port), redis_url=f"redis://:x@127.0.0.1:{port}/0"
+    )
     with pytest.raises(errors.Unavailable, match=f"Waited .* for Postgres at 127.0.0.1:{port}: .*refused"):
-        wait("postgres", at=nobody, seconds=0.2)
+        wait("postgres", at=unavailable, seconds=0.2)
     with pytest.raises(errors.Unavailable, match=f"Waited .* for Redis at 127.0.0.1:{port}: "):
-        wait("redis", at=nobody, seconds=0.2)
+        wait("redis", at=unavailable, seconds=0.2)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -61,11 +63,11 @@ def test_a_migration_that_is_missing_in_the_database_is_waited_for(tmp_path: Pat
 
 
 def test_a_wait_ends_as_soon_as_the_service_is_available_and_repeats_no_reason() -> None:
-    found = endpoints()
+    available = endpoints()
     messages: list[str] = []
-    with Proxy(found.postgres.port) as proxy:
+    with Proxy(available.postgres.port) as proxy:
         proxy.cut()
-        at = replace(found, postgres=replace(found.postgres, port=proxy.port))
+        at = replace(available, postgres=replace(available.postgres, port=proxy.port))
         thread = threading.Thread(
             target=lambda: waiting.wait(("postgres",), endpoints=at, base=ROOT, seconds=30, say=messages.append)
         )
@@ -79,10 +81,10 @@ def test_a_wait_ends_as_soon_as_the_service_is_available_and_repeats_no_reason()
 
 
 def test_a_refused_password_is_waited_for_because_migrate_sets_it() -> None:
-    found = endpoints()
-    early = replace(found, postgres=replace(found.postgres, password="not yet"))
+    available = endpoints()
+    wrong_endpoints = replace(available, postgres=replace(available.postgres, password="not yet"))
     with pytest.raises(errors.Unavailable, match=r"Waited .* for Postgres .* refuses DATABASE_URL"):
-        wait("postgres", at=early, seconds=0.2)
+        wait("postgres", at=wrong_endpoints, seconds=0.2)
 
 
 def test_the_migrations_of_every_app_of_the_fleet_are_waited_for() -> None:

@@ -31,9 +31,9 @@ def test_the_page_of_states_lists_every_transition_with_its_letter() -> None:
 
 
 def test_every_setting_has_a_row() -> None:
-    read = set(re.findall(r'env\.\w+\("(\w+)"', (ROOT / "fleet" / "settings.py").read_text()))
+    variables = set(re.findall(r'env\.\w+\("(\w+)"', (ROOT / "fleet" / "settings.py").read_text()))
     rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))
-    assert read <= rows, read - rows
+    assert variables <= rows, variables - rows
 
 
 def test_every_setting_is_documented_once_with_its_default() -> None:
@@ -41,13 +41,13 @@ def test_every_setting_is_documented_once_with_its_default() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (?:integer|number|boolean|words|text) \| `?(.*?)`? \|", page, re.MULTILINE)
     document = dict(rows)
     assert len(document) == len(rows)
-    read = {
+    variables = {
         call.args[0].value: _as_written(ast.literal_eval(call.args[1]) if len(call.args) > 1 else "")
         for call in ast.walk(ast.parse((ROOT / "fleet" / "settings.py").read_text()))
         if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant)
         and call.args[0].value in document
     }  # fmt: skip
-    assert {name: document[name] for name in read} == read
+    assert {name: document[name] for name in variables} == variables
 
 
 def _as_written(default: object) -> str:

@@ -24,10 +24,10 @@ TOP = {path.name for path in ROOT.iterdir() if path.is_dir()}
 
 
 def tracked(*patterns: str) -> list[Path]:
-    listed = subprocess.run(
+    result = subprocess.run(
         ["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    return [ROOT / name for name in listed.splitlines()]
+    return [ROOT / name for name in result.splitlines()]
 
 
 def prose_of(file: Path) -> Iterator[str]:

@@ -111,8 +111,12 @@ def test_an_advisory_that_affects_a_pin_is_not_met(root: Path) -> None:
     without = evidence.advisories(root)
     assert (without.value, without.met) == ("0 for 1 pins", True) if without else False
     write(root, "requirements.txt", "leaky==2.0 \\\n    --hash=sha256:00\n")
-    affected = evidence.advisories(root)
-    assert (affected.value, affected.met, affected.date) == ("1 for 1 pins", False, "2026-01-31") if affected else False
+    advisories = evidence.advisories(root)
+    assert (
+        (advisories.value, advisories.met, advisories.date) == ("1 for 1 pins", False, "2026-01-31")
+        if advisories
+        else False
+    )
 
 
 def test_a_changed_default_is_not_met(root: Path) -> None:
@@ -122,9 +126,9 @@ def test_a_changed_default_is_not_met(root: Path) -> None:
 
 
 def test_a_value_stays_until_it_is_measured_again(root: Path) -> None:
-    kept = Evidence("0.12 s", True, "2025-12-31", "old")
-    write(root, readiness.STORE, {"spawn": asdict(kept), "gone": asdict(kept)})
-    assert readiness.collect(root)["spawn"] == kept
+    previous = Evidence("0.12 s", True, "2025-12-31", "old")
+    write(root, readiness.STORE, {"spawn": previous.as_json(), "gone": previous.as_json()})
+    assert readiness.collect(root)["spawn"] == previous
     assert "gone" not in readiness.collect(root)
     write(root, "build/bench.json", record({"spawn": {"p95_s": 9.0}}))
     write(root, "bench/baseline.json", record({}))
@@ -132,11 +136,11 @@ def test_a_value_stays_until_it_is_measured_again(root: Path) -> None:
 
 
 def test_the_verdict_is_go_only_if_every_criterion_is_met() -> None:
-    met = {criterion.id: Evidence("1", True, "2026-01-31", "abc123") for criterion in readiness.CRITERIA}
-    assert "**Go.**" in readiness.render(met)
+    all_met = {criterion.id: Evidence("1", True, "2026-01-31", "abc123") for criterion in readiness.CRITERIA}
+    assert "**Go.**" in readiness.render(all_met)
     first = readiness.CRITERIA[0].id
-    assert "**No-go.**" in readiness.render({**met, first: Evidence("1", False, "2026-01-31", "abc123")})
-    assert "**No-go.**" in readiness.render({id: item for id, item in met.items() if id != first})
+    assert "**No-go.**" in readiness.render({**all_met, first: Evidence("1", False, "2026-01-31", "abc123")})
+    assert "**No-go.**" in readiness.render({id: item for id, item in all_met.items() if id != first})
 
 
 def test_the_page_shows_exactly_the_committed_evidence() -> None:

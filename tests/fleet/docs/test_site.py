@@ -19,13 +19,13 @@ PAGES = docs.pages(ROOT)
 def anchors(page: str) -> set[str]:
     """The anchors of a page's headings, as GitHub and the site make them."""
     text = docs.FENCE.sub("", (ROOT / page).read_text())
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     found = set()
     for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
         heading = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
         slug = re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
-        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
-        seen[slug] += 1
+        found.add(f"{slug}-{counts[slug]}" if counts[slug] else slug)
+        counts[slug] += 1
     return found
 
 
@@ -36,15 +36,15 @@ def test_every_link_of_a_page_leads_to_a_file_and_to_a_heading(page: str) -> Non
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        linked = (ROOT / page).parent / path if path else ROOT / page
-        assert linked.exists(), f"{page}: {target}"
+        target_file = (ROOT / page).parent / path if path else ROOT / page
+        assert target_file.exists(), f"{page}: {target}"
         if anchor:
-            assert anchor in anchors(linked.resolve().relative_to(ROOT).as_posix()), f"{page}: {target}"
+            assert anchor in anchors(target_file.resolve().relative_to(ROOT).as_posix()), f"{page}: {target}"
 
 
 def test_every_page_has_one_place_in_the_navigation() -> None:
-    listed = [page for pages in docs.navigation(ROOT).values() for page in pages]
-    assert sorted(listed) == PAGES, "see docs/site.toml"
+    listed_pages = [page for pages in docs.navigation(ROOT).values() for page in pages]
+    assert sorted(listed_pages) == PAGES, "see docs/site.toml"
 
 
 def test_the_navigation_lists_only_pages_that_exist() -> None:

@@ -120,11 +120,11 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
     assert f"flew 1: 1 failed ({sortie.ref})" in _hint_for(site, sortie)["exception"]
     assert fleet.states(mission.id) == {"bad": "failed"}
 
-    listed = site.ask(
+    response = site.ask(
         "/flower/tasks/datatable", data=TABLE, Origin=f"http://127.0.0.1:{site.port}", Sec_Fetch_Site="same-origin"
     )
-    assert listed[0] == 200, listed
-    assert {item["name"] for item in json.loads(listed[2])["data"]} == {"missions.fly"}
+    assert response[0] == 200, response
+    assert {item["name"] for item in json.loads(response[2])["data"]} == {"missions.fly"}
     forged = site.ask("/flower/tasks/datatable", data=TABLE, Origin="http://example.org", Sec_Fetch_Site="cross-site")
     assert forged[0] == 403
 

@@ -118,16 +118,16 @@ def test_with_uv_neither_of_them_is_required(machine: Machine) -> None:
 
 def test_an_incomplete_environment_is_created_again(machine: Machine) -> None:
     """The state after a `venv` that was interrupted before it installed pip."""
-    half = machine.checkout / ".venv" / "bin" / "python"
-    half.parent.mkdir(parents=True)
-    half.write_text(
+    python = machine.checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
         f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} -c "import sys; sys.modules[\'pip\'] = None; $2"\n'
     )
-    half.chmod(0o755)
+    python.chmod(0o755)
     result = machine.install()
     assert "creating .venv" in result.stderr
     assert "python3 -m venv .venv" in result.stderr
-    assert not half.exists()
+    assert not python.exists()
     assert result.stderr.splitlines()[-1].startswith("fleet: the virtual environment could not be created")
 
 

@@ -52,12 +52,12 @@ def test_every_requirement_allows_the_version_that_is_pinned() -> None:
         for line in (CHECKOUT / "requirements.txt").read_text().splitlines()
         if "==" in line
     )
-    refused = [
+    excluded = [
         str(requirement)
         for requirement in requirements()
         if not requirement.specifier.contains(pinned[requirement.name])
     ]
-    assert refused == []
+    assert excluded == []
 
 
 def test_the_wheel_provides_the_program_fleet(wheel: zipfile.ZipFile) -> None:

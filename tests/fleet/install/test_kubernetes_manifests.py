@@ -119,10 +119,10 @@ def test_there_is_a_deployment_with_a_budget_and_scaling_for_each_agent_type(ren
     for name, pod in pods(rendered):
         if name in nodes:
             assert pod["metadata"]["labels"]["fleet/type"] == name.removeprefix("node-")
-    for scaled in of_kind(rendered, "ScaledObject"):
-        name = scaled["spec"]["scaleTargetRef"]["name"]
-        (trigger,) = scaled["spec"]["triggers"]
-        assert scaled["metadata"]["name"] == name
+    for scaler in of_kind(rendered, "ScaledObject"):
+        name = scaler["spec"]["scaleTargetRef"]["name"]
+        (trigger,) = scaler["spec"]["triggers"]
+        assert scaler["metadata"]["name"] == name
         assert trigger["metadata"]["valueLocation"] == f'fleet_demand{{type="{name.removeprefix("node-")}"}}'
         assert trigger["authenticationRef"]["name"] in names(rendered, "TriggerAuthentication")
     assert "fleet_demand" in (ROOT / "missions" / "metrics.py").read_text()
@@ -137,8 +137,8 @@ def test_every_selector_selects_pods(rendered: list[Document]) -> None:
     ]
     for document in of_kind(rendered, "Deployment"):
         own = document["spec"]["selector"]["matchLabels"]
-        selected = [name for name, pod in pods(rendered) if own.items() <= pod["metadata"]["labels"].items()]
-        assert selected == [document["metadata"]["name"]]
+        selected_pods = [name for name, pod in pods(rendered) if own.items() <= pod["metadata"]["labels"].items()]
+        assert selected_pods == [document["metadata"]["name"]]
     for selector in selectors:
         assert any(selector.items() <= pod.items() for pod in labels), selector
 
@@ -175,21 +175,21 @@ def test_every_reference_names_something_that_exists(rendered: list[Document]) -
 
 
 def test_ports_of_probes_services_and_policies_have_names_of_containers(rendered: list[Document]) -> None:
-    offered = {port["name"] for container in containers(rendered) for port in container.get("ports", ())}
-    probed = {
+    offered_ports = {port["name"] for container in containers(rendered) for port in container.get("ports", ())}
+    probed_ports = {
         container[probe]["httpGet"]["port"]
         for container in containers(rendered)
         for probe in ("startupProbe", "livenessProbe", "readinessProbe")
         if "httpGet" in container.get(probe, {})
     }
-    served = {port["targetPort"] for service in of_kind(rendered, "Service") for port in service["spec"]["ports"]}
+    served_ports = {port["targetPort"] for service in of_kind(rendered, "Service") for port in service["spec"]["ports"]}
     opened = {
         port["port"]
         for policy in of_kind(rendered, "NetworkPolicy")
         for rule in policy["spec"].get("ingress", ())
         for port in rule.get("ports", ())
     }
-    assert probed == served == opened == offered == {"http"}
+    assert probed_ports == served_ports == opened == offered_ports == {"http"}
 
 
 def test_containers_run_roles_of_the_image_and_programs_that_are_in_it(rendered: list[Document]) -> None:

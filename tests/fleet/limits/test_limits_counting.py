@@ -140,8 +140,8 @@ def test_without_redis_each_process_counts_for_itself_until_redis_returns(privat
 
 def _known(key: str, services: Cluster) -> bool:
     """Whether Redis has the key."""
-    elsewhere = cache.FallbackClient((services.endpoints().redis_url,))
-    return bool(elsewhere.has_key(f":1:{key}"))
+    other_process = cache.FallbackClient((services.endpoints().redis_url,))
+    return bool(other_process.has_key(f":1:{key}"))
 
 
 def test_killing_redis_refuses_nobody_wrongly(private_services: Cluster) -> None:

@@ -43,8 +43,8 @@ def tab(line: str, env: dict[str, str]) -> list[str]:
 @pytest.fixture
 def nowhere(tmp_path: Path) -> dict[str, str]:
     """A fleet that was never started."""
-    kept = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
-    return {**kept, "FLEET_HOME": str(tmp_path / "a home")}
+    environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    return {**environment, "FLEET_HOME": str(tmp_path / "a home")}
 
 
 def test_commands_actions_options_and_choices_are_offered_without_a_database(nowhere: dict[str, str]) -> None:

@@ -58,11 +58,11 @@ def test_either_name_of_a_command_works_with_either_program(
     words: tuple[str, ...], program: str, tmp_path: Path
 ) -> None:
     for argv in ((program,), (sys.executable, "manage.py"), (sys.executable, "-m", "fleet")):
-        shown = command(*argv, *words, "--help", home=tmp_path).stdout
-        asked = command(*argv, "help", *words, home=tmp_path).stdout
+        help_option_output = command(*argv, *words, "--help", home=tmp_path).stdout
+        help_output = command(*argv, "help", *words, home=tmp_path).stdout
         name = "fleet_mission" if "manage.py" in argv else "mission"
-        assert shown == asked
-        assert f"{Path(argv[-1]).name} {name} [-h] ACTION" in " ".join(shown.split())
+        assert help_option_output == help_output
+        assert f"{Path(argv[-1]).name} {name} [-h] ACTION" in " ".join(help_option_output.split())
 
 
 def test_djangos_own_commands_keep_their_names(program: str, tmp_path: Path) -> None:

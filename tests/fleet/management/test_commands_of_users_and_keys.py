@@ -71,25 +71,25 @@ def test_an_invalid_user_is_refused_before_the_password_prompt(monkeypatch: pyte
 
 
 def test_ctrl_d_at_the_prompt_creates_no_user(subprocess_environment: dict[str, str]) -> None:
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_user", "create", "dora"],
-        env=subprocess_environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env=subprocess_environment, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
     )  # fmt: skip
-    os.close(theirs)
-    seen = b""
+    os.close(terminal)
+    output = b""
     try:
-        while b"Password of dora: " not in seen:
-            seen += os.read(ours, 4_096)
-        os.write(ours, b"\x04")
-        while b"No password was given." not in seen:
-            seen += os.read(ours, 4_096)
+        while b"Password of dora: " not in output:
+            output += os.read(controller, 4_096)
+        os.write(controller, b"\x04")
+        while b"No password was given." not in output:
+            output += os.read(controller, 4_096)
         assert process.wait(20) == 2
     finally:
         process.kill()
         process.wait()
-        os.close(ours)
-    assert b"Traceback" not in seen
+        os.close(controller)
+    assert b"Traceback" not in output
 
 
 def test_granting_and_revoking_are_recorded_once_with_the_previous_state(ann: User) -> None:
@@ -98,8 +98,12 @@ def test_granting_and_revoking_are_recorded_once_with_the_previous_state(ann: Us
     manage("fleet_user", "grant", "ann")
     result = Entry.objects.filter(kind="role.changed", id__gt=before).values_list("subject", "before", "after")
     assert list(result) == [("user:ann", {"plan.execute": False}, {"plan.execute": True})]
-    taken = manage("fleet_user", "revoke", "ann")
-    assert (taken.code, "ann may no longer launch" in taken.err, "continue until" in taken.err) == (0, True, True)
+    second = manage("fleet_user", "revoke", "ann")
+    assert (
+        second.code,
+        "ann may no longer launch" in second.err,
+        "continue until" in second.err,
+    ) == (0, True, True)
 
 
 def test_revoking_nothing_says_so(ann: User) -> None:
@@ -135,8 +139,8 @@ def test_the_admin_site_protects_the_last_admin_too(ann: User, boss: User, clien
     form = {"username": "boss", "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
     text = "No admin would be left without boss."
     assert text in client.post(page, {**form, "is_active": "on", "is_staff": "on"}).content.decode()
-    gone = reverse("admin:auth_user_delete", args=[boss.pk])
-    assert text in client.post(gone, {"post": "yes"}).content.decode()
+    delete_url = reverse("admin:auth_user_delete", args=[boss.pk])
+    assert text in client.post(delete_url, {"post": "yes"}).content.decode()
     several = {"action": "delete_selected", "_selected_action": [ann.pk, boss.pk], "post": "yes"}
     assert text in client.post(reverse("admin:auth_user_changelist"), several).content.decode()
     boss.refresh_from_db()
@@ -179,9 +183,13 @@ def test_the_list_of_keys_has_columns_with_the_expiry(ann: User) -> None:
     manage("fleet_key", "revoke", Key.objects.get(name="for good").prefix)
     output = manage("fleet_key", "list").out
     assert "\x1b" not in output
-    past, year, revoked = output.splitlines()
-    assert [line.index("never used") for line in (past, year, revoked)] == [past.index("never used")] * 3
-    assert [word in line for line, word in ((past, "expired"), (year, "until 20"), (revoked, "revoked"))] == [True] * 3
+    past_key, year_key, revoked_key = output.splitlines()
+    assert [line.index("never used") for line in (past_key, year_key, revoked_key)] == [
+        past_key.index("never used")
+    ] * 3
+    assert [
+        word in line for line, word in ((past_key, "expired"), (year_key, "until 20"), (revoked_key, "revoked"))
+    ] == [True] * 3
     assert manage("fleet_key", "list", "--json").json[0]["name"] == "past"
 
 
@@ -221,13 +229,13 @@ def test_bytes_that_are_not_utf_8_are_refused() -> None:
 
 
 def test_no_color_is_respected(subprocess_environment: dict[str, str]) -> None:
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_user", "grant", "nobody"],
-        env={**subprocess_environment, "NO_COLOR": "1", "TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs,
+        env={**subprocess_environment, "NO_COLOR": "1", "TERM": "xterm"}, stdin=terminal, stdout=terminal, stderr=terminal,
     )  # fmt: skip
-    os.close(theirs)
+    os.close(terminal)
     assert process.wait(20) == 1
-    seen = os.read(ours, 4_096)
-    os.close(ours)
-    assert seen.startswith(b"There is no user 'nobody'.")
+    output = os.read(controller, 4_096)
+    os.close(controller)
+    assert output.startswith(b"There is no user 'nobody'.")

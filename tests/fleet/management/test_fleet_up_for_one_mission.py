@@ -45,9 +45,9 @@ def test_it_waits_for_missions_that_others_have_launched(home: Checkout, tmp_pat
     (tmp_path / "mine").touch()
     until(lambda: "1 mission still running: Theirs." in (home.root / "output").read_text(), within_s=60)
     assert process.poll() is None
-    watched = home.root / "watched"
-    watching = home.start("fleet_mission", "watch", theirs, stderr=watched.open("w"))
-    until(lambda: "running" in watched.read_text(), within_s=60)
+    watch_log = home.root / "watched"
+    watching = home.start("fleet_mission", "watch", theirs, stderr=watch_log.open("w"))
+    until(lambda: "running" in watch_log.read_text(), within_s=60)
     (tmp_path / "theirs").touch()
     assert watching.wait(40) == 0
     assert process.wait(40) == 0

@@ -12,7 +12,7 @@ from fleet.access.models import Key, Role
 pytestmark = pytest.mark.django_db
 
 
-def refused(*arguments: str) -> tuple[int, str]:
+def run_refused(*arguments: str) -> tuple[int, str]:
     """The exit code and the message of a refused command."""
     with pytest.raises(CommandError) as error:
         call_command(*arguments)
@@ -35,13 +35,13 @@ def refused(*arguments: str) -> tuple[int, str]:
 )
 def test_an_invalid_name_is_refused_with_a_hint(name: str, why: str) -> None:
     text = f"{why} Use 1 to 150 letters, digits, and @ . + - _, for example ann.smith."
-    assert refused("fleet_user", "create", name) == (2, text)  # without a password prompt, which would fail here
+    assert run_refused("fleet_user", "create", name) == (2, text)  # without a password prompt, which would fail here
     assert not User.objects.exists()
 
 
 def test_a_taken_name_is_refused_before_the_password_prompt() -> None:
     operations.create_user(name="ann", role=Role.USER)
-    assert refused("fleet_user", "create", "ann") == (1, "User 'ann' already exists. Choose another name.")
+    assert run_refused("fleet_user", "create", "ann") == (1, "User 'ann' already exists. Choose another name.")
 
 
 @pytest.mark.parametrize("name", ["ann", "Ann.Smith", "ann@example.org", "a+b-c_d", "Ωμέγα", "x" * 150])
@@ -54,7 +54,7 @@ def test_a_valid_name_is_accepted(name: str) -> None:
 def test_names_are_normalised() -> None:
     call_command("fleet_user", "create", "ﬁnn", "--no-password")  # with the ligature, U+FB01
     assert User.objects.get().username == "finn"
-    assert refused("fleet_user", "create", "finn", "--no-password")[0] == 1
+    assert run_refused("fleet_user", "create", "finn", "--no-password")[0] == 1
     call_command("fleet_user", "role", "ﬁnn", "admin")
     assert User.objects.get().is_superuser
 
@@ -63,5 +63,5 @@ def test_names_are_normalised() -> None:
 def test_the_name_of_a_key_must_be_readable(name: str) -> None:
     operations.create_user(name="ann", role=Role.USER)
     text = f"{name[:40]!r} is not a valid key name. Describe what the key is for, in 1 to 100 characters on one line."
-    assert refused("fleet_key", "create", name, "--user", "ann", "--scope", "read") == (2, text)
+    assert run_refused("fleet_key", "create", name, "--user", "ann", "--scope", "read") == (2, text)
     assert not Key.objects.exists()

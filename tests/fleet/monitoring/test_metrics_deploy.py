@@ -61,11 +61,11 @@ def test_every_series_and_label_of_an_expression_is_exported(exported: Labels) -
     assert len(list(expressions())) > 40
     assert len(QUERIES) >= 5
     for text in expressions():
-        named = re.findall(r"\b(fleet_\w+)(?:\{([^}]*)\})?", text)
-        assert named or "up{" in text, text
-        labels = set().union(*(exported[name] for name, _ in named)) | ADDED_BY_PROMETHEUS
-        for name, selected in named:
-            request = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selected))
+        series = re.findall(r"\b(fleet_\w+)(?:\{([^}]*)\})?", text)
+        assert series or "up{" in text, text
+        labels = set().union(*(exported[name] for name, _ in series)) | ADDED_BY_PROMETHEUS
+        for name, selectors in series:
+            request = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selectors))
             assert request <= exported[name] | ADDED_BY_PROMETHEUS, text
         for grouped in re.findall(r"\b(?:by|without|on)\s*\(([^)]*)\)", text):
             assert {word.strip() for word in grouped.split(",")} <= labels, text
@@ -99,9 +99,9 @@ def test_rules_have_the_fields_that_prometheus_requires() -> None:
 def test_annotations_use_labels_that_their_expression_keeps() -> None:
     for rule in rules():
         used = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule.get("annotations", {}))))
-        kept = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", rule["expr"])[:1])))
+        labels = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", rule["expr"])[:1])))
         whole = not re.search(r"\b(sum|max)\b", rule["expr"])
-        assert used <= kept | ({"service", "instance"} if whole else set()), rule
+        assert used <= labels | ({"service", "instance"} if whole else set()), rule
 
 
 def test_the_dashboard_fits_its_grid_and_panels_have_unique_ids() -> None:

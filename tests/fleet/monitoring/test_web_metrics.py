@@ -50,8 +50,8 @@ def test_metrics_count_the_rows_of_the_database(client: Client) -> None:
     found = web.scrape(client)
     assert found['fleet_missions{state="failed"}'] == 1
     assert found['fleet_missions{state="running"}'] == 1
-    ended = {end: found[f'fleet_sorties_ended_total{{outcome="{end}",type="backend"}}'] for end in ENDS}
-    assert ended == {"succeeded": 1, "failed": 1, "skipped": 1, "cancelled": 0}
+    outcomes = {end: found[f'fleet_sorties_ended_total{{outcome="{end}",type="backend"}}'] for end in ENDS}
+    assert outcomes == {"succeeded": 1, "failed": 1, "skipped": 1, "cancelled": 0}
     assert found['fleet_missions_ended_total{outcome="failed"}'] == 1
     assert found['fleet_sorties{state="pending"}'] == 1
     assert found['fleet_queue_depth{type="backend"}'] == 3

@@ -57,10 +57,10 @@ def test_accepted_values_are_stored_and_returned_unchanged(value: Any) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute("SELECT %s::jsonb::text", [values.encode(value)])
-        stored = json.loads(cursor.fetchone()[0])
-    assert stored == value
-    values.check(stored)  # a stored value can be passed on
-    assert json.loads(json.dumps(stored)) == value
+        stored_value = json.loads(cursor.fetchone()[0])
+    assert stored_value == value
+    values.check(stored_value)  # a stored value can be passed on
+    assert json.loads(json.dumps(stored_value)) == value
 
 
 @pytest.mark.parametrize(

@@ -19,21 +19,21 @@ NAME = "newcomer"
 @pytest.fixture
 def environment(private_services: Cluster) -> dict[str, str]:
     """The environment of a fleet whose application's role does not exist yet. Its passwords are not in the URLs."""
-    where = private_services.endpoints()
-    assert where.owner is not None
+    endpoints = private_services.endpoints()
+    assert endpoints.owner is not None
     with private_services.administrator() as administrator:
         administrator.execute("DROP DATABASE IF EXISTS fresh WITH (FORCE)")
         administrator.execute(f"DROP ROLE IF EXISTS {NAME}")
         administrator.execute("CREATE DATABASE fresh OWNER fleet_owner")
     values = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
-    owner = url(where.owner, database="fresh").replace(f":{where.owner.password}@", "@")
+    owner = url(endpoints.owner, database="fresh").replace(f":{endpoints.owner.password}@", "@")
     return {
         **values,
         "FLEET_HOME": str(private_services.home.root),
-        "DATABASE_URL": f"postgresql://{NAME}@127.0.0.1:{where.postgres.port}/fresh",
+        "DATABASE_URL": f"postgresql://{NAME}@127.0.0.1:{endpoints.postgres.port}/fresh",
         "DATABASE_OWNER_URL": owner,
-        "POSTGRES_OWNER_PASSWORD": where.owner.password,
-        "REDIS_URL": where.redis_url,
+        "POSTGRES_OWNER_PASSWORD": endpoints.owner.password,
+        "REDIS_URL": endpoints.redis_url,
     }
 
 
@@ -56,10 +56,10 @@ def test_the_role_is_created_owns_nothing_and_may_use_every_table(environment: d
                 session.execute(sql.SQL(attempt))
         owned = "SELECT count(*) FROM pg_class WHERE relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)"
         assert session.execute(sql.SQL(owned)).fetchone() == (0,)
-    checked = anywhere().manage(
+    check_result = anywhere().manage(
         "fleet_audit", "verify", env={**environment, "POSTGRES_PASSWORD": "it's \\ first"}, timeout=100
     )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert check_result.returncode == 0, check_result.stdout + check_result.stderr
 
 
 def test_a_new_password_replaces_the_old_one(environment: dict[str, str]) -> None:

@@ -117,9 +117,9 @@ def test_no_setting_prepared_statement_or_lock_is_left_in_the_shared_sessions(po
             return row
 
     with ThreadPoolExecutor(3 * SERVER_CONNECTIONS) as threads:
-        seen = list(threads.map(look, range(6 * SERVER_CONNECTIONS)))
-    assert {row[:4] for row in seen} == {("on", "0", "off", 0)}
-    assert len({row[4] for row in seen}) > 1
+        results = list(threads.map(look, range(6 * SERVER_CONNECTIONS)))
+    assert {row[:4] for row in results} == {("on", "0", "off", 0)}
+    assert len({row[4] for row in results}) > 1
     assert pooled.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid IN"
                        " (SELECT pid FROM pg_stat_activity WHERE state = 'idle')") == []  # fmt: skip
 

@@ -32,53 +32,53 @@ def take_a_number() -> None:
 
 
 def test_an_event_that_commits_late_is_not_skipped() -> None:
-    written, over = threading.Event(), threading.Event()
+    has_written, may_end = threading.Event(), threading.Event()
 
     def slow() -> None:
         with transaction.atomic():
             Event.objects.create(kind="late")
-            written.set()
-            over.wait(60)
+            has_written.set()
+            may_end.wait(60)
 
     thread = in_a_thread(slow)
-    assert written.wait(60)
+    assert has_written.wait(60)
     Event.objects.create(kind="early")
     assert not stream.since(last=stream.Position()).filter(kind="early").exists()
-    over.set()
+    may_end.set()
     thread.join(60)
     supervised.until(lambda: [event.kind for event in stream.since(last=stream.Position())] == ["late", "early"])
 
 
 def test_an_event_is_not_skipped_because_an_older_transaction_has_a_larger_id() -> None:
     """The first transaction has the smaller number and writes last. The second one writes first and commits last."""
-    numbered, drawn, over = (threading.Event() for _ in range(3))
+    numbered, has_snapshot, may_end = (threading.Event() for _ in range(3))
 
     def older() -> None:
         with transaction.atomic():
             take_a_number()
             numbered.set()
-            drawn.wait(60)
+            has_snapshot.wait(60)
             Event.objects.create(kind="second")
 
     def younger() -> None:
         numbered.wait(60)
         with transaction.atomic():
             Event.objects.create(kind="first")
-            drawn.set()
-            over.wait(60)
+            has_snapshot.set()
+            may_end.wait(60)
 
     first, second = in_a_thread(older), in_a_thread(younger)
     first.join(60)
-    heard, last = [], stream.Position()
+    kinds, last = [], stream.Position()
     for patience_s in (5, 2):  # a correct stream may deliver nothing in the first round
         deadline = time.monotonic() + patience_s
-        while len(heard) < 2 and time.monotonic() < deadline:
+        while len(kinds) < 2 and time.monotonic() < deadline:
             for event in stream.since(last=last):
-                heard.append(event.kind)
+                kinds.append(event.kind)
                 last = stream.Position.of(event)
-            if heard and not over.is_set():
+            if kinds and not may_end.is_set():
                 break
             time.sleep(0.02)
-        over.set()
+        may_end.set()
         second.join(60)
-    assert sorted(heard) == ["first", "second"]
+    assert sorted(kinds) == ["first", "second"]

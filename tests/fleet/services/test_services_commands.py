@@ -80,10 +80,10 @@ def test_restart_of_one_leaves_the_other_alone_and_an_unknown_one_is_refused(run
 
 def test_logs_are_shown_by_name_and_number_and_as_json_lines(running: Checkout) -> None:
     assert "ready to accept connections" in running.manage("fleet_services", "logs", "postgres").stdout
-    everything = running.manage("fleet_services", "logs", "-n", "1000").stdout.splitlines()
-    assert {line.split(" | ")[0] for line in everything} >= {"postgres", "supervisor", "valkey"}
-    assert running.manage("fleet_services", "logs", "-n", "3").stdout.splitlines() == everything[-3:]
-    times = [at for line in everything if (at := logfiles.written_at(line.partition(" | ")[2]))]
+    all_lines = running.manage("fleet_services", "logs", "-n", "1000").stdout.splitlines()
+    assert {line.split(" | ")[0] for line in all_lines} >= {"postgres", "supervisor", "valkey"}
+    assert running.manage("fleet_services", "logs", "-n", "3").stdout.splitlines() == all_lines[-3:]
+    times = [at for line in all_lines if (at := logfiles.written_at(line.partition(" | ")[2]))]
     assert len(times) > 10
     assert times == sorted(times)
     lines = [
@@ -104,30 +104,30 @@ def test_an_invalid_number_of_lines_is_wrong_usage(home: Checkout, lines: str) -
 
 def test_followed_logs_show_what_is_written_and_end_with_ctrl_c(running: Checkout) -> None:
     log = running.root / "private" / "logs" / "valkey.log"
-    following = running.start("fleet_services", "logs", "-f", "-n", "1", "valkey")
-    assert following.stdout is not None
-    assert following.stdout.readline()  # the last line written before
+    process = running.start("fleet_services", "logs", "-f", "-n", "1", "valkey")
+    assert process.stdout is not None
+    assert process.stdout.readline()  # the last line written before
     with log.open("a") as file:
         file.write("a line that ")
         file.flush()
         file.write("is whole now\n")
-    assert following.stdout.readline() == "a line that is whole now\n"
-    following.send_signal(signal.SIGINT)
-    _, text = following.communicate(timeout=60)
-    assert following.returncode == 130
+    assert process.stdout.readline() == "a line that is whole now\n"
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130
     assert "Traceback" not in text
 
 
 def test_logs_end_silently_when_their_pipe_closes(running: Checkout) -> None:
     with (running.root / "private" / "logs" / "valkey.log").open("a") as file:
         file.write("long\n" * 50_000)
-    following = running.start("fleet_services", "logs", "-n", "50000", "valkey")
-    assert following.stdout is not None
-    following.stdout.readline()
-    following.stdout.close()
-    assert following.stderr is not None
-    assert following.stderr.read() == ""
-    assert following.wait(60) == 141
+    process = running.start("fleet_services", "logs", "-n", "50000", "valkey")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 141
 
 
 def test_concurrent_starts_and_stops_leave_one_supervisor() -> None:

@@ -119,8 +119,8 @@ def test_a_wrong_password_is_refused_and_not_printed(servers: dict[str, str], wh
 
 
 def test_unreachable_servers_are_reported_at_once() -> None:
-    nobody = {"DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/x", "REDIS_URL": "redis://:hush@127.0.0.1:1"}
-    with checkout(env=nobody) as home:
+    unreachable = {"DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/x", "REDIS_URL": "redis://:hush@127.0.0.1:1"}
+    with checkout(env=unreachable) as home:
         starting = home.start("fleet_up")
         assert starting.stderr is not None
         values = [starting.stderr.readline() for _ in range(4)]
@@ -137,11 +137,11 @@ def test_unreachable_servers_fail_the_start_after_half_a_minute(tmp_path: Path, 
     home = Home(tmp_path)
     urls = Environment({"DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1"})
     theirs = External(datastores.resolve(urls, home, credentials.ensure(home))).services(limits=AlertLimits())
-    (declared,) = [service for service in theirs if service.name == name]
-    assert declared.ready_s == 30
+    (match,) = [service for service in theirs if service.name == name]
+    assert match.ready_s == 30
     items: list[str] = []
     supervisor = Supervisor(
-        home=home, kind="services", provider="external", services=[replace(declared, ready_s=0.3)], say=items.append
+        home=home, kind="services", provider="external", services=[replace(match, ready_s=0.3)], say=items.append
     )
     assert asyncio.run(supervisor.run()) == 1
     assert items[-2].startswith(f"{name}: failed: it did not answer within 0.3 s: ")

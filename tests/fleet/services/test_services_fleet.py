@@ -29,7 +29,7 @@ NAMES = ["postgres", "valkey", "prepare", "control", "web", "flower", "node"]
 
 
 @pytest.fixture(scope="module")
-def taken() -> Iterator[int]:
+def taken_port() -> Iterator[int]:
     """A port on which another program listens."""
     with socket.socket() as somebody:
         somebody.bind(("127.0.0.1", 0))
@@ -38,9 +38,9 @@ def taken() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def home(taken: int) -> Iterator[Checkout]:
+def home(taken_port: int) -> Iterator[Checkout]:
     quick = {"FLEET_HEARTBEAT_S": "0.5", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1", "FLEET_SCRIPTED_DRIVER": "yes"}
-    with checkout(env={"FLEET_WEB_PORT": str(taken), "FLEET_JWT_KEY": KEY, **quick}) as new_home:
+    with checkout(env={"FLEET_WEB_PORT": str(taken_port), "FLEET_JWT_KEY": KEY, **quick}) as new_home:
         yield new_home
 
 
@@ -74,7 +74,9 @@ def processes_with(secret: str, home: Checkout) -> set[int]:
     return found
 
 
-def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_signal(home: Checkout, taken: int) -> None:
+def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_signal(
+    home: Checkout, taken_port: int
+) -> None:
     running = home.start("fleet_up")
     status = home.until_ready(within_s=60)
     assert [service["name"] for service in status["services"]] == NAMES
@@ -83,7 +85,7 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     second_fleet = home.json("fleet_up", "--detach")
     urls = second_fleet["urls"]
     assert (second_fleet["pid"], set(urls)) == (running.pid, {"api", "admin", "flower", "metrics"})
-    assert str(taken) not in urls["api"] + urls["flower"]
+    assert str(taken_port) not in urls["api"] + urls["flower"]
     assert urls["flower"] == urls["admin"].replace("/admin/", "/flower/")
 
     result = home.manage("fleet_services", "up", "--detach")

@@ -53,10 +53,14 @@ def status(checkout: Checkout, name: str) -> dict[str, Any]:
 
 def query(checkout: Checkout, statement: str) -> Any:
     home = Home(checkout.root)
-    where = datastores.resolve(Environment({"FLEET_SERVICES": "podman"}), home, credentials.ensure(home))
-    assert where.owner is not None
+    endpoints = datastores.resolve(Environment({"FLEET_SERVICES": "podman"}), home, credentials.ensure(home))
+    assert endpoints.owner is not None
     with psycopg.connect(
-        host="127.0.0.1", port=where.owner.port, user=where.owner.user, password=where.owner.password, dbname="fleet"
+        host="127.0.0.1",
+        port=endpoints.owner.port,
+        user=endpoints.owner.user,
+        password=endpoints.owner.password,
+        dbname="fleet",
     ) as session:
         return session.execute(statement.encode()).fetchone() if statement.startswith("SELECT") else session.execute(
             statement.encode()
@@ -100,9 +104,9 @@ def test_no_password_is_an_argument(checkout: Checkout, engine: ScriptedEngine) 
     arguments = str(engine.calls())
     for password in (known.postgres_password, known.postgres_admin_password, known.redis_password):
         assert password not in arguments
-    published = [part for call in engine.calls() for part in call if part.startswith("--publish=")]
-    assert published
-    assert all(part.startswith("--publish=127.0.0.1:") for part in published)
+    options = [part for call in engine.calls() for part in call if part.startswith("--publish=")]
+    assert options
+    assert all(part.startswith("--publish=127.0.0.1:") for part in options)
 
 
 @pytest.mark.parametrize("service", ["postgres", "valkey"])

@@ -83,11 +83,11 @@ def test_only_migrations_and_backups_get_the_owners_password() -> None:
 
 def test_the_unit_of_the_node_permits_what_its_sandbox_needs() -> None:
     settings = re.findall(r"^(\w+)=", (UNITS / "fleet-node.service").read_text(), re.MULTILINE)
-    forbidden = {
+    excluded_features = {
         "RestrictNamespaces", "PrivateUsers", "SystemCallFilter", "MemoryDenyWriteExecute", "ProtectProc", "ProcSubset",
         "ProtectKernelTunables", "ProtectKernelLogs", "ProtectControlGroups",
     }  # fmt: skip
-    assert forbidden.isdisjoint(settings)
+    assert excluded_features.isdisjoint(settings)
     assert "Delegate" in settings
 
 

@@ -88,17 +88,17 @@ def test_a_fleet_flies_a_mission_over_tls_to_both(servers: Secured, tmp_path: Pa
 
 def test_a_certificate_of_another_authority_is_refused_with_the_setting_and_the_remedy(servers: Secured) -> None:
     urls = servers.urls(authority=servers.another)
-    where = endpoints(urls, servers.folder / "home")
+    resolved = endpoints(urls, servers.folder / "home")
     with pytest.raises(errors.Invalid, match=r"certificate of Postgres at localhost:\d+ is not valid for DATABASE_URL"):
-        asyncio.run(probes.postgres(where.postgres))
+        asyncio.run(probes.postgres(resolved.postgres))
     with pytest.raises(errors.Invalid, match="certificate of Redis is not valid for REDIS_URL") as excinfo:
-        asyncio.run(probes.redis_server(where.redis_url))
+        asyncio.run(probes.redis_server(resolved.redis_url))
     assert "ssl_ca_certs=FILE" in str(excinfo.value)
 
 
 def test_a_fleet_with_the_wrong_authority_does_not_start(servers: Secured) -> None:
-    wrong = {**servers.urls(authority=servers.ours), "REDIS_URL": servers.urls(authority=servers.another)["REDIS_URL"]}
-    with checkout(env=wrong) as home:
+    urls = {**servers.urls(authority=servers.ours), "REDIS_URL": servers.urls(authority=servers.another)["REDIS_URL"]}
+    with checkout(env=urls) as home:
         result = home.manage("fleet_up", check=False, timeout=60)
     assert result.returncode == 1
     assert "The certificate of Redis is not valid for REDIS_URL" in result.stderr
@@ -107,19 +107,19 @@ def test_a_fleet_with_the_wrong_authority_does_not_start(servers: Secured) -> No
 
 def test_a_host_that_the_certificate_does_not_name_is_refused(servers: Secured) -> None:
     urls = servers.urls(authority=servers.ours, host="127.0.0.1")
-    where = endpoints(urls, servers.folder / "home")
+    resolved = endpoints(urls, servers.folder / "home")
     with pytest.raises(errors.Invalid, match="is not valid for DATABASE_URL"):
-        asyncio.run(probes.postgres(where.postgres))
+        asyncio.run(probes.postgres(resolved.postgres))
     with pytest.raises(errors.Invalid, match="is not valid for REDIS_URL"):
-        asyncio.run(probes.redis_server(where.redis_url))
+        asyncio.run(probes.redis_server(resolved.redis_url))
 
 
 def test_a_missing_file_is_named(servers: Secured, tmp_path: Path) -> None:
     missing = tmp_path / "missing.pem"
-    where = endpoints(servers.urls(authority=servers.ours), servers.folder / "home")
-    gone = replace(where.postgres, options={**where.postgres.options, "sslrootcert": str(missing)})
+    resolved = endpoints(servers.urls(authority=servers.ours), servers.folder / "home")
+    without_certificate = replace(resolved.postgres, options={**resolved.postgres.options, "sslrootcert": str(missing)})
     with pytest.raises(errors.Invalid, match=r"missing\.pem"):
-        asyncio.run(probes.postgres(gone))
+        asyncio.run(probes.postgres(without_certificate))
 
 
 def test_celery_verifies_the_certificate_of_the_broker(servers: Secured) -> None:

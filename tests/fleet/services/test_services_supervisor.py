@@ -138,9 +138,9 @@ def test_a_killed_service_is_restarted_up_to_a_limit_and_then_on_request(tmp_pat
             os.kill(trial.service("base")["pid"], signal.SIGKILL)
             await trial.until(lambda: trial.output.count("base: healthy") == lives + 2 or lives == 2)  # noqa: B023
         await trial.until(lambda: trial.service("base")["state"] == "failed")
-        gone = trial.service("base")
-        assert (gone["pid"], gone["healthy"], gone["restarts"]) == (None, False, 2)
-        assert gone["error"] == "it was killed by SIGKILL"
+        is_dead = trial.service("base")
+        assert (is_dead["pid"], is_dead["healthy"], is_dead["restarts"]) == (None, False, 2)
+        assert is_dead["error"] == "it was killed by SIGKILL"
         assert [entry["kind"] for entry in trial.supervisor.status()["events"]] == trial.kinds()
         await trial.supervisor._handle_request({"do": "restart", "name": "base"})
         assert trial.service("base")["healthy"]
@@ -196,10 +196,10 @@ def test_a_service_that_ignores_its_stop_signal_is_killed_with_its_session(tmp_p
     assert trial.run(until_it_has_forked) == 0
     assert "base: does not stop; killing it" in trial.output
     for pid in map(int, pids.read_text().split()):
-        until(lambda: gone(pid))  # noqa: B023  (called immediately)
+        until(lambda: is_dead(pid))  # noqa: B023  (called immediately)
 
 
-def gone(pid: int) -> bool:
+def is_dead(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -228,13 +228,13 @@ def test_a_stopping_service_is_not_healthy(tmp_path: Path) -> None:
         "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit()))\n"
         "print('listens', flush=True)\n" + FOREVER
     )
-    seen: set[str] = set()
+    states: set[str] = set()
     trial = Trial(tmp_path, kept("base", slow_to_go, probe=nothing, probe_every_s=0.01))
 
     async def watch() -> None:
         while (state := trial.service("base")["state"]) != "stopped":
-            if seen or state == "stopping":
-                seen.add(state)
+            if states or state == "stopping":
+                states.add(state)
             await asyncio.sleep(0.005)
 
     async def work() -> None:
@@ -242,7 +242,7 @@ def test_a_stopping_service_is_not_healthy(tmp_path: Path) -> None:
         trial.watching = asyncio.create_task(watch())
 
     assert trial.run(work) == 0
-    assert seen == {"stopping"}
+    assert states == {"stopping"}
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("port")])

@@ -63,7 +63,7 @@ def write(home: Checkout) -> None:
         session.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer; GRANT SELECT ON kept TO fleet")
 
 
-def kept(home: Checkout) -> bool:
+def data_is_intact(home: Checkout) -> bool:
     database, broker = home.urls()
     with psycopg.connect(database) as session, redis.Redis.from_url(broker) as client:
         return session.execute("SELECT answer FROM kept").fetchone() == (42,) and bool(client.ping())
@@ -94,7 +94,7 @@ def test_the_next_start_repairs_an_interrupted_creation_of_the_cluster() -> None
         running.communicate(timeout=60)
         next_supervisor = up(home)
         write(home)
-        assert kept(home)
+        assert data_is_intact(home)
         stop(next_supervisor, home)
 
 
@@ -121,13 +121,13 @@ def test_killed_services_are_restarted_without_loss(home: Checkout) -> None:
     write(home)
     ports = home.urls()
     for name in ("postgres", "valkey"):
-        killed = home.service(name)["pid"]
-        os.kill(killed, signal.SIGKILL)
-        until(lambda name=name, killed=killed: home.service(name)["pid"] not in {killed, None})
+        old_pid = home.service(name)["pid"]
+        os.kill(old_pid, signal.SIGKILL)
+        until(lambda name=name, old_pid=old_pid: home.service(name)["pid"] not in {old_pid, None})
         until(lambda name=name: home.service(name)["healthy"])
         assert home.service(name)["restarts"] >= 1
     assert home.urls() == ports
-    assert kept(home)
+    assert data_is_intact(home)
     messages = [event["message"] for event in home.status()["events"]]
     assert any("postgres is being restarted: it was killed by SIGKILL" in message for message in messages), messages
     assert any("valkey is being restarted: it was killed by SIGKILL" in message for message in messages), messages
@@ -149,7 +149,7 @@ def test_killing_the_supervisor_ends_its_services_and_the_next_loses_nothing(hom
         running = up(home)
         assert stranger.poll() is None
         stranger.kill()
-    assert kept(home)
+    assert data_is_intact(home)
 
     second = pids_of(home)
     for pid in second:
@@ -159,14 +159,14 @@ def test_killing_the_supervisor_ends_its_services_and_the_next_loses_nothing(hom
     assert all(psutil.pid_exists(pid) for pid in second)
     running = up(home)
     assert not any(lives(pid) for pid in second), [psutil.Process(pid).status() for pid in second if lives(pid)]
-    assert kept(home)
+    assert data_is_intact(home)
     assert "postgres: stopping the process that an earlier supervisor left" in stop(running, home)
 
 
 def test_down_ends_processes_that_a_killed_supervisor_left(home: Checkout) -> None:
     running = up(home)
-    left = pids_of(home)
-    for pid in left:
+    remaining_pids = pids_of(home)
+    for pid in remaining_pids:
         os.kill(pid, signal.SIGSTOP)  # so that they do not get the signal for the death of their parent
     running.kill()
     running.communicate(timeout=60)
@@ -174,7 +174,7 @@ def test_down_ends_processes_that_a_killed_supervisor_left(home: Checkout) -> No
     assert json.loads(result.stdout) == {"stopped": True}
     for name in ("postgres", "valkey"):
         assert f"{name}: stopping the process that an earlier supervisor left\n" in result.stderr
-    assert not any(lives(pid) for pid in left)
+    assert not any(lives(pid) for pid in remaining_pids)
     assert home.left_behind() == []
     assert json.loads(home.manage("fleet_down", "--json").stdout) == {"stopped": False}
 
@@ -203,9 +203,9 @@ def test_thresholds_on_response_time_memory_and_restarts_raise_events() -> None:
         running = home.start("fleet_services", "up")
         home.until_ready()
         for _ in range(2):
-            killed = home.service("valkey")["pid"]
-            os.kill(killed, signal.SIGKILL)
-            until(lambda killed=killed: home.service("valkey")["pid"] not in {killed, None})
+            old_pid = home.service("valkey")["pid"]
+            os.kill(old_pid, signal.SIGKILL)
+            until(lambda old_pid=old_pid: home.service("valkey")["pid"] not in {old_pid, None})
             until(lambda: home.service("valkey")["healthy"])
         expected = {"service.slow", "service.large", "service.restarts"}
         until(lambda: expected <= {event["kind"] for event in home.status()["events"]})
@@ -235,7 +235,7 @@ def test_two_homes_run_at_once_and_a_taken_port_is_replaced() -> None:
         other.until_ready()
         running += [item.start("fleet_services", "up")]  # the other home now has its ports
         item.until_ready()
-        assert kept(item)
+        assert data_is_intact(item)
         assert not set(item.urls()) & set(other.urls())
         for process in running:
             process.send_signal(signal.SIGTERM)

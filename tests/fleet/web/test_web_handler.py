@@ -82,12 +82,12 @@ class Site:
     async def ask(self, name: str, query: str = "", *, gone_after: int | None = None) -> tuple[int, list[bytes]]:
         """The status and the chunks of the response. The client disconnects after `gone_after` chunks."""
         items: list[Any] = []
-        is_requested, gone = False, asyncio.Event()
+        is_requested, disconnected = False, asyncio.Event()
 
         async def receive() -> Any:
             nonlocal is_requested
             if is_requested:
-                await gone.wait()
+                await disconnected.wait()
                 return {"type": "http.disconnect"}
             is_requested = True
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -95,7 +95,7 @@ class Site:
         async def send(message: Any) -> None:
             items.append(message)
             if len(items) - 1 == gone_after:
-                gone.set()
+                disconnected.set()
 
         scope = {
             "type": "http", "method": "GET", "path": f"/{name}", "query_string": query.encode(), "client": ("127.0.0.1", 1),
@@ -109,13 +109,13 @@ class Site:
 def test_a_transaction_left_open_does_not_reach_the_next_request() -> None:
     async def main() -> None:
         site = Site()
-        status, left = await site.ask("leaves")
+        status, leftovers = await site.ask("leaves")
         assert status == 200
         async with asyncio.timeout(60):
             while True:  # another thread may get the next request
                 status, by = await site.ask("asks")
                 assert status == 200
-                if by == left:
+                if by == leftovers:
                     return
 
     asyncio.run(main())
@@ -148,15 +148,15 @@ def test_each_request_starts_and_finishes_once_even_if_its_client_is_gone(name: 
     def hear(what: str) -> Callable[..., None]:
         return lambda **_: result.update([what])
 
-    begun, ended = hear("begun"), hear("ended")
-    request_started.connect(begun)
-    request_finished.connect(ended)
+    starts, ends = hear("begun"), hear("ended")
+    request_started.connect(starts)
+    request_finished.connect(ends)
     before = pieces["ended"]
     try:
         asyncio.run(Site().ask(name, gone_after=gone_after))
     finally:
-        request_started.disconnect(begun)
-        request_finished.disconnect(ended)
+        request_started.disconnect(starts)
+        request_finished.disconnect(ends)
     assert result == {"begun": 1, "ended": 1}
     assert pieces["ended"] - before == (gone_after is not None)
 

@@ -18,34 +18,34 @@ async def no_application(scope: Any, receive: Any, send: Any) -> None:
     """Responds to nothing, because these clients send no request."""
 
 
-def connect_burst(address: tuple[str, int], kept: contextlib.ExitStack) -> None:
+def connect_burst(address: tuple[str, int], open_connections: contextlib.ExitStack) -> None:
     for _ in range(BURST):
-        kept.enter_context(socket.create_connection(address, timeout=5))
+        open_connections.enter_context(socket.create_connection(address, timeout=5))
 
 
 def test_a_process_accepts_a_burst_in_small_batches_so_that_others_get_their_share() -> None:
     async def accept() -> tuple[int, int]:
-        with listening_socket(0) as listener, contextlib.ExitStack() as kept:
+        with listening_socket(0) as listener, contextlib.ExitStack() as open_connections:
             config = configuration(no_application, port=0)
             config.load()
             server = Server(config)
             server.lifespan = config.lifespan_class(config)
             await server.startup(sockets=[listener])
             server._beat.cancel()
-            connect_burst(listener.getsockname(), kept)  # blocks the event loop
+            connect_burst(listener.getsockname(), open_connections)  # blocks the event loop
             for _ in range(10):
                 await asyncio.sleep(0)
-            early = len(server.server_state.connections)
+            early_count = len(server.server_state.connections)
             async with asyncio.timeout(20):
                 while len(server.server_state.connections) < BURST:
                     await asyncio.sleep(0.01)
             for open_server in server.servers:
                 open_server.close()
-            return early, len(server.server_state.connections)
+            return early_count, len(server.server_state.connections)
 
-    early, accepted = asyncio.run(accept())
+    early_count, accepted = asyncio.run(accept())
     assert accepted == BURST
-    assert 0 < early <= 10
+    assert 0 < early_count <= 10
 
 
 def test_data_that_a_client_does_not_read_is_dropped_after_the_timeout(settings: Any) -> None:

@@ -21,7 +21,7 @@ print([name for name in late if name not in sys.modules], threading.active_count
 """
 
 
-def loaded(**env: str) -> subprocess.CompletedProcess[str]:
+def load_site(**env: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "FLEET_PROCESS": "web", **env}
     return subprocess.run(
         [sys.executable, "-c", LOAD],
@@ -35,16 +35,16 @@ def loaded(**env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_first_request_of_a_process_imports_nothing() -> None:
-    ended = loaded()
-    assert ended.stdout.strip() == "[] 1 []", ended.stderr
+    result = load_site()
+    assert result.stdout.strip() == "[] 1 []", result.stderr
 
 
 @pytest.mark.parametrize("statement", ["import not_there", "import sys; sys.exit(3)"])
 def test_the_site_starts_even_if_the_operators_callables_do_not_load(statement: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(f"{statement}\n")
-    ended = loaded(FLEET_CALLABLES="broken", PYTHONPATH=str(tmp_path))
-    assert "The callables of broken cannot be loaded" in ended.stderr
-    assert ended.stdout, "it has started"
+    result = load_site(FLEET_CALLABLES="broken", PYTHONPATH=str(tmp_path))
+    assert "The callables of broken cannot be loaded" in result.stderr
+    assert result.stdout, "it has started"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -53,5 +53,5 @@ def test_callables_that_query_postgres_while_loading_leave_no_open_connection(
 ) -> None:
     asks = "from django.contrib.auth.models import User\nprint(User.objects.count(), end=': ')\n"
     (tmp_path / "asking.py").write_text(asks)
-    ended = loaded(**subprocess_environment, FLEET_CALLABLES="asking", PYTHONPATH=str(tmp_path))
-    assert ended.stdout.strip() == "0: [] 1 []", ended.stderr
+    result = load_site(**subprocess_environment, FLEET_CALLABLES="asking", PYTHONPATH=str(tmp_path))
+    assert result.stdout.strip() == "0: [] 1 []", result.stderr

@@ -30,8 +30,8 @@ def save(user: User, **changes: Any) -> int:
         "username": user.username, "is_active": "on", "is_staff": "on", "is_superuser": "on",
         "date_joined_0": "2026-01-31", "date_joined_1": "12:00:00", **changes,
     }  # fmt: skip
-    sent = {name: value for name, value in form.items() if value}
-    return web.superuser().post(f"/admin/auth/user/{user.pk}/change/", sent).status_code
+    sent_fields = {name: value for name, value in form.items() if value}
+    return web.superuser().post(f"/admin/auth/user/{user.pk}/change/", sent_fields).status_code
 
 
 def last_entry(kind: str = "role.changed") -> dict[str, Any]:
@@ -85,8 +85,8 @@ def test_changes_of_a_team_are_recorded_with_before_and_after(ann: User) -> None
     }  # fmt: skip
 
     assert boss.post(f"{page}delete/", {"post": "yes"}).status_code == 302
-    gone = {"name": "site", "permissions": ["missions.change_mission", "missions.view_mission"], "members": ["ann"]}
-    assert last_entry("group.deleted") == {"actor": "user:boss", "subject": "site", "before": gone, "after": None}
+    before = {"name": "site", "permissions": ["missions.change_mission", "missions.view_mission"], "members": ["ann"]}
+    assert last_entry("group.deleted") == {"actor": "user:boss", "subject": "site", "before": before, "after": None}
 
 
 def test_joining_and_leaving_a_team_is_recorded(ann: User) -> None:
@@ -109,8 +109,8 @@ def test_no_password_is_recorded(ann: User) -> None:
     browser.post(f"{page}/password/", {"password1": new, "password2": new, "usable_password": "true"})
     assert last_entry("user.changed") == {"actor": "user:boss", "subject": "user:ann", "before": None, "after": None}
     assert browser.post(f"{page}/delete/", {"post": "yes"}).status_code == 302
-    gone = last_entry("user.deleted")["before"]
-    assert gone == {
+    before = last_entry("user.deleted")["before"]
+    assert before == {
         "name": "ann", "first_name": "", "last_name": "", "email": "",
         "role": "admin", "active": True, "can_execute": True, "teams": [],
     }  # fmt: skip

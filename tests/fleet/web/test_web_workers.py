@@ -46,7 +46,7 @@ class Site:
         assert data.startswith(b"HTTP/1.1 200"), data
         return connection
 
-    def refused(self) -> bool:
+    def is_full(self) -> bool:
         """Whether another connection is refused. It no longer counts once it has been read to its end."""
         data = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as line, contextlib.suppress(OSError):
@@ -69,9 +69,9 @@ THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).star
 def site(tmp_path: Path) -> Iterator[Site]:
     """A site whose operator has registered a module that starts a thread which never ends."""
     (tmp_path / "threaded.py").write_text(THREAD)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as is_free:
+        is_free.bind(("127.0.0.1", 0))
+        port = is_free.getsockname()[1]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "fleet.web", f"--port={port}"], cwd=CHECKOUT, stdout=log, stderr=log,
@@ -90,7 +90,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         process.wait()
 
 
-def free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -100,18 +100,18 @@ def free(port: int) -> bool:
     return True
 
 
-def ended(processes: list[psutil.Process]) -> bool:
+def have_ended(processes: list[psutil.Process]) -> bool:
     return all(not process.is_running() or process.status() == psutil.STATUS_ZOMBIE for process in processes)
 
 
 def test_a_killed_process_is_replaced_while_the_others_answer(site: Site) -> None:
     until(lambda: len(site.workers()) == 2)
-    killed, other = site.workers()
-    killed.kill()
+    victim, other = site.workers()
+    victim.kill()
     assert site.answers()
-    until(lambda: len(site.workers()) == 2 and killed not in site.workers())
+    until(lambda: len(site.workers()) == 2 and victim not in site.workers())
     assert other in site.workers()
-    assert f"web worker {killed.pid} ended (-9) and is replaced" in site.log.read_text()
+    assert f"web worker {victim.pid} ended (-9) and is replaced" in site.log.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -120,7 +120,7 @@ def test_all_processes_end_with_the_parent_and_free_the_port(site: Site, number:
     workers = site.workers()
     site.process.send_signal(number)
     assert site.process.wait(60) == (-9 if number is signal.SIGKILL else 0)
-    until(lambda: ended(workers) and free(site.port))  # a process ends before the last of its threads
+    until(lambda: have_ended(workers) and is_free(site.port))  # a process ends before the last of its threads
 
 
 def test_the_connection_limit_of_an_address_counts_all_processes_without_killed_ones(
@@ -128,16 +128,16 @@ def test_the_connection_limit_of_an_address_counts_all_processes_without_killed_
 ) -> None:
     until(lambda: len(site.workers()) == 2)
     first, other = site.workers()
-    with contextlib.ExitStack() as kept:
+    with contextlib.ExitStack() as open_connections:
 
         def fill(worker: psutil.Process, count: int) -> None:
             """Open `count` connections to this worker, as if the kernel had assigned all of them to it."""
-            halted = other if worker is first else first
-            halted.suspend()
-            until(lambda: halted.status() == psutil.STATUS_STOPPED)
+            halted_worker = other if worker is first else first
+            halted_worker.suspend()
+            until(lambda: halted_worker.status() == psutil.STATUS_STOPPED)
             for _ in range(count):
-                kept.enter_context(site.line())
-            halted.resume()
+                open_connections.enter_context(site.line())
+            halted_worker.resume()
 
         fill(first, PLACES - 3)
         fill(other, 3)
@@ -148,7 +148,7 @@ def test_the_connection_limit_of_an_address_counts_all_processes_without_killed_
         other.kill()
         until(lambda: not site.refused())
         for _ in range(3):
-            kept.enter_context(site.line())
+            open_connections.enter_context(site.line())
         assert site.refused()
     until(site.answers)
 

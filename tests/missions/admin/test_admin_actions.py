@@ -31,11 +31,11 @@ def test_a_mission_is_paused_resumed_cancelled_and_retried() -> None:
 
 
 def test_refused_missions_are_reported_and_the_others_are_changed() -> None:
-    boss, ended, running = web.superuser(), web.ended_mission(), fleet.launch({"one": {}})
-    page = web.run_action(boss, "pause", ended, running)
-    assert f"({ended.ref}): The mission has ended (failed); it cannot be paused." in page
+    boss, ended_mission, running_mission = web.superuser(), web.ended_mission(), fleet.launch({"one": {}})
+    page = web.run_action(boss, "pause", ended_mission, running_mission)
+    assert f"({ended_mission.ref}): The mission has ended (failed); it cannot be paused." in page
     assert "Paused: 1" in page
-    assert (fleet.state(ended.id), fleet.state(running.id)) == ("failed", "paused")
+    assert (fleet.state(ended_mission.id), fleet.state(running_mission.id)) == ("failed", "paused")
 
 
 def test_a_sortie_is_cancelled_and_retried() -> None:

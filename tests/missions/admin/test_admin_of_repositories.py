@@ -73,21 +73,21 @@ def test_a_conflict_links_to_its_sortie_and_mission(project: Repository) -> None
     assert link("missions_sortie", conflict.sortie_id) in content
     assert link("missions_mission", mission.id) in content
     assert f"fleet_mission resolve {mission.ref} late --retry" in content
-    listed = page("missions_conflict", query=f"?q={mission.ref}")
-    assert "waits for a person" in listed
-    assert "app.py" in listed
+    text = page("missions_conflict", query=f"?q={mission.ref}")
+    assert "waits for a person" in text
+    assert "app.py" in text
 
 
 def test_changes_and_workspaces_are_listed_and_found_by_the_id_of_their_mission(project: Repository) -> None:
     mission, other = conflicting.landed_mission(project), conflicting.landed_mission(project)
     change, foreign = Change.objects.get(sortie__mission=mission), Change.objects.get(sortie__mission=other)
-    listed = page("missions_change", query=f"?q={mission.ref}")
-    assert change.commit[:12] in listed
-    assert foreign.commit[:12] not in listed
+    text = page("missions_change", query=f"?q={mission.ref}")
+    assert change.commit[:12] in text
+    assert foreign.commit[:12] not in text
     assert "+new</span>" in page("missions_change", row=change.id)
-    listed = page("missions_workspace", query=f"?q={mission.ref}")
-    assert mission.ref in listed
-    assert other.ref not in listed
+    text = page("missions_workspace", query=f"?q={mission.ref}")
+    assert mission.ref in text
+    assert other.ref not in text
     assert "+new</span>" in page("missions_workspace", row=mission.id)
 
 
@@ -118,9 +118,9 @@ def test_a_long_diff_is_cut_off_and_names_the_command_for_all_of_it(project: Rep
 
 def test_lists_need_no_more_queries_for_many_rows(project: Repository) -> None:
     def queries(name: str) -> int:
-        with CaptureQueriesContext(connection) as asked:
+        with CaptureQueriesContext(connection) as captured_queries:
             page(name)
-        return len(asked)
+        return len(captured_queries)
 
     missions: list[Mission] = [conflicting.waiting_for_a_person(project)]
     names = ("missions_workspace", "missions_change", "missions_conflict")
@@ -135,9 +135,9 @@ def test_a_reservation_is_shown_with_its_state_and_can_be_released(project: Repo
         {"docs": {"touches": ["docs/**"]}, "check": {"reads": ["src"]}}, workspace={"repository": str(project.path)}
     )
     row = Reservation.objects.get(pattern="docs/**")
-    listed = page("missions_reservation", query=f"?q={mission.ref}")
-    assert "docs/**" in listed
-    assert "waiting" in listed
+    text = page("missions_reservation", query=f"?q={mission.ref}")
+    assert "docs/**" in text
+    assert "waiting" in text
     content = page("missions_reservation", row=row.id)
     assert link("missions_sortie", row.sortie_id) in content
     assert "Release" in content

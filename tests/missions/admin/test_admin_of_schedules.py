@@ -31,8 +31,8 @@ def test_its_page_shows_the_next_five_times_in_its_zone_and_what_happened() -> N
     assert page.count(" 02:30 +1") == 5
     assert "At 02:30 every day" in page
     assert Mission.objects.get().ref in page
-    listed = boss.get(reverse("admin:missions_schedule_changelist")).content.decode()
-    assert "nightly" in listed
+    list_page = boss.get(reverse("admin:missions_schedule_changelist")).content.decode()
+    assert "nightly" in list_page
     missions = boss.get(reverse("admin:missions_mission_changelist"), {"q": schedule.ref}).content.decode()
     assert Mission.objects.get().ref in missions
 

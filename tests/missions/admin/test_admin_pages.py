@@ -118,8 +118,8 @@ def test_a_waiting_sortie_shows_what_it_waits_for() -> None:
     assert "Waits for a free agent of type backend." in page
     assert "Waits for first." in page
     operations.pause(mission=mission.id)
-    then = Sortie.objects.get(key="then")
-    page = web.staff("view_sortie").get(address("missions_sortie", row=then.id)).content.decode()
+    sortie = Sortie.objects.get(key="then")
+    page = web.staff("view_sortie").get(address("missions_sortie", row=sortie.id)).content.decode()
     assert "Waits until its mission, which is paused, is resumed." in page
 
 
@@ -175,7 +175,7 @@ def test_cancelled_sorties_are_counted_too() -> None:
 
 def test_alerts_are_listed_with_their_subjects_searched_and_filtered() -> None:
     boss, mission = web.superuser(), fleet.launch({"a": {}})
-    stuck = Alert.objects.create(rule="mission_stalled", subject=mission.ref, message="Nothing of 'A test' has moved.")
+    alert = Alert.objects.create(rule="mission_stalled", subject=mission.ref, message="Nothing of 'A test' has moved.")
     Alert.objects.create(rule="queue_old", subject="backend", message="A sortie for backend has waited 7 min.")
     Alert.objects.create(rule="service_slow", subject="web@host", message="web takes 2.0 s to answer.")
 
@@ -190,7 +190,7 @@ def test_alerts_are_listed_with_their_subjects_searched_and_filtered() -> None:
     page = boss.get(address("missions_alert")).content.decode()
     assert address("missions_mission", row=mission.id) in page
     assert address("agents_agenttype", row="backend") in page
-    assert boss.get(address("missions_alert", row=stuck.id)).status_code == 200
+    assert boss.get(address("missions_alert", row=alert.id)).status_code == 200
     assert web.staff().get(address("missions_alert")).status_code == 403
 
 

@@ -58,9 +58,9 @@ def test_a_queue_that_waits_too_long_raises_one_alert_and_clears_it_once() -> No
     Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
     for _ in range(3):
         watch.check()
-    (raised,) = events("alert.raised")
-    assert (raised["rule"], raised["subject"]) == ("queue_old", "backend")
-    assert "has waited 6 min 4" in raised["message"]
+    (event,) = events("alert.raised")
+    assert (event["rule"], event["subject"]) == ("queue_old", "backend")
+    assert "has waited 6 min 4" in event["message"]
     operations.cancel(mission=mission.id)
     watch.check()
     assert rules() == {"queue_old"}, "it may come back at once"
@@ -139,7 +139,7 @@ def test_a_high_share_of_retries_raises_an_alert() -> None:
 
 
 def test_a_mission_without_progress_is_stalled_unless_it_waits_for_a_time() -> None:
-    still = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
+    mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
     fleet.launch({"later": {"run_at": (timezone.now() + timedelta(hours=1)).isoformat()}})
     running = fleet.launch({"c": {"agent": "testing"}})
     fleet.beat()
@@ -153,12 +153,12 @@ def test_a_mission_without_progress_is_stalled_unless_it_waits_for_a_time() -> N
         watch.check()
     assert Mission.objects.filter(state="running").count() == 3
     assert fleet.states(running.id) == {"c": "running"}
-    (raised,) = alerts.active()
-    assert raised["subject"] == still.ref
-    assert "has made no progress for 16 min 4" in raised["message"]
-    assert "(1 pending, 1 queued)" in raised["message"]
-    assert Event.objects.get(kind="alert.raised").subject == still.id
-    operations.pause(mission=still.id)
+    (event,) = alerts.active()
+    assert event["subject"] == mission.ref
+    assert "has made no progress for 16 min 4" in event["message"]
+    assert "(1 pending, 1 queued)" in event["message"]
+    assert Event.objects.get(kind="alert.raised").subject == mission.id
+    operations.pause(mission=mission.id)
     with override_settings(FLEET_ALERT_QUEUE_S=0, FLEET_ALERT_QUIET_S=0):
         watch.check()
     assert rules() == set()

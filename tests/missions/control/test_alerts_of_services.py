@@ -40,8 +40,8 @@ def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises_an_aler
     supervised: Checkout, client: Client
 ) -> None:
     watch = AlertMonitor()
-    quiet = {"FLEET_HOME": Home(supervised.root), "FLEET_ALERT_MEMORY_MB": 0, "FLEET_ALERT_RESPONSE_S": 0}
-    with override_settings(**quiet):
+    quiet_settings = {"FLEET_HOME": Home(supervised.root), "FLEET_ALERT_MEMORY_MB": 0, "FLEET_ALERT_RESPONSE_S": 0}
+    with override_settings(**quiet_settings):
         watch.check()
         assert raised_alerts() == {}
         with override_settings(FLEET_ALERT_RESPONSE_S=1e-6):

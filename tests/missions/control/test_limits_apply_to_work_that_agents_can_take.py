@@ -207,9 +207,9 @@ def test_work_without_agents_raises_an_alert_until_an_agent_starts() -> None:
     assert alerts.active() == []
     Sortie.objects.update(ready_at=Now() - timedelta(minutes=9))
     watch.check()
-    (raised,) = alerts.active()
-    assert (raised["rule"], raised["subject"]) == ("unserved", "backend")
-    assert raised["message"] == (
+    (alert,) = alerts.active()
+    assert (alert["rule"], alert["subject"]) == ("unserved", "backend")
+    assert alert["message"] == (
         "3 sorties wait for agents of type backend, and none is taking work. Start one: ./manage.py fleet_agents spawn backend"
     )
     serve()
@@ -250,9 +250,9 @@ def test_no_limit_is_exceeded_or_held_by_work_without_agents(steps: list[tuple[o
             case ("settle", int(number)) if items:
                 external_agents.complete(token=items.pop(number % len(items)).token)
             case ("end", str(kind)) if kind in agent_ids:
-                gone = agent_ids.pop(kind)
-                items = [lease for lease in items if Sortie.objects.get(id=lease.sortie).agent_id != gone]
-                external_agents.leave(agent=gone)
+                ended_agent = agent_ids.pop(kind)
+                items = [lease for lease in items if Sortie.objects.get(id=lease.sortie).agent_id != ended_agent]
+                external_agents.leave(agent=ended_agent)
             case ("serve", str(kind)) if kind not in agent_ids:
                 agent_ids[kind] = serve(kind)
         admission.admit()

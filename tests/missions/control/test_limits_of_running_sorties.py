@@ -80,8 +80,10 @@ def test_a_new_or_lower_limit_applies_to_queued_sorties_but_not_to_running_ones(
     assert count_active() == 5
     limit(3)
     admission.admit()
-    left = Sortie.objects.filter(state__in=["queued", "running"]).order_by("-priority").values_list("key", flat=True)
-    assert list(left) == ["s7", "s6", "s5"]  # the most urgent
+    active_keys = (
+        Sortie.objects.filter(state__in=["queued", "running"]).order_by("-priority").values_list("key", flat=True)
+    )
+    assert list(active_keys) == ["s7", "s6", "s5"]  # the most urgent
     limit(1)
     admission.admit()
     assert external_agents.claim(agent=agent, count=9) == []
@@ -180,13 +182,13 @@ def test_admitted_sorties_fit_and_the_others_would_not(
         for kind, mission, key in rows
     ]
     chosen = set(admission.choose(values))
-    taken: Counter[object] = Counter()
+    counts: Counter[object] = Counter()
     for sortie, kind, mission, key, *_ in values:
-        whose: list[tuple[object, str]] = [(kind, kind), (mission, "m" if mission == missions["m"] else "n")]
-        whose += [(key, key)] if key else []
-        fits = all(taken[name] < room[letter] for name, letter in whose)
+        limit_keys: list[tuple[object, str]] = [(kind, kind), (mission, "m" if mission == missions["m"] else "n")]
+        limit_keys += [(key, key)] if key else []
+        fits = all(counts[name] < room[letter] for name, letter in limit_keys)
         assert (sortie in chosen) == fits
-        taken.update(name for name, _ in whose if fits)
+        counts.update(name for name, _ in limit_keys if fits)
 
 
 def keyed(limit: int) -> dict[str, object]:

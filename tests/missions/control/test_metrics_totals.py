@@ -80,19 +80,19 @@ def test_a_reopened_sortie_is_counted_again() -> None:
 
 def test_an_event_that_commits_late_is_counted() -> None:
     """Its id and its transaction are older than those of events that were already counted."""
-    written, over = threading.Event(), threading.Event()
+    has_written, may_end = threading.Event(), threading.Event()
 
     def slow() -> None:
         with transaction.atomic():
             Event.objects.create(kind="service.restarted", data={"service": "early"})
-            written.set()
-            over.wait(60)
+            has_written.set()
+            may_end.wait(60)
         connections.close_all()
 
     thread = threading.Thread(target=slow)
     thread.start()
     try:
-        assert written.wait(60)
+        assert has_written.wait(60)
         deadline = time.monotonic() + 20
         for number in range(3):
             Event.objects.create(kind="service.restarted", data={"service": f"late {number}"})
@@ -101,7 +101,7 @@ def test_an_event_that_commits_late_is_counted() -> None:
         assert time.monotonic() < deadline
         assert counts("restarts") == {(f"late {number}", ""): 1 for number in range(3)}
     finally:
-        over.set()
+        may_end.set()
         thread.join(60)
     for _ in range(4):
         counters.fold()

@@ -34,8 +34,8 @@ def lease(agent: UUID) -> Lease:
     """A lease that was claimed after the site had been up for an hour."""
     fleet.launch({"one": {}})
     record_uptime(up=timedelta(hours=1))
-    (claimed,) = external_agents.claim(agent=agent)
-    return claimed
+    (new_lease,) = external_agents.claim(agent=agent)
+    return new_lease
 
 
 def record_uptime(*, up: timedelta, away: timedelta = timedelta(0)) -> None:

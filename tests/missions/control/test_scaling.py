@@ -119,13 +119,13 @@ def test_autoscaling_is_off_by_default_and_says_what_it_would_do(node: Node) -> 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_only_idle_agents_beyond_the_configured_number_are_ended(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
-    kept = busy_agent(node, place=1, running=0, quiet_s=3_600)
+    kept_agent = busy_agent(node, place=1, running=0, quiet_s=3_600)
     working = busy_agent(node, place=2, running=1, quiet_s=3_600)
     fresh = busy_agent(node, place=3, running=0)
-    quiet = busy_agent(node, place=4, running=0, quiet_s=3_600)
-    assert [item.drain for item in scaling.scale()] == [(quiet.id,)]
+    quiet_agent = busy_agent(node, place=4, running=0, quiet_s=3_600)
+    assert [item.drain for item in scaling.scale()] == [(quiet_agent.id,)]
     orders = dict(Agent.objects.values_list("id", "order"))
-    assert [orders[agent.id] for agent in (kept, working, fresh, quiet)] == ["", "", "", "drain"]
+    assert [orders[agent.id] for agent in (kept_agent, working, fresh, quiet_agent)] == ["", "", "", "drain"]
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -167,11 +167,11 @@ def test_scaling_stops_when_agents_die_at_once_and_says_why(node: Node) -> None:
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_agents_that_died_with_their_node_do_not_delay_scaling(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
-    quiet = busy_agent(node, place=1, running=0)
-    agents.end(agents=[quiet.id], state=Agent.State.LOST, reason="Its heartbeat stopped.")
+    quiet_agent = busy_agent(node, place=1, running=0)
+    agents.end(agents=[quiet_agent.id], state=Agent.State.LOST, reason="Its heartbeat stopped.")
     fleet.launch({"s": {}})
     wait_long()
-    Node.objects.update(heartbeat_at=quiet.heartbeat_at, up=False)  # no heartbeat since then
+    Node.objects.update(heartbeat_at=quiet_agent.heartbeat_at, up=False)  # no heartbeat since then
     other = agents.join(name="another host", pid=2, start_time=0.0)
     assert [item.spawn for item in scaling.scale()] == [1]
     assert Agent.objects.get(state="spawning").node == other

@@ -52,8 +52,8 @@ def in_threads(*works: Callable[[], object]) -> None:
 
 
 def assert_each_tick_has_one_mission() -> None:
-    launched = Tick.objects.filter(outcome="launched").values_list("mission", flat=True)
-    assert Counter(launched) == Counter(Mission.objects.exclude(schedule=None).values_list("id", flat=True))
+    missions = Tick.objects.filter(outcome="launched").values_list("mission", flat=True)
+    assert Counter(missions) == Counter(Mission.objects.exclude(schedule=None).values_list("id", flat=True))
 
 
 def test_one_of_many_concurrent_control_loops_launches_each_tick() -> None:
@@ -78,10 +78,10 @@ def test_a_tick_is_launched_once_even_without_leases() -> None:
     schedule.refresh_from_db()
     now = schedule.next_at
     assert now is not None
-    decided: list[Tick | None] = []
-    in_threads(*6 * [lambda: decided.append(operations.decide_next(schedule=schedule.id, now=now))])
+    ticks: list[Tick | None] = []
+    in_threads(*6 * [lambda: ticks.append(operations.decide_next(schedule=schedule.id, now=now))])
     assert Tick.objects.count() == Mission.objects.count() == 1
-    assert sum(tick is not None for tick in decided) == 1
+    assert sum(tick is not None for tick in ticks) == 1
 
 
 def test_a_waiting_tick_is_launched_once() -> None:

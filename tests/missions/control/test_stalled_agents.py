@@ -78,8 +78,8 @@ def test_no_agent_is_restarted_unless_work_has_waited(node: Node, waits_s: float
 
 def test_the_agent_of_one_place_is_not_restarted_forever(node: Node) -> None:
     for _ in range(settings.FLEET_MAX_REVIVALS):
-        gone = agent(node, order="restart")
-        Agent.objects.filter(id=gone.id).update(state="terminated", ended_at=timezone.now())
+        predecessor = agent(node, order="restart")
+        Agent.objects.filter(id=predecessor.id).update(state="terminated", ended_at=timezone.now())
     agent(node)
     work_that_waits()
     assert duties.revive() == []

@@ -49,8 +49,8 @@ def waited_s() -> float:
             "SELECT extract(epoch FROM clock_timestamp() - ready_at)::float8 FROM missions_sortie"
             " WHERE state = 'queued' AND key = 'late'"
         )
-        (waited,) = cursor.fetchone()
-        return float(waited)
+        (seconds,) = cursor.fetchone()
+        return float(seconds)
 
 
 @pytest.fixture

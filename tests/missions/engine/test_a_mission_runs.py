@@ -87,8 +87,8 @@ def test_a_fan_out_of_two_hundred_joins(engine: Engine) -> None:
 
 
 def test_added_sorties_run_before_the_dependents_of_their_parent(engine: Engine) -> None:
-    added = [{"name": f"part[n={n}]", "agent": "backend", "driver": "scripted", "before": ["join"]} for n in (1, 2)]
-    mission = fleet.launch({"split": {"with": {"add": added}}, "join": {"needs": ["split"]}})
+    parts = [{"name": f"part[n={n}]", "agent": "backend", "driver": "scripted", "before": ["join"]} for n in (1, 2)]
+    mission = fleet.launch({"split": {"with": {"add": parts}}, "join": {"needs": ["split"]}})
     fleet.run_to_end(engine, mission)
     assert fleet.state(mission.id) == "succeeded"
     rows = {s.key: s for s in Sortie.objects.filter(mission=mission)}

@@ -68,10 +68,12 @@ def test_concurrent_engines_under_two_control_loops_keep_every_rule(
             for _ in range(orders):
                 time.sleep(chance.uniform(0, 0.03))
                 if chance.random() < 0.15:
-                    lost = engines.pop(0)
-                    agents.end(agents=[lost.agent], state=Agent.State.LOST, reason="killed", reaped=True)
+                    lost_engine = engines.pop(0)
+                    agents.end(agents=[lost_engine.agent], state=Agent.State.LOST, reason="killed", reaped=True)
                     engines.append(fleet.engine(slots=2))
-                    stops.append(threading.Thread(target=lost.stop, kwargs={"within_s": 0}))  # abandons its sorties
+                    stops.append(
+                        threading.Thread(target=lost_engine.stop, kwargs={"within_s": 0})
+                    )  # abandons its sorties
                     stops[-1].start()
                 else:
                     order(chance, missions)

@@ -254,9 +254,9 @@ class Missions(RuleBasedStateMachine):
             self._judge(claim, "stop" if (claim.id, claim.attempt) in stopped else outcome)
             for claim, outcome in zip(ended, outcomes, strict=False)
         ]
-        claimed = agent.committer.settle_and_claim(settlements=values, max_claims=max_claims)
+        new_claims = agent.committer.settle_and_claim(settlements=values, max_claims=max_claims)
         assert {token: agent.acceptance[token] for token in expected} == expected
-        return claimed
+        return new_claims
 
     def _judge(self, claim: Claim, outcome: str) -> Settlement:
         spec = SortieSpec.from_json(claim.spec)

@@ -33,30 +33,30 @@ def test_ctrl_c_does_not_affect_the_mission_and_lines_fit_the_terminal(
         "mission: A mission with a name that is longer than most\nsorties:\n"
         f"  {'a_name_of_sixty_characters_' * 2}x: {{agent: documentation, run: 'true'}}\n"
     )
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     env = {name: value for name, value in subprocess_environment.items() if name not in {"CI", "NO_COLOR", "COLUMNS"}}
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_mission", "run", str(plan)],
-        env={**env, "TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**env, "TERM": "xterm"}, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
     )  # fmt: skip
-    os.close(theirs)
-    seen = b""
+    os.close(terminal)
+    output = b""
     try:
-        while b"0/1" not in seen:
-            seen += os.read(ours, 65_536)
+        while b"0/1" not in output:
+            output += os.read(controller, 65_536)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     finally:
         process.kill()
         process.wait()
-    while b"Cancel it:" not in seen:
-        seen += os.read(ours, 65_536)
-    os.close(ours)
+    while b"Cancel it:" not in output:
+        output += os.read(controller, 65_536)
+    os.close(controller)
     mission = Mission.objects.get()
     assert fleet.states(mission.id) == {f"{'a_name_of_sixty_characters_' * 2}x": "queued"}
     assert mission.state == "running"
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode())
     board = [
         line
         for part in text.partition("\n")[2].split("The mission is still running")[0].split("\n")
@@ -68,18 +68,18 @@ def test_ctrl_c_does_not_affect_the_mission_and_lines_fit_the_terminal(
 
 
 def test_status_with_watch_repeats_until_ctrl_c(subprocess_environment: dict[str, str]) -> None:
-    watched = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, str(ROOT / "manage.py"), "fleet_status", "--watch", "0.1", "--json"],
         env=subprocess_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert watched.stdout
-    assert json.loads(watched.stdout.readline())["missions"] == {}
+    assert process.stdout
+    assert json.loads(process.stdout.readline())["missions"] == {}
     fleet.launch({"one": {}})
-    while json.loads(watched.stdout.readline())["missions"] != {"running": 1}:
+    while json.loads(process.stdout.readline())["missions"] != {"running": 1}:
         pass
-    watched.send_signal(signal.SIGINT)
-    _, output = watched.communicate(timeout=60)
-    assert (watched.returncode, output) == (130, "")
+    process.send_signal(signal.SIGINT)
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
 
 
 def test_a_closed_pipe_ends_the_command_silently(subprocess_environment: dict[str, str]) -> None:

@@ -32,10 +32,10 @@ services = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 def run_without_fleet(tmp_path: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A command in a folder where no fleet was ever started."""
-    kept = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
     return subprocess.run(
         [sys.executable, str(ROOT / "manage.py"), *arguments],
-        env={**kept, "FLEET_HOME": str(tmp_path / "a home"), **env},
+        env={**environment, "FLEET_HOME": str(tmp_path / "a home"), **env},
         capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
     )  # fmt: skip
 
@@ -153,9 +153,9 @@ def test_the_doctor_finds_types_without_agents_and_exits_with_1() -> None:
 @services
 def test_the_doctor_reports_how_the_last_agent_ended_and_how_to_start_a_node() -> None:
     agents.join(name="test", pid=1, start_time=0.0)
-    gone = ids.new()
-    agents.register(agent=gone, agent_type="testing", node="test", pid=2, start_time=0.0)
-    agents.end(agents=[gone], state=Agent.State.FAILED, reason="Its process ended with exit code 1.")
+    agent_id = ids.new()
+    agents.register(agent=agent_id, agent_type="testing", node="test", pid=2, start_time=0.0)
+    agents.end(agents=[agent_id], state=Agent.State.FAILED, reason="Its process ended with exit code 1.")
 
     def testing() -> tuple[str, str]:
         (found,) = [item for item in manage("fleet_doctor", "--json").json if item["name"] == "testing"]
@@ -186,8 +186,8 @@ def test_cleanup_is_a_dry_run_without_yes() -> None:
         "copies",
         "mirrors",
     )
-    nothing = {f"{thing}_{'thinned' if thing == 'samples' else 'removed'}": 0 for thing in things}
-    expected = {"outdated": 1, "removed": 0, **nothing, "copies": 0, "unmerged": [], "dry_run": True}
+    zero_counts = {f"{thing}_{'thinned' if thing == 'samples' else 'removed'}": 0 for thing in things}
+    expected = {"outdated": 1, "removed": 0, **zero_counts, "copies": 0, "unmerged": [], "dry_run": True}
     assert (counted.code, counted.json) == (0, counted.json | expected)
     assert set(counted.json) == {*expected, "mirrors", "kept"}  # other tests may have left such folders
     assert "Add --yes to remove them." in manage("fleet_cleanup").err
@@ -247,13 +247,13 @@ def test_status_without_a_fleet_has_the_same_shape_and_an_error(tmp_path: Path) 
 
 
 def test_a_home_without_permission_exits_with_4_and_the_reason(tmp_path: Path) -> None:
-    forbidden = Path("/sys/fleet")  # where not even root can create a folder
+    unusable_home = Path("/sys/fleet")  # where not even root can create a folder
     try:
-        forbidden.mkdir()
+        unusable_home.mkdir()
     except PermissionError:
-        result = run_without_fleet(tmp_path, "fleet_mission", "list", FLEET_HOME=str(forbidden))
+        result = run_without_fleet(tmp_path, "fleet_mission", "list", FLEET_HOME=str(unusable_home))
         assert result.returncode == 4, result.stderr
-        assert result.stderr.startswith(f"You are not allowed to use {forbidden} (")
+        assert result.stderr.startswith(f"You are not allowed to use {unusable_home} (")
     except OSError as error:
         pytest.skip(f"/sys is something else here: {error}")
 
@@ -280,23 +280,23 @@ def test_root_does_not_write_into_another_users_home(tmp_path: Path, arguments: 
 def test_processes_of_a_killed_supervisor_are_reported_until_they_are_stopped(tmp_path: Path) -> None:
     home = Home(tmp_path / "a home")
     home.create_folders()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as left:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as process:
         register = children.Register(home)
-        register.add(name="node", pid=left.pid, stop_signal=signal.SIGTERM, grace_s=5)
+        register.add(name="node", pid=process.pid, stop_signal=signal.SIGTERM, grace_s=5)
         for command in (("fleet_services", "status"), ("fleet_status",), ("fleet_doctor",)):
             document = run_without_fleet(tmp_path, *command)
-            assert f"left these processes running: node (pid {left.pid})." in " ".join(document.stdout.split()), (
+            assert f"left these processes running: node (pid {process.pid})." in " ".join(document.stdout.split()), (
                 document.stdout
             )
             assert "fleet_down" in document.stdout
             assert command != ("fleet_status",) or "fleet_up" not in document.stdout  # printed after it
         status = json.loads(run_without_fleet(tmp_path, "fleet_services", "status", "--json").stdout)
-        assert status == {"running": False, "left": [{"name": "node", "pid": left.pid}]}
+        assert status == {"running": False, "left": [{"name": "node", "pid": process.pid}]}
         assert (
             "node: stopping the process that an earlier supervisor left"
             in run_without_fleet(tmp_path, "fleet_down").stderr
         )
-        assert left.wait(60) == -signal.SIGTERM
+        assert process.wait(60) == -signal.SIGTERM
     assert run_without_fleet(tmp_path, "fleet_services", "status").stdout.startswith("Nothing is running here.")
 
 

@@ -68,15 +68,15 @@ def test_the_list_and_the_page_of_a_schedule_show_its_next_times_and_its_ticks(p
     create(plan)
     row = schedules.due(Schedule.objects.get())
     schedules.drain()
-    listed = schedule("list").out
-    assert row.ref in listed
-    assert "America/New_York" in listed
-    assert "last launched" in listed
-    shown = schedule("show", "nightly").out
-    assert "At 02:30 every day" in shown
-    assert shown.count("  next  ") == 5
+    output = schedule("list").out
+    assert row.ref in output
+    assert "America/New_York" in output
+    assert "last launched" in output
+    details = schedule("show", "nightly").out
+    assert "At 02:30 every day" in details
+    assert details.count("  next  ") == 5
     mission = Mission.objects.get()
-    assert f"launched  {mission.ref}" in shown
+    assert f"launched  {mission.ref}" in details
     document = schedule("show", row.ref, "--json").json
     assert document["ticks"] == [document["last"]]
     assert schedule("list", "--json").json[0]["last"] == document["last"]
@@ -99,8 +99,8 @@ def test_each_action_reports_what_it_did(plan: str) -> None:
     assert "Next: " in schedule("resume", "nightly").err
     assert schedule("change", "nightly", "--cron", "@hourly", "--json").json["cron"] == "@hourly"
     assert schedule("change", "nightly").code == 2
-    ran = schedule("run", "nightly", "--json").json
-    assert ran["mission"] == Mission.objects.get().ref
+    run = schedule("run", "nightly", "--json").json
+    assert run["mission"] == Mission.objects.get().ref
     assert schedule("run", "nightly").code == 1  # the mission is still running
     assert schedule("delete", "nightly").err == "Deleted nightly. Its missions stay.\n"
     assert schedule("show", "nightly").code == 1
@@ -139,7 +139,7 @@ def test_status_shows_schedules_and_the_next_one() -> None:
     schedules.create("hourly", cron="@hourly")
     schedules.create("minutely", cron="* * * * *")
     assert schedule("pause", "minutely").code == 0
-    shown = manage("fleet_status", "--json").json["schedules"]
-    assert (shown["number"], shown["paused"], shown["next"]) == (3, 1, "hourly")
-    assert 0 <= shown["next_in_s"] <= 3_600
+    details = manage("fleet_status", "--json").json["schedules"]
+    assert (details["number"], details["paused"], details["next"]) == (3, 1, "hourly")
+    assert 0 <= details["next_in_s"] <= 3_600
     assert "Schedules 3 (1 paused), next hourly in " in manage("fleet_status").out

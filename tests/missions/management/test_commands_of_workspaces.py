@@ -103,10 +103,10 @@ def test_show_and_conflicts_name_a_command_that_resolves_it(project: Repository)
     result = fleet_mission("show", mission.ref)
     assert f"branch fleet/{mission.ref} for {project.path}, from main (" in result.out
     (command,) = [line.partition("Resolve it: ")[2] for line in result.out.splitlines() if "Resolve it: " in line]
-    listed = fleet_mission("conflicts", mission.ref)
-    assert "late attempt 1 merge with early in app.py: waits for a person" in listed.out
-    assert f"Resolve it: {command}" in listed.out
-    fetch = listed.out.partition("By hand: ")[2].partition(", commit")[0]
+    conflicts = fleet_mission("conflicts", mission.ref)
+    assert "late attempt 1 merge with early in app.py: waits for a person" in conflicts.out
+    assert f"Resolve it: {command}" in conflicts.out
+    fetch = conflicts.out.partition("By hand: ")[2].partition(", commit")[0]
     subprocess.run(shlex.split(fetch), cwd=project.path, check=True, capture_output=True)
     assert project.git("rev-parse", "FETCH_HEAD") == repository.branch(mission).tip
     arguments = shlex.split(command)

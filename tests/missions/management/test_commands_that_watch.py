@@ -17,10 +17,10 @@ def test_watch_exits_with_0_after_success_and_5_otherwise(engine: Engine) -> Non
     fine = fleet.launch({"one": {}})
     assert fleet.run_to_end(engine, fine) == "succeeded"
     assert fleet_mission("watch", fine.ref).code == 0
-    completed = fleet_mission("watch", bad.ref)
-    assert completed.code == 5
-    assert "✗ bad: it broke" in completed.err
-    assert completed.out == ""
+    failure = fleet_mission("watch", bad.ref)
+    assert failure.code == 5
+    assert "✗ bad: it broke" in failure.err
+    assert failure.out == ""
     result = fleet_mission("watch", bad.ref, "--json")
     assert (result.code, result.json["state"]) == (5, "failed")
     assert set(result.json) == SUMMARY
@@ -75,9 +75,9 @@ def test_watch_prints_one_event_per_line_up_to_the_last() -> None:
     assert [event["id"] for event in events] == sorted(event["id"] for event in events)
     assert (events[0]["kind"], events[-1]["kind"]) == ("mission.running", "mission.failed")
     assert events[0]["subject"] == mission.ref
-    failed = next(event for event in events if event["kind"] == "sortie.failed")
-    assert failed["key"] == "bad"
-    assert failed["subject"] == Sortie.objects.get(mission=mission, key="bad").ref
+    failure = next(event for event in events if event["kind"] == "sortie.failed")
+    assert failure["key"] == "bad"
+    assert failure["subject"] == Sortie.objects.get(mission=mission, key="bad").ref
 
 
 @pytest.mark.parametrize("timeout", ["200ms", "0.2", "0"])

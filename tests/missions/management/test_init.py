@@ -54,6 +54,6 @@ def test_the_new_settings_file_names_settings_that_exist() -> None:
 
 @pytest.mark.django_db
 def test_the_new_plan_is_valid() -> None:
-    checked = console.manage("fleet_mission", "validate", str(fleet_init.TEMPLATES / "plan.yaml"), "--json")
-    assert checked.json["valid"], checked.out
-    assert checked.json["warnings"] == []
+    result = console.manage("fleet_mission", "validate", str(fleet_init.TEMPLATES / "plan.yaml"), "--json")
+    assert result.json["valid"], result.out
+    assert result.json["warnings"] == []

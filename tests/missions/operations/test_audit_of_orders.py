@@ -33,15 +33,15 @@ def boss() -> api.Client:
 
 
 def test_a_resume_and_a_retry_record_their_caller_and_the_states(boss: api.Client) -> None:
-    who, mission = ("user:boss", boss.user.id), fleet.launch({"one": {}})
+    actor, mission = ("user:boss", boss.user.id), fleet.launch({"one": {}})
     boss.post(f"missions/{mission.ref}/pause", {"reason": "Lunch."})
     boss.post(f"missions/{mission.ref}/resume")
     paused = {"state": "paused", "reason": "Lunch."}
-    assert last("mission.pause") == (*who, mission.ref, {"state": "running"}, paused)
-    assert last("mission.resume") == (*who, mission.ref, {"state": "paused"}, {"state": "running"})
+    assert last("mission.pause") == (*actor, mission.ref, {"state": "running"}, paused)
+    assert last("mission.resume") == (*actor, mission.ref, {"state": "paused"}, {"state": "running"})
     boss.post(f"missions/{mission.ref}/cancel")
     boss.post(f"missions/{mission.ref}/retry")
-    assert last("mission.retry") == (*who, mission.ref, {"state": "cancelled"}, {"state": "running"})
+    assert last("mission.retry") == (*actor, mission.ref, {"state": "cancelled"}, {"state": "running"})
     request = Entry.objects.get(at__gte=TransactionNow(), kind="mission.retry")
     assert request.request
     assert request.address

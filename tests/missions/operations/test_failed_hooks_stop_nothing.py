@@ -17,17 +17,17 @@ from missions.operations.hooks import Hooks
 
 def records(error: Exception, caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """The log records of a hook that raises `error`. The next hook must run."""
-    hooks, seen = Hooks("cancel"), []
+    hooks, calls = Hooks("cancel"), []
 
     def fail(missions: Sequence[UUID]) -> None:
         raise error
 
     hooks.register(fail)
-    hooks.register(seen.append)
+    hooks.register(calls.append)
     mission = ids.new()
     with caplog.at_level(logging.WARNING, logger="fleet.missions"):
         hooks.run([mission])
-    assert seen == [[mission]]
+    assert calls == [[mission]]
     return caplog.records
 
 

@@ -91,11 +91,11 @@ def test_unmerged_work_of_a_mission_survives_every_kill(project: Repository) -> 
     step, was_killed = 0, True
     while was_killed:
         step += 1
-        merged = conflicting.landed_mission(project)
-        merging.merge(mission=merged.id)
-        was_killed = run_and_kill(step, "missions", merged.id, unmerged.id)
-        cleaning.remove(missions=[merged.id, unmerged.id])
+        mission = conflicting.landed_mission(project)
+        merging.merge(mission=mission.id)
+        was_killed = run_and_kill(step, "missions", mission.id, unmerged.id)
+        cleaning.remove(missions=[mission.id, unmerged.id])
         assert list(Mission.objects.values_list("id", flat=True)) == [unmerged.id], step
         assert repository.branch(unmerged).read("unmerged.txt") == "unmerged\n", step
-        assert project.git("show", f"fleet/{merged.ref}:new.txt") == "new", step
+        assert project.git("show", f"fleet/{mission.ref}:new.txt") == "new", step
     assert step > 5

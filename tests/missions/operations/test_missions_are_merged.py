@@ -63,13 +63,13 @@ def test_the_branch_of_the_mission_is_created_and_the_work_of_the_user_stays_as_
     (project.path / "app.py").write_text("one\nnot staged\nthree\n")
     (project.path / "untracked.txt").write_text("untracked")
     before = state(project)
-    merged = merging.merge(mission=mission.id)
-    assert (merged.branch, merged.how) == (f"fleet/{mission.ref}", "created")
-    assert project.git("show", f"{merged.branch}:new.txt") == "new"
-    assert project.git("rev-parse", merged.branch) == repository.branch(mission).tip == merged.commit
+    result = merging.merge(mission=mission.id)
+    assert (result.branch, result.how) == (f"fleet/{mission.ref}", "created")
+    assert project.git("show", f"{result.branch}:new.txt") == "new"
+    assert project.git("rev-parse", result.branch) == repository.branch(mission).tip == result.commit
     assert state(project) == before
     assert project.git("for-each-ref", "--format=%(refname)").splitlines() == [
-        f"refs/heads/{merged.branch}",
+        f"refs/heads/{result.branch}",
         "refs/heads/main",
         "refs/stash",
     ]
@@ -78,8 +78,8 @@ def test_the_branch_of_the_mission_is_created_and_the_work_of_the_user_stays_as_
 
 def test_a_merge_is_audited_and_has_an_event(project: Repository) -> None:
     mission = conflicting.landed_mission(project)
-    merged = merging.merge(mission=mission.id, into="review")
-    facts = {"branch": "review", "commit": merged.commit, "tip": merged.tip, "how": "created"}
+    result = merging.merge(mission=mission.id, into="review")
+    facts = {"branch": "review", "commit": result.commit, "tip": result.tip, "how": "created"}
     assert Event.objects.get(kind="mission.merged").data == {**facts, "repository": str(project.path)}
     assert Entry.objects.get(kind="mission.merge", subject=mission.ref).after == facts
 
@@ -87,8 +87,8 @@ def test_a_merge_is_audited_and_has_an_event(project: Repository) -> None:
 def test_a_branch_is_moved_forward(project: Repository) -> None:
     mission = conflicting.landed_mission(project)
     project.git("branch", "next")
-    merged = merging.merge(mission=mission.id, into="next")
-    assert merged.how == "moved forward"
+    result = merging.merge(mission=mission.id, into="next")
+    assert result.how == "moved forward"
     assert project.git("rev-parse", "next") == repository.branch(mission).tip
 
 
@@ -104,8 +104,8 @@ def test_a_branch_that_has_moved_on_gets_a_merge_commit(project: Repository) -> 
     project.git("switch", "--quiet", "--create", "next")
     theirs = project.commit({"theirs.txt": "theirs\n"})
     project.git("switch", "--quiet", "main")
-    merged = merging.merge(mission=mission.id, into="next")
-    assert merged.how == "merged"
+    result = merging.merge(mission=mission.id, into="next")
+    assert result.how == "merged"
     assert project.git("rev-parse", "next^1", "next^2").split() == [theirs, repository.branch(mission).tip]
     assert project.git("ls-tree", "--name-only", "next").split() == ["app.py", "new.txt", "theirs.txt"]
 
@@ -129,11 +129,11 @@ def test_a_branch_that_is_checked_out_is_never_moved(project: Repository, tmp_pa
         branch = "next"
         project.git("worktree", "add", "--quiet", "-b", "next", str(tmp_path / "elsewhere"))
     if where == "a rebase":
-        elsewhere = Repository(tmp_path / "elsewhere")
-        elsewhere.commit({"app.py": "one\nnext\nthree\n"})
+        other_repository = Repository(tmp_path / "elsewhere")
+        other_repository.commit({"app.py": "one\nnext\nthree\n"})
         project.commit({"app.py": "one\nmain\nthree\n"})
         with pytest.raises(Exception, match="rebase"):
-            elsewhere.git("rebase", "main")
+            other_repository.git("rebase", "main")
     before = project.git("rev-parse", branch)
     with pytest.raises(errors.Conflict, match="checked out"):
         merging.merge(mission=mission.id, into=branch)
@@ -144,9 +144,9 @@ def test_a_branch_that_is_checked_out_is_never_moved(project: Repository, tmp_pa
 def test_a_bare_repository_gets_the_branch_by_a_push_so_that_its_hooks_run(bare: Repository) -> None:
     hook(bare, "post-receive", f"cat > {bare.path}/received")
     mission = conflicting.landed_mission(bare)
-    merged = merging.merge(mission=mission.id)
-    assert bare.git("rev-parse", merged.branch) == repository.branch(mission).tip
-    assert (bare.path / "received").read_text().split()[2] == f"refs/heads/{merged.branch}"
+    result = merging.merge(mission=mission.id)
+    assert bare.git("rev-parse", result.branch) == repository.branch(mission).tip
+    assert (bare.path / "received").read_text().split()[2] == f"refs/heads/{result.branch}"
 
 
 @pytest.mark.parametrize("name", ["pre-receive", "update"])

@@ -55,10 +55,10 @@ def test_a_repository_below_a_root_is_allowed(roots: Path, ann: User) -> None:
 
 
 def test_repositories_outside_the_roots_are_refused_even_through_a_link(roots: Path, ann: User, tmp_path: Path) -> None:
-    elsewhere = repository.create(tmp_path / "elsewhere", {"a": "1"})
+    other_repository = repository.create(tmp_path / "elsewhere", {"a": "1"})
     similar = repository.create(tmp_path / "repositories-of-others", {"a": "1"})
-    (roots / "link").symlink_to(elsewhere.path)
-    for path in (elsewhere.path, similar.path, roots / "link", roots / ".." / "elsewhere"):
+    (roots / "link").symlink_to(other_repository.path)
+    for path in (other_repository.path, similar.path, roots / "link", roots / ".." / "elsewhere"):
         with pytest.raises(errors.Invalid, match="may not use the repository"):
             launch(path, by=ann)
     with pytest.raises(errors.Invalid, match="may not use the repository"):

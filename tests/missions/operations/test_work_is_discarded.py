@@ -78,8 +78,8 @@ def test_a_repository_that_is_gone_counts_as_unmerged(project: Repository) -> No
 def test_branch_commits_and_copies_are_removed(project: Repository) -> None:
     mission = conflicting.landed_mission(project)
     assert len(refs(project)) == 3  # the branch, its lane, and the commit of the attempt
-    failed_with_uncommitted_work = discarding.discard(mission=mission.id)
-    assert len(failed_with_uncommitted_work.commits) == 1
+    discarded_work = discarding.discard(mission=mission.id)
+    assert len(discarded_work.commits) == 1
     assert refs(project) == []
     assert not copy_of(mission).path.exists()
     assert not copy_of(mission).engine.exists()
@@ -189,10 +189,10 @@ def test_a_copy_whose_work_cannot_be_committed_is_kept_and_named(project: Reposi
     _, sortie = failed_with_uncommitted_work(
         project, "echo new > new.txt; git init -q nested; touch nested/x; git -C nested add x"
     )
-    removed, kept = tidying.remove_copies([sortie.id])
+    removed, kept_paths = tidying.remove_copies([sortie.id])
     assert removed == 0
-    assert [item.path.name for item in kept] == [sortie.ref]
-    assert "repository of its own" in kept[0].reason
+    assert [item.path.name for item in kept_paths] == [sortie.ref]
+    assert "repository of its own" in kept_paths[0].reason
     assert (settings.FLEET_HOME.work / sortie.ref / "new.txt").read_text() == "new\n"
 
 
@@ -238,9 +238,9 @@ def test_a_mirror_is_removed_once_no_mission_uses_it(project: Repository) -> Non
 def test_a_mirror_with_work_of_an_unknown_mission_is_kept(project: Repository) -> None:
     mission = conflicting.landed_mission(project)
     Workspace.objects.filter(mission=mission).delete()
-    removable, kept = tidying.unused_mirrors()
+    removable, kept_paths = tidying.unused_mirrors()
     assert mirror(project) not in removable
-    assert mirror(project) in [item.path for item in kept]
+    assert mirror(project) in [item.path for item in kept_paths]
     tidying.remove_mirrors()
     assert mirror(project).exists()
 

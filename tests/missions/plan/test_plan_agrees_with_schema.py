@@ -90,13 +90,13 @@ def test_the_validator_refuses_what_the_schema_refuses_with_line_and_fix(data: d
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nearly_plans())
 def test_text_and_data_have_the_same_problems(data: dict[str, Any]) -> None:
-    refused = bool(problems(json.dumps(data)))
+    is_refused = bool(problems(json.dumps(data)))
     try:
         plan.from_data(data=data, context=CONTEXT)
     except plan.PlanError:
-        assert refused
+        assert is_refused
     else:
-        assert not refused
+        assert not is_refused
 
 
 def test_a_wrong_template_in_the_defaults_is_a_problem_even_with_a_matrix() -> None:

@@ -20,11 +20,11 @@ def test_a_sortie_has_its_own_priority_or_that_of_its_mission() -> None:
 
 
 def test_added_sorties_have_the_priority_of_their_parent() -> None:
-    added = [
+    additions = [
         {"name": "more", "agent": "frontend", "run": "x"},
         {"name": "own", "agent": "frontend", "run": "x", "priority": 1},
     ]
-    mission = fleet.launch({"first": {"priority": 9, "with": {"add": added}}}, defaults={"priority": 2}, priority=5)
+    mission = fleet.launch({"first": {"priority": 9, "with": {"add": additions}}}, defaults={"priority": 2}, priority=5)
     engine = fleet.engine()
     fleet.until(lambda: (engine.run_slot(), fleet.states(mission.id)["first"] == "succeeded")[1])
     engine.stop(within_s=5)

@@ -18,11 +18,11 @@ DATA = {"mission": "Grüße 🚀", "sorties": {"a": {"agent": "testing", "run": 
 
 def test_json_reads_like_yaml() -> None:
     for text in (json.dumps(DATA), json.dumps(DATA, ensure_ascii=False), json.dumps(DATA, indent="\t")):
-        read = load(text)
-        assert read == load(text.encode()) == plan.from_data(data=DATA, context=CONTEXT)
-        assert read.name == "Grüße 🚀"
-        assert read.sorties[0].run == "echo \\ud83d"
-        assert read.sorties[0].env == {"A": '"\t\n/'}
+        parsed = load(text)
+        assert parsed == load(text.encode()) == plan.from_data(data=DATA, context=CONTEXT)
+        assert parsed.name == "Grüße 🚀"
+        assert parsed.sorties[0].run == "echo \\ud83d"
+        assert parsed.sorties[0].env == {"A": '"\t\n/'}
 
 
 def test_a_problem_in_json_has_its_line() -> None:

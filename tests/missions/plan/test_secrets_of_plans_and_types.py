@@ -50,7 +50,7 @@ def type_with_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     AgentType.objects.filter(name="backend").update(env_allow=["MODEL_API_KEY"], env_secret=["TYPED"])
 
 
-def all_that_is_kept() -> str:
+def visible_text() -> str:
     """Everything that users can see: all rows, except the plan and its parts that are stored for the work."""
     rows: list[Any] = [*Attempt.objects.values_list("result", "error", "note"), *Output.objects.values_list("text")]
     rows += [*Event.objects.values_list("data"), *Sortie.objects.values_list("waits_for", "key")]
@@ -58,8 +58,8 @@ def all_that_is_kept() -> str:
 
 
 def forms(secret: str) -> list[str]:
-    coded = base64.b64encode(secret.encode()).decode()
-    return [secret, quote(secret, safe=""), coded[:-4], base64.b64encode(b"u:" + secret.encode()).decode()[4:-4]]
+    encoded = base64.b64encode(secret.encode()).decode()
+    return [secret, quote(secret, safe=""), encoded[:-4], base64.b64encode(b"u:" + secret.encode()).decode()[4:-4]]
 
 
 @pytest.mark.parametrize("code", [0, 3])
@@ -68,10 +68,10 @@ def test_secrets_are_masked_in_everything_that_the_work_reports(engine: Engine, 
     retry = {"max_attempts": 2, "backoff": "1ms"}
     mission = fleet.launch({"it": {"run": ["python3", "-c", SPEAK, str(code)], "env": env, "retry": retry}})
     assert fleet.run_to_end(engine, mission) == ("failed" if code else "succeeded")
-    kept = all_that_is_kept()
-    assert not [form for secret in (SECRET, TYPED, ALLOWED) for form in forms(secret) if form in kept]
-    assert "open: is shown" in kept
-    assert "failing with [redacted] [redacted] [redacted]" in kept
+    text = visible_text()
+    assert not [form for secret in (SECRET, TYPED, ALLOWED) for form in forms(secret) if form in text]
+    assert "open: is shown" in text
+    assert "failing with [redacted] [redacted] [redacted]" in text
     if code:
         assert "Its last output: failing with [redacted]" in Attempt.objects.get(number=1).error
     else:
@@ -88,7 +88,7 @@ def test_a_default_can_be_secret_and_templates_are_rendered_first(engine: Engine
     )
     assert fleet.run_to_end(engine, mission) == "succeeded"
     assert Attempt.objects.get().result == {"output": "[redacted]\n"}
-    assert "given-at-launch" not in all_that_is_kept()
+    assert "given-at-launch" not in visible_text()
 
 
 def test_an_external_agent_gets_secrets_and_its_reports_are_masked() -> None:
@@ -103,10 +103,10 @@ def test_an_external_agent_gets_secrets_and_its_reports_are_masked() -> None:
     assert external_agents.complete(token=good.token, **outcome) == "succeeded"  # type: ignore[arg-type]
     assert external_agents.complete(token=good.token, **outcome) == "succeeded"  # type: ignore[arg-type]
     assert external_agents.fail(token=bad.token, error=f"refused {SECRET}") == "failed"
-    kept = all_that_is_kept()
-    assert SECRET not in kept
-    assert good.token.rpartition(".")[2] not in kept
-    assert "refused [redacted]" in kept
+    text = visible_text()
+    assert SECRET not in text
+    assert good.token.rpartition(".")[2] not in text
+    assert "refused [redacted]" in text
 
 
 def test_the_admin_masks_secrets_of_the_plan(admin_client: Client) -> None:
@@ -147,16 +147,16 @@ def test_secrets_of_a_plan_are_masked_however_they_are_written(line: str) -> Non
 
 
 def test_validate_warns_of_secrets_that_are_too_short_to_mask() -> None:
-    read = plans.load(
+    parsed = plans.load(
         "mission: m\ndefaults:\n  env: {A: {value: short, secret: true}}\nsorties:\n"
         "  a: {agent: backend, run: 'true', env: {B: {value: 1234567, secret: true}, C: {value: long enough, secret: true}}}\n"
     )
-    warnings = plan.warnings(read)
+    warnings = plan.warnings(parsed)
     assert [warning.where for warning in warnings] == ["defaults.env.A", "sorties.a.env.B"]
     assert "fewer than 8 characters" in warnings[0].text
-    assert read.sorties[0].env == {"A": "short", "B": "1234567", "C": "long enough"}
-    assert read.sorties[0].secret_env == {"A", "B", "C"}
-    assert plan.SortieSpec.from_json(json.loads(json.dumps(read.sorties[0].as_json()))) == read.sorties[0]
+    assert parsed.sorties[0].env == {"A": "short", "B": "1234567", "C": "long enough"}
+    assert parsed.sorties[0].secret_env == {"A", "B", "C"}
+    assert plan.SortieSpec.from_json(json.loads(json.dumps(parsed.sorties[0].as_json()))) == parsed.sorties[0]
 
 
 @pytest.mark.parametrize(

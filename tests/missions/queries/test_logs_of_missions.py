@@ -34,14 +34,14 @@ def write_output(mission: Mission, key: str, text: str, *, stream: str = "stdout
 
 @pytest.fixture
 def mission() -> Mission:
-    launched = fleet.launch(PLAN)
-    write_output(launched, "test[on=linux]", "1 of 2\n2 of")
-    write_output(launched, "test[on=mac]", "hello\n")
-    write_output(launched, "test[on=linux]", " 2\n")
-    write_output(launched, "test[on=mac]", "oops\n", stream="stderr")
-    write_output(launched, "test[on=mac]", "better\n", attempt=2)
-    write_output(launched, "report", "no end of line")
-    return launched
+    new_mission = fleet.launch(PLAN)
+    write_output(new_mission, "test[on=linux]", "1 of 2\n2 of")
+    write_output(new_mission, "test[on=mac]", "hello\n")
+    write_output(new_mission, "test[on=linux]", " 2\n")
+    write_output(new_mission, "test[on=mac]", "oops\n", stream="stderr")
+    write_output(new_mission, "test[on=mac]", "better\n", attempt=2)
+    write_output(new_mission, "report", "no end of line")
+    return new_mission
 
 
 def test_the_name_of_a_matrix_selects_all_its_members(mission: Mission) -> None:
@@ -111,7 +111,7 @@ def test_the_api_withholds_a_piece_until_older_transactions_end(mission: Mission
             [sortie.id],
         )
         write_output(mission, "report", "early")
-        held_back = ann.get(f"missions/{mission.ref}/logs?after={before['after']}").json()
-    assert held_back["pieces"] == []
+        page = ann.get(f"missions/{mission.ref}/logs?after={before['after']}").json()
+    assert page["pieces"] == []
     after = ann.get(f"missions/{mission.ref}/logs?after={before['after']}").json()
     assert [piece["text"] for piece in after["pieces"]] == ["late", "early"]

@@ -40,13 +40,13 @@ def test_showing_a_large_mission_takes_little_memory_and_few_queries(large: Miss
     assert "9,997 more are not shown. --state STATE shows" in result.out
     assert len(result.out.splitlines()) == 6
 
-    written = tmp_path / "shown.json"
-    with CaptureQueriesContext(connection) as response, written.open("w") as file:
+    json_file = tmp_path / "shown.json"
+    with CaptureQueriesContext(connection) as response, json_file.open("w") as file:
         tracemalloc.start()
         mission_output.mission_as_json(mission=large, states=None, write=file.write)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert written.stat().st_size > 3_000_000
+    assert json_file.stat().st_size > 3_000_000
     assert peak < 8_000_000
     assert len(response) < 3 * NUMBER / reads.PAGE + 10
 
@@ -55,9 +55,9 @@ def test_showing_a_large_mission_takes_little_memory_and_few_queries(large: Miss
     waits = list(reads.items(large, states=["pending"], results=False))
     assert waits[0]["waits_for"] == "Waits for s0, s1, s2, s3, s4 and 9991 more."
 
-    everything = json.loads(written.read_text())
-    assert [item["key"] for item in everything["items"]] == [*(f"s{n}" for n in range(NUMBER - 1)), "join"]
-    assert everything["items"][-1]["needs"] == [f"s{n}" for n in range(NUMBER - 1)]
+    document = json.loads(json_file.read_text())
+    assert [item["key"] for item in document["items"]] == [*(f"s{n}" for n in range(NUMBER - 1)), "join"]
+    assert document["items"][-1]["needs"] == [f"s{n}" for n in range(NUMBER - 1)]
 
 
 def test_the_api_returns_sorties_in_pages_with_links() -> None:

@@ -56,11 +56,11 @@ def test_the_attempt_that_resolves_it_sees_markers_and_both_sides(project: Repos
     )
     assert fleet.run_mission(mission, slots=3) == "succeeded"
     files = {file.path: collection.open_stored(file) for file in reads.artifacts(mission) if file.attempt == 2}
-    seen = files["seen.txt"].read().decode()
-    assert "<<<<<<<" in seen
-    assert "early" in seen
-    assert "late" in seen
-    assert ">>>>>>>" in seen
+    seen_text = files["seen.txt"].read().decode()
+    assert "<<<<<<<" in seen_text
+    assert "early" in seen_text
+    assert "late" in seen_text
+    assert ">>>>>>>" in seen_text
     why = files["why.json"].read().decode()
     assert "app.py" in why
     assert "+early" in why

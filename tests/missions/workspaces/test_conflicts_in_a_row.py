@@ -34,7 +34,7 @@ def launch(project: Repository, **workspace: object) -> Mission:
 
 def test_after_two_reworks_a_third_conflict_waits_for_a_person(project: Repository) -> None:
     mission = launch(project, reworks=2)
-    waited_on = []
+    waits = []
     for number in range(3):
         late = landing.begin(mission, "late")
         late.work(f"printf 'one\\nlate{number}\\nthree\\n' > app.py")
@@ -44,8 +44,8 @@ def test_after_two_reworks_a_third_conflict_waits_for_a_person(project: Reposito
         )
         settlement = late.merge(change)
         assert late.settle(settlement)
-        waited_on.append(settlement.waits_on)
-    assert waited_on == ["time", "time", "person"]
+        waits.append(settlement.waits_on)
+    assert waits == ["time", "time", "person"]
     sortie = Sortie.objects.get(mission=mission, key="late")
     assert (sortie.state, sortie.tries, sortie.attempt) == ("waiting", 0, 3)
     rows = Conflict.objects.filter(sortie=sortie).order_by("attempt")
@@ -104,10 +104,10 @@ def test_folders_that_were_renamed_in_two_ways_are_a_conflict_without_a_file(tmp
     theirs, ours = repository.sortie(project), repository.sortie(project)
     theirs.sh("mkdir b c; git mv a/1 a/2 b; git mv a/3 a/4 c")
     ours.sh("echo new > a/new")
-    merged = merging.merge(ours.copy.store, onto=theirs.commit().commit, commit=ours.commit().commit)
-    assert not merged.clean
-    assert merged.files == ()
-    assert "Unclear where to rename a to" in merged.text
+    result = merging.merge(ours.copy.store, onto=theirs.commit().commit, commit=ours.commit().commit)
+    assert not result.clean
+    assert result.files == ()
+    assert "Unclear where to rename a to" in result.text
 
 
 def test_a_file_that_git_renamed_because_it_conflicts_with_a_folder_does_not_land(tmp_path: Path) -> None:

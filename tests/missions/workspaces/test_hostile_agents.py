@@ -117,12 +117,12 @@ def test_a_folder_replaced_by_a_link_while_git_reads_discloses_nothing(project: 
     ending = threading.Event()
 
     def swap() -> None:
-        folder, aside = sortie.path / "many", sortie.path / ".git" / "aside"
+        folder, hidden_folder = sortie.path / "many", sortie.path / ".git" / "aside"
         while not ending.is_set():
-            os.rename(folder, aside)
+            os.rename(folder, hidden_folder)
             os.symlink(secret, folder)
             os.unlink(folder)
-            os.rename(aside, folder)
+            os.rename(hidden_folder, folder)
 
     swapper = threading.Thread(target=swap)
     swapper.start()

@@ -45,8 +45,8 @@ def test_a_change_that_lands_cannot_name_more_files(project: Repository) -> None
     base = project.git("rev-parse", "HEAD")
     first = repository.sortie(project)
     (first.path / ".worktreeinclude").write_text("*\n")
-    changed = first.commit().commit
-    sortie = repository.sortie(project, tip=changed)
+    commit = first.commit().commit
+    sortie = repository.sortie(project, tip=commit)
     assert include(project, sortie, base=base) == 1
     assert not (sortie.path / "secret").exists()
 

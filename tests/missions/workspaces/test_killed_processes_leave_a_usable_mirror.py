@@ -35,10 +35,10 @@ def leave_lock(store: Path, ref: str) -> Path:
 
 def test_a_mirror_whose_creation_was_interrupted_is_created_again(project: Repository) -> None:
     path = repositories.mirror(str(project.path))
-    half = path.with_suffix(".new")
-    (half / "refs").mkdir(parents=True)
-    (half / "HEAD").write_text("ref: refs/heads/main\n")
-    (half / "config.lock").write_text("")
+    partial_folder = path.with_suffix(".new")
+    (partial_folder / "refs").mkdir(parents=True)
+    (partial_folder / "HEAD").write_text("ref: refs/heads/main\n")
+    (partial_folder / "config.lock").write_text("")
     commit = project.git("rev-parse", "HEAD")
     store = repositories.ensure(str(project.path), commit=commit)
     assert repositories.read_ref(store, f"{repositories.BASES}/{commit}") == commit

@@ -23,8 +23,8 @@ def check(project: Repository) -> None:
     second.sh("echo 2 > second.txt")
     store, base = first.copy.store, first.copy.base
     change, second_change = first.commit(), second.commit()
-    merged = merging.merge(store, onto=change.commit, commit=second_change.commit)
-    assert merged.clean
+    result = merging.merge(store, onto=change.commit, commit=second_change.commit)
+    assert result.clean
     lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
     merging.write_lane(store, branch, content=lane, expected="")
     merging.move(store, branch=branch, lane=lane, tip=base, to=change.commit)
@@ -72,11 +72,11 @@ def test_a_linked_worktree_can_be_used(tmp_path: Path) -> None:
 
 def test_a_linked_worktree_with_a_relative_path_can_be_used(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
-    linked = tmp_path / "linked"
-    project.git("worktree", "add", "--quiet", "-b", "other", str(linked))
-    (linked / ".git").write_text("gitdir: ../project/.git/worktrees/linked\n")
+    worktree = tmp_path / "linked"
+    project.git("worktree", "add", "--quiet", "-b", "other", str(worktree))
+    (worktree / ".git").write_text("gitdir: ../project/.git/worktrees/linked\n")
     (project.path / ".git/worktrees/linked/gitdir").write_text("../../../../linked/.git\n")
-    check(Repository(linked))
+    check(Repository(worktree))
 
 
 def test_the_checkout_of_a_submodule_can_be_used(tmp_path: Path) -> None:

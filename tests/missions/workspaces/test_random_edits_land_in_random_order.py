@@ -78,19 +78,19 @@ def check(project: Repository, plan: list[list[Edit]], order: Random) -> None:
     lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
     merging.write_lane(store, "fleet/test", content=lane, expected="")
     waiting: list[commits.Commit] = []
-    landed: list[tuple[commits.Commit, str, str]] = []  # the author's commit, the commit on the branch, its parent
+    landings: list[tuple[commits.Commit, str, str]] = []  # the author's commit, the commit on the branch, its parent
 
     def land_some(chance: float) -> None:
         order.shuffle(waiting)
         while waiting and order.random() < chance:
             change = waiting.pop()
             tip = repositories.tip(store, "fleet/test", start=base)
-            merged = merging.merge(store, onto=tip, commit=change.commit)
-            if merged.clean:
+            result = merging.merge(store, onto=tip, commit=change.commit)
+            if result.clean:
                 message = commits.Message(author="backend", subject="s", trailers={})
-                commit = merging.create_commit(store, tree=merged.tree, parent=tip, message=message)
+                commit = merging.create_commit(store, tree=result.tree, parent=tip, message=message)
                 merging.move(store, branch="fleet/test", lane=lane, tip=tip, to=commit)
-                landed.append((change, commit, tip))
+                landings.append((change, commit, tip))
 
     for number, changes in enumerate(plan):
         sortie = repository.sortie(project)
@@ -102,15 +102,15 @@ def check(project: Repository, plan: list[list[Edit]], order: Random) -> None:
     land_some(chance=1.1)
 
     tip = repositories.tip(store, "fleet/test", start=base)
-    present = set(git.run("grep", "-h", "-e", "^token", tip, at=store, accept=(0, 1)).decode().splitlines())
+    tokens = set(git.run("grep", "-h", "-e", "^token", tip, at=store, accept=(0, 1)).decode().splitlines())
     removed: set[str] = set()
-    for change, commit, parent in reversed(landed):
-        mine = changed_lines(store, change.base, change.commit)
-        assert changed_lines(store, parent, commit) == mine
+    for change, commit, parent in reversed(landings):
+        own_lines = changed_lines(store, change.base, change.commit)
+        assert changed_lines(store, parent, commit) == own_lines
         assert repositories.contains(store, commit=commit, ref=tip)
-        for line in mine:
+        for line in own_lines:
             if line.startswith("+token") and line[1:] not in removed:
-                assert line[1:] in present
-        removed |= {line[1:] for line in mine if line.startswith("-")}
+                assert line[1:] in tokens
+        removed |= {line[1:] for line in own_lines if line.startswith("-")}
     first_parents = git.line("rev-list", "--first-parent", f"{base}..{tip}", at=store).splitlines()
-    assert first_parents == [commit for _, commit, _ in reversed(landed)]
+    assert first_parents == [commit for _, commit, _ in reversed(landings)]

@@ -65,8 +65,8 @@ def check(address: str, served_folder: Path) -> None:
     assert landing.land(mission, "edit", "echo b > b.txt") == "succeeded"
     bare = repository.Repository(served_folder / "app.git")
     for branch in ("work", "main"):
-        merged = merging.merge(mission=mission.id, into=branch)
-        assert bare.git("rev-parse", branch) == merged.commit
+        result = merging.merge(mission=mission.id, into=branch)
+        assert bare.git("rev-parse", branch) == result.commit
         assert bare.git("show", f"{branch}:b.txt") == "b"
 
 

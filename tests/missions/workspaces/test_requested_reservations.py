@@ -172,7 +172,7 @@ def test_a_thousand_random_requests_of_concurrent_attempts_never_give_two_of_the
     parts = ["a", "b", "*", "**", "a*", "[ab]", "?.py", "x.py"]
     tokens = [run(mission, key) for key in "abc"]
     branch = (mission.workspace.repository, mission.workspace.branch)
-    done, granted, problems = threading.Event(), [0, 0, 0], []
+    done, grants, problems = threading.Event(), [0, 0, 0], []
 
     def ask(number: int) -> None:
         rng = random.Random(number)
@@ -181,7 +181,7 @@ def test_a_thousand_random_requests_of_concurrent_attempts_never_give_two_of_the
                 pattern = "/".join(rng.choices(parts, k=rng.randint(1, 3)))
                 try:
                     request(tokens[number], pattern, shared=rng.random() < 0.2)
-                    granted[number] += 1
+                    grants[number] += 1
                 except reserving.FilesReserved:
                     pass
                 if rng.random() < 0.3:
@@ -208,7 +208,7 @@ def test_a_thousand_random_requests_of_concurrent_attempts_never_give_two_of_the
     done.set()
     checker.join()
     assert problems == []
-    assert min(granted) > 10
+    assert min(grants) > 10
 
 
 def clash(first: ReservedPattern, second: ReservedPattern) -> bool:

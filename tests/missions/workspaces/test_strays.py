@@ -23,11 +23,14 @@ def launch(project: repository.Repository, sorties: dict[str, object]) -> Missio
 
 
 def test_a_stray_is_merged_after_the_holder_and_recorded(project: repository.Repository, tmp_path: Path) -> None:
-    go = tmp_path / "go"
+    flag = tmp_path / "go"
     mission = launch(
         project,
         {
-            "owner": {"run": f"until test -e {go}; do sleep 0.05; done; echo owner > src/b.py", "touches": ["src/**"]},
+            "owner": {
+                "run": f"until test -e {flag}; do sleep 0.05; done; echo owner > src/b.py",
+                "touches": ["src/**"],
+            },
             "stray": {"run": "echo stray > src/c.py", "touches": ["docs/**"]},
         },
     )
@@ -40,7 +43,7 @@ def test_a_stray_is_merged_after_the_holder_and_recorded(project: repository.Rep
         fleet.until(lambda: fleet.states(mission.id)["stray"] == "waiting")
         stray.refresh_from_db()
         assert (stray.waits_on, stray.waits_for) == ("merge", "the merge of owner, which has reserved src/**")
-        go.touch()
+        flag.touch()
         assert fleet.run_to_end(engine, mission) == "succeeded"
     finally:
         engine.stop(within_s=5)

@@ -68,10 +68,10 @@ def test_what_a_command_saves_just_before_it_fails_is_not_lost(engine: Engine) -
 
 
 def test_it_is_stored_within_two_seconds_after_it_is_written(engine: Engine, tmp_path: Path) -> None:
-    go = tmp_path / "go"
+    flag = tmp_path / "go"
     work = f"""
         printf '{{"n": 1}}' > $FLEET_RESUME; date +%s.%N > {tmp_path}/1
-        until test -e {go}; do sleep 0.05; done
+        until test -e {flag}; do sleep 0.05; done
         printf '{{"n": 2}}' > $FLEET_RESUME.new; mv $FLEET_RESUME.new $FLEET_RESUME; date +%s.%N > {tmp_path}/2
         sleep 60"""
     mission = fleet.launch({"one": {"run": work}}, folder=str(tmp_path))
@@ -79,7 +79,7 @@ def test_it_is_stored_within_two_seconds_after_it_is_written(engine: Engine, tmp
     for number in (1, 2):
         fleet.until(lambda: resumes(mission) == {1: {"n": number}})  # noqa: B023
         assert time.time() - float((tmp_path / str(number)).read_text()) < 2
-        go.touch()
+        flag.touch()
     operations.cancel(mission=mission.id)
 
 
@@ -102,9 +102,9 @@ def test_null_makes_the_next_attempt_start_over(engine: Engine) -> None:
 def test_after_a_rescue_the_next_attempt_gets_it_and_the_lost_attempt_can_save_nothing_more(engine: Engine) -> None:
     mission = fleet.launch({"one": {"with": {"result_resume": True}}})
     zombie = Sortie.objects.get(mission=mission)
-    lost = fleet.engine()
-    lost.drain()
-    (claim,) = lost.committer.settle_and_claim(max_claims=1)
+    lost_engine = fleet.engine()
+    lost_engine.drain()
+    (claim,) = lost_engine.committer.settle_and_claim(max_claims=1)
     store(zombie, attempt=claim.attempt, resume='{"n": 1}')
     Sortie.objects.filter(id=zombie.id).update(lease_until=Now())
     duties.rescue()
@@ -113,17 +113,17 @@ def test_after_a_rescue_the_next_attempt_gets_it_and_the_lost_attempt_can_save_n
     store(zombie, attempt=2, resume='{"n": "after its end"}')
     assert resumes(mission) == {1: {"n": 1}, 2: None}
     assert result(mission) == {"n": 1}
-    lost.stop(within_s=0)
+    lost_engine.stop(within_s=0)
 
 
 def test_after_a_drain_the_next_attempt_gets_what_was_saved_at_the_stop(engine: Engine, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     wait = f"trap 'echo 1 > $FLEET_RESUME; exit 1' TERM; touch {ready}; while true; do sleep 0.05; done"
     mission = fleet.launch({"one": steps(first=wait, second=SHOW)}, folder=str(tmp_path))
-    drained = fleet.engine()
-    drained._start_another_slot()
+    drained_engine = fleet.engine()
+    drained_engine._start_another_slot()
     fleet.until(ready.exists)
-    drained.stop(within_s=0)
+    drained_engine.stop(within_s=0)
     assert list(Attempt.objects.values_list("state", "resume")) == [("returned", 1)]
     assert fleet.run_to_end(engine, mission) == "succeeded"
     assert (result(mission), Sortie.objects.get(mission=mission).tries) == (1, 0)

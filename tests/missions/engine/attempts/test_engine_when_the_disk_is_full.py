@@ -54,9 +54,9 @@ def test_an_output_on_a_full_disk_fails_its_sortie_and_is_complete_after_a_retry
     assert not list(settings.FLEET_HOME.artifacts.glob("drafts/*")), "and leaves no litter"
     operations.retry(mission=mission.id, can_execute=True)
     assert fleet.run_to_end(engine, mission) == "succeeded"
-    stored = Artifact.objects.get()
-    with collection.open_stored(stored) as file:
-        assert hashlib.sha256(file.read()).hexdigest() == stored.digest == hashlib.sha256(data).hexdigest()
+    artifact = Artifact.objects.get()
+    with collection.open_stored(artifact) as file:
+        assert hashlib.sha256(file.read()).hexdigest() == artifact.digest == hashlib.sha256(data).hexdigest()
 
 
 def test_a_result_on_a_full_disk_fails_its_sortie(engine: Engine) -> None:

@@ -45,9 +45,9 @@ def partial_file(subprocess_environment: dict[str, str]) -> Path:
     environment = {**subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     result = subprocess.run([sys.executable, "-c", KILLED], env=environment, cwd=CHECKOUT, timeout=60)
     assert result.returncode == -9
-    (left,) = drafts() - before
+    (draft,) = drafts() - before
     assert not (settings.FLEET_HOME.artifacts / "ab" / "abcd").exists()
-    return left
+    return draft
 
 
 def drafts() -> set[Path]:
@@ -56,8 +56,8 @@ def drafts() -> set[Path]:
 
 
 def age(file: Path, seconds: float) -> None:
-    written = file.stat().st_mtime - seconds
-    os.utime(file, (written, written))
+    modified_at = file.stat().st_mtime - seconds
+    os.utime(file, (modified_at, modified_at))
 
 
 def by_hand() -> None:

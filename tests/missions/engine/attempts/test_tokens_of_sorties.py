@@ -83,9 +83,9 @@ def test_a_token_opens_its_own_mission(work: Work) -> None:
     assert "sortie.running" in {result["kind"] for result in work.client.get(f"{mission}/events").json()["results"]}
     assert work.client.get(f"{mission}/progress").json()["state"] == "running"
     other = Sortie.objects.get(mission=work.mission, key="second")
-    for seen in (work.sortie, other):
-        assert work.client.get(f"sorties/{seen.ref}").json()["key"] == seen.key
-        assert work.client.get(f"sorties/{seen.ref}/logs").status_code == 200
+    for sortie in (work.sortie, other):
+        assert work.client.get(f"sorties/{sortie.ref}").json()["key"] == sortie.key
+        assert work.client.get(f"sorties/{sortie.ref}/logs").status_code == 200
     assert work.client.get(f"artifacts/{file.ref}/content").headers["Content-Length"] == "4"
 
 
@@ -121,8 +121,8 @@ def test_a_token_can_report_but_its_agent_renews_the_lease(work: Work) -> None:
 
 def test_an_external_agent_cannot_renew_the_lease(work: Work) -> None:
     stranger = api.person("stan", Role.AGENT)
-    mine = external_agents.register(agent_type="backend", by=stranger.user)
-    response = stranger.post(f"agents/{mine.ref}/heartbeat", {"tokens": [work.token]})
+    agent = external_agents.register(agent_type="backend", by=stranger.user)
+    response = stranger.post(f"agents/{agent.ref}/heartbeat", {"tokens": [work.token]})
     assert response.status_code == 409
 
 
@@ -209,9 +209,9 @@ def test_the_token_is_not_stored_anywhere(
     assert token.startswith(f"{ids.encode(ids.SORTIE, attempt.sortie_id)}.1.")
     assert (tmp_path / "api").read_text() == API
     assert (tmp_path / "second").read_text().strip() not in {token, "none"}
-    kept = [str(list(model.objects.values())) for model in (Attempt, Output, Event, Entry)]
-    assert "FLEET_TOKEN=srt_" in kept[1]
-    assert [item for item in (*kept, caplog.text) if token.rpartition(".")[2] in item] == []
+    rows = [str(list(model.objects.values())) for model in (Attempt, Output, Event, Entry)]
+    assert "FLEET_TOKEN=srt_" in rows[1]
+    assert [item for item in (*rows, caplog.text) if token.rpartition(".")[2] in item] == []
     assert api.Client(token).get(f"missions/{mission.ref}").status_code == 409
 
 
@@ -219,8 +219,8 @@ def test_the_token_is_not_stored_anywhere(
 def test_without_an_address_the_work_gets_no_token(engine: fleet.Engine) -> None:
     mission = fleet.launch({"one": {"run": "env"}})
     fleet.run_to_end(engine, mission)
-    printed = "".join(Output.objects.values_list("text", flat=True))
-    assert "FLEET_RESULT=" in printed
-    assert "FLEET_TOKEN" not in printed
-    assert "FLEET_API" not in printed
+    output = "".join(Output.objects.values_list("text", flat=True))
+    assert "FLEET_RESULT=" in output
+    assert "FLEET_TOKEN" not in output
+    assert "FLEET_API" not in output
     assert Attempt.objects.get().token is None

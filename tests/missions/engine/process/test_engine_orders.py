@@ -49,9 +49,9 @@ def test_a_paused_mission_can_be_resumed_but_not_retried(engine: Engine) -> None
 
 
 def test_a_sortie_with_two_failed_needs_is_skipped_until_both_are_retried(engine: Engine) -> None:
-    once = {"with": {"fail_times": 1}}
+    fails_once = {"with": {"fail_times": 1}}
     mission = fleet.launch(
-        {"a": once, "b": once, "both": {"needs": ["a", "b"]}, "last": {"needs": ["both"]},
+        {"a": fails_once, "b": fails_once, "both": {"needs": ["a", "b"]}, "last": {"needs": ["both"]},
          "tidy": {"needs": ["last"], "if": "always"}}
     )  # fmt: skip
     assert fleet.run_to_end(engine, mission) == "failed"

@@ -49,8 +49,8 @@ def claimant(agent: UUID, *, lease_s: float = 30) -> settle_and_claim.Claimant:
 
 def claim_one(database: hot_path.Connection, *, agent: UUID, lease_s: float = 30) -> Claim:
     with database.cursor() as cursor, database.transaction():
-        (claimed,) = settle_and_claim.settle_and_claim(cursor, by=claimant(agent, lease_s=lease_s), max_claims=1).claims
-    return claimed
+        (claim,) = settle_and_claim.settle_and_claim(cursor, by=claimant(agent, lease_s=lease_s), max_claims=1).claims
+    return claim
 
 
 def settle(database: hot_path.Connection, claim: Claim, state: str = "succeeded") -> bool:
@@ -178,9 +178,9 @@ def test_rescuing_a_sortie_with_a_cancel_request_cancels_it(database: hot_path.C
 
 def test_returning_an_unstarted_sortie_costs_no_try(database: hot_path.Connection) -> None:
     mission = fleet.launch({"one": {}})
-    claimed = claim_one(database, agent=registered())
+    claim = claim_one(database, agent=registered())
     with database.cursor() as cursor, database.transaction():
-        settle_and_claim.give_back(cursor, attempts=[(claimed.id, claimed.attempt)], why="it had not been started")
+        settle_and_claim.give_back(cursor, attempts=[(claim.id, claim.attempt)], why="it had not been started")
     item = Sortie.objects.get(mission=mission)
     assert (item.state, item.tries, item.rescues, item.attempt) == ("queued", 0, 0, 1)
     assert Attempt.objects.get().state == "returned"
@@ -188,10 +188,10 @@ def test_returning_an_unstarted_sortie_costs_no_try(database: hot_path.Connectio
 
 def test_a_sortie_cancelled_while_it_is_returned_ends(database: hot_path.Connection) -> None:
     mission = fleet.launch({"one": {}, "two": {"needs": ["one"]}, "last": {"needs": ["one"], "if": "always"}})
-    claimed = claim_one(database, agent=registered())
-    operations.cancel_sortie(sortie=claimed.id)
+    claim = claim_one(database, agent=registered())
+    operations.cancel_sortie(sortie=claim.id)
     with database.cursor() as cursor, database.transaction():
-        settle_and_claim.give_back(cursor, attempts=[(claimed.id, claimed.attempt)], why="it had not been started")
+        settle_and_claim.give_back(cursor, attempts=[(claim.id, claim.attempt)], why="it had not been started")
     assert fleet.states(mission.id) == {"one": "cancelled", "two": "skipped", "last": "queued"}
 
 
@@ -269,7 +269,7 @@ def test_two_siblings_that_finish_at_once_free_their_dependent_once(database: ho
 
 def test_the_database_refuses_transitions_that_the_table_does_not_allow() -> None:
     mission = fleet.launch({"one": {}})
-    for wrong in (
+    for change in (
         "state = 'running'",
         "state = 'succeeded'",
         "lease_until = now()",
@@ -277,7 +277,7 @@ def test_the_database_refuses_transitions_that_the_table_does_not_allow() -> Non
         "remaining = -1",
     ):
         with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"UPDATE missions_sortie SET {wrong} WHERE mission_id = %s", [mission.id])
+            cursor.execute(f"UPDATE missions_sortie SET {change} WHERE mission_id = %s", [mission.id])
 
 
 def test_every_event_of_a_long_run_is_a_transition_of_the_table(database: hot_path.Connection) -> None:
@@ -297,15 +297,15 @@ def test_every_event_of_a_long_run_is_a_transition_of_the_table(database: hot_pa
     operations.cancel(mission=mission.id)
     fleet.run_to_end(engine, mission)
     engine.stop(within_s=5)
-    seen = 0
+    count = 0
     for event in Event.objects.filter(scope=mission.id):
         noun, _, state = event.kind.partition(".")
         if noun == "checkpoint":  # captured before it was cancelled
             continue
         arrows = SORTIE_ARROWS if noun == "sortie" else MISSION_ARROWS
         assert allowed(arrows, event.data.get("from"), state), (event.kind, event.data)
-        seen += 1
-    assert seen > 25
+        count += 1
+    assert count > 25
 
 
 def test_without_any_message_nothing_is_lost() -> None:

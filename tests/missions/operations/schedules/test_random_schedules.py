@@ -98,32 +98,32 @@ def test_each_tick_is_recorded_once_at_most_and_launched_by_its_policy(
     first = cron.next_time(cron=expression, timezone=zone, after=START)
     Schedule.objects.filter(id=schedule.id).update(next_at=first)
     last, now = START, START
-    planned: list[datetime] = []
+    expected_ticks: list[datetime] = []
     passed: list[datetime] = []
-    for pause, ended in zip(minutes, ends, strict=False):
+    for pause, mission_ends in zip(minutes, ends, strict=False):
         now += timedelta(minutes=pause)
         due = [*takewhile(lambda at, now=now: at <= now, cron.times(cron=expression, timezone=zone, after=last))]  # type: ignore[misc]
-        planned += expected(schedule, due, now)
+        expected_ticks += expected(schedule, due, now)
         passed += due
         run_loops(schedule, now, loops)
         live = Mission.objects.exclude(state__in=["succeeded", "cancelled"])
         if overlap != "allow":
             assert live.filter(state="running").count() <= 1
-        if ended:
+        if mission_ends:
             schedules.end(*live)
         last = now
     ticks = list(Tick.objects.filter(schedule=schedule))
-    launched = [tick for tick in ticks if tick.outcome == "launched"]
+    launched_ticks = [tick for tick in ticks if tick.outcome == "launched"]
     assert {tick.at for tick in ticks} <= set(passed)
     assert len({tick.at for tick in ticks}) == len(ticks)
-    assert Counter(tick.mission_id for tick in launched) == Counter(Mission.objects.values_list("id", flat=True))
-    assert {tick.at for tick in launched} <= set(planned)
+    assert Counter(tick.mission_id for tick in launched_ticks) == Counter(Mission.objects.values_list("id", flat=True))
+    assert {tick.at for tick in launched_ticks} <= set(expected_ticks)
     if overlap == "allow":
-        assert sorted(tick.at for tick in launched) == sorted(planned)
-    if overlap in ("queue", "skip") and planned:
-        assert min(tick.at for tick in launched) == min(planned)
+        assert sorted(tick.at for tick in launched_ticks) == sorted(expected_ticks)
+    if overlap in ("queue", "skip") and expected_ticks:
+        assert min(tick.at for tick in launched_ticks) == min(expected_ticks)
     schedule.refresh_from_db()
-    assert schedule.runs == len(launched)
+    assert schedule.runs == len(launched_ticks)
     waiting = sum(tick.outcome == "waiting" for tick in ticks)
     assert schedule.runs + schedule.skips + waiting == len(passed)
     assert schedule.next_at == cron.next_time(cron=expression, timezone=zone, after=now)

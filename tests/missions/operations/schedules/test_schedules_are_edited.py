@@ -73,20 +73,20 @@ def test_a_user_has_a_limited_number_of_schedules(settings: object) -> None:
 
 def test_a_new_expression_or_zone_applies_from_now_on() -> None:
     schedule = schedules.due(schedules.create(cron="0 0 1 1 *"), ago=timedelta(days=1))
-    changed = operations.change(schedule=schedule.id, can_execute=True, operator=True, changes={"cron": "@daily"})
-    assert changed.next_at == cron.next_time(cron="@daily", timezone="UTC", after=clock.now())
-    changed = operations.change(
+    updated = operations.change(schedule=schedule.id, can_execute=True, operator=True, changes={"cron": "@daily"})
+    assert updated.next_at == cron.next_time(cron="@daily", timezone="UTC", after=clock.now())
+    updated = operations.change(
         schedule=schedule.id, can_execute=True, operator=True, changes={"timezone": "Asia/Kathmandu"}
     )
-    assert changed.next_at == cron.next_time(cron="@daily", timezone="Asia/Kathmandu", after=clock.now())
-    assert changed.revision == schedule.revision + 2
+    assert updated.next_at == cron.next_time(cron="@daily", timezone="Asia/Kathmandu", after=clock.now())
+    assert updated.revision == schedule.revision + 2
     assert not schedules.drain()
 
 
 def test_another_change_leaves_a_tick_that_is_due() -> None:
     schedule = schedules.due(schedules.create())
-    changed = operations.change(schedule=schedule.id, can_execute=True, operator=True, changes={"overlap": "allow"})
-    assert changed.next_at == schedule.next_at
+    updated = operations.change(schedule=schedule.id, can_execute=True, operator=True, changes={"overlap": "allow"})
+    assert updated.next_at == schedule.next_at
     assert len(schedules.drain()) == 1
     entry = Entry.objects.get(kind="schedule.change", subject=schedule.ref)
     assert (entry.before, entry.after) == ({"overlap": "skip"}, {"overlap": "allow"})
@@ -108,10 +108,10 @@ def test_a_paused_schedule_has_no_ticks_and_goes_on_from_now_when_resumed() -> N
     assert schedules.drain() == []
     with pytest.raises(errors.Conflict, match="already paused"):
         operations.pause(schedule=schedule.id)
-    resumed = operations.resume(schedule=schedule.id, can_execute=True)
-    assert (resumed.paused, resumed.reason) == (False, "")
-    assert resumed.next_at is not None
-    assert resumed.next_at > clock.now()
+    updated = operations.resume(schedule=schedule.id, can_execute=True)
+    assert (updated.paused, updated.reason) == (False, "")
+    assert updated.next_at is not None
+    assert updated.next_at > clock.now()
     assert schedules.drain() == []
     with pytest.raises(errors.Conflict, match="is not paused"):
         operations.resume(schedule=schedule.id, can_execute=True)
