@@ -22,7 +22,7 @@ PASSWORD = "a long enough password"
 
 
 @dataclass(frozen=True)
-class Scene:
+class PageSetup:
     """What a page needs before its first command, and the values of its placeholders.
 
     `before` is shell code. The values of `replace` may refer to variables that it sets.
@@ -49,11 +49,11 @@ EOF
 manage.py fleet_mission run mission.json > /dev/null
 """
 # The pages whose commands are run. These must not affect anything outside this fleet and its folder.
-SCENES = {
-    "README.md": Scene(before=f"cat > plan.yaml <<'END_OF_PLAN'\n{pages.first_plan('README.md')}END_OF_PLAN"),
-    "deploy/README.md": Scene(before="mkdir deploy"),
-    "docs/access.md": Scene(replace={"flk_3f9a1c02": "$(manage.py fleet_key list --json | pick 0 id)"}),
-    "docs/api.md": Scene(
+PAGE_SETUPS = {
+    "README.md": PageSetup(before=f"cat > plan.yaml <<'END_OF_PLAN'\n{pages.first_plan('README.md')}END_OF_PLAN"),
+    "deploy/README.md": PageSetup(before="mkdir deploy"),
+    "docs/access.md": PageSetup(replace={"flk_3f9a1c02": "$(manage.py fleet_key list --json | pick 0 id)"}),
+    "docs/api.md": PageSetup(
         before=f"{SITE}\n{PASSWORD_OF_ADMIN}\n{MISSION}\nLATEST=$(manage.py fleet_mission show latest --json | pick id)",
         replace={
             "http://127.0.0.1:8000": "$SITE",
@@ -61,25 +61,25 @@ SCENES = {
             "msn_…": "$LATEST",
         },
     ),
-    "docs/audit-trail.md": Scene(replace={"1234:5c1f…": "$(manage.py fleet_audit head | cut -d' ' -f1)"}),
-    "docs/backup.md": Scene(before=MISSION),
-    "docs/checkpoints.md": Scene(before=MISSION),
-    "docs/commands.md": Scene(before="set +u"),  # the code of argcomplete reads variables that are not set
-    "docs/drivers.md": Scene(),
-    "docs/metrics.md": Scene(before=SITE, replace={"http://127.0.0.1:8000": "$SITE"}),
-    "docs/schedules.md": Scene(),
-    "docs/workspaces.md": Scene(),
-    "docs/tutorial.md": Scene(),
-    "docs/howto/agent-types.md": Scene(),
-    "docs/howto/checkpoints.md": Scene(),
-    "docs/howto/external-agents.md": Scene(),
-    "docs/howto/limits.md": Scene(),
-    "docs/howto/retries.md": Scene(),
-    "docs/howto/secrets.md": Scene(),
-    "docs/howto/users.md": Scene(),
-    "docs/howto/waiting.md": Scene(),
-    "docs/howto/workspaces.md": Scene(),
-    "docs/agents.md": Scene(  # last, because it ends agents
+    "docs/audit-trail.md": PageSetup(replace={"1234:5c1f…": "$(manage.py fleet_audit head | cut -d' ' -f1)"}),
+    "docs/backup.md": PageSetup(before=MISSION),
+    "docs/checkpoints.md": PageSetup(before=MISSION),
+    "docs/commands.md": PageSetup(before="set +u"),  # the code of argcomplete reads variables that are not set
+    "docs/drivers.md": PageSetup(),
+    "docs/metrics.md": PageSetup(before=SITE, replace={"http://127.0.0.1:8000": "$SITE"}),
+    "docs/schedules.md": PageSetup(),
+    "docs/workspaces.md": PageSetup(),
+    "docs/tutorial.md": PageSetup(),
+    "docs/howto/agent-types.md": PageSetup(),
+    "docs/howto/checkpoints.md": PageSetup(),
+    "docs/howto/external-agents.md": PageSetup(),
+    "docs/howto/limits.md": PageSetup(),
+    "docs/howto/retries.md": PageSetup(),
+    "docs/howto/secrets.md": PageSetup(),
+    "docs/howto/users.md": PageSetup(),
+    "docs/howto/waiting.md": PageSetup(),
+    "docs/howto/workspaces.md": PageSetup(),
+    "docs/agents.md": PageSetup(  # last, because it ends agents
         before="manage.py fleet_agents type set documentation --prompt-argv '[\"cat\"]'\n"
         "AGENT=$(manage.py fleet_agents list --json | pick 0 id)",
         replace={"agt_01j…": "$AGENT"},
@@ -115,12 +115,12 @@ def shell(pages_fleet: Fleet) -> Iterator[tuple[Path, dict[str, str]]]:
         yield folder, {**pages_fleet.env, "HOME": str(root / "home"), "PATH": path}
 
 
-def script(blocks: list[pages.Block], scene: Scene) -> str:
+def script(blocks: list[pages.Block], setup: PageSetup) -> str:
     """The commands of a page as one script, which names the block that fails."""
-    lines = ["set -eEuo pipefail", ON_FAILURE, "AT=start", PICK, scene.before]
+    lines = ["set -eEuo pipefail", ON_FAILURE, "AT=start", PICK, setup.before]
     for block in blocks:
         commands = block.commands
-        for placeholder, value in scene.replace.items():
+        for placeholder, value in setup.replace.items():
             commands = commands.replace(placeholder, value)
         lines += [f"AT={block}", f'echo "=== {block}" >&2']
         if block.place:
@@ -136,8 +136,8 @@ def script(blocks: list[pages.Block], scene: Scene) -> str:
 
 def in_a_sortie(commands: str, *, workspace: bool) -> str:
     """Shell code that runs the commands as the work of a sortie called api. With a workspace, it adds a file."""
-    setup = "echo 'API = 1' > api.py\n" if workspace else ""
-    sorties = {"api": {"agent": "backend", "run": ["bash", "-euo", "pipefail", "-c", commands + setup]}}
+    new_file = "echo 'API = 1' > api.py\n" if workspace else ""
+    sorties = {"api": {"agent": "backend", "run": ["bash", "-euo", "pipefail", "-c", commands + new_file]}}
     plan = {"mission": "A mission", "sorties": sorties, **({"workspace": {"repository": "."}} if workspace else {})}
     launch = "manage.py fleet_mission run block.json || { manage.py fleet_mission logs latest api; exit 1; }"
     return f"cat > block.json <<'END_OF_BLOCK'\n{json.dumps(plan)}\nEND_OF_BLOCK\n{launch}"
@@ -146,21 +146,21 @@ def in_a_sortie(commands: str, *, workspace: bool) -> str:
 ON_FAILURE = """trap 'echo "The commands at $AT failed." >&2' ERR"""
 
 
-@pytest.mark.parametrize("page", SCENES)
+@pytest.mark.parametrize("page", PAGE_SETUPS)
 def test_the_commands_of_a_page_work_one_after_the_other(page: str, shell: tuple[Path, dict[str, str]]) -> None:
     folder, env = shell
     blocks = [block for block in pages.blocks(page) if not block.reason]
     assert blocks, "the page has no commands that are run"
     result = subprocess.run(
-        ["bash", "-c", script(blocks, SCENES[page])],
+        ["bash", "-c", script(blocks, PAGE_SETUPS[page])],
         cwd=folder, env=env, input=f"{PASSWORD}\n", capture_output=True, text=True, timeout=840, check=False,
     )  # fmt: skip
     assert result.returncode == 0, f"{result.stdout[-4_000:]}\n{result.stderr[-6_000:]}"
 
 
 def test_every_command_is_run_or_says_why_not() -> None:
-    unknown = [str(block) for block in pages.all_blocks() if not block.reason and block.page not in SCENES]
-    assert unknown == [], "add the page to SCENES, or `<!-- not run: REASON -->` above the block"
+    unknown = [str(block) for block in pages.all_blocks() if not block.reason and block.page not in PAGE_SETUPS]
+    assert unknown == [], "add the page to PAGE_SETUPS, or `<!-- not run: REASON -->` above the block"
 
 
 def test_commands_are_in_blocks_of_their_language() -> None:
@@ -171,7 +171,7 @@ def test_commands_are_in_blocks_of_their_language() -> None:
 def test_a_failing_command_of_a_block_is_found() -> None:
     def run(commands: str, exit_code: int) -> subprocess.CompletedProcess[str]:
         block = pages.Block(page="x.md", line=3, commands=commands, reason="", exit_code=exit_code)
-        return subprocess.run(["bash", "-c", script([block], Scene())], capture_output=True, text=True, check=False)
+        return subprocess.run(["bash", "-c", script([block], PageSetup())], capture_output=True, text=True, check=False)
 
     assert run("true\n", 0).returncode == 0
     result = run("false\ntrue\n", 0)

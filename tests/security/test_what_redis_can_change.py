@@ -16,7 +16,7 @@ from fleet.celery import app
 from missions.engine.process import remote_control
 
 
-class Bomb:
+class MaliciousPickle:
     """Runs code in the process that unpickles it."""
 
     def __reduce__(self) -> Any:
@@ -27,7 +27,7 @@ def test_values_in_the_cache_are_never_executed() -> None:
     cache: Any = caches["default"]
     key = cache.make_and_validate_key("bomb")
     redis = cache._cache._redis.get_client(key, write=True)
-    redis.set(key, pickle.dumps(Bomb()), ex=60)
+    redis.set(key, pickle.dumps(MaliciousPickle()), ex=60)
     try:
         assert cache.get("bomb", 0) == 0, "as if Redis were away: the process counts for itself"
         assert os.popen("echo $FLEET_TESTS_BOMB").read().strip() == ""

@@ -61,7 +61,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
     return sorties
 
 
-class World:
+class RandomMission:
     """A mission, the steps that can happen to it, and its checkpoints with the digests at their capture."""
 
     def __init__(self, sorties: dict[str, Any], engines: dict[str, Engine]) -> None:
@@ -145,19 +145,19 @@ STEPS = (
 @examples(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_checkpoint_puts_its_mission_back_exactly(data: st.DataObject, engines: dict[str, Engine]) -> None:
-    world = World(data.draw(plans()), engines)
+    tracked = RandomMission(data.draw(plans()), engines)
     for step in data.draw(st.lists(st.sampled_from(STEPS), min_size=4, max_size=14)):
-        getattr(world, step)(data.draw)
-    world.capture(data.draw)
-    world.restore(data.draw)
-    if Mission.objects.get(id=world.mission.id).state == "paused":
-        missions.resume(mission=world.mission.id, can_execute=True)
+        getattr(tracked, step)(data.draw)
+    tracked.capture(data.draw)
+    tracked.restore(data.draw)
+    if Mission.objects.get(id=tracked.mission.id).state == "paused":
+        missions.resume(mission=tracked.mission.id, can_execute=True)
     # Sorties that a restore created again wait for the duration of a lease, which would take too long here.
-    Sortie.objects.filter(mission=world.mission.id, state="waiting").update(wake_at=Now())
+    Sortie.objects.filter(mission=tracked.mission.id, state="waiting").update(wake_at=Now())
     for _ in range(40):
         for engine in engines.values():
             engine.run_slot()
         fleet.beat()
-        if Mission.objects.get(id=world.mission.id).state in ("succeeded", "failed"):
+        if Mission.objects.get(id=tracked.mission.id).state in ("succeeded", "failed"):
             break
-    assert Mission.objects.get(id=world.mission.id).state in ("succeeded", "failed"), fleet.states(world.mission.id)
+    assert Mission.objects.get(id=tracked.mission.id).state in ("succeeded", "failed"), fleet.states(tracked.mission.id)

@@ -159,15 +159,15 @@ def test_commits_that_the_rows_do_not_know_are_removed_from_the_branch(installat
     assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
     later = backup.create(folder=installation.folder).backup
     # As if the commit had landed between the snapshot and the copy of the repository.
-    mixed = Mixed(rows=snapshot, files=later)
-    result = backup.restore(backup=mixed.backup, force=connection.settings_dict["NAME"])
+    mixed_backup = MixedBackup(rows=snapshot, files=later)
+    result = backup.restore(backup=mixed_backup.backup, force=connection.settings_dict["NAME"])
     assert installation.branch().tip == before
     assert f"was moved back to {before[:12]}" in result.notes[0]
     assert landing.land(installation.mission, "next", "echo c > c.txt") == "succeeded"
     assert installation.branch().subjects()[-1].startswith("next")
 
 
-class Mixed:
+class MixedBackup:
     """A backup with the rows of one backup and the repositories of a later one."""
 
     def __init__(self, *, rows: Backup, files: Backup) -> None:
@@ -177,8 +177,8 @@ class Mixed:
         fields = {name: getattr(rows.manifest, name) for name in rows.manifest.__dataclass_fields__}
         dump = [file for file in rows.manifest.files if file.path == manifest.DUMP]
         others = [file for file in files.manifest.files if file.path != manifest.DUMP]
-        mixed = manifest.Manifest(**{**fields, "name": files.name, "files": (*dump, *others)})
-        (path / manifest.NAME).write_bytes(mixed.serialize())
+        mixed_backup = manifest.Manifest(**{**fields, "name": files.name, "files": (*dump, *others)})
+        (path / manifest.NAME).write_bytes(mixed_backup.serialize())
         self.backup = Backup(path)
 
 

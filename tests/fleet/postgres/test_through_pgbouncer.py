@@ -28,7 +28,7 @@ QUICK = {"FLEET_HEARTBEAT_S": "0.5", "FLEET_GRACE_S": "1", "FLEET_RENEW_S": "0.3
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledFleet:
     cluster: Cluster
     pooler: Server
     home: Checkout
@@ -56,7 +56,7 @@ class Pooled:
 
 
 @pytest.fixture(scope="module")
-def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooled]:
+def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PooledFleet]:
     """A fleet whose processes reach Postgres through PgBouncer, with fewer connections than it has processes."""
     folder = tmp_path_factory.mktemp("pooled")
     cluster = temporary(durable=False)
@@ -74,13 +74,13 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooled]:
             }
             with checkout(env={**urls, **QUICK}) as home:
                 home.manage("fleet_up", "--detach", timeout=200)
-                yield Pooled(cluster, pooler, home, folder)
+                yield PooledFleet(cluster, pooler, home, folder)
                 home.manage("fleet_down", timeout=60)
     finally:
         remove(cluster)
 
 
-def test_missions_succeed_over_fewer_connections_than_the_fleet_has_clients(pooled: Pooled) -> None:
+def test_missions_succeed_over_fewer_connections_than_the_fleet_has_clients(pooled: PooledFleet) -> None:
     sorties: dict[str, object] = {
         f"{kind}{number}": {
             "agent": kind,
@@ -106,7 +106,7 @@ def test_missions_succeed_over_fewer_connections_than_the_fleet_has_clients(pool
     assert through[0][0] <= SERVER_CONNECTIONS + 2, "all but the sessions of nodes goes through the pooler"
 
 
-def test_no_setting_prepared_statement_or_lock_is_left_in_the_shared_sessions(pooled: Pooled) -> None:
+def test_no_setting_prepared_statement_or_lock_is_left_in_the_shared_sessions(pooled: PooledFleet) -> None:
     def look(_: int) -> tuple[object, ...]:
         with psycopg.connect(pooled.through_pooler, prepare_threshold=None) as session:
             row = session.execute(
@@ -124,7 +124,7 @@ def test_no_setting_prepared_statement_or_lock_is_left_in_the_shared_sessions(po
                        " (SELECT pid FROM pg_stat_activity WHERE state = 'idle')") == []  # fmt: skip
 
 
-def test_the_engine_pins_its_plans_in_each_transaction(pooled: Pooled) -> None:
+def test_the_engine_pins_its_plans_in_each_transaction(pooled: PooledFleet) -> None:
     script = (
         "import django; django.setup()\n"
         "from fleet.postgres import hot_path\n"
@@ -141,7 +141,7 @@ def test_the_engine_pins_its_plans_in_each_transaction(pooled: Pooled) -> None:
     assert run(pooled, script).split() == ["off", "off", "on", "DivisionByZero", "IDLE"]
 
 
-def test_no_cursor_stays_open_on_the_server_between_two_statements(pooled: Pooled) -> None:
+def test_no_cursor_stays_open_on_the_server_between_two_statements(pooled: PooledFleet) -> None:
     script = (
         "import django; django.setup()\n"
         "from django.db import connection\n"
@@ -152,7 +152,7 @@ def test_no_cursor_stays_open_on_the_server_between_two_statements(pooled: Poole
     assert ("Server" in kind, count) == (False, "3")
 
 
-def test_a_node_is_notified_of_orders_despite_the_pooler(pooled: Pooled) -> None:
+def test_a_node_is_notified_of_orders_despite_the_pooler(pooled: PooledFleet) -> None:
     start = time.monotonic()
     pooled.home.manage("fleet_agents", "spawn", "backend")
     assert time.monotonic() - start < 20
@@ -162,7 +162,7 @@ def test_a_node_is_notified_of_orders_despite_the_pooler(pooled: Pooled) -> None
     assert "cannot listen" not in log
 
 
-def test_a_session_lock_excludes_other_processes_across_transactions(pooled: Pooled) -> None:
+def test_a_session_lock_excludes_other_processes_across_transactions(pooled: PooledFleet) -> None:
     script = (
         "import django, sys; django.setup()\n"
         "from fleet.postgres import locks\n"
@@ -197,7 +197,7 @@ def test_a_session_lock_excludes_other_processes_across_transactions(pooled: Poo
     holder.wait(20)
 
 
-def test_a_checkpoint_is_captured_and_restored(pooled: Pooled) -> None:
+def test_a_checkpoint_is_captured_and_restored(pooled: PooledFleet) -> None:
     mission = pooled.launch({"a": {"agent": "backend", "run": "true"}, "b": {"agent": "testing", "run": "true"}})
     pooled.wait(mission)
     pooled.home.manage("fleet_checkpoint", "create", "pooled", "--mission", mission)
@@ -206,7 +206,7 @@ def test_a_checkpoint_is_captured_and_restored(pooled: Pooled) -> None:
     assert pooled.wait(mission)["state"] == "succeeded"
 
 
-def test_a_halted_postgres_behind_the_pooler_is_noticed(pooled: Pooled) -> None:
+def test_a_halted_postgres_behind_the_pooler_is_noticed(pooled: PooledFleet) -> None:
     script = (
         "import django; django.setup()\n"
         "from django.db import connection\n"
@@ -236,7 +236,7 @@ def test_a_halted_postgres_behind_the_pooler_is_noticed(pooled: Pooled) -> None:
     assert pooled.wait(pooled.launch({"a": {"agent": "backend", "run": "true"}}))["state"] == "succeeded"
 
 
-def test_a_restart_of_the_pooler_costs_no_attempt(pooled: Pooled) -> None:
+def test_a_restart_of_the_pooler_costs_no_attempt(pooled: PooledFleet) -> None:
     mission = pooled.launch({f"s{n}": {"agent": "backend", "run": "sleep 0.3"} for n in range(20)})
     until(lambda: pooled.succeeded(mission) >= 4)
     pooled.pooler.kill()
@@ -249,7 +249,7 @@ def test_a_restart_of_the_pooler_costs_no_attempt(pooled: Pooled) -> None:
     ]
 
 
-def test_a_pooler_without_the_direct_address_is_refused_with_the_remedy(pooled: Pooled) -> None:
+def test_a_pooler_without_the_direct_address_is_refused_with_the_remedy(pooled: PooledFleet) -> None:
     urls = {name: pooled.home.env[name] for name in ("DATABASE_URL", "REDIS_URL")}
     with checkout(env=urls) as home:
         result = home.manage("fleet_up", check=False, timeout=60)
@@ -257,7 +257,7 @@ def test_a_pooler_without_the_direct_address_is_refused_with_the_remedy(pooled: 
     assert "is PgBouncer, and DATABASE_DIRECT_URL is not set" in result.stderr
 
 
-def test_a_direct_address_that_leads_to_the_pooler_is_refused(pooled: Pooled) -> None:
+def test_a_direct_address_that_leads_to_the_pooler_is_refused(pooled: PooledFleet) -> None:
     urls = {name: pooled.home.env[name] for name in ("DATABASE_URL", "REDIS_URL")}
     with checkout(env={**urls, "DATABASE_DIRECT_URL": f"{urls['DATABASE_URL']}?options="}) as home:
         result = home.manage("fleet_up", check=False, timeout=60)
@@ -265,7 +265,7 @@ def test_a_direct_address_that_leads_to_the_pooler_is_refused(pooled: Pooled) ->
     assert "DATABASE_DIRECT_URL points to a pooler" in result.stderr
 
 
-def run(pooled: Pooled, script: str) -> str:
+def run(pooled: PooledFleet, script: str) -> str:
     """Run Python code with the settings of the fleet. Returns its output."""
     env = {**pooled.home.env, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     result = subprocess.run(

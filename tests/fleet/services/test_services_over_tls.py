@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True)
-class Secured:
+class TlsServers:
     """Both servers, with certificates for `localhost` only."""
 
     folder: Path
@@ -35,11 +35,11 @@ class Secured:
     redis: Server
 
     @property
-    def ours(self) -> Path:
+    def own_authority(self) -> Path:
         return self.folder / "ours.pem"
 
     @property
-    def another(self) -> Path:
+    def other_authority(self) -> Path:
         return self.folder / "another.pem"
 
     def urls(self, *, authority: Path, host: str = "localhost") -> dict[str, str]:
@@ -52,13 +52,13 @@ class Secured:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServers]:
     folder = tmp_path_factory.mktemp("secured")
     certificate = certificates.authority(folder, "ours").sign("server", hosts="DNS:localhost")
     certificates.authority(folder, "another")
     redis_server = secured.redis_server(folder, certificate)
     with redis_server, secured.postgres(folder, certificate) as postgres:
-        yield Secured(folder, postgres, redis_server)
+        yield TlsServers(folder, postgres, redis_server)
 
 
 def endpoints(urls: dict[str, str], folder: Path) -> Endpoints:
@@ -66,14 +66,14 @@ def endpoints(urls: dict[str, str], folder: Path) -> Endpoints:
     return datastores.resolve(Environment(urls), home, credentials.ensure(home))
 
 
-def test_a_fleet_flies_a_mission_over_tls_to_both(servers: Secured, tmp_path: Path) -> None:
+def test_a_fleet_flies_a_mission_over_tls_to_both(servers: TlsServers, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     sorties = {
         "a": {"agent": "backend", "run": "true"},
         "b": {"agent": "testing", "needs": ["a"], "run": "true"},
     }
     plan.write_text(json.dumps({"mission": "A test", "sorties": sorties}))
-    urls = servers.urls(authority=servers.ours)
+    urls = servers.urls(authority=servers.own_authority)
     with checkout(env=urls) as home:
         home.manage("fleet_up", "--run", str(plan), timeout=120, cwd=tmp_path)
     with psycopg.connect(urls["DATABASE_URL"]) as session:
@@ -86,8 +86,8 @@ def test_a_fleet_flies_a_mission_over_tls_to_both(servers: Secured, tmp_path: Pa
     assert calls["cmdstat_brpop"]["calls"] > 0, "and agents received them"
 
 
-def test_a_certificate_of_another_authority_is_refused_with_the_setting_and_the_remedy(servers: Secured) -> None:
-    urls = servers.urls(authority=servers.another)
+def test_a_certificate_of_another_authority_is_refused_with_the_setting_and_the_remedy(servers: TlsServers) -> None:
+    urls = servers.urls(authority=servers.other_authority)
     resolved = endpoints(urls, servers.folder / "home")
     with pytest.raises(errors.Invalid, match=r"certificate of Postgres at localhost:\d+ is not valid for DATABASE_URL"):
         asyncio.run(probes.postgres(resolved.postgres))
@@ -96,8 +96,11 @@ def test_a_certificate_of_another_authority_is_refused_with_the_setting_and_the_
     assert "ssl_ca_certs=FILE" in str(excinfo.value)
 
 
-def test_a_fleet_with_the_wrong_authority_does_not_start(servers: Secured) -> None:
-    urls = {**servers.urls(authority=servers.ours), "REDIS_URL": servers.urls(authority=servers.another)["REDIS_URL"]}
+def test_a_fleet_with_the_wrong_authority_does_not_start(servers: TlsServers) -> None:
+    urls = {
+        **servers.urls(authority=servers.own_authority),
+        "REDIS_URL": servers.urls(authority=servers.other_authority)["REDIS_URL"],
+    }
     with checkout(env=urls) as home:
         result = home.manage("fleet_up", check=False, timeout=60)
     assert result.returncode == 1
@@ -105,8 +108,8 @@ def test_a_fleet_with_the_wrong_authority_does_not_start(servers: Secured) -> No
     assert "prepare: running" not in result.stderr
 
 
-def test_a_host_that_the_certificate_does_not_name_is_refused(servers: Secured) -> None:
-    urls = servers.urls(authority=servers.ours, host="127.0.0.1")
+def test_a_host_that_the_certificate_does_not_name_is_refused(servers: TlsServers) -> None:
+    urls = servers.urls(authority=servers.own_authority, host="127.0.0.1")
     resolved = endpoints(urls, servers.folder / "home")
     with pytest.raises(errors.Invalid, match="is not valid for DATABASE_URL"):
         asyncio.run(probes.postgres(resolved.postgres))
@@ -114,26 +117,26 @@ def test_a_host_that_the_certificate_does_not_name_is_refused(servers: Secured) 
         asyncio.run(probes.redis_server(resolved.redis_url))
 
 
-def test_a_missing_file_is_named(servers: Secured, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(servers: TlsServers, tmp_path: Path) -> None:
     missing = tmp_path / "missing.pem"
-    resolved = endpoints(servers.urls(authority=servers.ours), servers.folder / "home")
+    resolved = endpoints(servers.urls(authority=servers.own_authority), servers.folder / "home")
     without_certificate = replace(resolved.postgres, options={**resolved.postgres.options, "sslrootcert": str(missing)})
     with pytest.raises(errors.Invalid, match=r"missing\.pem"):
         asyncio.run(probes.postgres(without_certificate))
 
 
-def test_celery_verifies_the_certificate_of_the_broker(servers: Secured) -> None:
+def test_celery_verifies_the_certificate_of_the_broker(servers: TlsServers) -> None:
     def connect(authority: Path) -> None:
         address = redis_address.parse(servers.urls(authority=authority)["REDIS_URL"])
         with Connection(address.broker_urls[0], ssl=address.tls, transport="fleet.transport:Transport") as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             connection.SimpleQueue("x").put({})
 
-    connect(servers.ours)
+    connect(servers.own_authority)
     with pytest.raises(Exception, match="CERTIFICATE_VERIFY_FAILED"):
-        connect(servers.another)
+        connect(servers.other_authority)
 
 
-def test_an_ordinary_connection_does_not_reach_the_redis(servers: Secured) -> None:
+def test_an_ordinary_connection_does_not_reach_the_redis(servers: TlsServers) -> None:
     with pytest.raises((redis.RedisError, OSError)):
         redis.Redis(host="localhost", port=servers.redis.port, password=secured.PASSWORD).ping()

@@ -13,57 +13,57 @@ from pytest_django import Settings
 from fleet.web.bodies import BodyLimiter
 from fleet.web.concurrency_limiter import ConcurrencyLimiter
 
-AT_ONCE, WAITING = 2, 3
+CONCURRENT, WAITING = 2, 3
 
 
-class Work:
+class BlockingApplication:
     """An application whose requests wait until the test releases them. Each responds with two chunks."""
 
     def __init__(self) -> None:
-        self.now: list[str] = []
-        self.go, self.end = asyncio.Event(), asyncio.Event()
+        self.admitted: list[str] = []
+        self.respond, self.finish = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
-        self.now.append(scope["path"])
-        await self.go.wait()
+        self.admitted.append(scope["path"])
+        await self.respond.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"one", "more_body": True})
-        await self.end.wait()
+        await self.finish.wait()
         await send({"type": "http.response.body", "body": b"two"})
 
 
 @pytest.fixture(autouse=True)
-def few(settings: Settings) -> None:
-    settings.FLEET_WEB_CONCURRENCY, settings.FLEET_WEB_QUEUE = AT_ONCE, WAITING
+def limits(settings: Settings) -> None:
+    settings.FLEET_WEB_CONCURRENCY, settings.FLEET_WEB_QUEUE = CONCURRENT, WAITING
 
 
-def run(what: Callable[[Work, Any], Awaitable[None]], *, patience_s: float = 5) -> None:
+def run(scenario: Callable[[BlockingApplication, Any], Awaitable[None]], *, patience_s: float = 5) -> None:
     async def main() -> None:
         async with asyncio.timeout(10):
-            work = Work()
-            await what(work, BodyLimiter(ConcurrencyLimiter(work, timeout_s=patience_s)))
+            application = BlockingApplication()
+            await scenario(application, BodyLimiter(ConcurrencyLimiter(application, timeout_s=patience_s)))
 
     asyncio.run(main())
 
 
-async def ask(application: Any, path: str, *, body: asyncio.Event | None = None) -> tuple[int, dict[str, str], bytes]:
+async def request(limiter: Any, path: str, *, body: asyncio.Event | None = None) -> tuple[int, dict[str, str], bytes]:
     """The response. With `body`, the second half of the body is sent when this event is set."""
     items: list[Any] = []
-    pieces = [{"type": "http.request", "body": b"", "more_body": False}]
+    chunks = [{"type": "http.request", "body": b"", "more_body": False}]
     if body is not None:
-        pieces.insert(0, {"type": "http.request", "body": b"half", "more_body": True})
+        chunks.insert(0, {"type": "http.request", "body": b"half", "more_body": True})
 
     async def receive() -> Any:
-        if body is not None and len(pieces) == 1:
+        if body is not None and len(chunks) == 1:
             await body.wait()
-        return pieces.pop(0)
+        return chunks.pop(0)
 
     async def send(message: Any) -> None:
         items.append(message)
 
-    await application({"type": "http", "path": path, "headers": []}, receive, send)
+    await limiter({"type": "http", "path": path, "headers": []}, receive, send)
     headers = {name.decode(): value.decode() for name, value in items[0]["headers"]}
     return items[0]["status"], headers, b"".join(item.get("body", b"") for item in items)
 
@@ -74,79 +74,79 @@ async def settle() -> None:
 
 
 def test_further_requests_queue_in_order() -> None:
-    async def what(work: Work, application: Any) -> None:
-        work.end.set()
+    async def scenario(application: BlockingApplication, limiter: Any) -> None:
+        application.finish.set()
         async with asyncio.TaskGroup() as group:
-            responses = [group.create_task(ask(application, f"/{n}")) for n in range(AT_ONCE + WAITING)]
+            responses = [group.create_task(request(limiter, f"/{n}")) for n in range(CONCURRENT + WAITING)]
             await settle()
-            assert work.now == ["/0", "/1"]
-            work.go.set()
-        assert work.now == [f"/{n}" for n in range(AT_ONCE + WAITING)]
+            assert application.admitted == ["/0", "/1"]
+            application.respond.set()
+        assert application.admitted == [f"/{n}" for n in range(CONCURRENT + WAITING)]
         assert {task.result()[::2] for task in responses} == {(200, b"onetwo")}
 
-    run(what)
+    run(scenario)
 
 
 def test_a_request_beyond_the_queue_is_refused_with_retry_after() -> None:
-    async def what(work: Work, application: Any) -> None:
-        work.end.set()
+    async def scenario(application: BlockingApplication, limiter: Any) -> None:
+        application.finish.set()
         async with asyncio.TaskGroup() as group:
-            for n in range(AT_ONCE + WAITING):
-                group.create_task(ask(application, f"/{n}"))
+            for n in range(CONCURRENT + WAITING):
+                group.create_task(request(limiter, f"/{n}"))
             await settle()
-            status, headers, body = await ask(application, "/more")
+            status, headers, body = await request(limiter, "/more")
             assert (status, headers["retry-after"], json.loads(body)["code"]) == (503, "1", "busy")
-            work.go.set()
-        assert "/more" not in work.now
-        assert (await ask(application, "/again"))[0] == 200
+            application.respond.set()
+        assert "/more" not in application.admitted
+        assert (await request(limiter, "/again"))[0] == 200
 
-    run(what)
+    run(scenario)
 
 
 def test_a_request_that_waits_too_long_is_refused_without_effect() -> None:
 
-    async def what(work: Work, application: Any) -> None:
-        work.end.set()
+    async def scenario(application: BlockingApplication, limiter: Any) -> None:
+        application.finish.set()
         async with asyncio.TaskGroup() as group:
-            for n in range(AT_ONCE):
-                group.create_task(ask(application, f"/{n}"))
+            for n in range(CONCURRENT):
+                group.create_task(request(limiter, f"/{n}"))
             await settle()
-            assert (await ask(application, "/late"))[0] == 503
-            work.go.set()
-        assert work.now == ["/0", "/1"]
+            assert (await request(limiter, "/late"))[0] == 503
+            application.respond.set()
+        assert application.admitted == ["/0", "/1"]
 
-    run(what, patience_s=0.05)
+    run(scenario, patience_s=0.05)
 
 
 def test_slow_bodies_and_slow_readers_occupy_no_place() -> None:
-    async def what(work: Work, application: Any) -> None:
-        whole = asyncio.Event()
-        work.go.set()
+    async def scenario(application: BlockingApplication, limiter: Any) -> None:
+        rest_of_body = asyncio.Event()
+        application.respond.set()
         async with asyncio.TaskGroup() as group:
-            for n in range(AT_ONCE):
-                group.create_task(ask(application, f"/sends/{n}", body=whole))
-                group.create_task(ask(application, f"/takes/{n}"))
+            for n in range(CONCURRENT):
+                group.create_task(request(limiter, f"/sends/{n}", body=rest_of_body))
+                group.create_task(request(limiter, f"/takes/{n}"))
             await settle()
-            group.create_task(ask(application, "/other"))
+            group.create_task(request(limiter, "/other"))
             await settle()
-            assert work.now == ["/takes/0", "/takes/1", "/other"]
-            whole.set()
-            work.end.set()
+            assert application.admitted == ["/takes/0", "/takes/1", "/other"]
+            rest_of_body.set()
+            application.finish.set()
 
-    run(what)
+    run(scenario)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/flower/workers"])
 def test_probes_are_answered_whatever_is_queued(path: str) -> None:
-    async def what(work: Work, application: Any) -> None:
+    async def scenario(application: BlockingApplication, limiter: Any) -> None:
         async with asyncio.TaskGroup() as group:
-            for n in range(AT_ONCE + WAITING):
-                group.create_task(ask(application, f"/{n}"))
+            for n in range(CONCURRENT + WAITING):
+                group.create_task(request(limiter, f"/{n}"))
             await settle()
-            group.create_task(ask(application, path))
+            group.create_task(request(limiter, path))
             await settle()
-            assert work.now == ["/0", "/1", path]
-            work.go.set()
-            work.end.set()
+            assert application.admitted == ["/0", "/1", path]
+            application.respond.set()
+            application.finish.set()
 
-    run(what)
+    run(scenario)

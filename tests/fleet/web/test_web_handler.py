@@ -24,28 +24,28 @@ pytestmark = pytest.mark.urls(__name__)
 MANY = 100
 meeting = threading.Barrier(MANY)
 released = threading.Event()
-pieces = Counter[str]()
+counts = Counter[str]()
 
 
-def leaves(request: HttpRequest) -> HttpResponse:
+def open_transaction(request: HttpRequest) -> HttpResponse:
     """A faulty view that begins a transaction and does not end it."""
     transaction.atomic().__enter__()
     return HttpResponse(threading.current_thread().name)
 
 
-def asks(request: HttpRequest) -> HttpResponse:
+def query_thread(request: HttpRequest) -> HttpResponse:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return HttpResponse(threading.current_thread().name)
 
 
-def meets(request: HttpRequest) -> HttpResponse:
+def meet(request: HttpRequest) -> HttpResponse:
     """Responds once MANY requests have arrived."""
     meeting.wait(60)
     return HttpResponse()
 
 
-def waits(request: HttpRequest) -> HttpResponse:
+def wait(request: HttpRequest) -> HttpResponse:
     released.wait(60)
     return HttpResponse()
 
@@ -54,23 +54,25 @@ def file(request: HttpRequest) -> FileResponse:
     return FileResponse(Path(request.GET["name"]).open("rb"))
 
 
-def flows(request: HttpRequest) -> StreamingHttpResponse:
+def stream(request: HttpRequest) -> StreamingHttpResponse:
     async def content() -> AsyncIterator[bytes]:
         try:
             while True:
                 yield b"more"
                 await asyncio.sleep(0)
         finally:
-            pieces["ended"] += 1
+            counts["ended streams"] += 1
 
     return StreamingHttpResponse(content())
 
 
-def fails(request: HttpRequest) -> HttpResponse:
+def fail(request: HttpRequest) -> HttpResponse:
     raise ValueError("somebody's fault")
 
 
-urlpatterns = [path(view.__name__, view) for view in (leaves, asks, meets, waits, file, flows, fails, healthz)]  # type: ignore[arg-type]
+urlpatterns = [
+    path(view.__name__, view) for view in (open_transaction, query_thread, meet, wait, file, stream, fail, healthz)
+]  # type: ignore[arg-type]
 
 
 class Site:
@@ -79,8 +81,10 @@ class Site:
     def __init__(self) -> None:
         self.handler = Handler()
 
-    async def ask(self, name: str, query: str = "", *, gone_after: int | None = None) -> tuple[int, list[bytes]]:
-        """The status and the chunks of the response. The client disconnects after `gone_after` chunks."""
+    async def request(
+        self, name: str, query: str = "", *, disconnect_after: int | None = None
+    ) -> tuple[int, list[bytes]]:
+        """The status and the chunks of the response. The client disconnects after `disconnect_after` chunks."""
         items: list[Any] = []
         is_requested, disconnected = False, asyncio.Event()
 
@@ -94,7 +98,7 @@ class Site:
 
         async def send(message: Any) -> None:
             items.append(message)
-            if len(items) - 1 == gone_after:
+            if len(items) - 1 == disconnect_after:
                 disconnected.set()
 
         scope = {
@@ -109,13 +113,13 @@ class Site:
 def test_a_transaction_left_open_does_not_reach_the_next_request() -> None:
     async def main() -> None:
         site = Site()
-        status, leftovers = await site.ask("leaves")
+        status, first_thread = await site.request("open_transaction")
         assert status == 200
         async with asyncio.timeout(60):
             while True:  # another thread may get the next request
-                status, by = await site.ask("asks")
+                status, thread = await site.request("query_thread")
                 assert status == 200
-                if by == leftovers:
+                if thread == first_thread:
                     return
 
     asyncio.run(main())
@@ -126,7 +130,7 @@ def test_the_number_of_concurrent_requests_is_limited(settings: Settings) -> Non
 
     async def main() -> set[int]:
         site = Site()
-        return {status for status, _ in await asyncio.gather(*(site.ask("meets") for _ in range(MANY)))}
+        return {status for status, _ in await asyncio.gather(*(site.request("meet") for _ in range(MANY)))}
 
     assert asyncio.run(main()) == {200}
 
@@ -134,31 +138,34 @@ def test_the_number_of_concurrent_requests_is_limited(settings: Settings) -> Non
 @pytest.mark.filterwarnings("error")
 def test_a_file_is_sent_in_large_pieces_without_warnings(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(200_000))
-    _, found = asyncio.run(Site().ask("file", f"name={tmp_path / 'large'}"))
+    _, found = asyncio.run(Site().request("file", f"name={tmp_path / 'large'}"))
     assert [len(piece) for piece in found] == [65_536, 65_536, 65_536, 3_392]
 
 
 @pytest.mark.parametrize(
-    ("name", "gone_after"), [("asks", None), ("fails", None), ("not-there", None), ("%ff", None), ("flows", 3)]
+    ("name", "disconnect_after"),
+    [("query_thread", None), ("fail", None), ("not-there", None), ("%ff", None), ("stream", 3)],
 )
 @pytest.mark.django_db(transaction=True)
-def test_each_request_starts_and_finishes_once_even_if_its_client_is_gone(name: str, gone_after: int | None) -> None:
+def test_each_request_starts_and_finishes_once_even_if_its_client_is_gone(
+    name: str, disconnect_after: int | None
+) -> None:
     result = Counter[str]()
 
-    def hear(what: str) -> Callable[..., None]:
+    def counter_of(what: str) -> Callable[..., None]:
         return lambda **_: result.update([what])
 
-    starts, ends = hear("begun"), hear("ended")
+    starts, ends = counter_of("begun"), counter_of("ended")
     request_started.connect(starts)
     request_finished.connect(ends)
-    before = pieces["ended"]
+    before = counts["ended streams"]
     try:
-        asyncio.run(Site().ask(name, gone_after=gone_after))
+        asyncio.run(Site().request(name, disconnect_after=disconnect_after))
     finally:
         request_started.disconnect(starts)
         request_finished.disconnect(ends)
     assert result == {"begun": 1, "ended": 1}
-    assert pieces["ended"] - before == (gone_after is not None)
+    assert counts["ended streams"] - before == (disconnect_after is not None)
 
 
 def test_the_health_check_answers_while_all_threads_are_busy(settings: Settings) -> None:
@@ -166,10 +173,10 @@ def test_the_health_check_answers_while_all_threads_are_busy(settings: Settings)
 
     async def main() -> int:
         site = Site()
-        waiting = [asyncio.create_task(site.ask("waits")) for _ in range(1 + EXEMPT_THREADS + 1)]
+        waiting = [asyncio.create_task(site.request("wait")) for _ in range(1 + EXEMPT_THREADS + 1)]
         await asyncio.sleep(0)  # until the threads have taken them
         try:
-            status, _ = await site.ask("healthz")
+            status, _ = await site.request("healthz")
             assert not any(task.done() for task in waiting)
         finally:
             released.set()
