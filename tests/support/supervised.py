@@ -67,7 +67,7 @@ class Checkout:
     def run(self) -> Path:
         return self.root / "private" / "run"
 
-    def ask(self, request: dict[str, str]) -> Any:
+    def request(self, request: dict[str, str]) -> Any:
         """The supervisor's response to a request over its socket; None if no supervisor listens."""
         with contextlib.suppress(OSError):
             folder = os.open(self.run, os.O_RDONLY)
@@ -78,7 +78,7 @@ class Checkout:
         return None
 
     def status(self) -> dict[str, Any]:
-        return dict(self.ask({"do": "status"}) or {"running": False, "ready": False, "services": []})
+        return dict(self.request({"do": "status"}) or {"running": False, "ready": False, "services": []})
 
     def service(self, name: str) -> dict[str, Any]:
         return next((dict(row) for row in self.status()["services"] if row["name"] == name), {"state": "", "pid": None})

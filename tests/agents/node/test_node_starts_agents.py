@@ -21,44 +21,47 @@ pytestmark = pytest.mark.xdist_group("nodes")
 
 
 @pytest.fixture(scope="module")
-def fate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("fates") / "fate"
+def start_failure(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("failures") / "failure"
 
 
 @pytest.fixture(scope="module")
-def host(django_db_setup: None, django_db_blocker: Any, fate: Path) -> Iterator[Host]:
+def host(django_db_setup: None, django_db_blocker: Any, start_failure: Path) -> Iterator[Host]:
     """A node that may have three agents."""
     host_group = hosts.Hosts()
     with hosts.database(django_db_blocker), hosts.control(), override_settings(FLEET_SPAWN_S=5.0):
         try:
             yield host_group.add(
-                "here", FLEET_NODE_MAX_AGENTS="3", FLEET_CALLABLES="tests.support.fates", FLEET_TEST_FATE=str(fate)
+                "here",
+                FLEET_NODE_MAX_AGENTS="3",
+                FLEET_CALLABLES="tests.support.start_failures",
+                FLEET_TEST_START_FAILURE=str(start_failure),
             )
         finally:
             host_group.remove()
 
 
 @pytest.fixture
-def kind(host: Host, fate: Path) -> Iterator[str]:
+def kind(host: Host, start_failure: Path) -> Iterator[str]:
     hosts.agent_type("survey")
     yield "survey"
-    fate.unlink(missing_ok=True)
+    start_failure.unlink(missing_ok=True)
     AgentType.objects.filter(name="survey").update(agents=0, enabled=True)
     hosts.end_agents(*hosts.live("survey"))
     until(lambda: not host.children())
 
 
 @pytest.mark.parametrize(
-    ("what", "reason", "message"),
+    ("failure", "reason", "message"),
     [
-        ("die", "Its process ended with exit code 3 before it reported", "My time has come."),
-        ("hang", "It never reported; see its log.", "I do not feel like it."),
+        ("die", "Its process ended with exit code 3 before it reported", "The test lets this agent die."),
+        ("hang", "It never reported; see its log.", "The test lets this agent hang."),
     ],
 )
 def test_an_ordered_agent_that_does_not_come_up_has_failed_and_is_not_tried_again(
-    host: Host, kind: str, fate: Path, what: str, reason: str, message: str
+    host: Host, kind: str, start_failure: Path, failure: str, reason: str, message: str
 ) -> None:
-    fate.write_text(what)
+    start_failure.write_text(failure)
     (agent,) = operations.spawn(type=kind, node=host.name)
     until(lambda: Agent.objects.get(id=agent.id).state == "failed")
     agent.refresh_from_db()
@@ -66,18 +69,20 @@ def test_an_ordered_agent_that_does_not_come_up_has_failed_and_is_not_tried_agai
     assert message in host.agent_log(agent)
     until(lambda: "".join(agent.log.values_list("text", flat=True)).find(message) >= 0)
     until(lambda: not host.children())
-    fate.unlink()
+    start_failure.unlink()
     (next_agent,) = hosts.spawn(kind, host)
     assert Agent.objects.filter(type=kind, spawned_at__gt=agent.spawned_at).count() == 1, "only the one ordered now"
     assert next_agent.place == agent.place
 
 
-def test_an_agent_that_its_type_keeps_is_tried_again_until_it_comes_up(host: Host, kind: str, fate: Path) -> None:
+def test_an_agent_that_its_type_keeps_is_tried_again_until_it_comes_up(
+    host: Host, kind: str, start_failure: Path
+) -> None:
     before = set(Agent.objects.filter(type=kind).values_list("id", flat=True))
-    fate.write_text("die")
+    start_failure.write_text("die")
     AgentType.objects.filter(name=kind).update(agents=1)
     until(lambda: Agent.objects.filter(type=kind, state="failed", crashes=1).exclude(id__in=before).exists())
-    fate.unlink()
+    start_failure.unlink()
     (agent,) = until(lambda: list(Agent.objects.filter(type=kind, state="idle")))
     assert agent.crashes >= 2
     assert agent.place == 1
@@ -129,13 +134,15 @@ def test_the_limit_of_a_type_holds_across_the_whole_fleet(host: Host, kind: str)
         AgentType.objects.filter(name=kind).update(max_agents=0)
 
 
-def test_spawning_an_agent_does_not_replace_one_that_waits_after_a_crash(host: Host, kind: str, fate: Path) -> None:
+def test_spawning_an_agent_does_not_replace_one_that_waits_after_a_crash(
+    host: Host, kind: str, start_failure: Path
+) -> None:
     (first,) = hosts.spawn(kind, host)
-    fate.write_text("die")
+    start_failure.write_text("die")
     hosts.kill(first)
     failed_agents = Agent.objects.filter(type=kind, state="failed", crashes=1, spawned_at__gt=first.spawned_at)
     until(lambda: failed_agents.exists())  # for a second, its place has no row
-    fate.unlink()
+    start_failure.unlink()
     (second,) = hosts.spawn(kind, host)
     assert second.place == first.place
     until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 2)

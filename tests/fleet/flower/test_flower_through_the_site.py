@@ -39,7 +39,7 @@ class Site:
     cookies: str
     flower: subprocess.Popen[bytes]
 
-    def ask(self, path: str, *, data: str | None = None, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+    def request(self, path: str, *, data: str | None = None, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=data.encode() if data is not None else None,
@@ -52,7 +52,7 @@ class Site:
             return refusal.code, refusal.headers, refusal.read()
 
     def json(self, path: str) -> Any:
-        return json.loads(self.ask(path)[2])
+        return json.loads(self.request(path)[2])
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def site(subprocess_environment: dict[str, str]) -> Iterator[Site]:
 
 def _answers(site: Site) -> bool:
     try:
-        return site.ask("/flower/static/favicon.ico")[0] == 200
+        return site.request("/flower/static/favicon.ico")[0] == 200
     except OSError:
         return False
 
@@ -91,20 +91,20 @@ def _answers(site: Site) -> bool:
 def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> None:
     until(lambda: AGENT in site.json("/flower/api/workers?refresh=1"), within_s=60)
     assert {agent.name for agent in queries.live()} == {AGENT}
-    until(lambda: AGENT.encode() in site.ask("/flower/")[2], within_s=60)
-    status, headers, page = site.ask("/flower/")
+    until(lambda: AGENT.encode() in site.request("/flower/")[2], within_s=60)
+    status, headers, page = site.request("/flower/")
     assert status == 200
     assert b'src="/flower/static/' in page
     assert b'<a href="/admin/"' in page
     assert b"not sorties." in page
-    assert b"not sorties." in site.ask("/flower/tasks", Accept_Encoding="gzip")[2]
+    assert b"not sorties." in site.request("/flower/tasks", Accept_Encoding="gzip")[2]
     assert "Set-Cookie" not in headers
     assert headers["Cache-Control"] == "private, no-store"
-    assert site.ask(f"/flower/worker/{AGENT}")[0] == 200
-    assert site.ask("/flower/broker")[0] == 200
-    script = site.ask("/flower/static/js/flower.js")
+    assert site.request(f"/flower/worker/{AGENT}")[0] == 200
+    assert site.request("/flower/broker")[0] == 200
+    script = site.request("/flower/static/js/flower.js")
     assert script[0] == 200
-    assert site.ask("/flower/static/js/flower.js", If_None_Match=script[1]["Etag"])[0] == 304
+    assert site.request("/flower/static/js/flower.js", If_None_Match=script[1]["Etag"])[0] == 304
 
     mission = fleet.launch({"count": {}})
     sortie = Sortie.objects.get(mission=mission)
@@ -120,12 +120,14 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
     assert f"flew 1: 1 failed ({sortie.ref})" in _hint_for(site, sortie)["exception"]
     assert fleet.states(mission.id) == {"bad": "failed"}
 
-    response = site.ask(
+    response = site.request(
         "/flower/tasks/datatable", data=TABLE, Origin=f"http://127.0.0.1:{site.port}", Sec_Fetch_Site="same-origin"
     )
     assert response[0] == 200, response
     assert {item["name"] for item in json.loads(response[2])["data"]} == {"missions.fly"}
-    forged = site.ask("/flower/tasks/datatable", data=TABLE, Origin="http://example.org", Sec_Fetch_Site="cross-site")
+    forged = site.request(
+        "/flower/tasks/datatable", data=TABLE, Origin="http://example.org", Sec_Fetch_Site="cross-site"
+    )
     assert forged[0] == 403
 
     run = settings.FLEET_HOME.run
@@ -136,7 +138,7 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
     assert secret not in " ".join(process.cmdline()) + page.decode()
     assert _straight(run, "/flower/") == 401
     assert _straight(run, "/flower/metrics") == 200  # open to anyone who can connect, so only the site can connect
-    assert site.ask("/flower/metrics")[0] == 404
+    assert site.request("/flower/metrics")[0] == 404
     # It is also read-only, even for someone who reaches the socket with the password.
     shutdown = client.send_request(
         home=settings.FLEET_HOME,
@@ -151,7 +153,7 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
     site.flower.terminate()
     site.flower.wait(60)
     assert not (run / client.SOCKET).exists()
-    assert site.ask("/flower/")[0] == 502
+    assert site.request("/flower/")[0] == 502
 
 
 def _hint_for(site: Site, sortie: Sortie) -> dict[str, Any]:
