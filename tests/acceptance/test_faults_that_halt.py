@@ -82,12 +82,12 @@ def test_a_halted_agent_and_its_successor_on_another_host_do_not_overlap(
     mission, agent, _ = start_sortie(here, kind, path, work)
     hosts.spawn(kind, there)
     pids = {"node": here.pid, "agent": agent.pid}
-    for what in halted:
-        os.kill(pids[what] or 0, signal.SIGSTOP)
+    for target in halted:
+        os.kill(pids[target] or 0, signal.SIGSTOP)
     check_no_overlap(mission, path)
-    for what in halted:
-        if what == "node" or hosts.alive(agent):
-            os.kill(pids[what] or 0, signal.SIGCONT)
+    for target in halted:
+        if target == "node" or hosts.alive(agent):
+            os.kill(pids[target] or 0, signal.SIGCONT)
     until(lambda: not hosts.alive(agent))
     overlaps.check(path)
 
@@ -102,13 +102,13 @@ def test_a_halted_shim_and_the_next_attempt_on_its_host_do_not_overlap(
     work = shim.children()[0]
     hosts.spawn(kind, there)
     pids = {"node": here.pid, "agent": agent.pid, "shim": shim.pid, "work": work.pid}
-    for what in halted:
-        os.kill(pids[what] or 0, signal.SIGSTOP)
+    for target in halted:
+        os.kill(pids[target] or 0, signal.SIGSTOP)
     check_no_overlap(mission, path)
     assert hosts.have_ended(shim.pid, work.pid)
-    for what in {"node", "agent"} & set(halted):
-        if what == "node" or hosts.alive(agent):
-            os.kill(pids[what] or 0, signal.SIGCONT)
+    for target in {"node", "agent"} & set(halted):
+        if target == "node" or hosts.alive(agent):
+            os.kill(pids[target] or 0, signal.SIGCONT)
     until(lambda: not hosts.alive(agent))
     overlaps.check(path)
 
@@ -135,24 +135,24 @@ def test_a_sortie_of_a_killed_agent_is_freed_once_its_work_is_gone(here: Host, k
     assert (agent.state, agent.reaped) == ("lost", True)
 
 
-@pytest.mark.parametrize("who", ["agent", "node"])
+@pytest.mark.parametrize("killed_process", ["agent", "node"])
 def test_scratch_folders_of_killed_agents_are_removed_at_the_next_start(
-    here: Host, kind: str, tmp_path: Path, who: str
+    here: Host, kind: str, tmp_path: Path, killed_process: str
 ) -> None:
     path = tmp_path / "written"
     mission, agent, _ = start_sortie(here, kind, path, "a command")
     (scratch,) = (here.home / "scratch").glob("srt_*")
     (here.home / "scratch" / "notes of somebody").mkdir(exist_ok=True)
-    if who == "node":
+    if killed_process == "node":
         here.send(signal.SIGSTOP)  # otherwise it would notice that its agent has died
     hosts.kill(agent)
-    if who == "node":
+    if killed_process == "node":
         here.send(signal.SIGKILL)
         assert here.process is not None
         here.process.wait()
         here.start()
     check_no_overlap(mission, path)
-    if who == "agent":
+    if killed_process == "agent":
         hosts.spawn(kind, here)  # its successor may have started before the sortie was taken away
     until(lambda: not scratch.exists())
     assert (here.home / "scratch" / "notes of somebody").exists()

@@ -48,12 +48,12 @@ def test_staff_cannot_make_others_superusers_but_can_change_other_fields(clerk: 
     assert (ann.first_name, ann.is_superuser, ann.is_staff) == ("Ann", False, False)
 
 
-@pytest.mark.parametrize("who", ["superuser", "staff", "can_execute"])
-def test_staff_cannot_take_over_an_account_with_more_permissions(clerk: Client, who: str) -> None:
+@pytest.mark.parametrize("role", ["superuser", "staff", "can_execute"])
+def test_staff_cannot_take_over_an_account_with_more_permissions(clerk: Client, role: str) -> None:
     other = User.objects.create_user(
-        "other", password=web.PASSWORD, is_staff=who == "staff", is_superuser=who == "superuser"
+        "other", password=web.PASSWORD, is_staff=role == "staff", is_superuser=role == "superuser"
     )
-    if who == "can_execute":
+    if role == "can_execute":
         operations.set_execute(user=other, allowed=True)
     values = {"password1": NEW, "password2": NEW, "usable_password": "true"}  # pragma: allowlist secret
     assert clerk.post(f"/admin/auth/user/{other.pk}/password/", values).status_code == 403

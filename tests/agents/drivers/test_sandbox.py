@@ -38,9 +38,9 @@ def test_no_attack_reaches_the_fleets_credentials(place: Place) -> None:
     assert (place.hidden / "secret").read_text() == SECRET, "it is hidden only from the work"
 
 
-def environments_of(of: Brief) -> bytes:
+def environments_of(attempt_brief: Brief) -> bytes:
     """The environments of an attempt's processes, as the fleet's user can read them."""
-    files = [f"/proc/{pid}/environ" for pid in surviving_processes(of)]
+    files = [f"/proc/{pid}/environ" for pid in surviving_processes(attempt_brief)]
     return subprocess.run(["cat", *files], stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
 
 

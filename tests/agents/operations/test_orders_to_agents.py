@@ -35,8 +35,8 @@ def kind(host: Host) -> Iterator[str]:
     until(lambda: not host.children())
 
 
-def order(what: Agent.Order, *agents: Agent) -> list[Agent]:
-    return operations.order(agents=[agent.id for agent in agents], order=what, reason="A test.")
+def order(order_kind: Agent.Order, *agents: Agent) -> list[Agent]:
+    return operations.order(agents=[agent.id for agent in agents], order=order_kind, reason="A test.")
 
 
 def state(agent: Agent) -> str:
@@ -74,13 +74,14 @@ def test_two_orders_at_once_end_an_agent_once(host: Host, kind: str) -> None:
     counts: list[int] = []
     ready = threading.Barrier(4)
 
-    def give_order(what: Agent.Order) -> None:
+    def give_order(order_kind: Agent.Order) -> None:
         ready.wait()
-        counts.append(len(order(what, agent)))
+        counts.append(len(order(order_kind, agent)))
         connection.close()
 
     threads = [
-        threading.Thread(target=give_order, args=[what]) for what in [Order.DRAIN, Order.DRAIN, Order.NOW, Order.NOW]
+        threading.Thread(target=give_order, args=[order_kind])
+        for order_kind in [Order.DRAIN, Order.DRAIN, Order.NOW, Order.NOW]
     ]
     for thread in threads:
         thread.start()

@@ -80,9 +80,9 @@ def test_many_entries_are_sealed_in_batches() -> None:
     assert problems() == []
 
 
-def in_a_thread(deed: Callable[[], object]) -> threading.Thread:
+def in_a_thread(function: Callable[[], object]) -> threading.Thread:
     def work() -> None:
-        deed()
+        function()
         connections.close_all()
 
     thread = threading.Thread(target=work)
@@ -270,16 +270,16 @@ COLUMNS = ("actor", "kind", "subject", "address", "request", "xid", "id", "at", 
 
 
 @trying(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(deeds=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 19), st.integers(0, 19)), min_size=1, max_size=3))
+@given(actions=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 19), st.integers(0, 19)), min_size=1, max_size=3))
 def test_random_tampering_is_always_detected(
-    links: list[tuple[Seal, list[int]]], deeds: list[tuple[int, int, int]]
+    links: list[tuple[Seal, list[int]]], actions: list[tuple[int, int, int]]
 ) -> None:
     ids = [id for _, four in links for id in four]
     numbers = [seal.number for seal, _ in links]
     with tampering():
         before = state()
-        for what, item, other in deeds:
-            tamper(what, ids[item], ids[other], numbers[item % 5], numbers[other % 5])
+        for action, item, other in actions:
+            tamper(action, ids[item], ids[other], numbers[item % 5], numbers[other % 5])
         assert bool(problems()) == (state() != before)
 
 
@@ -288,8 +288,8 @@ def state() -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     return sorted(chain.rows(Entry.objects.all()), key=str), [(*row[:8], bytes(row[8]), *row[9:]) for row in seals]
 
 
-def tamper(what: int, entry_number: int, other: int, seal: int, another: int) -> None:
-    match what:
+def tamper(action: int, entry_number: int, other: int, seal: int, another: int) -> None:
+    match action:
         case 0:
             run("DELETE FROM fleet_audit.entry WHERE id = %s", entry_number)
         case 1:

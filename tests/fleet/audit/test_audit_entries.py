@@ -87,13 +87,13 @@ ANY = st.recursive(
 
 @trying(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    who=st.text(),
+    actor=st.text(),
     subject=st.text(alphabet=st.characters(codec=None), max_size=400),
     value=ANY,
     data=st.dictionaries(st.text(), ANY),
 )
-def test_any_data_can_be_recorded(who: str, subject: str, value: object, data: dict[str, object]) -> None:
-    with caller.acting_as(caller.Caller(name=who, address=who, request=subject)):
+def test_any_data_can_be_recorded(actor: str, subject: str, value: object, data: dict[str, object]) -> None:
+    with caller.acting_as(caller.Caller(name=actor, address=actor, request=subject)):
         audit.record(kind="test.any", subject=subject, before=value, after=value, data=data)
     assert last().kind == "test.any"
 

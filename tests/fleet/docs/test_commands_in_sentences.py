@@ -37,8 +37,8 @@ def parser(name: str) -> argparse.ArgumentParser:
     return load_command_class(app, name).create_parser("manage.py", name)
 
 
-def subparsers(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    found = [action.choices for action in of._actions if isinstance(action, argparse._SubParsersAction)]
+def subparsers(root_parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = [action.choices for action in root_parser._actions if isinstance(action, argparse._SubParsersAction)]
     return dict(found[0]) if found else {}
 
 

@@ -37,8 +37,8 @@ def test_other_pages_of_flower_are_not_found(path: str) -> None:
 @pytest.mark.parametrize("path", ["", "workers", "worker/backend-1@host", "api/workers", "api/tasks", "task/1"])
 def test_other_methods_are_refused(path: str) -> None:
     boss = web.superuser()
-    for deed in (boss.post, boss.put, boss.patch, boss.delete):
-        response = deed(f"/flower/{path}")
+    for method in (boss.post, boss.put, boss.patch, boss.delete):
+        response = method(f"/flower/{path}")
         assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
     assert boss.delete("/flower/tasks/datatable").status_code == 405
 

@@ -41,14 +41,14 @@ def bucket() -> Iterator[str]:
     caches["default"].clear()
 
 
-def at_once(what: Callable[[], Quota], times: int) -> list[Quota]:
+def run_concurrently(function: Callable[[], Quota], times: int) -> list[Quota]:
     """The quotas that 50 concurrent clients get."""
     together = threading.Barrier(CLIENTS)
 
     def client() -> list[Quota]:
         together.wait()
         try:
-            return [what() for _ in range(times)]
+            return [function() for _ in range(times)]
         finally:
             connection.close()
 
@@ -58,7 +58,7 @@ def at_once(what: Callable[[], Quota], times: int) -> list[Quota]:
 
 
 def test_exactly_the_allowed_number_of_fifty_concurrent_clients_passes(bucket: str) -> None:
-    result = at_once(lambda: spend(bucket, 120), 4)
+    result = run_concurrently(lambda: spend(bucket, 120), 4)
     passed = [item for item in result if not item.refused]
     assert len(passed) == 120
     assert sorted(item.remaining for item in passed) == list(range(120))
@@ -102,7 +102,7 @@ def test_the_headers_report_the_remaining_requests(bucket: str) -> None:
 
 def test_the_first_refusal_of_a_window_is_recorded_once() -> None:
     bucket = f"test {ids.new()}"  # the audit trail contains entries of other tests
-    at_once(lambda: spend(bucket, 10), 1)
+    run_concurrently(lambda: spend(bucket, 10), 1)
     result = Entry.objects.filter(kind="limit", subject=bucket).values("outcome", "data")
     assert list(result) == [{"outcome": "denied", "data": {"limit": 10, "seconds": HOUR}}]
 
@@ -124,7 +124,7 @@ def test_without_redis_each_process_counts_for_itself_until_redis_returns(privat
         private_services.kill("valkey")
 
         start = time.monotonic()
-        result = at_once(lambda: spend("away", 20), 2)
+        result = run_concurrently(lambda: spend("away", 20), 2)
         assert sum(not item.refused for item in result) == 20
         assert time.monotonic() - start < 20 * cache.TIMEOUT_S, "it gives up once, and not with each request"
 
@@ -134,7 +134,7 @@ def test_without_redis_each_process_counts_for_itself_until_redis_returns(privat
             assert time.monotonic() < end, "it does not come back"
             caches["default"].delete("back")
             time.sleep(0.05)
-        result = at_once(lambda: spend("again", 20), 2)
+        result = run_concurrently(lambda: spend("again", 20), 2)
         assert sum(not item.refused for item in result) == 20
 
 
@@ -149,7 +149,7 @@ def test_killing_redis_refuses_nobody_wrongly(private_services: Cluster) -> None
     with override_settings(CACHES={"default": {"BACKEND": "fleet.limits.cache.Cache", "LOCATION": url}}):
         timer = threading.Timer(0.05, lambda: private_services.kill("valkey"))
         timer.start()
-        result = at_once(lambda: spend("middle", 10_000), 20)
+        result = run_concurrently(lambda: spend("middle", 10_000), 20)
         timer.join()
         assert not any(item.refused for item in result)
         assert all(item.limit == 10_000 for item in result)

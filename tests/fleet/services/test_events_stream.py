@@ -16,9 +16,9 @@ from tests.support import supervised
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def in_a_thread(deed: Callable[[], None]) -> threading.Thread:
+def in_a_thread(function: Callable[[], None]) -> threading.Thread:
     def run() -> None:
-        deed()
+        function()
         connections.close_all()
 
     thread = threading.Thread(target=run)

@@ -97,21 +97,21 @@ def test_refused_settings_print_one_line_and_no_traceback() -> None:
     assert "hush" not in text
 
 
-@pytest.mark.parametrize("which", ["DATABASE_URL", "REDIS_URL"])
-def test_a_url_without_a_required_password_is_refused(servers: dict[str, str], which: str) -> None:
-    urls = {**servers, which: without_password(servers[which])}
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
+def test_a_url_without_a_required_password_is_refused(servers: dict[str, str], variable: str) -> None:
+    urls = {**servers, variable: without_password(servers[variable])}
     code, text, _ = attempt(("fleet_up",), urls["DATABASE_URL"], urls["REDIS_URL"])
     assert code == 1
-    assert f"requires a password and {which} has none." in text
+    assert f"requires a password and {variable} has none." in text
     assert "restarting it" not in text
     assert "prepare: running" not in text
 
 
 @pytest.mark.parametrize(
-    "which, message", [("DATABASE_URL", "refuses DATABASE_URL"), ("REDIS_URL", "refuses the password in")]
+    "variable, message", [("DATABASE_URL", "refuses DATABASE_URL"), ("REDIS_URL", "refuses the password in")]
 )
-def test_a_wrong_password_is_refused_and_not_printed(servers: dict[str, str], which: str, message: str) -> None:
-    urls = {**servers, which: re.sub(r":[^:@/]*@", ":a-wrong-one@", servers[which])}
+def test_a_wrong_password_is_refused_and_not_printed(servers: dict[str, str], variable: str, message: str) -> None:
+    urls = {**servers, variable: re.sub(r":[^:@/]*@", ":a-wrong-one@", servers[variable])}
     code, text, _ = attempt(("fleet_services", "up", "--detach"), urls["DATABASE_URL"], urls["REDIS_URL"])
     assert code == 1
     assert message in text

@@ -152,8 +152,8 @@ def test_each_request_starts_and_finishes_once_even_if_its_client_is_gone(
 ) -> None:
     result = Counter[str]()
 
-    def counter_of(what: str) -> Callable[..., None]:
-        return lambda **_: result.update([what])
+    def counter_of(name: str) -> Callable[..., None]:
+        return lambda **_: result.update([name])
 
     starts, ends = counter_of("begun"), counter_of("ended")
     request_started.connect(starts)

@@ -22,9 +22,9 @@ def test_an_outage_of_postgres_is_logged_when_it_begins_and_when_it_ends(private
         try:
             lines: list[str] = []
 
-            def read_until(true: Callable[[], bool]) -> None:
+            def read_until(condition: Callable[[], bool]) -> None:
                 assert loop.stderr is not None
-                while not true():
+                while not condition():
                     lines.append(loop.stderr.readline())
                     assert lines[-1], f"the loop has ended: {lines}"
 

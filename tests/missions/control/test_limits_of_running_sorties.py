@@ -34,8 +34,8 @@ def serving_agents(transactional_db: None) -> None:
         external_agents.register(agent_type=agent_type)
 
 
-def count_active(**of: object) -> int:
-    return Sortie.objects.filter(state__in=["queued", "running"], **of).count()
+def count_active(**filters: object) -> int:
+    return Sortie.objects.filter(state__in=["queued", "running"], **filters).count()
 
 
 def limited(sorties: int, **plan: object) -> Mission:

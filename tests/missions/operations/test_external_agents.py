@@ -233,22 +233,22 @@ def test_a_draining_agent_claims_nothing_and_ends_after_its_sorties(agent: UUID)
     assert (row.state, row.reason) == ("terminated", "Enough.")
 
 
-@pytest.mark.parametrize("what", [Agent.Order.TERMINATE, Agent.Order.NOW])
-@pytest.mark.parametrize("deed", ["claim", "heartbeat", "keep", "progress"])
+@pytest.mark.parametrize("order", [Agent.Order.TERMINATE, Agent.Order.NOW])
+@pytest.mark.parametrize("next_request", ["claim", "heartbeat", "keep", "progress"])
 def test_a_terminated_agent_ends_at_its_next_request_and_returns_its_sorties(
-    agent: UUID, what: Agent.Order, deed: str
+    agent: UUID, order: Agent.Order, next_request: str
 ) -> None:
     mission = fleet.launch({"one": {}, "two": {}})
     lease = claim_one(agent)
-    agents.order(agents=[agent], order=what, reason="A new version.")
-    deeds = {
+    agents.order(agents=[agent], order=order, reason="A new version.")
+    requests = {
         "claim": lambda: external_agents.claim(agent=agent),
         "heartbeat": lambda: external_agents.heartbeat(agent=agent, tokens=[lease.token]),
         "keep": lambda: external_agents.renew_lease(token=lease.token),
         "progress": lambda: external_agents.progress(token=lease.token, note="at work"),
     }
     with pytest.raises(agents.AgentEnded, match="A new version"):
-        deeds[deed]()
+        requests[next_request]()
     assert Agent.objects.get(id=agent).state == "terminated"
     assert fleet.states(mission.id) == {"one": "queued", "two": "queued"}
     assert set(Sortie.objects.values_list("tries", flat=True)) == {0}

@@ -52,12 +52,12 @@ def project(tmp_path: Path) -> Repository:
     return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
-def run_and_kill(step: int, what: str, *subjects: object) -> bool:
+def run_and_kill(step: int, operation: str, *subjects: object) -> bool:
     """Run an operation in another process that is killed at this step. Returns False if it ended before."""
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_CHECKPOINT_ON": ""}
     name = str(connection.settings_dict["NAME"])
     process = subprocess.run(
-        [sys.executable, "-c", SCRIPT, name, str(step), what, *map(str, subjects)],
+        [sys.executable, "-c", SCRIPT, name, str(step), operation, *map(str, subjects)],
         env=env,
         capture_output=True,
         text=True,

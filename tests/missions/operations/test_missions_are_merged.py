@@ -121,14 +121,14 @@ def test_a_conflict_with_the_branch_is_refused_with_its_files(project: Repositor
     assert not Event.objects.filter(kind="mission.merged").exists()
 
 
-@pytest.mark.parametrize("where", ["the checkout", "another worktree", "a rebase"])
-def test_a_branch_that_is_checked_out_is_never_moved(project: Repository, tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize("location", ["the checkout", "another worktree", "a rebase"])
+def test_a_branch_that_is_checked_out_is_never_moved(project: Repository, tmp_path: Path, location: str) -> None:
     mission = conflicting.landed_mission(project)
     branch = "main"
-    if where != "the checkout":
+    if location != "the checkout":
         branch = "next"
         project.git("worktree", "add", "--quiet", "-b", "next", str(tmp_path / "elsewhere"))
-    if where == "a rebase":
+    if location == "a rebase":
         other_repository = Repository(tmp_path / "elsewhere")
         other_repository.commit({"app.py": "one\nnext\nthree\n"})
         project.commit({"app.py": "one\nmain\nthree\n"})

@@ -98,8 +98,8 @@ def test_a_token_opens_no_other_mission_and_changes_nothing(work: Work) -> None:
     for path in ("missions", "events", "agents", "keys", "me", f"missions/{work.mission.ref}/events/stream"):
         assert work.client.get(path).status_code == 403, path
     assert work.client.post("missions", {"plan": api.PLAN}).status_code == 403
-    for deed in ("cancel", "retry"):
-        assert work.client.post(f"sorties/{work.sortie.ref}/{deed}").status_code == 403, deed
+    for action in ("cancel", "retry"):
+        assert work.client.post(f"sorties/{work.sortie.ref}/{action}").status_code == 403, action
     assert work.client.post(f"missions/{work.mission.ref}/cancel").status_code == 403
 
 
@@ -126,14 +126,14 @@ def test_an_external_agent_cannot_renew_the_lease(work: Work) -> None:
     assert response.status_code == 409
 
 
-@pytest.mark.parametrize("deed, body", [("complete", {"result": 1}), ("fail", {"error": "no"})])
-def test_a_token_cannot_complete_or_fail_its_sortie(work: Work, deed: str, body: dict[str, Any]) -> None:
-    response = work.client.post(f"sorties/{work.sortie.ref}/{deed}", body)
+@pytest.mark.parametrize("action, body", [("complete", {"result": 1}), ("fail", {"error": "no"})])
+def test_a_token_cannot_complete_or_fail_its_sortie(work: Work, action: str, body: dict[str, Any]) -> None:
+    response = work.client.post(f"sorties/{work.sortie.ref}/{action}", body)
     assert response.status_code == 409
     assert "FLEET_RESULT" in response.json()["detail"]
     assert Sortie.objects.get(id=work.sortie.id).state == "running"
     work.end("succeeded")
-    assert work.client.post(f"sorties/{work.sortie.ref}/{deed}", body).status_code == 409
+    assert work.client.post(f"sorties/{work.sortie.ref}/{action}", body).status_code == 409
 
 
 @pytest.mark.parametrize("how", ["succeeded", "failed", "cancelled", "returned", "lost"])
@@ -141,8 +141,8 @@ def test_a_token_expires_with_its_attempt(work: Work, how: str) -> None:
     work.end(how)
     for path in (f"missions/{work.mission.ref}", f"sorties/{work.sortie.ref}"):
         assert work.client.get(path).status_code == 409, path
-    for deed in ("progress", "heartbeat", "complete"):
-        assert work.client.post(f"sorties/{work.sortie.ref}/{deed}").status_code == 409, deed
+    for action in ("progress", "heartbeat", "complete"):
+        assert work.client.post(f"sorties/{work.sortie.ref}/{action}").status_code == 409, action
     assert attempt_tokens.issue(sortie=work.sortie.id, attempt=1) == ""
     assert api.Client(work.token[:-1]).get(f"sorties/{work.sortie.ref}").status_code == 401
 
