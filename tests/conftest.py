@@ -64,7 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
             "The settings were loaded before the tests' own services were there: unset DJANGO_SETTINGS_MODULE.", 4
         )
     settings.PASSWORD_HASHERS = ["tests.support.passwords.FastHasher"]
-    del os.environ["DJANGO_SETTINGS_MODULE"]  # or else the xdist workers load them before they know their Redis index
+    del os.environ[
+        "DJANGO_SETTINGS_MODULE"
+    ]  # otherwise the xdist workers would load them before they know their Redis index
 
 
 @pytest.hookimpl(trylast=True)

@@ -50,7 +50,7 @@ def processes(installation: Installation) -> list[psutil.Process]:
     return found
 
 
-def fly(installation: Installation) -> None:
+def run_first_mission(installation: Installation) -> None:
     """Create a fleet, and run the commands that it prints, exactly as printed."""
     result = installation.fleet("init")
     lines = re.findall(r"^  (fleet [^ ].*?)   ", result.stderr, re.MULTILINE)
@@ -85,7 +85,7 @@ def test_without_a_fleet_a_command_says_how_to_create_one_and_writes_nothing(pac
 
 
 def test_a_user_flies_a_mission_in_an_empty_folder(package: Installation) -> None:
-    fly(package)
+    run_first_mission(package)
     assert sorted(path.name for path in package.folder.iterdir()) == [".fleet", ".flightline", "below", "plan.yaml"]
     assert [path for path in package.home.rglob("*") if path.is_file()] == [
         package.home / ".local" / "state" / "fleet" / "folders.jsonl"
@@ -133,6 +133,6 @@ def test_a_full_installation_flies_a_mission(pinned: bool, wheel: Path, tmp_path
         installation.pip_install(wheel)
     installation.uv("pip", "check", "--python", installation.python)
     try:
-        fly(installation)
+        run_first_mission(installation)
     finally:
         stop(installation)

@@ -42,7 +42,7 @@ def kind(host: Host) -> Iterator[str]:
     until(lambda: not host.children())
 
 
-def first_waits(pids: Path) -> dict[str, str]:
+def first_attempt_waits(pids: Path) -> dict[str, str]:
     """Work whose first attempt never ends and has a child in another session; the second ends at once.
 
     Both record the pids of their processes.
@@ -66,7 +66,7 @@ def shim_of(pid: int) -> psutil.Process:
 def test_killing_the_work_costs_a_try_and_killing_the_shim_ends_the_work(host: Host, kind: str, tmp_path: Path) -> None:
     hosts.spawn(kind, host)
     pids = tmp_path / "pids"
-    retried = {**first_waits(pids), "retry": {"max_attempts": 2, "backoff": "0.1s"}}
+    retried = {**first_attempt_waits(pids), "retry": {"max_attempts": 2, "backoff": "0.1s"}}
     mission = fleet.launch({"one": retried}, folder=str(tmp_path))
     work, child = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
     os.kill(work, signal.SIGKILL)
@@ -89,7 +89,7 @@ def test_the_work_of_a_killed_agent_continues_with_another_before_its_lease_ends
 ) -> None:
     first, second = hosts.spawn(kind, host, count=2)
     pids = tmp_path / "pids"
-    mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
+    mission = fleet.launch({"one": first_attempt_waits(pids)}, folder=str(tmp_path))
     work, child = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
     agent = hosts.running_agent(mission)
     hosts.kill(agent)
@@ -108,7 +108,7 @@ def test_killing_a_node_ends_its_agents_and_the_next_node_starts_what_was_ordere
     agents = hosts.spawn(kind, host, count=2, concurrency=3)
     leaving, staying = agents
     pids = tmp_path / "pids"
-    mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
+    mission = fleet.launch({"one": first_attempt_waits(pids)}, folder=str(tmp_path))
     work, child = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
     idle = leaving if hosts.running(mission)[0].agent_id != leaving.id else staying
     operations.order(agents=[idle.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
@@ -128,7 +128,7 @@ def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Ho
     """With node, agents and shims dead, only the next agent to start can find the processes of the work."""
     hosts.spawn(kind, host, concurrency=2)
     pids = tmp_path / "pids"
-    mission = fleet.launch({"one": first_waits(pids), "two": first_waits(pids)}, folder=str(tmp_path))
+    mission = fleet.launch({"one": first_attempt_waits(pids), "two": first_attempt_waits(pids)}, folder=str(tmp_path))
     process_pids = until(lambda: hosts.live_pids(pids) if len(hosts.live_pids(pids)) == 4 else None)
     node_processes = [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]
     for item in node_processes:
@@ -148,7 +148,7 @@ def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Ho
 def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, kind: str, tmp_path: Path) -> None:
     hosts.spawn(kind, host)
     pids = tmp_path / "pids"
-    mission = fleet.launch({"one": first_waits(pids)}, folder=str(tmp_path))
+    mission = fleet.launch({"one": first_attempt_waits(pids)}, folder=str(tmp_path))
     work, _ = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
     halted_agent = hosts.running_agent(mission)
     assert halted_agent.pid is not None

@@ -38,7 +38,7 @@ def kind() -> Iterator[str]:
     hosts.end_agents(*hosts.live("survey"))
 
 
-def first_waits_then_done(pids: Path) -> str:
+def first_attempt_waits(pids: Path) -> str:
     """A script whose first attempt never ends and whose second ends at once. Both record their pids."""
     return f"echo $FLEET_ATTEMPT $$ >> {pids}; case $FLEET_ATTEMPT in */1) exec sleep 600;; esac; echo done"
 
@@ -104,7 +104,7 @@ def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
 ) -> None:
     pids = tmp_path / "pids"
     (cut_off,) = hosts.spawn(kind, far)
-    mission = fleet.launch({"one": {"agent": kind, "run": first_waits_then_done(pids)}}, folder=str(tmp_path))
+    mission = fleet.launch({"one": {"agent": kind, "run": first_attempt_waits(pids)}}, folder=str(tmp_path))
     (pid,) = until(lambda: hosts.live_pids(pids))
     before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
     (other_agent,) = hosts.spawn(kind, here)

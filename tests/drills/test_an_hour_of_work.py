@@ -50,7 +50,7 @@ def test_ten_agents_work_for_an_hour_without_growing_or_losing_a_sortie(
     live = fleet.json("fleet_agents", "list")
     fleet.manage("fleet_agents", "spawn", "backend", "--count", str(AGENTS - len(live)))
     try:
-        work(fleet, seconds=DURATION_S / 10)  # what is loaded and cached once does not count as growth
+        work(fleet, seconds=DURATION_S / 10)  # data that is loaded and cached once does not count as growth
         with measure_memory(fleet) as memory:
             start = time.monotonic()
             missions = work(fleet, seconds=DURATION_S * 9 / 10)

@@ -1,4 +1,4 @@
-"""Reading a plan does not slow other requests: a process of its own does it, with a share of time per user."""
+"""Reading a plan does not slow other requests: a separate process does it, with a share of time per user."""
 
 from __future__ import annotations
 

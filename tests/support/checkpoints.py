@@ -23,7 +23,7 @@ def manifest(checkpoint: Checkpoint) -> Manifest:
 
 
 def sortie(checkpoint: Checkpoint, key: str) -> tuple[dict[str, object], dict[str, object]]:
-    """A sortie's state, and what is kept beside it."""
+    """The state of a sortie, and the data that is kept beside it."""
     (entry,) = manifest(checkpoint).missions
     bucket = Bucket.parse(storage.read(entry.buckets[bucket_of(key)]))
     return json.loads(bucket.state[key]), json.loads(bucket.kept[key])

@@ -75,7 +75,7 @@ def every_namesake() -> str:
 
 
 def descriptors() -> str:
-    """What the open descriptors refer to or contain. (Their numbers may be listed.)"""
+    """What the open descriptors refer to or contain. Listing their numbers is allowed."""
     found = ""
     for entry in Path(f"/proc/{worker}/fd").iterdir():
         try:

@@ -121,7 +121,9 @@ def test_a_node_starts_no_kept_agent_without_connections_for_it(host: Host) -> N
 
 def test_the_command_says_why(host: Host) -> None:
     hosts.agent_type("survey")
-    fleet.until(lambda: hosts.live("survey") == [] and hosts.live("kept") == [])  # or else their connections come free
+    fleet.until(
+        lambda: hosts.live("survey") == [] and hosts.live("kept") == []
+    )  # otherwise their connections would be freed
     with room_for(0):
         result = console.manage("fleet_agents", "spawn", "survey")
     assert result.code != 0

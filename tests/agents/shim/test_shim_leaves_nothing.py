@@ -44,7 +44,7 @@ def _alive(path: Path) -> bool:
 
 
 def _pids(path: Path) -> list[int]:
-    """The daemon's processes, found by their command line, because the pid that it writes is of its own namespace."""
+    """The daemon's processes, by their command line, because the pid that it writes belongs to its own namespace."""
     pids = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):

@@ -43,7 +43,7 @@ def test_an_entry_costs_one_statement(django_assert_num_queries: object) -> None
         audit.record(kind="test.cheap", data={"a": 1})
 
 
-@pytest.mark.django_db(transaction=True)  # or else TRUNCATE would wait for this test's own transaction
+@pytest.mark.django_db(transaction=True)  # otherwise TRUNCATE would wait for this test's own transaction
 @pytest.mark.parametrize("table", ["entry", "seal"])
 @pytest.mark.parametrize("order", ["UPDATE {} SET at = now()", "DELETE FROM {}", "TRUNCATE {}"])
 def test_entries_cannot_be_changed_or_removed(table: str, order: str) -> None:

@@ -1,4 +1,4 @@
-"""`scripts/install.sh` reports what is missing and what to do. Nothing is downloaded here."""
+"""`scripts/install.sh` reports what is missing and what to do. These tests download nothing."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_copies_of_sorties_that_have_not_ended_stay(project: Repository) -> None
 
 
 def failed_with_uncommitted_work(project: Repository, script: str) -> tuple[Mission, Sortie]:
-    """A failed sortie whose last attempt left work in its copy that is not committed, as if its agent had been killed."""
+    """A failed sortie whose last attempt left uncommitted work in its copy, as if its agent had been killed."""
     mission = conflicting.landed_mission(project, run_=f"{script}; exit 1")
     sortie = Sortie.objects.get(mission=mission)
     Change.objects.filter(sortie=sortie).delete()
