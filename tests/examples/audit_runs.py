@@ -60,7 +60,7 @@ def repository(place: Path, files: Mapping[str, str | bytes], *, commit: bool = 
 
 @dataclass(slots=True)
 class AuditRun:
-    """The outcome of a run. `failed` maps keys to errors; `order` lists keys as they ran; `folder` contains the report."""
+    """The outcome of a run. `failed` has errors by key, `order` the keys as they ran, `folder` the report."""
 
     folder: Path
     results: dict[str, Any] = field(default_factory=dict)

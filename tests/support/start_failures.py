@@ -1,4 +1,4 @@
-"""Makes agents fail at their start as the file FLEET_TEST_START_FAILURE says: they `die`, or `hang` without ever reporting.
+"""Makes agents fail at their start, as the file FLEET_TEST_START_FAILURE says: `die`, or `hang` without reporting.
 
 A test loads this module into agents with FLEET_CALLABLES.
 """

@@ -90,7 +90,7 @@ class Warm:
             return subprocess.CompletedProcess(argv, code, out.read().decode(), err.read().decode(errors="replace"))
 
     def write_program(self, path: Path) -> None:
-        """Write a program that runs commands here if they have this process's settings, and as `manage.py` otherwise."""
+        """Write a program that runs commands here if they have these settings, and as `manage.py` otherwise."""
         settings = warm_client.settings_of(self.env or {})
         path.write_text(
             f"#!{sys.executable} -IS\nimport sys\nsys.path.insert(0, {str(CHECKOUT)!r})\n"

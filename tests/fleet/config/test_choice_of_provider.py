@@ -1,4 +1,4 @@
-"""FLEET_SERVICES chooses the provider of Postgres and Valkey. `auto` keeps the one with data, or prefers the embedded."""
+"""FLEET_SERVICES chooses the provider of Postgres and Valkey. `auto` keeps the one that has data."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def last_entry(kind: str = "role.changed") -> dict[str, Any]:
     return Entry.objects.filter(kind=kind).values("actor", "subject", "before", "after").order_by("-id")[0]
 
 
-def test_a_user_who_is_no_longer_a_superuser_is_no_longer_an_admin_and_the_audit_trail_records_it(ann: User) -> None:
+def test_removing_superuser_status_removes_the_admin_role_and_is_recorded(ann: User) -> None:
     team = Group.objects.create(name="web")
     assert save(ann, is_superuser="", is_staff="", groups=[team.pk]) == 302
     assert operations.serialize_user(User.objects.get(pk=ann.pk))["role"] == Role.USER

@@ -57,7 +57,7 @@ def end(mission: Mission, key: str) -> None:
         )
 
 
-def test_of_two_sorties_that_touch_the_same_files_the_first_is_queued_and_the_other_names_what_it_waits_for(
+def test_only_the_first_of_two_sorties_with_the_same_files_is_queued_and_the_other_says_why_it_waits(
     project: repository.Repository,
 ) -> None:
     mission = launch(project, {"api": {"touches": ["src/**"]}, "view": {"touches": ["src/view.py"]}, "free": {}})
