@@ -154,7 +154,7 @@ def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, kind: str, tmp_p
     assert halted_agent.pid is not None
     os.kill(halted_agent.pid, signal.SIGSTOP)
     until(lambda: Agent.objects.get(id=halted_agent.id).state == "lost")
-    assert hosts.wait(mission).state == "succeeded", "by its successor, once the halted one is put away"
+    assert hosts.wait(mission).state == "succeeded", "the successor runs it after the halted agent has been ended"
     assert not hosts.alive(halted_agent)
     until(lambda: hosts.have_ended(work))
     assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
@@ -214,7 +214,7 @@ def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group:
             reborn = host_group.add("reborn")
             until(lambda: Agent.objects.filter(id__in=[row.id for row in rows], state="lost").count() == 2)
             assert other.poll() is None
-            assert own.wait(60) == -signal.SIGTERM, "this one was what the row says"
+            assert own.wait(60) == -signal.SIGTERM, "this process is the one in the row"
             host_group.drop(reborn)
         finally:
             other.kill()

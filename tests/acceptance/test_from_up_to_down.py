@@ -94,7 +94,7 @@ def test_a_mission_survives_the_death_of_every_process_and_its_user_misses_no_ev
         assert second.end["state"] == "succeeded"
         after = attempts(ann, mission)
         assert len(after) == 25
-        assert after.items() >= before.items(), "nothing that had succeeded has run again"
+        assert after.items() >= before.items(), "no sortie that had succeeded ran again"
         runs = Counter((home / "ledger").read_text().split())
         assert all(1 <= runs[key] <= after[key] for key in after if key != "report"), runs
         events_by_id = {event["id"]: event for event in (*first.events, *second.events)}

@@ -111,7 +111,7 @@ def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
     far.database.cut()
     try:
         until(lambda: hosts.have_ended(pid))
-        assert Sortie.objects.get(mission=mission).attempt == 1, "its driver was stopped before another one started"
+        assert Sortie.objects.get(mission=mission).attempt == 1, "its driver was stopped before the next one started"
         assert hosts.wait(mission).state == "succeeded"
         assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
         assert Sortie.objects.get(mission=mission).agent_id == other_agent.id
@@ -123,7 +123,7 @@ def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
         far.database.restore()
     until(lambda: Node.objects.get(name="far").up)
     (back,) = until(lambda: list(Agent.objects.filter(type=kind, node=far.node, state="idle")))
-    assert back.crashes == 0, "its host was away; nothing crashed"
+    assert back.crashes == 0, "its host was disconnected, but nothing crashed"
     until(lambda: not hosts.alive(cut_off))
     kinds = Event.objects.filter(id__gt=before, subject=far.node.id).order_by("id").values_list("kind", flat=True)
     assert list(kinds) == ["node.lost", "node.up"]

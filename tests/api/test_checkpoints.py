@@ -75,7 +75,7 @@ def test_a_checkpoint_is_renamed_and_kept(ann: api.Client, mission: Mission, che
     assert ann.patch(f"checkpoints/{checkpoint}", {}).status_code == 422
     entry = Entry.objects.filter(kind="checkpoint.keep", actor="user:ann").order_by("id")[0]
     assert (entry.before, entry.after) == ({"name": "start", "keep": False}, {"name": "the start", "keep": True})
-    assert ann.post(f"checkpoints/{checkpoint}/verify", {}).json()["intact"], "its files stay as they are"
+    assert ann.post(f"checkpoints/{checkpoint}/verify", {}).json()["intact"], "its files are unchanged"
 
 
 def test_others_find_nothing_and_the_team_may_only_read(ann: api.Client, mission: Mission, checkpoint: str) -> None:

@@ -54,7 +54,7 @@ def test_a_stop_ends_the_attempt_at_once_with_the_reason(driver: str, reason: St
     run.stop.set(reason)
     evidence = run.end()
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, reason)
-    assert time.monotonic() - start < 40, "it did not need the grace"
+    assert time.monotonic() - start < 40, "it did not use the grace period"
     assert not surviving_processes(run.brief)
 
 

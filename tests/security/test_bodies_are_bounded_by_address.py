@@ -68,7 +68,7 @@ def test_the_bodies_of_one_address_are_added_up_while_they_are_in_progress() -> 
     clients = [Client("198.51.100.7", pieces=4) for _ in range(4)]
     assert outcome(*clients) == [200, 200, 429, 429]
     assert clients[-1].code == "too_many_bodies"
-    assert outcome(Client("198.51.100.7", pieces=10)) == [200], "what has ended is not counted any more"
+    assert outcome(Client("198.51.100.7", pieces=10)) == [200], "bodies of finished requests no longer count"
 
 
 def test_other_addresses_are_unaffected_but_an_ipv6_network_counts_as_one() -> None:

@@ -68,7 +68,7 @@ def test_setting_the_command_of_an_agent_type_requires_the_permission(clerk: Cli
     kind.refresh_from_db()
     assert "LD_PRELOAD" not in kind.env_allow
     assert kind.prompt_argv != ["sh", "-c"]
-    assert kind.description == "d", "what runs no code is theirs to change"
+    assert kind.description == "d", "they may change settings that run no code"
     grant()
     clerk.post(page, form(**code))
     kind.refresh_from_db()

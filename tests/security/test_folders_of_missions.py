@@ -65,7 +65,7 @@ def test_links_are_followed_only_when_an_operator_launches(tmp_path: Path, setti
     link = str(tmp_path / "link")
     assert readable_folders(link, operator=True) == ["/root"]
     assert readable_folders(link, operator=True, attended=False) == [link], (
-        "for a schedule, work may have put the link there"
+        "work may have created the link before the schedule launches"
     )
     assert readable_folders(link, template=True) == [link]
     assert readable_folders(link) == [link], "the sandbox refuses it when the attempt starts"

@@ -56,4 +56,4 @@ def test_work_is_stopped_before_a_disk_has_no_inodes_left_also_in_the_folder_of_
     assert quota.check() is StopReason.DISK_FULL
     later = Quota(Limits(reserve_bytes=1_000), scratch=tmp_path, folders=(disk,))
     later._reserve_at = 0
-    assert later.check() is None, "this attempt has taken none of them"
+    assert later.check() is None, "this attempt has used none of the inodes"

@@ -39,10 +39,12 @@ def test_a_huge_environment_of_a_process_is_not_read_completely(tmp_path: Path) 
     run = DriverRun("command", brief(tmp_path, argv=("python3", "-c", LARGE_ENVIRONMENT)))
     fleet.until(lambda: run.reporter.out or run.evidence)
     if run.evidence is not None:
-        pytest.skip("this kernel does not let a process name its environment")
+        pytest.skip("this kernel does not let a process replace its environment")
     tracemalloc.start()
     try:
-        assert run.brief.marker in {process.marker for process in reaper.marked_processes()}, "its shim's is as ever"
+        assert run.brief.marker in {process.marker for process in reaper.marked_processes()}, (
+            "its shim keeps its environment"
+        )
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
         tracemalloc.stop()

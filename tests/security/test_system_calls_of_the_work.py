@@ -12,7 +12,9 @@ import pytest
 
 from tests.support.confined import USERS, Place, places
 
-pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of the calls are those of x86-64")
+pytestmark = pytest.mark.skipif(
+    os.uname().machine != "x86_64", reason="the numbers of the system calls are those of x86-64"
+)
 
 KEYRINGS = """
 import ctypes
@@ -41,7 +43,7 @@ def run(place: Place, code: str) -> str:
 
 
 def test_the_work_shares_no_keyring_and_cannot_bypass_the_filter(place: Place) -> None:
-    assert run(place, KEYRINGS).split() == ["-38"] * 4, "ENOSYS, as from a kernel without them"
+    assert run(place, KEYRINGS).split() == ["-38"] * 4, "ENOSYS, as from a kernel without these calls"
 
 
 FILES = r"""

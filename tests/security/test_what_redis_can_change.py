@@ -29,7 +29,7 @@ def test_values_in_the_cache_are_never_executed() -> None:
     redis = cache._cache._redis.get_client(key, write=True)
     redis.set(key, pickle.dumps(MaliciousPickle()), ex=60)
     try:
-        assert cache.get("bomb", 0) == 0, "as if Redis were away: the process counts for itself"
+        assert cache.get("bomb", 0) == 0, "as without Redis, the process counts locally"
         assert os.popen("echo $FLEET_TESTS_BOMB").read().strip() == ""
         cache._cache._outage.end()
     finally:

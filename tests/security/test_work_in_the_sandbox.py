@@ -81,7 +81,7 @@ def test_the_fleets_code_is_read_only_even_in_the_missions_folder(place: Place) 
 def test_the_folder_of_another_attempt_is_invisible(place: Place) -> None:
     theirs = place.home / "scratch" / "theirs" / "result.json"
     outcome = place.run(f"exec 2>/dev/null; cat {theirs}; ls {theirs.parent.parent}; (echo mine > {theirs}); true")
-    assert outcome["out"].split() == ["mine"], "only its own folder"
+    assert outcome["out"].split() == ["mine"], "it sees only its own folder"
     assert theirs.read_text() == "theirs"
 
 
@@ -122,7 +122,7 @@ def test_the_work_cannot_mount_the_hosts_cgroups(place: Place) -> None:
     assert result["out"].strip() == "a namespace of its own is allowed", result
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="other machines have no second way to call")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="other architectures have only one system call ABI")
 def test_the_seccomp_filter_covers_every_system_call_abi(place: Place) -> None:
     code = r"""
 import ctypes, mmap
@@ -193,10 +193,10 @@ def test_a_hidden_path_is_reported_with_the_remedy(place: Place) -> None:
     assert "The sandbox hides /srv/models/big.bin" in result["error"]
     assert "`readable`" in result["error"]
     result = place.run("cat /usr/share/nothing-here")
-    assert "hides" not in result["error"], "it would see it, if it were there"
+    assert "hides" not in result["error"], "it would see the file if it existed"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root could read it outside")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could read them outside the sandbox")
 def test_root_in_the_sandbox_cannot_read_password_hashes(place: Place) -> None:
     assert place.run("cat /etc/shadow /etc/gshadow /etc/ssl/private/* 2>/dev/null; true")["out"] == ""
 

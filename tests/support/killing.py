@@ -81,7 +81,7 @@ def halted_before(operation: Callable[[], object], *, command: str, times: int) 
         finally:
             os._exit(0)
     _, status = os.waitpid(child, os.WUNTRACED)
-    assert os.WIFSTOPPED(status), f"it does not start {command} so often"
+    assert os.WIFSTOPPED(status), f"it starts {command} less often"
     try:
         yield
     finally:

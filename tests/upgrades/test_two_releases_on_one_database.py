@@ -122,7 +122,7 @@ def test_both_releases_work_on_the_same_missions(engine: Engine) -> None:
     assert {fleet.state(mission.id) for mission in missions} == {"succeeded"}
     attempts = Counter(Attempt.objects.values_list("sortie", flat=True))
     assert len(attempts) == Sortie.objects.count() == MISSIONS * LAYERS * (WIDTH + 1)
-    assert set(attempts.values()) == {1}, "a sortie was done twice"
+    assert set(attempts.values()) == {1}, "a sortie was executed twice"
     shares = Counter(Attempt.objects.values_list("result__by", flat=True))
     assert min(shares["old"], shares[None]) > 5, shares
 

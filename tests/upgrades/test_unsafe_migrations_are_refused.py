@@ -117,7 +117,7 @@ def test_operations_that_hold_no_lock_for_long_are_accepted(loader: MigrationLoa
     assert problems(loader, postgres.RemoveIndexConcurrently("Sortie", "sortie_ready"), atomic=False) == []
     assert problems(loader, postgres.AddConstraintNotValid("Sortie", CHECK)) == []
     assert problems(loader, migrations.RunPython(in_batches), atomic=False) == []
-    assert problems(loader, migrations.RunPython(in_batches)), "in one transaction, batches hold all their locks"
+    assert problems(loader, migrations.RunPython(in_batches)), "within one transaction, batches keep all their locks"
 
 
 def test_columns_and_tables_that_the_last_release_does_not_know_may_be_removed(loader: MigrationLoader) -> None:

@@ -44,7 +44,7 @@ def test_a_cgroup_that_this_user_may_write_is_used(delegated: Path) -> None:
 
 def test_systemds_own_cgroups_are_left_alone(delegated: Path) -> None:
     if delegated.stat().st_uid != delegated.parent.stat().st_uid:
-        pytest.skip("the folder above belongs to another user")
+        pytest.skip("the parent folder belongs to another user")
     assert cgroups.obstacle(delegated, systemd=True) == f"not delegated (systemd manages {delegated})"
     try:
         os.setxattr(delegated, "user.delegate", b"1")
@@ -66,7 +66,7 @@ def test_both_controllers_are_required(delegated: Path) -> None:
     assert "the controllers memory and pids are not available" in cgroups.obstacle(delegated, systemd=False)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everything")
 def test_a_cgroup_of_another_user_is_not_used(delegated: Path) -> None:
     (delegated / "cgroup.procs").chmod(0o444)
     assert "no write access" in cgroups.obstacle(delegated, systemd=False)
@@ -91,7 +91,7 @@ def test_work_that_exceeds_its_memory_is_killed_with_the_reason(tmp_path: Path, 
 @needs_cgroup
 def test_files_that_the_kernel_caches_are_no_reason_to_kill(tmp_path: Path) -> None:
     if subprocess.check_output(["stat", "-f", "-c", "%T", tmp_path], text=True).strip() in ("tmpfs", "overlayfs"):
-        pytest.skip("its files may be in memory, which is no cache")
+        pytest.skip("temporary files may be in memory, which is not cache")
     shell = "head -c 150000000 /dev/zero > large; cat large large > /dev/null"
     evidence = DriverRun(
         "command", brief(tmp_path, shell=shell, limits=Limits(timeout_s=60, memory_bytes=40 * MB))
@@ -145,10 +145,10 @@ def test_cgroups_of_a_killed_agent_are_removed(tmp_path: Path) -> None:
     run = DriverRun("command", first_brief)
     until(lambda: len(groups("one")) == 2)
     reaper.reap_orphans(fleet="one")
-    assert len(groups("one")) == 2, "a process without a marker is left in it"
+    assert len(groups("one")) == 2, "the cgroup still contains a process without a marker"
     assert reaper.reap_abandoned(fleet="one", agents=[os.getpid()], grace_s=0)
     assert pid not in tree.process_parents()
-    assert len(groups("one")) == 1, "its agent lives"
+    assert len(groups("one")) == 1, "its agent is alive"
     run.stop.set(StopReason.CANCELLED)
     run.end()
     assert not groups("one")

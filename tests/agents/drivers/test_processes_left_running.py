@@ -32,7 +32,7 @@ def test_output_that_passes_through_another_process_is_not_lost(tmp_path: Path) 
 def test_a_process_that_holds_the_output_too_long_is_ended_and_counted(tmp_path: Path) -> None:
     run = run_command(tmp_path, "bash", "-c", "(sleep 8; touch m) & exit 0", linger_s=0.5)
     assert run.evidence is not None
-    assert run.evidence.ok, "the exit of the main process decides"
+    assert run.evidence.ok, "the exit code of the main process decides"
     assert fleet_output(run) == "2 processes were still running and were ended."
     assert run.reporter.reports[-1] == (None, fleet_output(run))
     assert not (tmp_path / "m").exists()
@@ -51,7 +51,7 @@ def test_a_process_that_does_not_hold_the_output_is_ended_at_once_and_counted(tm
     assert run.evidence is not None
     assert (run.evidence.finished, run.evidence.exit_code) == (True, 3)
     assert fleet_output(run) == "1 process was still running and was ended."
-    assert time.monotonic() - start < 50, "it did not wait for the rest of the minute"
+    assert time.monotonic() - start < 50, "it did not wait for the process to end"
 
 
 def test_descendants_of_a_holder_may_finish_with_it(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_stop_ends_the_wait(tmp_path: Path, reason: StopReason) -> None:
     run = DriverRun("command", brief(tmp_path, shell=shell, limits=Limits(grace_s=0.2, linger_s=600)))
     until((tmp_path / "ready").exists)
     run.stop.set(reason)
-    assert run.end().ok, "it had ended by itself"
+    assert run.end().ok, "the work had ended by itself"
     assert not surviving_processes(run.brief)
 
 

@@ -59,7 +59,7 @@ def test_no_attack_reads_the_environment_of_another_attempt(tmp_path: Path) -> N
     finally:
         run.stop.set(StopReason.CANCELLED)
         run.end()
-    assert f"FLEET_ATTEMPT={look.brief.marker}" in look.reporter.out, "it sees its own"
+    assert f"FLEET_ATTEMPT={look.brief.marker}" in look.reporter.out, "it sees its own environment"
     assert "the-token-of-one" not in look.reporter.out
 
 
@@ -105,7 +105,7 @@ def test_ordinary_commands_work_in_the_sandbox(place: Place) -> None:
     assert outcome["out"].split() == ["1", "one", "met", "3", "end"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has the files of others")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can access files of other users")
 def test_root_in_the_sandbox_can_read_write_and_chown_files_of_others(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir(mode=0o700)
@@ -129,7 +129,7 @@ def test_a_missing_hidden_folder_is_no_error(place: Place) -> None:
 
 def test_a_hardened_worker_cannot_be_inspected_by_its_user(place: Place) -> None:
     if place.user == 0:
-        pytest.skip("nothing holds root off but the sandbox")
+        pytest.skip("only the sandbox restricts root")
     look = f'import subprocess, sys, os; sys.path.insert(0, "{ROOT}"); sys.path.append("{sysconfig.get_path("purelib")}")\n'
     look += "from agents.drivers import sandbox\n"
     cat = 'subprocess.run(["cat", f"/proc/{os.getpid()}/environ"], capture_output=True).stdout'

@@ -74,9 +74,9 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
     fleet.until(lambda: "Connected to" in log_of(first) or "ready." in log_of(first))
     secrets = {settings.FLEET_ENDPOINTS.postgres.password, settings.FLEET_CREDENTIALS.redis_password}
     assert not [secret for secret in secrets if secret in log_of(first)]
-    assert "://:*****@" in log_of(first), "the broker is named, without its password"
+    assert "://:*****@" in log_of(first), "the broker is named without its password"
     if sandbox.available()[0]:
-        assert "superuser" not in log_of(first), "where what it runs is shut off, Celery does not warn root of it"
+        assert "superuser" not in log_of(first), "Celery does not warn about root, because work runs in the sandbox"
 
     with (tmp_path / "private" / "logs" / "agent-backend-1@here.log").open("ab") as file:
         os.kill(first.pid, signal.SIGSTOP)
@@ -107,6 +107,6 @@ def test_output_of_agents_after_their_node_was_killed_is_not_lost(start: Start, 
     path = tmp_path / "private" / "logs" / "agent-backend-1@here.log"
     fleet.until(lambda: not processes.is_alive(pid=first.pid, start_time=first.start_time), within_s=60)
     whole = path.read_text()
-    assert len(whole) > len(log_of(first)), "it said that it shuts down"
+    assert len(whole) > len(log_of(first)), "the agent logged its shutdown"
     start()
     fleet.until(lambda: log_of(first).endswith(whole[-30:]), within_s=60)

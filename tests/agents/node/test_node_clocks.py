@@ -28,7 +28,7 @@ from tests.support.hosts import Host, until
 COMPILER = shutil.which("cc")
 pytestmark = [
     pytest.mark.xdist_group("clocks"),
-    pytest.mark.skipif(COMPILER is None, reason="a C compiler makes the library that shifts the clock"),
+    pytest.mark.skipif(COMPILER is None, reason="the library that shifts the clock needs a C compiler"),
 ]
 SHIFT_S = 600
 

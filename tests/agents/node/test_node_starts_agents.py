@@ -71,7 +71,9 @@ def test_an_ordered_agent_that_does_not_come_up_has_failed_and_is_not_tried_agai
     until(lambda: not host.children())
     start_failure.unlink()
     (next_agent,) = hosts.spawn(kind, host)
-    assert Agent.objects.filter(type=kind, spawned_at__gt=agent.spawned_at).count() == 1, "only the one ordered now"
+    assert Agent.objects.filter(type=kind, spawned_at__gt=agent.spawned_at).count() == 1, (
+        "only the agent that was ordered now"
+    )
     assert next_agent.place == agent.place
 
 
@@ -92,7 +94,7 @@ def test_a_node_takes_no_more_agents_than_it_may_have(host: Host, kind: str) -> 
     hosts.spawn(kind, host, count=2)
     with pytest.raises(errors.Conflict, match="Node here has no room for 2 more: 2 of at most 3 agents"):
         operations.spawn(type=kind, node=host.name, count=2)
-    assert len(hosts.live(kind)) == 2, "all that were asked for, or none"
+    assert len(hosts.live(kind)) == 2, "all requested agents, or none"
     AgentType.objects.filter(name=kind).update(agents=9)
     until(lambda: len(hosts.live(kind)) == 3)
     fleet.until(lambda: Agent.objects.filter(type=kind, state="idle").count() == 3)

@@ -59,10 +59,10 @@ def test_a_sample_measures_the_time_since_the_last_one(family: subprocess.Popen[
     sampler, agent = sampling.Sampler(), ids.new()
     (first,) = sampler.sample({agent: family.pid, ids.new(): 2**22 - 1})
     assert (first.agent_id, first.processes) == (agent, 2)
-    assert 0 < first.cpu < 3, "of the time since it was started"
+    assert 0 < first.cpu < 3, "measured since the start of the process"
     time.sleep(0.2)
     (second,) = sampler.sample({agent: family.pid})
-    assert second.cpu < 0.5, "it has slept since"
+    assert second.cpu < 0.5, "the process has been asleep since the last sample"
 
 
 def new_agent() -> Agent:

@@ -62,7 +62,7 @@ def test_a_harder_order_follows_a_softer_one_and_a_softer_one_is_refused(host: H
     until(lambda: state(agent) == "terminated")
     (sortie,) = Sortie.objects.filter(mission=mission)
     assert (sortie.state, sortie.attempt, sortie.tries, sortie.rescues) == ("queued", 1, 0, 0), (
-        "it was handed back, after FLEET_DRAIN_S, and not lost"
+        "it was returned after FLEET_DRAIN_S, and not lost"
     )
     flag.touch()
     hosts.spawn(kind, host)
@@ -87,7 +87,7 @@ def test_two_orders_at_once_end_an_agent_once(host: Host, kind: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 1 <= sum(counts) <= 2, "one of the hard ones, and at most one of the soft ones before it"
+    assert 1 <= sum(counts) <= 2, "one of the orders to end now, and at most one of the drains before it"
     until(lambda: state(agent) == "terminated")
     assert Event.objects.filter(subject=agent.id, kind="agent.terminated").count() == 1
 
@@ -183,7 +183,7 @@ def test_a_terminated_node_lets_its_sorties_end_in_time_and_returns_the_others(
     }
     assert not Node.objects.get(name="ending").up
     ending.start()
-    assert ending.children() == set(), "agents that were stopped in order are not started again"
+    assert ending.children() == set(), "agents that were terminated are not started again"
     never.touch()
     hosts.spawn(kind, host)
     assert hosts.wait(mission).state == "succeeded"

@@ -108,7 +108,7 @@ def test_a_halted_worker_does_not_keep_its_work_alive(
     ends = time.monotonic() + 6  # at the latest, since the lease started before the work
     os.kill(worker[0].pid, signal.SIGSTOP)
     until(lambda: not [process for process in reaper.marked_processes() if process.marker == marker])
-    assert time.monotonic() < ends + 30, "and not because something else ended it"
+    assert time.monotonic() < ends + 30, "the lease ended it, and nothing else"
 
 
 def test_the_worker_kills_a_halted_shim_when_the_lease_ends(tmp_path: Path) -> None:

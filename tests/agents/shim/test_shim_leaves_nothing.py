@@ -118,7 +118,7 @@ def test_the_work_ends_with_a_killed_shim(daemon: Path, tmp_path: Path) -> None:
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, None)
     assert "supervises the work, was killed" in evidence.error
     assert not surviving_processes(run.brief)
-    assert not _alive(daemon), "the kernel has ended it with the first process of its namespace"
+    assert not _alive(daemon), "the kernel ended it with the first process of its namespace"
 
 
 def test_a_halted_shim_is_abandoned_and_the_work_is_ended(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_work_that_outlives_worker_and_shim_is_reaped_by_the_next_worker(tmp_pat
     assert surviving_processes(attempt)
     assert reaper.reap_orphans(fleet="one") >= 2
     assert not surviving_processes(attempt)
-    assert len(surviving_processes(supervised)) >= 2, "its shim supervises it"
+    assert len(surviving_processes(supervised)) >= 2, "its shim still supervises it"
     run.stop.set(StopReason.CANCELLED)
     run.end()
 

@@ -79,11 +79,11 @@ def test_shared_files_count_once_even_after_the_checkpoint_that_added_them_was_r
     assert second.new_bytes < shared
     with override_settings(FLEET_CHECKPOINT_BYTES=third.bytes + second.new_bytes + first.new_bytes):
         operations.prune(now=timezone.now(), dry_run=False)
-    assert remaining() == [first, second, third], "they have many files in common"
+    assert remaining() == [first, second, third], "they share many files"
     operations.delete(checkpoint=first)
     with override_settings(FLEET_CHECKPOINT_BYTES=shared):
         operations.prune(now=timezone.now(), dry_run=False)
-    assert remaining() == [third], "what the first one had added still takes space"
+    assert remaining() == [third], "files that the first checkpoint added still take up space"
 
 
 def test_blobs_that_a_killed_capture_left_are_removed() -> None:

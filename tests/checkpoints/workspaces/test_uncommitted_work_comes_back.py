@@ -57,7 +57,7 @@ def test_the_next_attempt_continues_from_the_uncommitted_work(
         status = git.line("status", "--porcelain", at=copy.path)
         checkpoint = operations.capture(missions=[mission.id])
         assert sorted(path.name for path in copy.path.iterdir()) == before
-        assert git.line("status", "--porcelain", at=copy.path) == status, "the attempt notices nothing"
+        assert git.line("status", "--porcelain", at=copy.path) == status, "the attempt is not disturbed"
     _, kept_data = sortie(checkpoint, "slow")
     part: Any = kept_data["workspace"]
     uncommitted = part["uncommitted"]
@@ -74,7 +74,7 @@ def test_the_next_attempt_continues_from_the_uncommitted_work(
     assert branch.read("done.txt") == "half\n"
     assert branch.read("app.py") == "one\n2\nthree\n"
     assert branch.files() == [".gitignore", '"a b/\\303\\274.txt"', "app.py", "done.txt"]
-    assert not SavedWork.objects.exists(), "it is used once"
+    assert not SavedWork.objects.exists(), "a draft is used only once"
     assert copies.of(sortie=Sortie.objects.get(mission=mission).id, store=copy.store).path == copy.path
 
 

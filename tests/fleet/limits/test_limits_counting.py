@@ -126,12 +126,12 @@ def test_without_redis_each_process_counts_for_itself_until_redis_returns(privat
         start = time.monotonic()
         result = run_concurrently(lambda: spend("away", 20), 2)
         assert sum(not item.refused for item in result) == 20
-        assert time.monotonic() - start < 20 * cache.TIMEOUT_S, "it gives up once, and not with each request"
+        assert time.monotonic() - start < 20 * cache.TIMEOUT_S, "it gives up once, and not for every request"
 
         private_services.restart("valkey")
         end = time.monotonic() + 10 * cache.RETRY_S
         while caches["default"].add("back", 1) and not _known("back", private_services):
-            assert time.monotonic() < end, "it does not come back"
+            assert time.monotonic() < end, "the process does not return to Redis"
             caches["default"].delete("back")
             time.sleep(0.05)
         result = run_concurrently(lambda: spend("again", 20), 2)

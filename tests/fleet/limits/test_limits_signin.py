@@ -77,7 +77,7 @@ def test_another_spelling_of_a_name_gives_no_more_tries() -> None:
         response = Client().post(
             "/api/v1/auth/token", body, content_type="application/json", headers={"X-Forwarded-For": "198.51.100.1"}
         )
-        assert response.status_code in (401, 429), "the API does not take full-width letters for others"
+        assert response.status_code in (401, 429), "the API does not normalise full-width letters"
 
 
 def test_a_success_resets_the_count() -> None:
@@ -120,7 +120,7 @@ def test_a_lockout_lasts_until_enough_failures_have_expired() -> None:
     second_response = Client().post(
         PAGE, {"username": "ann", "password": web.PASSWORD}, headers={"X-Forwarded-For": "198.51.100.1"}
     )
-    assert 200 < int(second_response["Retry-After"]) <= 300, "then the first of them is forgotten, and two are left"
+    assert 200 < int(second_response["Retry-After"]) <= 300, "by then the first failure has expired, and two are left"
 
 
 def test_an_operator_can_end_a_lockout() -> None:
@@ -137,9 +137,7 @@ def test_sign_ins_with_a_request_are_counted_and_reported() -> None:
 
     assert [try_password("a guess") for _ in range(FAILURES)] == [(False, False)] * (FAILURES - 1) + [(False, True)]
     assert try_password(web.PASSWORD) == (False, True)
-    assert authenticate(username="ann", password=web.PASSWORD) is not None, (
-        "without a request it is this host that asks"
-    )
+    assert authenticate(username="ann", password=web.PASSWORD) is not None, "without a request, the caller is this host"
 
 
 @pytest.mark.parametrize("name", ["an\0n", "x" * 10_000, "", "'; DROP TABLE auth_user; --", "🦊"])
@@ -167,7 +165,7 @@ def test_the_sign_in_page_counts_tries_by_address_for_all_names() -> None:
         assert response.content.decode().startswith("Too many requests: the limit is 4")
         assert sign_in(web.PASSWORD, address="198.51.100.2") == 302
         assert Client().get(PAGE, headers={"X-Forwarded-For": "198.51.100.1"}).status_code == 200, (
-            "to look costs nothing"
+            "opening the page does not count as a try"
         )
 
 

@@ -50,7 +50,7 @@ def test_ctrl_c_while_loading_prints_no_traceback(tmp_path: Path, moment: str) -
     starting = command("fleet_up", home=tmp_path / "home", options=("-X", "importtime"), stdout=subprocess.DEVNULL)
     assert starting.stderr is not None
     while moment not in (line := starting.stderr.readline()):
-        assert line, "it was never loaded"
+        assert line, "the module was never loaded"
     starting.send_signal(signal.SIGINT)
     code, text = end(starting)
     assert code == 130
@@ -68,7 +68,7 @@ def test_a_control_loop_without_postgres_says_so_and_waits_for_it(tmp_path: Path
     waiting = command("fleet_control", home=tmp_path / "home")
     assert waiting.stderr is not None
     while "Postgres does not answer" not in (line := waiting.stderr.readline()):
-        assert line, "it has ended"
+        assert line, "the process has ended"
     waiting.send_signal(signal.SIGTERM)
     code, text = end(waiting)
     assert code == 0

@@ -20,7 +20,7 @@ def test_demand_counts_what_a_type_without_agents_could_start(client: Client) ->
     limited = {"agent": "testing", "concurrency": {"key": "one", "limit": 1}}
     fleet.launch({"x": limited, "y": limited})
     found = web.scrape(client)
-    assert found['fleet_demand{type="testing"}'] == 3, "two that need nothing, and one of those under the limit"
+    assert found['fleet_demand{type="testing"}'] == 3, "two sorties without needs, and one of those under the limit"
     assert found['fleet_demand{type="backend"}'] == 0
 
 

@@ -103,7 +103,7 @@ def test_missions_succeed_over_fewer_connections_than_the_fleet_has_clients(pool
     through = pooled.rows(
         "SELECT count(*) FROM pg_stat_activity WHERE usename = 'fleet' AND application_name !~ 'node|lock'"
     )
-    assert through[0][0] <= SERVER_CONNECTIONS + 2, "all but the sessions of nodes goes through the pooler"
+    assert through[0][0] <= SERVER_CONNECTIONS + 2, "only the sessions of nodes bypass the pooler"
 
 
 def test_no_setting_prepared_statement_or_lock_is_left_in_the_shared_sessions(pooled: PooledFleet) -> None:

@@ -82,8 +82,8 @@ def test_a_fleet_flies_a_mission_over_tls_to_both(servers: TlsServers, tmp_path:
         assert session.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone() == (True,)
     with redis_clients.client(urls["REDIS_URL"], timeout_s=5) as client:
         calls = client.info("commandstats")
-    assert calls["cmdstat_lpush"]["calls"] > 0, "hints went through it, although there is no port without TLS"
-    assert calls["cmdstat_brpop"]["calls"] > 0, "and agents received them"
+    assert calls["cmdstat_lpush"]["calls"] > 0, "hints were sent, although Redis has no port without TLS"
+    assert calls["cmdstat_brpop"]["calls"] > 0, "agents received the hints"
 
 
 def test_a_certificate_of_another_authority_is_refused_with_the_setting_and_the_remedy(servers: TlsServers) -> None:

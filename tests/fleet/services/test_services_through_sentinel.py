@@ -98,12 +98,12 @@ def test_a_mission_survives_the_death_of_the_master_and_hints_continue(
         assert document["state"] == "succeeded", document
         with postgres.administrator() as session:
             attempts = session.execute("SELECT DISTINCT attempt FROM missions_sortie").fetchall()
-        assert attempts == [(1,)], "the broker's death costs no attempt"
+        assert attempts == [(1,)], "the death of the broker costs no attempt"
         assert hinted_after_s < FAILOVER_S
         start = time.monotonic()  # agents use the new master: a hint arrives long before FLEET_POLL_INTERVAL_S
         second = _launch(home, tmp_path, sorties=1)
         until(lambda: _done(home, second) == 1)
-        assert time.monotonic() - start < 30, "also on a busy machine"
+        assert time.monotonic() - start < 30, "even on a busy machine"
         assert group.calls(group.servers[1], "brpop") > 0
         with urllib.request.urlopen(home.json("fleet_status")["urls"]["api"].replace("api/v1/", "readyz")) as response:
             assert json.load(response)["checks"]["redis"]["ok"]

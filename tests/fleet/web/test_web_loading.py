@@ -44,7 +44,7 @@ def test_the_site_starts_even_if_the_operators_callables_do_not_load(statement: 
     (tmp_path / "broken.py").write_text(f"{statement}\n")
     result = load_site(FLEET_CALLABLES="broken", PYTHONPATH=str(tmp_path))
     assert "The callables of broken cannot be loaded" in result.stderr
-    assert result.stdout, "it has started"
+    assert result.stdout, "the site has started"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -67,7 +67,7 @@ def test_the_web_process_reuses_connections_and_replaces_them_after_a_restart_of
         private_services.restart("postgres")
         answers, connections = served(web)
         assert answers == 20
-        assert connections <= 6, "each that was cut is made anew, once"
+        assert connections <= 6, "each broken connection is replaced once"
     finally:
         for process in (web, other):
             process.communicate(timeout=60)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_the_site_records_its_uptime_until_all_processes_are_halted(
     subprocess_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    assert uptime.has_been_up(for_s=3_600), "without any site nobody comes through one"
+    assert uptime.has_been_up(for_s=3_600), "without a site, no agent depends on one"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -40,7 +40,7 @@ def test_the_site_records_its_uptime_until_all_processes_are_halted(
         workers = psutil.Process(site.pid).children()
         workers[0].suspend()
         fleet.until(lambda: uptime.has_been_up(for_s=2 * uptime.BEAT_S))
-        assert Uptime.objects.get().up_since == since, "the other one answers"
+        assert Uptime.objects.get().up_since == since, "the other process answers"
         workers[1].suspend()
         fleet.until(lambda: not uptime.has_been_up(for_s=0))
         for worker in workers:

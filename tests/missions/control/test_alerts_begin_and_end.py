@@ -63,7 +63,7 @@ def test_a_queue_that_waits_too_long_raises_one_alert_and_clears_it_once() -> No
     assert "has waited 6 min 4" in event["message"]
     operations.cancel(mission=mission.id)
     watch.check()
-    assert rules() == {"queue_old"}, "it may come back at once"
+    assert rules() == {"queue_old"}, "it is not cleared yet, because the condition may return"
     Alert.objects.update(raised_at=timezone.now() - timedelta(seconds=90))
     with override_settings(FLEET_ALERT_QUIET_S=0):
         watch.check()
@@ -105,7 +105,7 @@ def test_agents_lost_within_the_window_raise_an_alert_and_older_losses_do_not() 
     watch.check()
     lose_agents(3)
     watch.check()
-    assert rules() == set(), "three are still normal"
+    assert rules() == set(), "three losses do not raise an alert"
     lose_agents(1)
     watch.check()
     assert [alert["message"] for alert in alerts.active()] == [

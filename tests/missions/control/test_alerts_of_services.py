@@ -46,7 +46,7 @@ def test_a_service_that_is_slow_twice_in_a_row_or_large_or_silent_raises_an_aler
         assert raised_alerts() == {}
         with override_settings(FLEET_ALERT_RESPONSE_S=1e-6):
             watch.check()
-            assert raised_alerts() == {}, "one slow answer is no alert"
+            assert raised_alerts() == {}, "one slow response raises no alert"
             watch.check()
             assert set(raised_alerts()) == {"service_slow"}
         with override_settings(FLEET_ALERT_MEMORY_MB=1, FLEET_ALERT_QUIET_S=0):

@@ -50,14 +50,14 @@ def step_clock() -> Iterator[Any]:
 
 def test_a_clock_is_trusted_after_it_was_steady_for_a_whole_lease(step_clock: Any) -> None:
     pace = clock.StepDetector(window_s=0.6, tolerance_s=0.25)
-    assert not pace.is_steady(), "it might have been set just before"
+    assert not pace.is_steady(), "the clock may have been set just before"
     fleet.until(pace.is_steady)
     for seconds in (600, -600, 2):
         step_clock(seconds)
         assert not pace.is_steady()
         fleet.until(pace.is_steady)
     step_clock(0.1)
-    assert pace.is_steady(), "a small step is within the margin of each lease"
+    assert pace.is_steady(), "a small step is within the margin of a lease"
 
 
 def test_a_step_is_detected_even_after_a_long_pause(step_clock: Any) -> None:

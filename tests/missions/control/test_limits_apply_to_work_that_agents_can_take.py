@@ -61,7 +61,7 @@ def test_a_key_is_taken_back_when_the_last_agent_ends_and_returned_when_one_star
     assert queued_keys() == {"y"}
     serve("testing")
     admission.admit()
-    assert queued_keys() == {"x"}, "it is more urgent, and y has not begun"
+    assert queued_keys() == {"x"}, "it is more urgent, and y has not started"
 
 
 @pytest.mark.parametrize("state", ["silent", "draining", "ordered to end"])
@@ -116,7 +116,7 @@ def test_a_more_urgent_sortie_gets_the_place_of_a_queued_one(limit: str) -> None
     (lease,) = external_agents.claim(agent=agent)
     fleet.launch({"late": {"priority": 999, **usual}})
     admission.admit()
-    assert queued_keys() == set(), "what runs is left to run"
+    assert queued_keys() == set(), "running sorties are not displaced"
     external_agents.complete(token=lease.token)
     admission.admit()
     assert queued_keys() == {"late"}
@@ -184,7 +184,7 @@ def test_a_waiting_sortie_names_the_holder_of_its_key() -> None:
     )
     assert z["waits_for"] == "Waits for an agent of type testing: none is taking work (check the health of its agents)."
     (y, _) = reads.items(waiting)
-    assert y["waits_for"].endswith("which a sortie of another mission holds."), "others' missions are not named"
+    assert y["waits_for"].endswith("which a sortie of another mission holds."), "missions of other users are not named"
     (_, later) = reads.items(holder)
     assert "which 'build' of this mission holds" in later["waits_for"]
 
@@ -264,16 +264,16 @@ def test_no_limit_is_exceeded_or_held_by_work_without_agents(steps: list[tuple[o
         assert set(Sortie.objects.filter(state="queued").values_list("agent_type", flat=True)) <= agent_ids.keys()
         before = set(Sortie.objects.values_list("id", "state", "ready_at"))
         admission.admit()
-        assert set(Sortie.objects.values_list("id", "state", "ready_at")) == before, "nothing goes to and fro"
+        assert set(Sortie.objects.values_list("id", "state", "ready_at")) == before, "a second run changes nothing"
         for waiting in Sortie.objects.filter(state="ready", mission__state="running", agent_type__in=agent_ids.keys()):
             limits = [under_way.filter(mission=waiting.mission_id)]
             limits += [under_way.filter(concurrency_key="one")] if waiting.concurrency_key else []
             limits += [under_way.filter(agent_type="backend")] if waiting.agent_type_id == "backend" else []
             full = [limit for limit in limits if limit.count() == 2]
-            assert full, "there is room, and it waits"
+            assert full, "it waits although there is room"
             assert any(
                 all(item.state == "running" or item.priority >= waiting.priority for item in limit) for limit in full
-            ), "something less urgent holds its place and has not begun"
+            ), "a less urgent sortie that has not started holds its place"
 
 
 def test_concurrent_claims_and_admission_exceed_no_limit() -> None:

@@ -161,7 +161,7 @@ def test_scaling_stops_when_agents_die_at_once_and_says_why(node: Node) -> None:
     later(10)
     assert [item.spawn for item in scaling.scale()] == [1]
     Agent.objects.filter(state="spawning").update(state="busy", running=2, settled=1)
-    assert [item.spawn for item in scaling.scale()] == [2], "one gets on: as many again as there are"
+    assert [item.spawn for item in scaling.scale()] == [2], "one agent works: the number of agents may double"
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)

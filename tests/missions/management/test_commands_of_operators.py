@@ -265,7 +265,7 @@ def test_an_impossible_home_is_refused_in_one_line(tmp_path: Path, name: str) ->
         Home(tmp_path / name).create_folders()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away, and may write into it all the same")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user and still write to it")
 @pytest.mark.parametrize("arguments", [("fleet_up", "--detach"), ("fleet_services", "up"), ("fleet_status",)])
 def test_root_does_not_write_into_another_users_home(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     private = tmp_path / "a home" / "private"

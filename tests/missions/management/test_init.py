@@ -28,7 +28,7 @@ def test_a_missing_settings_file_is_created_for_its_user_alone(file: Path) -> No
     assert "settings.env" in result.err
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     lines = file.read_text().splitlines()
-    assert all(not line or line.startswith("#") for line in lines), "it changes nothing until somebody edits it"
+    assert all(not line or line.startswith("#") for line in lines), "the file has no effect until a user edits it"
 
 
 def test_a_file_that_exists_is_kept(file: Path) -> None:

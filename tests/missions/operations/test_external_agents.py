@@ -197,7 +197,7 @@ def test_a_silent_agent_is_lost_and_its_sorties_continue_elsewhere(agent: UUID) 
         cursor.execute("UPDATE agents_agent SET heartbeat_at = now() - interval '1 h' WHERE id = %s", [agent])
     assert duties.expire() == [agent]
     duties.rescue()
-    assert fleet.states(mission.id) == {"one": "running"}, "until its lease ends"
+    assert fleet.states(mission.id) == {"one": "running"}, "it is rescued only after its lease has ended"
     expire(lease)
     assert fleet.states(mission.id) == {"one": "queued"}
     with pytest.raises(agents.AgentEnded):

@@ -69,7 +69,9 @@ def test_the_api_returns_sorties_in_pages_with_links() -> None:
         page = boss.get(page["next"]).json()
         keys += [item["key"] for item in page["results"]]
     assert keys == [f"s{n}" for n in range(7)]
-    assert boss.get(f"/api/v1/missions/{mission.ref}/sorties?cursor=cD0x").status_code == 422, "it goes on by `after`"
+    assert boss.get(f"/api/v1/missions/{mission.ref}/sorties?cursor=cD0x").status_code == 422, (
+        "the next page starts at `after`"
+    )
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=x", "limit=201", "limit=", "limit=99999999999"])

@@ -108,6 +108,6 @@ def test_work_that_the_branch_contains_already_is_recognised(project: Repository
     assert late.settle(settlement)
     assert settlement.state == "succeeded"
     assert repository.branch(mission).tip == tip
-    assert not (late.workspace.copy.path / "runs.log").exists(), "the tree had been verified already"
+    assert not (late.workspace.copy.path / "runs.log").exists(), "the tree had already been verified"
     change.refresh_from_db()
     assert (change.state, change.landed) == ("landed", tip)

@@ -51,7 +51,7 @@ def test_an_output_on_a_full_disk_fails_its_sortie_and_is_complete_after_a_retry
         assert fleet.run_to_end(engine, mission) == "failed"
     assert "could not be stored: File too large" in Attempt.objects.get().error
     assert not Artifact.objects.exists()
-    assert not list(settings.FLEET_HOME.artifacts.glob("drafts/*")), "and leaves no litter"
+    assert not list(settings.FLEET_HOME.artifacts.glob("drafts/*")), "it leaves no files behind"
     operations.retry(mission=mission.id, can_execute=True)
     assert fleet.run_to_end(engine, mission) == "succeeded"
     artifact = Artifact.objects.get()

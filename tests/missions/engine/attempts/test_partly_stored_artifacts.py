@@ -74,7 +74,7 @@ def test_a_partly_stored_artifact_is_removed_once_nobody_can_still_be_writing_it
     partial_file: Path, sweep: Callable[[], None]
 ) -> None:
     assert collection.sweep() == 0
-    assert partial_file.exists(), "it may be that of one who lives"
+    assert partial_file.exists(), "its writer may still be alive"
     age(partial_file, storage.ABANDONED_S + 1)
     sweep()
     assert not partial_file.exists()

@@ -68,7 +68,7 @@ def test_a_folder_without_permissions_is_removed_too(tmp_path: Path) -> None:
     (folder / "shut").chmod(0)
     removal.remove(folder)
     assert not folder.exists()
-    assert outside.stat().st_mode & 0o777 == 0o500, "what a link leads to is left alone"
+    assert outside.stat().st_mode & 0o777 == 0o500, "the target of a link is left alone"
 
 
 def test_deeply_nested_folders_are_removed(tmp_path: Path) -> None:

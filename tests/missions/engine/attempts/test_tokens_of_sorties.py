@@ -158,7 +158,7 @@ def test_the_work_gets_the_address_of_the_api(settings: Any, tmp_path: Path) -> 
     port = ports.recorded(settings.FLEET_HOME)["web"]
     assert services.api_url() == f"http://127.0.0.1:{port}/api/v1"
     settings.FLEET_HTTPS = True
-    assert services.api_url() == "", "it sends everybody to https, which it does not speak"
+    assert services.api_url() == "", "the site redirects everything to https, which it does not serve itself"
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,9 @@ def test_a_sortie_of_a_dead_agent_is_rescued_early_once_its_processes_are_gone(
     claim_one(database, agent=agent, lease_s=3_600)
     assert not duties.rescue().accepted
     agents.mark_reaped(agents=[agent])
-    assert not duties.rescue().accepted, "it lives"
+    assert not duties.rescue().accepted, "the agent is alive"
     agents.end(agents=[agent], state=state, reason="killed")
-    assert not duties.rescue().accepted, "what it flew may go on"
+    assert not duties.rescue().accepted, "its work may still be running"
     agents.mark_reaped(agents=[agent])
     assert duties.rescue().freed == {"backend": 1}
     assert fleet.states(mission.id) == {"one": "queued"}
@@ -146,7 +146,7 @@ def test_an_agent_without_heartbeats_keeps_its_sorties_until_their_leases_end(
     assert Agent.objects.get(id=agent).state == "lost"
     assert not duties.rescue().accepted
     expire(Sortie.objects.get(mission=mission))
-    assert not duties.rescue(leases=False).accepted, "while the database's clock is not to be relied on"
+    assert not duties.rescue(leases=False).accepted, "while the clock of the database is not trusted"
     assert duties.rescue().freed == {"backend": 1}
 
 
