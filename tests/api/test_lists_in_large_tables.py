@@ -49,7 +49,7 @@ def test_a_search_for_part_of_a_mission_name_uses_an_index() -> None:
         ("CREATE SCHEMA elsewhere; CREATE EXTENSION pg_trgm SCHEMA elsewhere", True),
         ("DO $$ BEGIN EXECUTE format('REVOKE CREATE ON DATABASE %I FROM %I', current_database(), user); END $$", False),
     ],
-    ids=["in a schema that is not searched", "not let us have it"],
+    ids=["in a schema that is not searched", "without permission"],
 )
 def test_the_name_index_is_created_only_if_postgres_has_pg_trgm(preparation: str, there: bool) -> None:
     with roles.as_owner(), transaction.atomic(), connection.cursor() as cursor:

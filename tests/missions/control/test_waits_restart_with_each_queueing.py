@@ -65,7 +65,7 @@ def agent() -> UUID:
         lose_lease,
         lambda lease: external_agents.leave(agent=Sortie.objects.get(id=lease.sortie).agent_id),
     ],
-    ids=["given back", "rescued", "left"],
+    ids=["returned", "rescued", "agent left"],
 )
 def test_the_wait_of_a_requeued_sortie_starts_over(
     agent: UUID, requeue: Callable[[external_agents.Lease], None]
