@@ -9,13 +9,13 @@ from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 
-from fleet.admin.pages import Audited, BoundedPaginator
+from fleet.admin.pages import AuditedAdmin, BoundedPaginator
 from missions.models import ConcurrencyKey, Sortie
 from missions.states import SortieState
 
 
 @admin.register(ConcurrencyKey)
-class ConcurrencyKeyAdmin(Audited):
+class ConcurrencyKeyAdmin(AuditedAdmin):
     paginator = BoundedPaginator
     list_display = ("key", "limit", "places")
     search_fields = ("key",)

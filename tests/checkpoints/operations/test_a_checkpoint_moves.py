@@ -171,7 +171,7 @@ def test_artifacts_travel_with_their_bytes(engine: Engine) -> None:
     data = archives.export(checkpoint, artifacts=True)
     assert archives.member_names(data)[-1] == f"artifacts/{artifact.digest}"
     Artifact.objects.all().delete()
-    collection.forget(artifact.digest)
+    collection.delete(artifact.digest)
     result = archives.import_bytes(data, by=User.objects.create_user("ann"))
     row = Artifact.objects.get(sortie__mission=result.mission)
     with collection.open_stored(row) as file:
@@ -185,7 +185,7 @@ def test_an_import_without_bytes_lists_the_artifacts_that_it_left_out(engine: En
     artifact = archives.add_artifact(mission, "top", path="out/report.txt")
     data = archives.export(operations.capture(missions=[mission.id]))
     Artifact.objects.all().delete()
-    collection.forget(artifact.digest)
+    collection.delete(artifact.digest)
     result = archives.import_bytes(data)
     assert result.missing == ("top: out/report.txt",)
     assert not Artifact.objects.filter(sortie__mission=result.mission).exists()

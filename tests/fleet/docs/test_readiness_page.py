@@ -127,7 +127,7 @@ def test_a_changed_default_is_not_met(root: Path) -> None:
 
 def test_a_value_stays_until_it_is_measured_again(root: Path) -> None:
     previous = Evidence("0.12 s", True, "2025-12-31", "old")
-    write(root, readiness.STORE, {"spawn": previous.as_json(), "gone": previous.as_json()})
+    write(root, readiness.STORE, {"spawn": asdict(previous), "gone": asdict(previous)})
     assert readiness.collect(root)["spawn"] == previous
     assert "gone" not in readiness.collect(root)
     write(root, "build/bench.json", record({"spawn": {"p95_s": 9.0}}))

@@ -243,7 +243,13 @@ class Missions(RuleBasedStateMachine):
         return Sortie.objects.filter(id=claim.id, attempt=claim.attempt, state="running").exists()
 
     def _settle(
-        self, agent: SimulatedAgent, ended: list[Claim], outcomes: list[str], *, renews: bool = False, max_claims: int = 0
+        self,
+        agent: SimulatedAgent,
+        ended: list[Claim],
+        outcomes: list[str],
+        *,
+        renews: bool = False,
+        max_claims: int = 0,
     ) -> list[Claim]:
         """Judge and settle as the engine does. Returns the claims of the same statement."""
         with self.database.cursor() as cursor:
