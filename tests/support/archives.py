@@ -16,7 +16,7 @@ from django.core.files.base import ContentFile
 from checkpoints import operations
 from checkpoints.document import Bucket, Manifest, Part, archive, bucket_of
 from checkpoints.models import Checkpoint
-from checkpoints.operations import Imported
+from checkpoints.operations import ImportResult
 from missions.artifacts import collection
 from missions.models import Artifact, Mission, Sortie
 
@@ -96,7 +96,7 @@ class OpenedExport:
         return out.getvalue()
 
 
-def import_bytes(data: bytes, *, by: User | None = None, can_execute: bool = True, **options: Any) -> Imported:
+def import_bytes(data: bytes, *, by: User | None = None, can_execute: bool = True, **options: Any) -> ImportResult:
     return operations.import_file(file=io.BytesIO(data), by=by, can_execute=can_execute, **options)
 
 

@@ -50,7 +50,7 @@ def older() -> Iterator[Checkout]:
         own = keys(checkout)
         data = upgrading.data_folder(home_of(checkout))
         embedded.create_cluster(data, old_programs(), own)
-        with upgrading.served(data, old_programs(), own, home=home_of(checkout)) as server:
+        with upgrading.run_server(data, old_programs(), own, home=home_of(checkout)) as server:
             owner = cluster.url(server, database="fleet") + "&options=-c%20role%3Dfleet_owner"
             application = owner.split("//")[0] + f"//fleet:{own.postgres_password}@127.0.0.1:{server.port}/fleet"
             addresses = {"DATABASE_URL": application, "DATABASE_OWNER_URL": owner, "REDIS_URL": "redis://127.0.0.1:1/0"}
@@ -114,7 +114,7 @@ def test_a_conversion_that_is_killed_at_any_step_can_be_repeated(home: Checkout)
     assert kills > 5
     data = upgrading.data_folder(place)
     assert embedded.version(data) == INSTALLED
-    with upgrading.served(data, programs.postgres(), own, home=place) as server:
+    with upgrading.run_server(data, programs.postgres(), own, home=place) as server:
         assert "older" in names(server)
     assert [embedded.version(path) for path in place.private.glob(f"postgres.{OLDER[-1]}*")] == [OLDER[-1]]
 
@@ -122,7 +122,7 @@ def test_a_conversion_that_is_killed_at_any_step_can_be_repeated(home: Checkout)
 def test_an_older_server_is_backed_up_and_restored_with_newer_programs(home: Checkout, tmp_path: Path) -> None:
     """Programs since Postgres 17 set a parameter that older servers refuse."""
     tools = clients.Clients(programs.postgres(), INSTALLED)
-    with upgrading.served(
+    with upgrading.run_server(
         upgrading.data_folder(home_of(home)), old_programs(), keys(home), home=home_of(home)
     ) as server:
         with dumping.snapshot(server) as snapshot:

@@ -57,7 +57,7 @@ class Site:
 
     def answers(self) -> bool:
         try:
-            return not self.refused()
+            return not self.is_full()
         except OSError:
             return False
 
@@ -143,13 +143,13 @@ def test_the_connection_limit_of_an_address_counts_all_processes_without_killed_
         fill(other, 3)
         first.suspend()
         until(lambda: first.status() == psutil.STATUS_STOPPED)
-        assert site.refused(), "with the three of the other worker, the site has reached its limit"
+        assert site.is_full(), "with the three of the other worker, the site has reached its limit"
         first.resume()
         other.kill()
-        until(lambda: not site.refused())
+        until(lambda: not site.is_full())
         for _ in range(3):
             open_connections.enter_context(site.line())
-        assert site.refused()
+        assert site.is_full()
     until(site.answers)
 
 

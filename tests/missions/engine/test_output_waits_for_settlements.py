@@ -31,7 +31,7 @@ def waits() -> int:
 def test_the_writer_locks_sorties_in_the_order_of_settlements() -> None:
     fleet.launch({f"s{number}": {} for number in range(SORTIES)})
     agent = external_agents.register(agent_type="backend", concurrency=SORTIES).id
-    external_agents.claim(agent=agent, want=SORTIES)
+    external_agents.claim(agent=agent, count=SORTIES)
     first, *others = Sortie.objects.order_by("id").values_list("id", flat=True)
     writer = OutputWriter(max_bytes=1_000)
     for sortie in (first, *others):
