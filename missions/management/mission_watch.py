@@ -6,13 +6,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
 
+from agents.drivers import links
+from agents.shim import beneath
 from fleet import errors, humanise, invocation
 from fleet.console import lines
 from fleet.console.progress import Board
@@ -237,13 +240,25 @@ def _print_conclusion(result: Any, say: Say) -> None:
 
 
 def save(files: Iterable[Artifact], folder: Path) -> Iterable[Path]:
-    """Write artifacts to `<folder>/<sortie>/<path>`, one after another, and yield the paths."""
+    """Write artifacts to `<folder>/<sortie>/<path>`, one after another, and yield the paths.
+
+    Links that work may have put there are not followed: those below `folder`, and those in the folder of a mission.
+    """
+    folder = folder.absolute()
+    try:
+        folders = Mission.objects.exclude(folder="").values_list("folder", flat=True).distinct()
+        real = links.resolve(folder, untrusted=map(Path, folders))
+    except links.UntrustedLink as error:
+        raise errors.Invalid(
+            f"{lines.one_line(error.filename)} is a symbolic link, which work may have put there, so it is not followed.",
+            hint="Name the folder that it leads to.",
+        ) from error
     for file in files:
         # A slash in a key (of a matrix member or an added sortie) must not lead out of the folder.
-        target = folder / file.sortie.key.replace("/", "_") / file.path
+        path = Path(file.sortie.key.replace("/", "_")) / file.path
+        target = folder / path
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with collection.open_stored(file) as source, target.open("wb") as copy:
+            with collection.open_stored(file) as source, _create(real, path) as copy:
                 copy.writelines(source.chunks())
         except OSError as error:
             raise errors.FleetError(
@@ -252,3 +267,21 @@ def save(files: Iterable[Artifact], folder: Path) -> Iterable[Path]:
                 + invocation.command("fleet_mission", "artifacts", file.sortie.mission.ref, "--save", "FOLDER"),
             ) from error
         yield target
+
+
+def _create(folder: Path, path: Path) -> IO[bytes]:
+    """Open a new file at a path below `folder`, in place of an old one. Links below `folder` are not followed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as descriptors:
+        parent = beneath.open_path(folder, folder=True)
+        descriptors.callback(os.close, parent)
+        for part in path.parent.parts:
+            with suppress(FileExistsError):
+                os.mkdir(part, dir_fd=parent)
+            flags, resolve = os.O_PATH | os.O_DIRECTORY, beneath.BENEATH | beneath.NO_LINKS
+            parent = beneath.open_at(parent, part, flags, resolve=resolve)
+            descriptors.callback(os.close, parent)
+        with suppress(FileNotFoundError):
+            os.unlink(path.name, dir_fd=parent)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        return os.fdopen(os.open(path.name, flags, 0o666, dir_fd=parent), "wb")

@@ -1,0 +1,44 @@
+"""Symbolic links that work may have put into the path of a folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+MAX_LINKS = 40  # in one path, as in the kernel
+
+
+class UntrustedLink(OSError):
+    """A link that work may have put there; `filename` is its path."""
+
+    def __init__(self, link: Path) -> None:
+        super().__init__(errno.ELOOP, os.strerror(errno.ELOOP), str(link))
+
+
+def resolve(path: Path, *, untrusted: Iterable[Path]) -> Path:
+    """An absolute path without its symbolic links. It need not exist.
+
+    Raises UntrustedLink if one of the links is inside one of the folders `untrusted`.
+    """
+    folders = list(untrusted)
+    current, rest, links = Path("/"), [*reversed(path.parts[1:])], 0
+    while rest:
+        part = rest.pop()
+        if part == "..":
+            current = current.parent
+            continue
+        candidate = current / part
+        if not candidate.is_symlink():
+            current = candidate
+            continue
+        links += 1
+        if links > MAX_LINKS or any(candidate.is_relative_to(folder) for folder in folders):
+            raise UntrustedLink(candidate)
+        target = Path(os.readlink(candidate))
+        parts = target.parts
+        if target.is_absolute():
+            current, parts = Path("/"), parts[1:]
+        rest += reversed(parts)
+    return current
