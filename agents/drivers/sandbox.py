@@ -140,6 +140,15 @@ def code_folders() -> tuple[Path, ...]:
     return tuple(roots)
 
 
+def _python_path() -> tuple[Path, ...]:
+    """Further folders from which the fleet's processes import modules: those of PYTHONPATH and of editable installs.
+
+    Work must not write to them, or a module that it puts there (sitecustomize, say) would run outside the sandbox.
+    """
+    folders = {Path(path).resolve() for path in sys.path if path and os.path.isdir(path)}
+    return tuple(sorted(path for path in folders if not _inside(path, [*map(Path, SYSTEM), *code_folders()])))
+
+
 def check_writable(folder: Path, *, hidden: Sequence[Path]) -> None:
     """Raise Refused if a mission may not use this folder."""
     if folder in map(Path, SHARED):
@@ -208,12 +217,17 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     for folder in view.writable:
         if _inside(folder, [CHECKOUT, *code_folders()]):
             continue
+        modules = _python_path()
+        if _inside(folder, modules):
+            arguments += mount(folder, "--ro-bind-fd")
+            continue
         arguments += mount(folder, "--bind-fd")
-        for path in _between(folder, [*code_folders(), *hidden]):
+        read_only = [*code_folders(), *modules]
+        for path in _between(folder, [*read_only, *hidden]):
             # A separate mount. Otherwise the work could rename it and put something else in its place.
             arguments += mount(path, "--bind-fd")
-        for path in code_folders():
-            arguments += ["--ro-bind", str(path), str(path)] if path.is_relative_to(folder) else []
+        for path in read_only:
+            arguments += mount(path, "--ro-bind-fd") if path.is_relative_to(folder) else []
     for path in hidden:
         arguments += (
             ["--perms", "0555", "--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]

@@ -53,7 +53,7 @@ class Place:
             **settings,
         }
         return subprocess.Popen(
-            [self.python, "-m", "tests.agents.shim.shim_worker", json.dumps(request)],
+            [self.python, "-P", "-m", "tests.agents.shim.shim_worker", json.dumps(request)],
             env={
                 "PATH": os.environ["PATH"],
                 "DATABASE_URL": SECRET,
