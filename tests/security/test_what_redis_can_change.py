@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.worker.consumer.connection import Connection as ConnectionStep
 from celery.worker.control import Panel
 from django.conf import settings
 from django.core.cache import caches
+from kombu import Connection
 
 import missions.tasks  # noqa: F401  # as an agent does
 from fleet.celery import app
+from fleet.config import redis_address
 from missions.engine.process import remote_control
 
 
@@ -49,6 +53,23 @@ def test_no_agent_reveals_its_settings(command: str) -> None:
     result = Panel.data[command](type("State", (), {"app": app}))
     assert settings.FLEET_ENDPOINTS.redis_url not in str(result)
     assert set(result) == {"error"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["unix://:hush@/run/redis.sock", "redis+sentinel://:hush@a,b/M/0?sentinel_password=hush", "rediss://u:hush@a/0"],
+)
+def test_no_agent_reveals_the_password_of_redis_in_its_statistics(url: str) -> None:
+    address = redis_address.parse(url)
+    options = address.broker_options(timeout_s=2)
+    connection = Connection(address.broker_urls[0], transport="fleet.transport:Transport", transport_options=options)
+    consumer = SimpleNamespace(connection=connection, steps=[])
+    info = ConnectionStep(SimpleNamespace()).info(consumer)
+    consumer.controller = SimpleNamespace(stats=lambda: {"pid": 1, **info})
+    result = Panel.data["stats"](SimpleNamespace(consumer=consumer))
+    assert "hush" in str(info) or url.startswith("rediss"), "Celery itself leaves only the password of a server out"
+    assert "hush" not in str(result)
+    assert (result["pid"], set(result["broker"])) == (1, {"transport"})
 
 
 def test_agents_obey_only_the_fleets_own_orders() -> None:

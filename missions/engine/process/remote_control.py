@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.worker import control
 from celery.worker.control import Panel
 
 ALLOWED = frozenset(
@@ -19,9 +20,20 @@ ALLOWED = frozenset(
 
 
 def restrict() -> None:
-    """Refuse all other commands in this process."""
+    """Refuse all other commands in this process, and leave the address of Redis out of the answers."""
     for name in Panel.data.keys() - ALLOWED:
         Panel.data[name] = _refuse
+    Panel.data["stats"] = _stats
+
+
+def _stats(state: Any, **arguments: Any) -> dict[str, Any]:
+    """Celery's statistics. Of the broker only the kind: the address of a Unix socket and the options of Sentinel contain
+    passwords, and Celery removes only the password of a server."""
+    answer: dict[str, Any] = control.stats(state)  # type: ignore[attr-defined]  # not in the stubs
+    for part in (answer, answer.get("consumer")):
+        if isinstance(part, dict) and isinstance(part.get("broker"), dict):
+            part["broker"] = {"transport": part["broker"].get("transport")}
+    return answer
 
 
 def _refuse(state: Any, **arguments: Any) -> dict[str, str]:
