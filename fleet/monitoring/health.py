@@ -6,7 +6,9 @@ Apps add checks with `register`, from their `registrations.py`.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypedDict
 
 import psycopg
@@ -46,17 +48,43 @@ def healthz(request: HttpRequest) -> HttpResponse:
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
     """`{ready, checks: {database, migrations, redis, queue, …: {ok, why}}}`, with status 503 if any check fails."""
+    checks = _shared_checks()
+    ready = all(check["ok"] for check in checks.values())
+    return JsonResponse({"ready": ready, "checks": checks}, status=200 if ready else 503)
+
+
+_lock = threading.Lock()
+_running: Future[dict[str, Result]] | None = None
+
+
+def _shared_checks() -> dict[str, Result]:
+    """The results of the checks. Requests that arrive while a process runs them share their results: anyone may send
+    any number of requests, and each check opens a connection to Postgres."""
+    global _running
+    with _lock:
+        future, is_first = _running or Future(), _running is None
+        _running = future
+    if is_first:
+        try:
+            future.set_result(_checks())
+        except BaseException as error:
+            future.set_exception(error)
+        finally:
+            with _lock:
+                _running = None
+    return future.result()
+
+
+def _checks() -> dict[str, Result]:
     registrations.load()
     database = _run("Postgres does not answer.", _database)
     need_database = {"migrations": ("The migrations cannot be read.", _migrations), **_registered}
     unknown = Result(ok=False, why="Unknown, because Postgres does not answer.")
-    checks = {
+    return {
         "database": database,
         "redis": _run("Redis does not answer. Missions continue without it, more slowly.", _redis),
         **{name: _run(*check) if database["ok"] else unknown for name, check in need_database.items()},
     }
-    ready = all(check["ok"] for check in checks.values())
-    return JsonResponse({"ready": ready, "checks": checks}, status=200 if ready else 503)
 
 
 def _run(error: str, check: Check) -> Result:
