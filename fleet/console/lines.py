@@ -6,12 +6,14 @@ import re
 import shutil
 import textwrap
 from collections.abc import Callable
+from typing import TextIO, cast
 
 from django.core.management.base import OutputWrapper
 from django.template.defaultfilters import filesizeformat
 
 Say = Callable[[str], None]  # shows one line of progress
 COLOURS = re.compile("\x1b\\[[0-9;]*m")  # ECMA-48, "select graphic rendition"
+_PLAIN = re.compile("[\t\n\x20-\x7e]*")
 NARROW = 100  # on a terminal with fewer columns, text is not padded into columns
 
 
@@ -35,6 +37,8 @@ def terminal_safe(text: str) -> str:
 
     An escape, for example, becomes ␛.
     """
+    if _PLAIN.fullmatch(text):
+        return text
     return "".join(c if c.isprintable() or c in "\n\t" else _visible(c) for c in COLOURS.sub("", text))
 
 
@@ -42,6 +46,21 @@ def _visible(character: str) -> str:
     if character == "\r":
         return ""
     return chr(0x2400 + ord(character)) if ord(character) < 0x20 else "�"
+
+
+class SafeOutput(OutputWrapper):
+    """The output of a command, in which text of others (names, messages, logs) cannot control the terminal."""
+
+    @classmethod
+    def of(cls, out: OutputWrapper) -> SafeOutput:
+        safe = cls(cast(TextIO, out._out), ending=out.ending)
+        safe.style_func = out.style_func
+        return safe
+
+    def write(  # type: ignore[override]  # as that of OutputWrapper
+        self, msg: str = "", style_func: Callable[[str], str] | None = None, ending: str | None = None
+    ) -> None:
+        super().write(terminal_safe(msg), style_func, ending)
 
 
 def columns(out: OutputWrapper) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +27,7 @@ def repeat(*, show: Callable[[], int], out: OutputWrapper, every_s: float) -> in
     try:
         while True:
             if out.isatty():
-                out.write(CLEAR, ending="")
+                sys.stdout.write(CLEAR)  # not through `out`, which shows control characters
             show()
             out.flush()
             time.sleep(every_s)

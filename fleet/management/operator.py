@@ -14,7 +14,7 @@ from django.db import ProgrammingError
 from psycopg.errors import UndefinedColumn, UndefinedTable
 
 from fleet import caller, errors, invocation
-from fleet.console import parsing, repeating
+from fleet.console import lines, parsing, repeating
 from fleet.postgres import retries
 from fleet.services import outages
 
@@ -61,6 +61,7 @@ class OperatorCommand(BaseCommand):
             sys.exit(error.returncode)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self.stdout, self.stderr = lines.SafeOutput.of(self.stdout), lines.SafeOutput.of(self.stderr)
         try:
             acting_caller = caller.SYSTEM if self.acts_as_system else caller.Caller(name=f"command:{_user()}")
             with caller.acting_as(acting_caller):
