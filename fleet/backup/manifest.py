@@ -9,10 +9,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from fleet import errors
+from fleet.console import lines
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -80,6 +81,10 @@ def _parse(document: dict[str, Any], folder: Path) -> Manifest:
     for name in ("migrations", "missing"):
         document[name] = tuple(document[name])
     document["files"] = tuple(File(*file) for file in document["files"])
+    for file in document["files"]:
+        path = PurePosixPath(file.path)
+        if path.is_absolute() or ".." in path.parts:
+            raise Damaged(f"{folder / NAME} names a file outside the backup: {lines.one_line(file.path)}")
     return Manifest(**document)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,15 @@ def test_a_repository_without_an_object_that_was_lost_before_the_backup_is_named
     broken = backup.create(folder=installation.folder, full=True).backup
     (problem,) = backup.verify(backup=broken).problems
     assert (problem.path, problem.problem) == (f"repositories/{mirror.name}", "unreadable")
+
+
+@pytest.mark.parametrize("path", ["artifacts/../../../planted", "/tmp/planted"])
+def test_a_manifest_that_names_a_file_outside_the_backup_is_refused(made: Backup, path: str) -> None:
+    (artifact,) = (file for file in made.manifest.files if file.path.startswith("artifacts/"))
+    files = tuple(artifact._replace(path=path) if file == artifact else file for file in made.manifest.files)
+    (made.path / "manifest.json").write_bytes(replace(made.manifest, files=files).serialize())
+    changed = Backup(made.path)
+    (problem,) = backup.verify(backup=changed).problems
+    assert "names a file outside the backup" in problem.message
+    with pytest.raises(errors.Conflict, match="names a file outside the backup"):
+        backup.restore(backup=changed, force=connection.settings_dict["NAME"])
