@@ -10,7 +10,7 @@ from django.conf import settings
 from agents.models import AgentType
 from missions.models import Alert, Mission
 from tests.support import fleet
-from tests.support.console import Done, manage
+from tests.support.console import CommandResult, manage
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -18,7 +18,7 @@ HOSTILE = "before\x1b]0;owned\x07\x1b[2J\x9b2J\u202eafter"
 CONTROLS = ("\x1b", "\x07", "\x9b", "\u202e")
 
 
-def harmless(done: Done) -> bool:
+def harmless(done: CommandResult) -> bool:
     text = done.out + done.err
     return "before" in text and "after" in text and not any(character in text for character in CONTROLS)
 

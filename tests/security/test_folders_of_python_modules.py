@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.flights import Flight, brief
+from tests.support.driver_runs import DriverRun, brief
 
 
 def test_work_cannot_write_where_the_fleet_looks_for_python_modules(
@@ -22,11 +22,11 @@ def test_work_cannot_write_where_the_fleet_looks_for_python_modules(
         echo evil > {project}/src/sitecustomize.py; rm -r {project}/src/mine; mv {project}/src {project}/aside
         echo fine > {project}/notes; cat {project}/src/mine/__init__.py
         """
-    evidence = Flight("command", brief(scratch, shell=shell, writable=(project,))).end()
+    evidence = DriverRun("command", brief(scratch, shell=shell, writable=(project,))).end()
     assert evidence.ok, evidence
     assert sorted(path.name for path in project.rglob("*")) == ["__init__.py", "mine", "notes", "src"]
     attempt_brief = brief(
         scratch, shell=f"echo evil > {project}/src/mine/evil.py", writable=(project / "src" / "mine",)
     )
-    assert not Flight("command", attempt_brief).end().ok
+    assert not DriverRun("command", attempt_brief).end().ok
     assert not (project / "src" / "mine" / "evil.py").exists()

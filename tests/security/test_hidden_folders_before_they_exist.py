@@ -10,7 +10,7 @@ from django.test import override_settings
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt
 from tests.support import fleet
-from tests.support.flights import Flight, brief
+from tests.support.driver_runs import DriverRun, brief
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -37,13 +37,13 @@ def test_running_work_sees_no_backup_that_is_made_meanwhile(tmp_path: Path) -> N
     project.mkdir()
     shell = f"echo begun > {project}/begun; while ! test -e {project}/made; do sleep .05; done; cat {backups}/*; true"
     for fields in ({"writable": (project,)}, {"writable": (project,), "readable": (project,)}):
-        flight = Flight("command", brief(scratch, shell=shell, hidden=(backups,), **fields))
+        run = DriverRun("command", brief(scratch, shell=shell, hidden=(backups,), **fields))
         fleet.until(lambda: (project / "begun").exists())
         backups.mkdir(parents=True, exist_ok=True)
         (backups / "database.dump").write_text("the hashes of all passwords")
         (project / "made").touch()
-        assert flight.end().ok
-        assert "hashes" not in flight.ear.out
+        assert run.end().ok
+        assert "hashes" not in run.reporter.out
         for name in ("begun", "made"):
             (project / name).unlink()
 
@@ -56,7 +56,7 @@ def test_a_link_to_a_folder_of_the_fleet_that_work_could_replace_is_refused(tmp_
     (project / link).parent.mkdir(exist_ok=True)
     (project / link).symlink_to(home)
     attempt_brief = brief(scratch, shell="true", writable=(project,), hidden=(project / ".fleet" / "private",))
-    evidence = Flight("command", attempt_brief).end()
+    evidence = DriverRun("command", attempt_brief).end()
     assert not evidence.ok
     assert f"{project / link} is a symbolic link" in evidence.error
 
@@ -68,13 +68,13 @@ def test_a_link_that_work_cannot_replace_is_allowed(tmp_path: Path) -> None:
     (home / "secret").write_text("secret")
     (tmp_path / "link").symlink_to(home)
     attempt_brief = brief(scratch, shell=f"cat {home}/secret; true", writable=(project,), hidden=(tmp_path / "link",))
-    flight = Flight("command", attempt_brief)
-    assert flight.end().ok
-    assert "secret" not in flight.ear.out
+    run = DriverRun("command", attempt_brief)
+    assert run.end().ok
+    assert "secret" not in run.reporter.out
 
 
 def test_a_folder_that_work_cannot_see_is_not_created(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    assert Flight("command", brief(scratch, shell="true", hidden=(tmp_path / "absent" / "backups",))).end().ok
+    assert DriverRun("command", brief(scratch, shell="true", hidden=(tmp_path / "absent" / "backups",))).end().ok
     assert not (tmp_path / "absent").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from missions.models import Mission, Sortie
-from tests.missions.management.fleet_mission import mission
+from tests.missions.management.fleet_mission import fleet_mission
 from tests.support import web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -19,9 +19,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a mission with one artifact, in which the operator runs the commands."""
     folder = tmp_path / "project"
     folder.mkdir()
-    flown = web.flown()
-    Mission.objects.filter(id=flown.id).update(folder=str(folder))
-    web.artifact(Sortie.objects.get(mission=flown, key="good"), path="docs/report.md", content=b"malicious")
+    ended = web.ended_mission()
+    Mission.objects.filter(id=ended.id).update(folder=str(folder))
+    web.artifact(Sortie.objects.get(mission=ended, key="good"), path="docs/report.md", content=b"malicious")
     monkeypatch.chdir(folder)
     return folder
 
@@ -36,7 +36,7 @@ def private(tmp_path: Path) -> Path:
 
 
 def save() -> tuple[int, str]:
-    done = mission("artifacts", Mission.objects.latest("id").ref, "--save", "report")
+    done = fleet_mission("artifacts", Mission.objects.latest("id").ref, "--save", "report")
     return done.code, done.err
 
 
@@ -78,5 +78,5 @@ def test_a_pipe_in_place_of_the_file_does_not_stop_the_command(project: Path) ->
 def test_a_link_that_no_mission_can_change_is_followed(project: Path, private: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(private)
     ref = Mission.objects.latest("id").ref
-    assert mission("artifacts", ref, "--save", str(tmp_path / "link" / "kept")).code == 0
+    assert fleet_mission("artifacts", ref, "--save", str(tmp_path / "link" / "kept")).code == 0
     assert (private / "kept" / "good" / "docs" / "report.md").read_bytes() == b"malicious"

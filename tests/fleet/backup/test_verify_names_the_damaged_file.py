@@ -91,11 +91,11 @@ def test_a_repository_without_an_object_that_was_lost_before_the_backup_is_named
 
 
 @pytest.mark.parametrize("path", ["artifacts/../../../planted", "/tmp/planted"])
-def test_a_manifest_that_names_a_file_outside_the_backup_is_refused(made: Backup, path: str) -> None:
-    (artifact,) = (file for file in made.manifest.files if file.path.startswith("artifacts/"))
-    files = tuple(artifact._replace(path=path) if file == artifact else file for file in made.manifest.files)
-    (made.path / "manifest.json").write_bytes(replace(made.manifest, files=files).serialize())
-    changed = Backup(made.path)
+def test_a_manifest_that_names_a_file_outside_the_backup_is_refused(snapshot: Backup, path: str) -> None:
+    (artifact,) = (file for file in snapshot.manifest.files if file.path.startswith("artifacts/"))
+    files = tuple(artifact._replace(path=path) if file == artifact else file for file in snapshot.manifest.files)
+    (snapshot.path / "manifest.json").write_bytes(replace(snapshot.manifest, files=files).serialize())
+    changed = Backup(snapshot.path)
     (problem,) = backup.verify(backup=changed).problems
     assert "names a file outside the backup" in problem.message
     with pytest.raises(errors.Conflict, match="names a file outside the backup"):
