@@ -285,7 +285,7 @@ def test_opening_a_socket_counts_against_the_concurrency_limit(tmp_path: Path) -
     with live.serving(tmp_path, turns) as web, ThreadPoolExecutor(1) as threads:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"LOCK TABLE {Event._meta.db_table} IN ACCESS EXCLUSIVE MODE")
-            request = threads.submit(web.ask, "GET", "/api/v1/events", **bearer(ann))
+            request = threads.submit(web.request, "GET", "/api/v1/events", **bearer(ann))
 
             def worked_on() -> bool:
                 cursor.execute(
