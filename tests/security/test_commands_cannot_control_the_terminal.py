@@ -18,44 +18,44 @@ HOSTILE = "before\x1b]0;owned\x07\x1b[2J\x9b2J\u202eafter"
 CONTROLS = ("\x1b", "\x07", "\x9b", "\u202e")
 
 
-def harmless(done: CommandResult) -> bool:
-    text = done.out + done.err
+def is_harmless(result: CommandResult) -> bool:
+    text = result.out + result.err
     return "before" in text and "after" in text and not any(character in text for character in CONTROLS)
 
 
-def test_an_alert() -> None:
+def test_an_alert_prints_no_control_characters() -> None:
     Alert.objects.create(rule="silent", subject="a", message=HOSTILE)
-    assert harmless(manage("fleet_status"))
+    assert is_harmless(manage("fleet_status"))
 
 
-def test_an_error_that_names_a_mission() -> None:
+def test_an_error_that_names_a_mission_prints_no_control_characters() -> None:
     mission = fleet.launch({"one": {}})
     Mission.objects.filter(id=mission.id).update(name=HOSTILE)
-    done = manage("fleet_mission", "logs", mission.ref, "absent")
-    assert done.code == 1
-    assert harmless(done)
+    result = manage("fleet_mission", "logs", mission.ref, "absent")
+    assert result.code == 1
+    assert is_harmless(result)
 
 
-def test_the_description_of_an_agent_type() -> None:
+def test_the_description_of_an_agent_type_prints_no_control_characters() -> None:
     AgentType.objects.filter(name="backend").update(description=HOSTILE)
-    assert harmless(manage("fleet_agents", "types"))
+    assert is_harmless(manage("fleet_agents", "types"))
     types = {row["name"]: row["description"] for row in manage("fleet_agents", "types", "--json").json}
     assert types["backend"] == HOSTILE, "programs get the exact text, escaped as in all JSON"
     assert "\\u001b" in manage("fleet_agents", "types", "--json").out
 
 
-def test_the_log_of_a_service() -> None:
+def test_the_log_of_a_service_prints_no_control_characters() -> None:
     log = settings.FLEET_HOME.logs / "hostile.log"
     log.write_text(f"2026-01-31 12:00:00.000 UTC [1] ERROR:  {HOSTILE}\n")
     try:
-        assert harmless(manage("fleet_services", "logs", "hostile"))
+        assert is_harmless(manage("fleet_services", "logs", "hostile"))
         (line,) = manage("fleet_services", "logs", "hostile", "--json").lines
         assert HOSTILE in line["line"]
     finally:
         log.unlink()
 
 
-def test_text_that_is_not_hostile_is_printed_as_it_is() -> None:
+def test_harmless_text_is_printed_unchanged() -> None:
     AgentType.objects.filter(name="backend").update(description="Ünïcödé – “fine” 🚀")
     assert "Ünïcödé – “fine” 🚀" in manage("fleet_agents", "types").out
     assert json.loads(manage("fleet_agents", "types", "--json").out)

@@ -35,16 +35,16 @@ def test_running_work_sees_no_backup_that_is_made_meanwhile(tmp_path: Path) -> N
     backups = project / ".flightline" / "backups"
     scratch.mkdir()
     project.mkdir()
-    shell = f"echo begun > {project}/begun; while ! test -e {project}/made; do sleep .05; done; cat {backups}/*; true"
+    shell = f"echo started > {project}/started; while ! test -e {project}/go; do sleep .05; done; cat {backups}/*; true"
     for fields in ({"writable": (project,)}, {"writable": (project,), "readable": (project,)}):
         run = DriverRun("command", brief(scratch, shell=shell, hidden=(backups,), **fields))
-        fleet.until(lambda: (project / "begun").exists())
+        fleet.until(lambda: (project / "started").exists())
         backups.mkdir(parents=True, exist_ok=True)
         (backups / "database.dump").write_text("the hashes of all passwords")
-        (project / "made").touch()
+        (project / "go").touch()
         assert run.end().ok
         assert "hashes" not in run.reporter.out
-        for name in ("begun", "made"):
+        for name in ("started", "go"):
             (project / name).unlink()
 
 

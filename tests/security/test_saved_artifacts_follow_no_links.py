@@ -19,9 +19,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a mission with one artifact, in which the operator runs the commands."""
     folder = tmp_path / "project"
     folder.mkdir()
-    ended = web.ended_mission()
-    Mission.objects.filter(id=ended.id).update(folder=str(folder))
-    web.artifact(Sortie.objects.get(mission=ended, key="good"), path="docs/report.md", content=b"malicious")
+    mission = web.ended_mission()
+    Mission.objects.filter(id=mission.id).update(folder=str(folder))
+    web.artifact(Sortie.objects.get(mission=mission, key="good"), path="docs/report.md", content=b"malicious")
     monkeypatch.chdir(folder)
     return folder
 
@@ -36,8 +36,8 @@ def private(tmp_path: Path) -> Path:
 
 
 def save() -> tuple[int, str]:
-    done = fleet_mission("artifacts", Mission.objects.latest("id").ref, "--save", "report")
-    return done.code, done.err
+    result = fleet_mission("artifacts", Mission.objects.latest("id").ref, "--save", "report")
+    return result.code, result.err
 
 
 def untouched(private: Path) -> bool:
