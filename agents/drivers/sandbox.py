@@ -143,7 +143,7 @@ def code_folders() -> tuple[Path, ...]:
 def _python_path() -> tuple[Path, ...]:
     """Further folders from which the fleet's processes import modules: those of PYTHONPATH and of editable installs.
 
-    Work must not write to them, or a module that it puts there (sitecustomize, say) would run outside the sandbox.
+    Work must not write to them: a module that it puts there, such as sitecustomize, would run outside the sandbox.
     """
     folders = {Path(path).resolve() for path in sys.path if path and os.path.isdir(path)}
     return tuple(sorted(path for path in folders if not _inside(path, [*map(Path, SYSTEM), *code_folders()])))
@@ -214,15 +214,15 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         arguments += mount(path, "--ro-bind-fd")
     for path in code_folders():
         arguments += ["--ro-bind", str(path), str(path)]
+    modules = _python_path()
+    read_only = [*code_folders(), *modules]
     for folder in view.writable:
         if _inside(folder, [CHECKOUT, *code_folders()]):
             continue
-        modules = _python_path()
         if _inside(folder, modules):
             arguments += mount(folder, "--ro-bind-fd")
             continue
         arguments += mount(folder, "--bind-fd")
-        read_only = [*code_folders(), *modules]
         for path in _between(folder, [*read_only, *hidden]):
             # A separate mount. Otherwise the work could rename it and put something else in its place.
             arguments += mount(path, "--bind-fd")
@@ -251,7 +251,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
 
 
 def _hidden(view: View) -> list[Path]:
-    """The hidden paths, without links. A missing folder that the work could see is created, or the work could create it.
+    """The hidden paths, without links. A missing one in a folder of the work is created, so that the work cannot do so.
 
     Raises Refused if the work could put something else in the place of a link to a hidden folder.
     """
