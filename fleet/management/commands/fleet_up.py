@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 
-from fleet import checks, errors, invocation, processes, registrations, services
+from fleet import checks, errors, invocation, processes, services
 from fleet.config import credentials
 from fleet.management.operator import OperatorCommand
 from fleet.services import announcements, composition, detached, foreground
@@ -67,12 +67,13 @@ class Command(OperatorCommand):
 
     def _run_fleet(self, mission: list[str] | None) -> int:
         supervisor = composition.fleet(self.say)
-        registrations.load()  # now, so that the announcements follow the addresses before `--detach` stops reading
 
-        async def work() -> int:
+        async def introduce() -> None:
             self._show_addresses(supervisor.say)
             for line in await asyncio.to_thread(announcements.lines):
                 supervisor.say(line)
+
+        async def work() -> int:
             if mission is None:
                 return await supervisor.wait()
             code = await foreground.run(mission, until=supervisor.wait)
@@ -81,7 +82,7 @@ class Command(OperatorCommand):
             return code
 
         processes.become_subreaper()
-        code = asyncio.run(supervisor.run(work))
+        code = asyncio.run(supervisor.run(work, introduce=introduce))
         unfinished = mission is not None and code >= STOPPED
         supervisor.say(
             "The fleet is stopped." + (" Unfinished missions continue when it is started again." if unfinished else "")

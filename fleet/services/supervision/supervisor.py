@@ -57,8 +57,16 @@ class Supervisor:
             for service in services
         }
 
-    async def run(self, work: Callable[[], Awaitable[int]] | None = None) -> int:
+    async def run(
+        self,
+        work: Callable[[], Awaitable[int]] | None = None,
+        *,
+        introduce: Callable[[], Awaitable[None]] | None = None,
+    ) -> int:
         """Start all services, do the work or wait for `stop`, and stop all services.
+
+        `introduce` runs when all have started. The supervisor counts as ready only after it, so that `--detach` shows
+        all that it says.
 
         Returns the exit code: the work's, 1 if a start failed, 130 if it was stopped before it was ready.
         """
@@ -69,7 +77,7 @@ class Supervisor:
                 tasks = [asyncio.create_task(self._run_service(runner)) for runner in self._runners.values()]
                 maintenance = asyncio.create_task(self._maintain())
                 try:
-                    return await self._run_work(work)
+                    return await self._run_work(work, introduce)
                 finally:
                     maintenance.cancel()
                     self._listen_to_signals()  # the work may have installed its own handlers
@@ -86,13 +94,17 @@ class Supervisor:
         with contextlib.suppress(OSError, ValueError):  # a closed terminal must not prevent an orderly stop
             self._output(line)
 
-    async def _run_work(self, work: Callable[[], Awaitable[int]] | None) -> int:
+    async def _run_work(
+        self, work: Callable[[], Awaitable[int]] | None, introduce: Callable[[], Awaitable[None]] | None
+    ) -> int:
         await self._changes.wait_for(lambda: self._stopping or self._all_started() or bool(self._failed()))
         if failed := self._failed():
             self.say(f"{failed[0].service.name} could not be started; stopping the other services.")
             return 1
         if self._stopping:
             return 130
+        if introduce is not None:
+            await introduce()
         self._ready = True
         return await (work or self.wait)()
 

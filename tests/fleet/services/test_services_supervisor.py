@@ -94,6 +94,22 @@ async def no_work() -> None:
     pass
 
 
+def test_the_supervisor_is_ready_only_after_its_introduction(tmp_path: Path) -> None:
+    harness = SupervisorHarness(tmp_path)
+
+    async def introduce() -> None:
+        await asyncio.sleep(0)
+        assert not harness.supervisor.status()["ready"]
+        harness.supervisor.say("introduction")
+
+    async def work() -> int:
+        assert harness.supervisor.status()["ready"]
+        assert "introduction" in harness.output
+        return 7
+
+    assert asyncio.run(harness.supervisor.run(work, introduce=introduce)) == 7
+
+
 def test_services_start_after_their_needs_and_stop_in_reverse(tmp_path: Path) -> None:
     flag = tmp_path / "sign"
     slow = f"import time; time.sleep(0.3); open({str(flag)!r}, 'w'); time.sleep(600)"
