@@ -20,6 +20,7 @@ from tests.support import cluster, measuring
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = pytest.StashKey[cluster.Cluster]()
+MOST_REPEATED = 5  # so many failures may be due to the load; more are due to the code
 
 # The duration of an example depends on the machine more than on the code.
 hypothesis.settings.register_profile(
@@ -82,6 +83,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_setupnodes() -> None:
     """Remove the settings module again: the Celery application also sets it when Django's setup imports it."""
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--list-failed", metavar="FILE", type=Path, help=f"list the failed tests, up to {MOST_REPEATED}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """List the failed tests for `make test`, which repeats them without anything beside them."""
+    failed = {
+        _without_group(report.nodeid)
+        for outcome in ("failed", "error")
+        for report in terminalreporter.stats.get(outcome, [])
+    }
+    if (file := config.getoption("list_failed")) and 0 < len(failed) <= MOST_REPEATED:
+        file.write_text("".join(f"{test}\n" for test in sorted(failed)))
+
+
+def _without_group(test: str) -> str:
+    """The id of a test as pytest knows it. pytest-xdist appends @ and its group."""
+    name, parameters_end, rest = test.rpartition("]")
+    return name + parameters_end + rest.partition("@")[0]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
