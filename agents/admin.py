@@ -27,8 +27,11 @@ from fleet.console.lines import counted
 
 LOG_LINES = 200
 
-# Fields that decide what code runs or what it can reach; changing them requires plan.execute.
-EXECUTE_FIELDS = ("prompt_argv", "env_allow", "env_secret", "readable", "network")
+# Fields that decide what code runs, what it can reach and who gets it; changing them requires plan.execute.
+EXECUTE_FIELDS = (
+    *("prompt_argv", "env_allow", "env_secret", "readable", "network"),
+    *("external", "accepts_external"),
+)
 
 
 class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -37,7 +40,7 @@ class AgentTypeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic a
         fields = (
             *("name", "description", "prompt_argv", "concurrency", "agents", "max_agents", "max_running", "autoscale"),
             *("memory_mb", "disk_mb", "max_duration_s", "alert_silence_s", "env_allow", "env_secret"),
-            *("readable", "network", "external", "enabled"),
+            *("readable", "network", "external", "accepts_external", "enabled"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -87,6 +87,13 @@ class AgentType(models.Model):
         verbose_name="external agents only",
         help_text="No node starts its agents. They register themselves and take prompts.",
     )
+    accepts_external = models.BooleanField(
+        default=False,
+        db_default=False,
+        verbose_name="external agents too",
+        help_text="External agents may register for this type, besides the agents that nodes start. They get its work "
+        "with its variables.",
+    )
     enabled = models.BooleanField(default=True)
 
     class Meta:
@@ -98,6 +105,11 @@ class AgentType(models.Model):
     @property
     def takes_prompts(self) -> bool:
         return bool(self.prompt_argv) or self.external
+
+    @property
+    def open_to_external(self) -> bool:
+        """Whether external agents may register for this type and claim its work."""
+        return self.external or self.accepts_external
 
     @property
     def queue(self) -> str:

@@ -16,7 +16,8 @@ from fleet import audit, errors, invocation
 
 SETTINGS = (
     "description", "prompt_argv", "concurrency", "agents", "max_agents", "max_running", "autoscale", "memory_mb", "disk_mb",
-    "max_duration_s", "alert_silence_s", "env_allow", "env_secret", "readable", "network", "external", "enabled",
+    "max_duration_s", "alert_silence_s", "env_allow", "env_secret", "readable", "network", "external",
+    "accepts_external", "enabled",
 )  # fmt: skip
 MAX_STRINGS = 1_000
 # Settings that are lists of strings: the pattern of an item, and an example.

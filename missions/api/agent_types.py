@@ -44,6 +44,9 @@ class TypeResponse(serializers.Serializer[Any]):
     external = serializers.BooleanField(
         help_text="whether its agents are external: they register themselves, and no node starts them"
     )
+    accepts_external = serializers.BooleanField(
+        help_text="whether external agents may register for it, besides the agents that nodes start"
+    )
     takes_prompt = serializers.BooleanField(help_text="whether it accepts an `objective`")
     live = serializers.IntegerField(initial=1, help_text="agents that are live now")
 
@@ -97,6 +100,7 @@ class ChangeType(Strict):
     network = serializers.BooleanField(required=False)
     alert_silence_s = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=2_147_483_647)
     external = serializers.BooleanField(required=False)
+    accepts_external = serializers.BooleanField(required=False)
     enabled = serializers.BooleanField(required=False)
 
 

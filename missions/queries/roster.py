@@ -170,6 +170,7 @@ def types(selected: Iterable[AgentType] | None = None) -> list[dict[str, Any]]:
             "alert_silence_s": type.alert_silence_s,
             "network": type.network,
             "external": type.external,
+            "accepts_external": type.accepts_external,
             "takes_prompt": type.takes_prompts,
             "live": live[type.name],
         }

@@ -13,7 +13,7 @@ from fleet.audit.models import Entry
 from fleet.limits.rates import Rate
 from missions.models import Mission
 from missions.operations import external_agents
-from tests.support import api
+from tests.support import api, fleet
 
 pytestmark = pytest.mark.django_db
 
@@ -109,6 +109,7 @@ def test_surrogates_duplicate_keys_and_other_encodings_are_problems(body: bytes)
 def test_a_result_that_cannot_be_stored_leaves_the_lease_unchanged(body: bytes) -> None:
     ann = api.person("ann", can_execute=True)
     ann.post("missions", {"plan": api.PLAN})
+    fleet.open_to_external_agents()
     agent = external_agents.register(agent_type="backend", by=ann.user)
     (lease,) = external_agents.claim(agent=agent.id)
     attempt = api.Client(lease.token)

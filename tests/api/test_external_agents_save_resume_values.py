@@ -26,6 +26,7 @@ def agent() -> api.Client:
 
 @pytest.fixture
 def ref(agent: api.Client) -> str:
+    fleet.open_to_external_agents()
     return str(agent.post("agents", {"type": "backend", "concurrency": 1}).json()["id"])
 
 

@@ -23,6 +23,7 @@ def agent() -> api.Client:
 def claim_two(agent: api.Client) -> tuple[str, list[dict[str, Any]]]:
     """The path of its heartbeat, and two leases."""
     fleet.launch({"one": {}, "two": {}})
+    fleet.open_to_external_agents()
     ref = agent.post("agents", {"type": "backend", "concurrency": 2}).json()["id"]
     leases = agent.post("sorties/claim", {"agent": ref, "count": 2}).json()["leases"]
     assert len(leases) == 2

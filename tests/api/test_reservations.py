@@ -27,6 +27,7 @@ def leases(ann: api.Client, tmp_path: Path) -> tuple[Mission, list[dict[str, Any
     """A mission of `ann`, and the leases of its two running sorties."""
     project = repository.create(tmp_path / "project", {"README.md": "A project\n"})
     agent = api.person("amy", Role.AGENT)
+    fleet.open_to_external_agents()
     ref = agent.post("agents", {"type": "backend", "concurrency": 2}).json()["id"]
     mission = fleet.launch({"one": {}, "two": {"touches": ["docs/**"]}}, workspace={"repository": str(project.path)})
     mission.created_by = ann.user

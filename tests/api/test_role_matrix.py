@@ -119,6 +119,7 @@ def objects(tmp_path: Path) -> Objects:
             created_by=people[owner], team=people["bob"].groups.get() if relation == "team" else None
         )
         mission.refresh_from_db()
+    fleet.open_to_external_agents()
     agent = external_agents.register(agent_type="backend", by=people["ann"])
     (lease,) = external_agents.claim(agent=agent.id)
     return Objects(**missions, lease=lease.token)

@@ -63,13 +63,15 @@ def form(**more: Any) -> dict[str, Any]:
 def test_setting_the_command_of_an_agent_type_requires_the_permission(clerk: Client) -> None:
     kind = AgentType.objects.get(name="backend")
     page = f"/admin/agents/agenttype/{kind.pk}/change/"
-    code = {"prompt_argv": '["sh", "-c"]', "env_allow": '["LD_PRELOAD"]'}
+    code = {"prompt_argv": '["sh", "-c"]', "env_allow": '["LD_PRELOAD"]', "accepts_external": "on"}
     clerk.post(page, form(**code))
     kind.refresh_from_db()
     assert "LD_PRELOAD" not in kind.env_allow
     assert kind.prompt_argv != ["sh", "-c"]
+    assert not kind.accepts_external, "external agents would get the variables of its plans"
     assert kind.description == "d", "they may change settings that run no code"
     grant()
     clerk.post(page, form(**code))
     kind.refresh_from_db()
     assert (kind.prompt_argv, kind.env_allow) == (["sh", "-c"], ["LD_PRELOAD"])
+    assert kind.accepts_external

@@ -67,6 +67,7 @@ def test_the_audit_trail_records_a_limited_number_of_denials_without_a_user(sett
     settings.FLEET_LIMIT_DENIED = Rate(3, 3_600)
     settings.FLEET_LIMIT_IP = Rate(15, 3_600)
     fleet.launch({"one": {}})
+    fleet.open_to_external_agents()
     agent = external_agents.register(agent_type="backend", by=api.person("exo", Role.AGENT).user)
     (lease,) = external_agents.claim(agent=agent.id)
     for _ in range(10):

@@ -9,6 +9,7 @@ from uuid import UUID
 import yaml
 
 from agents import operations as agents
+from agents.models import AgentType
 from fleet import ids
 from fleet.celery import app
 from missions import operations, plan
@@ -55,6 +56,11 @@ def engine(agent_type: str = "backend", *, slots: int = 2) -> Engine:
     )
     started.start()
     return started
+
+
+def open_to_external_agents(agent_type: str = "backend") -> None:
+    """Let external agents register for the type, besides the agents of nodes."""
+    AgentType.objects.filter(name=agent_type).update(accepts_external=True)
 
 
 def beat() -> None:

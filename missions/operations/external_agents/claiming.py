@@ -49,9 +49,12 @@ class Heartbeat:
 def claim(*, agent: UUID, count: int = 1) -> list[Lease]:
     """Claim up to `count` sorties of the agent's type, the most urgent first; at most `concurrency` are held at once.
 
-    Raises Conflict if the agent has ended, is draining, or already holds as many sorties as its concurrency.
+    Raises Conflict if the agent has ended, is draining, or already holds as many sorties as its concurrency, and
+    Forbidden if a user registered it and its type is no longer open to external agents.
     """
     row = membership.record_heartbeat_and_apply_order(agent)
+    if row.by_id is not None:
+        membership.require_open_type(row.type)
     if row.order:
         raise errors.Conflict(
             f"{row.ref} was ordered to {row.order}, so it may not claim more sorties.",

@@ -10,7 +10,8 @@ from django.db import connection, transaction
 
 from agents import operations as agents
 from agents.models import Agent, AgentType
-from fleet import audit, errors, ids
+from agents.operations import types
+from fleet import audit, errors, ids, invocation
 from missions import hints
 from missions.engine.settlement import settle_and_claim
 from missions.engine.settlement.settling import Consequences
@@ -21,14 +22,18 @@ from missions.operations import transitions
 def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -> Agent:
     """Register an external agent. It is lost if it sends no request for FLEET_LEASE_S.
 
-    Raises NotFound for an unknown type, Conflict for a disabled one.
+    Raises NotFound for an unknown type, Conflict for a disabled one, and Forbidden if `by` is a user and the type is
+    not open to external agents. Without a user, the operator's own program registers, which may do so for any type.
     """
-    if AgentType.objects.filter(name=agent_type, enabled=False).exists():
+    row = types.find(agent_type)
+    if not row.enabled:
         raise errors.Conflict(
             f"Agent type {agent_type} is disabled.",
             hint="Enable it in the admin, under Agent types.",
             over_http="Ask an administrator to enable it.",
         )
+    if by is not None:
+        require_open_type(row)
     agent = ids.new()
     with transaction.atomic():
         agents.register(
@@ -38,6 +43,18 @@ def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -
         after = {"type": agent_type, "concurrency": max(1, concurrency)}
         audit.record(kind="agent.register", subject=ids.encode(ids.AGENT, agent), after=after)
     return Agent.objects.select_related("type", "node").get(id=agent)
+
+
+def require_open_type(agent_type: AgentType) -> None:
+    """Raise Forbidden unless an operator opened the type to external agents, which get the variables of its plans."""
+    if agent_type.open_to_external:
+        return
+    raise errors.Forbidden(
+        f"Agent type {agent_type.name} is not open to external agents.",
+        hint=f"To reserve it for them: {invocation.command('fleet_agents', 'type', 'set', agent_type.name, '--external', 'on')}",
+        over_http="Use a type whose `external` or `accepts_external` is true in GET /api/v1/agent-types, or ask an "
+        "administrator to set one of them.",
+    )
 
 
 def owned_agent(*, agent: UUID, by: User | None) -> Agent:

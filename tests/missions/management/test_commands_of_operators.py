@@ -126,6 +126,7 @@ def test_the_types_have_the_documented_shape() -> None:
                 "alert_silence_s",
                 "network",
                 "external",
+                "accepts_external",
                 "takes_prompt",
                 "live",
             ),

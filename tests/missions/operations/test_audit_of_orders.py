@@ -87,6 +87,7 @@ def test_an_order_by_command_is_recorded_as_the_operators() -> None:
 
 def test_actions_of_an_external_agent_are_recorded_with_its_user(boss: api.Client) -> None:
     mission = fleet.launch({"one": {}, "two": {}, "three": {}})
+    fleet.open_to_external_agents()
     agent = boss.post("agents", {"type": "backend", "concurrency": 3}).json()["id"]
     assert last("agent.register") == ("user:boss", boss.user.id, agent, None, {"type": "backend", "concurrency": 3})
     leases = boss.post("sorties/claim", {"agent": agent, "count": 3}).json()["leases"]

@@ -21,6 +21,7 @@ def project(tmp_path: Path) -> repository.Repository:
 
 @pytest.fixture
 def agent() -> api.Client:
+    fleet.open_to_external_agents()
     return api.person("amy", Role.AGENT)
 
 

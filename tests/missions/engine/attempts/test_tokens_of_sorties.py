@@ -121,6 +121,7 @@ def test_a_token_can_report_but_its_agent_renews_the_lease(work: Work) -> None:
 
 def test_an_external_agent_cannot_renew_the_lease(work: Work) -> None:
     stranger = api.person("stan", Role.AGENT)
+    fleet.open_to_external_agents()
     agent = external_agents.register(agent_type="backend", by=stranger.user)
     response = stranger.post(f"agents/{agent.ref}/heartbeat", {"tokens": [work.token]})
     assert response.status_code == 409
