@@ -1,10 +1,10 @@
-"""Identifies, measures and ends processes of this host, and configures adoption and parent-death signals (prctl(2)).
+"""Identifies, measures and ends processes of this host; configures adoption, inspection, and parent-death signals.
 
 A pid may be reused; a pid together with its start time is unique. The start time is in seconds since boot (proc(5),
 field 22 of /proc/PID/stat), so setting the clock of the host does not change it.
 
-`fleet/services/supervision/launch.py` and `agents/shim` repeat two of these calls, because they must not import the
-fleet.
+`fleet/services/supervision/launch.py` and `agents/shim` repeat some of the calls of prctl(2), because they must not
+import the fleet.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
 
@@ -42,6 +43,15 @@ def die_with_parent(number: signal.Signals) -> None:
     """Get this signal when the parent dies. Check afterwards that the parent is alive. Has an effect only on Linux."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def forbid_inspection() -> None:
+    """Prevent other processes of this user from reading the environment and memory of this one.
+
+    Programs that this process starts are not affected. Root can still read everything.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "the process could not be protected from other processes (PR_SET_DUMPABLE)")
 
 
 def start_time_of(pid: int) -> float | None:

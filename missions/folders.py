@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
-from agents.drivers import sandbox
+from agents.confinement import host_paths
 from agents.models import AgentType
 from fleet import errors
 from missions.plan import Plan, SortieSpec, templates
@@ -29,10 +29,10 @@ def folder_for_api(folder: str) -> str:
 def check_folder(folder: str) -> None:
     """Raise Invalid if no mission may use this folder."""
     try:
-        sandbox.check_writable(
+        host_paths.check_writable(
             Path(folder), hidden=[*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS]
         )
-    except sandbox.Refused as error:
+    except host_paths.Refused as error:
         raise errors.Invalid(str(error)) from error
 
 
@@ -109,7 +109,7 @@ def cwd(*, plan_cwd: str | None, folder: str, scratch: Path, allowed: Sequence[P
     path = _normalise(os.path.join(folder, plan_cwd))
     if not any(
         path.is_relative_to(parent)
-        for parent in (*([Path(folder)] if folder else ()), scratch, Path(sandbox.TMP), *allowed)
+        for parent in (*([Path(folder)] if folder else ()), scratch, Path(host_paths.TMP), *allowed)
     ):
         raise errors.Invalid(
             f"cwd {str(path)!r} lies outside the folders that the sortie may use.",

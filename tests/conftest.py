@@ -114,7 +114,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def delegated_cgroup() -> None:
     """Limit attempts by cgroups where a node would do so."""
-    from agents.drivers import cgroups  # noqa: PLC0415  (imports Django's settings)
+    from agents.confinement import cgroups  # noqa: PLC0415  (imports Django's settings)
 
     cgroups.activate()
 

@@ -1,7 +1,7 @@
 """The drivers, which execute attempts. Their contract: docs/drivers.md.
 
-Other packages call `get` for a driver and use the modules `base` (its types), `sandbox` and `reaper`. Drivers never
-name a sortie or a mission, and never touch the database.
+Other packages call `get` for a driver and use the modules `base` (its types) and `reaper`. What confines an attempt is
+in `agents/confinement`. Drivers never name a sortie or a mission, and never touch the database.
 """
 
 from __future__ import annotations

@@ -8,44 +8,15 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, TypeAlias, Union
 
+from agents.confinement.attempt_limits import Limits, StopReason
+from agents.confinement.view import View
 from fleet.observability.redactor import Redactor, is_secret_variable
 
 Json: TypeAlias = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
 Stream: TypeAlias = Literal["stdout", "stderr", "fleet"]  # fleet: messages of the fleet about the attempt
-
-RESUME_BYTES = 64 * 1024  # the largest value that an attempt may save to resume from
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The limits of one attempt. Times are in seconds; None means no limit."""
-
-    timeout_s: float | None = None  # wall clock for the whole attempt
-    max_duration_s: float | None = None  # the largest timeout that its agent type allows
-    silence_s: float | None = None  # longest time without output or progress
-    grace_s: float = 5.0  # between SIGTERM and SIGKILL
-    linger_s: float = 2.0  # how long descendants may keep the output open after the main process has ended
-    result_bytes: int = 1_000_000  # the largest result that is accepted
-    added_bytes: int = 10_000_000  # the largest list of sorties to add
-    resume_bytes: int = RESUME_BYTES
-    memory_bytes: int | None = None  # of all processes of the attempt together
-    # Of the scratch folder and the copy together; also the size of any one file, wherever it is.
-    disk_bytes: int | None = None
-    tmp_bytes: int = 1_000_000_000  # size of /tmp, which is in memory
-    output_bytes: int = 100_000_000  # the largest file among `outputs`
-    processes: int | None = None  # at once; threads included where the kernel counts them
-    open_files: int | None = None  # per process
-    reserve_bytes: int = 0  # free space to keep on the disks that the attempt writes to
-    reserve_share: float = 0.1  # an attempt is stopped only if it has written at least this share of the reserve
-
-    @property
-    def wall_s(self) -> float | None:
-        """The effective wall clock limit: the smaller of the plan's and the agent type's."""
-        return min((limit for limit in (self.timeout_s, self.max_duration_s) if limit is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +51,7 @@ class Brief:
     network: bool = True
     outputs: tuple[str, ...] = ()  # paths below scratch or cwd of files to copy to `outbox` after success
     outbox: Path | None = None  # a folder that only the fleet can read; the copies are named 0, 1, …
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def redactor(self) -> Redactor:
         """A new redactor for everything that the attempt reports.
@@ -91,6 +62,19 @@ class Brief:
         names = self.secret_env | set(filter(is_secret_variable, self.env_allow))
         secrets = [source[name] for source in (self.env, os.environ) for name in names if name in source]
         return Redactor([self.token.rpartition(".")[2], *secrets])
+
+    def view(self) -> View:
+        """What the work sees of the host's file system if it is confined."""
+        return View(
+            scratch=self.scratch,
+            writable=self.writable,
+            readable=self.readable,
+            hidden=self.hidden,
+            copy=self.copy,
+            shared=self.shared,
+            network=self.network,
+            tmp_bytes=self.limits.tmp_bytes,
+        )
 
 
 class Reporter(Protocol):
@@ -146,20 +130,6 @@ class Needs(Mapping[str, Json]):
             yield ", " if number else "["
             yield text
         yield "]" if texts else "[]"
-
-
-class StopReason(StrEnum):
-    """Why an attempt was stopped. The engine sets the first three, drivers the others."""
-
-    CANCELLED = "cancelled"
-    LEASE_LOST = "lease_lost"
-    DRAINED = "drained"
-    TIMEOUT = "timeout"
-    SILENCE = "silence"
-    MEMORY = "memory"
-    DISK = "disk"
-    PROCESSES = "processes"
-    DISK_FULL = "disk_full"
 
 
 class Stop:

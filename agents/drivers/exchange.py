@@ -17,7 +17,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Self
 
-from agents.drivers import sandbox
+from agents.confinement.host_paths import TMP
 from agents.drivers.base import Brief, Json, Needs
 from fleet import values
 
@@ -183,7 +183,7 @@ def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
     return {
         **{name: os.environ[name] for name in brief.env_allow if name in os.environ},
         "HOME": str(home),
-        **({"TMPDIR": sandbox.TMP} if brief.confined else {}),
+        **({"TMPDIR": TMP} if brief.confined else {}),
         **brief.env,
         **exchange.variables(),
         "FLEET_ATTEMPT": brief.marker,

@@ -10,9 +10,9 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.drivers import sandbox
-from agents.drivers.base import Brief, Evidence, Json, Limits, StopReason
-from agents.drivers.quota import UNMEASURABLE
+from agents.confinement.attempt_limits import Limits, StopReason
+from agents.confinement.quota import UNMEASURABLE
+from agents.drivers.base import Brief, Evidence, Json
 from fleet import humanise
 
 # Start errors caused by the command, its environment or its folder. Others (EAGAIN, ENOMEM …) are temporary.
@@ -180,7 +180,7 @@ def sandbox_hint(brief: Brief, text: str) -> str:
     """
     if not brief.confined or not _REFUSALS.search(text):
         return ""
-    visible = sandbox.View.of(brief)
+    visible = brief.view()
     for path in map(Path, _PATHS.findall(text)):
         if not visible.shows(path):
             return (

@@ -12,11 +12,14 @@ from contextlib import suppress
 
 import psutil
 
-from agents.drivers import cgroups, reaper, sandbox
-from agents.drivers.base import Brief, Reporter, Stop, StopReason, Stream
+from agents.confinement import cgroups, probe
+from agents.confinement.attempt_limits import StopReason
+from agents.confinement.host_paths import Refused
+from agents.confinement.quota import Quota
+from agents.drivers import reaper
+from agents.drivers.base import Brief, Reporter, Stop, Stream
 from agents.drivers.exchange import Exchange, parse_progress
 from agents.drivers.outcomes import ProcessOutcome
-from agents.drivers.quota import Quota
 from agents.drivers.resume import ResumeFile
 from agents.drivers.shim import Shim
 from agents.drivers.watchdog import Watchdog
@@ -34,7 +37,7 @@ def run(
     if stop.reason is not None:
         return ProcessOutcome(stopped=stop.reason)
     if brief.confined:
-        works, why = sandbox.available()
+        works, why = probe.sandbox_works()
         if not works:
             return ProcessOutcome(stage="sandbox", why=why)
     group = cgroups.Group(brief.limits, fleet=brief.fleet)
@@ -66,13 +69,13 @@ def _run(
             scratch=brief.scratch,
             limits=group.unenforced,
             lease_end=stop.lease_end,
-            view=sandbox.View.of(brief) if brief.confined else None,
+            view=brief.view() if brief.confined else None,
             outputs=brief.outputs,
             outbox=brief.outbox,
             stdin=stdin,
             cgroup=group.descriptor,
         )
-    except sandbox.Refused as refused:
+    except Refused as refused:
         return ProcessOutcome(stage="sandbox", why=str(refused))
     except ValueError:  # a NUL, which no argument or variable can contain
         return ProcessOutcome(stage="program", errno=errno.EINVAL)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agents.drivers import cgroups
+from agents.confinement import cgroups
 from agents.drivers.shim import PROGRAM
 from agents.shim import tree
 

@@ -28,7 +28,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, StopReason, Stream
+from agents.confinement.attempt_limits import StopReason
+from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, Stream
 
 CHUNK = 64 * 1024
 POLL_S = 0.01

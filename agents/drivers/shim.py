@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import IO, TypedDict
 
 import agents.shim
-from agents.drivers import sandbox
-from agents.drivers.base import Limits, Stream
+from agents.confinement import bubblewrap, seccomp
+from agents.confinement.attempt_limits import Limits
+from agents.confinement.view import View
+from agents.drivers.base import Stream
 from agents.shim import lifeline
 
 PROGRAM = str(Path(agents.shim.__file__).with_name("__main__.py"))
@@ -56,7 +58,7 @@ class Shim:
         scratch: Path,
         limits: Limits,
         lease_end: float = math.inf,
-        view: sandbox.View | None,
+        view: View | None,
         outputs: Sequence[str] = (),
         outbox: Path | None = None,
         stdin: int = subprocess.DEVNULL,
@@ -79,8 +81,8 @@ class Shim:
             folder = (
                 close_later(os.open(outbox, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) if outbox and outputs else -1
             )
-            rules = sandbox.filter_file(view, descriptors) if view else -1
-            options, inherited = sandbox.options(view, descriptors) if view else ([], [])
+            rules = seccomp.filter_file(descriptors, network=view.network) if view else -1
+            options, inherited = bubblewrap.options(view, descriptors) if view else ([], [])
             # Whatever a later step raises, no descriptor may stay open.
             shim_lifeline, self._lifeline = os.pipe()
             self.status, shim_status = os.pipe()
@@ -92,7 +94,7 @@ class Shim:
             options += ["--info-fd", str(bwrap_info)] if view else []
             if view:
                 inherited.append(close_later(_memory_file(map(os.fsencode, options))))
-            command = [sandbox.program(), "--args", str(inherited[-1]), "--"] if view else []
+            command = [bubblewrap.program(), "--args", str(inherited[-1]), "--"] if view else []
             command += [sys.executable, "-I", "-S", PROGRAM]
             command += map(str, (shim_lifeline, shim_status, environment, folder, rules, cgroup))
             command += map(str, (limits.grace_s, limits.linger_s, lease_end))
@@ -123,7 +125,7 @@ class Shim:
             self.pid = _child_pid(info) if view else self.process.pid
 
     @staticmethod
-    def _processes(limits: Limits, view: sandbox.View | None) -> int:
+    def _processes(limits: Limits, view: View | None) -> int:
         """The process limit that the kernel can enforce, else 0; then only `Quota` does.
 
         The kernel counts processes per user and user namespace. Without its own namespace, the work would be

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 
-from agents.drivers.base import Limits, Stop, StopReason
-from agents.drivers.quota import Quota
+from agents.confinement.attempt_limits import Limits, StopReason
+from agents.confinement.quota import Quota
+from agents.drivers.base import Stop
 from agents.drivers.shim import SETTLE_S
 
 LEASE_SETTLE_S = 0.25  # after the end of the lease, until the shim counts as halted

@@ -26,7 +26,7 @@ from django.conf import settings
 from django.db import connections
 
 from agents import discovery
-from agents.drivers import sandbox
+from agents.confinement import probe
 from fleet.celery import app
 from fleet.observability import logs
 from fleet.services.supervision.launch import follow_parent
@@ -51,7 +51,7 @@ def warm_up() -> None:
     discovery.discover()
     for module in WARM:
         importlib.import_module(module)
-    if settings.FLEET_SANDBOX and sandbox.available()[0]:
+    if settings.FLEET_SANDBOX and probe.sandbox_works()[0]:
         # Celery warns root, because messages can make a worker run code. Ours cannot (they are hints), and the sandbox
         # confines what agents run. Without a sandbox the warning stays.
         warnings.filterwarnings("ignore", category=SecurityWarning)

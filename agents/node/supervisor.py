@@ -27,7 +27,8 @@ from django.conf import settings
 from django.db import Error, connection
 
 from agents import operations
-from agents.drivers import cgroups, reaper
+from agents.confinement import cgroups
+from agents.drivers import reaper
 from agents.models import Agent, Node
 from agents.node import exits, forking, log_shipping
 from agents.node.notifications import Notifications

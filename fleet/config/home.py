@@ -14,7 +14,7 @@ the nearest folder, from the current one upwards, for which the user ran `fleet 
   commits/     one folder per sortie with a workspace: the git folder and index from which the engine commits
 
 The work of an attempt can access only its own scratch folder and its sortie's copy, and read the mirror that the copy
-borrows its objects from (agents/drivers/sandbox.py).
+borrows its objects from (agents/confinement/view.py).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from rest_framework import serializers
 from rest_framework.fields import empty
 from rest_framework.request import Request
 
-from agents.drivers.base import RESUME_BYTES
+from agents.confinement.attempt_limits import RESUME_BYTES
 from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.models import Role

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from agents.drivers import links
+from agents.confinement import links
 from agents.shim import beneath
 from fleet import errors, humanise, invocation
 from fleet.console import lines

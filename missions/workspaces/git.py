@@ -21,7 +21,9 @@ from typing import IO
 
 from django.conf import settings
 
-from agents.drivers import sandbox
+from agents.confinement import bubblewrap
+from agents.confinement.host_paths import Refused
+from agents.confinement.view import View
 from fleet import errors, humanise
 
 MIN_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
@@ -245,7 +247,7 @@ def run_in_sandbox(
     with ExitStack() as descriptors:
         pass_fds: list[int] = []
         if settings.FLEET_SANDBOX:
-            view = sandbox.View(
+            view = View(
                 scratch=run,
                 copy=copy if writable_copy else None,
                 shared=(store, git_folder, *readable, *(() if writable_copy else (copy,))),
@@ -254,13 +256,14 @@ def run_in_sandbox(
                 network=False,
             )
             try:
-                options, pass_fds = sandbox.options(view, descriptors)
-            except sandbox.Refused as error:
+                argv, pass_fds = bubblewrap.command(
+                    argv,
+                    view=view,
+                    descriptors=descriptors,
+                    extra_options=("--die-with-parent", "--chdir", str(copy)),
+                )
+            except Refused as error:
                 raise errors.Unavailable(str(error)) from error
-            if (rules := sandbox.filter_file(view, descriptors)) >= 0:
-                options += ["--seccomp", str(rules)]
-                pass_fds.append(rules)
-            argv = [sandbox.program(), *options, "--die-with-parent", "--chdir", str(copy), "--", *argv]
         environment = {**_environment(), "HOME": str(run), **env}
         cwd = None if settings.FLEET_SANDBOX else copy
         completed = run_to_end(argv, words, environment, timeout_s, pass_fds, cwd)

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-from agents.drivers import sandbox
+from agents.confinement import bubblewrap, host_paths
+from agents.confinement.view import View
 from agents.shim import beneath
 from fleet import errors
 from fleet.console import lines
@@ -33,7 +34,7 @@ MAX_BYTES = 1_000_000  # of a file that is read before git sees the repository
 FILES = ("HEAD", "config", "config.worktree", "commondir", "gitdir", "index", "packed-refs", "shallow")
 FOLDERS = ("objects", "refs", "logs", "info", "worktrees")  # with everything in them
 # No workload can create a link here: these are not allowed as a mission's folder.
-_TRUSTED = {Path(path) for path in sandbox.SHARED} - {Path(path) for path in ("/dev", "/run", "/tmp", "/var/tmp")}  # nosec B108
+_TRUSTED = {Path(path) for path in host_paths.SHARED} - {Path(path) for path in ("/dev", "/run", "/tmp", "/var/tmp")}  # nosec B108
 _UPLOAD_PACK = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "upload-pack")
 
 
@@ -96,8 +97,8 @@ class LocalRepository:
         hidden = _hidden()
         scratch = Path(descriptors.enter_context(tempfile.TemporaryDirectory(prefix="fleet-git-"))).resolve()
         # A folder of the fleet inside the git folder stays hidden or read-only, but then nothing else may be inside one.
-        encloses = any(path.is_relative_to(self.common) for path in (*hidden, *sandbox.code_folders()))
-        view = sandbox.View(
+        encloses = any(path.is_relative_to(self.common) for path in (*hidden, *host_paths.code_folders()))
+        view = View(
             scratch=scratch,
             readable=tuple(dict.fromkeys((self.path, self.common))),
             writable=(self.common,) if writable and encloses else (),
@@ -106,15 +107,14 @@ class LocalRepository:
             hidden=hidden,
             network=False,
         )
+        options = ["--setenv", "HOME", str(scratch), "--unsetenv", "TMPDIR", "--unsetenv", "SSH_AUTH_SOCK"]
+        options += ["--die-with-parent", "--chdir", str(self.path)]
         try:
-            options, pass_fds = sandbox.options(view, descriptors)
-        except sandbox.Refused as error:
+            return bubblewrap.command(
+                argv, view=view, descriptors=descriptors, extra_options=options, filtered=filtered
+            )
+        except host_paths.Refused as error:
             raise Refused(str(error), pointer=POINTER) from error
-        if filtered and (rules := sandbox.filter_file(view, descriptors)) >= 0:
-            options += ["--seccomp", str(rules)]
-            pass_fds.append(rules)
-        options += ["--setenv", "HOME", str(scratch), "--unsetenv", "TMPDIR", "--unsetenv", "SSH_AUTH_SOCK"]
-        return [sandbox.program(), *options, "--die-with-parent", "--chdir", str(self.path), "--", *argv], pass_fds
 
 
 def find(repository: str) -> LocalRepository:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.drivers.base import RESUME_BYTES
+from agents.confinement.attempt_limits import RESUME_BYTES
 from fleet import ids
 from fleet.access.models import Role
 from missions import attempt_tokens

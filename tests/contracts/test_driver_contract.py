@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from agents import drivers
+from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
-from agents.drivers.base import Limits, StopReason
 from fleet import ids
 from tests.contracts.workloads import WITH_PROCESSES, WORKLOADS, every_driver, with_processes
 from tests.support.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes, until

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.drivers import sandbox
-from agents.drivers.base import Limits
+from agents.confinement import host_paths
+from agents.confinement.attempt_limits import Limits
 from tests.support.confined import SECRET
 from tests.support.driver_runs import DriverRun, brief
 
@@ -74,8 +74,8 @@ json.dump(sorted(set(opened)), open(os.environ["FLEET_RESULT"], "w"))
 
 @pytest.mark.parametrize("folder", ["/", "/usr", "/etc", "/tmp", "/var", "/proc", "/home"])
 def test_a_system_folder_cannot_be_the_folder_of_a_mission(folder: str) -> None:
-    with pytest.raises(sandbox.Refused):
-        sandbox.check_writable(Path(folder), hidden=[])
+    with pytest.raises(host_paths.Refused):
+        host_paths.check_writable(Path(folder), hidden=[])
 
 
 def test_outputs_are_copied_from_the_sandbox_and_never_from_proc(tmp_path: Path) -> None:

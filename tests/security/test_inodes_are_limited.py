@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.drivers.base import Limits, StopReason
-from agents.drivers.quota import Quota
+from agents.confinement.attempt_limits import Limits, StopReason
+from agents.confinement.quota import Quota
 from tests.support.driver_runs import DriverRun, brief
 
 MANY = "import os\nfor number in range({count}): os.mknod(f'{folder}/{{number}}')\n{then}"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
-from agents.drivers.base import Limits, StopReason
 from missions import removal
 from tests.support import fleet
 from tests.support.cgroups import NO_CGROUP

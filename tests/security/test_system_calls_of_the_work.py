@@ -1,4 +1,4 @@
-"""The filter blocks system calls with which work could escape its namespaces (agents/drivers/seccomp.py).
+"""The filter blocks system calls with which work could escape its namespaces (agents/confinement/seccomp.py).
 
 Namespaces isolate neither keyrings nor files with setuid bits or capabilities.
 """

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.drivers import sandbox
+from agents.confinement import bubblewrap
 from agents.shim.main import LANDLOCK_CREATE_RULESET
 from tests.support.confined import ROOT, SECRET, USERS, Place, places
 
@@ -68,7 +68,7 @@ def test_the_agent_follows_no_links_in_the_exchange_folder(place: Place) -> None
 
 
 def test_the_fleets_code_is_read_only_even_in_the_missions_folder(place: Place) -> None:
-    code = [ROOT / "agents" / "shim" / "main.py", Path(sandbox.program()), Path(sandbox.__file__).resolve()]
+    code = [ROOT / "agents" / "shim" / "main.py", Path(bubblewrap.program()), Path(bubblewrap.__file__).resolve()]
     result = place.run(
         "\n".join(f"(echo >> {path}) 2>/dev/null && echo wrote {path}" for path in code)
         + f"\nmv {ROOT} {ROOT}.x 2>/dev/null; touch {ROOT}/agents/new 2>/dev/null && echo made; true",

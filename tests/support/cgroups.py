@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agents.drivers import cgroups
+from agents.confinement import cgroups
 
 NO_CGROUP = cgroups.find()[1]  # the reason why not, or ""
 needs_cgroup = pytest.mark.skipif(bool(NO_CGROUP), reason=f"cgroup v2: {NO_CGROUP}")

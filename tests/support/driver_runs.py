@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from agents import drivers
+from agents.confinement.attempt_limits import Limits
 from agents.drivers import reaper
-from agents.drivers.base import Brief, Evidence, Json, Limits, Stop, Stream
+from agents.drivers.base import Brief, Evidence, Json, Stop, Stream
 from fleet import ids
 from tests.support.waiting import until as until
 

@@ -10,7 +10,8 @@ from django.conf import settings
 from django.db import connection
 
 from agents import drivers
-from agents.drivers.base import Brief, Driver, Limits
+from agents.confinement.attempt_limits import Limits
+from agents.drivers.base import Brief, Driver
 from fleet import errors, ids, invocation, services
 from fleet.config.datastores import SECRETS
 from fleet.observability.redactor import Redactor
@@ -163,7 +164,7 @@ def _base(
     """The part of the brief that `run` and `verify` share."""
     if attempt_context.folder and not (attempt_context.has_workspace and spec.workspace):
         folders.check_folder(attempt_context.folder)
-    # Opened without following links (sandbox.options), because earlier work may have put some there.
+    # Opened without following links (agents/confinement/bubblewrap.py), because earlier work may have put some there.
     readable = (*map(Path, type_settings.readable), *map(Path, attempt_context.readable))
     api = "" if spec.driver == "scripted" else services.api_url()
     return Brief(

@@ -27,7 +27,8 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 
 from agents import operations as agents
-from agents.drivers.base import Stop, StopReason
+from agents.confinement.attempt_limits import StopReason
+from agents.drivers.base import Stop
 from fleet import lease
 from fleet.postgres import hot_path
 from missions import claims

@@ -21,7 +21,8 @@ from django.conf import settings
 from django.db import Error, connection
 
 from agents import operations as agents
-from agents.drivers import reaper, sandbox
+from agents.confinement import probe
+from agents.drivers import reaper
 from agents.models import Agent
 from fleet import checks, errors, ids, invocation, processes
 from fleet.postgres import pool
@@ -63,10 +64,10 @@ class EngineStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         global _engine
         pool.share()
-        sandbox.harden_worker()
+        processes.forbid_inspection()
         if not settings.FLEET_SANDBOX:
             log.warning(checks.NO_SANDBOX)
-        elif not (availability := sandbox.available())[0]:
+        elif not (availability := probe.sandbox_works())[0]:
             raise errors.Unavailable(availability[1], hint="This agent runs nothing until that is fixed.")
         reaper.reap_orphans(fleet=settings.FLEET_HOME.id)
         with suppress(OSError):  # the disk may be full or read-only, which need not stop the agent

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 
-from agents.drivers.base import Evidence, StopReason
+from agents.confinement.attempt_limits import StopReason
+from agents.drivers.base import Evidence
 from fleet import values
 from missions.claims import Claim
 from missions.engine.settlement.settling import Settlement

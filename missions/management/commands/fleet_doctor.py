@@ -17,7 +17,7 @@ from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from agents import discovery, operations
-from agents.drivers import cgroups, sandbox
+from agents.confinement import bubblewrap, cgroups, probe
 from agents.models import Agent, AgentType, Node
 from fleet import checks, invocation, redis_clients
 from fleet.audit import protection
@@ -77,8 +77,8 @@ def _host() -> Iterator[Finding]:
     except FleetError as error:
         yield Finding("callables", False, error.message, error.hint)
     if settings.FLEET_SANDBOX:
-        works, reason = sandbox.available()
-        yield Finding("sandbox", works, reason or f"bubblewrap ({sandbox.program()})")
+        works, reason = probe.sandbox_works()
+        yield Finding("sandbox", works, reason or f"bubblewrap ({bubblewrap.program()})")
     else:
         yield Finding("sandbox", False, checks.NO_SANDBOX, "Remove FLEET_SANDBOX=off.")
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection, transaction
 
-from agents.drivers.base import RESUME_BYTES
+from agents.confinement.attempt_limits import RESUME_BYTES
 from fleet import errors, values
 from fleet.observability.redactor import Redactor
 from fleet.postgres import statements

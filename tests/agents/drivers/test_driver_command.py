@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.drivers.base import Limits
+from agents.confinement.attempt_limits import Limits
 from tests.support.driver_runs import DriverRun, RecordingReporter, brief
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agents.drivers.base import Limits, StopReason
+from agents.confinement.attempt_limits import Limits, StopReason
 from tests.support.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes, until
 
 HERE = "tests.contracts.callables"

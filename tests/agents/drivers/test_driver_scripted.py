@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.drivers.base import Limits, StopReason
+from agents.confinement.attempt_limits import Limits, StopReason
 from tests.support.driver_runs import DriverRun, RecordingReporter, brief
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agents.drivers.base import Limits, Stop, StopReason
+from agents.confinement.attempt_limits import Limits, StopReason
+from agents.drivers.base import Stop
 from tests.support.driver_runs import DriverRun, brief, surviving_processes, until
 
 

@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 from agents import drivers
-from agents.drivers import cgroups, sandbox
-from agents.drivers.base import Brief, Json, Limits, Stop, Stream
+from agents.confinement import cgroups
+from agents.confinement.attempt_limits import Limits
+from agents.drivers.base import Brief, Json, Stop, Stream
+from fleet import processes
 
 
 class Recorder:
@@ -36,7 +38,7 @@ class Recorder:
 def main() -> None:
     request = json.loads(sys.argv[1])
     if request.get("harden"):
-        sandbox.harden_worker()
+        processes.forbid_inspection()
     cgroups.activate()
     recorder = Recorder()
     evidence = drivers.get(request.get("driver", "command")).run(

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
-from agents.drivers.base import Limits, Stop, StopReason
+from agents.drivers.base import Stop
 from fleet import checks, ids, lease
 from tests.support.driver_runs import DriverRun, brief, surviving_processes, until
 from tests.support.warm import anywhere

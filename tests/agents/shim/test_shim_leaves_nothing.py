@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
-from agents.drivers.base import Limits, StopReason
 from agents.shim import tree
 from tests.support.driver_runs import DriverRun, brief, surviving_processes, until
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.drivers.sandbox import View
+from agents.confinement.view import View
 from fleet.config import credentials, home
 from fleet.config.home import Home
 

@@ -26,7 +26,8 @@ from hypothesis.stateful import (
 )
 
 from agents import operations as agent_operations
-from agents.drivers.base import Evidence, StopReason
+from agents.confinement.attempt_limits import StopReason
+from agents.drivers.base import Evidence
 from agents.models import Agent
 from fleet import errors, ids
 from fleet.postgres import hot_path, roles, statements

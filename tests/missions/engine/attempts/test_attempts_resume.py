@@ -11,7 +11,8 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from agents.drivers.base import RESUME_BYTES, Stop
+from agents.confinement.attempt_limits import RESUME_BYTES
+from agents.drivers.base import Stop
 from fleet.postgres import statements
 from missions import operations
 from missions.control import duties

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from agents.drivers.base import Limits
+from agents.confinement.attempt_limits import Limits
 from fleet import processes
 
 log = logging.getLogger("fleet.node")

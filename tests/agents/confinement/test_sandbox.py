@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.drivers.base import Brief, StopReason
+from agents.confinement.attempt_limits import StopReason
+from agents.drivers.base import Brief
 from tests.support.confined import ROOT, SECRET, USERS, Place, places
 from tests.support.driver_runs import DriverRun, brief, surviving_processes, until
 
@@ -131,9 +132,9 @@ def test_a_hardened_worker_cannot_be_inspected_by_its_user(place: Place) -> None
     if place.user == 0:
         pytest.skip("only the sandbox restricts root")
     look = f'import subprocess, sys, os; sys.path.insert(0, "{ROOT}"); sys.path.append("{sysconfig.get_path("purelib")}")\n'
-    look += "from agents.drivers import sandbox\n"
+    look += "from fleet import processes\n"
     cat = 'subprocess.run(["cat", f"/proc/{os.getpid()}/environ"], capture_output=True).stdout'
-    code = look + f"print(len({cat}) > 0)\nsandbox.harden_worker()\nprint(len({cat}) > 0)"
+    code = look + f"print(len({cat}) > 0)\nprocesses.forbid_inspection()\nprint(len({cat}) > 0)"
     result = subprocess.run(
         [place.python, "-B", "-c", code],
         env={"PATH": os.environ["PATH"], "DATABASE_URL": SECRET},

@@ -20,6 +20,7 @@ import os
 import socket
 import stat
 import struct
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 CLONE_NEWCGROUP = 0x02000000
@@ -58,8 +59,22 @@ _ABIS = {
 }  # fmt: skip
 
 
+def filter_file(descriptors: ExitStack, *, network: bool) -> int:
+    """A file with the filter for the work. It is closed with `descriptors`. -1: there is none for this machine.
+
+    For an attempt the shim loads it, not bubblewrap for both: the shim needs clone3, which the filter refuses.
+    """
+    if not (rules := program(network=network, root=os.geteuid() == 0)):
+        return -1
+    descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    descriptors.callback(os.close, descriptor)
+    os.write(descriptor, rules)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
 def program(*, network: bool, root: bool, machine: str = "") -> bytes:
-    """The BPF program of the filter, which the shim loads; empty for an unknown architecture.
+    """The BPF program of the filter; empty for an unknown architecture.
 
     `root`: whether the work is root outside its namespaces too.
     """

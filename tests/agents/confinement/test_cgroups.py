@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.drivers import cgroups, reaper
-from agents.drivers.base import Limits, StopReason
+from agents.confinement import cgroups
+from agents.confinement.attempt_limits import Limits, StopReason
+from agents.drivers import reaper
 from agents.shim import tree
 from tests.support.cgroups import needs_cgroup
 from tests.support.driver_runs import FLEET, DriverRun, brief, surviving_processes, until

@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from agents.drivers.base import Limits, StopReason
-from agents.drivers.quota import Quota
+from agents.confinement.attempt_limits import Limits, StopReason
+from agents.confinement.quota import Quota
 
 MB = 1_000_000
 

@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 from agents import usage
-from agents.drivers.base import Limits, StopReason
+from agents.confinement.attempt_limits import Limits, StopReason
 from agents.shim import beneath
 from fleet import processes
 
