@@ -38,7 +38,7 @@ class Fleet:
         self,
         *arguments: str,
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = 120,
         env: Mapping[str, str] | None = None,
         cwd: Path = CHECKOUT,
     ) -> subprocess.CompletedProcess[str]:
@@ -60,7 +60,7 @@ class Fleet:
         path.write_text(json.dumps({"mission": "A test", **plan}))
         return str(self.json("fleet_mission", "run", str(path), "--detach", *arguments, cwd=folder or self.home)["id"])
 
-    def wait(self, mission: str, *, seconds: float = 30) -> dict[str, Any]:
+    def wait(self, mission: str, *, seconds: float = 120) -> dict[str, Any]:
         """Watch a mission until it ends. Returns the output of `show`."""
         self.manage("fleet_mission", "watch", mission, "--timeout", str(seconds), check=False, timeout=seconds + 15)
         document: dict[str, Any] = self.json("fleet_mission", "show", mission)

@@ -44,7 +44,7 @@ def states(fleet: Fleet, mission: str) -> dict[str, str]:
 def finish(fleet: Fleet, mission: str, folder: Path) -> None:
     """Let the mission end, and check that each sortie ran exactly once."""
     (folder / "go").touch()
-    assert fleet.wait(mission, seconds=90)["state"] == "succeeded"
+    assert fleet.wait(mission)["state"] == "succeeded"
     assert Counter((folder / "ledger").read_text().split()) == dict.fromkeys(PLAN["sorties"], 1)
     attempts = {item["key"]: item["attempt"] for item in fleet.json("fleet_mission", "show", mission)["items"]}
     assert attempts["early"] == 1

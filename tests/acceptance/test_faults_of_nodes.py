@@ -293,7 +293,7 @@ def test_agents_continue_when_their_logs_fill_the_disk(host_group: hosts.Hosts, 
     assert hosts.wait(mission).state == "succeeded"
     assert [item.id for item in hosts.live(kind)] == [agent.id]
     operations.order(agents=[agent.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
-    until(lambda: Agent.objects.get(id=agent.id).state == "terminated", within_s=30)
+    until(lambda: Agent.objects.get(id=agent.id).state == "terminated")
     assert len(new_host.agent_log(agent)) == size
     host_group.drop(new_host)
 

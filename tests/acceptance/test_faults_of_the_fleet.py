@@ -77,7 +77,7 @@ def test_a_sortie_that_kills_its_agent_each_time_fails_after_three_rescues(fleet
             }
         }
     )
-    document = fleet.wait(mission, seconds=60)
+    document = fleet.wait(mission)
     killer, after = document["items"]
     assert (killer["state"], killer["attempt"], killer["tries"]) == ("failed", 4, 0), killer
     assert "3 rescues" in killer["error"]
@@ -100,7 +100,7 @@ def test_repeated_flushes_of_redis_lose_nothing(fleet: Fleet) -> None:
     flusher = threading.Thread(target=flush)
     flusher.start()
     try:
-        document = fleet.wait(mission, seconds=60)
+        document = fleet.wait(mission)
     finally:
         end.set()
         flusher.join()
@@ -155,7 +155,7 @@ def test_two_control_loops_admit_wake_and_complete_each_row_once(fleet: Fleet) -
     join = {"agent": "frontend", "driver": "scripted", "needs": list(sorties)}
     with second_control_loop(fleet):
         mission = fleet.launch({"sorties": {**sorties, "join": join}})
-        document = fleet.wait(mission, seconds=60)
+        document = fleet.wait(mission)
     assert document["sorties"]["succeeded"] == 4, document
     assert [item["tries"] for item in document["items"]] == [1, 1, 1, 0]
     check_ledger(fleet, mission)

@@ -41,7 +41,7 @@ def test_each_kind_of_misbehaviour_is_a_failure_with_its_reason(fleet: Fleet) ->
         "retry": {"max_attempts": 3, "backoff": "0.1s"},
     }  # fmt: skip
     mission = fleet.launch({"sorties": {key.replace(" ", "-"): sortie for key, sortie in sorties.items()}})
-    items = {item["key"]: item for item in fleet.wait(mission, seconds=60)["items"]}
+    items = {item["key"]: item for item in fleet.wait(mission)["items"]}
     for name, (_, value) in cases.items():
         key = name.replace(" ", "-")
         assert items[key]["state"] == "failed", items[key]

@@ -110,4 +110,4 @@ def test_a_mission_survives_the_death_of_every_process_and_its_user_misses_no_ev
         assert fleet.json("fleet_audit", "verify")["ok"]
 
         fleet.manage("fleet_down", timeout=90)
-        until(lambda: all_processes(fleet_home) == [], within_s=10)
+        until(lambda: all_processes(fleet_home) == [])

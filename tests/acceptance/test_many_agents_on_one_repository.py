@@ -76,7 +76,7 @@ def test_eight_sorties_end_in_one_branch_whose_tests_pass(fleet: Fleet, project:
     registering = {"register_plus", "register_minus"}
     until(lambda: registering <= running_keys(fleet, mission))
     (signals / "go").touch()
-    summary = fleet.wait(mission, seconds=120)
+    summary = fleet.wait(mission)
     assert summary["state"] == "succeeded", [
         (item["key"], item["error"], item["waits_for"]) for item in summary["items"]
     ]

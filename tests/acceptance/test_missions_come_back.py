@@ -59,14 +59,14 @@ def test_a_mission_goes_back_and_forward_and_moves_to_an_empty_database(tmp_path
         middle = fleet.json("fleet_checkpoint", "create", "middle", "--mission", mission)
         assert len(succeeded(fleet, mission)) == 12
         (tmp_path / "go").touch()
-        assert fleet.wait(mission, seconds=90)["state"] == "succeeded"
+        assert fleet.wait(mission)["state"] == "succeeded"
         attempts = succeeded(fleet, mission)
         assert (len(attempts), result(fleet, mission)) == (25, "one")
 
         forked = fleet.json("fleet_checkpoint", "fork", "middle", "--from", "s3-0", "--param", "answer=two", "--start")[
             "mission"
         ]["id"]
-        assert fleet.wait(forked, seconds=90)["state"] == "succeeded"
+        assert fleet.wait(forked)["state"] == "succeeded"
         assert (result(fleet, forked), result(fleet, mission)) == ("two", "one")
 
         back = fleet.json("fleet_checkpoint", "restore", "middle")
@@ -84,6 +84,6 @@ def test_a_mission_goes_back_and_forward_and_moves_to_an_empty_database(tmp_path
     with running() as other:
         shutil.copytree(tmp_path / "flightline", other.home / ".flightline", dirs_exist_ok=True)
         assert f"{mission} was restored" in other.manage("fleet_resume").stderr
-        assert other.wait(mission, seconds=90)["state"] == "succeeded"
+        assert other.wait(mission)["state"] == "succeeded"
         assert len(succeeded(other, mission)) == 25
         assert result(other, mission) == "one"

@@ -153,7 +153,7 @@ def test_each_listener_gets_the_events_that_it_may_see(web: Web) -> None:
     ):  # fmt: skip
         count = len(all.kinds)
         own, shared, other = live.mission_of(ann.user), live.mission_of(ann.user, team), live.mission_of(eve.user)
-        until(lambda: len(all.kinds) > count, within_s=60)
+        until(lambda: len(all.kinds) > count)
         write_event(None, "x.service")
         write_event(own, "x.own")
         write_event(shared, "x.shared")

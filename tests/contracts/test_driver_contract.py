@@ -183,7 +183,7 @@ def test_the_first_attempt_finds_nothing(driver: str, tmp_path: Path) -> None:
 @every_driver
 def test_what_it_saves_is_reported_while_it_runs(driver: str, tmp_path: Path) -> None:
     run = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["save_resume"](VALUE, 600), resume={"earlier": True}))
-    until(lambda: run.reporter.resumes, within_s=30)
+    until(lambda: run.reporter.resumes)
     run.stop.set(StopReason.CANCELLED)
     run.end()
     assert run.reporter.resumes == [VALUE]
@@ -200,7 +200,7 @@ def test_what_it_saves_last_is_reported_when_it_ends(driver: str, tmp_path: Path
 def test_what_it_saves_when_it_is_stopped_is_reported(driver: str, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     run = DriverRun(driver, brief(tmp_path, **WORKLOADS[driver]["save_resume_when_stopped"](VALUE, str(ready))))
-    until(ready.exists, within_s=30)
+    until(ready.exists)
     run.stop.set(StopReason.DRAINED)
     assert run.end().stopped is StopReason.DRAINED
     assert run.reporter.resumes == [VALUE]

@@ -28,7 +28,7 @@ def test_a_killed_postgres_delays_a_mission_and_loses_nothing(fleet: Fleet) -> N
     mission = fleet.launch({"sorties": chain(10, "backend", "testing", **{"with": {"seconds": 0.3}})})
     os.kill(running.postmaster(home(fleet)), signal.SIGKILL)
     time.sleep(0.5)
-    until(lambda: fleet.manage("fleet_status", check=False).returncode == 0, within_s=60)
+    until(lambda: fleet.manage("fleet_status", check=False).returncode == 0)
     document = fleet.wait(mission, seconds=60)
     assert document["sorties"]["succeeded"] == 10, document
     check_ledger(fleet, mission)

@@ -24,7 +24,7 @@ def extra(agent: str, **keys: Any) -> dict[str, Any]:
 
 def first_attempt(engine: Engine, mission: Mission) -> Attempt:
     """The only attempt of the adding sortie. The added sortie may never run, because no agent of its type exists."""
-    fleet.until(lambda: engine.run_slot() or fleet.states(mission.id)["adder"] in ("succeeded", "failed"), within_s=60)
+    fleet.until(lambda: engine.run_slot() or fleet.states(mission.id)["adder"] in ("succeeded", "failed"))
     return Attempt.objects.get(sortie__mission=mission, sortie__key="adder")
 
 
@@ -60,7 +60,7 @@ def test_naming_a_type_by_an_added_sortie_does_not_count(engine: Engine) -> None
     second = {"name": "second", "agent": "backend", "driver": "scripted", "with": {"add": [extra("vault")]}}
     prompt = {"name": "asked", "agent": "vault", "prompt": "Hello", "outputs": ["a"]}
     mission = fleet.launch({"adder": {"with": {"add": [prompt, second]}}})
-    fleet.until(lambda: engine.run_slot() or fleet.states(mission.id).get("second") == "failed", within_s=60)
+    fleet.until(lambda: engine.run_slot() or fleet.states(mission.id).get("second") == "failed")
     assert "extra" not in fleet.states(mission.id)
 
 

@@ -62,6 +62,6 @@ def wait_for_a_person(mission: Mission) -> None:
         return Sortie.objects.filter(mission=mission, key="late", state="waiting", waits_on="person").exists()
 
     try:
-        fleet.until(waits, within_s=60)
+        fleet.until(waits)
     finally:
         engine.stop(within_s=5)

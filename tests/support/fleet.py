@@ -82,7 +82,7 @@ def state(mission: UUID) -> str:
     return Mission.objects.get(id=mission).state
 
 
-def run_to_end(engine: Engine, mission: Mission, *, within_s: float = 60) -> str:
+def run_to_end(engine: Engine, mission: Mission, *, within_s: float = 120) -> str:
     """Run the engine and the control loop in turns until the mission has ended. Returns its final state."""
 
     def ended() -> bool:

@@ -243,7 +243,7 @@ def running_agent(mission: Mission) -> Agent:
     return sortie.agent
 
 
-def wait(mission: Mission, *, within_s: float = 60) -> Mission:
+def wait(mission: Mission, *, within_s: float = 120) -> Mission:
     """Wait until the mission has ended; then check its events, and that no sortie succeeded twice."""
     fleet.until(lambda: Mission.objects.filter(id=mission.id, finished_at__isnull=False).exists(), within_s=within_s)
     rebuilt = ledger.check(mission.id, sequential=False)

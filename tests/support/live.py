@@ -98,7 +98,7 @@ def serving(folder: Path, env: Mapping[str, str]) -> Iterator[Web]:
         )  # fmt: skip
     web = Web(port, log)
     try:
-        until(lambda: _healthy(web, process), within_s=60)
+        until(lambda: _healthy(web, process))
         yield web
     finally:
         process.terminate()
@@ -160,7 +160,7 @@ class Listener:
     def kinds(self) -> list[str]:
         return [kind for _, kind, _ in self.events]
 
-    def wait_for_events(self, number: int, *, within_s: float = 60) -> list[str]:
+    def wait_for_events(self, number: int, *, within_s: float = 120) -> list[str]:
         """Wait until at least `number` events have arrived. Returns their kinds."""
         deadline = time.monotonic() + within_s
         while len(self.events) < number:

@@ -43,7 +43,7 @@ class Server:
                 identity.launch_command(self._argv, identity=_identity(), on_orphan=signal.SIGKILL),
                 cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        until(self._listens, within_s=30)
+        until(self._listens)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None and self._process.poll() is None:

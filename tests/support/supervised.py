@@ -46,7 +46,7 @@ class Checkout:
         }
 
     def manage(
-        self, *arguments: str, check: bool = True, timeout: float = 40, cwd: Path = CHECKOUT
+        self, *arguments: str, check: bool = True, timeout: float = 120, cwd: Path = CHECKOUT
     ) -> subprocess.CompletedProcess[str]:
         process = anywhere().manage(*arguments, env=self.env, cwd=cwd, timeout=timeout)
         assert not check or process.returncode == 0, (
@@ -83,7 +83,7 @@ class Checkout:
     def service(self, name: str) -> dict[str, Any]:
         return next((dict(row) for row in self.status()["services"] if row["name"] == name), {"state": "", "pid": None})
 
-    def until_ready(self, *, within_s: float = 30) -> dict[str, Any]:
+    def until_ready(self, *, within_s: float = 120) -> dict[str, Any]:
         until(lambda: self.status()["ready"], within_s=within_s)
         return self.status()
 

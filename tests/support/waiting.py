@@ -9,7 +9,7 @@ from typing import Any
 POLL_S = 0.02
 
 
-def until(condition: Callable[[], Any], *, within_s: float = 60) -> Any:
+def until(condition: Callable[[], Any], *, within_s: float = 120) -> Any:
     """Wait until `condition` returns a true value, and return it. Fails the test after `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while not (value := condition()):

@@ -70,7 +70,7 @@ class Warm:
         return self._process.stdin
 
     def manage(
-        self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = CHECKOUT, timeout: float = 60
+        self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = CHECKOUT, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run `manage.py` with these arguments. Returns and raises the same as `subprocess.run`."""
         argv = ["manage.py", *arguments]

@@ -108,7 +108,7 @@ def run_beside(engine: Engine, missions: list[Mission]) -> None:
             fleet.beat()
             return not Mission.objects.filter(finished_at=None).exists()
 
-        fleet.until(all_ended, within_s=60)
+        fleet.until(all_ended)
     finally:
         ended.set()
         thread.join()
@@ -150,7 +150,7 @@ def test_an_old_agent_takes_over_from_a_dead_new_one() -> None:
             fleet.beat()
             return agent.settle_and_claim(want=1)[0]
 
-        (claim,) = fleet.until(try_claim, within_s=30)
+        (claim,) = fleet.until(try_claim)
         assert (claim.id, claim.attempt) == (lost_claim.id, lost_claim.attempt + 1)
         late = settling.Settlement(id=lost_claim.id, attempt=lost_claim.attempt, state="succeeded", outcome="succeeded")
         assert settle_and_claim.settle_and_claim(cursor, by=new, settlements=[late]).accepted == set()

@@ -59,7 +59,7 @@ def log_of(agent: Agent) -> str:
 
 def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
     node = start()
-    fleet.until(lambda: Agent.objects.filter(state="idle").exists(), within_s=60)
+    fleet.until(lambda: Agent.objects.filter(state="idle").exists())
     first = Agent.objects.get(state="idle")
     assert first.pid is not None
 
@@ -82,7 +82,7 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
         os.kill(first.pid, signal.SIGSTOP)
         file.write(b"its last words, without a line's end")
     os.kill(first.pid, signal.SIGKILL)
-    fleet.until(lambda: Agent.objects.filter(type="backend", state="idle").exclude(id=first.id).exists(), within_s=60)
+    fleet.until(lambda: Agent.objects.filter(type="backend", state="idle").exclude(id=first.id).exists())
     first.refresh_from_db()
     assert first.state == "lost"
     assert log_of(first).endswith("its last words, without a line's end")
@@ -99,14 +99,14 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
 
 def test_output_of_agents_after_their_node_was_killed_is_not_lost(start: Start, tmp_path: Path) -> None:
     node = start()
-    fleet.until(lambda: Agent.objects.filter(state="idle").exists(), within_s=60)
+    fleet.until(lambda: Agent.objects.filter(state="idle").exists())
     first = Agent.objects.get(state="idle")
     fleet.until(lambda: "ready." in log_of(first))
     node.kill()
     node.wait()
     path = tmp_path / "private" / "logs" / "agent-backend-1@here.log"
-    fleet.until(lambda: not processes.is_alive(pid=first.pid, start_time=first.start_time), within_s=60)
+    fleet.until(lambda: not processes.is_alive(pid=first.pid, start_time=first.start_time))
     whole = path.read_text()
     assert len(whole) > len(log_of(first)), "the agent logged its shutdown"
     start()
-    fleet.until(lambda: log_of(first).endswith(whole[-30:]), within_s=60)
+    fleet.until(lambda: log_of(first).endswith(whole[-30:]))

@@ -77,7 +77,7 @@ def site(subprocess_environment: dict[str, str]) -> Iterator[Site]:
         start("-m", "uvicorn", "fleet.asgi:application", f"--port={port}", "--lifespan=off", "--log-level=error")
         signed_in = web.superuser().cookies[settings.SESSION_COOKIE_NAME].value
         site = Site(port, f"{settings.SESSION_COOKIE_NAME}={signed_in}", flower)
-        until(lambda: _answers(site), within_s=60)
+        until(lambda: _answers(site))
         yield site
 
 
@@ -89,9 +89,9 @@ def _answers(site: Site) -> bool:
 
 
 def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> None:
-    until(lambda: AGENT in site.json("/flower/api/workers?refresh=1"), within_s=60)
+    until(lambda: AGENT in site.json("/flower/api/workers?refresh=1"))
     assert {agent.name for agent in queries.live()} == {AGENT}
-    until(lambda: AGENT.encode() in site.request("/flower/")[2], within_s=60)
+    until(lambda: AGENT.encode() in site.request("/flower/")[2])
     status, headers, page = site.request("/flower/")
     assert status == 200
     assert b'src="/flower/static/' in page
@@ -108,7 +108,7 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
 
     mission = fleet.launch({"count": {}})
     sortie = Sortie.objects.get(mission=mission)
-    until(lambda: _hint_for(site, sortie).get("state") == "SUCCESS", within_s=60)
+    until(lambda: _hint_for(site, sortie).get("state") == "SUCCESS")
     task = _hint_for(site, sortie)
     assert task["worker"] == AGENT
     assert f"flew 1: 1 succeeded ({sortie.ref})" in task["result"]
@@ -116,7 +116,7 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
 
     mission = fleet.launch({"bad": {"with": {"fail": "it broke"}}})
     sortie = Sortie.objects.get(mission=mission)
-    until(lambda: _hint_for(site, sortie).get("state") == "FAILURE", within_s=60)
+    until(lambda: _hint_for(site, sortie).get("state") == "FAILURE")
     assert f"flew 1: 1 failed ({sortie.ref})" in _hint_for(site, sortie)["exception"]
     assert fleet.states(mission.id) == {"bad": "failed"}
 

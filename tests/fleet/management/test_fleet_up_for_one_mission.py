@@ -32,8 +32,8 @@ def plan_waiting_for(flag: Path, name: str) -> str:
 def fleet_up(home: Checkout, plan: str) -> subprocess.Popen[str]:
     """Start `fleet_up --run` in the folder of the plan, which its work can access; returns once its mission runs."""
     process = home.start("fleet_up", "--run", plan, cwd=Path(plan).parent, stderr=(home.root / "output").open("w"))
-    home.until_ready(within_s=60)
-    until(lambda: rows(home.root, "SELECT FROM missions_sortie WHERE state = 'running'"), within_s=60)
+    home.until_ready()
+    until(lambda: rows(home.root, "SELECT FROM missions_sortie WHERE state = 'running'"))
     return process
 
 
@@ -43,11 +43,11 @@ def test_it_waits_for_missions_that_others_have_launched(home: Checkout, tmp_pat
         "fleet_mission", "run", plan_waiting_for(tmp_path / "theirs", "Theirs"), "--detach", cwd=tmp_path
     )["id"]
     (tmp_path / "mine").touch()
-    until(lambda: "1 mission still running: Theirs." in (home.root / "output").read_text(), within_s=60)
+    until(lambda: "1 mission still running: Theirs." in (home.root / "output").read_text())
     assert process.poll() is None
     watch_log = home.root / "watched"
     watching = home.start("fleet_mission", "watch", theirs, stderr=watch_log.open("w"))
-    until(lambda: "running" in watch_log.read_text(), within_s=60)
+    until(lambda: "running" in watch_log.read_text())
     (tmp_path / "theirs").touch()
     assert watching.wait(40) == 0
     assert process.wait(40) == 0

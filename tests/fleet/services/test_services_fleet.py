@@ -78,7 +78,7 @@ def test_a_fleet_starts_beside_taken_ports_keeps_its_secrets_and_stops_at_a_sign
     home: Checkout, taken_port: int
 ) -> None:
     running = home.start("fleet_up")
-    status = home.until_ready(within_s=60)
+    status = home.until_ready()
     assert [service["name"] for service in status["services"]] == NAMES
     assert {service["state"] for service in status["services"]} == {"healthy", "done"}
 
@@ -131,7 +131,7 @@ def test_killing_node_and_supervisor_leaves_no_worker_and_the_next_fleet_continu
     home: Checkout, tmp_path: Path
 ) -> None:
     running = home.start("fleet_up")
-    home.until_ready(within_s=60)
+    home.until_ready()
     first = set(until(lambda: len(found := agents(home.root)) == 6 and found))
     flag = tmp_path / "go"
     plan = tmp_path / "plan.json"
@@ -140,16 +140,16 @@ def test_killing_node_and_supervisor_leaves_no_worker_and_the_next_fleet_continu
     mission = home.json("fleet_mission", "run", str(plan), "--detach", cwd=tmp_path)["id"]
 
     os.kill(home.service("node")["pid"], signal.SIGKILL)
-    until(lambda: not any(process.is_running() and process.status() != "zombie" for process in first), within_s=60)
-    until(lambda: len(agents(home.root)) == 6, within_s=60)
+    until(lambda: not any(process.is_running() and process.status() != "zombie" for process in first))
+    until(lambda: len(agents(home.root)) == 6)
 
     running.kill()
     running.communicate(timeout=60)
-    until(lambda: not home.processes(), within_s=60)
+    until(lambda: not home.processes())
 
     flag.touch()
     second_fleet = home.start("fleet_up")
-    home.until_ready(within_s=60)
+    home.until_ready()
     home.manage("fleet_mission", "watch", mission, "--timeout", "40", timeout=60)
     assert home.json("fleet_mission", "show", mission)["state"] == "succeeded"
     second_fleet.send_signal(signal.SIGTERM)
@@ -160,12 +160,12 @@ def test_killing_node_and_supervisor_leaves_no_worker_and_the_next_fleet_continu
 @pytest.mark.drill
 def test_a_second_ctrl_c_leaves_no_process_even_of_work_that_ignores_signals(home: Checkout, tmp_path: Path) -> None:
     running = home.start("fleet_up")
-    home.until_ready(within_s=60)
+    home.until_ready()
     plan = tmp_path / "plan.json"
     work = {"agent": "backend", "run": "trap '' TERM INT; setsid sleep 7411 & sleep 7412; sleep 7413"}
     plan.write_text(json.dumps({"mission": "Stubborn", "sorties": {"work": work}}))
     home.manage("fleet_mission", "run", str(plan), "--detach")
-    until(lambda: len(asleep()) == 2, within_s=60)
+    until(lambda: len(asleep()) == 2)
     running.send_signal(signal.SIGINT)
     until(lambda: home.status().get("stopping"))
     time.sleep(0.2)  # as long as between two presses of Ctrl-C

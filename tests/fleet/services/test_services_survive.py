@@ -82,14 +82,14 @@ def test_the_next_start_repairs_an_interrupted_creation_of_the_cluster() -> None
     with checkout() as home:
         draft = home.root / "private" / "postgres.new"
         running = home.start("fleet_services", "up")
-        until(draft.exists, within_s=60)
+        until(draft.exists)
         running.send_signal(signal.SIGTERM)
         running.communicate(timeout=60)
         assert running.returncode == 130
         assert home.left_behind() == []
         shutil.rmtree(home.root / "private" / "postgres", ignore_errors=True)
         running = home.start("fleet_services", "up")
-        until(draft.exists, within_s=60)
+        until(draft.exists)
         running.kill()
         running.communicate(timeout=60)
         next_supervisor = up(home)

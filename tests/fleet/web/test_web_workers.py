@@ -83,7 +83,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         )  # fmt: skip
     new_site = Site(process, port, tmp_path / "log")
     try:
-        until(new_site.answers, within_s=60)
+        until(new_site.answers)
         yield new_site
     finally:
         process.kill()

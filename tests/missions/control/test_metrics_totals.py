@@ -143,7 +143,7 @@ def test_old_events_are_not_read_again() -> None:
         counters.fold()
         return CounterMark.objects.get().settled >= last
 
-    fleet.until(has_settled, within_s=60)  # transactions in other tests' databases may have to end first
+    fleet.until(has_settled)  # transactions in other tests' databases may have to end first
     before = _version_of_the_mark()
     assert counters.fold()
     assert _version_of_the_mark() == before, "an idle fleet writes nothing"

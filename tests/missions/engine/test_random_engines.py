@@ -79,7 +79,7 @@ def test_concurrent_engines_under_two_control_loops_keep_every_rule(
                     order(chance, missions)
             for mission in Mission.objects.filter(id__in=missions, state="paused"):
                 operations.resume(mission=mission.id, can_execute=True)
-            fleet.until(lambda: not Mission.objects.filter(id__in=missions, finished_at=None).exists(), within_s=60)
+            fleet.until(lambda: not Mission.objects.filter(id__in=missions, finished_at=None).exists())
         for mission in missions:
             ledger.check(mission, sequential=False)
     finally:

@@ -40,7 +40,7 @@ def running_mission(project: Repository, script: str) -> Iterator[tuple[Mission,
     thread = threading.Thread(target=lambda: (engine.run_slot(), connection.close()))
     thread.start()
     try:
-        fleet.until((copy_of(mission) / ".git" / "begun").exists, within_s=30)
+        fleet.until((copy_of(mission) / ".git" / "begun").exists)
         yield mission, flag
     finally:
         flag.touch()
@@ -93,7 +93,7 @@ def test_the_diff_of_running_work_is_shown_without_disturbing_it(project: Reposi
         assert of_mission.landed.files == ()
         assert [(item.sortie.key, item.state) for item in of_mission.unmerged] == [("edit", "uncommitted")]
         end.touch()
-        fleet.until(lambda: (fleet.beat(), fleet.state(mission.id))[-1] == "succeeded", within_s=30)
+        fleet.until(lambda: (fleet.beat(), fleet.state(mission.id))[-1] == "succeeded")
     assert repository.branch(mission).files() == [".gitignore", "app.py", "one.txt", "two.txt"]
 
 

@@ -89,7 +89,7 @@ def test_an_agent_removes_it_at_its_start(partial_file: Path, subprocess_environ
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        fleet.until(lambda: not partial_file.exists(), within_s=60)
+        fleet.until(lambda: not partial_file.exists())
     finally:
         worker.terminate()
         worker.wait(30)
