@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agents.confinement.attempt_limits import Limits
-from fleet import processes
+from fleet import processes, search_path
 
 log = logging.getLogger("fleet.node")
 
@@ -182,7 +182,8 @@ def _has_delegate(base: Path) -> bool:
             return os.getxattr(base, name) == b"1"
     show = ["systemctl", "--user", "show", "--property=Delegate", "--value", base.name]
     with suppress(OSError, subprocess.SubprocessError):  # systemd 252 sets no attribute for an ordinary user
-        return subprocess.run(show, capture_output=True, timeout=10, check=True).stdout.strip() == b"yes"
+        env = {**os.environ, "PATH": search_path.value()}
+        return subprocess.run(show, env=env, capture_output=True, timeout=10, check=True).stdout.strip() == b"yes"
     return False
 
 

@@ -24,7 +24,7 @@ from django.conf import settings
 from agents.confinement import bubblewrap
 from agents.confinement.host_paths import Refused
 from agents.confinement.view import View
-from fleet import errors, humanise
+from fleet import errors, humanise, search_path
 
 MIN_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
 TIMEOUT_S = 120.0
@@ -38,7 +38,6 @@ _OPTIONS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c"
 _IDENTITY = {"GIT_COMMITTER_NAME": "Fleet", "GIT_COMMITTER_EMAIL": "fleet@localhost"}
 # Environment variables that git inherits: paths, the ssh agent, certificates and proxies.
 _INHERITED = (
-    "PATH",
     "HOME",
     "TMPDIR",
     "SSH_AUTH_SOCK",
@@ -70,7 +69,10 @@ class GitError(errors.FleetError):
 def version() -> tuple[int, int]:
     """The version of git; (0, 0) if there is none."""
     try:
-        text = subprocess.run(["git", "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+        text = subprocess.run(
+            ["git", "--version"],
+            env={"PATH": search_path.value()}, capture_output=True, text=True, timeout=10, check=True,
+        ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return 0, 0
     match = re.search(r"(\d+)\.(\d+)", text)
@@ -81,7 +83,11 @@ def require() -> None:
     """Raise Unavailable if git is missing or too old."""
     if version() < MIN_VERSION:
         needed = ".".join(map(str, MIN_VERSION))
-        found = "git is not installed" if version() == (0, 0) else f"found {'.'.join(map(str, version()))}"
+        found = (
+            "git is not installed in a folder of the system"
+            if version() == (0, 0)
+            else f"found {'.'.join(map(str, version()))}"
+        )
         raise errors.Unavailable(f"Workspaces need git {needed} or newer; {found}.", hint="Install a newer git here.")
 
 
@@ -313,7 +319,7 @@ def local_environment() -> dict[str, str]:
     environment = {"GIT_CONFIG_COUNT": str(len(pairs)), **_IDENTITY}
     for number, (key, value) in enumerate(pairs):
         environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return {**_base_environment(("PATH", "HOME", "TMPDIR")), **environment}
+    return {**_base_environment(("HOME", "TMPDIR")), **environment}
 
 
 def _environment() -> dict[str, str]:
@@ -323,6 +329,7 @@ def _environment() -> dict[str, str]:
 def _base_environment(inherited: Sequence[str]) -> dict[str, str]:
     return {
         **{name: os.environ[name] for name in inherited if name in os.environ},
+        "PATH": search_path.value(),  # git and ssh run outside the sandbox
         "LC_ALL": "C.UTF-8",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": str(CONFIGURATION),

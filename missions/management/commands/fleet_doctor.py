@@ -19,13 +19,14 @@ from django.db.migrations.executor import MigrationExecutor
 from agents import discovery, operations
 from agents.confinement import bubblewrap, cgroups, probe
 from agents.models import Agent, AgentType, Node
-from fleet import checks, invocation, redis_clients
+from fleet import checks, invocation, redis_clients, search_path
 from fleet.audit import protection
 from fleet.console import lines
 from fleet.errors import FleetError
 from fleet.management.operator import OperatorCommand
 from fleet.services import detached, statuses
 from fleet.services.outages import start_hint
+from missions.models import Mission
 from missions.workspaces import git
 
 FREE_BYTES = 1_000_000_000
@@ -85,9 +86,14 @@ def _host() -> Iterator[Finding]:
 
 def _git() -> Finding:
     needed = ".".join(map(str, git.MIN_VERSION))
+    if git.version() == (0, 0) and (ignored := shutil.which("git")) and not search_path.find("git"):
+        return Finding(
+            "git", False, f"{ignored} is ignored, because it is in no folder of the system, so work could replace it",
+            f"Install git {needed} or newer as a package of the system, or list its folder in FLEET_PROGRAM_FOLDERS.",
+        )  # fmt: skip
     if git.version() == (0, 0):
         return Finding("git", False, "not found", f"Install git {needed} or newer; workspaces and the sample need it.")
-    version = f"version {'.'.join(map(str, git.version()))} ({shutil.which('git')})"
+    version = f"version {'.'.join(map(str, git.version()))} ({search_path.find('git')})"
     if git.version() < git.MIN_VERSION:
         return Finding("git", False, version, f"Install git {needed} or newer; missions with a workspace need it.")
     return Finding("git", True, version)
@@ -151,6 +157,7 @@ def _services() -> Iterator[Finding]:
             yield from _audit_trail()
             yield from _agents(start)
             yield from _prompts()
+            yield from _path()
     except Error as error:
         yield Finding("postgres", False, (str(error).strip().splitlines() or ["does not answer"])[0], start)
     try:
@@ -201,6 +208,18 @@ def _prompts() -> Iterator[Finding]:
             "Install it on each host with agents of this type, or name another program: "
             f"{change} --prompt-argv '[\"PROGRAM\", …]'",
         )
+
+
+def _path() -> Iterator[Finding]:
+    """The folders of PATH in which work of missions may have put programs."""
+    missions = Mission.objects.exclude(folder="").values_list("folder", flat=True).distinct()
+    folders = [*settings.FLEET_FOLDERS, *missions]
+    for path in search_path.ignored_folders():
+        if any(path.is_relative_to(folder) or path.resolve().is_relative_to(folder) for folder in folders):
+            yield Finding(
+                "path", True, f"Warning: work can write to {path}, which is in PATH. The fleet runs no program from it, but "
+                "this shell does.",
+            )  # fmt: skip
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _limits, _folder, _supervisor, _services)

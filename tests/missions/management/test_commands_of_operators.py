@@ -329,7 +329,7 @@ def test_the_doctor_says_whether_git_is_new_enough(tmp_path: Path, version: str,
     program = tmp_path / "git"
     program.write_text(f"#!/bin/sh\necho '{version}'\n")
     program.chmod(0o755)
-    result = run_without_fleet(tmp_path, "fleet_doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    result = run_without_fleet(tmp_path, "fleet_doctor", "--json", FLEET_PROGRAM_FOLDERS=str(tmp_path))
     (found,) = [finding for finding in json.loads(result.stdout) if finding["name"] == "git"]
     assert (found["healthy"], found["remedy"]) == (healthy, remedy)
 

@@ -49,9 +49,8 @@ def credentials(https: str, tmp_path: Path, settings: Any) -> None:
 
 
 @pytest.fixture
-def ssh(served_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    programs = git_servers.ssh_program(tmp_path / "programs")
-    monkeypatch.setenv("PATH", str(programs), prepend=":")
+def ssh(served_folder: Path, tmp_path: Path, settings: Any) -> str:
+    settings.FLEET_PROGRAM_FOLDERS = [str(git_servers.ssh_program(tmp_path / "programs"))]
     return f"ssh://git@example.org{served_folder}/app.git"
 
 
