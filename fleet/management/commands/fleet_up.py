@@ -18,6 +18,7 @@ from fleet.management.operator import OperatorCommand
 from fleet.services import announcements, composition, detached, foreground
 from fleet.services.supervision import lock
 
+PAGES = (".html", ".htm", ".xhtml", ".svg")  # a browser runs scripts in these
 WAIT = ("fleet_mission", "wait")
 STOPPED = 128  # exit codes from here on mean that a signal stopped the command, such as by Ctrl-C
 
@@ -115,12 +116,15 @@ class Command(OperatorCommand):
         say(f"  stop     {invocation.command('fleet_down')}")
 
     def _show_report(self, saved: Path) -> None:
-        """Print where the mission's report is, and its URL."""
+        """Print where the mission's report is. Not its file:// URL: a browser would run the scripts that work put there."""
         files = [Path(line) for line in saved.read_text().splitlines()] if saved.exists() else []
-        pages = [file for file in files if file.suffix == ".html"]
+        pages = [file for file in files if file.suffix.lower() in PAGES]
         if report := next(iter(pages or files), None):
-            self.say(f"Report:  {report}")
-            self.say(f"Open it: {report.absolute().as_uri()}")
+            self.say(f"Report: {report.absolute()}")
+            if pages:
+                self.say(
+                    "The mission's work wrote it, with any scripts in it: open it in a browser only if you trust that."
+                )
 
 
 def _mission(plan: str, parameters: list[str], *, saved: Path) -> list[str]:

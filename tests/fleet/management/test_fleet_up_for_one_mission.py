@@ -60,3 +60,16 @@ def test_fleet_down_stops_it_before_its_mission_ends(home: Checkout, tmp_path: P
     assert process.wait(40) == 130
     assert (home.root / "output").read_text().endswith("Unfinished missions continue when it is started again.\n")
     assert home.left_behind() == []
+
+
+def test_a_page_that_work_wrote_is_named_and_not_offered_to_a_browser(home: Checkout, tmp_path: Path) -> None:
+    plan = tmp_path / "report.json"
+    work = {"agent": "backend", "run": "echo '<script>alert(1)</script>' > report.html", "outputs": ["report.html"]}
+    plan.write_text(json.dumps({"mission": "Report", "sorties": {"work": work}}))
+    process = home.start("fleet_up", "--run", str(plan), cwd=tmp_path, stderr=(home.root / "output").open("w"))
+    assert process.wait(120) == 0
+    output = (home.root / "output").read_text()
+    (line,) = [line for line in output.splitlines() if line.startswith("Report: ")]
+    assert Path(line.removeprefix("Report: ")).read_text() == "<script>alert(1)</script>\n"
+    assert "file:" not in output
+    assert "open it in a browser only if you trust that" in output
