@@ -68,7 +68,7 @@ def _measure(folder: Path, rounds: int) -> dict[str, float]:
         other.work(f"echo {number} > other{number}")
         assert other.settle(other.merge(other.commit()))
         timed("landing", lambda: step.settle(step.merge(change)))  # noqa: B023
-        timed("verify", lambda: step.workspace.command("true", output=step.output, stop=step.stop))  # noqa: B023
+        timed("verify", lambda: step.workspace.run_command("true", output=step.output, stop=step.stop))  # noqa: B023
         assert Sortie.objects.get(id=step.claim.id).state == "succeeded"
         project.git("worktree", "remove", "--force", str(worktree))
         shutil.rmtree(path)
