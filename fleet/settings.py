@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.templatetags.static import static
 
@@ -243,7 +244,7 @@ USE_TZ = True
 FORMAT_MODULE_PATH = "fleet.formats"
 STATIC_URL = "static/"
 LOGIN_REDIRECT_URL = "/admin/"  # after a sign-in without `next`
-STORAGES = {
+STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     "artifacts": {

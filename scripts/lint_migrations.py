@@ -65,7 +65,7 @@ def unreleased(loader: MigrationLoader) -> list[tuple[str, str]]:
 
 def released_state(loader: MigrationLoader) -> ProjectState:
     """The tables that the code of the last release expects."""
-    nodes = [tuple(line.split(".", 1)) for line in RELEASED.read_text().split()]
+    nodes = [(app, name) for app, _, name in (line.partition(".") for line in RELEASED.read_text().split())]
     return loader.project_state([node for node in nodes if node in loader.graph.nodes])
 
 
@@ -211,7 +211,7 @@ def _rewrites(old: Any, new: Any) -> bool:
     before, after = old.get_internal_type(), new.get_internal_type()
     texts = ("CharField", "SlugField", "TextField")
     if before in texts and after in texts:
-        return after != "TextField" and (before == "TextField" or new.max_length < old.max_length)
+        return after != "TextField" and (before == "TextField" or bool(new.max_length < old.max_length))
     small = ("SmallIntegerField", "PositiveSmallIntegerField")
     return before != after and not (before in small and after in small)
 

@@ -134,6 +134,7 @@ def subprocess_environment(transactional_db: None) -> dict[str, str]:
     from django.db import connection  # noqa: PLC0415
 
     endpoints = settings.FLEET_ENDPOINTS
+    assert endpoints.owner is not None
     name = connection.settings_dict["NAME"]
     return {
         **os.environ,

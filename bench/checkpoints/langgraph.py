@@ -45,12 +45,12 @@ class StorageStats:
 def install(folder: Path) -> str:
     """Install the library into a virtualenv, unless it is there; returns why that failed, or an empty text."""
     python = folder / "bin" / "python"
-    check = [python, "-I", "-c", "import langgraph.checkpoint.postgres"]
+    check = [str(python), "-I", "-c", "import langgraph.checkpoint.postgres"]
     if python.exists() and subprocess.run(check, capture_output=True, check=False).returncode == 0:
         return ""
     try:
         venv.create(folder, with_pip=True, clear=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
         subprocess.run(pip, capture_output=True, text=True, timeout=INSTALL_S, check=True)
         subprocess.run(check, capture_output=True, text=True, check=True)
     except subprocess.CalledProcessError as error:
@@ -182,10 +182,11 @@ def measure(*, sorties: int, checkpoints: int) -> dict[str, float]:
             fleet.store_first()
             numbers = [n % sorties for n in range(checkpoints * CHANGED)]
             changes = [numbers[start : start + CHANGED] for start in range(0, len(numbers), CHANGED)]
+            contenders: list[Fleet | Library] = [fleet, *libraries.values()]
             for start in range(0, checkpoints, BATCH_SIZE):
-                for contender in (fleet, *libraries.values()):
+                for contender in contenders:
                     contender.store(changes[start : start + BATCH_SIZE])
-            for contender in (fleet, *libraries.values()):
+            for contender in contenders:
                 contender.finish()
         finally:
             for library in libraries.values():

@@ -110,13 +110,15 @@ def open_loop(
     port: int, streams: Sequence[tuple[float, Callable[[], Request]]], *, seconds: float, connections: int
 ) -> LoadResults:
     """Send requests at random times (Poisson) with the rate of each stream, whether or not the server keeps up."""
-    generator, due = random.Random(1), []
+    generator = random.Random(1)
+    due: list[tuple[float, Request]] = []
     for rate, make in streams:
         at = generator.expovariate(rate)
         while at < seconds:
             due.append((at, make()))
             at += generator.expovariate(rate)
-    return _drive(port, sorted(due, key=lambda entry: entry[0]), connections=connections)
+    due.sort(key=lambda entry: entry[0])
+    return _drive(port, due, connections=connections)
 
 
 def closed_loop(port: int, make: Callable[[], Request], *, requests: int, connections: int) -> LoadResults:

@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -135,7 +136,7 @@ def test_cancel_ends_the_whole_process_tree(fleet: Fleet) -> None:
 
 
 def test_a_flush_and_a_restart_of_redis_delay_a_mission_and_lose_nothing(fleet: Fleet) -> None:
-    chain = {
+    chain: dict[str, dict[str, Any]] = {
         f"s{n}": {"agent": "backend" if n % 2 else "frontend", "driver": "scripted", "with": {"seconds": 0.2}}
         for n in range(20)
     }

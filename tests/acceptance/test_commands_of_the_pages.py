@@ -111,8 +111,8 @@ def shell(pages_fleet: Fleet) -> Iterator[tuple[Path, dict[str, str]]]:
         for arguments in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "Begin"]):
             identity = ["-c", "user.name=A reader", "-c", "user.email=reader@example.org"]
             subprocess.run(["git", *identity, *arguments], cwd=folder, check=True)
-        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        yield folder, {**pages_fleet.env, "HOME": str(root / "home"), "PATH": path}
+        search_path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        yield folder, {**pages_fleet.env, "HOME": str(root / "home"), "PATH": search_path}
 
 
 def script(blocks: list[pages.Block], setup: PageSetup) -> str:

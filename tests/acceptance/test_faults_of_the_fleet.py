@@ -111,13 +111,13 @@ def test_repeated_flushes_of_redis_lose_nothing(fleet: Fleet) -> None:
 
 def test_a_redis_that_delivers_nothing_loses_nothing(fleet: Fleet) -> None:
     redis = running.valkey(home(fleet))
-    redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")  # it answers a ping, and takes and gives no message
+    redis.client_pause(60_000, all=False)  # it answers a ping, and takes and gives no message
     try:
         mission = fleet.launch({"sorties": chain(3, "backend", "frontend")})
         document = fleet.wait(mission)
-        assert redis.execute_command("PING")
+        assert redis.ping()
     finally:
-        redis.execute_command("CLIENT", "UNPAUSE")
+        redis.client_unpause()
     assert document["state"] == "succeeded", document
     check_ledger(fleet, mission)
 
@@ -141,8 +141,8 @@ def a_hint(*, queue: str) -> bytes:
     unused_queue = "agent.nobody"
     with app.connection_for_write() as connection:
         app.send_task(hints.TASK_NAME, queue=unused_queue, connection=connection)
-        redis = connection.default_channel.client
-        _, message = redis.brpop(unused_queue)
+        channel: Any = connection.default_channel  # of the Redis transport
+        _, message = channel.client.brpop(unused_queue)
     return bytes(message).replace(unused_queue.encode(), queue.encode())
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.xdist_group("fleet")
 
 
 def test_each_kind_of_misbehaviour_is_a_failure_with_its_reason(fleet: Fleet) -> None:
-    cases = {
+    cases: dict[str, tuple[dict[str, Any], str]] = {  # name: sortie, part of its error
         "not JSON": ({"run": "echo '{\"n\":' > $FLEET_RESULT"}, "is not JSON"),
         "NaN": ({"run": "echo '[NaN]' > $FLEET_RESULT"}, "is not a finite number"),
         "not UTF-8": ({"run": "printf '\"\\377\"' > $FLEET_RESULT"}, "is not JSON"),
@@ -33,7 +33,7 @@ def test_each_kind_of_misbehaviour_is_a_failure_with_its_reason(fleet: Fleet) ->
     }  # fmt: skip
     types = ("backend", "frontend", "testing", "security", "performance")
     sorties: dict[str, Any] = {
-        key: {"agent": types[place % 5], **sortie} for place, (key, (sortie, _)) in enumerate(cases.items())
+        key: {"agent": types[number % 5], **sortie} for number, (key, (sortie, _)) in enumerate(cases.items())
     }
     sorties["garbage"] = {"agent": "backend", "run": "head -c 300000 /dev/urandom"}
     sorties["third time"] = {

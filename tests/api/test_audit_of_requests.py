@@ -19,11 +19,8 @@ pytestmark = pytest.mark.django_db
 
 
 def entries_of(kind: str) -> list[dict[str, Any]]:
-    return list(
-        Entry.objects.filter(at__gte=TransactionNow(), kind=kind)
-        .order_by("id")
-        .values("outcome", "actor", "subject", "data", "request")
-    )
+    entries = Entry.objects.filter(at__gte=TransactionNow(), kind=kind).order_by("id")
+    return [dict(entry) for entry in entries.values("outcome", "actor", "subject", "data", "request")]
 
 
 def test_denials_by_operations_are_recorded_like_denials_by_the_table() -> None:

@@ -21,6 +21,8 @@ from fleet.postgres.locks import SubjectLock
 from missions.models import Mission
 from tests.support import api, fleet
 
+Request = tuple[str, str, dict[str, Any] | None]  # method, path, body
+
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
@@ -84,9 +86,13 @@ def test_others_find_nothing_and_the_team_may_only_read(ann: api.Client, mission
         api.person("eve"),
         api.person("boss", Role.ADMIN),
     )
-    reads = [("GET", checkpoint, None), ("GET", f"{checkpoint}/plan", None), ("GET", f"{checkpoint}/diff", None)]
+    reads: list[Request] = [
+        ("GET", checkpoint, None),
+        ("GET", f"{checkpoint}/plan", None),
+        ("GET", f"{checkpoint}/diff", None),
+    ]
     reads += [("GET", f"latest/{mission.ref}", None), ("POST", f"{checkpoint}/verify", {})]
-    writes = [("POST", f"{checkpoint}/{name}", {}) for name in ("restore", "resume", "fork")]
+    writes: list[Request] = [("POST", f"{checkpoint}/{name}", {}) for name in ("restore", "resume", "fork")]
     writes += [("PATCH", checkpoint, {"keep": True}), ("DELETE", checkpoint, None)]
     absent = ids.encode(ids.CHECKPOINT, ids.new())
     for method, path, body in reads + writes:
@@ -191,7 +197,7 @@ def test_code_starts_only_with_plan_execute(ann: api.Client, checkpoint: str) ->
 
 
 def test_keys_are_limited_by_their_scopes(ann: api.Client, mission: Mission, checkpoint: str) -> None:
-    requests = {
+    requests: dict[str, list[Request]] = {
         "read": [("GET", "checkpoints", None), ("GET", f"checkpoints/{checkpoint}/plan", None)],
         "launch": [("POST", f"checkpoints/{checkpoint}/fork", {})],
         "operate": [

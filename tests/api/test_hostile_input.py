@@ -9,6 +9,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client as Browser
 from django.test import override_settings
 from django.utils import timezone
 
@@ -135,7 +136,7 @@ def test_a_template_treats_its_inputs_as_data() -> None:
 
 def test_a_write_with_a_session_cookie_requires_a_csrf_token() -> None:
     user = api.person("ann", can_execute=True).user
-    browser = web.Client(enforce_csrf_checks=True)
+    browser = Browser(enforce_csrf_checks=True)
     browser.force_login(user)
     assert browser.get("/api/v1/missions").status_code == 200
     response = browser.post("/api/v1/missions", {"plan": api.PLAN}, content_type="application/json")

@@ -16,6 +16,7 @@ from django.test import Client as Browser
 from django.utils import timezone
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
 
 from fleet.access import tokens
 from fleet.events.models import Event
@@ -46,9 +47,13 @@ def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.
 def open_socket(web: Web, path: str, *protocols: str, **headers: str) -> ClientConnection:
     origin = headers.pop("Origin", None)
     return connect(
-        f"ws://127.0.0.1:{web.port}{path}", additional_headers=headers, origin=origin,  # type: ignore[arg-type]
-        subprotocols=protocols or None, open_timeout=10, legacy=True,  # type: ignore[arg-type]
-    )  # fmt: skip
+        f"ws://127.0.0.1:{web.port}{path}",
+        additional_headers=headers,
+        origin=Origin(origin) if origin is not None else None,
+        subprotocols=[Subprotocol(name) for name in protocols] or None,
+        open_timeout=10,
+        legacy=True,
+    )
 
 
 def receive_event(line: ClientConnection) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) 
     received_numbers: list[str] = []
 
     def listen() -> None:
-        last = {}
+        last: dict[str, str] = {}
         while len(received_numbers) < writers * each and time.monotonic() < deadline:
             with Listener(web, stream_of(mission), **bearer(ann), **last) as item:
                 first = item.last_id
@@ -94,7 +94,7 @@ def test_no_event_is_missed_or_repeated_when_commits_are_out_of_order(web: Web) 
     with Listener(web, stream_of(mission), **bearer(ann)) as full_listener:
         start = full_listener.last_id
         with Listener(web, ALL, **bearer(ann)) as all_listener:
-            run_concurrently(listen, *(lambda number=number: write(number) for number in range(writers)))  # type: ignore[misc]
+            run_concurrently(listen, *(lambda number=number: write(number) for number in range(writers)))
             full_listener.wait_for_events(writers * each)
             all_listener.wait_for_events(writers * each)
     expected = sorted(f"{who}.{turn}" for who in range(writers) for turn in range(each))

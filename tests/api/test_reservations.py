@@ -87,4 +87,5 @@ def test_only_the_launcher_and_admins_release_and_that_is_audited(
     assert (response.status_code, response.json()["state"]) == (200, "released")
     assert ann.post(f"reservations/{reservation['id']}/release", {}).status_code == 409
     entry = Entry.objects.get(at__gte=TransactionNow(), kind="reservation.release")
+    assert entry.before is not None
     assert (entry.subject, entry.before["pattern"]) == (reservation["id"], "src/**")

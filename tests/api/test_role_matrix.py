@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from checkpoints.operations import capture
 from fleet import ids
 from fleet.access import operations as access
+from fleet.access import tokens
 from fleet.access.models import Key, Role
 from fleet.access.rules import RULES, Rule, Scope, Visibility
 from fleet.access.rules_page import lines
@@ -177,7 +178,7 @@ def callers(objects: Objects) -> Iterator[tuple[str, api.Client, Role, frozenset
     access.create_user(name="root", role=Role.ADMIN)  # otherwise ann, as the last admin, could not lose the role
     for role in Role:
         access.set_role(user=ann, role=role)
-        yield f"a {role}", api.Client(api.tokens.begin(user=ann).access, ann), role, None
+        yield f"a {role}", api.Client(tokens.begin(user=ann).access, ann), role, None
         for scope in Scope:
             yield f"the key of a {role} to {scope}", api.machine(ann, scope), role, frozenset({scope})
 
@@ -202,7 +203,7 @@ def test_each_route_answers_each_caller_as_the_table_says(objects: Objects) -> N
                     client = (
                         api.machine(client.user, *(scopes or [scope.value for scope in Scope])) if scopes else client
                     )
-                    client = client if scopes else api.Client(api.tokens.begin(user=client.user).access, client.user)
+                    client = client if scopes else api.Client(tokens.begin(user=client.user).access, client.user)
                 if not ok:
                     mismatches.append(f"{name}: {method.upper()} {address} of {relation}: {status}, not {allowed}")
     assert not mismatches, "\n".join(mismatches)

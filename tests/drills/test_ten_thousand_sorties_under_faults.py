@@ -46,8 +46,8 @@ def clock() -> Iterator[Clock]:
 @pytest.fixture
 def faulty_fleet(clock: Clock) -> Iterator[Fleet]:
     with running(
-        FLEET_CALLABLES="tests.support.writing", FLEET_MAX_RESCUES="1000", FLEET_MAX_CRASHES="100000",
-        FLEET_POSTGRES_TIMEOUT_S="1", **clock.environment,
+        restored_from=None, FLEET_CALLABLES="tests.support.writing", FLEET_MAX_RESCUES="1000",
+        FLEET_MAX_CRASHES="100000", FLEET_POSTGRES_TIMEOUT_S="1", **clock.environment,
     ) as fleet:  # fmt: skip
         yield fleet
 

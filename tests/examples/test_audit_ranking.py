@@ -15,13 +15,13 @@ RULE = Rule(
     id="tool:rule", title="T", area="security", severity="medium", confidence=0.6, why="w", fix="f", topic="one-topic"
 )
 RULES = {
-    name: replace(RULE, id=name, severity=severity, confidence=confidence, topic=topic, place=place)
-    for name, severity, confidence, topic, place in (
-        ("a:1", "critical", 0.9, "secret", "product"),
-        ("b:1", "high", 0.5, "secret", "product"),
-        ("a:2", "medium", 0.7, "", "any"),
-        ("b:2", "low", 0.4, "", "product"),
-        ("c:3", "info", 1.0, "", "product"),
+    rule.id: rule
+    for rule in (
+        replace(RULE, id="a:1", severity="critical", confidence=0.9, topic="secret"),
+        replace(RULE, id="b:1", severity="high", confidence=0.5, topic="secret"),
+        replace(RULE, id="a:2", severity="medium", confidence=0.7, topic="", place="any"),
+        replace(RULE, id="b:2", severity="low", confidence=0.4, topic=""),
+        replace(RULE, id="c:3", severity="info", confidence=1.0, topic=""),
     )
 }
 found = st.builds(

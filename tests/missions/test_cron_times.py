@@ -23,7 +23,7 @@ def local(expression: str, timezone: str, day: str, *, days: int = 3) -> list[st
     """The times of an expression from the start of a day, as local times with their UTC offsets."""
     start = datetime.fromisoformat(day).replace(tzinfo=zoneinfo.ZoneInfo(timezone))
     end = (start + timedelta(days=days)).astimezone(UTC)
-    found = []
+    found: list[str] = []
     for at in cron.times(cron=expression, timezone=timezone, after=start.astimezone(UTC) - timedelta(seconds=1)):
         if at >= end:
             return found

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
+from checkpoints.document import archive
 from checkpoints.document.buckets import combined_digest
 from missions.engine.process.runtime import Engine
 from missions.models import ConcurrencyKey, Mission
@@ -50,9 +51,12 @@ def test_an_invalid_manifest_is_refused(change: Callable[[dict[str, Any]], dict[
     document = json.loads(data)
     del document["sha256"]
     document = change(document)
-    canonical = lambda: json.dumps(document, sort_keys=True, separators=(",", ":"))  # noqa: E731
-    document["sha256"] = sha256(canonical())
-    assert_refused(pack([tar_member("manifest.json", canonical().encode()), *blobs]), reason)
+    document["sha256"] = sha256(canonical(document))
+    assert_refused(pack([tar_member("manifest.json", canonical(document).encode()), *blobs]), reason)
+
+
+def canonical(document: dict[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
 def with_float_size(entry: dict[str, Any]) -> dict[str, Any]:
@@ -207,13 +211,13 @@ def test_a_sortie_in_the_wrong_bucket_is_refused() -> None:
 
 def test_other_spellings_of_the_same_values_are_refused() -> None:
     """They would be stored as the same rows, whose digest would then differ from that of the file."""
-    for change in (
-        lambda line: line.replace('"order":', '"order": '),
-        lambda line: line.replace('"priority":0', '"priority":0,"priority":0'),
-        lambda line: line.replace('"top"', '"\\u0074op"'),
+    for old, new in (
+        ('"order":', '"order": '),
+        ('"priority":0', '"priority":0,"priority":0'),
+        ('"top"', '"\\u0074op"'),
     ):
         export = OpenedExport.of(export_live_mission())
-        export.state["top"] = change(export.state["top"])
+        export.state["top"] = export.state["top"].replace(old, new)
         assert_refused(export.reseal(), "form that a fleet writes|needs")
     export = OpenedExport.of(export_live_mission())
     export.mission_lines[0] = export.mission_lines[0].replace(": ", ":")
@@ -232,7 +236,7 @@ def test_a_line_that_is_not_a_row_is_refused(line: str) -> None:
     number = next(iter(entry.buckets))
     entry = replace(entry, buckets={number: part})
     out = io.BytesIO()
-    writer = archives.archive.Writer(out)
+    writer = archive.Writer(out)
     writer.manifest(replace(data.manifest, missions=(entry,)))
     writer.blob(entry.mission, "".join(f"{own}\n" for own in data.mission_lines).encode())
     writer.blob(part, text.encode())

@@ -135,8 +135,7 @@ def test_exactly_the_costly_requests_use_the_separate_queue() -> None:
         for method in ("GET", "HEAD", "POST", "PATCH", "DELETE"):
             path = "/" + re.sub(r"<str:\w+>", "x", address)
             found = COSTLY.fullmatch(f"{method} {path}") is not None
-            exists = view is not None and hasattr(view, "get" if method == "HEAD" else method.lower())
-            if exists:
+            if view is not None and hasattr(view, "get" if method == "HEAD" else method.lower()):
                 assert found == (issubclass(view, Costly) and method in view.costly_methods), (method, path)
                 costly += [path] if found else []
     assert {"/api/v1/missions", "/api/v1/plans/check", "/api/v1/checkpoints/x/plan"} < set(costly)

@@ -85,7 +85,8 @@ def test_a_client_cannot_choose_an_arbitrary_repository_through_a_templates_inpu
 ) -> None:
     secret = repository.create(tmp_path / "secret", {"a": "1"})
     allowed = repository.create(roots / "project", {"a": "1"})
-    inputs, text = {"where": {}}, "{{ inputs.where }}"
+    inputs: dict[str, Any] = {"where": {}}
+    text = "{{ inputs.where }}"
     with pytest.raises(errors.Invalid, match="may not use the repository"):
         launch(by=ann, template="fix", inputs=inputs, params={"where": str(secret.path)}, repository=text)
     assert launch(by=ann, template="fix", inputs=inputs, params={"where": str(allowed.path)}, repository=text)

@@ -119,10 +119,12 @@ class Cluster:
         asyncio.run(self._wait_for_answer(self._services[name], seconds))
 
     async def _wait_for_answer(self, service: Service, seconds: float) -> None:
+        assert service.probe is not None
         deadline = time.monotonic() + seconds
         while True:
             try:
-                return await service.probe()
+                await service.probe()
+                return
             except errors.Unavailable:
                 if self._processes[service.name].poll() is not None or time.monotonic() > deadline:
                     log = (self.home.logs / f"{service.name}.log").read_text()
@@ -131,6 +133,7 @@ class Cluster:
 
     def _spawn(self, name: str) -> None:
         service = self._services[name]
+        assert service.command is not None
         command = service.command()
         with (self.home.logs / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(

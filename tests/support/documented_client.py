@@ -82,7 +82,8 @@ class LiveEvents:
 
     def __init__(self, client: DocumentedClient, mission: str, *, cursor: str) -> None:
         self.events: list[dict[str, Any]] = []
-        self.cursor, self.end = cursor, {}
+        self.cursor = cursor
+        self.end: dict[str, Any] = {}
         address = client.root.replace("http", "ws", 1).removesuffix("/api/v1")
         self._line = connect(
             f"{address}/ws/v1/missions/{mission}?cursor={cursor}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -72,6 +72,16 @@ def beat() -> None:
     admission.admit()
     duties.recount()
     transitions.complete()
+
+
+def beat_until(condition: Callable[[], Any], *, within_s: float = 60) -> Any:
+    """Run the control loop until `condition` returns a true value, and return it."""
+
+    def after_a_beat() -> Any:
+        beat()
+        return condition()
+
+    return until(after_a_beat, within_s=within_s)
 
 
 def states(mission: UUID) -> dict[str, str]:

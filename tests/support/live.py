@@ -179,10 +179,10 @@ class Listener:
         self._connection.close()
 
 
-def run_concurrently(*actions: Callable[[], None]) -> None:
+def run_concurrently(*actions: Callable[[], object]) -> None:
     """Run the actions concurrently, each in its own thread and with its own database connection."""
 
-    def run(action: Callable[[], None]) -> None:
+    def run(action: Callable[[], object]) -> None:
         try:
             action()
         finally:

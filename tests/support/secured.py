@@ -37,7 +37,7 @@ def postgres(folder: Path, certificate: Certificate) -> Server:
     server = Server([binaries / "postgres", "-D", data, *options], folder=data, port=port, name="postgres")
     server.start()
     with until(lambda: _administrator(port)) as session:
-        session.execute(f"CREATE ROLE fleet LOGIN PASSWORD '{PASSWORD}'")  # type: ignore[arg-type]
+        session.execute(f"CREATE ROLE fleet LOGIN PASSWORD '{PASSWORD}'")
         session.execute("CREATE DATABASE fleet OWNER fleet")
     return server
 

@@ -56,7 +56,7 @@ class Group:
     def _knows(self, sentinel: Server) -> bool:
         with self._ask(sentinel) as client:
             state = client.sentinel_masters()[MASTER]
-        return state["num-other-sentinels"] == 2 and state["num-slaves"] == 1
+        return (state["num-other-sentinels"], state["num-slaves"]) == (2, 1)
 
     def _ask(self, sentinel: Server) -> redis.Redis:
         return redis.Redis(port=sentinel.port, password=SENTINEL_PASSWORD)

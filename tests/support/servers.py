@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from fleet.services.providers import identity
+from fleet.services.supervision.service import Identity
 from tests.support.waiting import until
 
 
@@ -73,7 +74,7 @@ class Server:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
-def _identity() -> identity.Identity:
+def _identity() -> Identity:
     return "namespace" if os.geteuid() == 0 else "same"
 
 

@@ -24,10 +24,8 @@ def loader() -> MigrationLoader:
 
 def problems(loader: MigrationLoader, *operations: Any, atomic: bool = True, reviewed: str = "") -> list[str]:
     """The problems that the linter reports in a migration with these operations after the released ones."""
-    migration = migrations.Migration("9999_next", APP)
-    migration.operations, migration.atomic = list(operations), atomic
-    if reviewed:
-        migration.reviewed = reviewed  # type: ignore[attr-defined]
+    attributes = {"operations": list(operations), "atomic": atomic, "reviewed": reviewed}
+    migration = type("Migration", (migrations.Migration,), attributes)("9999_next", APP)
     state = lint_migrations.released_state(loader)
     return list(lint_migrations.problems(migration, before=state, released=state))
 

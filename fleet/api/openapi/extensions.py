@@ -70,7 +70,7 @@ def postprocess(result: dict[str, Any], **options: Any) -> dict[str, Any]:
     return result
 
 
-class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class BearerScheme(OpenApiAuthenticationExtension):
     """The security scheme of bearer tokens."""
 
     target_class = "fleet.access.authentication.BearerAuthentication"
@@ -84,7 +84,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         }
 
 
-class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class SessionScheme(OpenApiAuthenticationExtension):
     """The security scheme of a browser that is signed in to the admin."""
 
     target_class = "fleet.access.authentication.SessionAuthentication"
@@ -94,7 +94,7 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
         return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
 
 
-class TicketScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class TicketScheme(OpenApiAuthenticationExtension):
     """The security scheme of tickets, each of which opens one stream once."""
 
     target_class = "fleet.live.tickets.TicketAuthentication"

@@ -89,7 +89,7 @@ def _cached_rendering(renderer: Any) -> bytes:
 
 @functools.cache
 def _document() -> Any:
-    return SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return SchemaGenerator().get_schema(request=None, public=True)
 
 
 class Docs(_DocumentView, SpectacularSwaggerSplitView):

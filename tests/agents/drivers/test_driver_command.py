@@ -159,7 +159,7 @@ def test_a_second_run_in_the_same_scratch_folder_finds_the_result(tmp_path: Path
 
 
 def test_thousands_of_needs_with_long_names_are_files_listed_in_an_index(tmp_path: Path) -> None:
-    needs = {f"scan2[{'😀' * 120}{number}]": number for number in range(3_000)}
+    needs: dict[str, object] = {f"scan2[{'😀' * 120}{number}]": number for number in range(3_000)}
     needs |= {"states": "mine", "a/b": 1, "a_b": 2, ".hidden": 3, "x-0123456789abcdef": 4, "large": "y" * 40_000}
     script = """
 import json, os

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -63,7 +64,7 @@ def test_a_node_without_postgres_loses_only_samples(caplog: pytest.LogCaptureFix
     path.unlink()
 
 
-def _address() -> dict[str, object]:
+def _address() -> dict[str, Any]:
     server = fleet_settings.FLEET_ENDPOINTS.postgres
     name = connection.settings_dict["NAME"]
     return {"host": server.host, "port": server.port, "user": server.user, "password": server.password, "dbname": name}

@@ -161,7 +161,7 @@ def test_earlier_attempts_are_killed_even_if_their_shims_are_halted(tmp_path: Pa
         scratch = tmp_path / str(number)
         scratch.mkdir()
         runs.append(DriverRun("command", brief(scratch, marker=f"{sortie}/{number}", shell="sleep 600")))
-        until(lambda run=runs[-1]: len(surviving_processes(run.brief)) >= 2)
+        until(lambda: len(surviving_processes(runs[-1].brief)) >= 2)
     other = DriverRun("command", brief(tmp_path, shell="sleep 600"))
     until(lambda: len(surviving_processes(other.brief)) >= 2)
     os.kill(runs[0].reporter.pid, signal.SIGSTOP)
@@ -207,7 +207,8 @@ def test_commands_that_start_agents_refuse_a_lease_that_is_too_short(command: st
 
 
 def test_a_stop_passes_renewals_on_to_its_listener() -> None:
-    stop, lease_ends = Stop(lease_end=1.0), []
+    lease_ends: list[float] = []
+    stop = Stop(lease_end=1.0)
     stop.set_listener(lease_ends.append)
     stop.renew(lease_end=2.0)
     stop.set_listener(None)

@@ -229,9 +229,12 @@ def test_export_and_import_are_recorded() -> None:
     result = archives.import_bytes(archives.export(checkpoint))
     assert Event.objects.get(kind="checkpoint.exported").scope == mission.id
     assert Event.objects.get(kind="checkpoint.imported").scope == result.mission.id
-    assert Entry.objects.get(kind="checkpoint.export", subject=checkpoint.ref).after["mission"] == mission.ref
-    entry = Entry.objects.get(kind="checkpoint.import", subject=result.checkpoint.ref)
-    assert entry.after["from"] == checkpoint.ref
+    exported = Entry.objects.get(kind="checkpoint.export", subject=checkpoint.ref).after
+    assert exported is not None
+    assert exported["mission"] == mission.ref
+    imported = Entry.objects.get(kind="checkpoint.import", subject=result.checkpoint.ref).after
+    assert imported is not None
+    assert imported["from"] == checkpoint.ref
 
 
 def test_an_import_adds_nothing_to_the_totals(engine: Engine) -> None:

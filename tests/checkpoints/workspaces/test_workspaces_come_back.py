@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -209,7 +210,10 @@ def test_a_restore_is_refused_if_the_mirror_lacks_its_commits(project: Repositor
 
 
 def test_a_shared_branch_moves_back_only_with_force(project: Repository, engine: Engine) -> None:
-    plan = {"workspace": {"repository": str(project.path), "branch": "shared"}, "folder": str(project.path)}
+    plan: dict[str, Any] = {
+        "workspace": {"repository": str(project.path), "branch": "shared"},
+        "folder": str(project.path),
+    }
     mission = fleet.launch(TWO, **plan)
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
@@ -222,7 +226,10 @@ def test_a_shared_branch_moves_back_only_with_force(project: Repository, engine:
 
 
 def test_a_branch_of_another_users_mission_does_not_move_back(project: Repository, engine: Engine) -> None:
-    plan = {"workspace": {"repository": str(project.path), "branch": "shared"}, "folder": str(project.path)}
+    plan: dict[str, Any] = {
+        "workspace": {"repository": str(project.path), "branch": "shared"},
+        "folder": str(project.path),
+    }
     mission = fleet.launch(TWO, **plan)
     Mission.objects.filter(id=mission.id).update(created_by=User.objects.create_user("ann"))
     start = operations.capture(missions=[mission.id])
@@ -235,7 +242,10 @@ def test_a_branch_of_another_users_mission_does_not_move_back(project: Repositor
 
 
 def test_the_plan_of_a_restore_names_files_that_another_mission_has_reserved(project: Repository) -> None:
-    plan = {"workspace": {"repository": str(project.path), "branch": "shared"}, "folder": str(project.path)}
+    plan: dict[str, Any] = {
+        "workspace": {"repository": str(project.path), "branch": "shared"},
+        "folder": str(project.path),
+    }
     mission = fleet.launch({"mine": {"run": "true", "touches": ["src/**"]}, "free": {"run": "true"}}, **plan)
     checkpoint = operations.capture(missions=[mission.id])
     assert "reserved_files" not in [risk.kind for risk in operations.recovery_plan(checkpoint=checkpoint).risks]

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from fleet.access import operations, tokens
+from fleet.access.models import Role
 from fleet.observability import redaction
 
 KEY = "flk_0a1b2c3d_" + "Zx9_-" * 8 + "abc"
@@ -62,7 +63,7 @@ def test_texts_with_the_shape_of_a_secret_are_redacted(text: str, left: str) -> 
 
 @pytest.mark.django_db
 def test_the_fleets_own_keys_and_tokens_have_these_shapes() -> None:
-    user = operations.create_user(name="ann", role=operations.Role.USER)
+    user = operations.create_user(name="ann", role=Role.USER)
     key = operations.create_key(user=user, name="ci", scopes=["read"]).text
     pair = tokens.begin(user=user)
     for secret in (key, pair.access, pair.refresh):

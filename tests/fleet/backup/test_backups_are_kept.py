@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -155,5 +156,5 @@ def test_the_manifest_is_canonical_json(installation: Installation) -> None:
     assert [problem.path for problem in backup.verify(backup=Backup(snapshot.path)).problems] == [manifest.NAME]
 
 
-def _fields(contents: manifest.Manifest) -> dict[str, object]:
+def _fields(contents: manifest.Manifest) -> dict[str, Any]:
     return {name: getattr(contents, name) for name in contents.__dataclass_fields__}

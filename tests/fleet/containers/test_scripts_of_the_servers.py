@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,6 +15,7 @@ import redis
 
 from fleet.config import ports, programs
 from fleet.services.providers import identity
+from fleet.services.supervision.service import Identity
 
 SCRIPTS = Path(identity.__file__).parent / "scripts"
 PASSWORD = "a@b:/#%'\"\\ $x `y`"
@@ -30,7 +32,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
         for folder in tmp_path.parents[:2]:
             folder.chmod(folder.stat().st_mode | 0o011)
         path = f"{programs.postgres()}:{programs.valkey().parent}:/usr/bin:/bin"
-        user: identity.Identity = "namespace" if os.geteuid() == 0 else "same"
+        user: Identity = "namespace" if os.geteuid() == 0 else "same"
         process = subprocess.Popen(
             identity.launch_command(["sh", str(SCRIPTS / script), *arguments], identity=user),
             env={"PATH": path, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
@@ -67,7 +69,7 @@ def test_postgres_creates_its_roles_once_and_accepts_only_passwords(run: Run, tm
     for _ in range(2):
         server = run("postgres.sh", **env)
         until_healthy(run, "postgres.sh", server, **env)
-        at = {"host": "127.0.0.1", "port": port, "dbname": "fleet"}
+        at: dict[str, Any] = {"host": "127.0.0.1", "port": port, "dbname": "fleet"}
         with psycopg.connect(**at, user="postgres", password=PASSWORD, options="-c role=fleet_owner") as owner:
             owner.execute("CREATE TABLE IF NOT EXISTS kept (x int)")
         with psycopg.connect(**at, user="fleet", password=f"{PASSWORD}2") as application:

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Site:
     cookies: str
     flower: subprocess.Popen[bytes]
 
-    def request(self, path: str, *, data: str | None = None, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+    def request(self, path: str, *, data: str | None = None, **headers: str) -> tuple[int, Message, bytes]:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=data.encode() if data is not None else None,

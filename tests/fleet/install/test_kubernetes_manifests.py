@@ -144,7 +144,8 @@ def test_every_selector_selects_pods(rendered: list[Document]) -> None:
 
 
 def test_every_reference_names_something_that_exists(rendered: list[Document]) -> None:
-    secrets, optional = set(), set()
+    secrets: set[str] = set()
+    optional: set[str] = set()
     for _, pod in pods(rendered):
         assert pod["spec"]["serviceAccountName"] in names(rendered, "ServiceAccount")
         for volume in pod["spec"].get("volumes", ()):

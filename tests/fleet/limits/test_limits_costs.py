@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ def empty_cache() -> None:
 
 
 def test_charges_of_one_minute_add_up_to_the_budget(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs.time, "time", lambda: 90.0)
+    monkeypatch.setattr(time, "time", lambda: 90.0)
     settings.FLEET_LIMIT_COST_S = 1
     costs.begin()
     costs.charge(USER, 0.4)
@@ -32,8 +33,6 @@ def test_charges_of_one_minute_add_up_to_the_budget(settings: Any, monkeypatch: 
 
 def test_a_charge_at_the_end_of_a_minute_does_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     minutes = itertools.count()
-    monkeypatch.setattr(
-        costs.time, "time", lambda: 60.0 * next(minutes)
-    )  # every reading of the clock is a minute later
+    monkeypatch.setattr(time, "time", lambda: 60.0 * next(minutes))  # every reading of the clock is a minute later
     for _ in range(3):
         costs.charge(USER, 0.4)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from axes.models import AccessAttempt
@@ -14,8 +15,8 @@ from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.management import call_command
 from django.db.models import F
-from django.http import HttpResponse
 from django.test import Client, RequestFactory, override_settings
+from django.test.client import MULTIPART_CONTENT
 
 from fleet.limits import addresses
 from fleet.limits.rates import OFF, Rate
@@ -98,11 +99,10 @@ def test_a_lockout_ends_by_itself_and_further_tries_do_not_extend_it() -> None:
 def test_a_lockout_reports_its_remaining_time() -> None:
     assert [sign_in("a guess") for _ in range(FAILURES)][-1] == 429
     AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=10))
-    for path, media_type in ((PAGE, None), ("/api/v1/auth/token", "application/json")):
+    for path, media_type in ((PAGE, MULTIPART_CONTENT), ("/api/v1/auth/token", "application/json")):
         response = Client().post(
-            path, {"username": "ann", "password": web.PASSWORD}, headers={"X-Forwarded-For": "198.51.100.1"},
-            **({"content_type": media_type} if media_type else {}),
-        )  # fmt: skip
+            path, {"username": "ann", "password": web.PASSWORD}, media_type, headers={"X-Forwarded-For": "198.51.100.1"}
+        )
         assert (response.status_code, response["RateLimit-Limit"], response["RateLimit-Remaining"]) == (429, "3", "0")
         assert response["Retry-After"] == response["RateLimit-Reset"]
         assert 200 < int(response["Retry-After"]) <= 300
@@ -175,7 +175,7 @@ def test_forging_an_address_gives_no_more_tries() -> None:
 
 
 def test_the_api_has_the_same_lockout_and_responds_with_a_problem() -> None:
-    def try_password(password: str) -> HttpResponse:
+    def try_password(password: str) -> Any:
         body = {"username": "ann", "password": password}
         return Client().post("/api/v1/auth/token", body, content_type="application/json")
 

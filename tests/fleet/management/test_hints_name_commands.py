@@ -30,24 +30,26 @@ def trees() -> Iterator[tuple[Path, ast.Module]]:
 def words(call: ast.Call) -> list[str]:
     """The command's words; `x` for a value that is known only when it runs."""
     return [
-        word.value if isinstance(word, ast.Constant) else "x" for word in call.args if not isinstance(word, ast.Starred)
+        str(word.value) if isinstance(word, ast.Constant) else "x"
+        for word in call.args
+        if not isinstance(word, ast.Starred)
     ]
 
 
-HINTS = [
-    pytest.param(words(node), id=f"{path}:{node.lineno}")
+HINTS = {
+    f"{path}:{node.lineno}": words(node)
     for path, tree in trees()
     for node in ast.walk(tree)
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "invocation.command" and node.args
     and isinstance(node.args[0], ast.Constant) and node.args[0].value != "help"
-]  # fmt: skip
+}  # fmt: skip
 
 
 def test_hints_are_found() -> None:
     assert len(HINTS) > 40
 
 
-@pytest.mark.parametrize("hint", HINTS)
+@pytest.mark.parametrize("hint", HINTS.values(), ids=HINTS.keys())
 def test_the_command_of_a_hint_exists_and_accepts_its_arguments(hint: list[str]) -> None:
     app = get_commands()[hint[0]]
     assert isinstance(app, str)
@@ -58,7 +60,7 @@ def test_the_command_of_a_hint_exists_and_accepts_its_arguments(hint: list[str])
     command.create_parser("manage.py", hint[0]).parse_args(arguments)  # raises CommandError if it does not
 
 
-@pytest.mark.parametrize("name", sorted({str(hint.values[0][0]) for hint in HINTS}))
+@pytest.mark.parametrize("name", sorted({hint[0] for hint in HINTS.values()}))
 def test_the_short_spelling_of_a_hint_names_the_same_command(name: str) -> None:
     assert spelling.long(spelling.short(name)) == name
 

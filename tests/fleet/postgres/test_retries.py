@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import psycopg
@@ -16,7 +17,7 @@ from fleet.postgres import retries
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Records the pauses, without waiting."""
     delays: list[float] = []
-    monkeypatch.setattr(retries.time, "sleep", delays.append)
+    monkeypatch.setattr(time, "sleep", delays.append)
     return delays
 
 
@@ -82,8 +83,8 @@ def test_the_error_is_raised_once_the_timeout_has_passed(monkeypatch: pytest.Mon
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr(retries.time, "sleep", sleep)
-    monkeypatch.setattr(retries.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     with pytest.raises(psycopg.OperationalError):
         retries.retry(failing(*[psycopg.OperationalError()] * 100), on_failure=lambda *_: None, timeout_s=10)
     assert 10 < now < 12
@@ -100,7 +101,7 @@ def test_an_event_loop_retries_any_error_of_the_database_with_the_same_pauses(mo
     async def answer() -> str:
         return query()
 
-    monkeypatch.setattr(retries.asyncio, "sleep", pause)
+    monkeypatch.setattr(asyncio, "sleep", pause)
     counted = retries.retry_async(answer, on_failure=lambda _, count: failures.append(count))
     assert asyncio.run(counted) == "answer"
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0]

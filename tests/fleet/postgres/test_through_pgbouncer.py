@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -50,9 +51,9 @@ class PooledFleet:
     def succeeded(self, mission: str) -> int:
         return int(self.home.json("fleet_mission", "show", mission)["sorties"]["succeeded"])
 
-    def rows(self, query: str) -> list[tuple[object, ...]]:
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
         with self.cluster.administrator() as session:
-            return session.execute(query).fetchall()  # type: ignore[call-overload, no-any-return]
+            return session.execute(query).fetchall()
 
 
 @pytest.fixture(scope="module")

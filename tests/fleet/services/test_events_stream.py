@@ -69,7 +69,8 @@ def test_an_event_is_not_skipped_because_an_older_transaction_has_a_larger_id() 
 
     first, second = in_a_thread(older), in_a_thread(younger)
     first.join(60)
-    kinds, last = [], stream.Position()
+    kinds: list[str] = []
+    last = stream.Position()
     for patience_s in (5, 2):  # a correct stream may deliver nothing in the first round
         deadline = time.monotonic() + patience_s
         while len(kinds) < 2 and time.monotonic() < deadline:

@@ -128,7 +128,10 @@ def test_a_missing_file_is_named(servers: TlsServers, tmp_path: Path) -> None:
 def test_celery_verifies_the_certificate_of_the_broker(servers: TlsServers) -> None:
     def connect(authority: Path) -> None:
         address = redis_address.parse(servers.urls(authority=authority)["REDIS_URL"])
-        with Connection(address.broker_urls[0], ssl=address.tls, transport="fleet.transport:Transport") as connection:
+        assert address.tls is not None
+        with Connection(
+            address.broker_urls[0], ssl=dict(address.tls), transport="fleet.transport:Transport"
+        ) as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             connection.SimpleQueue("x").put({})
 

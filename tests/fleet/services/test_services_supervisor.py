@@ -252,6 +252,8 @@ def test_a_stopping_service_is_not_healthy(tmp_path: Path) -> None:
     states: set[str] = set()
     harness = SupervisorHarness(tmp_path, new_service("base", slow_to_go, probe=no_work, probe_every_s=0.01))
 
+    watchers: list[asyncio.Task[None]] = []  # the event loop keeps only weak references to its tasks
+
     async def watch() -> None:
         while (state := harness.service("base")["state"]) != "stopped":
             if states or state == "stopping":
@@ -260,7 +262,7 @@ def test_a_stopping_service_is_not_healthy(tmp_path: Path) -> None:
 
     async def work() -> None:
         await harness.until(lambda: "listens" in (harness.home.logs / "base.log").read_text())
-        harness.watching = asyncio.create_task(watch())
+        watchers.append(asyncio.create_task(watch()))
 
     assert harness.run(work) == 0
     assert states == {"stopping"}

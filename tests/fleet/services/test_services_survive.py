@@ -35,6 +35,14 @@ def up(home: Checkout) -> subprocess.Popen[str]:
     return running
 
 
+def kill_until_healthy_again(home: Checkout, name: str) -> None:
+    """Kill a service, and wait until another process of it is healthy."""
+    old_pid = home.service(name)["pid"]
+    os.kill(old_pid, signal.SIGKILL)
+    until(lambda: home.service(name)["pid"] not in {old_pid, None})
+    until(lambda: home.service(name)["healthy"])
+
+
 def stop(running: subprocess.Popen[str], home: Checkout, number: signal.Signals = signal.SIGTERM) -> str:
     """Stop the supervisor. Returns its output; nothing may be left."""
     running.send_signal(number)
@@ -121,10 +129,7 @@ def test_killed_services_are_restarted_without_loss(home: Checkout) -> None:
     write(home)
     ports = home.urls()
     for name in ("postgres", "valkey"):
-        old_pid = home.service(name)["pid"]
-        os.kill(old_pid, signal.SIGKILL)
-        until(lambda name=name, old_pid=old_pid: home.service(name)["pid"] not in {old_pid, None})
-        until(lambda name=name: home.service(name)["healthy"])
+        kill_until_healthy_again(home, name)
         assert home.service(name)["restarts"] >= 1
     assert home.urls() == ports
     assert data_is_intact(home)
@@ -203,10 +208,7 @@ def test_thresholds_on_response_time_memory_and_restarts_raise_events() -> None:
         running = home.start("fleet_services", "up")
         home.until_ready()
         for _ in range(2):
-            old_pid = home.service("valkey")["pid"]
-            os.kill(old_pid, signal.SIGKILL)
-            until(lambda old_pid=old_pid: home.service("valkey")["pid"] not in {old_pid, None})
-            until(lambda: home.service("valkey")["healthy"])
+            kill_until_healthy_again(home, "valkey")
         expected = {"service.slow", "service.large", "service.restarts"}
         until(lambda: expected <= {event["kind"] for event in home.status()["events"]})
         events = home.status()["events"]

@@ -72,7 +72,7 @@ def fail(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path(view.__name__, view) for view in (open_transaction, query_thread, meet, wait, file, stream, fail, healthz)
-]  # type: ignore[arg-type]
+]
 
 
 class Site:

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
 
 from fleet.web.policies import Policies
@@ -58,7 +59,7 @@ def test_a_view_keeps_its_own_policy_in_sync_and_async_mode() -> None:
     assert "'unsafe-eval'" in asyncio.run(Policies(other)(request))[POLICY]
 
 
-def cors(response: HttpResponse) -> dict[str, str]:
+def cors(response: HttpResponseBase) -> dict[str, str]:
     return {name: value for name, value in response.items() if name.lower().startswith("access-control-")}
 
 

@@ -35,7 +35,8 @@ def save(user: User, **changes: Any) -> int:
 
 
 def last_entry(kind: str = "role.changed") -> dict[str, Any]:
-    return Entry.objects.filter(kind=kind).values("actor", "subject", "before", "after").order_by("-id")[0]
+    entries = Entry.objects.filter(kind=kind).values("actor", "subject", "before", "after")
+    return dict(entries.order_by("-id")[0])
 
 
 def test_removing_superuser_status_removes_the_admin_role_and_is_recorded(ann: User) -> None:

@@ -111,6 +111,8 @@ def test_an_agent_type_can_be_added_and_edited_but_not_renamed_or_deleted() -> N
     backend = AgentType.objects.get(name="backend")
     assert (backend.concurrency, backend.prompt_argv, backend.env_allow) == (3, ["cat", "-"], ["HTTPS_PROXY"])
     entry = Entry.objects.filter(kind="agenttype.changed").order_by("-id")[0]
+    assert entry.before is not None
+    assert entry.after is not None
     assert (entry.before["prompt_argv"], entry.after["prompt_argv"]) == ([], ["cat", "-"])
     assert not AgentType.objects.filter(name="other").exists()
     assert boss.post(reverse("admin:agents_agenttype_add"), {**form, "name": "design"}).status_code == 302

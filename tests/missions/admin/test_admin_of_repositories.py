@@ -7,7 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -25,16 +27,16 @@ def project(tmp_path: Path) -> Repository:
 
 
 def page(name: str, *, row: object = None, query: str = "") -> str:
-    client = web.superuser() if not web.User.objects.filter(username="boss").exists() else _boss()
+    client = web.superuser() if not User.objects.filter(username="boss").exists() else _boss()
     address = reverse(f"admin:{name}_changelist") if row is None else reverse(f"admin:{name}_change", args=[row])
     response = client.get(address + query)
     assert response.status_code == 200
     return html.unescape(response.content.decode())
 
 
-def _boss() -> web.Client:
-    client = web.Client()
-    client.force_login(web.User.objects.get(username="boss"))
+def _boss() -> Client:
+    client = Client()
+    client.force_login(User.objects.get(username="boss"))
     return client
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -23,6 +24,7 @@ from missions.operations import external_agents
 from missions.plan import PlanError
 from missions.queries import reads
 from tests.support import fleet
+from tests.support.live import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -38,7 +40,7 @@ def count_active(**filters: object) -> int:
     return Sortie.objects.filter(state__in=["queued", "running"], **filters).count()
 
 
-def limited(sorties: int, **plan: object) -> Mission:
+def limited(sorties: int, **plan: Any) -> Mission:
     return fleet.launch({f"s{n}": {} for n in range(sorties)}, **plan)
 
 
@@ -151,11 +153,7 @@ def test_a_full_key_does_not_delay_other_sorties_of_the_mission() -> None:
 def test_two_control_loops_do_not_admit_twice_for_one_place() -> None:
     mission = limited(30, concurrency=4)
     for _ in range(5):
-        loops = [threading.Thread(target=lambda: (admission.admit(), connection.close())) for _ in range(3)]
-        for loop in loops:
-            loop.start()
-        for loop in loops:
-            loop.join()
+        run_concurrently(*[admission.admit] * 3)
         assert count_active(mission=mission) == 4
 
 

@@ -30,6 +30,12 @@ def lose_lease(lease: external_agents.Lease) -> None:
     duties.rescue()
 
 
+def let_its_agent_leave(lease: external_agents.Lease) -> None:
+    agent = Sortie.objects.get(id=lease.sortie).agent_id
+    assert agent is not None
+    external_agents.leave(agent=agent)
+
+
 def pause_and_resume(mission: Mission) -> None:
     operations.pause(mission=mission.id)
     operations.resume(mission=mission.id, can_execute=True)
@@ -63,7 +69,7 @@ def agent() -> UUID:
     [
         lambda lease: external_agents.give_back(token=lease.token),
         lose_lease,
-        lambda lease: external_agents.leave(agent=Sortie.objects.get(id=lease.sortie).agent_id),
+        let_its_agent_leave,
     ],
     ids=["returned", "rescued", "agent left"],
 )

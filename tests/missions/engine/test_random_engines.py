@@ -80,8 +80,8 @@ def test_concurrent_engines_under_two_control_loops_keep_every_rule(
             for mission in Mission.objects.filter(id__in=missions, state="paused"):
                 operations.resume(mission=mission.id, can_execute=True)
             fleet.until(lambda: not Mission.objects.filter(id__in=missions, finished_at=None).exists())
-        for mission in missions:
-            ledger.check(mission, sequential=False)
+        for mission_id in missions:
+            ledger.check(mission_id, sequential=False)
     finally:
         for engine in engines:
             engine.stop(within_s=5)

@@ -214,8 +214,8 @@ class Missions(RuleBasedStateMachine):
     def _finish_all_missions(self) -> None:
         """Without further faults, every mission ends."""
         for _ in range(60):
-            for mission in Mission.objects.filter(id__in=self.missions, state="paused"):
-                operations.resume(mission=mission.id, can_execute=True)
+            for paused in Mission.objects.filter(id__in=self.missions, state="paused"):
+                operations.resume(mission=paused.id, can_execute=True)
             self._expire(agent=None)  # no agent holds a sortie that was cancelled while it was being returned
             duties.rescue()
             duties.sweep()
@@ -254,14 +254,14 @@ class Missions(RuleBasedStateMachine):
     ) -> list[Claim]:
         """Judge and settle as the engine does. Returns the claims of the same statement."""
         with self.database.cursor() as cursor:
-            values = [(claim.id, claim.attempt) for claim in ended]
-            stopped = claims.renew(cursor, attempts=values, lease_s=3_600).cancelled if renews else frozenset()
+            attempts = [(claim.id, claim.attempt) for claim in ended]
+            stopped = claims.renew(cursor, attempts=attempts, lease_s=3_600).cancelled if renews else frozenset()
         expected = {(claim.id, claim.attempt): self._holds(claim) for claim in ended}
-        values = [
+        settlements = [
             self._judge(claim, "stop" if (claim.id, claim.attempt) in stopped else outcome)
             for claim, outcome in zip(ended, outcomes, strict=False)
         ]
-        new_claims = agent.committer.settle_and_claim(settlements=values, max_claims=max_claims)
+        new_claims = agent.committer.settle_and_claim(settlements=settlements, max_claims=max_claims)
         assert {token: agent.acceptance[token] for token in expected} == expected
         return new_claims
 

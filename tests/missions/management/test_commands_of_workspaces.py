@@ -75,7 +75,7 @@ def test_a_raw_patch_can_be_applied(project: Repository) -> None:
     with contextlib.redirect_stdout(out):
         call_command("fleet_mission", "diff", mission.ref, "--raw")
     out.flush()
-    (project.path / "raw.patch").write_bytes(out.buffer.getvalue())  # type: ignore[attr-defined]
+    (project.path / "raw.patch").write_bytes(out.buffer.getvalue())
     project.git("apply", "raw.patch")
     assert (project.path / "data.bin").read_bytes() == b"\377\0"
 

@@ -37,7 +37,12 @@ def running_mission(project: Repository, script: str) -> Iterator[tuple[Mission,
         workspace={"repository": str(project.path)},
     )
     engine = fleet.engine()
-    thread = threading.Thread(target=lambda: (engine.run_slot(), connection.close()))
+
+    def run_slot() -> None:
+        engine.run_slot()
+        connection.close()
+
+    thread = threading.Thread(target=run_slot)
     thread.start()
     try:
         fleet.until((copy_of(mission) / ".git" / "begun").exists)
@@ -93,7 +98,7 @@ def test_the_diff_of_running_work_is_shown_without_disturbing_it(project: Reposi
         assert of_mission.landed.files == ()
         assert [(item.sortie.key, item.state) for item in of_mission.unmerged] == [("edit", "uncommitted")]
         end.touch()
-        fleet.until(lambda: (fleet.beat(), fleet.state(mission.id))[-1] == "succeeded")
+        fleet.beat_until(lambda: fleet.state(mission.id) == "succeeded")
     assert repository.branch(mission).files() == [".gitignore", "app.py", "one.txt", "two.txt"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -241,7 +242,7 @@ def test_a_terminated_agent_ends_at_its_next_request_and_returns_its_sorties(
     mission = fleet.launch({"one": {}, "two": {}})
     lease = claim_one(agent)
     agents.order(agents=[agent], order=order, reason="A new version.")
-    requests = {
+    requests: dict[str, Callable[[], object]] = {
         "claim": lambda: external_agents.claim(agent=agent),
         "heartbeat": lambda: external_agents.heartbeat(agent=agent, tokens=[lease.token]),
         "keep": lambda: external_agents.renew_lease(token=lease.token),

@@ -17,7 +17,8 @@ from missions.operations.hooks import Hooks
 
 def records(error: Exception, caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """The log records of a hook that raises `error`. The next hook must run."""
-    hooks, calls = Hooks("cancel"), []
+    calls: list[Sequence[UUID]] = []
+    hooks = Hooks("cancel")
 
     def fail(missions: Sequence[UUID]) -> None:
         raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,11 +119,12 @@ def test_a_version_that_does_not_exist_is_refused(project: Repository, revision:
 def test_a_sortie_without_a_conflict_has_nothing_to_resolve(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     early = Sortie.objects.get(mission=mission, key="early")
-    for resolve in (
+    decisions: list[Callable[[], object]] = [
         lambda: resolving.retry(sortie=early.id, can_execute=True),
         lambda: resolving.replace(sortie=early.id, revision="main", can_execute=True),
         lambda: resolving.drop(sortie=early.id),
-    ):
+    ]
+    for resolve in decisions:
         with pytest.raises(errors.Conflict, match="early does not wait for a person"):
             resolve()
 
@@ -136,12 +138,13 @@ def test_only_the_first_of_two_decisions_takes_effect(project: Repository) -> No
 
 def test_another_attempt_needs_the_permission_to_run_code(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
-    for resolve in (
+    decisions: list[Callable[[], object]] = [
         lambda: resolving.retry(sortie=late(mission).id, can_execute=False),
         lambda: resolving.replace(
             sortie=late(mission).id, revision=resolved_version(project, mission), can_execute=False
         ),
-    ):
+    ]
+    for resolve in decisions:
         with pytest.raises(errors.Forbidden):
             resolve()
     assert late(mission).waits_on == "person"

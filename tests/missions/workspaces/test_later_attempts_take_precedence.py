@@ -10,7 +10,7 @@ import pytest
 
 from missions.engine.outages import Stopped
 from missions.models import Change, Conflict, Mission, VerifiedTree
-from missions.workspaces import copies
+from missions.workspaces import copies, git
 from tests.support import fleet, landing, repository
 from tests.support.repository import Repository
 
@@ -89,7 +89,7 @@ def test_the_work_that_a_lost_attempt_left_is_kept_before_the_copy_is_rebuilt(mi
     new.work("test ! -e old; echo new > new")
     branch = repository.branch(mission)
     ref = f"refs/fleet/attempts/{new.workspace.copy.path.name}/1"
-    assert repository.git.line("ls-tree", "-r", "--name-only", ref, at=branch.mirror).splitlines() == ["app.py", "old"]
+    assert git.line("ls-tree", "-r", "--name-only", ref, at=branch.mirror).splitlines() == ["app.py", "old"]
 
 
 def test_git_processes_of_a_killed_engine_end_before_the_copy_is_rebuilt(mission: Mission) -> None:

@@ -108,6 +108,8 @@ def test_asking_again_extends_a_reservation(mission: Mission) -> None:
     (first,) = request(a, "x", ttl_s=1)
     (second,) = request(a, "x", ttl_s=3_600)
     assert [row.id for row in Reservation.objects.filter(pattern="x")] == [second.id]
+    assert first.until is not None
+    assert second.until is not None
     assert second.until > first.until
 
 
@@ -172,7 +174,8 @@ def test_a_thousand_random_requests_of_concurrent_attempts_never_give_two_of_the
     parts = ["a", "b", "*", "**", "a*", "[ab]", "?.py", "x.py"]
     tokens = [run(mission, key) for key in "abc"]
     branch = (mission.workspace.repository, mission.workspace.branch)
-    done, grants, problems = threading.Event(), [0, 0, 0], []
+    problems: list[tuple[object, object]] = []
+    done, grants = threading.Event(), [0, 0, 0]
 
     def ask(number: int) -> None:
         rng = random.Random(number)

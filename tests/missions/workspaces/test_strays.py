@@ -39,7 +39,7 @@ def test_a_stray_is_merged_after_the_holder_and_recorded(project: repository.Rep
     engine = fleet.engine(slots=2)
     stray = Sortie.objects.get(mission=mission, key="stray")
     try:
-        fleet.until(lambda: fleet.beat() or Conflict.objects.filter(sortie=stray).exists())
+        fleet.beat_until(lambda: Conflict.objects.filter(sortie=stray).exists())
         fleet.until(lambda: fleet.states(mission.id)["stray"] == "waiting")
         stray.refresh_from_db()
         assert (stray.waits_on, stray.waits_for) == ("merge", "the merge of owner, which has reserved src/**")

@@ -26,6 +26,7 @@ from missions.models import Artifact, Attempt, Output, Sortie
 from missions.operations import transitions
 from missions.states import MISSION_ARROWS, SORTIE_ARROWS, allowed
 from tests.support import fleet
+from tests.support.live import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -198,7 +199,7 @@ def test_a_sortie_cancelled_while_it_is_returned_ends(database: hot_path.Connect
 def test_a_lost_agent_cannot_claim(database: hot_path.Connection) -> None:
     fleet.launch({"one": {}})
     agent = registered()
-    agents.end(agents=[agent], state=Agent.State.LOST, reason="gone")  # type: ignore[list-item]
+    agents.end(agents=[agent], state=Agent.State.LOST, reason="gone")
     with database.cursor() as cursor, database.transaction():
         assert settle_and_claim.settle_and_claim(cursor, by=claimant(agent), max_claims=1).claims == []
 
@@ -237,11 +238,7 @@ def test_two_control_loops_never_admit_more_than_a_key_allows(database: hot_path
     mission = fleet.launch({f"s{n}": key for n in range(10)})
     agent = registered()
     for _ in range(10):
-        threads = [threading.Thread(target=lambda: (admission.admit(), connection.close())) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_concurrently(*[admission.admit] * 2)
         values = Sortie.objects.filter(mission=mission, state__in=["queued", "running"]).count()
         assert values <= 2
         if Sortie.objects.filter(mission=mission, state="queued").exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 MIDNIGHT = (2026, 5, 5, 0, 0)
 
 
-def hourly(**fields: object) -> Schedule:
+def hourly(**fields: Any) -> Schedule:
     return schedules.start_at(schedules.create(cron="0 * * * *", overlap="allow", **fields), *MIDNIGHT)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.support.schedules import utc
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def started(overlap: str, **fields: object) -> tuple[Schedule, Mission]:
+def started(overlap: str, **fields: Any) -> tuple[Schedule, Mission]:
     """An hourly schedule whose first mission runs."""
     schedule = schedules.create(cron="0 * * * *", overlap=overlap, **fields)
     schedules.start_at(schedule, 2026, 5, 5, 0, 0)

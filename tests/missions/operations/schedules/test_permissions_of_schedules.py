@@ -41,6 +41,7 @@ def test_its_missions_belong_to_its_owner_and_its_team_and_name_it(ann: User) ->
     assert mission.executes
     entry = Entry.objects.get(kind="mission.launch", subject=mission.ref)
     assert (entry.actor, entry.user_id) == (f"schedule:{schedule.ref}", ann.id)
+    assert entry.after is not None
     assert entry.after["schedule"] == schedule.ref
     assert Event.objects.get(kind="mission.running", subject=mission.id).data["schedule"] == schedule.ref
 

@@ -28,7 +28,9 @@ def test_a_new_schedule_has_its_next_tick_in_its_zone() -> None:
     assert clock.now() < schedule.next_at <= clock.now() + timedelta(hours=25)
     assert f"{cron.local(schedule.next_at, schedule.timezone):%H:%M}" == "02:30"
     assert Event.objects.get(subject=schedule.id).kind == "schedule.created"
-    assert Entry.objects.get(kind="schedule.create", subject=schedule.ref).after["cron"] == "30 2 * * *"
+    entry = Entry.objects.get(kind="schedule.create", subject=schedule.ref)
+    assert entry.after is not None
+    assert entry.after["cron"] == "30 2 * * *"
 
 
 @pytest.mark.parametrize(
