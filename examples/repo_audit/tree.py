@@ -20,7 +20,6 @@ from examples.repo_audit import git, languages
 
 Role = Literal["product", "test", "docs", "example"]
 
-PROJECT = Path(__file__).resolve().parents[3]
 LARGEST = 1_000_000  # bytes; larger files are counted, not read
 LONGEST_LINE = 5_000  # characters; a source file with a longer line is generated
 
@@ -81,8 +80,7 @@ def from_context(context: Context) -> Tree:
 
 def repository_path(context: Context) -> Path:
     """The folder that `repository` names; a relative path starts from the folder of the launch."""
-    base = PROJECT if context.cwd == context.scratch else context.cwd
-    return base / Path(str(context.inputs["repository"])).expanduser()
+    return context.cwd / Path(str(context.inputs["repository"])).expanduser()
 
 
 def load(repository: Path) -> Tree:
