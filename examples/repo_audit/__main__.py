@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from examples.repo_audit import git
+from examples.repo_audit.repository import git
 from fleet import errors
 
 

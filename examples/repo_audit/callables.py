@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from agents import callables
 
 TOOLS = ("bandit", "bs4", "detect_secrets", "lizard", "markdown_it", "ruff", "tinycss2", "tree_sitter", "vulture")
-MODULES = (
+CHECKS = (
     "backend",
     "complexity",
     "documentation",
@@ -17,11 +17,11 @@ MODULES = (
     "inventory",
     "javascript",
     "provenance",
-    "report",
     "security",
     "testing",
     "upkeep",
 )
 
 if all(find_spec(tool) for tool in TOOLS):
-    callables.load(f"examples.repo_audit.{module}" for module in MODULES)
+    callables.load(f"examples.repo_audit.checks.{name}" for name in CHECKS)
+    callables.load(["examples.repo_audit.reporting.report"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.repo_audit import javascript
+from examples.repo_audit.checks import javascript
 from tests.examples import audit_runs
 
 

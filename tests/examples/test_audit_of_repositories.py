@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.repo_audit import inventory
+from examples.repo_audit.checks import inventory
 from tests.examples import audit_runs
 
 KEY = "AKIA" + "QYLPMN5HHHFPZAM2"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.callables import Context
-from examples.repo_audit import provenance
+from examples.repo_audit.checks import provenance
 from fleet import errors
 from tests.examples import audit_runs
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples.repo_audit import ranking
-from examples.repo_audit.findings import SEVERITIES, Finding, Rule
+from examples.repo_audit.results import ranking
+from examples.repo_audit.results.findings import SEVERITIES, Finding, Rule
 
 RULE = Rule(
     id="tool:rule", title="T", area="security", severity="medium", confidence=0.6, why="w", fix="f", topic="one-topic"

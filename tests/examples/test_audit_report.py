@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from examples.repo_audit import charts, gathering, markdown, markup, page, sarif
+from examples.repo_audit.reporting import charts, markdown, markup, page, sarif
+from examples.repo_audit.results import gathering
 from tests.examples import audit_runs
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"

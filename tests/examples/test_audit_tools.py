@@ -7,18 +7,9 @@ from typing import Any
 
 import pytest
 
-from examples.repo_audit import (
-    documentation,
-    frontend,
-    history,
-    hotspots,
-    languages,
-    secrets,
-    security,
-    tree,
-    upkeep,
-)
-from examples.repo_audit.findings import Ledger
+from examples.repo_audit.checks import documentation, frontend, history, hotspots, secrets, security, upkeep
+from examples.repo_audit.repository import languages, tree
+from examples.repo_audit.results.findings import Ledger
 from tests.examples import audit_runs
 
 AWS = "AKIA" + "QYLPMN5HHHFPZAM2"

@@ -16,7 +16,9 @@ import sys, threading
 import psutil
 from fleet.web.__main__ import load
 load()
-late = ("missions.api.missions", "examples.repo_audit.report", "fleet.transport", "celery.app.events", "psycopg_pool")
+late = (
+    "missions.api.missions", "examples.repo_audit.reporting.report", "fleet.transport", "celery.app.events", "psycopg_pool"
+)
 print([name for name in late if name not in sys.modules], threading.active_count(), psutil.Process().net_connections())
 """
 

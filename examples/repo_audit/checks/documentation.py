@@ -15,8 +15,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from agents.callables import Context, register
-from examples.repo_audit import rules, tree
-from examples.repo_audit.findings import Ledger, Outcome, Rule
+from examples.repo_audit.repository import tree
+from examples.repo_audit.results import rules
+from examples.repo_audit.results.findings import Ledger, Outcome, Rule
 
 NO_README = rules.get("docs:no-readme")
 THIN_README = rules.get("docs:thin-readme")

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from agents.callables import Context, register
-from examples.repo_audit import rules, secrets, tree
-from examples.repo_audit.findings import Ledger, Outcome, Rule
+from examples.repo_audit.checks import secrets
+from examples.repo_audit.repository import tree
+from examples.repo_audit.results import rules
+from examples.repo_audit.results.findings import Ledger, Outcome, Rule
 
 SECONDS = 150.0
 BATCH = 400  # files per bandit process

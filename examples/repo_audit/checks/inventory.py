@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from agents.callables import Context, register
-from examples.repo_audit import git, languages, tree
+from examples.repo_audit.repository import git, languages, tree
 
 FILES_PER_PART = 2_500
 MAX_PARTS = 6  # of each kind
@@ -40,7 +40,7 @@ def survey(context: Context) -> dict[str, object]:
         context.add(
             name=f"complexity[language={name}]",
             agent="performance",
-            call="examples.repo_audit.complexity:measure",
+            call="examples.repo_audit.checks.complexity:measure",
             **{"with": share, "before": ["hotspots", "report"]},
         )
     parts = min(MAX_PARTS, -(-len(repository.files) // FILES_PER_PART))
@@ -48,7 +48,7 @@ def survey(context: Context) -> dict[str, object]:
         context.add(
             name=f"secrets[part={number}]",
             agent="security",
-            call="examples.repo_audit.security:scan",
+            call="examples.repo_audit.checks.security:scan",
             **{"with": {"part": number, "of": parts}, "before": ["report"]},
         )
     return {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from examples.repo_audit.findings import Rule
+from examples.repo_audit.results.findings import Rule
 
 _RULES = {
     name: Rule(id=name, **fields)

@@ -12,8 +12,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from agents.callables import Context, register
-from examples.repo_audit import languages, rules, tree
-from examples.repo_audit.findings import Ledger, Outcome
+from examples.repo_audit.repository import languages, tree
+from examples.repo_audit.results import rules
+from examples.repo_audit.results.findings import Ledger, Outcome
 
 NO_TESTS = rules.get("tests:none")
 FEW_TESTS = rules.get("tests:few")

@@ -9,8 +9,9 @@ from collections import Counter
 from typing import Any
 
 from agents.callables import Context, register
-from examples.repo_audit import gathering, rules, tree
-from examples.repo_audit.findings import Ledger, Outcome
+from examples.repo_audit.repository import tree
+from examples.repo_audit.results import gathering, rules
+from examples.repo_audit.results.findings import Ledger, Outcome
 
 MAX_POINTS = 250  # of the chart
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from examples.repo_audit.findings import Finding, Rule, Severity
+from examples.repo_audit.results.findings import Finding, Rule, Severity
 
 WEIGHTS: dict[Severity, float] = {"critical": 100, "high": 40, "medium": 12, "low": 4, "info": 1}
 PLACES = {"product": 1.0, "docs": 0.6, "test": 0.35, "example": 0.35}

@@ -19,8 +19,9 @@ import vulture
 from vulture.utils import ExitCode
 
 from agents.callables import Context, register
-from examples.repo_audit import rules, tree
-from examples.repo_audit.findings import Ledger, Outcome
+from examples.repo_audit.repository import tree
+from examples.repo_audit.results import rules
+from examples.repo_audit.results.findings import Ledger, Outcome
 
 BATCH = 800
 SECONDS = 120.0

@@ -34,8 +34,8 @@ from detect_secrets.plugins import (
     twilio,
 )
 
-from examples.repo_audit import rules
-from examples.repo_audit.findings import Rule
+from examples.repo_audit.results import rules
+from examples.repo_audit.results.findings import Rule
 
 TOKEN = rules.get("secrets:token")
 KEY = rules.get("secrets:private-key")

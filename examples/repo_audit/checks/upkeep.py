@@ -12,8 +12,9 @@ from pathlib import PurePosixPath
 import yaml
 
 from agents.callables import Context, register
-from examples.repo_audit import git, rules, tree
-from examples.repo_audit.findings import Ledger, Outcome
+from examples.repo_audit.repository import git, tree
+from examples.repo_audit.results import rules
+from examples.repo_audit.results.findings import Ledger, Outcome
 
 CONFLICT = rules.get("upkeep:conflict")
 TODO = rules.get("upkeep:todo")

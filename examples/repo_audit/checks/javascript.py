@@ -15,8 +15,9 @@ import tree_sitter_typescript
 from tree_sitter import Language, Node, Parser
 
 from agents.callables import Context, register
-from examples.repo_audit import rules, tree
-from examples.repo_audit.findings import Ledger, Outcome, Rule
+from examples.repo_audit.repository import tree
+from examples.repo_audit.results import rules
+from examples.repo_audit.results.findings import Ledger, Outcome, Rule
 
 SECONDS = 120.0
 LANGUAGES = ("JavaScript", "TypeScript")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from examples.repo_audit.ranking import Item
+from examples.repo_audit.results.ranking import Item
 
 _LEVEL = {"critical": "error", "high": "error", "medium": "warning", "low": "note", "info": "note"}
 MAX_RESULTS = 5_000  # code hosts accept no more

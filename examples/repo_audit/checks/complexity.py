@@ -8,8 +8,9 @@ from collections import Counter
 import lizard
 
 from agents.callables import Context, register
-from examples.repo_audit import rules, tree
-from examples.repo_audit.findings import Ledger, Outcome
+from examples.repo_audit.repository import tree
+from examples.repo_audit.results import rules
+from examples.repo_audit.results.findings import Ledger, Outcome
 
 SECONDS = 150.0
 KEPT_FILES = 400

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from examples.repo_audit import languages
-from examples.repo_audit.findings import SEVERITIES
-from examples.repo_audit.markup import Markup, Part, tag
+from examples.repo_audit.reporting.markup import Markup, Part, tag
+from examples.repo_audit.repository import languages
+from examples.repo_audit.results.findings import SEVERITIES
 
 WIDTH = 440
 NUMBERED = 5  # hotspots that the chart numbers and lists

@@ -12,8 +12,9 @@ import tinycss2
 from bs4 import BeautifulSoup, Tag
 
 from agents.callables import Context, register
-from examples.repo_audit import rules, tree
-from examples.repo_audit.findings import Ledger, Outcome, Rule
+from examples.repo_audit.repository import tree
+from examples.repo_audit.results import rules
+from examples.repo_audit.results.findings import Ledger, Outcome, Rule
 
 LARGEST = 300_000  # characters; longer files are treated as data
 

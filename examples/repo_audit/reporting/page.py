@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from examples.repo_audit import charts, gathering, ranking
-from examples.repo_audit.findings import AREAS, SEVERITIES
-from examples.repo_audit.gathering import Audit
-from examples.repo_audit.markup import Markup, Part, tag
-from examples.repo_audit.ranking import Item, Location
+from examples.repo_audit.reporting import charts
+from examples.repo_audit.reporting.markup import Markup, Part, tag
+from examples.repo_audit.results import gathering, ranking
+from examples.repo_audit.results.findings import AREAS, SEVERITIES
+from examples.repo_audit.results.gathering import Audit
+from examples.repo_audit.results.ranking import Item, Location
 
 MAX_FIRST = 5  # items at the top
 MAX_LOCATIONS = 30  # places shown for one item; findings.json has all of them

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from examples.repo_audit import findings, ranking
-from examples.repo_audit.findings import Finding, Rule
-from examples.repo_audit.ranking import Item
+from examples.repo_audit.results import findings, ranking
+from examples.repo_audit.results.findings import Finding, Rule
+from examples.repo_audit.results.ranking import Item
 
 # What each sortie checks, as the report says it.
 CHECKS = {

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from agents.callables import Context, register
-from examples.repo_audit import gathering, markdown, page, sarif, tree
-from examples.repo_audit.gathering import Audit
-from examples.repo_audit.ranking import Item
+from examples.repo_audit.reporting import markdown, page, sarif
+from examples.repo_audit.repository import tree
+from examples.repo_audit.results import gathering
+from examples.repo_audit.results.gathering import Audit
+from examples.repo_audit.results.ranking import Item
 
 
 @register

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from examples.repo_audit import gathering, page
-from examples.repo_audit.findings import SEVERITIES
-from examples.repo_audit.gathering import Audit
-from examples.repo_audit.ranking import Item, Location
+from examples.repo_audit.reporting import page
+from examples.repo_audit.results import gathering
+from examples.repo_audit.results.findings import SEVERITIES
+from examples.repo_audit.results.gathering import Audit
+from examples.repo_audit.results.ranking import Item, Location
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.callables import Context, register
-from examples.repo_audit import git, tree
+from examples.repo_audit.repository import git, tree
 from fleet import errors
 
 

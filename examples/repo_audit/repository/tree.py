@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from agents.callables import Context
-from examples.repo_audit import git, languages
+from examples.repo_audit.repository import git, languages
 
 Role = Literal["product", "test", "docs", "example"]
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.callables import Context, register
-from examples.repo_audit import git, rules, tree
-from examples.repo_audit.findings import Ledger, Outcome
+from examples.repo_audit.repository import git, tree
+from examples.repo_audit.results import rules
+from examples.repo_audit.results.findings import Ledger, Outcome
 
 MAX_COMMITS = 3_000  # newest commits whose changes are read
 BULK = 150  # a commit that changes more files (a reformat, an import) says nothing about any of them
