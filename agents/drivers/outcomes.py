@@ -52,6 +52,20 @@ class ProcessOutcome:
 
 def explain(outcome: ProcessOutcome, *, program: str, cwd: Path, limits: Limits) -> str:
     """Explain in a sentence or two what went wrong and, if known, what to do next."""
+    if text := _why_stopped(outcome, limits) or _why_not_started(outcome, program=program, cwd=cwd):
+        return text
+    if outcome.survivors:
+        return (
+            f"It ended, but {outcome.survivors} of its processes could not be killed (another user's?). "
+            "Kill them on its host."
+        )
+    if outcome.code < 0:
+        return f"It was killed by signal {-outcome.code} ({_name(-outcome.code)})."
+    return f"It ended with exit code {outcome.code}."
+
+
+def _why_stopped(outcome: ProcessOutcome, limits: Limits) -> str:
+    """Why it was stopped, or which limit it exceeded; empty if neither."""
     match outcome.stopped:
         case StopReason.TIMEOUT if (
             limits.max_duration_s is not None and limits.wall_s == limits.max_duration_s != limits.timeout_s
@@ -100,6 +114,11 @@ def explain(outcome: ProcessOutcome, *, program: str, cwd: Path, limits: Limits)
             )
         case StopReason():
             return f"It was stopped: {outcome.stopped.replace('_', ' ')}."
+    return ""
+
+
+def _why_not_started(outcome: ProcessOutcome, *, program: str, cwd: Path) -> str:
+    """Why it could not be started; empty if it was."""
     reason = os.strerror(outcome.errno) if outcome.errno else "no reason given"
     match outcome.stage, outcome.errno:
         case "shim", _:
@@ -123,14 +142,7 @@ def explain(outcome: ProcessOutcome, *, program: str, cwd: Path, limits: Limits)
             return "The command or its environment contains a NUL or an unpaired surrogate. Remove it."
         case (("program" | "start"), _):
             return f"The program {program!r} could not be started ({reason})."
-    if outcome.survivors:
-        return (
-            f"It ended, but {outcome.survivors} of its processes could not be killed (another user's?). "
-            "Kill them on its host."
-        )
-    if outcome.code < 0:
-        return f"It was killed by signal {-outcome.code} ({_name(-outcome.code)})."
-    return f"It ended with exit code {outcome.code}."
+    return ""
 
 
 def _mb(size: int) -> str:
