@@ -14,7 +14,8 @@ from missions.plan.specs import InputSpec, PlanContext, Retry
 from missions.plan.values import Json
 
 MAX_OUTPUT = 500  # characters of the path of an artifact
-WORK = frozenset({"run", "call", "prompt"})
+KINDS = {"run": "command", "call": "python", "prompt": "prompt"}  # the driver of each kind of work
+WORK = KINDS.keys()
 
 # The references that each field may contain. A `run` or `verify` that is a string goes to a shell: only MATRIX is safe.
 MATRIX = frozenset({"matrix"})
@@ -234,31 +235,48 @@ def check_work(
     *, sortie: Mapping[str, Any], path: Path, removed: Set[str], context: PlanContext, problems: Problems
 ) -> str:
     """The name of the sortie's driver. `removed`: the keys that the plan gives, but whose value was invalid."""
-    agent, driver = sortie.get("agent"), sortie.get("driver")
+    driver = sortie.get("driver")
     if driver is not None and driver not in context.drivers:
         fix = problems.suggestion(driver, context.drivers) or "Use run, call or prompt."
         problems.add((*path, "driver"), f"There is no driver {quoted(driver)}.", fix)
         driver = None
-    kind = "command" if "run" in sortie else "python" if "call" in sortie else "prompt" if "prompt" in sortie else None
+    kind = next((kind for key, kind in KINDS.items() if key in sortie), None)
+    _check_call(sortie, path, context, problems)
+    if kind == "prompt":
+        _check_prompt(sortie.get("agent"), path, context, problems)
+    ambiguous = sum(key in sortie or key in removed for key in WORK) > 1 or (kind is None and removed & WORK)
+    if not ambiguous:  # otherwise it is not known which work `driver` and `with` belong to
+        _check_driver(sortie, kind, driver, path, problems)
+    return kind or driver or "command"
+
+
+def _check_call(sortie: Mapping[str, Any], path: Path, context: PlanContext, problems: Problems) -> None:
     if "call" in sortie and sortie["call"] not in context.callables:
         fix = problems.suggestion(sortie["call"], context.callables) or "Register it: see docs/drivers.md."
         problems.add((*path, "call"), f"There is no registered callable {quoted(sortie['call'])}.", fix)
+
+
+def _check_prompt(agent: str | None, path: Path, context: PlanContext, problems: Problems) -> None:
     facts = context.types.get(agent) if agent and context.types else None
-    if kind == "prompt" and facts and not facts.takes_prompt:
+    if facts and not facts.takes_prompt:
         fix = "Use run, or set the type's prompt command (in the admin, under Agent types)."
         problems.add((*path, "prompt"), f"The agent type {quoted(agent)} has no command that takes a prompt.", fix)
-    if sum(key in sortie or key in removed for key in WORK) > 1 or (kind is None and removed & WORK):
-        return kind or driver or "command"  # it is not known which work `driver` and `with` belong to
+
+
+def _check_driver(
+    sortie: Mapping[str, Any], kind: str | None, driver: str | None, path: Path, problems: Problems
+) -> None:
+    """Check that the driver fits the sortie's work (`kind`), and has arguments only if it takes them."""
     if "with" in sortie and kind in ("command", "prompt"):
         fix = "Use env: for a command, and templates for a prompt."
         problems.add((*path, "with"), "Only call and driver take arguments.", fix)
-    if driver is not None and kind is None and driver in ("command", "python"):
-        work = "run" if driver == "command" else "call"
-        problems.add((*path, "driver"), f"The driver {quoted(driver)} has nothing to do.", f"Give the sortie {work}.")
+    keys = {kind: key for key, kind in KINDS.items()}
+    if driver in ("command", "python") and kind is None:
+        message = f"The driver {quoted(driver)} has nothing to do."
+        problems.add((*path, "driver"), message, f"Give the sortie {keys[driver]}.")
     elif driver is not None and kind is not None and driver != kind:
-        work = "run" if kind == "command" else "call" if kind == "python" else "prompt"
-        problems.add((*path, "driver"), f"The driver {quoted(driver)} does not take {work}.", "Remove one of them.")
-    return kind or driver or "command"
+        message = f"The driver {quoted(driver)} does not take {keys[kind]}."
+        problems.add((*path, "driver"), message, "Remove one of them.")
 
 
 def types(context: PlanContext) -> str:
