@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -114,14 +115,23 @@ class _Mounts:
         try:
             descriptor = beneath.open_path(path, folder=option == "--bind-fd")
         except OSError as error:
-            kind = "folder" if option == "--bind-fd" else "path"
-            raise Refused(
-                f"The {kind} {path} cannot be mounted in the sandbox: {error.strerror}. "
-                f"Name a real {kind}, not a symbolic link."
-            ) from error
+            raise Refused(_why_not(path, error, folder=option == "--bind-fd")) from error
         self._descriptors.callback(os.close, descriptor)
         self.inherited.append(descriptor)
         self.add(option, str(descriptor), str(path))
+
+
+def _why_not(path: Path, error: OSError, *, folder: bool) -> str:
+    """Why a path cannot be mounted, and what to do. Targets of links are not revealed to those who run missions."""
+    refusal = f"The {'folder' if folder else 'path'} {path} cannot be mounted in the sandbox"
+    link = next((part for part in [*reversed(path.parents), path] if part.is_symlink()), None)
+    if link is None:
+        return f"{refusal}: {error.strerror}."
+    where = "for the mission" if folder else "under `readable` of the agent type, the template or the plan"
+    return (
+        f"{refusal}: {link} is a symbolic link, and attempts follow none, because work could have put it there. If you did, "
+        f"name its target instead {where}, as printed by: realpath {shlex.quote(str(path))}"
+    )
 
 
 def _mount_system(mounts: _Mounts, *, wide: Sequence[Path], tmp_bytes: int) -> None:

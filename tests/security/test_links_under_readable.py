@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from django.urls import reverse
 from agents.models import AgentType
 from agents.operations import types
 from missions.engine.process.runtime import Engine
+from missions.management.commands import fleet_doctor
 from missions.models import Attempt, Mission, Template
 from tests.support import api, fleet, web
 from tests.support.confined import SECRET
+from tests.support.console import manage
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -53,7 +56,25 @@ def test_an_attempt_does_not_follow_a_link_that_work_put_there(engine: Engine, s
     attempt = run(engine, shared)
     assert attempt.state == "failed"
     assert f"{shared} cannot be mounted in the sandbox" in attempt.error
-    assert "not a symbolic link" in attempt.error
+    assert f"{shared} is a symbolic link, and attempts follow none" in attempt.error
+    assert "name its target instead under `readable` of the agent type, the template or the plan" in attempt.error
+    assert str(shared.parents[1] / "secret") not in attempt.error, "whoever runs missions does not learn the target"
+
+
+def test_a_link_that_was_stored_is_replaced_by_what_the_doctor_proposes(engine: Engine, shared: Path) -> None:
+    (shared / "key").write_text("public")
+    types.change(name="backend", changes={"readable": [str(shared)]})
+    moved = shared.rename(shared.parents[1] / "moved here")
+    shared.symlink_to(moved)  # by the administrator, who moved the folder
+    assert run(engine, shared).state == "failed"
+    (finding,) = [finding for finding in fleet_doctor._readable() if not finding.healthy]
+    assert f"`readable` names {shared}, which contains a symbolic link" in finding.message
+    words = shlex.split(finding.remedy.partition(f"{moved}: ")[2])
+    assert manage("fleet_agents", *words[words.index("type") :]).code == 0
+    assert stored_paths() == [str(moved)]
+    assert not list(fleet_doctor._readable())
+    mission = fleet.launch({"one": {"run": ["cat", f"{moved}/key"]}})
+    assert fleet.run_to_end(engine, mission) == "succeeded"
 
 
 def test_a_path_is_resolved_when_it_is_saved_and_not_again(shared: Path) -> None:

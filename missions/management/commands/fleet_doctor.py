@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 import shutil
 import stat
@@ -157,6 +159,7 @@ def _services() -> Iterator[Finding]:
             yield from _audit_trail()
             yield from _agents(start)
             yield from _prompts()
+            yield from _readable()
             yield from _path()
     except Error as error:
         yield Finding("postgres", False, (str(error).strip().splitlines() or ["does not answer"])[0], start)
@@ -208,6 +211,21 @@ def _prompts() -> Iterator[Finding]:
             "Install it on each host with agents of this type, or name another program: "
             f"{change} --prompt-argv '[\"PROGRAM\", …]'",
         )
+
+
+def _readable() -> Iterator[Finding]:
+    """The paths under `readable` of agent types that contain a link: attempts do not follow it."""
+    for agent_type in AgentType.objects.filter(enabled=True, external=False).exclude(readable=[]):
+        targets = [os.path.realpath(path) for path in agent_type.readable]
+        for path, target in zip(agent_type.readable, targets, strict=True):
+            if os.path.normpath(path) != target and os.path.lexists(path):
+                change = invocation.command(
+                    *("fleet_agents", "type", "set", agent_type.name, "--readable", json.dumps(targets))
+                )
+                yield Finding(
+                    agent_type.name, False, f"`readable` names {path}, which contains a symbolic link, so attempts fail",
+                    f"If you put it there and want work to read {target}: {change}",
+                )  # fmt: skip
 
 
 def _path() -> Iterator[Finding]:
