@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 
+from checkpoints.files import storage
 from fleet import ids
 from fleet.backup import hooks, parts
 from fleet.backup.parts import Tree
@@ -15,7 +16,7 @@ def register() -> None:
             name="checkpoints",
             home=lambda: settings.FLEET_CHECKPOINTS,
             statement="SELECT id FROM checkpoints_checkpoint",
-            path=lambda value: f"{ids.encode(ids.CHECKPOINT, value)}/manifest.json",
+            path=lambda value: storage.manifest_path(ids.encode(ids.CHECKPOINT, value)),
             # Blobs come first, by their names: so those of each manifest that follows are there.
             includes=lambda path, required: path.startswith("blobs/") or path in required,
         )

@@ -28,7 +28,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 
 def _measure(rounds: int) -> dict[str, float]:
     from bench.checkpoints.large_mission import LargeMission, execute  # noqa: PLC0415
-    from checkpoints import document, operations  # noqa: PLC0415
+    from checkpoints import operations  # noqa: PLC0415
     from checkpoints.files import storage  # noqa: PLC0415
     from checkpoints.models import Checkpoint  # noqa: PLC0415
 
@@ -51,7 +51,7 @@ def _measure(rounds: int) -> dict[str, float]:
         full_bytes.append(full.new_bytes)
         mission.change(mission.ids[number * CHANGED : (number + 1) * CHANGED])
         increment = timed("incremental", operations.capture, missions=[mission.id])
-        increment_bytes.append(increment.new_bytes + len(document.serialize(storage.read_manifest(increment.ref))))
+        increment_bytes.append(increment.new_bytes + storage.manifest_size(increment.ref))
         timed("diff", operations.diff, before=full, after=increment)
         if number < rounds:
             mission.change_all()

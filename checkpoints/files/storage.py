@@ -1,7 +1,7 @@
-"""The files of checkpoints: `<id>/manifest.json`, and `blobs/<SHA-256 of the content>.zst`, compressed with zstd.
+"""The files of checkpoints: `<id>/manifest.json.zst` and `blobs/<SHA-256 of the content>.zst`, compressed with zstd.
 
 Checkpoints with the same content share its blob. A file is complete and on disk before anything refers to it.
-`zstd -dc blobs/….zst | jq` shows a blob.
+`zstd -dc FILE | jq` shows either. Manifests of earlier versions are not compressed.
 """
 
 from __future__ import annotations
@@ -94,12 +94,13 @@ def add(contents: Mapping[str, bytes]) -> int:
 
 
 def add_manifest(manifest: Manifest) -> tuple[str, int]:
-    """Store a manifest, and return its SHA-256 and its size."""
+    """Store a manifest. Returns its SHA-256, and the size of its file."""
     store, data = _store(), document.serialize(manifest)
-    store.save(_manifest(manifest.id), ContentFile(data))
+    compressed = zstandard.ZstdCompressor(level=LEVEL).compress(data)
+    store.save(manifest_path(manifest.id), ContentFile(compressed))
     if isinstance(store, Blobs):
         store.flush(manifest.id)
-    return hashlib.sha256(data).hexdigest(), len(data)
+    return hashlib.sha256(data).hexdigest(), len(compressed)
 
 
 def read(part: Part) -> str:
@@ -128,7 +129,7 @@ def read_bucket(part: Part) -> Bucket:
 
 
 def decompress(data: bytes, *, size: int) -> bytes:
-    """Decompress one blob. Raises Malformed if it is not zstd or does not contain exactly `size` bytes."""
+    """Decompress a file. Raises Malformed if it is not one frame of zstd that contains exactly `size` bytes."""
     try:
         reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
         content = reader.decompress(data) if zstandard.frame_content_size(data) == size else b""
@@ -142,8 +143,7 @@ def decompress(data: bytes, *, size: int) -> bytes:
 def read_manifest(ref: str) -> Manifest:
     """The manifest of a checkpoint. Raises Damaged if it is missing or was changed."""
     try:
-        with _store().open(_manifest(ref)) as file:
-            manifest = document.parse(file.read())
+        manifest = document.parse(_manifest_data(ref))
     except FileNotFoundError as error:
         raise Damaged(f"The manifest of {ref} is missing.") from error
     except (Malformed, OSError) as error:
@@ -151,6 +151,30 @@ def read_manifest(ref: str) -> Manifest:
     if manifest.id != ref:
         raise Damaged(f"The manifest of {ref} belongs to {manifest.id}.")
     return manifest
+
+
+def _manifest_data(ref: str) -> bytes:
+    path = manifest_path(ref)
+    with _store().open(path) as file:
+        data: bytes = file.read()
+    if not path.endswith(".zst"):
+        return data
+    try:
+        size = zstandard.frame_content_size(data)
+    except zstandard.ZstdError as error:
+        raise Malformed("it is not compressed with zstd") from error
+    return decompress(data, size=size)
+
+
+def manifest_size(ref: str) -> int:
+    """The bytes that a manifest takes on disk."""
+    return int(_store().size(manifest_path(ref)))
+
+
+def manifest_path(ref: str) -> str:
+    """The path of a manifest below the folder of checkpoints. Earlier versions did not compress it."""
+    plain = f"{ref}/manifest.json"
+    return plain if _store().exists(plain) else f"{plain}.zst"
 
 
 def size(names: Iterable[str]) -> int:
@@ -165,7 +189,9 @@ def size(names: Iterable[str]) -> int:
 def manifests() -> Iterator[str]:
     """The ids of the checkpoints whose manifests are stored."""
     yield from (
-        ref for ref in _folders() if re.fullmatch(ids.pattern(ids.CHECKPOINT), ref) and _store().exists(_manifest(ref))
+        ref
+        for ref in _folders()
+        if re.fullmatch(ids.pattern(ids.CHECKPOINT), ref) and _store().exists(manifest_path(ref))
     )
 
 
@@ -188,14 +214,14 @@ def sweep() -> None:
     if isinstance(store, Blobs):
         store.sweep()
         for ref in _folders():
-            if not store.exists(_manifest(ref)):
+            if not store.exists(manifest_path(ref)):
                 with suppress(OSError):
                     store.delete(ref)
 
 
 def remove_manifest(ref: str) -> None:
     store = _store()
-    store.delete(_manifest(ref))
+    store.delete(manifest_path(ref))
     with suppress(OSError):
         store.delete(ref)  # the folder
 
@@ -210,7 +236,3 @@ def _store() -> Any:
 
 def _blob(name: str) -> str:
     return f"blobs/{name}.zst"
-
-
-def _manifest(ref: str) -> str:
-    return f"{ref}/manifest.json"

@@ -61,7 +61,7 @@ def _row(manifest: Manifest) -> Checkpoint:
         sorties=manifest.count(),
         ended=manifest.count(*ENDED),
         failed=manifest.count("failed"),
-        bytes=storage.size(part.blob for part in manifest.parts) + len(data),
+        bytes=storage.size(part.blob for part in manifest.parts) + storage.manifest_size(manifest.id),
         new_bytes=0,
         owner=owner,
         team=team,

@@ -133,7 +133,7 @@ def test_artifacts_stay_while_a_checkpoint_cannot_be_read() -> None:
     mission = fleet.launch({"one": {}})
     operations.capture(missions=[mission.id])
     ref = next(storage.manifests())
-    (settings.FLEET_CHECKPOINTS / ref / "manifest.json").write_text("{")
+    (settings.FLEET_CHECKPOINTS / ref / "manifest.json.zst").write_text("{")
     assert artifacts.in_use({"a" * 64}) == {"a" * 64}
     storage.remove_manifest(ref)
 

@@ -1,7 +1,8 @@
 """Checkpoints that earlier versions wrote can be verified, restored, forked and imported.
 
 `samples/format-N` was written by the first version with that format, and is never written again. A version with a new
-format adds a sample: a folder of checkpoints with one mission, an export of it, and what is expected.
+format adds a sample: a folder of checkpoints with one mission, an export of it, and what is expected. The manifest of
+`format-1` is not compressed, as in the first versions; that of `format-1-compressed` is.
 """
 
 from __future__ import annotations

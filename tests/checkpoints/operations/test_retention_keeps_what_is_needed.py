@@ -109,7 +109,7 @@ def test_a_manifest_without_a_row_is_adopted_and_never_removed() -> None:
 def test_nothing_is_removed_while_a_manifest_cannot_be_read() -> None:
     series(1)
     (ref,) = storage.manifests()
-    (settings.FLEET_CHECKPOINTS / ref / "manifest.json").write_text("{")
+    (settings.FLEET_CHECKPOINTS / ref / "manifest.json.zst").write_text("{")
     before = set(storage.blobs())
     with pytest.raises(errors.Conflict, match="none can be removed"):
         operations.prune(now=timezone.now(), dry_run=False)

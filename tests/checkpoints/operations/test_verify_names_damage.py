@@ -47,7 +47,7 @@ def flip(file: Path) -> None:
 
 
 def files(checkpoint: Checkpoint) -> Iterator[Path]:
-    yield settings.FLEET_CHECKPOINTS / checkpoint.ref / "manifest.json"
+    yield settings.FLEET_CHECKPOINTS / checkpoint.ref / "manifest.json.zst"
     yield from (path(part.blob) for part in storage.read_manifest(checkpoint.ref).parts)
 
 

@@ -17,7 +17,7 @@ from tests.support.installation import Installation
 KINDS = {
     "the dump": "database.dump",
     "an artifact": "artifacts/??/*",
-    "a checkpoint's manifest": "checkpoints/chk_*/manifest.json",
+    "a checkpoint's manifest": "checkpoints/chk_*/manifest.json.zst",
     "a checkpoint's blob": "checkpoints/blobs/*.zst",
     "an object of a repository": "repositories/*.git/objects/??/*",
     "the refs of a repository": "repositories/*.git/packed-refs",
