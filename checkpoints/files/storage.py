@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -36,39 +36,40 @@ class Damaged(errors.Conflict):
 class Blobs(AtomicFileStorage):
     """Like the storage of artifacts, but a file gets its name only once it is on disk."""
 
+    def path(self, name: str) -> str:
+        """The path of a file. Its name is made of checked digests and ids, so it stays in the folder."""
+        return f"{self.location}/{name}"
+
     def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str:
         assert name is not None
-        draft, final_path, root = self.path(f"drafts/{ids.new()}"), self.path(name), Path(self.location)
+        draft, final_path = self.path(f"drafts/{ids.new()}"), self.path(name)
+        for folder in (Path(draft).parent, Path(final_path).parent):
+            self._create(folder)
         try:
-            try:
-                self._write(draft, content, final_path)
-            except FileNotFoundError:  # a folder is missing
-                for folder in (root.parent, root, Path(draft).parent, Path(final_path).parent):
-                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                content.seek(0)
-                self._write(draft, content, final_path)
+            with open(draft, "wb", opener=open_private) as file:
+                file.write(content.read())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, final_path)
         except BaseException:
             Path(draft).unlink(missing_ok=True)
             raise
         return name
 
-    @staticmethod
-    def _write(draft: str, content: IO[Any], final_path: str) -> None:
-        with open(draft, "wb", opener=open_private) as file:
-            file.write(content.read())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, final_path)
+    def _create(self, folder: Path) -> None:
+        """Create one of the store's folders, and those above it, for their owner alone."""
+        if not folder.is_dir():
+            for path in (Path(self.location).parent, Path(self.location), folder):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def flush(self, *folders: str) -> None:
-        """Make the names in these folders, and of the folders themselves, durable."""
-        for folder in (*folders, "."):
-            with suppress(FileNotFoundError):
-                descriptor = os.open(self.path(folder), os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+        """Make the names in these folders durable. "." is the folder of the store."""
+        for folder in folders:
+            descriptor = os.open(self.path(folder), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def open_private(path: str, flags: int) -> int:
@@ -78,19 +79,22 @@ def open_private(path: str, flags: int) -> int:
 
 def add(contents: Mapping[str, bytes]) -> int:
     """Store contents by their SHA-256, and return the number of bytes added. Raises OSError if the disk is full."""
-    store = _store()
-    missing = [name for name in contents if not store.exists(_blob(name))]
+    store, compressor = _store(), zstandard.ZstdCompressor(level=LEVEL)
+    files = {
+        _blob(name): compressor.compress(content) for name, content in contents.items() if not store.exists(_blob(name))
+    }
 
-    def write(name: str) -> int:
-        compressed = zstandard.ZstdCompressor(level=LEVEL).compress(contents[name])
-        store.save(_blob(name), ContentFile(compressed))
-        return len(compressed)
+    def write(names: Sequence[str]) -> None:
+        for name in names:
+            store.save(name, ContentFile(files[name]))
 
-    with ThreadPoolExecutor(WRITERS) as writers:
-        added = sum(writers.map(write, missing))
-    if missing and isinstance(store, Blobs):
-        store.flush("blobs")
-    return added
+    shares = [list(files)[number::WRITERS] for number in range(min(WRITERS, len(files)))]
+    if shares:
+        with ThreadPoolExecutor(len(shares)) as writers:
+            list(writers.map(write, shares))
+        if isinstance(store, Blobs):
+            store.flush("blobs")
+    return sum(map(len, files.values()))
 
 
 def add_manifest(manifest: Manifest) -> tuple[str, int]:
@@ -99,7 +103,7 @@ def add_manifest(manifest: Manifest) -> tuple[str, int]:
     compressed = zstandard.ZstdCompressor(level=LEVEL).compress(data)
     store.save(manifest_path(manifest.id), ContentFile(compressed))
     if isinstance(store, Blobs):
-        store.flush(manifest.id)
+        store.flush(manifest.id, ".")
     return hashlib.sha256(data).hexdigest(), len(compressed)
 
 
