@@ -160,9 +160,11 @@ def _stored_bytes() -> int:
     from django.conf import settings  # noqa: PLC0415
     from django.db import connection  # noqa: PLC0415
 
+    from bench.checkpoints.large_mission import vacuum  # noqa: PLC0415
+
+    vacuum("checkpoints_checkpoint")
     files = sum(path.stat().st_blocks * 512 for path in settings.FLEET_CHECKPOINTS.rglob("*"))
     with connection.cursor() as cursor:
-        cursor.execute("VACUUM checkpoints_checkpoint")
         cursor.execute(
             "SELECT pg_total_relation_size('checkpoints_checkpoint')"
             " + (SELECT coalesce(sum(pg_column_size(e)), 0) FROM fleet_event e WHERE kind LIKE 'checkpoint.%%')"
