@@ -17,7 +17,8 @@ from fleet.events.models import Event
 from missions import folders, hints
 from missions.engine.settlement import insertion
 from missions.models import Mission, Schedule, Workspace
-from missions.operations import permissions, repositories
+from missions.operations import permissions
+from missions.operations.workspaces import preparing
 from missions.plan import Plan, bind, load
 from missions.queries import plan_context
 from missions.states import MissionState
@@ -113,7 +114,7 @@ def prepare(
     add code.
 
     Raises Forbidden if the plan runs code and the launcher may not; Invalid for a prompt without a folder (see
-    `folders.check_prompts`) or a workspace that cannot be used (`repositories.prepare`); PlanError if `params` do not
+    `folders.check_prompts`) or a workspace that cannot be used (`preparing.prepare`); PlanError if `params` do not
     match the plan's inputs.
     """
     if not template:
@@ -122,7 +123,7 @@ def prepare(
     readable = folders.readable_paths(
         plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template), attended=attended
     )
-    workspace = repositories.prepare(
+    workspace = preparing.prepare(
         plan=plan, inputs=inputs, folder=folder, by=by, operator=operator, template=bool(template)
     )
     folders.check_prompts(specs=plan.sorties, folder=folder, workspace=workspace is not None)
@@ -191,7 +192,7 @@ def create(launch: Launch, *, start: bool = True, schedule: Schedule | None = No
             },
         )
         if launch.workspace is not None:
-            repositories.save(workspace=launch.workspace, mission=mission)
+            preparing.save(workspace=launch.workspace, mission=mission)
         queued_sorties: dict[str, list[UUID]] = {}
         queued = insertion.insert(
             cursor.cursor,
@@ -202,7 +203,7 @@ def create(launch: Launch, *, start: bool = True, schedule: Schedule | None = No
             queued_sorties=queued_sorties,
         )
         if launch.workspace is not None:
-            repositories.record_predicted_conflicts(mission=mission.id, specs=plan.sorties)
+            preparing.record_predicted_conflicts(mission=mission.id, specs=plan.sorties)
     transaction.on_commit(lambda: hints.send(queued, queued_sorties))
     return mission
 

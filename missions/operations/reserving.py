@@ -14,7 +14,7 @@ from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
 from missions.models import Conflict, Reservation, Sortie, Workspace
-from missions.operations import attempt_auth
+from missions.operations.external_agents import attempt_auth
 from missions.plan import PATTERN_FIX, globs, pattern_problem
 from missions.states import SortieState
 from missions.workspaces import conflicts, reservations

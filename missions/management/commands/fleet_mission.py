@@ -19,7 +19,7 @@ from fleet.postgres import retries
 from missions import operations, plan
 from missions.management import completion, mission_output, mission_watch, plan_arguments, workspace_actions
 from missions.models import Mission, Sortie
-from missions.operations import repositories
+from missions.operations.workspaces import preparing
 from missions.queries import plan_context, reads, schedules
 from missions.states import MissionState, SortieState
 
@@ -153,7 +153,7 @@ class Command(OperatorCommand):
             required = any(spec.required for spec in parsed.inputs.values())
             if params or options.get("dry_run") or not required:
                 inputs = plan.bind(plan=parsed, params=params)
-                repositories.check(plan=parsed, inputs=inputs, folder=mission_watch.current_folder())
+                preparing.check(plan=parsed, inputs=inputs, folder=mission_watch.current_folder())
         except errors.Invalid as error:
             located = plan.with_line(error=error, text=text, context=context)
             if not options["json"] or not isinstance(located, plan.PlanError):

@@ -18,8 +18,7 @@ from missions.claims import Claim
 from missions.engine.attempts import description
 from missions.engine.settlement import settle_and_claim
 from missions.models import Attempt, Sortie
-from missions.operations import attempt_auth
-from missions.operations.external_agents import membership
+from missions.operations.external_agents import attempt_auth, membership
 from missions.plan import SortieSpec
 
 MAX_CLAIM = 64  # sorties in one claim

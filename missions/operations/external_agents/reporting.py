@@ -13,8 +13,7 @@ from agents.confinement.attempt_limits import RESUME_BYTES
 from fleet import errors, values
 from fleet.observability.redactor import Redactor
 from fleet.postgres import statements
-from missions.operations import attempt_auth
-from missions.operations.external_agents import membership
+from missions.operations.external_agents import attempt_auth, membership
 
 PIECE_CHARS = 16_000  # of output per row; trimming removes whole rows
 ROW_BYTES = 100  # size of a row of output without its text
@@ -109,4 +108,4 @@ def _store_output(cursor: Any, sortie: UUID, attempt: int, text: str) -> None:
         },
     )
     bound = {"sortie": sortie, "attempt": attempt, "half": settings.FLEET_OUTPUT_BYTES // 2, "row": ROW_BYTES}
-    cursor.execute(statements.read("missions.operations", "trim_output"), bound)
+    cursor.execute(statements.read("missions.operations.external_agents", "trim_output"), bound)

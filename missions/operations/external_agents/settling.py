@@ -20,9 +20,8 @@ from missions.engine.attempts import added_sorties
 from missions.engine.settlement import settle_and_claim, verdict
 from missions.engine.settlement.settling import Settlement
 from missions.models import Attempt, Lane, Patch, Sortie, WaitsOn, Workspace
-from missions.operations import attempt_auth
-from missions.operations.attempt_auth import AuthenticatedAttempt
-from missions.operations.external_agents import membership
+from missions.operations.external_agents import attempt_auth, membership
+from missions.operations.external_agents.attempt_auth import AuthenticatedAttempt
 from missions.plan import SortieSpec
 
 PATCH_BYTES = 10_000_000

@@ -1,4 +1,5 @@
 """Operations on a mission's work in its repository: show diffs, resolve conflicts, merge it, discard it.
 
-One implementation for the commands, the admin and the API. `unmerged` says what would be lost; retention uses it too.
+One implementation for the commands, the admin and the API. `preparing` checks and creates the workspace of a mission at
+its launch, for `missions/operations/launching.py`. `unmerged` says what would be lost; retention uses it too.
 """

@@ -121,7 +121,7 @@ def _close(row: Sortie, *, outcome: Conflict.Outcome, how: str, **facts: str) ->
 def _continue(row: Sortie, *, why: str) -> None:
     """Make the sortie ready, for the control loop to admit it."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions.operations", "resolve"), {"sortie": row.id, "why": why})
+        cursor.execute(statements.read("missions.operations.workspaces", "resolve"), {"sortie": row.id, "why": why})
         if not cursor.rowcount:
             raise errors.Conflict(f"{ids.encode(ids.SORTIE, row.id)} no longer waits for a person.")
 
