@@ -273,15 +273,16 @@ def _check_rights(
     """
     template = saved.mission_kept["template"]
     if template:
-        if edited and not permissions.may_edit_templates(by, can_execute=can_execute):
+        may_edit = permissions.may_edit_templates(by, can_execute=can_execute)
+        if edited and not may_edit:
             raise errors.Forbidden(
                 f"The mission comes from the template {template}, so only users who may edit templates may edit it.",
                 hint="Fork it without `edit`, or launch a plan of your own.",
             )
-        if changed_inputs and not can_execute and not _is_current(template, saved.mission_state["plan"]):
+        if changed_inputs and not may_edit and not _is_current(template, saved.mission_state["plan"]):
             raise errors.Forbidden(
-                f"The template {template} was changed, disabled or deleted since, so starting its old plan with new"
-                " `params` requires plan.execute.",
+                f"The template {template} was changed, disabled or deleted since, so only users who may edit templates may"
+                " start its old plan with new `params`.",
                 hint="Fork it without `params`, or launch a template.",
             )
         return

@@ -72,7 +72,7 @@ it too. Commands do not check it, because they act for the host's operator.
   recorded in the audit trail.
 - A template's folder, `readable` and secrets are for its own code. The fork of a mission that was launched from a
   template may be edited only by users who may edit templates (admins, and staff with `plan.execute` who may change
-  templates). New `params` for a template that was changed, disabled or deleted since require `plan.execute`.
+  templates). If the template was changed, disabled or deleted since, only they may fork it with new `params`.
 - Revoking it does not stop running sorties; `manage.py fleet_mission cancel` does.
 
 ## Actions
