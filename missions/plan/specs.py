@@ -62,9 +62,9 @@ class Concurrency:
 class SortieSpec:
     """One sortie, ready to be stored and run.
 
-    `groups`: for each need as the plan writes it, the keys that it stands for. A need in `many` stands for a whole
-    matrix, and its result is a list in that order. Templates of `matrix` are already replaced. Those of needs, inputs,
-    mission and sortie are rendered at each attempt; they never occur in a `run` or `verify` that is a string.
+    `groups`: for each need as the plan writes it, the keys that it stands for. A need in `matrix_needs` stands for a
+    whole matrix, and its result is a list in that order. Templates of `matrix` are already replaced. Those of needs,
+    inputs, mission and sortie are rendered at each attempt; they never occur in a `run` or `verify` that is a string.
     """
 
     key: str
@@ -72,7 +72,7 @@ class SortieSpec:
     agent_type: str
     driver: DriverName
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    many: frozenset[str] = frozenset()
+    matrix_needs: frozenset[str] = frozenset()
     matrix: Mapping[str, Json] = field(default_factory=dict)
     run: str | tuple[str, ...] | None = None
     call: str | None = None
@@ -121,7 +121,7 @@ class SortieSpec:
                 value = value.isoformat()
             elif name == "groups":
                 value = {need: list(keys) for need, keys in value.items()}
-            elif name in ("many", "secret_env"):
+            elif name in ("matrix_needs", "secret_env"):
                 value = sorted(value)
             elif isinstance(value, tuple):
                 value = list(value)
@@ -137,7 +137,7 @@ class SortieSpec:
                 known[name] = tuple(known[name])
         if "groups" in known:
             known["groups"] = {need: tuple(keys) for need, keys in known["groups"].items()}
-        for name in ("many", "secret_env"):
+        for name in ("matrix_needs", "secret_env"):
             if name in known:
                 known[name] = frozenset(known[name])
         if "retry" in known:

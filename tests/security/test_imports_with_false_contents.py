@@ -119,7 +119,7 @@ STATES = [
     (set_spec_values(env={"A": 5}), "schema"),
     (set_spec_values(env={"A=B": "x"}), "schema"),
     (set_spec_values(secret_env=["NONE"]), "does not have"),
-    (set_spec_values(many=["nobody"]), "does not have"),
+    (set_spec_values(matrix_needs=["nobody"]), "does not have"),
     (set_spec_values(groups={"x": ["left", "right"]}), "several sorties"),
     (set_spec_values(groups={"left": ["left"]}), "needs of its spec"),
     (set_spec_values(outputs=["../../etc/passwd"]), "outside its folder"),

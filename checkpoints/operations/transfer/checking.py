@@ -238,9 +238,9 @@ def _check_spec(spec: SortieSpec, state: Mapping[str, Any], where: str) -> None:
     expected_work = [spec.driver] if spec.driver in work else []
     if [driver for driver, value in work.items() if value is not None] != expected_work:
         raise Malformed(f"{where} has work for a driver other than {spec.driver!r}")
-    if not (spec.many <= spec.groups.keys() and spec.secret_env <= spec.env.keys()):
+    if not (spec.matrix_needs <= spec.groups.keys() and spec.secret_env <= spec.env.keys()):
         raise Malformed(f"the spec of {where} names needs or variables that it does not have")
-    if any(len(keys) != 1 for need, keys in spec.groups.items() if need not in spec.many):
+    if any(len(keys) != 1 for need, keys in spec.groups.items() if need not in spec.matrix_needs):
         raise Malformed(f"the spec of {where} has a need that stands for several sorties")
 
 

@@ -106,7 +106,7 @@ def _by_need(spec: SortieSpec, results: Mapping[str, str]) -> Needs:
     `Needs`).
     """
     by_name: dict[str, str | list[str]] = {
-        need: [results.get(key, "null") for key in keys] if need in spec.many else results.get(keys[0], "null")
+        need: [results.get(key, "null") for key in keys] if need in spec.matrix_needs else results.get(keys[0], "null")
         for need, keys in spec.groups.items()
     }
     planned = set(spec.needs)

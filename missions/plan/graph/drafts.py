@@ -30,5 +30,5 @@ class Draft:
     keys: tuple[str, ...] = ()  # one for each combination
     key_set: frozenset[str] = frozenset()
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)  # need -> keys of the sorties that it stands for
-    many: frozenset[str] = frozenset()  # needs that stand for a whole matrix
+    matrix_needs: frozenset[str] = frozenset()  # needs that stand for a whole matrix
     needed_names: tuple[str, ...] = ()  # of other drafts

@@ -101,7 +101,7 @@ def expand(*, draft: Draft, default_env: Mapping[str, Any], priority: int, deadl
             agent_type=data.get("agent", ""),
             driver=draft.driver,
             groups=draft.groups,
-            many=draft.many,
+            matrix_needs=draft.matrix_needs,
             matrix=combination,
             run=_command(data.get("run"), combination, fill),
             call=data.get("call"),

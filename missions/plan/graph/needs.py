@@ -23,8 +23,8 @@ class Resolver:
         self._existing_groups: dict[str, list[str]] | None = None
 
     def resolve(self, draft: Draft) -> None:
-        """Set `groups`, `many` and `needed_names` of a draft."""
-        many: set[str] = set()
+        """Set `groups`, `matrix_needs` and `needed_names` of a draft."""
+        matrix_needs: set[str] = set()
         needed: list[str] = []
         for index, need in enumerate(draft.data.get("needs", ())):
             self._problems.deadline.check()
@@ -40,7 +40,7 @@ class Resolver:
                 if need == name:
                     draft.groups[need] = other.keys
                     if "matrix" in other.data:
-                        many.add(need)
+                        matrix_needs.add(need)
                 elif need in other.key_set:
                     draft.groups[need] = (need,)
                 elif other.matrix_complete:
@@ -52,10 +52,10 @@ class Resolver:
                 draft.groups[need] = (need,)
             elif group := self._existing_group(need):
                 draft.groups[need] = group
-                many.add(need)
+                matrix_needs.add(need)
             else:
                 self._add_unknown_need(draft, need, path)
-        draft.many = frozenset(many)
+        draft.matrix_needs = frozenset(matrix_needs)
         draft.needed_names = tuple(needed)
         self._check_variables(draft)
 

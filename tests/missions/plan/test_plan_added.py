@@ -40,7 +40,7 @@ def test_added_sorties_may_need_each_other_and_existing_ones() -> None:
         "shards": ("shards[v=1]", "shards[v=2]"),
         "shards[v=1]": ("shards[v=1]",),
     }
-    assert specs["join"].many == {"shards"}
+    assert specs["join"].matrix_needs == {"shards"}
 
 
 @pytest.mark.parametrize(

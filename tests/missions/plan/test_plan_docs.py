@@ -40,7 +40,7 @@ def test_the_worked_example_has_the_documented_result() -> None:
     specs = {spec.key: spec for spec in load(blocks(PAGE, "yaml")[0]).sorties}
     assert len(specs) == 8
     assert specs["tests[python=3.11]"].run == "tox -e py3.11"
-    assert specs["package"].many == {"tests"}
+    assert specs["package"].matrix_needs == {"tests"}
     assert specs["report"].always
 
 

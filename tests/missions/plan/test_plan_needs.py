@@ -79,15 +79,15 @@ def test_a_need_of_a_matrix_means_all_members_and_its_result_is_a_list() -> None
         "one: {agent: testing, run: x, needs: ['m[v=a]']}"
     )
     assert specs["all"].groups == {"m": ("m[v=b]", "m[v=a]"), "one": ("one",)}
-    assert specs["all"].many == {"m"}
+    assert specs["all"].matrix_needs == {"m"}
     assert specs["all"].needs == ("m[v=b]", "m[v=a]", "one")
     assert specs["one"].groups == {"m[v=a]": ("m[v=a]",)}
-    assert specs["one"].many == frozenset()
+    assert specs["one"].matrix_needs == frozenset()
 
 
 def test_the_result_of_a_matrix_with_one_member_is_a_list() -> None:
     specs = sorties("m: {agent: testing, run: x, matrix: {v: [b]}}\nall: {agent: testing, run: x, needs: [m]}")
-    assert specs["all"].many == {"m"}
+    assert specs["all"].matrix_needs == {"m"}
 
 
 def test_the_total_number_of_needs_is_limited() -> None:

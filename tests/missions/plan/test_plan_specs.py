@@ -24,7 +24,7 @@ SPECS = st.builds(
     agent_type=WORDS,
     driver=st.sampled_from(["command", "python", "prompt", "scripted"]),
     groups=st.dictionaries(WORDS, st.lists(WORDS, max_size=3).map(tuple), max_size=3),
-    many=st.frozensets(WORDS, max_size=2),
+    matrix_needs=st.frozensets(WORDS, max_size=2),
     matrix=VALUES,
     run=COMMANDS,
     call=st.none() | WORDS,
