@@ -78,7 +78,7 @@ FIGURES = (
     *_times("checkpoints", "create_ms", "incremental_ms", "restore_ms", "fork_ms", "others_wait_ms"),
     *_times("workspaces", "commit_ms", "landing_ms"),
     *_times("reservations", "idle_ms", "landed_ms"),
-    *_times("startup", "first_s", "again_s", "down_s"),
+    *_times("startup", "first_s", "restart_s", "down_s"),
     Figure("missions", "per_hour", True, relative=False, tolerance=0.3),
     Figure("audit", "per_hour", True, relative=False, tolerance=0.3),
 )

@@ -49,7 +49,7 @@ class Checkout:
 def measure(rounds: int) -> dict[str, dict[str, float]]:
     """`startup`: `fleet_up --detach` with an empty home and with an existing one, and `fleet_down`. `audit`: the sample
     mission, alone and three at once."""
-    first, again, down = [], [], []
+    first, restart, down = [], [], []
     alone, together = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
@@ -59,13 +59,13 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
                 alone.append(fleet.time_audits(1))
                 together.append(fleet.time_audits(CONCURRENT_AUDITS))
                 down.append(fleet.time_command("fleet_down"))
-                again.append(fleet.time_command("fleet_up", "--detach"))
+                restart.append(fleet.time_command("fleet_up", "--detach"))
             finally:
                 fleet.time_command("fleet_down")
     return {
         "startup": {
             "first_s": statistics.median(first),
-            "again_s": statistics.median(again),
+            "restart_s": statistics.median(restart),
             "down_s": statistics.median(down),
         },
         "audit": {

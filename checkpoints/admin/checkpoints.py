@@ -314,14 +314,14 @@ class CheckpointAdmin(ReadOnlyAdmin):
         mission = forked.mission
         if data["start"] and mission.state == MissionState.PLANNED:
             mission = missions.resume(mission=mission.id, can_execute=can_execute)
-        messages.success(request, f"Forked. {len(forked.again):,} sorties run again; the mission is {mission.state}.")
+        messages.success(request, f"Forked. {len(forked.rerun):,} sorties run again; the mission is {mission.state}.")
         if forked.dropped:
             messages.info(
                 request, f"Left out, because they will be added again: {rendering.first_keys(forked.dropped)}."
             )
-        if forked.doubtful:
+        if forked.stale:
             messages.warning(
-                request, f"These keep results that used a changed input: {rendering.first_keys(forked.doubtful)}."
+                request, f"These keep results that used a changed input: {rendering.first_keys(forked.stale)}."
             )
         return redirect("admin:missions_mission_change", mission.id)
 

@@ -252,7 +252,7 @@ class ForkCheckpoint(Costly):
         mission = forked.mission
         if body["start"] and mission.state == MissionState.PLANNED:
             mission = missions.resume(mission=mission.id, can_execute=actor.can_execute)
-        lists = {name: getattr(forked, name) for name in ("again", "dropped", "doubtful")}
+        lists = {name: getattr(forked, name) for name in ("rerun", "dropped", "stale")}
         data = {
             "mission": reads.summary(mission),
             **{name: list(keys[: bounds.MAX_KEYS]) for name, keys in lists.items()},

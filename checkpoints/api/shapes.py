@@ -192,10 +192,10 @@ class ForkedResponse(serializers.Serializer[Any]):
     """The new mission. Each list has the first 1,000 keys; `counts` has the length of each."""
 
     mission = MissionResponse()
-    again = _keys("lint", "run again")
+    rerun = _keys("lint", "run again")
     dropped = _keys(None, "are left out, because sorties that run again had added them")
-    doubtful = _keys(None, "keep results that used a changed input")
-    counts = serializers.DictField(child=serializers.IntegerField(), initial={"again": 1, "dropped": 0, "doubtful": 0})
+    stale = _keys(None, "keep results that used a changed input")
+    counts = serializers.DictField(child=serializers.IntegerField(), initial={"rerun": 1, "dropped": 0, "stale": 0})
 
 
 class DamageResponse(serializers.Serializer[Any]):

@@ -35,12 +35,12 @@ RESET = {"state": "due", "tries": 0, "rescues": 0, "reason": "", "result": None,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForkResult:
-    """A new mission, and the keys of sorties that run again, were left out, or have doubtful results."""
+    """A new mission, and the keys of sorties that run again, were left out, or have stale results."""
 
     mission: Mission
-    again: tuple[str, ...]
+    rerun: tuple[str, ...]
     dropped: tuple[str, ...]
-    doubtful: tuple[str, ...]  # keep a result that used a changed input
+    stale: tuple[str, ...]  # keep a result that used a changed input
 
 
 def fork(
@@ -73,8 +73,8 @@ def fork(
         changed_inputs = [key for key, value in inputs.items() if value != saved.mission_state["inputs"].get(key)]
         _check_rights(saved, edited, changed_inputs=changed_inputs, can_execute=can_execute, by=by)
         template = "" if edited else saved.mission_kept["template"]
-        again, dropped = graph.reset([*sorties, *edited])
-        live = bool(again) or saved.mission_state["state"] == "live"
+        rerun, dropped = graph.reset([*sorties, *edited])
+        live = bool(rerun) or saved.mission_state["state"] == "live"
         with transaction.atomic(durable=True):
             id = ids.new()
             writing.create_mission(
@@ -92,10 +92,10 @@ def fork(
             )
             with connection.cursor() as cursor:
                 turn, _ = launching.fair_turn(cursor)
-            targets = graph.targets(again=again, dropped=dropped, edited=edited)
+            targets = graph.targets(rerun=rerun, dropped=dropped, edited=edited)
             writing.put_back(mission=id, targets=targets, origin=turn, checkpoint=checkpoint.ref)
             workspaces.put_back(saved, mission=id, replaced="", branch=f"fleet/{ids.encode(ids.MISSION, id)}")
-            _require_exact(id, saved, keys=saved.state.keys() - again - dropped)
+            _require_exact(id, saved, keys=saved.state.keys() - rerun - dropped)
             Event.objects.create(
                 kind="checkpoint.forked",
                 scope=id,
@@ -114,12 +114,12 @@ def fork(
             )
     if saved.has_workspace:
         workspaces.complete(id)
-    unchanged = [key for key in graph.order if key not in again and key not in dropped]
+    unchanged = [key for key in graph.order if key not in rerun and key not in dropped]
     return ForkResult(
         mission=Mission.objects.get(id=id),
-        again=tuple(key for key in graph.order if key in again),
+        rerun=tuple(key for key in graph.order if key in rerun),
         dropped=tuple(key for key in graph.order if key in dropped),
-        doubtful=tuple(key for key in unchanged if graph.uses(key, changed_inputs)),
+        stale=tuple(key for key in unchanged if graph.uses(key, changed_inputs)),
     )
 
 
@@ -148,14 +148,14 @@ class _Graph:
 
     def reset(self, keys: Collection[str]) -> tuple[set[str], set[str]]:
         """The sorties that run again if these do, and the sorties that those had added, which are dropped."""
-        again: set[str] = set()
+        rerun: set[str] = set()
         dropped: set[str] = set()
         pending = list(keys)
         while pending:
             key = pending.pop()
-            if key in again or key in dropped:
+            if key in rerun or key in dropped:
                 continue
-            again.add(key)
+            rerun.add(key)
             pending += self._dependents[key]
             added = list(self._added[key])
             while added:
@@ -164,7 +164,7 @@ class _Graph:
                     dropped.add(child)
                     pending += self._dependents[child]
                     added += self._added[child]
-        return again - dropped, dropped
+        return rerun - dropped, dropped
 
     def uses(self, key: str, inputs: Collection[str]) -> bool:
         """Whether a sortie that has ended mentions one of these inputs, in a template or as a variable."""
@@ -177,19 +177,19 @@ class _Graph:
         )
 
     def targets(
-        self, *, again: Collection[str], dropped: Collection[str], edited: Mapping[str, SortieSpec]
+        self, *, rerun: Collection[str], dropped: Collection[str], edited: Mapping[str, SortieSpec]
     ) -> list[Target]:
         changes: dict[str, dict[str, Any]] = {}
-        for key in again:
+        for key in rerun:
             sortie = self.sorties[key]
             needs = [need for need in sortie["needs"] if need[0] not in dropped]
             changes[key] = {**RESET, "needs": needs, **_spec_changes(edited.get(key))}
             if "workspace" in sortie:
                 changes[key]["workspace"] = {**sortie["workspace"], "changes": [], "conflicts": []}
-        for key in again:
+        for key in rerun:
             waits = any(
                 not self._satisfies_need(
-                    need, always=changes[key].get("always", self.sorties[key]["always"]), again=again
+                    need, always=changes[key].get("always", self.sorties[key]["always"]), rerun=rerun
                 )
                 for need, _ in changes[key]["needs"]
             )
@@ -207,9 +207,9 @@ class _Graph:
             if key not in dropped
         ]
 
-    def _satisfies_need(self, need: str, *, always: bool, again: Collection[str]) -> bool:
+    def _satisfies_need(self, need: str, *, always: bool, rerun: Collection[str]) -> bool:
         sortie = self.sorties[need]
-        if need in again or sortie["state"] in ("pending", "due"):
+        if need in rerun or sortie["state"] in ("pending", "due"):
             return False
         return always or not ended_badly(state=sortie["state"], tolerated=sortie["allow_failure"])
 

@@ -168,7 +168,7 @@ def test_a_fork_belongs_to_its_creator_and_shows_its_origin(ann: api.Client, mis
     response = ann.post(f"checkpoints/{checkpoint}/fork", {"sorties": ["b"], "name": "Again", "start": True})
     assert response.status_code == 201
     body = response.json()
-    assert (body["again"], body["counts"]) == (["b"], {"again": 1, "dropped": 0, "doubtful": 0})
+    assert (body["rerun"], body["counts"]) == (["b"], {"rerun": 1, "dropped": 0, "stale": 0})
     assert (body["mission"]["state"], body["mission"]["name"]) == ("running", "Again")
     assert response["Location"] == f"/api/v1/missions/{body['mission']['id']}"
     assert body["mission"]["origin"] == f"fork of {mission.ref} at {checkpoint}, from b"
@@ -185,7 +185,7 @@ def test_a_fork_belongs_to_its_creator_and_shows_its_origin(ann: api.Client, mis
 
 def test_an_edited_sortie_is_given_as_an_object(ann: api.Client, checkpoint: str) -> None:
     edit = {"sorties": {"b": {"agent": "backend", "driver": "scripted", "needs": ["a"]}}}
-    assert ann.post(f"checkpoints/{checkpoint}/fork", {"edit": edit}).json()["again"] == ["b"]
+    assert ann.post(f"checkpoints/{checkpoint}/fork", {"edit": edit}).json()["rerun"] == ["b"]
 
 
 def test_code_starts_only_with_plan_execute(ann: api.Client, checkpoint: str) -> None:

@@ -217,15 +217,15 @@ class Command(OperatorCommand):
         if options["start"] and mission.state == MissionState.PLANNED:
             mission = missions.resume(mission=mission.id, can_execute=True)
         if options["json"]:
-            again, dropped, doubtful = (list(getattr(forked, name)) for name in ("again", "dropped", "doubtful"))
-            self.show({"mission": reads.summary(mission), "again": again, "dropped": dropped, "doubtful": doubtful})
+            rerun, dropped, stale = (list(getattr(forked, name)) for name in ("rerun", "dropped", "stale"))
+            self.show({"mission": reads.summary(mission), "rerun": rerun, "dropped": dropped, "stale": stale})
             return 0
         self.stdout.write(mission.ref)
         self.say(f"{lines.one_line(mission.name)} is {mission.state}: {mission.origin}.")
         for keys, description in (
-            (forked.again, "run again"),
+            (forked.rerun, "run again"),
             (forked.dropped, "are left out, because sorties that run again had added them"),
-            (forked.doubtful, "keep results that used a changed input"),
+            (forked.stale, "keep results that used a changed input"),
         ):
             if keys:
                 self.say(f"{lines.counted(len(keys), 'sortie')} {description}: {output.keys(keys)}")

@@ -52,7 +52,7 @@ def test_the_chosen_sortie_and_everything_downstream_run_again(engine: Engine) -
     forked = operations.fork(
         checkpoint=checkpoint, sorties=["b"], params={"word": "new"}, name="Again", can_execute=True
     )
-    assert (forked.again, forked.dropped, forked.doubtful) == (("b", "c"), (), ("apart",))
+    assert (forked.rerun, forked.dropped, forked.stale) == (("b", "c"), (), ("apart",))
     mission = forked.mission
     assert (mission.name, mission.state) == ("Again", "planned")
     assert fleet.states(mission.id) == {"a": "succeeded", "b": "ready", "c": "pending", "apart": "succeeded"}
@@ -77,7 +77,7 @@ def test_sorties_that_a_repeated_sortie_had_added_are_dropped_and_added_again(en
     fleet.run_to_end(engine, mission)
     checkpoint = operations.capture(missions=[mission.id])
     forked = operations.fork(checkpoint=checkpoint, sorties=["adder"], can_execute=True)
-    assert (forked.again, forked.dropped) == (("adder", "later"), ("extra",))
+    assert (forked.rerun, forked.dropped) == (("adder", "later"), ("extra",))
     missions.resume(mission=forked.mission.id, can_execute=True)
     fleet.run_to_end(engine, forked.mission)
     assert set(fleet.states(forked.mission.id)) == {"adder", "extra", "later"}
