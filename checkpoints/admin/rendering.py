@@ -67,7 +67,7 @@ def context(context: Context) -> SafeString:
          ("sortie", "agent_type", "state", "reported")),
         ("Blockers", ("sortie", "state", "reason", "reported"), context["blockers"],
          ("sortie", "state", "reason", "reported")),
-        ("Last actions", ("at (UTC)", "action", "sortie"), context["last_actions"][:MAX_ACTIONS], ("at", "what", "sortie")),
+        ("Last actions", ("at (UTC)", "action", "sortie"), context["last_actions"][:MAX_ACTIONS], ("at", "kind", "sortie")),
         ("Files", ("file", "sortie"), context["files_modified"], ("path", "sortie")),
     )  # fmt: skip
     parts = [

@@ -7,7 +7,7 @@ SELECT json_build_object(
     'elapsed_s', round(extract(epoch FROM coalesce(m.finished_at, clock_timestamp()) - m.created_at)::numeric, 1),
     'last_actions', (
         SELECT coalesce(json_agg(json_build_object(
-            'at', e.at, 'what', e.kind, 'sortie', s.key) ORDER BY e.xid DESC, e.id DESC), '[]')
+            'at', e.at, 'kind', e.kind, 'sortie', s.key) ORDER BY e.xid DESC, e.id DESC), '[]')
         FROM (SELECT * FROM fleet_event WHERE scope = m.id ORDER BY xid DESC, id DESC LIMIT %(items)s) AS e
         LEFT JOIN missions_sortie s ON s.id = e.subject),
     'next_steps', (

@@ -171,7 +171,7 @@ def _item(item: Item, rank: int) -> Markup:
     summary = tag(
         "summary",
         tag("span", f"{rank}.", class_="rank"),
-        tag("span", item.title, class_="what"),
+        tag("span", item.title, class_="title"),
         _chip(item),
         tag("span", number(item.count, "place"), class_="soft"),
     )
