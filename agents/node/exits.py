@@ -28,7 +28,7 @@ class Exit:
 
 def judge(post: Post, *, code: int, row_state: str | None) -> Exit:
     """Judge the exit of the agent at a post. `row_state` is the state of its row, which may be `lost` already."""
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    cause = f"signal {-code}" if code < 0 else f"exit code {code}"
     ordered = bool(post.last_order)
     came_up = row_state not in {Agent.State.SPAWNING, Agent.State.FAILED}
     crashes = post.crashes
@@ -44,15 +44,15 @@ def judge(post: Post, *, code: int, row_state: str | None) -> Exit:
     elif not came_up:
         state = Agent.State.FAILED
         then = ", then spawn a new agent" if given_up else ""
-        reason = f"Its process ended with {how} before it reported; see its log{then}."
+        reason = f"Its process ended with {cause} before it reported; see its log{then}."
     elif given_up:
         state = Agent.State.FAILED
         reason = (
-            f"Its process ended with {how}, as its {crashes - 1} predecessors did; it is not started again. "
+            f"Its process ended with {cause}, as its {crashes - 1} predecessors did; it is not started again. "
             "See its log, then spawn a new agent."
         )
     else:
-        state, reason = Agent.State.LOST, f"Its process ended with {how}; see its log."
+        state, reason = Agent.State.LOST, f"Its process ended with {cause}; see its log."
     return Exit(
-        state=state, reason=reason, summary=how, came_up=came_up, crashes=crashes, ordered=ordered, given_up=given_up
+        state=state, reason=reason, summary=cause, came_up=came_up, crashes=crashes, ordered=ordered, given_up=given_up
     )

@@ -134,7 +134,7 @@ class Register(Strict):
 
 
 class EndQuery(Strict):
-    how = serializers.ChoiceField(["drain", "terminate", "now"], default="terminate")
+    mode = serializers.ChoiceField(["drain", "terminate", "now"], default="terminate")
     reason = Text(max_length=300, required=False, default="", initial="A new version is installed.")
 
 
@@ -190,10 +190,10 @@ class AgentDetail(ApiView):
     def delete(self, request: Request, ref: str, *, query: Validated) -> Response:
         """End an agent: after its sorties (`drain`), after a grace period (`terminate`), or at once (`now`)."""
         agent = _find(ref)
-        reason = query["reason"] or f"Ordered by {actor_of(request).name} ({query['how']})."
+        reason = query["reason"] or f"Ordered by {actor_of(request).name} ({query['mode']})."
         if agent.state not in Agent.LIVE:
             raise errors.Conflict(f"{agent.name} has already ended.")
-        operations.order(agents=[agent.id], order=Agent.Order(query["how"]), reason=reason)
+        operations.order(agents=[agent.id], order=Agent.Order(query["mode"]), reason=reason)
         return Response(_row(request, _find(ref)), status=202, headers={"Location": f"/api/v1/agents/{ref}"})
 
 

@@ -86,7 +86,7 @@ class MergedResponse(serializers.Serializer[Any]):
     before = serializers.CharField(allow_blank=True, help_text="its previous tip; empty if it is new")
     commit = serializers.CharField(initial=shapes.COMMIT, help_text="its tip now")
     tip = serializers.CharField(initial=shapes.COMMIT, help_text="the tip of the mission's branch, which it contains")
-    how = serializers.ChoiceField(["created", "moved forward", "merged", "already contained"])
+    outcome = serializers.ChoiceField(["created", "fast-forwarded", "merged", "unchanged"])
 
 
 class UnmergedCommit(serializers.Serializer[Any]):

@@ -178,7 +178,7 @@ def _merge(command: OperatorCommand, mission: Mission, options: dict[str, Any]) 
         command.show({"mission": mission.ref, **merged.as_json()})
         return 0
     command.say(
-        f"{merged.branch} of {merged.repository} contains the work of the mission ({merged.how}; {merged.commit[:12]})."
+        f"{merged.branch} of {merged.repository} contains the work of the mission ({merged.outcome}; {merged.commit[:12]})."
     )
     if waiting:
         keys = ", ".join(lines.one_line(change.sortie.key) for change in waiting[:5])

@@ -96,7 +96,7 @@ def test_a_users_own_version_resolves_a_conflict(project: Repository) -> None:
     ann = api.person("ann", can_execute=True)
     mission = conflicting.waiting_for_a_person(project)
     ref = own(mission, ann)
-    assert ann.post(f"missions/{ref}/merge").json()["how"] == "created"
+    assert ann.post(f"missions/{ref}/merge").json()["outcome"] == "created"
     project.git("switch", "--quiet", "--create", "fix", f"fleet/{ref}")
     project.commit({"app.py": "one\nfixed\nthree\n"})
     response = ann.post(f"sorties/{late(mission)}/resolve", {"decision": "from", "ref": "fix"})
@@ -129,13 +129,13 @@ def test_a_merge_is_repeated_safely_and_another_branch_needs_plan_execute(projec
     ann, mission = api.person("ann"), conflicting.landed_mission(project)
     ref = own(mission, ann)
     merge_response = ann.post(f"missions/{ref}/merge", Idempotency_Key="once").json()
-    assert merge_response["how"] == "created"
+    assert merge_response["outcome"] == "created"
     assert project.git("rev-parse", merge_response["branch"]) == merge_response["commit"]
     assert ann.post(f"missions/{ref}/merge", Idempotency_Key="once").json() == merge_response
-    assert ann.post(f"missions/{ref}/merge").json()["how"] == "already contained"
+    assert ann.post(f"missions/{ref}/merge").json()["outcome"] == "unchanged"
     assert ann.post(f"missions/{ref}/merge", {"into": "next"}).status_code == 403
     executing = api.person("root", Role.ADMIN)
-    assert executing.post(f"missions/{ref}/merge", {"into": "next"}).json()["how"] == "created"
+    assert executing.post(f"missions/{ref}/merge", {"into": "next"}).json()["outcome"] == "created"
     response = executing.post(f"missions/{ref}/merge", {"into": "main"})
     assert response.status_code == 409
     assert response.json()["detail"].endswith("Choose another branch (`into`).")

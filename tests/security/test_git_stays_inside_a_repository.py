@@ -285,7 +285,7 @@ def test_hooks_of_a_bare_repository_see_nothing_but_the_repository(project: Repo
     )
     path.chmod(0o755)
     mission = conflicting.landed_mission(shared)
-    assert merging.merge(mission=mission.id).how == "created"
+    assert merging.merge(mission=mission.id).outcome == "created"
     assert not (tmp_path / "trap").exists()
     assert (shared.path / "stolen").read_text() == ""
     assert (shared.path / "home").read_text().strip() != os.environ["HOME"]

@@ -130,5 +130,5 @@ def test_a_checkout_that_calls_itself_bare_runs_no_hooks(tmp_path: Path) -> None
     mission = conflicting.landed_mission(project)
     hook(project, ".git", tmp_path / "trap")
     project.git("config", "core.bare", "true")
-    assert merging.merge(mission=mission.id).how == "created"
+    assert merging.merge(mission=mission.id).outcome == "created"
     assert not (tmp_path / "trap").exists()

@@ -240,11 +240,11 @@ while True:
 """
 
 
-@pytest.mark.parametrize("how", ["once", "again and again"])
-def test_a_folder_without_permissions_counts_too(how: str) -> None:
+@pytest.mark.parametrize("timing", ["once", "again and again"])
+def test_a_folder_without_permissions_counts_too(timing: str) -> None:
     with contextlib.contextmanager(places)(USERS[1]) as place:
         report = place.run(
-            f"cat > $TMPDIR/code.py <<'end'\n{LOCKED}\nend\nexec {place.python} $TMPDIR/code.py {how}",
+            f"cat > $TMPDIR/code.py <<'end'\n{LOCKED}\nend\nexec {place.python} $TMPDIR/code.py {timing}",
             timeout_s=30,
             disk_bytes=20_000_000,
         )

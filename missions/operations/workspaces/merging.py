@@ -29,12 +29,12 @@ class MergeResult:
     tip: str  # of the mission's branch, which it contains
 
     @property
-    def how(self) -> str:
+    def outcome(self) -> str:
         if self.before == self.commit:
-            return "already contained"
+            return "unchanged"
         if not self.before:
             return "created"
-        return "moved forward" if self.commit == self.tip else "merged"
+        return "fast-forwarded" if self.commit == self.tip else "merged"
 
     def as_json(self) -> dict[str, str]:
         return {
@@ -43,14 +43,14 @@ class MergeResult:
             "before": self.before,
             "commit": self.commit,
             "tip": self.tip,
-            "how": self.how,
+            "outcome": self.outcome,
         }
 
 
 def merge(*, mission: UUID, into: str = "") -> MergeResult:
     """Merge what the mission has landed into a branch of its repository: the mission's branch, or `into`.
 
-    The branch is created or moved forward, by a merge commit if necessary. Nothing else in the repository changes. The
+    The branch is created or advanced, by a merge commit if necessary. Nothing else in the repository changes. The
     branch is read back, to verify that it contains the work. Raises Conflict if nothing has landed, if the branch is
     checked out, or if the two do not merge; targets.Rejected if the repository rejects the commit; Unavailable if it
     cannot be read.
@@ -150,7 +150,7 @@ def _verify(row: Mission, workspace: Workspace, store: Path, *, target: Target, 
 
 
 def _record(row: Mission, merged: MergeResult) -> None:
-    facts = {"branch": merged.branch, "commit": merged.commit, "tip": merged.tip, "how": merged.how}
+    facts = {"branch": merged.branch, "commit": merged.commit, "tip": merged.tip, "outcome": merged.outcome}
     with transaction.atomic():
         audit.record(kind="mission.merge", subject=row.ref, before={"commit": merged.before or None}, after=facts)
         Event.objects.create(

@@ -24,7 +24,7 @@ def retry(*, sortie: UUID, can_execute: bool) -> Sortie:
     Raises Conflict unless the sortie waits for a person; Forbidden if the caller may not start the mission's code.
     """
     with _decision(sortie, can_execute=can_execute) as (row, _):
-        _close(row, outcome=Conflict.Outcome.REWORK, how="retry")
+        _close(row, outcome=Conflict.Outcome.REWORK, decision="retry")
         _continue(row, why="a person decided: another attempt resolves the conflict")
     return _read(sortie)
 
@@ -54,7 +54,7 @@ def replace(*, sortie: UUID, revision: str, can_execute: bool) -> Sortie:
             lines_added=diff.lines_added,
             lines_removed=diff.lines_removed,
         )
-        _close(row, outcome=Conflict.Outcome.RESOLVED, how="from", revision=revision, commit=commit)
+        _close(row, outcome=Conflict.Outcome.RESOLVED, decision="replace", revision=revision, commit=commit)
         _continue(row, why="a person resolved the conflict")
     return _read(sortie)
 
@@ -66,7 +66,7 @@ def drop(*, sortie: UUID) -> Sortie:
     """
     with _decision(sortie, can_execute=True) as (row, change):
         Change.objects.filter(id=change.id).update(state=Change.State.KEPT)
-        _close(row, outcome=Conflict.Outcome.DROPPED, how="drop", commit=change.commit)
+        _close(row, outcome=Conflict.Outcome.DROPPED, decision="drop", commit=change.commit)
         cancelling.cancel_sortie(sortie=sortie, reason="its change was dropped")
     return _read(sortie)
 
@@ -110,11 +110,14 @@ def _merge_base(workspace: Workspace, commit: str) -> str:
     return base.stdout.decode().strip()
 
 
-def _close(row: Sortie, *, outcome: Conflict.Outcome, how: str, **facts: str) -> None:
+def _close(row: Sortie, *, outcome: Conflict.Outcome, decision: str, **facts: str) -> None:
     conflicts.close(sortie=row.id, outcome=outcome, by=caller.current().name)
-    audit.record(kind="sortie.resolve", subject=row.ref, after={"how": how, "outcome": outcome, **facts})
+    audit.record(kind="sortie.resolve", subject=row.ref, after={"decision": decision, "outcome": outcome, **facts})
     Event.objects.create(
-        kind="sortie.resolved", scope=row.mission_id, subject=row.id, data={"how": how, "outcome": outcome, **facts}
+        kind="sortie.resolved",
+        scope=row.mission_id,
+        subject=row.id,
+        data={"decision": decision, "outcome": outcome, **facts},
     )
 
 

@@ -133,11 +133,11 @@ class Missions(RuleBasedStateMachine):
         agent = self.agents[index] if self.agents[index].active_claims else self.agents[1 - index]
         agent.committer.settle_and_claim(returns=[agent.active_claims.pop()])
 
-    @rule(index=st.integers(0, 1), how=st.sampled_from(["killed", "silent"]), rescued=st.booleans())
-    def lose_an_agent(self, index: int, how: str, rescued: bool) -> None:
+    @rule(index=st.integers(0, 1), cause=st.sampled_from(["killed", "silent"]), rescued=st.booleans())
+    def lose_an_agent(self, index: int, cause: str, rescued: bool) -> None:
         """An agent dies and its node notices it, or it is halted until its leases have ended."""
         agent = self.agents[index]
-        if how == "killed":
+        if cause == "killed":
             agent_operations.end(agents=[agent.id], state=Agent.State.LOST, reason="killed", reaped=True)
         else:
             self._expire(agent=agent.id)

@@ -178,7 +178,7 @@ def test_merge_says_where_the_work_is_and_what_has_not_landed(project: Repositor
     second_result = fleet_mission("merge", mission.ref, "--into", "review", "--json").json
     assert second_result == {
         "mission": mission.ref, "repository": str(project.path), "branch": "review", "before": commit, "commit": commit,
-        "tip": commit, "how": "already contained",
+        "tip": commit, "outcome": "unchanged",
     }  # fmt: skip
     refusal = fleet_mission("merge", mission.ref, "--into", "main")
     assert refusal.code == 1

@@ -64,7 +64,7 @@ def test_the_branch_of_the_mission_is_created_and_the_work_of_the_user_stays_as_
     (project.path / "untracked.txt").write_text("untracked")
     before = state(project)
     result = merging.merge(mission=mission.id)
-    assert (result.branch, result.how) == (f"fleet/{mission.ref}", "created")
+    assert (result.branch, result.outcome) == (f"fleet/{mission.ref}", "created")
     assert project.git("show", f"{result.branch}:new.txt") == "new"
     assert project.git("rev-parse", result.branch) == repository.branch(mission).tip == result.commit
     assert state(project) == before
@@ -79,7 +79,7 @@ def test_the_branch_of_the_mission_is_created_and_the_work_of_the_user_stays_as_
 def test_a_merge_is_audited_and_has_an_event(project: Repository) -> None:
     mission = conflicting.landed_mission(project)
     result = merging.merge(mission=mission.id, into="review")
-    facts = {"branch": "review", "commit": result.commit, "tip": result.tip, "how": "created"}
+    facts = {"branch": "review", "commit": result.commit, "tip": result.tip, "outcome": "created"}
     assert Event.objects.get(kind="mission.merged").data == {**facts, "repository": str(project.path)}
     assert Entry.objects.get(kind="mission.merge", subject=mission.ref).after == facts
 
@@ -88,14 +88,14 @@ def test_a_branch_is_moved_forward(project: Repository) -> None:
     mission = conflicting.landed_mission(project)
     project.git("branch", "next")
     result = merging.merge(mission=mission.id, into="next")
-    assert result.how == "moved forward"
+    assert result.outcome == "fast-forwarded"
     assert project.git("rev-parse", "next") == repository.branch(mission).tip
 
 
 def test_a_repeated_merge_has_nothing_left_to_do(project: Repository) -> None:
     mission = conflicting.landed_mission(project)
     first, second = (merging.merge(mission=mission.id, into="next") for _ in range(2))
-    assert (first.how, second.how) == ("created", "already contained")
+    assert (first.outcome, second.outcome) == ("created", "unchanged")
     assert first.commit == second.commit
 
 
@@ -105,7 +105,7 @@ def test_a_branch_that_has_moved_on_gets_a_merge_commit(project: Repository) -> 
     theirs = project.commit({"theirs.txt": "theirs\n"})
     project.git("switch", "--quiet", "main")
     result = merging.merge(mission=mission.id, into="next")
-    assert result.how == "merged"
+    assert result.outcome == "merged"
     assert project.git("rev-parse", "next^1", "next^2").split() == [theirs, repository.branch(mission).tip]
     assert project.git("ls-tree", "--name-only", "next").split() == ["app.py", "new.txt", "theirs.txt"]
 

@@ -93,7 +93,7 @@ def test_a_decision_is_audited_and_has_an_event(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     row = late(mission)
     resolving.retry(sortie=row.id, can_execute=True)
-    facts = {"how": "retry", "outcome": "rework"}
+    facts = {"decision": "retry", "outcome": "rework"}
     assert Entry.objects.get(kind="sortie.resolve", subject=row.ref).after == facts
     assert Event.objects.get(kind="sortie.resolved", subject=row.id).data == facts
 

@@ -43,18 +43,18 @@ class Work(NamedTuple):
     token: str
     client: api.Client
 
-    def end(self, how: str) -> None:
+    def end(self, outcome: str) -> None:
         """End the attempt, as its agent, the control loop or a user would."""
-        if how == "lost":
+        if outcome == "lost":
             Sortie.objects.filter(id=self.sortie.id).update(lease_until=timezone.now() - timedelta(seconds=1))
             duties.rescue()
             return
         with connection.cursor() as cursor:
-            if how == "returned":
+            if outcome == "returned":
                 settle_and_claim.give_back(cursor.cursor, attempts=[(self.sortie.id, 1)], why="a drain")
                 return
-            error = "" if how == "succeeded" else "no"
-            text = Settlement(id=self.sortie.id, attempt=1, state=how, outcome=how, charge=1, error=error)
+            error = "" if outcome == "succeeded" else "no"
+            text = Settlement(id=self.sortie.id, attempt=1, state=outcome, outcome=outcome, charge=1, error=error)
             settle_and_claim.settle_and_claim(cursor.cursor, by=_claimant(self.agent), settlements=[text])
 
 
@@ -140,9 +140,9 @@ def test_a_token_cannot_complete_or_fail_its_sortie(work: Work, action: str, bod
     assert work.client.post(f"sorties/{work.sortie.ref}/{action}", body).status_code == 409
 
 
-@pytest.mark.parametrize("how", ["succeeded", "failed", "cancelled", "returned", "lost"])
-def test_a_token_expires_with_its_attempt(work: Work, how: str) -> None:
-    work.end(how)
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "cancelled", "returned", "lost"])
+def test_a_token_expires_with_its_attempt(work: Work, outcome: str) -> None:
+    work.end(outcome)
     for path in (f"missions/{work.mission.ref}", f"sorties/{work.sortie.ref}"):
         assert work.client.get(path).status_code == 409, path
     for action in ("progress", "heartbeat", "complete"):
