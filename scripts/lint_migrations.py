@@ -38,6 +38,8 @@ from django.db.migrations.operations.base import Operation  # noqa: E402
 from django.db.migrations.state import ProjectState  # noqa: E402
 from django.db.models.functions import Now  # noqa: E402
 
+from fleet.console import lines  # noqa: E402
+
 HARMLESS = (
     operations.CreateModel,
     operations.AlterModelOptions,
@@ -249,7 +251,8 @@ def main() -> int:
     found = lint()
     for problem in found:
         print(problem)
-    print(f"{len(unreleased(loader))} new migrations since the last release, {len(found)} problems")
+    new = lines.counted(len(unreleased(loader)), "new migration")
+    print(f"{new} since the last release, {lines.counted(len(found), 'problem')}")
     return 1 if found else 0
 
 
