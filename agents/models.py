@@ -185,7 +185,7 @@ class Agent(models.Model):
     by = models.ForeignKey(  # who registered an external agent, and may act for it
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, editable=False, db_index=False
     )
-    place = models.PositiveSmallIntegerField(
+    ordinal = models.PositiveSmallIntegerField(
         default=0, help_text="Its number among the agents of its type on its node."
     )
     concurrency = models.PositiveSmallIntegerField(default=1, help_text="Sorties that it runs at once.")
@@ -197,7 +197,7 @@ class Agent(models.Model):
     reason = models.CharField(max_length=300, blank=True)
     order = models.CharField(max_length=10, choices=Order, default=Order.NONE, blank=True)
     crashes = models.PositiveSmallIntegerField(
-        default=0, help_text="Consecutive crashes of its predecessors in this place."
+        default=0, help_text="Consecutive crashes of its predecessors with the same ordinal."
     )
     running = models.PositiveSmallIntegerField(default=0, help_text="Running sorties at its last heartbeat.")
     settled = models.BigIntegerField(default=0, help_text="Settled sorties at its last heartbeat.")
@@ -239,7 +239,7 @@ class Agent(models.Model):
     @property
     def name(self) -> str:
         """Its name in lists, log files, Flower and `ps`. Its successors have the same name."""
-        return f"{self.type_id}-{self.place}@{self.node.name}" if self.node else self.ref
+        return f"{self.type_id}-{self.ordinal}@{self.node.name}" if self.node else self.ref
 
 
 class Sample(models.Model):

@@ -48,10 +48,10 @@ def find(reference: str) -> Agent:
 
 
 def live(agents: QuerySet[Agent] | None = None) -> QuerySet[Agent]:
-    """The agents that have not ended, ordered by type, node and place."""
+    """The agents that have not ended, ordered by type, node and ordinal."""
     if agents is None:
         agents = Agent.objects.select_related("type", "node")
-    return agents.filter(state__in=Agent.LIVE).order_by("type", "node__name", "place", "id")
+    return agents.filter(state__in=Agent.LIVE).order_by("type", "node__name", "ordinal", "id")
 
 
 def served_types() -> frozenset[str]:

@@ -1,6 +1,6 @@
 """Ships the log files of agents to Postgres, where every host can read them.
 
-An agent appends to the file of its place, after the output of its predecessors, so each agent has a start offset in the
+An agent appends to the file of its post, after the output of its predecessors, so each agent has a start offset in the
 file and, once it is dead, an end offset. Rows keep the last FLEET_AGENT_LOG_BYTES of each agent. The disk keeps the
 file and two older ones, each at most FILE_BYTES plus what is printed between two rounds.
 
@@ -35,9 +35,9 @@ MIN_SECRET = 6  # characters; a shorter one would match ordinary words
 MASK = "*****"
 
 
-def path(*, type: str, place: int, node: str) -> Path:
-    """The log file of a place on a node, which its agents append to in turn. Nodes may share the folder."""
-    return Path(settings.FLEET_HOME.logs / f"agent-{type}-{place}@{node.replace('/', '_')}.log")
+def path(*, type: str, ordinal: int, node: str) -> Path:
+    """The log file of a post on a node, which its agents append to in turn. Nodes may share the folder."""
+    return Path(settings.FLEET_HOME.logs / f"agent-{type}-{ordinal}@{node.replace('/', '_')}.log")
 
 
 @dataclass(slots=True, eq=False)

@@ -22,7 +22,7 @@ from agents.node import forking
 
 log = logging.getLogger("fleet.node")
 
-Key: TypeAlias = tuple[str, int]  # the name of the type, and the place
+Key: TypeAlias = tuple[str, int]  # the name of the type, and the ordinal
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +30,7 @@ class Post:
     """A place for one agent of a type, and the process that fills it now. Times are on the monotonic clock."""
 
     type: AgentType
-    place: int
+    ordinal: int
     concurrency: int
     permanent: bool  # required by its type's settings, not by an order
     proven: bool = True  # False: ordered, and no agent has come up yet; a failed start is not retried
@@ -45,11 +45,11 @@ class Post:
 
     @property
     def key(self) -> Key:
-        return self.type.name, self.place
+        return self.type.name, self.ordinal
 
     @property
     def name(self) -> str:
-        return f"{self.type.name}-{self.place}"
+        return f"{self.type.name}-{self.ordinal}"
 
     def apply_order(self, order: Agent.Order) -> None:
         """Pass a new order on to the process."""
@@ -125,15 +125,15 @@ class Posts:
             self._released.clear()
         elif was_cordoned:
             for agent in operations.interrupted_agents(node=self._node):
-                post = Post(agent.type, agent.place, agent.concurrency, permanent=False)
-                self._posts.setdefault((agent.type_id, agent.place), post)
+                post = Post(agent.type, agent.ordinal, agent.concurrency, permanent=False)
+                self._posts.setdefault((agent.type_id, agent.ordinal), post)
         types = {type.name: type for type in AgentType.objects.filter(enabled=True, external=False)}
         types = {name: type for name, type in types.items() if self._node.serves(name)}
-        desired = {(type.name, place) for type in types.values() for place in range(1, type.agents + 1)}
+        desired = {(type.name, ordinal) for type in types.values() for ordinal in range(1, type.agents + 1)}
         self._released &= desired
-        for name, place in sorted(desired - self._posts.keys() - self._released):
+        for name, ordinal in sorted(desired - self._posts.keys() - self._released):
             if len(self._posts) < self._node.max_agents and not self._cordoned:
-                self._posts[name, place] = Post(types[name], place, types[name].concurrency, permanent=True)
+                self._posts[name, ordinal] = Post(types[name], ordinal, types[name].concurrency, permanent=True)
         for key, post in list(self._posts.items()):
             if (type := types.get(post.type.name)) is None:
                 self._drain(key, post, "Its type is disabled, or this node does not serve it.")
@@ -180,19 +180,21 @@ class Posts:
     def _add_ordered(self, agent: Agent) -> None:
         """Add a post for an agent that was ordered.
 
-        If a process whose row has ended is still ending at its place, the agent waits. A post at its place that waits
-        after a crash, and so has no agent, moves to the next free place.
+        If a process with its ordinal, whose row has ended, is still ending, the agent waits. A post with its ordinal
+        that waits after a crash, and so has no agent, gets the next free ordinal.
         """
         agent.node = self._node
-        key = (agent.type_id, agent.place)
+        key = (agent.type_id, agent.ordinal)
         occupant = self._posts.get(key)
         if occupant is not None and occupant.agent is not None:
             return
-        post = Post(agent.type, agent.place, agent.concurrency, permanent=False, proven=False, agent=agent)
+        post = Post(agent.type, agent.ordinal, agent.concurrency, permanent=False, proven=False, agent=agent)
         self._posts[key] = post
         if occupant is not None:
             post.permanent, occupant.permanent = occupant.permanent, False
-            occupant.place = next(
-                place for place in range(1, len(self._posts) + 2) if (occupant.type.name, place) not in self._posts
+            occupant.ordinal = next(
+                ordinal
+                for ordinal in range(1, len(self._posts) + 2)
+                if (occupant.type.name, ordinal) not in self._posts
             )
             self._posts[occupant.key] = occupant

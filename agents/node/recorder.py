@@ -34,10 +34,10 @@ class Recorder:
 
     def resume(self, node: Node) -> None:
         """Ship what the agents of an earlier supervisor printed after its death. Call it before the first `begin`."""
-        last = Agent.objects.filter(node=node).order_by("type_id", "place", "-id").distinct("type_id", "place")
+        last = Agent.objects.filter(node=node).order_by("type_id", "ordinal", "-id").distinct("type_id", "ordinal")
         try:
             for agent in last:
-                path = log_shipping.path(type=agent.type_id, place=agent.place, node=node.name)
+                path = log_shipping.path(type=agent.type_id, ordinal=agent.ordinal, node=node.name)
                 self._shipper.resume(agent=agent.id, path=path)
         except (Error, OSError) as error:
             _warn("output of earlier agents stays in their log files", error)

@@ -91,7 +91,7 @@ class NodeSupervisor:
         for post in self._posts:
             if post.child is not None and post.child.poll() is not None:
                 self._handle_exit(post)
-                self._refreshed_at = -math.inf  # an ordered agent may wait for its place
+                self._refreshed_at = -math.inf  # an ordered agent may wait for its ordinal
         if self._unreaped:
             self._report_reaped()
         if notified or now - self._refreshed_at > REFRESH_S:
@@ -139,9 +139,9 @@ class NodeSupervisor:
                 log.warning("%s is not started: %s", post.name, capacity)
                 return
             post.agent = operations.create_agent(
-                type=post.type, node=self.node, place=post.place, concurrency=post.concurrency, crashes=post.crashes
+                type=post.type, node=self.node, ordinal=post.ordinal, concurrency=post.concurrency, crashes=post.crashes
             )
-        output = log_shipping.path(type=post.type.name, place=post.place, node=self.node.name)
+        output = log_shipping.path(type=post.type.name, ordinal=post.ordinal, node=self.node.name)
         self._recorder.begin(agent=post.agent.id, path=output)
         try:
             post.child = self._fork(post, post.agent, output)

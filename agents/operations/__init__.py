@@ -22,7 +22,7 @@ from agents.operations.nodes import (
     surviving_processes,
 )
 from agents.operations.nodes import expire as expire_nodes
-from agents.operations.ordering import CHANNEL, NoCapacity, cordon, free_place, order, spawn
+from agents.operations.ordering import CHANNEL, NoCapacity, cordon, free_ordinal, order, spawn
 
 __all__ = [
     "CHANNEL",
@@ -35,7 +35,7 @@ __all__ = [
     "end",
     "expire",
     "expire_nodes",
-    "free_place",
+    "free_ordinal",
     "heartbeat",
     "interrupted_agents",
     "join",

@@ -18,11 +18,11 @@ class AgentEnded(errors.Conflict):
     """The agent has ended. To continue, its process must register as a new agent."""
 
 
-def create_agent(*, type: AgentType, node: Node, place: int, concurrency: int, crashes: int = 0) -> Agent:
+def create_agent(*, type: AgentType, node: Node, ordinal: int, concurrency: int, crashes: int = 0) -> Agent:
     """Create the row of an agent whose process its node will start."""
     with transaction.atomic():
         agent = Agent.objects.create(
-            type=type, node=node, place=place, concurrency=concurrency, crashes=crashes, state=Agent.State.SPAWNING
+            type=type, node=node, ordinal=ordinal, concurrency=concurrency, crashes=crashes, state=Agent.State.SPAWNING
         )
         Event.objects.create(kind="agent.spawning", subject=agent.id, data={"type": type.name, "node": node.name})
     return agent

@@ -95,18 +95,18 @@ def pids_of_nodes_on_this_host() -> list[int]:
 def interrupted_agents(*, node: Node) -> list[Agent]:
     """The agents that were ordered and ended only because their node died. Its successor must start them again.
 
-    They are the last agents of places beyond those that the types keep, unless they were ordered to end or given up.
+    They are the last agents with ordinals beyond those that the types keep, unless they were ordered to end or given up.
     """
     last = (
         Agent.objects.select_related("type")
         .filter(node=node, type__enabled=True, type__external=False)
-        .order_by("type_id", "place", "-id")
-        .distinct("type_id", "place")
+        .order_by("type_id", "ordinal", "-id")
+        .distinct("type_id", "ordinal")
     )
     return [
         agent
         for agent in last
-        if agent.place > agent.type.agents
+        if agent.ordinal > agent.type.agents
         and agent.pid is not None
         and agent.order in {Agent.Order.NONE, Agent.Order.RESTART}
         and agent.state != Agent.State.FAILED

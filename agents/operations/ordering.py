@@ -75,7 +75,7 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
                 lifecycle.create_agent(
                     type=agent_type,
                     node=target,
-                    place=free_place(type=agent_type, node=target),
+                    ordinal=free_ordinal(type=agent_type, node=target),
                     concurrency=concurrency or agent_type.concurrency,
                 )
             )
@@ -129,10 +129,10 @@ def cordon(*, node: str, on: bool, reason: str = "") -> bool:
     return True
 
 
-def free_place(*, type: AgentType, node: Node) -> int:
-    """The smallest place, from 1, that no live agent of the type has on the node."""
-    taken = set(Agent.objects.filter(type=type, node=node, state__in=Agent.LIVE).values_list("place", flat=True))
-    return next(place for place in range(1, len(taken) + 2) if place not in taken)
+def free_ordinal(*, type: AgentType, node: Node) -> int:
+    """The smallest ordinal, from 1, that no live agent of the type has on the node."""
+    taken = set(Agent.objects.filter(type=type, node=node, state__in=Agent.LIVE).values_list("ordinal", flat=True))
+    return next(ordinal for ordinal in range(1, len(taken) + 2) if ordinal not in taken)
 
 
 def _spawnable_type(name: str) -> AgentType:
@@ -158,7 +158,7 @@ def _spawnable_type(name: str) -> AgentType:
 
 
 def _lock_nodes(name: str | None, *, type: str) -> list[Node]:
-    """The nodes to choose from, locked in the order of their ids, so that two orders never take the same place."""
+    """The nodes to choose from, locked in the order of their ids, so that two orders never take the same ordinal."""
     locked = Node.objects.select_for_update().order_by("id")
     if name is not None and not Node.objects.filter(name=name).exists():
         raise _unknown(name)

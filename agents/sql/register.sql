@@ -1,6 +1,6 @@
 -- Register an agent's process: spawning becomes idle. An agent that no node started gets a new row.
 WITH reported AS (
-    INSERT INTO agents_agent (id, type_id, node_id, place, concurrency, pid, start_time, state, reason, "order",
+    INSERT INTO agents_agent (id, type_id, node_id, ordinal, concurrency, pid, start_time, state, reason, "order",
                               crashes, running, settled, spawned_at, heartbeat_at)
     VALUES (%(agent)s, %(type)s, (SELECT id FROM agents_node WHERE name = %(node)s), 0, %(concurrency)s, %(pid)s,
             %(start_time)s, 'idle', '', '', 0, 0, 0, clock_timestamp(), clock_timestamp())

@@ -137,7 +137,11 @@ def revive() -> list[UUID]:
     restarted = []
     for agent in roster.stalled():
         revivals = Agent.objects.filter(
-            type=agent.type, node=agent.node, place=agent.place, order=Agent.Order.RESTART, ended_at__gt=Now() - HOUR
+            type=agent.type,
+            node=agent.node,
+            ordinal=agent.ordinal,
+            order=Agent.Order.RESTART,
+            ended_at__gt=Now() - HOUR,
         ).count()
         if agent.node is None or revivals >= settings.FLEET_MAX_REVIVALS:
             continue

@@ -208,7 +208,7 @@ def _idle() -> dict[str, tuple[UUID, ...]]:
     quiet_since = Now() - timedelta(seconds=settings.FLEET_SCALE_DOWN_S)
     agents_without_work = (
         Agent.objects.filter(
-            state=Agent.State.IDLE, order="", running=0, node__isnull=False, place__gt=F("type__agents")
+            state=Agent.State.IDLE, order="", running=0, node__isnull=False, ordinal__gt=F("type__agents")
         )
         .annotate(last=Coalesce("claimed_at", "spawned_at"))
         .filter(last__lt=quiet_since)

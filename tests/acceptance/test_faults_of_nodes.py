@@ -206,8 +206,8 @@ def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group:
             assert started_at is not None
             node = Node.objects.create(name="reborn", boot=boot(), pid=other.pid, start_time=started_at - 1, up=True)
             rows = [
-                Agent.objects.create(type_id=kind, node=node, place=place, state="idle", pid=pid, start_time=start)
-                for place, (pid, start) in enumerate(
+                Agent.objects.create(type_id=kind, node=node, ordinal=ordinal, state="idle", pid=pid, start_time=start)
+                for ordinal, (pid, start) in enumerate(
                     [(other.pid, started_at - 1), (own.pid, processes.start_time_of(own.pid))]
                 )
             ]
@@ -229,9 +229,9 @@ def test_the_next_node_ends_processes_of_agents_that_were_lost_without_a_node(
             started_at = processes.start_time_of(ghost.pid)
             assert started_at is not None
             node = Node.objects.create(name="haunted", boot=boot(), pid=ghost.pid, start_time=started_at - 1, up=False)
-            for place, (pid, start) in enumerate([(ghost.pid, started_at), (other.pid, started_at - 1)]):
+            for ordinal, (pid, start) in enumerate([(ghost.pid, started_at), (other.pid, started_at - 1)]):
                 Agent.objects.create(
-                    type_id=kind, node=node, place=place, state="lost", pid=pid, start_time=start, ended_at=Now()
+                    type_id=kind, node=node, ordinal=ordinal, state="lost", pid=pid, start_time=start, ended_at=Now()
                 )
             new_host = host_group.add("haunted")
             assert ghost.wait(60) == -signal.SIGTERM
@@ -249,7 +249,7 @@ def test_after_a_reboot_old_agents_are_lost_and_no_new_process_is_touched(host_g
             row = Agent.objects.create(
                 type_id=kind,
                 node=node,
-                place=1,
+                ordinal=1,
                 state="idle",
                 pid=other.pid,
                 start_time=processes.start_time_of(other.pid),
@@ -259,7 +259,7 @@ def test_after_a_reboot_old_agents_are_lost_and_no_new_process_is_touched(host_g
             assert row.state == "lost"
             assert other.poll() is None
             (new_agent,) = until(lambda: list(Agent.objects.filter(node=node, state="idle")))
-            assert new_agent.place == 1
+            assert new_agent.ordinal == 1
             host_group.drop(booted)
         finally:
             other.kill()

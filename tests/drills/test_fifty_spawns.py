@@ -91,7 +91,7 @@ def rows_match_processes(pair: list[Host]) -> Callable[[], bool]:
             rows = Agent.objects.filter(node=host.node, state__in=Agent.LIVE)
             if {row.pid for row in rows if row.state == "idle" and hosts.alive(row)} != host.children():
                 return False
-            if rows.exclude(state="idle").exists() or rows.count() != len({(row.type_id, row.place) for row in rows}):
+            if rows.exclude(state="idle").exists() or rows.count() != len({(row.type_id, row.ordinal) for row in rows}):
                 return False
         return True
 

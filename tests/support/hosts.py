@@ -203,7 +203,7 @@ def spawn(type: str, host: Host, *, count: int = 1, concurrency: int | None = No
     """Start agents on a host and wait until they are idle."""
     ids = [agent.id for agent in operations.spawn(type=type, node=host.name, count=count, concurrency=concurrency)]
     fleet.until(lambda: not Agent.objects.filter(id__in=ids, state="spawning").exists())
-    agents = list(Agent.objects.filter(id__in=ids).order_by("place"))
+    agents = list(Agent.objects.filter(id__in=ids).order_by("ordinal"))
     assert [agent.state for agent in agents] == ["idle"] * count, [(agent.state, agent.reason) for agent in agents]
     return agents
 
@@ -224,7 +224,7 @@ def end_agents(*agents: Agent) -> None:
 
 
 def live(type: str) -> list[Agent]:
-    return list(Agent.objects.filter(type=type, state__in=Agent.LIVE).order_by("node", "place", "id"))
+    return list(Agent.objects.filter(type=type, state__in=Agent.LIVE).order_by("node", "ordinal", "id"))
 
 
 def agent_type(name: str, **fields: Any) -> AgentType:

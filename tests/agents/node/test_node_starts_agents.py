@@ -74,7 +74,7 @@ def test_an_ordered_agent_that_does_not_come_up_has_failed_and_is_not_tried_agai
     assert Agent.objects.filter(type=kind, spawned_at__gt=agent.spawned_at).count() == 1, (
         "only the agent that was ordered now"
     )
-    assert next_agent.place == agent.place
+    assert next_agent.ordinal == agent.ordinal
 
 
 def test_an_agent_that_its_type_keeps_is_tried_again_until_it_comes_up(
@@ -87,7 +87,7 @@ def test_an_agent_that_its_type_keeps_is_tried_again_until_it_comes_up(
     start_failure.unlink()
     (agent,) = until(lambda: list(Agent.objects.filter(type=kind, state="idle")))
     assert agent.crashes >= 2
-    assert agent.place == 1
+    assert agent.ordinal == 1
 
 
 def test_a_node_takes_no_more_agents_than_it_may_have(host: Host, kind: str) -> None:
@@ -122,7 +122,7 @@ def test_concurrent_spawns_fill_exactly_the_available_places(host: Host, kind: s
         thread.join()
     assert sorted(items) == ["full"] * 3 + ["spawned"] * 3
     until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 3)
-    assert sorted(agent.place for agent in hosts.live(kind)) == [1, 2, 3]
+    assert sorted(agent.ordinal for agent in hosts.live(kind)) == [1, 2, 3]
     assert host.children() == {agent.pid for agent in hosts.live(kind)}
 
 
@@ -146,14 +146,14 @@ def test_spawning_an_agent_does_not_replace_one_that_waits_after_a_crash(
     until(lambda: failed_agents.exists())  # for a second, its place has no row
     start_failure.unlink()
     (second,) = hosts.spawn(kind, host)
-    assert second.place == first.place
+    assert second.ordinal == first.ordinal
     until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 2)
     assert host.children() == {agent.pid for agent in hosts.live(kind)}
 
 
 def test_a_type_that_is_edited_changes_what_its_nodes_keep(host: Host, kind: str) -> None:
     def live_agents() -> list[tuple[int, str, int]]:
-        return [(agent.place, agent.state, agent.concurrency) for agent in hosts.live(kind)]
+        return [(agent.ordinal, agent.state, agent.concurrency) for agent in hosts.live(kind)]
 
     of_type = AgentType.objects.filter(name=kind)
     of_type.update(agents=2)

@@ -127,7 +127,8 @@ def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(host_gro
     until(lambda: not {state(stays), state(goes)} & {"spawning", "idle", "busy", "draining"})
     until(
         lambda: (
-            {(agent.place, agent.state) for agent in hosts.live(kind)} == {(stays.place, "idle"), (new.place, "idle")}
+            {(agent.ordinal, agent.state) for agent in hosts.live(kind)}
+            == {(stays.ordinal, "idle"), (new.ordinal, "idle")}
         )
     )
     assert brief.children() == {agent.pid for agent in hosts.live(kind)}
@@ -138,7 +139,7 @@ def test_a_restart_starts_a_successor_in_the_same_place(host: Host, kind: str) -
     (agent,) = hosts.spawn(kind, host)
     order(Order.RESTART, agent)
     (successor,) = until(lambda: [item for item in hosts.live(kind) if item.id != agent.id and item.state == "idle"])
-    assert (successor.place, successor.crashes, state(agent)) == (agent.place, 0, "terminated")
+    assert (successor.ordinal, successor.crashes, state(agent)) == (agent.ordinal, 0, "terminated")
 
 
 def test_a_node_is_drained_without_stopping_its_sorties(

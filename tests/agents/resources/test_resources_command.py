@@ -23,7 +23,7 @@ def node() -> Node:
 def agent(node: Node, *, type: str = "backend", state: str = "idle") -> Agent:
     ended_at = None if state in Agent.LIVE else timezone.now()
     return Agent.objects.create(
-        type=AgentType.objects.get(name=type), node=node, place=1, pid=1, state=state, ended_at=ended_at
+        type=AgentType.objects.get(name=type), node=node, ordinal=1, pid=1, state=state, ended_at=ended_at
     )
 
 

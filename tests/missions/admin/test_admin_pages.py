@@ -125,7 +125,7 @@ def test_a_waiting_sortie_shows_what_it_waits_for() -> None:
 
 def test_agents_are_listed_by_the_names_that_commands_accept() -> None:
     node = agents.join(name="host", pid=1, start_time=0.0)
-    agent = Agent.objects.create(type_id="backend", node=node, place=3)
+    agent = Agent.objects.create(type_id="backend", node=node, ordinal=3)
     boss = web.superuser()
     for page in (address("agents_agent"), address("agents_agent", row=agent.id)):
         assert "backend-3@host" in boss.get(page).content.decode()
@@ -276,7 +276,7 @@ def test_the_index_page_warns_while_the_sandbox_is_off(settings: Any) -> None:
 def test_rows_have_readable_names_and_no_empty_history_page(ended_mission: Mission) -> None:
     boss = web.superuser()
     node = agents.join(name="host", pid=1, start_time=0.0)
-    agent = Agent.objects.create(type_id="backend", node=node, place=1)
+    agent = Agent.objects.create(type_id="backend", node=node, ordinal=1)
     page = boss.get(address("agents_agent", row=agent.id)).content.decode()
     assert f"Agt_{agent.ref[4:]}" not in page
     assert "/history/" not in page
@@ -294,7 +294,7 @@ def test_output_and_logs_contain_no_control_characters(ended_mission: Mission) -
     boss, bad = web.superuser(), Sortie.objects.get(key="bad")
     Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="\x1b[31mred\x1b[0m \x1b]0;title\x07")
     node = agents.join(name="host", pid=1, start_time=0.0)
-    agent = Agent.objects.create(type_id="backend", node=node, place=1)
+    agent = Agent.objects.create(type_id="backend", node=node, ordinal=1)
     agent.log.create(text="\x1b[31mready\x1b[0m\n")
     for page, words in (
         (address("missions_sortie", row=bad.id), "red"),

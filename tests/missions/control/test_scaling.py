@@ -84,8 +84,8 @@ def node(transactional_db: None) -> Node:
     return agents.join(name="a host", pid=1, start_time=0.0)
 
 
-def busy_agent(node: Node, *, place: int, running: int, quiet_s: int = 0) -> Agent:
-    agent = agents.create_agent(type=AgentType.objects.get(name="backend"), node=node, place=place, concurrency=2)
+def busy_agent(node: Node, *, ordinal: int, running: int, quiet_s: int = 0) -> Agent:
+    agent = agents.create_agent(type=AgentType.objects.get(name="backend"), node=node, ordinal=ordinal, concurrency=2)
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE agents_agent SET state = %s, running = %s, pid = 1, spawned_at = now() - make_interval(secs => %s)"
@@ -102,7 +102,7 @@ def wait_long() -> None:
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_autoscaling_is_off_by_default_and_says_what_it_would_do(node: Node) -> None:
-    busy_agent(node, place=1, running=2)
+    busy_agent(node, ordinal=1, running=2)
     fleet.launch({f"s{n}": {} for n in range(6)})
     wait_long()
     assert scaling.scale() == []
@@ -119,10 +119,10 @@ def test_autoscaling_is_off_by_default_and_says_what_it_would_do(node: Node) -> 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_only_idle_agents_beyond_the_configured_number_are_ended(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
-    kept_agent = busy_agent(node, place=1, running=0, quiet_s=3_600)
-    working = busy_agent(node, place=2, running=1, quiet_s=3_600)
-    fresh = busy_agent(node, place=3, running=0)
-    quiet_agent = busy_agent(node, place=4, running=0, quiet_s=3_600)
+    kept_agent = busy_agent(node, ordinal=1, running=0, quiet_s=3_600)
+    working = busy_agent(node, ordinal=2, running=1, quiet_s=3_600)
+    fresh = busy_agent(node, ordinal=3, running=0)
+    quiet_agent = busy_agent(node, ordinal=4, running=0, quiet_s=3_600)
     assert [item.drain for item in scaling.scale()] == [(quiet_agent.id,)]
     orders = dict(Agent.objects.values_list("id", "order"))
     assert [orders[agent.id] for agent in (kept_agent, working, fresh, quiet_agent)] == ["", "", "", "drain"]
@@ -131,7 +131,7 @@ def test_only_idle_agents_beyond_the_configured_number_are_ended(node: Node) -> 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_scaling_stops_when_agents_die_at_once_and_says_why(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
-    busy_agent(node, place=1, running=2)
+    busy_agent(node, ordinal=1, running=2)
     fleet.launch({f"s{n}": {} for n in range(9)})
     wait_long()
 
@@ -167,7 +167,7 @@ def test_scaling_stops_when_agents_die_at_once_and_says_why(node: Node) -> None:
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_agents_that_died_with_their_node_do_not_delay_scaling(node: Node) -> None:
     AgentType.objects.filter(name="backend").update(autoscale=True)
-    quiet_agent = busy_agent(node, place=1, running=0)
+    quiet_agent = busy_agent(node, ordinal=1, running=0)
     agents.end(agents=[quiet_agent.id], state=Agent.State.LOST, reason="Its heartbeat stopped.")
     fleet.launch({"s": {}})
     wait_long()

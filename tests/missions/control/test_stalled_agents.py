@@ -23,7 +23,7 @@ def node() -> Node:
 
 def agent(node: Node, *, order: str = "") -> Agent:
     """An agent that has been up for an hour, has a recent heartbeat, and has never claimed a sortie."""
-    new_agent = agents.create_agent(type=AgentType.objects.get(name="backend"), node=node, place=1, concurrency=2)
+    new_agent = agents.create_agent(type=AgentType.objects.get(name="backend"), node=node, ordinal=1, concurrency=2)
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE agents_agent SET state = 'idle', pid = 1, spawned_at = now() - interval '1 h',"
