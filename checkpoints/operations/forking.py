@@ -82,7 +82,7 @@ def fork(
                 mission_lines=saved.mission_lines,
                 checkpoint=checkpoint.ref,
                 state_if_live=MissionState.PLANNED,
-                executes=can_execute or bool(template),
+                can_execute=can_execute or bool(template),
                 template=template,
                 name=name or None,
                 origin=_origin(saved, checkpoint, sorties),
@@ -286,7 +286,7 @@ def _check_rights(
                 hint="Fork it without `params`, or launch a template.",
             )
         return
-    if not can_execute and (saved.mission_kept["executes"] or any(spec.runs_code for spec in edited.values())):
+    if not can_execute and (saved.mission_kept["can_execute"] or any(spec.runs_code for spec in edited.values())):
         raise permissions.refusal()
 
 

@@ -10,7 +10,7 @@ class Uptime(models.Model):
 
     id = models.SmallIntegerField(primary_key=True)
     up_since = models.DateTimeField()  # at least one process has been up since then
-    heard_at = models.DateTimeField()  # the last heartbeat of any process
+    heartbeat_at = models.DateTimeField()  # the last heartbeat of any process
 
     def __str__(self) -> str:
         return f"up since {self.up_since}"

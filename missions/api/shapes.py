@@ -55,7 +55,7 @@ class WorkspaceResponse(serializers.Serializer[Any]):
     base = serializers.CharField(initial="main", help_text="the branch, tag or commit that it started from")
     base_commit = serializers.CharField(initial=COMMIT)
     branch = serializers.CharField(initial="fleet/login")
-    conflicts = serializers.ChoiceField(["rework", "person", "fail"])
+    conflicts = serializers.ChoiceField(["rework", "manual", "fail"])
     discarded_at = serializers.DateTimeField(allow_null=True, help_text="when its work was discarded")
 
 

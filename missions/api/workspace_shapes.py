@@ -70,7 +70,7 @@ class ConflictResponse(serializers.Serializer[Any]):
     )
     text = serializers.CharField(allow_blank=True, help_text="git's messages, or the end of the output of `verify`")
     outcome = serializers.ChoiceField(
-        ["open", *(choice for choice, _ in Conflict.Outcome.choices if choice)], initial="person"
+        ["open", *(choice for choice, _ in Conflict.Outcome.choices if choice)], initial="manual"
     )
     by = serializers.CharField(allow_blank=True, help_text="who decided")
     created_at = serializers.DateTimeField(initial=MOMENT)

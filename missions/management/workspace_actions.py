@@ -126,7 +126,7 @@ def _conflicts(command: OperatorCommand, mission: Mission, options: dict[str, An
     width = lines.columns(command.stdout)
     for row in rows:
         command.stdout.write(lines.fitted(_conflict(row), width=width, indent=4))
-        if row.outcome == Conflict.Outcome.PERSON and row.closed_at is None:
+        if row.outcome == Conflict.Outcome.MANUAL and row.closed_at is None:
             command.stdout.write(f"    Resolve it: {workspaces.resolve_command(mission, row.sortie)}")
             by_hand = invocation.command("fleet_mission", "resolve", mission.ref, row.sortie.key, "--from", "BRANCH")
             workspace = workspaces.find(mission)

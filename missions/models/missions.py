@@ -38,7 +38,7 @@ class Mission(models.Model):
     # Paths that its sorties may read, checked at the launch.
     readable = models.JSONField(default=list, db_default=[])
     plan = models.TextField(blank=True)  # its text, as launched
-    executes = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code
+    can_execute = models.BooleanField(default=True, db_default=True)  # whether sorties that its agents add may run code
     template = models.CharField(max_length=60, blank=True, default="", db_default="")  # that it was launched from
     # What it was forked or imported from.
     origin = models.CharField(max_length=300, blank=True, default="", db_default="")
@@ -266,7 +266,7 @@ class Attempt(models.Model):
     max_rss_bytes = models.BigIntegerField(null=True)
     progress = models.FloatField(null=True)  # 0 to 1, as reported
     note = models.CharField(max_length=200, default="", db_default="")
-    heard_at = models.DateTimeField(null=True)  # when it last printed or reported, to within output.ACTIVITY_S
+    last_activity_at = models.DateTimeField(null=True)  # when it last printed or reported, to within output.ACTIVITY_S
     resume = models.JSONField(null=True)  # what its driver needs to continue: a session id, a position
 
     class Meta:

@@ -23,7 +23,7 @@ class Workspace(models.Model):
     branch = models.CharField(max_length=200)
     setup = models.JSONField(null=True)  # a command: a text for the shell, or a list
     verify = models.JSONField(null=True)
-    conflicts = models.CharField(max_length=10)  # rework, person or fail
+    conflicts = models.CharField(max_length=10)  # rework, manual or fail
     reworks = models.PositiveSmallIntegerField()
     # What a restore still has to do in git (missions/workspaces/moving.py): move the branch to the commit `restore_to`,
     # and keep what it had under `restore_ref`. Empty: nothing.
@@ -177,7 +177,7 @@ class Conflict(models.Model):
         ORDERED = "ordered"  # one waits for the other
         REFUSED = "refused"  # a request was refused
         REWORK = "rework"  # another attempt resolves it
-        PERSON = "person"  # a person has to decide
+        MANUAL = "manual"  # a person has to resolve it
         FAILED = "failed"  # its sortie failed
         RESOLVED = "resolved"  # the sortie has landed since, or a person provided a version that merges
         DROPPED = "dropped"  # a person dropped the change
@@ -200,7 +200,7 @@ class Conflict(models.Model):
         ordering = ["created_at", "id"]
         indexes = [
             models.Index(fields=["sortie", "id"], name="conflict_by_sortie"),
-            models.Index(fields=["outcome"], name="conflict_open", condition=Q(outcome__in=["", "person"])),
+            models.Index(fields=["outcome"], name="conflict_open", condition=Q(outcome__in=["", "manual"])),
         ]
 
     def __str__(self) -> str:

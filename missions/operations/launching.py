@@ -164,7 +164,7 @@ def create(launch: Launch, *, start: bool = True, schedule: Schedule | None = No
             plan=launch.text,
             created_by=by,
             team=team,
-            executes=launch.can_execute,
+            can_execute=launch.can_execute,
             template=launch.template,
             schedule=schedule,
             created_at=now,

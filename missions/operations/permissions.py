@@ -32,7 +32,7 @@ def require_for_mission(*, mission: UUID, can_execute: bool) -> None:
 
     A mission launched with the permission counts even if its plan contains no code: its agents may add some.
     """
-    if not can_execute and Mission.objects.filter(id=mission, executes=True, template="").exists():
+    if not can_execute and Mission.objects.filter(id=mission, can_execute=True, template="").exists():
         raise refusal()
 
 

@@ -178,7 +178,7 @@ class WorkspaceSpec:
     branch: str = ""
     setup: str | tuple[str, ...] | None = None
     verify: str | tuple[str, ...] | None = None
-    conflicts: Literal["rework", "person", "fail"] = "rework"
+    conflicts: Literal["rework", "manual", "fail"] = "rework"
     reworks: int = 2
 
 

@@ -100,7 +100,7 @@ def conflict_as_json(row: Conflict) -> dict[str, Any]:
 
 def conflict_status(conflict: Conflict) -> str:
     """The outcome of a conflict for people: `open`, `waits for a person`, or how it ended."""
-    if conflict.outcome == Conflict.Outcome.PERSON and conflict.closed_at is None:
+    if conflict.outcome == Conflict.Outcome.MANUAL and conflict.closed_at is None:
         return "waits for a person"
     return str(conflict.outcome or "open")
 

@@ -74,7 +74,7 @@ def newest(sortie: UUID) -> Conflict | None:
 def close(*, sortie: UUID, outcome: Conflict.Outcome, by: str = "") -> int:
     """Record how a person resolved the sortie's conflict; returns how many conflicts waited for that."""
     rows = Conflict.objects.filter(sortie_id=sortie, kind__in=COUNTED, closed_at__isnull=True)
-    decided = rows.filter(outcome=Conflict.Outcome.PERSON).update(outcome=outcome, by=by[:150], closed_at=Now())
+    decided = rows.filter(outcome=Conflict.Outcome.MANUAL).update(outcome=outcome, by=by[:150], closed_at=Now())
     rows.update(closed_at=Now())
     return decided
 

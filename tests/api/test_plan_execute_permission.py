@@ -151,7 +151,7 @@ def test_prompts_launched_with_the_permission_require_it_because_their_agents_ma
     mission = launch(ann, objective="Say hello.", agent="backend", folder=project, start=False)
     take_away(ann)
     assert ann.post(f"missions/{mission.ref}/resume").status_code == 403
-    assert launch(ann, objective="Say hello.", agent="backend", folder=project).executes is False
+    assert launch(ann, objective="Say hello.", agent="backend", folder=project).can_execute is False
 
 
 def test_an_admin_can_start_any_mission(ann: api.Client) -> None:

@@ -68,8 +68,8 @@ def test_conflicts_are_listed_and_filtered(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     ref = own(mission, ann)
     (conflict,) = ann.get(f"missions/{ref}/conflicts").json()["results"]
-    assert (conflict["key"], conflict["others"], conflict["outcome"]) == ("late", ["early"], "person")
-    for query, number in (("outcome=person", 1), ("outcome=rework", 0), ("sortie=late", 1), ("sortie=early", 0)):
+    assert (conflict["key"], conflict["others"], conflict["outcome"]) == ("late", ["early"], "manual")
+    for query, number in (("outcome=manual", 1), ("outcome=rework", 0), ("sortie=late", 1), ("sortie=early", 0)):
         assert len(ann.get(f"missions/{ref}/conflicts?{query}").json()["results"]) == number
     assert ann.get(f"missions/{ref}/conflicts?outcome=x").status_code == 422
 

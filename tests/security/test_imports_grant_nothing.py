@@ -32,7 +32,7 @@ def test_prompts_require_no_permission_and_grant_none() -> None:
     mission = fleet.launch({"one": {"prompt": "Hello", "outputs": ["a.txt"]}})
     data = archives.export(operations.capture(missions=[mission.id]))
     result = import_bytes(data, by=User.objects.create_user("ann"), can_execute=False)
-    assert not result.mission.executes
+    assert not result.mission.can_execute
 
 
 def test_the_folder_and_the_team_follow_the_rules_of_a_launch() -> None:

@@ -288,7 +288,7 @@ def test_owner_template_and_paths_in_the_file_are_ignored(engine: Engine) -> Non
     export.change_mission(set_values(folder="/root", readable=["/etc/shadow"]))
     export.change_mission(
         set_values(
-            mission=str(victim.id), owner="root", team="admins", template="trusted", executes=True,
+            mission=str(victim.id), owner="root", team="admins", template="trusted", can_execute=True,
             concurrency_keys={"theirs": 0, "new": 0, "db": 999}, finished_at="infinity",
         ),
         line=1,

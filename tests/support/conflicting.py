@@ -46,7 +46,7 @@ def launch(project: Repository, *, others: Mapping[str, Any] | None = None, **wo
 
 def waiting_for_a_person(project: Repository) -> Mission:
     """A running mission whose sortie `late` waits for a person to resolve its conflict."""
-    mission = launch(project, conflicts="person")
+    mission = launch(project, conflicts="manual")
     wait_for_a_person(mission)
     (project.path / "flag").unlink()
     return mission

@@ -308,7 +308,7 @@ def _create(
                 mission_lines=content.mission_lines(),
                 checkpoint=content.manifest.id,
                 state_if_live=MissionState.PLANNED,
-                executes=can_execute,
+                can_execute=can_execute,
                 origin=f"import of {content.manifest.missions[0].id} at {content.manifest.id}",
                 reason=content.reason if json.loads(content.mission_line)["state"] != "live" else "",
                 owner=by.id if by else None,

@@ -36,13 +36,13 @@ def check(*, claim: Claim, items: Sequence[Json], edits_templates: bool = True) 
         cursor.execute("SELECT key, state FROM missions_sortie WHERE mission_id = %s", [claim.mission])
         existing = dict(cursor.fetchall())
         cursor.execute(
-            "SELECT m.defaults, m.inputs, m.executes, m.template, m.folder, m.readable, s.priority, s.agent_type_id,"
+            "SELECT m.defaults, m.inputs, m.can_execute, m.template, m.folder, m.readable, s.priority, s.agent_type_id,"
             " w.mission_id IS NOT NULL"
             " FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id"
             " LEFT JOIN missions_workspace w ON w.mission_id = m.id WHERE s.id = %s",
             [claim.id],
         )
-        defaults, inputs, executes, template, folder, readable, priority, agent_type, workspace = cursor.fetchone()
+        defaults, inputs, can_execute, template, folder, readable, priority, agent_type, workspace = cursor.fetchone()
     specs = load_added(
         items=items,
         existing=existing,
@@ -56,7 +56,7 @@ def check(*, claim: Claim, items: Sequence[Json], edits_templates: bool = True) 
     )
     folders.check_prompts(specs=specs, folder=folder, workspace=workspace)
     code = [spec for spec in specs if spec.runs_code]
-    if code and not executes:
+    if code and not can_execute:
         raise _refusal(
             claim,
             code,

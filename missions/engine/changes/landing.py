@@ -236,7 +236,7 @@ class Landing:
             case Conflict.Outcome.REWORK:
                 settlement = wait(self._claim, WaitsOn.TIME, f"its next attempt, because {reason}")
                 return replace(settlement, error=error)
-            case Conflict.Outcome.PERSON:
+            case Conflict.Outcome.MANUAL:
                 mission = ids.encode(ids.MISSION, self._claim.mission)
                 command = invocation.command("fleet_mission", "resolve", mission, self._claim.key, "--retry")
                 settlement = wait(self._claim, WaitsOn.PERSON, f"a person, because {reason}: {command}")

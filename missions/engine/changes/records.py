@@ -135,7 +135,7 @@ class ChangeRecords:
             case "fail":
                 outcome = Conflict.Outcome.FAILED
             case _:
-                outcome = Conflict.Outcome.PERSON
+                outcome = Conflict.Outcome.MANUAL
         state = Change.State.KEPT if outcome == Conflict.Outcome.FAILED else Change.State.CONFLICTED
         with self._lock_running_attempt():
             conflicts.record(

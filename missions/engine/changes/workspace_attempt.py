@@ -84,7 +84,7 @@ class WorkspaceAttempt:
             self.change is not None
             and self.change.state == Change.State.CONFLICTED
             and self.conflict is not None
-            and self.conflict.outcome == Conflict.Outcome.PERSON
+            and self.conflict.outcome == Conflict.Outcome.MANUAL
         )
 
     def brief(self, base: Brief) -> Brief:

@@ -214,7 +214,7 @@ def test_it_belongs_to_the_importer_and_starts_from_the_importers_folder(tmp_pat
         file=io.BytesIO(data), by=ann, can_execute=True, folder=str(tmp_path / "mine"), team=team
     )
     row = result.mission
-    assert (row.created_by, row.team, row.template, row.executes) == (ann, team, "", True)
+    assert (row.created_by, row.team, row.template, row.can_execute) == (ann, team, "", True)
     assert (row.folder, row.readable) == (str(tmp_path / "mine"), [])
     assert (result.checkpoint.created_by, result.checkpoint.owner, result.checkpoint.trigger) == (ann, ann, "import")
     assert digest(row) == saved_digest(result.checkpoint)

@@ -41,7 +41,7 @@ def lease(agent: UUID) -> Lease:
 def record_uptime(*, up: timedelta, away: timedelta = timedelta(0)) -> None:
     """Record that the site was up for `up`, and has been down for `away` since then."""
     Uptime.objects.all().delete()
-    Uptime.objects.create(id=1, up_since=Now() - up - away, heard_at=Now() - away)
+    Uptime.objects.create(id=1, up_since=Now() - up - away, heartbeat_at=Now() - away)
 
 
 def expire_lease(agent: UUID, *, ago: timedelta = timedelta(seconds=10)) -> None:

@@ -59,7 +59,7 @@ def test_a_silent_attempt_raises_an_alert_and_one_with_output_does_not(agent: UU
     start_minutes_ago(60)
     external_agents.progress(token=leases["loud"].token, output="hello\n")
     external_agents.progress(token=leases["once"].token, note="begun")
-    Attempt.objects.filter(sortie=leases["once"].sortie).update(heard_at=Now() - timedelta(minutes=31))
+    Attempt.objects.filter(sortie=leases["once"].sortie).update(last_activity_at=Now() - timedelta(minutes=31))
     found = silent_alerts()
     assert found.keys() == {"still", "once"}
     log = f"./manage.py fleet_mission logs {mission.ref} once"
@@ -98,17 +98,17 @@ def test_output_counts_as_activity_even_if_it_is_not_stored(agent: UUID, output_
     fleet.launch({"one": {}})
     (lease,) = external_agents.claim(agent=agent)
 
-    def heard_at() -> Any:
-        return Attempt.objects.values_list("heard_at", flat=True).get()
+    def last_activity_at() -> Any:
+        return Attempt.objects.values_list("last_activity_at", flat=True).get()
 
     buffer = output_writer.buffer(sortie=lease.sortie, attempt=lease.attempt)
     buffer.output(stream="stdout", data=b"x" * 10_000)  # more than is kept
     buffer.active_at -= ACTIVITY_S
-    fleet.until(lambda: heard_at() is not None)
-    first = heard_at()
+    fleet.until(lambda: last_activity_at() is not None)
+    first = last_activity_at()
     buffer.active_at -= ACTIVITY_S
     buffer.output(stream="stdout", data=b"y" * 10_000)  # stays in memory until the end
-    fleet.until(lambda: heard_at() > first)
+    fleet.until(lambda: last_activity_at() > first)
     output_writer.close(buffer, stop=Stop())
 
 

@@ -134,7 +134,7 @@ def test_conflicts_have_the_documented_shape(project: Repository) -> None:
         "id", "sortie", "key", "attempt", "kind", "others", "files", "onto", "text", "outcome", "by", "created_at",
         "closed_at",
     }  # fmt: skip
-    assert (conflict["key"], conflict["kind"], conflict["outcome"]) == ("late", "merge", "person")
+    assert (conflict["key"], conflict["kind"], conflict["outcome"]) == ("late", "merge", "manual")
 
 
 def test_resolve_from_takes_the_branch_of_a_person(project: Repository) -> None:

@@ -215,7 +215,7 @@ def test_programs_that_the_repository_configures_do_not_run(project: Repository,
     for name in ("reference-transaction", "post-merge", "pre-auto-gc", "post-rewrite"):
         (tmp_path / "hooks" / name).write_text(f"#!/bin/sh\n{program}\n")
         (tmp_path / "hooks" / name).chmod(0o755)
-    assert merging.merge(mission=mission.id).how == "created"
+    assert merging.merge(mission=mission.id).outcome == "created"
     assert not trap.exists()
     project.git("config", f"url.ext::{program} .insteadOf", str(mirror))
     with pytest.raises(targets.Rejected, match="transport 'ext' not allowed"):

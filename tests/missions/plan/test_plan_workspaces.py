@@ -21,7 +21,7 @@ def test_an_empty_workspace_is_the_folder_of_the_mission() -> None:
 def test_all_keys_are_read() -> None:
     plan = read(
         '{repository: "{{ inputs.name }}", base: v1.2, branch: fleet/x, setup: npm ci, verify: [make, test],'
-        " conflicts: person, reworks: 0}",
+        " conflicts: manual, reworks: 0}",
         "{agent: backend, run: x, touches: [src/**], reads: [docs/*.md], changes: required}",
     )
     assert plan.workspace == WorkspaceSpec(
@@ -30,7 +30,7 @@ def test_all_keys_are_read() -> None:
         branch="fleet/x",
         setup="npm ci",
         verify=("make", "test"),
-        conflicts="person",
+        conflicts="manual",
         reworks=0,
     )
     (spec,) = plan.sorties

@@ -75,7 +75,7 @@ def test_after_the_last_rework_it_waits_for_a_person_and_holds_nothing(project: 
     assert late.wake_at is None
     assert "fleet_mission resolve" in late.waits_for
     assert "early" in late.waits_for
-    assert Conflict.objects.get(sortie=late).outcome == "person"
+    assert Conflict.objects.get(sortie=late).outcome == "manual"
     assert Change.objects.get(sortie=late).state == "conflicted"
 
 
@@ -107,7 +107,7 @@ def test_changes_that_merge_but_fail_together_are_reworked(project: Repository) 
 
 
 def test_only_those_who_changed_the_conflicting_files_are_named(project: Repository) -> None:
-    mission = conflicting.launch(project, others={"other": {"run": "echo x > other.txt"}}, conflicts="person")
+    mission = conflicting.launch(project, others={"other": {"run": "echo x > other.txt"}}, conflicts="manual")
     conflicting.wait_for_a_person(mission)
     assert "other: A test" in repository.branch(mission).subjects()
     conflict = Conflict.objects.get(sortie__mission=mission)

@@ -52,7 +52,7 @@ def test_after_two_reworks_a_third_conflict_waits_for_a_person(project: Reposito
     assert [(row.kind, row.outcome, row.others) for row in rows] == [
         ("merge", "rework", ["early0"]),
         ("merge", "rework", ["early1"]),
-        ("merge", "person", ["early2"]),
+        ("merge", "manual", ["early2"]),
     ]
     states = Change.objects.filter(sortie=sortie).order_by("attempt").values_list("state", flat=True)
     assert list(states) == ["kept", "kept", "conflicted"]

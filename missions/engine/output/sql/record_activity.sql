@@ -7,4 +7,4 @@ WITH locked AS (
     ORDER BY a.id
     FOR UPDATE OF a
 )
-UPDATE missions_attempt a SET heard_at = clock_timestamp() FROM locked WHERE a.id = locked.id
+UPDATE missions_attempt a SET last_activity_at = clock_timestamp() FROM locked WHERE a.id = locked.id

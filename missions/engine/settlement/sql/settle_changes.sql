@@ -11,7 +11,7 @@ WITH landed AS (
     FROM landed
 )
 UPDATE missions_conflict f
-SET outcome = CASE WHEN s.state = 'succeeded' AND f.outcome = 'person' THEN 'resolved'
+SET outcome = CASE WHEN s.state = 'succeeded' AND f.outcome = 'manual' THEN 'resolved'
                    WHEN s.state = 'failed' AND f.outcome = 'rework' THEN 'failed'
                    ELSE f.outcome END,
     closed_at = clock_timestamp()

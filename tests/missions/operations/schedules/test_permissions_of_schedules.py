@@ -38,7 +38,7 @@ def test_its_missions_belong_to_its_owner_and_its_team_and_name_it(ann: User) ->
     mission = tick_of(schedule).mission
     assert mission is not None
     assert (mission.created_by, mission.team, mission.schedule) == (ann, ann.groups.get(), schedule)
-    assert mission.executes
+    assert mission.can_execute
     entry = Entry.objects.get(kind="mission.launch", subject=mission.ref)
     assert (entry.actor, entry.user_id) == (f"schedule:{schedule.ref}", ann.id)
     assert entry.after is not None
