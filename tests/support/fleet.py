@@ -74,14 +74,14 @@ def beat() -> None:
     transitions.complete()
 
 
-def beat_until(condition: Callable[[], Any], *, within_s: float = 60) -> Any:
+def beat_until(condition: Callable[[], Any]) -> Any:
     """Run the control loop until `condition` returns a true value, and return it."""
 
     def after_a_beat() -> Any:
         beat()
         return condition()
 
-    return until(after_a_beat, within_s=within_s)
+    return until(after_a_beat)
 
 
 def states(mission: UUID) -> dict[str, str]:
