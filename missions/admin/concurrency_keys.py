@@ -1,4 +1,4 @@
-"""Concurrency keys: the places in use, and the limits, which operators may change."""
+"""Concurrency keys: how many sorties hold each, and the limits, which operators may change."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from missions.states import SortieState
 @admin.register(ConcurrencyKey)
 class ConcurrencyKeyAdmin(AuditedAdmin):
     paginator = BoundedPaginator
-    list_display = ("key", "limit", "places")
+    list_display = ("key", "limit", "usage")
     search_fields = ("key",)
     search_help_text = "A part of the key"
     ordering = ("key",)
     show_full_result_count = False
-    fields = ("key", "limit", "places")
-    readonly_fields = ("key", "places")
+    fields = ("key", "limit", "usage")
+    readonly_fields = ("key", "usage")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ConcurrencyKey]:
         holders = Sortie.objects.filter(
@@ -32,8 +32,8 @@ class ConcurrencyKeyAdmin(AuditedAdmin):
         number = holders.order_by().values("concurrency_key").annotate(number=Count("id")).values("number")
         return super().get_queryset(request).annotate(in_use=Coalesce(Subquery(number), 0))  # type: ignore[no-any-return]
 
-    @admin.display(description="places in use", ordering="in_use")
-    def places(self, row: Any) -> str:
+    @admin.display(description="in use", ordering="in_use")
+    def usage(self, row: Any) -> str:
         return f"{row.in_use} of {row.limit}"
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

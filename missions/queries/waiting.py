@@ -79,7 +79,7 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], lookups: 
             return f"Waits for {sortie.waits_for}."
         case SortieState.READY if sortie.concurrency_key:
             holders = lookups.holders(sortie.concurrency_key, mission=mission)
-            return f"Waits for a place under the concurrency key {_short(sortie.concurrency_key)!r}{holders}."
+            return f"Waits for the concurrency key {_short(sortie.concurrency_key)!r}{holders}."
         case SortieState.READY if mission.max_running:
             return f"Waits for its turn: its mission may have at most {mission.max_running} sorties queued or running."
         case SortieState.READY:

@@ -1,4 +1,4 @@
-"""Operators see how many places of a concurrency key are in use, and change its limit."""
+"""Operators see how many sorties hold a concurrency key, and change its limit."""
 
 from __future__ import annotations
 

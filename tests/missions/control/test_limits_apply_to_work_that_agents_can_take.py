@@ -180,7 +180,7 @@ def test_a_waiting_sortie_names_the_holder_of_its_key() -> None:
     waiting = fleet.launch({"y": ONE, "z": {"agent": "testing", **ONE}})
     (y, z) = reads.items(waiting, visible=Mission.objects.all())
     assert y["waits_for"] == (
-        f"Waits for a place under the concurrency key 'one', which 'build' of mission 'A test' ({holder.ref}) holds."
+        f"Waits for the concurrency key 'one', which 'build' of mission 'A test' ({holder.ref}) holds."
     )
     assert z["waits_for"] == "Waits for an agent of type testing: none is taking work (check the health of its agents)."
     (y, _) = reads.items(waiting)
