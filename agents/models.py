@@ -68,20 +68,20 @@ class AgentType(models.Model):
         "Empty: FLEET_ALERT_SILENCE_S applies.",
     )
     env_allow = models.JSONField(
-        default=list, blank=True, help_text="Names of the host's environment variables that are passed to the work."
+        default=list, blank=True, help_text="Names of the host's environment variables that are passed to the workload."
     )
     env_secret = models.JSONField(
         default=list,
         blank=True,
-        help_text="Names of further variables to pass, whose values are redacted in everything that the work reports. "
+        help_text="Names of further variables to pass, whose values are redacted in everything that the workload reports. "
         "Values of the variables above are redacted if their names look like secrets (API_KEY, TOKEN …).",
     )
     readable = models.JSONField(
         default=list,
         blank=True,
-        help_text="Absolute paths on the host that the work may read, and run in, besides its own folders.",
+        help_text="Absolute paths on the host that the workload may read, and run in, besides its own folders.",
     )
-    network = models.BooleanField(default=True, help_text="Whether the work has access to the network.")
+    network = models.BooleanField(default=True, help_text="Whether the workload has access to the network.")
     external = models.BooleanField(
         default=False,
         verbose_name="external agents only",
@@ -209,7 +209,7 @@ class Agent(models.Model):
         default=False,
         db_default=False,
         editable=False,
-        help_text="It has ended, and its node has confirmed that no process of its work is left.",
+        help_text="It has ended, and its node has confirmed that no process of its workloads is left.",
     )
 
     class Meta:

@@ -27,7 +27,7 @@ def check_lease_duration(app_configs: Any, **options: Any) -> list[CheckMessage]
         return []
     return [
         Error(
-            f"FLEET_LEASE_S is {lease_s:g} s, too short to stop work before its lease ends: with FLEET_GRACE_S at "
+            f"FLEET_LEASE_S is {lease_s:g} s, too short to stop a workload before its lease ends: with FLEET_GRACE_S at "
             f"{grace_s:g} s and FLEET_RENEW_S at {renew_s:g} s it must be at least {shortest_s:.4g} s.",
             hint="Raise FLEET_LEASE_S on every host of the fleet, or lower FLEET_GRACE_S or FLEET_RENEW_S.",
             id="fleet.E002",
@@ -36,6 +36,6 @@ def check_lease_duration(app_configs: Any, **options: Any) -> list[CheckMessage]
 
 
 NO_SANDBOX = (
-    "FLEET_SANDBOX=off: work runs without a sandbox. It can read the fleet's credentials, and change the fleet's code and "
-    "data and all files of its user."
+    "FLEET_SANDBOX=off: workloads run without a sandbox. They can read the fleet's credentials, and change the fleet's "
+    "code and data and all files of its user."
 )

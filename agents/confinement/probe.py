@@ -56,7 +56,7 @@ def sandbox_works() -> tuple[bool, str]:
 
 
 def _remedy() -> str:
-    alternative = "FLEET_SANDBOX=off runs work without a sandbox; it then has all permissions of the fleet's user."
+    alternative = "FLEET_SANDBOX=off runs workloads without a sandbox, with all permissions of the fleet's user."
     for path, (forbids, remedy) in _SWITCHES.items():
         with suppress(OSError):
             if Path(path).read_text().strip() == forbids:

@@ -50,8 +50,8 @@ class View:
                 real = links.resolve(path, untrusted=self.writable)
             except links.UntrustedLink as error:
                 raise host_paths.Refused(
-                    f"{error.filename} is a symbolic link on the way to a folder of the fleet, and work could replace "
-                    f"it. Name {path.resolve()} in the settings instead, or start the mission in another folder."
+                    f"{error.filename} is a symbolic link on the way to a folder of the fleet, and a workload could "
+                    f"replace it. Name {path.resolve()} in the settings instead, or start the mission in another folder."
                 ) from error
             if real.exists() or self._create_hidden(real, hidden):
                 hidden.append(real)
@@ -69,6 +69,6 @@ class View:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 return False  # then the work cannot create it either
             raise host_paths.Refused(
-                f"{path}, which is hidden from work, cannot be created: {error.strerror}."
+                f"{path}, which is hidden from workloads, cannot be created: {error.strerror}."
             ) from error
         return True

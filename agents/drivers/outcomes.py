@@ -122,7 +122,7 @@ def _why_not_started(outcome: ProcessOutcome, *, program: str, cwd: Path) -> str
     reason = os.strerror(outcome.errno) if outcome.errno else "no reason given"
     match outcome.stage, outcome.errno:
         case "shim", _:
-            return "The shim, which supervises the work, was killed, and the work with it."
+            return "The shim, which supervises the workload, was killed, and the workload with it."
         case "cwd", _:
             return f"The folder {str(cwd)!r} cannot be entered ({reason}). Check `cwd`."
         case "sandbox", _:
@@ -196,12 +196,12 @@ def sandbox_hint(brief: Brief, text: str) -> str:
     for path in map(Path, _PATHS.findall(text)):
         if not visible.shows(path):
             return (
-                f" The sandbox hides {path}. If the work needs it, list it under `readable` in the plan or the agent"
+                f" The sandbox hides {path}. If the workload needs it, list it under `readable` in the plan or the agent"
                 " type, or start the mission in that folder (docs/security.md)."
             )
     if "Read-only file" in text:
         return (
-            " In the sandbox, work can write only to its scratch folder, /tmp and the mission's folder, and never to the"
+            " In the sandbox, a workload can write only to its scratch folder, /tmp and the mission's folder, and never to the"
             " fleet's own code (docs/security.md)."
         )
     return ""

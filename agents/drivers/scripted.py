@@ -51,7 +51,7 @@ class ScriptedDriver:
         _report(script, reporter)
         stopped = _work(script, brief.limits.wall_s, stop)
         if stopped is not None:
-            return Evidence(finished=False, ok=False, stopped=stopped, error=f"The work was stopped: {stopped}.")
+            return Evidence(finished=False, ok=False, stopped=stopped, error=f"The workload was stopped: {stopped}.")
         return _end(script, brief)
 
 
@@ -74,7 +74,7 @@ def _report(script: Mapping[str, Json], reporter: Reporter) -> None:
 
 
 def _work(script: Mapping[str, Json], timeout_s: float | None, stop: Stop) -> StopReason | None:
-    """Work as long as the script says. Returns the reason if the work was stopped before its end."""
+    """Work as long as the script says. Returns the reason if it was stopped before its end."""
     if not script.keys() & {"seconds", "hold", "hold_until"}:
         return stop.reason
     seconds, path = script.get("seconds"), script.get("hold_until")

@@ -40,7 +40,7 @@ class TypeResponse(serializers.Serializer[Any]):
         allow_null=True,
         help_text="alert after this time without output; 0: never; null: the fleet's default",
     )
-    network = serializers.BooleanField(initial=True, help_text="whether its work has access to the network")
+    network = serializers.BooleanField(initial=True, help_text="whether its workloads have access to the network")
     external = serializers.BooleanField(
         help_text="whether its agents are external: they register themselves, and no node starts them"
     )
@@ -68,7 +68,7 @@ class TypeDetailResponse(TypeResponse):
     )  # fmt: skip
     readable = serializers.ListField(
         child=serializers.CharField(), allow_null=True, initial=["/srv/models"],
-        help_text="paths of its hosts that its work may read. Null unless the caller is an admin",
+        help_text="paths of its hosts that its workloads may read. Null unless the caller is an admin",
     )  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def _check_copy(path: str, error: int) -> None:
         case 0:
             return
         case errno.ENOENT:
-            raise Missing(f"The work succeeded but did not produce {path!r}, which the plan lists under `outputs`.")
+            raise Missing(f"The workload succeeded but did not produce {path!r}, which the plan lists under `outputs`.")
         case errno.E2BIG:
             raise Missing(
                 f"{path!r}, listed under `outputs`, exceeds the limit of {settings.FLEET_ARTIFACT_BYTES:,} bytes"
@@ -148,7 +148,7 @@ def _check_copy(path: str, error: int) -> None:
             )
         case errno.EINVAL | errno.EISDIR:
             raise Missing(
-                f"{path!r}, listed under `outputs`, is not a regular file below the folder in which the work ran."
+                f"{path!r}, listed under `outputs`, is not a regular file below the folder in which the workload ran."
             )
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             raise _disk_full(path, os.strerror(error))

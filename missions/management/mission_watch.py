@@ -250,7 +250,8 @@ def save(files: Iterable[Artifact], folder: Path) -> Iterable[Path]:
         real = links.resolve(folder, untrusted=map(Path, folders))
     except links.UntrustedLink as error:
         raise errors.Invalid(
-            f"{lines.one_line(error.filename)} is a symbolic link, which work may have put there, so it is not followed.",
+            f"{lines.one_line(error.filename)} is a symbolic link, which a workload may have put there, so it is not "
+            "followed.",
             hint="Name the folder that it leads to.",
         ) from error
     for file in files:

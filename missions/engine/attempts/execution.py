@@ -165,7 +165,7 @@ def _verify(*, check: Brief, evidence: Evidence, output: OutputBuffer, stop: Sto
         stopped=verified.stopped,
         exit_code=verified.exit_code,
         permanent=verified.permanent,
-        error=f"The work succeeded, but `verify` failed: {verified.error or 'it exited with an error'}",
+        error=f"The workload succeeded, but `verify` failed: {verified.error or 'it exited with an error'}",
     )
 
 

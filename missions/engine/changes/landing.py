@@ -202,7 +202,7 @@ class Landing:
             return self._conflict(Conflict.Kind.VERIFY, tip=tip, text=text)
         until_answered(lambda: self._records.keep(self.change), stop=self.stop)
         reason = evidence.error or "it exited with an error"
-        return self._failed(evidence, f"The work succeeded, but `verify` of the workspace failed: {reason}")
+        return self._failed(evidence, f"The workload succeeded, but `verify` of the workspace failed: {reason}")
 
     def _failed(self, evidence: Evidence, error: str) -> Settlement:
         settlement = verdict.failed(

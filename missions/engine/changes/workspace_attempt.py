@@ -298,7 +298,7 @@ class NothingChanged(errors.Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "The work succeeded but changed no files.",
+            "The workload succeeded but changed no files.",
             hint="If no change is needed, let it write the reason to $FLEET_NO_CHANGE, or set changes: optional.",
         )
 

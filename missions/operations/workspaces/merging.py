@@ -121,8 +121,8 @@ def _require_trusted_hooks(workspace: Workspace, store: Path, target: Target) ->
     writer = Mission.objects.filter(Q(folder__in=enclosing) | Q(folder__startswith=f"{path}/")).first()
     if writer is not None:
         raise errors.Conflict(
-            f"{target.repository} is a bare repository in the folder of a mission ({writer.ref}), whose work may have "
-            "changed its hooks, so nothing is pushed to it.",
+            f"{target.repository} is a bare repository in the folder of a mission ({writer.ref}), whose workloads may "
+            "have changed its hooks, so nothing is pushed to it.",
             hint=f"Check its hooks, then push by hand: git push {target.repository} {workspace.branch}, in {store}.",
             over_http="Have the operator push it.",
         )

@@ -102,7 +102,8 @@ def _require_allowed(repository: str) -> None:
     is_address = repositories.is_address(repository)
     if not is_address and any(Path(repository).is_relative_to(Path(top).resolve()) for top in settings.FLEET_FOLDERS):
         raise errors.Invalid(
-            f"The repository {repository} lies below FLEET_FOLDERS, so work of other missions can change its settings.",
+            f"The repository {repository} lies below FLEET_FOLDERS, so workloads of other missions can change its "
+            "settings.",
             hint="Keep the repositories of workspaces outside FLEET_FOLDERS, or have the operator launch the mission.",
             pointer="/plan/workspace/repository",
         )

@@ -116,7 +116,7 @@ def test_the_work_ends_with_a_killed_shim(daemon: Path, tmp_path: Path) -> None:
     os.kill(run.reporter.pid, signal.SIGKILL)
     evidence = run.end(within_s=60)
     assert (evidence.finished, evidence.ok, evidence.stopped) == (False, False, None)
-    assert "supervises the work, was killed" in evidence.error
+    assert "supervises the workload, was killed" in evidence.error
     assert not surviving_processes(run.brief)
     assert not _alive(daemon), "the kernel ended it with the first process of its namespace"
 
