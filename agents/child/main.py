@@ -59,7 +59,7 @@ def main(folder: Path) -> int:
 
 
 def _exit_on_sigterm(*_: object) -> NoReturn:
-    """Raise SystemExit, so that `finally` blocks run when the work is stopped."""
+    """Raise SystemExit, so that `finally` blocks run when the workload is stopped."""
     sys.exit(128 + signal.SIGTERM)
 
 

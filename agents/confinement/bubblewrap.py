@@ -108,7 +108,7 @@ class _Mounts:
         self.arguments += arguments
 
     def bind(self, path: Path, option: str) -> None:
-        """Mount a path that other work may have changed.
+        """Mount a path that another workload may have changed.
 
         It is passed as a descriptor that was opened without following links, so that exactly this path is mounted.
         """
@@ -148,7 +148,7 @@ def _mount_system(mounts: _Mounts, *, wide: Sequence[Path], tmp_bytes: int) -> N
 
 
 def _mount_writable(mounts: _Mounts, folder: Path, *, modules: Sequence[Path], hidden: Sequence[Path]) -> None:
-    """Mount a folder in which the work may write, except to the fleet's code. The hidden paths in it follow later."""
+    """Mount a folder in which the workload may write, but not to the fleet's code. Its hidden paths follow later."""
     code = host_paths.code_folders()
     if host_paths.inside(folder, [host_paths.CHECKOUT, *code]):
         return
@@ -157,7 +157,7 @@ def _mount_writable(mounts: _Mounts, folder: Path, *, modules: Sequence[Path], h
         return
     mounts.bind(folder, "--bind-fd")
     for path in host_paths.between(folder, [*code, *modules, *hidden]):
-        # A separate mount. Otherwise the work could rename it and put something else in its place.
+        # A separate mount. Otherwise the workload could rename it and put something else in its place.
         mounts.bind(path, "--bind-fd")
     for path in (*code, *modules):
         if path.is_relative_to(folder):

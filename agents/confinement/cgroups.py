@@ -1,13 +1,13 @@
-"""Limits each attempt's work with a cgroup (v2), if the fleet's own cgroup is delegated to it.
+"""Limits each attempt's workload with a cgroup (v2), if the fleet's own cgroup is delegated to it.
 
 The delegated cgroup must not contain processes itself once its children have controllers. Below it are
 
 - `fleet-processes`: the processes of the fleet, including the shims. The node moves them there when it starts.
-- FLEET-PID-START-N: the work of one attempt, named after its fleet and its agent's pid and start time. The shim starts
-  the work in it, and is not in it: it outlives work that the kernel kills, and reports its end.
+- FLEET-PID-START-N: the workload of one attempt, named after its fleet and its agent's pid and start time. The shim
+  starts the workload in it, and is not in it: it outlives a workload that the kernel kills, and reports its end.
 
-The kernel then counts all memory of the work, also files in memory, and kills all of it when it exceeds the limit.
-Without a delegated cgroup, rlimits and `Quota` limit the work. https://docs.kernel.org/admin-guide/cgroup-v2.html
+The kernel then counts all memory of the workload, also files in memory, and kills all of it when it exceeds the limit.
+Without a delegated cgroup, rlimits and `Quota` limit the workload. https://docs.kernel.org/admin-guide/cgroup-v2.html
 """
 
 from __future__ import annotations
@@ -102,10 +102,10 @@ def activate() -> None:
 
 
 class Group:
-    """The cgroup of an attempt's work; without cgroups it limits nothing. The owner must call `end`.
+    """The cgroup of an attempt's workload; without cgroups it limits nothing. The owner must call `end`.
 
     `descriptor` is that of its folder, or -1. `unenforced` are the limits that something else must enforce. After
-    `end`, `ended` says that no process is left, `cpu_s` is the CPU time of the work if the kernel counted it, and
+    `end`, `ended` says that no process is left, `cpu_s` is the CPU time of the workload if the kernel counted it, and
     `exceeded_bytes` the most memory that it used if the kernel killed it for that.
     """
 

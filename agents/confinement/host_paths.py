@@ -70,7 +70,8 @@ def code_folders() -> tuple[Path, ...]:
 def module_folders() -> tuple[Path, ...]:
     """Further folders from which the fleet's processes import modules: those of PYTHONPATH and of editable installs.
 
-    Work must not write to them: a module that it puts there, such as sitecustomize, would run outside the sandbox.
+    A workload must not write to them: a module that it puts there, such as sitecustomize, would run outside the
+    sandbox.
     """
     folders = {Path(path).resolve() for path in sys.path if path and os.path.isdir(path)}
     return tuple(sorted(path for path in folders if not inside(path, [*map(Path, SYSTEM), *code_folders()])))

@@ -1,4 +1,4 @@
-"""Symbolic links that work may have put into the path of a folder."""
+"""Symbolic links that a workload may have put into the path of a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_LINKS = 40  # in one path, as in the kernel
 
 
 class UntrustedLink(OSError):
-    """A link that work may have put there; `filename` is its path."""
+    """A link that a workload may have put there; `filename` is its path."""
 
     def __init__(self, link: Path) -> None:
         super().__init__(errno.ELOOP, os.strerror(errno.ELOOP), str(link))

@@ -31,7 +31,7 @@ PAUSE_S = 0.2  # between slices
 ENTRIES = 200  # of folders, between checks of the clock
 BLOCK = 512  # bytes per block of st_blocks (stat(2))
 ENTRY_BYTES = 4_096  # the least that a file or folder counts: an empty one takes no block, but an inode
-INODES_RESERVED = 0.05  # if a smaller share of a disk's inodes is free, work that may have used them up is stopped
+INODES_RESERVED = 0.05  # with a smaller share of free inodes, workloads that may have used them up are stopped
 INODES_USED = 20_000  # since the attempt began, before it may be stopped for that
 UNMEASURABLE = 1 << 60  # bytes counted for what cannot be measured: a path beyond PATH_MAX, a folder that stays locked
 LISTABLE = stat.S_IRUSR | stat.S_IXUSR
@@ -39,7 +39,7 @@ MAX_UNLOCKS = 3  # how often one walk makes a folder accessible
 
 
 class Quota:
-    """The quota of one attempt. Create it before the work begins, so that the fleet's own files do not count.
+    """The quota of one attempt. Create it before the workload begins, so that the fleet's own files do not count.
 
     The scratch folder and the copy of a repository are measured; for other `folders`, only the free space is checked.
     `shim` is the pid of the attempt's shim, whose descendants are measured. `next_at` is when to call `check` again, on
@@ -197,7 +197,7 @@ def _sizes(folder: Path) -> Iterator[int]:
                     yield max(ENTRY_BYTES, status.st_blocks * BLOCK)
         except PermissionError:
             unlocked[path] += 1
-            if unlocked[path] > MAX_UNLOCKS:  # the work keeps locking it
+            if unlocked[path] > MAX_UNLOCKS:  # the workload keeps locking it
                 yield UNMEASURABLE
             elif _unlock(folder, path):
                 folders.append(path)

@@ -1,15 +1,15 @@
 """The seccomp filter of the sandbox (seccomp(2)). It refuses system calls that would bypass the namespaces.
 
-- Creating a cgroup namespace. With its own cgroup, user and mount namespaces, the work could mount the host's cgroups.
-  Their owner (root, or a user to whom systemd has delegated the service) can write to them, so the work could freeze or
-  kill processes outside the sandbox and lift its own limits.
-- The kernel's keyrings. The work inherits the session keyring of the user who started the fleet. It may hold credentials
-  (Kerberos, fscrypt), and no namespace separates it.
+- Creating a cgroup namespace. With its own cgroup, user and mount namespaces, the workload could mount the host's
+  cgroups. Their owner (root, or a user to whom systemd has delegated the service) can write to them, so the workload
+  could freeze or kill processes outside the sandbox and lift its own limits.
+- The kernel's keyrings. The workload inherits the session keyring of the user who started the fleet. It may hold
+  credentials (Kerberos, fscrypt), and no namespace separates it.
 - io_uring, whose operations no filter sees.
 - Making a file setuid. Outside the sandbox, in the mission's folder, it would give the rights of the fleet's user to
-  anyone who runs it. For root's work also setgid and extended attributes, which hold the capabilities of programs. The
-  kernel clears both bits itself when a process without CAP_FSETID writes to a file that was created with them.
-- If the work has no network: sockets of families that a network namespace does not confine, such as AF_VSOCK, which
+  anyone who runs it. For root's workload also setgid and extended attributes, which hold the capabilities of programs.
+  The kernel clears both bits itself when a process without CAP_FSETID writes to a file that was created with them.
+- If the workload has no network: sockets of families that a network namespace does not confine, such as AF_VSOCK, which
   reaches the hypervisor.
 """
 
@@ -60,7 +60,7 @@ _ABIS = {
 
 
 def filter_file(descriptors: ExitStack, *, network: bool) -> int:
-    """A file with the filter for the work. It is closed with `descriptors`. -1: there is none for this machine.
+    """A file with the filter for the workload. It is closed with `descriptors`. -1: there is none for this machine.
 
     For an attempt the shim loads it, not bubblewrap for both: the shim needs clone3, which the filter refuses.
     """
@@ -76,7 +76,7 @@ def filter_file(descriptors: ExitStack, *, network: bool) -> int:
 def program(*, network: bool, root: bool, machine: str = "") -> bytes:
     """The BPF program of the filter; empty for an unknown architecture.
 
-    `root`: whether the work is root outside its namespaces too.
+    `root`: whether the workload is root outside its namespaces too.
     """
     parts = [_rules(abi, network=network, root=root) for abi in _ABIS.get(machine or os.uname().machine, ())]
     if not parts:

@@ -40,9 +40,9 @@ class View:
         return [path for path in self.readable if os.path.lexists(path) and not host_paths.inside(path, hidden)]
 
     def hidden_paths(self) -> list[Path]:
-        """The hidden paths, without links. A missing one in a folder of the work is created, before the work can do so.
+        """The hidden paths, without links. A missing one in a folder of the workload is created before it could.
 
-        Raises Refused if the work could put something else in the place of a link to a hidden folder.
+        Raises Refused if the workload could put something else in the place of a link to a hidden folder.
         """
         hidden: list[Path] = []
         for path in self.hidden:
@@ -58,7 +58,7 @@ class View:
         return hidden
 
     def _create_hidden(self, path: Path, hidden: list[Path]) -> bool:
-        """Create a missing folder that the work could otherwise create itself. Returns whether it exists now."""
+        """Create a missing folder that the workload could otherwise create itself. Returns whether it exists now."""
         if host_paths.inside(path, hidden) or not host_paths.inside(path, [*self.writable, *self.readable]):
             return False
         try:
@@ -67,7 +67,7 @@ class View:
             pass
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                return False  # then the work cannot create it either
+                return False  # then the workload cannot create it either
             raise host_paths.Refused(
                 f"{path}, which is hidden from workloads, cannot be created: {error.strerror}."
             ) from error

@@ -42,10 +42,10 @@ class Brief:
     env_allow: frozenset[str] = frozenset()  # variables that are copied from the host's environment
     secret_env: frozenset[str] = frozenset()  # names in `env` or `env_allow` whose values are redacted
     cwd: Path | None = None  # None: the scratch folder itself
-    confined: bool = True  # False: no sandbox; the work has all permissions of the fleet's user
+    confined: bool = True  # False: no sandbox; the workload has all permissions of the fleet's user
     writable: tuple[Path, ...] = ()  # writable folders besides the scratch folder (the mission's folder)
     readable: tuple[Path, ...] = ()  # readable paths besides those of the system and the fleet's code
-    hidden: tuple[Path, ...] = ()  # paths that the work cannot see, wherever they are (the fleet's folder)
+    hidden: tuple[Path, ...] = ()  # paths that the workload cannot see, wherever they are (the fleet's folder)
     copy: Path | None = None  # the attempt's own copy of a repository: writable, even inside a hidden folder
     shared: tuple[Path, ...] = ()  # readable, even inside a hidden folder: the objects that the copy borrows
     network: bool = True
@@ -64,7 +64,7 @@ class Brief:
         return Redactor([self.token.rpartition(".")[2], *secrets])
 
     def view(self) -> View:
-        """What the work sees of the host's file system if it is confined."""
+        """What the workload sees of the host's file system if it is confined."""
         return View(
             scratch=self.scratch,
             writable=self.writable,
@@ -94,7 +94,7 @@ class Reporter(Protocol):
 
 
 class Needs(Mapping[str, Json]):
-    """Upstream results, each parsed on access, because there may be thousands, and most work reads the files instead.
+    """Upstream results, each parsed on access: there may be thousands, and most workloads read the files instead.
 
     `texts` maps each need to the JSON text of its result, or to a list of texts if the need stands for many sorties.
     """
@@ -186,7 +186,7 @@ class Stop:
 class Evidence:
     """What a driver observed. The engine judges it."""
 
-    finished: bool  # the work ended on its own: it was neither stopped nor lost
+    finished: bool  # the workload ended on its own: it was neither stopped nor lost
     ok: bool  # and reports success (exit code 0, or returned without raising)
     exit_code: int | None = None
     signal: int | None = None

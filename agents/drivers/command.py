@@ -8,7 +8,7 @@ from agents.drivers import outcomes, process
 from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, Stream
 from agents.drivers.exchange import Exchange, Unreadable, environment
 
-TAIL = 4_000  # characters of standard output that become the result if the work writes none
+TAIL = 4_000  # characters of standard output that become the result if the workload writes none
 ERROR_TAIL = 400
 
 

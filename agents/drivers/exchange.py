@@ -1,7 +1,7 @@
-"""The folder `.fleet` in the scratch folder, through which the fleet and an attempt's work exchange files.
+"""The folder `.fleet` in the scratch folder, through which the fleet and an attempt's workload exchange files.
 
-The work can do anything to this folder. So it is opened once, before the work begins, and later reads are relative to
-that descriptor, follow no links, never block, and stop at a limit.
+The workload can do anything to this folder. So it is opened once, before the workload begins, and later reads are
+relative to that descriptor, follow no links, never block, and stop at a limit.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DIGESTED = re.compile(r"-[0-9a-f]{16}\Z")
 
 
 class Unreadable(Exception):
-    """A file that the work wrote for the fleet is not acceptable. The text says why, and what to do."""
+    """A file that the workload wrote for the fleet is not acceptable. The text says why, and what to do."""
 
 
 class Exchange:
@@ -68,9 +68,9 @@ class Exchange:
         os.close(self._folder)
 
     def create(self, name: str, text: str | Iterable[str]) -> int:
-        """Write a file for the work (mode 0600) and return its descriptor, positioned at the start.
+        """Write a file for the workload (mode 0600) and return its descriptor, positioned at the start.
 
-        `name` may contain one folder. If the work has replaced either by a symbolic link, the link is not followed.
+        `name` may contain one folder. If the workload has replaced either by a symbolic link, the link is not followed.
         """
         parent, _, name = name.rpartition("/")
         folder = os.open(parent, FOLDER, dir_fd=self._folder) if parent else self._folder
@@ -114,7 +114,7 @@ class Exchange:
         os.close(self.create(name, text))
 
     def read(self, name: str, *, label: str, limit: int | None = None, remedy: str = REMEDY) -> tuple[bool, Json]:
-        """Return whether the work wrote this file, and the JSON value in it. `label` names the file in errors.
+        """Return whether the workload wrote this file, and the JSON value in it. `label` names the file in errors.
 
         Raises Unreadable if it is not a regular file with JSON, or contains a value that the fleet does not accept
         (fleet/values.py).
@@ -124,9 +124,9 @@ class Exchange:
         return (False, None) if data is None else (True, self.value(data, label=label, limit=limit, remedy=remedy))
 
     def read_bytes(self, name: str, *, label: str, limit: int) -> bytes | None:
-        """Up to `limit` + 1 bytes of a file that the work wrote; None if there is none. Raises Unreadable like `read`.
+        """Up to `limit` + 1 bytes of a file that the workload wrote, None without one. Raises Unreadable like `read`.
 
-        The work may still be running. Without O_NONBLOCK, a lease on the file (fcntl(2)) would delay its opening.
+        The workload may still be running. Without O_NONBLOCK, a lease on the file (fcntl(2)) would delay its opening.
         """
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder)
@@ -155,7 +155,7 @@ class Exchange:
             raise Unreadable(f"{label} is not JSON ({exc}). Write one JSON value, in UTF-8.") from None
 
     def added_sorties(self) -> tuple[Json, ...]:
-        """The sorties that the work wants to add, not validated. Raises Unreadable if they are not a list."""
+        """The sorties that the workload wants to add, not validated. Raises Unreadable if they are not a list."""
         written, sorties = self.read(
             "sorties.json",
             label="The list of sorties to add (FLEET_SORTIES)",
@@ -173,7 +173,7 @@ class Exchange:
 
 
 def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
-    """The environment of the work: allowed variables of the host, those of the plan, and those of the fleet."""
+    """The environment of the workload: allowed variables of the host, those of the plan, and those of the fleet."""
     folder = exchange.path
     home = brief.scratch / ".home"
     with suppress(FileExistsError):

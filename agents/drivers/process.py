@@ -193,7 +193,7 @@ def _report(progress: int, reporter: Reporter, redactor: Redactor) -> None:
 
 
 def _report_leftovers(count: int, reporter: Reporter) -> None:
-    """Report in the output and as the last note how many processes the work left running."""
+    """Report in the output and as the last note how many processes the workload left running."""
     if count:
         subject, verb = (f"{count} process", "was") if count == 1 else (f"{count} processes", "were")
         note = f"{subject} {verb} still running and {verb} ended."

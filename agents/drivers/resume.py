@@ -1,4 +1,4 @@
-"""Reports the values that the work writes to FLEET_RESUME, while it runs and when it has ended."""
+"""Reports the values that the workload writes to FLEET_RESUME, while it runs and when it has ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REMEDY = "Save a position, and store large data as files."
 
 
 class ResumeFile:
-    """The file of one attempt. Create it before the work begins: the value that is in the file then is not reported.
+    """The file of one attempt. Create it before the workload begins: a value that is in it by then is not reported.
 
     The file is read completely at each poll, because neither its size nor its times change with every rewrite. A value
     that is not acceptable, for example because it is half written, is not reported; the previous one remains.

@@ -29,15 +29,15 @@ SETTLE_S = 5.0  # after the grace period, until a shim that should have stopped 
 class Status(TypedDict):
     """What a shim reports when it ends."""
 
-    ended: bool  # the work ended on its own, before a stop
-    expired: bool  # the work was stopped because the end of its lease was near
+    ended: bool  # the workload ended on its own, before a stop
+    expired: bool  # the workload was stopped because the end of its lease was near
     code: int  # exit code; -N for signal N
     stage: str  # the step that failed: start, cwd, program or interpreter; "" if the program ran
     errno: int
     cpu_s: float
     max_rss_bytes: int
     survivors: int  # processes that could not be killed
-    leftovers: int  # processes that were still running after the work had ended, and were ended
+    leftovers: int  # processes that were still running after the workload had ended, and were ended
     outputs: list[int]  # per output, the errno of its copy; 0: it is in the outbox
 
 
@@ -64,10 +64,10 @@ class Shim:
         stdin: int = subprocess.DEVNULL,
         cgroup: int = -1,
     ) -> None:
-        """`env` is the environment of the work, `markers` that of the shim, by which the attempt's processes are found.
+        """`env` is the environment of the workload, `markers` that of the shim, which identifies its processes.
 
-        `view` is what the work sees; None runs it without a sandbox. Copies of `outputs` go to the folder `outbox`.
-        `cgroup` is the descriptor of the cgroup in which the work starts; -1: that of this process.
+        `view` is what the workload sees; None runs it without a sandbox. Copies of `outputs` go to the folder `outbox`.
+        `cgroup` is the descriptor of the cgroup in which the workload starts; -1: that of this process.
         """
         self._lock = threading.Lock()
         self.pid = 0  # the shim's; in the sandbox bubblewrap is between it and this process
@@ -128,14 +128,14 @@ class Shim:
     def _processes(limits: Limits, view: View | None) -> int:
         """The process limit that the kernel can enforce, else 0; then only `Quota` does.
 
-        The kernel counts processes per user and user namespace. Without its own namespace, the work would be
+        The kernel counts processes per user and user namespace. Without its own namespace, the workload would be
         charged for the user's other processes, and root is exempt from the limit.
         """
         return (limits.processes or 0) if view is not None and os.geteuid() != 0 else 0
 
     @property
     def streams(self) -> dict[int, Stream]:
-        """The output streams of the work, by descriptor."""
+        """The output streams of the workload, by descriptor."""
         pipes: dict[Stream, IO[bytes] | None] = {"stdout": self.process.stdout, "stderr": self.process.stderr}
         return {pipe.fileno(): name for name, pipe in pipes.items() if pipe is not None}
 

@@ -1,4 +1,4 @@
-"""The pipe from a worker to its shim. It carries renewals of the lease; when it is closed, the shim stops the work.
+"""The pipe from a worker to its shim. It carries renewals of the lease; when it is closed, the shim stops the workload.
 
 Each record is one double: the new end of the lease on CLOCK_MONOTONIC. A record is written completely or not at all
 (pipe(7), PIPE_BUF), and the pipe's capacity is a multiple of its size, so records are never split.

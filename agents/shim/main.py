@@ -1,30 +1,31 @@
-"""The shim's main program. It starts the work, outlives it, and ends every process that the work has started.
+"""The shim's main program. It starts the workload, outlives it, and ends every process that the workload has started.
 
     python -I -S …/agents/shim/__main__.py LIFELINE STATUS ENVIRONMENT OUTBOX FILTER CGROUP GRACE_S LINGER_S
         LEASE_END FILE_BYTES PROCESSES OPEN_FILES OUTPUT_BYTES CWD SCRATCH OUTPUTS OUTPUT… -- PROGRAM ARGUMENT…
 
 LIFELINE  descriptor of a pipe that the worker holds open. Renewals of the lease arrive through it (lifeline.py). When
-          it is closed, because the worker closed it or died, the shim stops the work.
+          it is closed, because the worker closed it or died, the shim stops the workload.
 STATUS    descriptor of a pipe to which one line of JSON is written at the end (`Status` in drivers/shim.py).
-ENVIRONMENT  descriptor of a file with the environment of the work: NAME=VALUE, each terminated by NUL. This process has
-          another one, because variables of a plan, such as LD_PRELOAD, must have no effect before the work is confined.
-OUTBOX    descriptor of the folder for copies of the outputs (outbox.py); -1: none. The work never gets it.
-FILTER    descriptor of a file with the seccomp filter of the work; -1: none. It does not apply to this process.
-CGROUP    descriptor of the folder of the cgroup in which the work starts; -1: that of this process. The work never gets
-          it.
+ENVIRONMENT  descriptor of a file with the environment of the workload: NAME=VALUE, each terminated by NUL. This process
+          has another one, because variables of a plan, such as LD_PRELOAD, must have no effect before the workload is
+          confined.
+OUTBOX    descriptor of the folder for copies of the outputs (outbox.py); -1: none. The workload never gets it.
+FILTER    descriptor of a file with the seccomp filter of the workload; -1: none. It does not apply to this process.
+CGROUP    descriptor of the folder of the cgroup in which the workload starts; -1: that of this process. The workload
+          never gets it.
 GRACE_S   seconds between SIGTERM and SIGKILL.
-LINGER_S  seconds for processes that still hold the work's output when its main process has ended.
+LINGER_S  seconds for processes that still hold the workload's output when its main process has ended.
 LEASE_END when every process must be gone unless the lease is renewed, in seconds of CLOCK_MONOTONIC, which all
           processes of a host share in any PID namespace. SIGTERM comes GRACE_S earlier. "inf": never.
-FILE_BYTES  the largest file that the work may write, and the largest size of its outputs together; 0: no limit.
-PROCESSES, OPEN_FILES  limits of the work (RLIMIT_NPROC, RLIMIT_NOFILE); 0: no limit.
+FILE_BYTES  the largest file that the workload may write, and the largest size of its outputs together; 0: no limit.
+PROCESSES, OPEN_FILES  limits of the workload (RLIMIT_NPROC, RLIMIT_NOFILE); 0: no limit.
 OUTPUT_BYTES  the largest file that is copied to the outbox.
-CWD       the working directory of the work.
+CWD       the working directory of the workload.
 SCRATCH   the scratch folder. Outputs are looked up there, then in CWD.
 OUTPUTS   the number of OUTPUT arguments that follow.
 
-In the sandbox this process is PID 1 of its namespace: the work can neither stop nor kill it, and the kernel ends
-everything with it. SIGTERM to this process stops the work too. Processes that the work leaves running are ended.
+In the sandbox this process is PID 1 of its namespace: the workload can neither stop nor kill it, and the kernel ends
+everything with it. SIGTERM to this process stops the workload too. Processes that it leaves running are ended.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def set_limit(limit: int, value: int) -> None:
 
 
 def block_abstract_sockets(libc: ctypes.CDLL) -> None:
-    """Cut the work off from the host's abstract Unix sockets (D-Bus, X11), which no mount hides. Needs Linux 6.12.
+    """Cut the workload off from the host's abstract Unix sockets (D-Bus, X11), which no mount hides. Needs Linux 6.12.
 
     Without the sandbox, in which nothing can gain privileges, this does nothing.
     """
@@ -92,7 +93,7 @@ def load_filter(program: bytes) -> None:
 def start(
     argv: list[str], *, env: dict[str, str], cwd: str, limits: dict[int, int], rules: bytes = b"", cgroup: int = -1
 ) -> tuple[int, str]:
-    """Fork and exec the work. Returns its pid, and "stage errno" if its start failed, else ""."""
+    """Fork and exec the workload. Returns its pid, and "stage errno" if its start failed, else ""."""
     failure, failure_of_child = os.pipe()  # closed by the exec
     pid = clone_into(cgroup) if cgroup >= 0 else -1
     must_enter = cgroup >= 0 and pid < 0  # clone3 may be refused, for example by a container's seccomp filter
@@ -113,7 +114,7 @@ def start(
             if rules:
                 load_filter(rules)
             stage = "program"
-            os.execvpe(argv[0], argv, env)  # the work inherits only the standard descriptors
+            os.execvpe(argv[0], argv, env)  # the workload inherits only the standard descriptors
         except OSError as error:
             if stage == "program" and error.errno == errno.ENOENT and exists(argv[0], env):
                 stage = "interpreter"  # the one in its first line is missing
@@ -125,7 +126,7 @@ def start(
 
 
 def exists(program: str, env: dict[str, str]) -> bool:
-    """Whether the work can see a program. The worker must not check this: it would reveal what the sandbox hides."""
+    """Whether the workload can see a program. The worker must not check: it would reveal what the sandbox hides."""
     folders = [""] if "/" in program else os.get_exec_path(env)
     return any(os.path.exists(os.path.join(folder, program)) for folder in folders)
 
@@ -137,12 +138,12 @@ def read(descriptor: int) -> bytes:
 
 
 def environment(data: bytes) -> dict[str, str]:
-    """Parse the environment of the work."""
+    """Parse the environment of the workload."""
     return dict(os.fsdecode(line).split("=", 1) for line in data.split(b"\0")[:-1])
 
 
 def close_all_except(*descriptors: int) -> None:
-    """Close all descriptors except these and the standard ones, and do not let the work inherit these."""
+    """Close all descriptors except these and the standard ones, and do not let the workload inherit these."""
     last = 2
     for descriptor in sorted(descriptors):
         os.closerange(last + 1, descriptor)
@@ -183,7 +184,7 @@ def main() -> None:
         os.close(cgroup)
     output = tree.identities(1, 2)
     devnull = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):  # so that the output reaches its end when the last process of the work is gone
+    for stream in (0, 1, 2):  # so that the output reaches its end when the last process of the workload is gone
         os.dup2(devnull, stream)
 
     children = tree.Children()

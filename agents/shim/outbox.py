@@ -1,7 +1,7 @@
-"""Copies the outputs of the work to the outbox, a folder that only the fleet can read.
+"""Copies the outputs of the workload to the outbox, a folder that only the fleet can read.
 
-The shim does this inside the sandbox, after the last process of the work has ended, so it can read only what the work
-could read.
+The shim does this inside the sandbox, after the last process of the workload has ended, so it can read only what the
+workload could read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The process tree below a subreaper: finding, signalling and ending it.
 
-Every process that the work starts stays below the subreaper, even if it calls setsid or its parent dies. So nothing is
-left exactly when the kernel reports that the subreaper has no children.
+Every process that the workload starts stays below the subreaper, even if it calls setsid or its parent dies. So
+nothing is left exactly when the kernel reports that the subreaper has no children.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def holders(pids: Iterable[int], files: set[tuple[int, int]]) -> set[int]:
 def linger(
     children: Children, stopped: set[int], *, output: set[tuple[int, int]], deadline: float, watch: Watch
 ) -> None:
-    """Wait until `deadline` for processes that the ended work left and that still hold its output.
+    """Wait until `deadline` for processes that the ended workload left and that still hold its output.
 
     Their descendants may finish too. All others are terminated at once and added to `stopped`.
     """

@@ -1,4 +1,4 @@
-"""Waits for what a shim must react to: the end of a child, and every reason to stop the work early."""
+"""Waits for what a shim must react to: the end of a child, and every reason to stop the workload early."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Signals:
 
 
 class Watch:
-    """The reasons to stop the work early: the worker stops it or dies, a signal arrives, or the lease ends."""
+    """The reasons to stop the workload early: the worker stops it or dies, a signal arrives, or the lease ends."""
 
     def __init__(self, *, lifeline: Lifeline, signals: Signals, grace_s: float) -> None:
         self._lifeline, self._signals, self._grace_s = lifeline, signals, grace_s
@@ -51,7 +51,7 @@ class Watch:
 
     @property
     def expired(self) -> bool:
-        """Whether the end of the lease is so near that the work must be stopped."""
+        """Whether the end of the lease is so near that the workload must be stopped."""
         if self._left_s() > 0:
             return False
         self.wait(0)  # if this process was halted, a renewal may be waiting in the pipe
@@ -62,13 +62,13 @@ class Watch:
         return self._lifeline.closed or self._signals.stop_requested or self.expired
 
     def poll(self) -> bool:
-        """Whether the work must be stopped, after reading what has arrived."""
+        """Whether the workload must be stopped, after reading what has arrived."""
         self.wait(0)
         return self.must_stop
 
     @property
     def kill_at(self) -> float:
-        """When to kill what has not ended, if the work is stopped now."""
+        """When to kill what has not ended, if the workload is stopped now."""
         return min(time.monotonic() + self._grace_s, self._lifeline.lease_end)
 
     def wait(self, seconds: float = math.inf) -> None:
@@ -81,7 +81,7 @@ class Watch:
             self._lifeline.receive()
 
     def wait_for_child(self, seconds: float) -> None:
-        """Wait at most this long, until a child has ended. The work is being stopped, so nothing else matters."""
+        """Wait at most this long, until a child has ended. The workload is being stopped, so nothing else matters."""
         self._signal_poll.poll(math.ceil(seconds * 1000))
         self._signals.drain()
 
