@@ -165,7 +165,7 @@ def test_swapped_entries_are_reported(links: list[tuple[Seal, list[int]]]) -> No
         assert reported_problems() == [("entry", first, "reordered"), ("entry", third, "reordered")]
     with tampering():
         swap(first, other)
-        assert {(of, number, what) for of, number, what in reported_problems() if what == "reordered"} == {
+        assert {(of, number, problem) for of, number, problem in reported_problems() if problem == "reordered"} == {
             ("entry", first, "reordered"),
             ("entry", other, "reordered"),
         }

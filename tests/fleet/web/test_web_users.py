@@ -68,8 +68,8 @@ def test_a_new_password_ends_the_sessions_of_the_old_one(ann: User) -> None:
 def test_changes_of_a_team_are_recorded_with_before_and_after(ann: User) -> None:
     boss = web.superuser()
     view, change = (
-        Permission.objects.get(codename=f"{what}_mission", content_type__app_label="missions")
-        for what in ("view", "change")
+        Permission.objects.get(codename=f"{action}_mission", content_type__app_label="missions")
+        for action in ("view", "change")
     )
     assert boss.post("/admin/auth/group/add/", {"name": "web", "permissions": [view.pk]}).status_code == 302
     created = {"name": "web", "permissions": ["missions.view_mission"], "members": []}
