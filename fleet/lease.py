@@ -20,6 +20,6 @@ def end(*, requested_at: float, lease_s: float) -> float:
 
 
 def shortest_s(*, grace_s: float, renew_s: float) -> float:
-    """Return the shortest lease that leaves time to stop the work after two failed renewals."""
+    """Return the shortest lease that leaves time to stop the workload after two failed renewals."""
     stopping_s = grace_s + 2 * renew_s
     return stopping_s + MARGIN_S if stopping_s >= 3 * MARGIN_S else stopping_s * 4 / 3

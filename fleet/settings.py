@@ -98,7 +98,7 @@ FLEET_SAMPLE_S = env.number("FLEET_SAMPLE_S", 10, minimum=0.1)  # how often a no
 FLEET_SAMPLES_FINE_H = env.number("FLEET_SAMPLES_FINE_H", 6, minimum=0.1)  # hours until samples become ten-minute means
 FLEET_SAMPLES_DAYS = env.number("FLEET_SAMPLES_DAYS", 14, minimum=0.1)  # days until those are deleted
 FLEET_ENV_ALLOW = env.words("FLEET_ENV_ALLOW", ("PATH", "LANG", "LC_ALL", "TZ", "TERM"))
-FLEET_SANDBOX = env.boolean("FLEET_SANDBOX", True)  # off: work has all permissions of the fleet's user
+FLEET_SANDBOX = env.boolean("FLEET_SANDBOX", True)  # off: workloads have all permissions of the fleet's user
 FLEET_FOLDERS = env.words("FLEET_FOLDERS")  # an API launch may choose a mission's folder below these
 FLEET_PROGRAM_FOLDERS = env.words("FLEET_PROGRAM_FOLDERS")  # besides the system's; see fleet/search_path.py
 FLEET_CALLABLES = env.words("FLEET_CALLABLES")  # modules whose @register functions plans may call

@@ -1,8 +1,8 @@
 """Lease tokens: each authenticates one attempt, as long as that attempt is the running one.
 
-An external agent gets one with each claim. Work that the fleet's own agents start finds one in its environment. A token
-contains the sortie and the attempt number, so it also serves as the fence. Only its digest is stored, in the attempt's
-row.
+An external agent gets one with each claim. A workload that the fleet's own agents start finds one in its environment. A
+token contains the sortie and the attempt number, so it also serves as the fence. Only its digest is stored, in the
+attempt's row.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def make(*, sortie: UUID, attempt: int) -> str:
 
 
 def issue(*, sortie: UUID, attempt: int) -> str:
-    """Issue a token for the work of an attempt, which replaces any earlier one. Empty if the attempt no longer runs.
+    """Issue a token for the workload of an attempt; it replaces any earlier one. Empty if the attempt no longer runs.
 
     Call it outside a transaction: its statement (sql/set_token.sql) commits without waiting for the disk.
     """

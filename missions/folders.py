@@ -68,8 +68,8 @@ def readable_paths(
     An operator's launch may name any path, and so may the literal text of a template. Raises Invalid for any other path
     that arrives over the API, unless it lies below FLEET_FOLDERS.
 
-    Links are followed only if an operator launches the plan now (`attended`), and only here: work could have put a link
-    in place of a path that was written earlier. Attempts open the paths without following any.
+    Links are followed only if an operator launches the plan now (`attended`), and only here: a workload could have put
+    a link in place of a path that was written earlier. Attempts open the paths without following any.
     """
     paths = []
     for text in plan.readable:

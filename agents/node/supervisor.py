@@ -1,8 +1,8 @@
 """The supervisor of one host's agents: it starts them, restarts those that crash, and ends them when it ends.
 
 It is the direct parent of its agents (agents/node/forking.py), so it notices at once when one dies. It ends the agent's
-row as lost, and reports when the agent's work has ended too (agents/node/orphans.py). From then on the control loop
-gives its sorties to other agents without waiting for the lease.
+row as lost, and reports when the agent's workloads have ended too (agents/node/orphans.py). From then on the control
+loop gives its sorties to other agents without waiting for the lease.
 
 Its orders are rows (agents/node/posts.py); NOTIFY only wakes it to read them (agents/node/notifications.py). The
 process has one thread, because it forks.
@@ -60,7 +60,7 @@ class NodeSupervisor:
         self.node: Node = operations.join(name=name, pid=pid, start_time=processes.start_time_of(pid) or 0.0)
         self._orphans = Orphans()
         self._clean_up(surviving_processes)
-        self._unreaped: dict[UUID, float] = {}  # agents whose work may still run, and when they ended
+        self._unreaped: dict[UUID, float] = {}  # agents whose workloads may still run, and when they ended
         self._posts = Posts(self.node)
         self._recorder = Recorder()
         self._recorder.resume(self.node)
@@ -195,7 +195,7 @@ class NodeSupervisor:
         post.child, post.agent, post.crashes, post.not_before = None, None, ended.crashes, time.monotonic() + wait_s
 
     def _report_reaped(self) -> None:
-        """Report that the work of the ended agents has ended too, once that is so.
+        """Report that the workloads of the ended agents have ended too, once that is so.
 
         It does not wait for processes that cannot be killed; their agents' sorties are freed when the leases expire.
         """

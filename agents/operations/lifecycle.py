@@ -87,7 +87,7 @@ def mark_draining(*, agent: UUID) -> None:
 def end(*, agents: list[UUID], state: Agent.State, reason: str, reaped: bool = False) -> list[UUID]:
     """End live agents as terminated, lost or failed, and return the ids of those that it ended.
 
-    `reaped` says that no process of their work is left.
+    `reaped` says that no process of their workloads is left.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -98,9 +98,9 @@ def end(*, agents: list[UUID], state: Agent.State, reason: str, reaped: bool = F
 
 
 def mark_reaped(*, agents: list[UUID]) -> None:
-    """Mark ended agents of whose work no process is left, so that other agents can claim it at once.
+    """Mark ended agents of whose workloads no process is left, so that other agents can claim their sorties at once.
 
-    The work of unmarked agents can be claimed once their leases have expired.
+    The sorties of unmarked agents can be claimed once their leases have expired.
     """
     Agent.objects.filter(id__in=agents, ended_at__isnull=False, reaped=False).update(reaped=True)
 

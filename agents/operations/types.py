@@ -49,8 +49,8 @@ def settings_of(agent_type: AgentType) -> dict[str, Any]:
 def string_list(setting: str, value: Any, *, stored: Sequence[str] = ()) -> list[str]:
     """The valid form of a value of a setting in STRING_LISTS. `stored`: the value that it replaces.
 
-    New paths of `readable` are resolved, because attempts do not follow links, which work could have put there. Stored
-    ones are not resolved again, for the same reason. Raises Invalid unless it is a list of strings of its pattern.
+    New paths of `readable` are resolved, because attempts do not follow links, which a workload could have put there.
+    Stored ones are not resolved again, for the same reason. Raises Invalid unless it is a list of strings of its pattern.
     """
     pattern, example = STRING_LISTS[setting]
     items = value or []

@@ -20,7 +20,7 @@ class Actor:
 
     name: str  # as in fleet.caller
     role: Role
-    user: User | None  # None: the work of one attempt, which authenticates with its lease token
+    user: User | None  # None: the workload of one attempt, which authenticates with its lease token
     key: UUID | None = None
     scopes: frozenset[str] | None = None  # None: all
     lease: str = ""  # the lease token, if it is one

@@ -24,7 +24,7 @@ from fleet.config.redis_address import RedisAddress
 
 ProviderName = Literal["external", "embedded", "podman", "docker"]
 OWN_PROVIDERS: tuple[ProviderName, ...] = ("embedded", *programs.ENGINES)
-# The variables with the addresses and passwords of services, which no work may see.
+# The variables with the addresses and passwords of services, which no workload may see.
 _SECRETS = (
     "DATABASE_URL",
     "DATABASE_OWNER_URL",

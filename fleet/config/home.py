@@ -13,8 +13,8 @@ the nearest folder, from the current one upwards, for which the user ran `fleet 
   work/        one folder per sortie with a workspace: its copy of the repository
   commits/     one folder per sortie with a workspace: the git folder and index from which the engine commits
 
-The work of an attempt can access only its own scratch folder and its sortie's copy, and read the mirror that the copy
-borrows its objects from (agents/confinement/view.py).
+The workload of an attempt can access only its own scratch folder and its sortie's copy, and read the mirror
+that the copy borrows its objects from (agents/confinement/view.py).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Home:
 
     @property
     def hidden(self) -> tuple[Path, ...]:
-        """The folders that are hidden from work, except for its own parts of them."""
+        """The folders that are hidden from workloads, except for their own parts of them."""
         return (self.root, *filter(None, [self.private_override]))
 
     @property
@@ -164,8 +164,8 @@ def is_checkout(base: Path) -> bool:
 def created_folders() -> set[Path]:
     """The folders for which this user ran `fleet init`.
 
-    They are recorded in the user's own folder. A `.fleet` alone is not trusted: work that may write to the folder, or
-    the author of an archive that was extracted there, could have created it, with other settings.
+    They are recorded in the user's own folder. A `.fleet` alone is not trusted: a workload that may write to the folder,
+    or the author of an archive that was extracted there, could have created it, with other settings.
     """
     if (record := _record()) is None:
         return set()

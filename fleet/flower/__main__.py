@@ -1,7 +1,7 @@
 """`python -m fleet.flower`: Flower on a Unix socket in the fleet's private folder.
 
-Flower serves /metrics and /healthcheck without authentication, and every process of a host, including the work of
-sorties, could connect to a port. The private folder has mode 0700 and is hidden from sorties. Flower also runs
+Flower serves /metrics and /healthcheck without authentication, and every process of a host, including the workloads
+of sorties, could connect to a port. The private folder has mode 0700 and is hidden from sorties. Flower also runs
 read-only, because its actions (shut a worker down, revoke, send a task) would bypass the fleet's rules, events and
 permissions; the fleet has commands for them.
 """

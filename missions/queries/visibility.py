@@ -18,7 +18,7 @@ def missions(actor: Actor, action: str = "missions.read") -> QuerySet[Mission]:
     """The missions on which a caller may perform an action.
 
     Admins: all. Users: their own and, for reading, their teams'. Agents: also those for which they run a sortie. The
-    work of an attempt: its own mission; StaleLease if the attempt is no longer the running one.
+    workload of an attempt: its own mission; StaleLease if the attempt is no longer the running one.
     """
     all_missions = Mission.objects.defer("plan")
     visibility = actor.visibility(action)

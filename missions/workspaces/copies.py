@@ -252,7 +252,7 @@ def include_ignored(copy: Copy, *, repository: Path, base: str) -> int:
 def _copy_file(checkout: int, top: int, name: bytes) -> bool:
     """Copy the file `name` from one folder to another. Returns False if the file or its target cannot be used.
 
-    Work may be changing both folders. Paths with a symbolic link are not used, because git does not list such files.
+    Workloads may be changing both folders. Paths with a symbolic link are not used: git does not list such files.
     """
     try:
         source = beneath.open_plain(checkout, os.fsdecode(name))

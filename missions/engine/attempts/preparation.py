@@ -111,7 +111,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, fold
     if workspace is not None:
         base = workspace.brief(base)
     check = None
-    if spec.verify is not None:  # without `resume`: FLEET_RESUME still has what the work wrote there
+    if spec.verify is not None:  # without `resume`: FLEET_RESUME still has what the workload wrote there
         check = _with_command(replace(base, resume=None), spec.verify, scope)
     match spec.driver:
         case "command":
@@ -164,7 +164,7 @@ def _base(
     """The part of the brief that `run` and `verify` share."""
     if attempt_context.folder and not (attempt_context.has_workspace and spec.workspace):
         folders.check_folder(attempt_context.folder)
-    # Opened without following links (agents/confinement/bubblewrap.py), because earlier work may have put some there.
+    # Opened without following links (agents/confinement/bubblewrap.py), because earlier workloads may have left some.
     readable = (*map(Path, type_settings.readable), *map(Path, attempt_context.readable))
     api = "" if spec.driver == "scripted" else services.api_url()
     return Brief(

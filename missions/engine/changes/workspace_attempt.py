@@ -281,7 +281,7 @@ class WorkspaceAttempt:
         return drivers.get("command").run(brief=brief, reporter=output, stop=stop)
 
     def _no_change_reason(self) -> str:
-        """The reason for changing nothing, which the work wrote to FLEET_NO_CHANGE; "" if it wrote none."""
+        """The reason for changing nothing, which the workload wrote to FLEET_NO_CHANGE; "" if it wrote none."""
         with suppress(OSError, UnicodeDecodeError):
             folder = beneath.open_path(self._base.scratch, folder=True)
             try:

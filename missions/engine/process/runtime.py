@@ -6,7 +6,7 @@
 process trusts a lease for less time than it lasts, counted on its own monotonic clock from the moment it *requested*
 the lease (`end` in `fleet/lease.py`). It renews all leases together every few seconds. The result says which sorties
 were cancelled; leases absent from it are lost. Each renewal is passed on to the attempt's shim. This process may be
-halted, so the shim stops the work by itself if no renewal arrives in time. If a lease is lost or was not renewed in
+halted, so the shim stops the workload by itself if no renewal arrives in time. If a lease is lost or was not renewed in
 time, the driver is stopped and its outcome is not posted. The fence (sortie, attempt) would refuse it anyway.
 
 **Lists.** Under a backlog of short sorties, a slot claims several at once and settles them together. If one of them
@@ -64,7 +64,7 @@ class ActiveClaim:
         self.stop = Stop(lease_end=self.claim.lease_end)
 
     def must_stop(self, now: float) -> bool:
-        """Whether the lease ends so soon that work must stop. No work is started then either."""
+        """Whether the lease ends so soon that workloads must stop. None is started then either."""
         return now > self.stop.lease_end - settings.FLEET_GRACE_S
 
     def stopped_for(self, reason: StopReason) -> bool:
@@ -333,7 +333,7 @@ class Engine:
                     active_claim.stop.set(StopReason.CANCELLED)
 
     def _watch_forever(self) -> None:
-        """Stop work whose lease runs out, hand back blocked lists, and look for work if no hint arrives."""
+        """Stop workloads whose lease runs out, hand back blocked lists, and look for work if no hint arrives."""
         while not self._ended.wait(TICK_S):
             now = time.monotonic()
             if self.committer.error is not None:
@@ -351,7 +351,7 @@ class Engine:
                 self._start_another_slot()
 
     def _abandon(self) -> None:
-        """Stop all work without settling it, and end the process."""
+        """Stop all workloads without settling them, and end the process."""
         self.drain()
         with self._lock:
             for active_claim in self._claims.values():

@@ -3,8 +3,8 @@
 A claim returns a *lease token* (missions/attempt_tokens.py). Its holder may renew the attempt's lease, report on it and
 end it. Once the lease is lost or the attempt has ended, every call with the token is a Conflict.
 
-The work that the fleet's own agents start has a token too. With it the work may report, and ask whether it has been
-cancelled. Its agent renews the lease and settles the outcome when the work exits.
+A workload that the fleet's own agents start has a token too. With it the workload may report, and ask whether it has
+been cancelled. Its agent renews the lease and settles the outcome when the workload exits.
 """
 
 from missions.operations.external_agents.claiming import MAX_CLAIM, Heartbeat, Lease, claim, heartbeat, renew_lease
