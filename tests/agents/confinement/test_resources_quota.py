@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.confinement.quota import Quota
+from tests.support.quotas import first_exceeded
 
 MB = 1_000_000
 
@@ -15,15 +15,6 @@ MB = 1_000_000
 def write(path: Path, size: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * size)
-
-
-def first_exceeded(quota: Quota, *, times: int = 1) -> StopReason | None:
-    """The first limit that is exceeded within this many checks."""
-    for _ in range(times):
-        time.sleep(max(0.0, quota.next_at - time.monotonic()))
-        if exceeded := quota.check():
-            return exceeded
-    return None
 
 
 def used_at_end(quota: Quota) -> int:
