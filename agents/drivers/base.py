@@ -1,4 +1,7 @@
-"""The driver contract: brief, limits, reporter, stop and evidence. docs/drivers.md describes it in words."""
+"""The driver contract: brief, reporter, stop and evidence. docs/drivers.md describes it in words.
+
+The limits in a brief are defined in `agents/confinement/attempt_limits.py`.
+"""
 
 from __future__ import annotations
 
