@@ -109,6 +109,10 @@ def add_manifest(manifest: Manifest) -> tuple[str, int]:
 
 def read(part: Part) -> str:
     """The content of a blob, checked against its SHA-256. Raises Damaged if it is missing or was changed."""
+    return _read(part).decode()
+
+
+def _read(part: Part) -> bytes:
     try:
         with _store().open(_blob(part.blob)) as file:
             data = decompress(file.read(), size=part.bytes)
@@ -118,16 +122,16 @@ def read(part: Part) -> str:
         raise Damaged(f"The blob {part.blob[:12]}… cannot be read: {error}.") from error
     if hashlib.sha256(data).hexdigest() != part.blob:
         raise Damaged(f"The blob {part.blob[:12]}… was changed: its SHA-256 does not match.")
-    return data.decode()
+    return data
 
 
 def read_bucket(part: Part) -> Bucket:
     """Read a bucket of sorties. Raises Damaged if its blob is missing, was changed, or is not a bucket."""
     try:
-        bucket = Bucket.parse(text := read(part))
+        bucket = Bucket.parse((data := _read(part)).decode())
     except ValueError as error:
         raise Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {error}.") from error
-    if buckets.digest_of(text) != part.digest:
+    if buckets.digest_of(data) != part.digest:
         raise Damaged(f"The digest of the blob {part.blob[:12]}… does not match the manifest.")
     return bucket
 

@@ -147,13 +147,17 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, previous: _PreviousSta
             },
         )
         fenced: dict[UUID, datetime | None] = dict(cursor.fetchall())
-        cursor.execute("SELECT coalesce(min(turn), 0) FROM missions_sortie WHERE mission_id = %s", [saved.id])
-        (origin,) = cursor.fetchone()
         targets, dropped = _differences(saved, current, fenced)
         if dropped:
             counters.fold(wait=True)  # so that the totals include the sorties that are removed
             writing.drop(sorties=dropped, checkpoint=checkpoint.ref)
-        writing.put_back(mission=saved.id, targets=targets, origin=origin, checkpoint=checkpoint.ref, resume_data=True)
+        writing.put_back(
+            mission=saved.id,
+            targets=targets,
+            origin=current.origin,
+            checkpoint=checkpoint.ref,
+            resume_data=True,
+        )
         _put_back_mission(saved, checkpoint=checkpoint.ref)
         workspaces.put_back(saved, mission=saved.id, replaced=_replaced_ref(saved, safety.ref, saved.entry.id))
         cursor.execute(statements.read("missions.control", "unqueue"), {"missions": [saved.id]})

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from checkpoints.document import Bucket, MissionEntry, Part, bucket_of, buckets
+from checkpoints.document import Bucket, MissionEntry, Part, bucket_of
 from checkpoints.files import storage
 from checkpoints.recovery import context
 from checkpoints.recovery.context import Context
@@ -43,6 +43,7 @@ class CurrentMission:
     owner: int | None
     team: int | None
     counts: Mapping[str, int]
+    origin: int  # the turn of its first sortie
     mission_lines: str  # the two lines of the mission itself
     buckets: dict[int, Bucket]
     rows: dict[str, Row]  # of the sorties that were read, by key
@@ -145,7 +146,7 @@ def _read_mission(mission: UUID) -> CurrentMission:
         row = cursor.fetchone()
     if row is None:
         raise errors.NotFound(f"There is no mission {ids.encode(ids.MISSION, mission)}.")
-    state_line, kept_line, name, state, owner, team, counts_json, has_workspace = row
+    state_line, kept_line, name, state, owner, team, counts_json, origin, has_workspace = row
     workspace = workspaces.read(mission) if has_workspace else None
     if workspace is not None:
         state_line, kept_line = workspaces.mission_lines(workspace, state_line, kept_line)
@@ -157,6 +158,7 @@ def _read_mission(mission: UUID) -> CurrentMission:
         owner=owner,
         team=team,
         counts=counts,
+        origin=origin,
         mission_lines=f"{state_line}\n{kept_line}\n",
         buckets={},
         rows={},
@@ -180,10 +182,13 @@ def _changed_sorties(mission: UUID, since: str) -> list[UUID] | None:
 def _read_sorties(current: CurrentMission, sorties: Sequence[UUID] | None, *, parent: MissionEntry | None) -> None:
     """Read these sorties (None: all) into the buckets. With a parent, each bucket starts with the parent's lines."""
     with connection.cursor() as cursor:
-        parameters: dict[str, Any] = {"mission": current.id, "sorties": None if sorties is None else list(sorties)}
+        parameters: dict[str, Any] = {
+            "mission": current.id,
+            "sorties": None if sorties is None else list(sorties),
+            "origin": current.origin,
+        }
         cursor.execute(statements.read("checkpoints.rows", "sorties"), parameters)
-        for state, kept, sortie, row_state in cursor.fetchall():
-            key = buckets.key_of(state)
+        for key, state, kept, sortie, row_state in cursor.fetchall():
             if current.workspace is not None:
                 state, kept = workspaces.sortie_lines(current.workspace, key, state, kept)
             number = bucket_of(key)

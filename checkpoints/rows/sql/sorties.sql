@@ -1,39 +1,41 @@
 -- Sorties of a mission (all if `sorties` is NULL) as two objects each: the state, which counts for the digest and has
 -- no ids, and what is kept beside the state. The states waiting, ready, queued and running are all `due`, because which
 -- of them applies is a matter of timing. row_to_json is twice as fast as jsonb_build_object, and as deterministic.
-WITH origin AS MATERIALIZED (
-    SELECT min(turn) AS turn FROM missions_sortie WHERE mission_id = %(mission)s
+-- `origin` is the turn of the mission's first sortie.
+WITH chosen AS NOT MATERIALIZED (
+    SELECT * FROM missions_sortie
+    WHERE mission_id = %(mission)s AND (%(sorties)s::uuid[] IS NULL OR id = ANY (%(sorties)s::uuid[]))
+), needs AS (
+    SELECT n.sortie_id, jsonb_agg(jsonb_build_array(u.key, n.name) ORDER BY u.key COLLATE "C") AS list
+    FROM missions_sortie u JOIN missions_need n ON n.upstream_id = u.id
+    WHERE u.mission_id = %(mission)s AND (%(sorties)s::uuid[] IS NULL OR n.sortie_id = ANY (%(sorties)s::uuid[]))
+    GROUP BY n.sortie_id
+), files AS (
+    SELECT f.sortie_id,
+           jsonb_agg(
+               jsonb_build_object('path', f.path, 'digest', f.digest, 'size', f.size, 'media_type', f.media_type)
+               ORDER BY f.path COLLATE "C") AS list
+    FROM chosen s JOIN missions_artifact f ON f.sortie_id = s.id AND f.attempt = coalesce(s.accepted, s.attempt)
+    WHERE s.state IN ('succeeded', 'failed', 'skipped', 'cancelled')
+    GROUP BY f.sortie_id
 )
-SELECT row_to_json(saved)::text, row_to_json(kept)::text, s.id, s.state
-FROM missions_sortie s
-CROSS JOIN origin
+SELECT s.key, row_to_json(saved)::text, row_to_json(kept)::text, s.id, s.state
+FROM chosen s
 CROSS JOIN LATERAL (SELECT s.state IN ('succeeded', 'failed', 'skipped', 'cancelled') AS is_true) AS final
 JOIN missions_brief b ON b.sortie_id = s.id
 LEFT JOIN missions_sortie adder ON adder.id = s.added_by_id
 LEFT JOIN missions_attempt a ON a.sortie_id = s.id AND a.number = coalesce(s.accepted, s.attempt)
+LEFT JOIN needs ON needs.sortie_id = s.id
+LEFT JOIN files ON files.sortie_id = s.id
 CROSS JOIN LATERAL (
-    SELECT coalesce(jsonb_agg(jsonb_build_array(u.key, n.name) ORDER BY u.key COLLATE "C"), '[]') AS list
-    FROM missions_need n JOIN missions_sortie u ON u.id = n.upstream_id
-    WHERE n.sortie_id = s.id
-) AS needs
-CROSS JOIN LATERAL (
-    SELECT coalesce(
-        jsonb_agg(
-            jsonb_build_object('path', f.path, 'digest', f.digest, 'size', f.size, 'media_type', f.media_type)
-            ORDER BY f.path COLLATE "C"),
-        '[]') AS list
-    FROM missions_artifact f
-    WHERE final.is_true AND f.sortie_id = s.id AND f.attempt = coalesce(s.accepted, s.attempt)
-) AS files
-CROSS JOIN LATERAL (
-    SELECT s.key, s.agent_type_id AS type, b.spec, s.priority, s.turn - origin.turn AS "order", s.always,
-           s.allow_failure, s.max_tries, s.tries, s.rescues, s.concurrency_key, needs.list AS needs,
+    SELECT s.key, s.agent_type_id AS type, b.spec, s.priority, s.turn - %(origin)s AS "order", s.always,
+           s.allow_failure, s.max_tries, s.tries, s.rescues, s.concurrency_key, coalesce(needs.list, '[]') AS needs,
            adder.key AS added_by,
            CASE WHEN final.is_true OR s.state = 'pending' THEN s.state ELSE 'due' END AS state,
            CASE WHEN s.state IN ('skipped', 'cancelled') THEN s.waits_for ELSE '' END AS reason,
            CASE WHEN final.is_true THEN a.result END AS result,
            CASE WHEN final.is_true THEN coalesce(a.error, '') ELSE '' END AS error,
-           files.list AS artifacts
+           coalesce(files.list, '[]') AS artifacts
 ) AS saved
 CROSS JOIN LATERAL (
     SELECT s.key, s.id AS sortie, s.state, s.attempt, CASE WHEN final.is_true THEN coalesce(a.number, 0) END AS accepted,
@@ -44,4 +46,3 @@ CROSS JOIN LATERAL (
                 WHERE last.sortie_id = s.id AND last.resume IS NOT NULL ORDER BY last.number DESC LIMIT 1)
            END AS resume
 ) AS kept
-WHERE s.mission_id = %(mission)s AND (%(sorties)s::uuid[] IS NULL OR s.id = ANY (%(sorties)s::uuid[]))
