@@ -12,11 +12,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import zstandard
-from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
 from checkpoints import document
@@ -40,36 +39,52 @@ class Blobs(AtomicFileStorage):
         """The path of a file. Its name is made of checked digests and ids, so it stays in the folder."""
         return f"{self.location}/{name}"
 
-    def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str:
-        assert name is not None
-        draft, final_path = self.path(f"drafts/{ids.new()}"), self.path(name)
-        for folder in (Path(draft).parent, Path(final_path).parent):
-            self._create(folder)
+    def add(self, files: Mapping[str, bytes], *, last: str = "") -> None:
+        """Save files durably. The file `last` gets its name only once the names of the others are durable."""
+        drafts = {name: self.path(f"drafts/{ids.new()}") for name in files}
+        for folder in {"drafts", *map(os.path.dirname, files)}:
+            self._create(Path(self.path(folder)))
+
+        def write(names: Sequence[str]) -> None:
+            for name in names:
+                with open(drafts[name], "wb", opener=open_private) as file:
+                    file.write(files[name])
+                    file.flush()
+                    os.fsync(file.fileno())
+
+        names = list(files)
         try:
-            with open(draft, "wb", opener=open_private) as file:
-                file.write(content.read())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, final_path)
+            with ThreadPoolExecutor(WRITERS) as threads:
+                list(threads.map(write, [names[number::WRITERS] for number in range(min(WRITERS, len(names)))]))
+                self._publish({name: draft for name, draft in drafts.items() if name != last}, threads)
+                self._publish({name: draft for name, draft in drafts.items() if name == last}, threads)
         except BaseException:
-            Path(draft).unlink(missing_ok=True)
+            for draft in drafts.values():
+                Path(draft).unlink(missing_ok=True)
             raise
-        return name
+
+    def _publish(self, drafts: Mapping[str, str], threads: ThreadPoolExecutor) -> None:
+        """Give drafts their names, and make these names durable."""
+        for name, draft in drafts.items():
+            os.replace(draft, self.path(name))
+        if drafts:
+            list(threads.map(self._flush, {".", *map(os.path.dirname, drafts)}))
 
     def _create(self, folder: Path) -> None:
         """Create one of the store's folders, and those above it, for their owner alone."""
-        if not folder.is_dir():
+        try:
+            folder.stat()
+        except FileNotFoundError:
             for path in (Path(self.location).parent, Path(self.location), folder):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def flush(self, *folders: str) -> None:
-        """Make the names in these folders durable. "." is the folder of the store."""
-        for folder in folders:
-            descriptor = os.open(self.path(folder), os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    def _flush(self, folder: str) -> None:
+        """Make the names in a folder durable."""
+        descriptor = os.open(self.path(folder), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def open_private(path: str, flags: int) -> int:
@@ -77,34 +92,39 @@ def open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def add(contents: Mapping[str, bytes]) -> int:
-    """Store contents by their SHA-256, and return the number of bytes added. Raises OSError if the disk is full."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What was written: the SHA-256 of the manifest, the size of its file, and the bytes of new blobs."""
+
+    digest: str
+    manifest_bytes: int
+    blob_bytes: int
+
+
+def add(contents: Mapping[str, bytes]) -> None:
+    """Store contents by their SHA-256. Raises OSError if the disk is full."""
+    _store().add(_missing(contents))
+
+
+def add_checkpoint(manifest: Manifest, contents: Mapping[str, bytes]) -> Added:
+    """Store a manifest and its contents by their SHA-256. Raises OSError if the disk is full."""
+    data, blobs = document.serialize(manifest), _missing(contents)
+    compressed = zstandard.ZstdCompressor(level=LEVEL).compress(data)
+    path = manifest_path(manifest.id)
+    _store().add({**blobs, path: compressed}, last=path)
+    return Added(
+        digest=hashlib.sha256(data).hexdigest(),
+        manifest_bytes=len(compressed),
+        blob_bytes=sum(map(len, blobs.values())),
+    )
+
+
+def _missing(contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files of those contents that are not stored yet."""
     store, compressor = _store(), zstandard.ZstdCompressor(level=LEVEL)
-    files = {
+    return {
         _blob(name): compressor.compress(content) for name, content in contents.items() if not store.exists(_blob(name))
     }
-
-    def write(names: Sequence[str]) -> None:
-        for name in names:
-            store.save(name, ContentFile(files[name]))
-
-    shares = [list(files)[number::WRITERS] for number in range(min(WRITERS, len(files)))]
-    if shares:
-        with ThreadPoolExecutor(len(shares)) as writers:
-            list(writers.map(write, shares))
-        if isinstance(store, Blobs):
-            store.flush("blobs")
-    return sum(map(len, files.values()))
-
-
-def add_manifest(manifest: Manifest) -> tuple[str, int]:
-    """Store a manifest. Returns its SHA-256, and the size of its file."""
-    store, data = _store(), document.serialize(manifest)
-    compressed = zstandard.ZstdCompressor(level=LEVEL).compress(data)
-    store.save(manifest_path(manifest.id), ContentFile(compressed))
-    if isinstance(store, Blobs):
-        store.flush(manifest.id, ".")
-    return hashlib.sha256(data).hexdigest(), len(compressed)
 
 
 def read(part: Part) -> str:
@@ -219,12 +239,11 @@ def blobs() -> Iterator[str]:
 def sweep() -> None:
     """Remove drafts and empty folders of killed processes. The caller holds the checkpoints lock exclusively."""
     store = _store()
-    if isinstance(store, Blobs):
-        store.sweep()
-        for ref in _folders():
-            if not store.exists(manifest_path(ref)):
-                with suppress(OSError):
-                    store.delete(ref)
+    store.sweep()
+    for ref in _folders():
+        if not store.exists(manifest_path(ref)):
+            with suppress(OSError):
+                store.delete(ref)
 
 
 def remove_manifest(ref: str) -> None:
@@ -238,8 +257,10 @@ def remove_blob(name: str) -> None:
     _store().delete(_blob(name))
 
 
-def _store() -> Any:
-    return storages["checkpoints"]
+def _store() -> Blobs:
+    store = storages["checkpoints"]
+    assert isinstance(store, Blobs)
+    return store
 
 
 def _blob(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -50,7 +50,8 @@ def capture(
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         with reading.snapshot() as snapshot:
-            current = [_read(mission) for mission in missions]
+            parents = [newest(mission) for mission in missions]
+            current = [_read(mission, parent) for mission, parent in zip(missions, parents, strict=True)]
             fleet_data = reading.fleet() if fleet else None
         for mission in current:
             if mission.state == MissionState.CANCELLING:
@@ -58,12 +59,13 @@ def capture(
                     f"The mission {mission.name} is being cancelled, so it cannot be captured.",
                     hint="Wait until it is cancelled.",
                 )
-        id, deadline = next_id(missions), work_deadline(work_s)
+        id, deadline = next_id(parents), work_deadline(work_s)
         for mission in current:
             mission.add_uncommitted(read_uncommitted(mission, checkpoint=id, deadline=deadline))
         return store(
             id=id,
             missions=current,
+            parent=parents[0] if len(parents) == 1 else None,
             snapshot=snapshot,
             fleet=fleet_data,
             trigger=trigger,
@@ -80,9 +82,8 @@ def capture_all(*, name: str = "", note: str = "", keep: bool = False, by: User 
     return capture(missions=list(live.values_list("id", flat=True)), name=name, note=note, keep=keep, fleet=True, by=by)
 
 
-def _read(mission: UUID) -> CurrentMission:
+def _read(mission: UUID, parent: Checkpoint | None) -> CurrentMission:
     """Read a mission: if its newest checkpoint is intact, only what has changed since. Call it in a snapshot."""
-    parent = newest(mission)
     if parent is None:
         return reading.mission(mission)
     ref = ids.encode(ids.MISSION, mission)
@@ -98,11 +99,9 @@ def newest(mission: UUID) -> Checkpoint | None:
     return Checkpoint.objects.filter(missions__contains=[mission]).order_by("-id").first()
 
 
-def next_id(missions: Sequence[UUID]) -> UUID:
-    """An id that sorts after every checkpoint of these missions, even if the clock has been set back since."""
-    earlier = Checkpoint.objects.filter(missions__overlap=list(missions)).order_by("-id").values_list("id", flat=True)
-    id, newest = ids.new(), earlier.first()
-    return id if newest is None or id > newest else UUID(int=newest.int + 1)
+def next_id(earlier: Iterable[Checkpoint | None]) -> UUID:
+    """An id that sorts after those of these checkpoints, even if the clock has been set back since."""
+    return max([ids.new(), *(UUID(int=checkpoint.id.int + 1) for checkpoint in earlier if checkpoint)])
 
 
 def work_deadline(seconds: float | None = None) -> float:
@@ -127,6 +126,7 @@ def store(
     *,
     id: UUID,
     missions: Sequence[CurrentMission],
+    parent: Checkpoint | None = None,
     snapshot: str,
     fleet: bytes | None = None,
     trigger: str,
@@ -137,7 +137,6 @@ def store(
 ) -> Checkpoint:
     """Write the files, then the row. The caller holds the lock of checkpoints."""
     now = timezone.now()
-    parent = newest(missions[0].id) if len(missions) == 1 else None
     contents: dict[str, bytes] = {}
     manifest = Manifest(
         id=ids.encode(ids.CHECKPOINT, id),
@@ -155,8 +154,7 @@ def store(
         if mission.workspace is not None:
             workspaces.keep_commits(checkpoint=manifest.id, mission=mission.id, workspace=mission.workspace)
     with _translate_disk_errors():
-        added = storage.add(contents)
-        digest, manifest_bytes = storage.add_manifest(manifest)
+        added = storage.add_checkpoint(manifest, contents)
     with transaction.atomic():
         row = Checkpoint.objects.create(
             id=id,
@@ -165,14 +163,14 @@ def store(
             note=note,
             trigger=trigger,
             keep=keep,
-            digest=digest,
+            digest=added.digest,
             snapshot=snapshot,
             parent=parent.id if parent else None,
             sorties=manifest.count(),
             ended=manifest.count(*ENDED),
             failed=manifest.count("failed"),
-            bytes=storage.size(part.blob for part in manifest.parts) + manifest_bytes,
-            new_bytes=added,
+            bytes=storage.size(part.blob for part in manifest.parts) + added.manifest_bytes,
+            new_bytes=added.blob_bytes,
             created_by=by,
             owner_id=_common({mission.owner for mission in missions}) if fleet is None else None,
             team_id=_common({mission.team for mission in missions}) if fleet is None else None,

@@ -80,9 +80,11 @@ def restore(
             current = reading.mission(saved.id)
         planning.require_acceptable(planning.plan_for(checkpoint, saved, current), force=force, digest=plan)
         capturing.store_blobs(current)  # most of the safety checkpoint is on the disk before any row is locked
-        safety_id = capturing.next_id([saved.id])
+        parent = capturing.newest(saved.id)
+        safety_id = capturing.next_id([parent])
         previous = _PreviousState(
             mission=current,
+            parent=parent,
             snapshot=snapshot,
             safety=safety_id,
             uncommitted=capturing.read_uncommitted(current, checkpoint=safety_id, deadline=capturing.work_deadline()),
@@ -103,6 +105,7 @@ class _PreviousState:
     """The mission as it was read in `snapshot`, and its uncommitted work, which the safety checkpoint refers to."""
 
     mission: CurrentMission
+    parent: Checkpoint | None
     snapshot: str
     safety: UUID
     uncommitted: Mapping[str, Mapping[str, Any]]
@@ -132,6 +135,7 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, previous: _PreviousSta
         safety = capturing.store(
             id=previous.safety,
             missions=[current],
+            parent=previous.parent,
             # Older than the rows, because a snapshot of this transaction would not show its own changes.
             snapshot=previous.snapshot,
             trigger=Checkpoint.Trigger.RESTORE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,12 +24,16 @@ class AtomicFileStorage(FileSystemStorage):
     Names are digests, so saving a file that exists already replaces it with the same bytes.
     """
 
+    @cached_property
+    def _resolved_location(self) -> Path:
+        return Path(self.location).resolve()
+
     def get_available_name(self, name: str, max_length: int | None = None) -> str:
         return name
 
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
         """Open a file for reading. Symbolic links are not followed."""
-        folder = beneath.open_path(Path(self.location).resolve(), folder=True)
+        folder = beneath.open_path(self._resolved_location, folder=True)
         try:
             return File(os.fdopen(beneath.open_plain(folder, name), "rb"), name=name)
         finally:

@@ -162,9 +162,8 @@ def test_a_restore_whose_rows_would_differ_is_rolled_back(engine: Engine) -> Non
     bucket.state["two"] = bucket.state["two"].replace('["one", "one"]', '["nobody", "one"]')
     data = bucket.text().encode()
     forged = Part(hashlib.sha256(data).hexdigest(), len(data), bucket.digest())
-    storage.add({forged.blob: data})
     forged_entry = dataclasses.replace(entry, buckets={**entry.buckets, bucket_of("two"): forged})
-    storage.add_manifest(dataclasses.replace(manifest(checkpoint), missions=(forged_entry,)))
+    storage.add_checkpoint(dataclasses.replace(manifest(checkpoint), missions=(forged_entry,)), {forged.blob: data})
     fleet.run_to_end(engine, mission)
     end = digest(mission)
     with pytest.raises(errors.Conflict, match="The restored rows differ"):
