@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.support import cluster, measuring
+from tests.support import cluster, measuring, templates
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = pytest.StashKey[cluster.Cluster]()
@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         urls = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_DIRECT_URL", "REDIS_URL")
         for name in (*urls, "FLEET_REDIS_INDEX"):
             os.environ.pop(name, None)  # the tests never touch services that they did not start
+        templates.create()
         shared = cluster.temporary(durable=False)
         config.stash[SHARED] = shared
         os.environ["FLEET_HOME"] = str(shared.home.root)
@@ -109,6 +110,7 @@ def _without_group(test: str) -> str:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if (shared := config.stash.get(SHARED, None)) is not None:
         cluster.remove(shared)
+        templates.remove()
 
 
 @pytest.fixture(scope="session", autouse=True)

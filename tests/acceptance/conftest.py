@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from fleet.config.home import Home
+from tests.support import templates
 from tests.support.documented_client import DocumentedClient
 from tests.support.measuring import measured
 from tests.support.waiting import until as until
@@ -90,6 +92,8 @@ class Fleet:
 def running(*, restored_from: Path | None = None, **more: str) -> Iterator[Fleet]:
     """A fleet with short intervals and these variables, optionally restored from a backup."""
     home = Path(tempfile.mkdtemp(prefix="fleet acceptance "))
+    if restored_from is None:
+        templates.copy(Home(home / ".fleet"))
     env = {
         **{name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}},
         "FLEET_HOME": str(home / ".fleet"),

@@ -23,6 +23,7 @@ from fleet.config.home import Home
 from fleet.services.providers import identity
 from fleet.services.providers.embedded import Embedded
 from fleet.services.supervision.service import AlertLimits, Service
+from tests.support import templates
 
 
 class Cluster:
@@ -161,7 +162,9 @@ def url(postgres: datastores.Postgres, *, database: str) -> str:
 
 
 def temporary(*, durable: bool) -> Cluster:
-    return Cluster(Path(tempfile.mkdtemp(prefix="fleet-test-")), durable=durable)
+    home = Home(Path(tempfile.mkdtemp(prefix="fleet-test-")))
+    templates.copy(home)
+    return Cluster(home.root, durable=durable)
 
 
 def remove(cluster: Cluster) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from fleet.config.home import Home
+from tests.support import templates
 from tests.support.measuring import measured
 from tests.support.waiting import until as until
 from tests.support.warm import anywhere
@@ -129,9 +131,13 @@ class Checkout:
 
 
 @contextlib.contextmanager
-def checkout(*, env: Mapping[str, str] | None = None, name: str = "fleet-home-") -> Iterator[Checkout]:
-    """A checkout with a new home, which is removed afterwards."""
+def checkout(
+    *, env: Mapping[str, str] | None = None, name: str = "fleet-home-", empty: bool = False
+) -> Iterator[Checkout]:
+    """A checkout with a new home, which is removed afterwards. Unless `empty`, it has an empty database cluster."""
     new_checkout = Checkout(Path(tempfile.mkdtemp(prefix=name)).resolve(), env)
+    if not empty and "DATABASE_URL" not in (env or {}):
+        templates.copy(Home(new_checkout.root))
     try:
         yield new_checkout
     finally:

@@ -46,7 +46,7 @@ def names(server: Postgres) -> list[str]:
 @pytest.fixture(scope="module")
 def older() -> Iterator[Checkout]:
     """A home whose data was created and migrated by an older major version of Postgres."""
-    with supervised.checkout() as checkout:
+    with supervised.checkout(empty=True) as checkout:
         own = keys(checkout)
         data = upgrading.data_folder(home_of(checkout))
         embedded.create_cluster(data, old_programs(), own)
@@ -63,7 +63,7 @@ def older() -> Iterator[Checkout]:
 @pytest.fixture
 def home(older: Checkout) -> Iterator[Checkout]:
     """A copy of it for each test."""
-    with supervised.checkout() as checkout:
+    with supervised.checkout(empty=True) as checkout:
         subprocess.run(["cp", "-a", f"{older.root}/.", str(checkout.root)], check=True)
         yield checkout
 

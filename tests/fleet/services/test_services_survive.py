@@ -87,7 +87,7 @@ def test_a_signal_stops_all_services_in_order(home: Checkout, number: signal.Sig
 
 
 def test_the_next_start_repairs_an_interrupted_creation_of_the_cluster() -> None:
-    with checkout() as home:
+    with checkout(empty=True) as home:
         draft = home.root / "private" / "postgres.new"
         running = home.start("fleet_services", "up")
         until(draft.exists)
@@ -107,7 +107,7 @@ def test_the_next_start_repairs_an_interrupted_creation_of_the_cluster() -> None
 
 
 def test_a_full_disk_at_the_first_start_is_reported_as_the_cause() -> None:
-    with checkout() as home:
+    with checkout(empty=True) as home:
         small = f"mount -t tmpfs -o size=20m none {home.root} && exec {sys.executable} manage.py fleet_services up"
         result = subprocess.run(
             ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", small],
