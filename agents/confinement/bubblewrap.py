@@ -50,13 +50,16 @@ def command(
     descriptors: ExitStack,
     extra_options: Sequence[str] = (),
     filtered: bool = True,
+    ignore_setgid: bool = False,
 ) -> tuple[list[str], list[int]]:
     """The command line that runs `argv` in a sandbox, and the descriptors that it must inherit.
 
-    They are closed with `descriptors`. `filtered`: with the filter of system calls. Raises Refused like `options`.
+    They are closed with `descriptors`. `filtered`: with the filter of system calls, which for root ignores
+    attempts to set the setgid bit if `ignore_setgid`, instead of refusing them. Raises Refused like `options`.
     """
     arguments, inherited = options(view, descriptors)
-    if filtered and (rules := seccomp.filter_file(descriptors, network=view.network)) >= 0:
+    filter_options = {"network": view.network, "ignore_setgid": ignore_setgid}
+    if filtered and (rules := seccomp.filter_file(descriptors, **filter_options)) >= 0:
         arguments += ["--seccomp", str(rules)]
         inherited.append(rules)
     return [program(), *arguments, *extra_options, "--", *argv], inherited

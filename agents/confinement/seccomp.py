@@ -59,12 +59,12 @@ _ABIS = {
 }  # fmt: skip
 
 
-def filter_file(descriptors: ExitStack, *, network: bool) -> int:
+def filter_file(descriptors: ExitStack, *, network: bool, ignore_setgid: bool = False) -> int:
     """A file with the filter for the workload. It is closed with `descriptors`. -1: there is none for this machine.
 
     For an attempt the shim loads it, not bubblewrap for both: the shim needs clone3, which the filter refuses.
     """
-    if not (rules := program(network=network, root=os.geteuid() == 0)):
+    if not (rules := program(network=network, root=os.geteuid() == 0, ignore_setgid=ignore_setgid)):
         return -1
     descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC)
     descriptors.callback(os.close, descriptor)
@@ -73,30 +73,36 @@ def filter_file(descriptors: ExitStack, *, network: bool) -> int:
     return descriptor
 
 
-def program(*, network: bool, root: bool, machine: str = "") -> bytes:
+def program(*, network: bool, root: bool, ignore_setgid: bool = False, machine: str = "") -> bytes:
     """The BPF program of the filter; empty for an unknown architecture.
 
-    `root`: whether the workload is root outside its namespaces too.
+    `root`: whether the workload is root outside its namespaces too. `ignore_setgid`: then a call that would set the setgid
+    bit seems to succeed but changes nothing, for git, which stops at such an error.
     """
-    parts = [_rules(abi, network=network, root=root) for abi in _ABIS.get(machine or os.uname().machine, ())]
+    parts = [
+        _rules(abi, network=network, root=root, setgid_error=0 if ignore_setgid else errno.EPERM)
+        for abi in _ABIS.get(machine or os.uname().machine, ())
+    ]
     if not parts:
         return b""
     return b"".join([_instruction(_LOAD, _ARCHITECTURE), *parts, _refuse(errno.ENOSYS)])
 
 
-def _rules(abi: _Abi, *, network: bool, root: bool) -> bytes:
+def _rules(abi: _Abi, *, network: bool, root: bool, setgid_error: int) -> bytes:
     """The rules for one ABI. Calls of other ABIs skip them."""
-    forbidden_mode = stat.S_ISUID | (stat.S_ISGID if root else 0)
+    modes = [(number, 1) for number in abi.chmods] + [(number, 2) for number in (abi.fchmodat, FCHMODAT2)]
     rules = [
         _instruction(_LOAD, _NUMBER),
         _instruction(_AT_LEAST, X32, no=1) + _refuse(errno.ENOSYS),
         *(_if(number, _refuse_bits(CLONE_NEWCGROUP)) for number in (abi.clone, abi.unshare)),
-        *(_if(number, _refuse_bits(forbidden_mode, argument=1)) for number in abi.chmods),
-        *(_if(number, _refuse_bits(forbidden_mode, argument=2)) for number in (abi.fchmodat, FCHMODAT2)),
+        *(_if(number, _refuse_bits(stat.S_ISUID, argument=argument)) for number, argument in modes),
         # BPF cannot read the flags of clone3, which are in memory. The C library falls back to clone.
         *(_if(number, _refuse(errno.ENOSYS)) for number in (CLONE3, IO_URING_SETUP, *abi.keys)),
     ]
     if root:
+        rules += [
+            _if(number, _refuse_bits(stat.S_ISGID, argument=argument, error=setgid_error)) for number, argument in modes
+        ]
         rules += [_if(number, _refuse(errno.EOPNOTSUPP)) for number in (*abi.setxattrs, SETXATTRAT)]
     if not network:
         rules.append(_if(abi.socket, _check_family()))
@@ -110,13 +116,13 @@ def _if(number: int, then: bytes) -> bytes:
     return _instruction(_EQUAL, number, no=len(then) // 8) + then
 
 
-def _refuse_bits(bits: int, *, argument: int = 0) -> bytes:
+def _refuse_bits(bits: int, *, argument: int = 0, error: int = errno.EPERM) -> bytes:
     """Refuse a call if its argument has any of these bits."""
     return b"".join(
         [
             _instruction(_LOAD, _ARGUMENT + 8 * argument),
             _instruction(_HAS_BITS, bits, no=1),
-            _refuse(errno.EPERM),
+            _refuse(error),
             _instruction(_LOAD, _NUMBER),
         ]
     )

@@ -14,7 +14,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,7 @@ class LocalRepository:
         store: Path | None = None,
         writable: bool = False,
         filtered: bool = True,
+        ignore_setgid: bool = False,
         readable: Sequence[Path] = (),
         timeout_s: float = QUICK_S,
     ) -> subprocess.CompletedProcess[bytes]:
@@ -74,14 +75,16 @@ class LocalRepository:
 
         `script`: a shell script to run instead; it gets `arguments` as "$0", "$1" and so on, and errors name "$0".
         `store`: a mirror that it may read. `readable`: more files. `writable`: it may write to the git folder.
-        `filtered`: with the filter of system calls. Raises git.GitError after `timeout_s`; Refused if the repository has
-        been replaced.
+        `filtered`: with the filter of system calls; `ignore_setgid`: which then lets git believe that it could set the
+        setgid bit. Raises git.GitError after `timeout_s`; Refused if the repository has been replaced.
         """
         argv = ["/bin/sh", "-euc", script, *arguments] if script else ["git", *arguments]
         environment = {**git.local_environment(), "GIT_DIR": str(self.git_folder), **(env or {})}
         shared = (*((store,) if store else ()), *readable)
         with ExitStack() as descriptors:
-            argv, pass_fds = self._in_sandbox(argv, descriptors, writable=writable, shared=shared, filtered=filtered)
+            argv, pass_fds = self._in_sandbox(
+                argv, descriptors, writable=writable, shared=shared, filtered=filtered, ignore_setgid=ignore_setgid
+            )
             return git.run_to_end(argv, arguments, environment, timeout_s, pass_fds, self.path)
 
     def upload_pack(self, descriptors: ExitStack) -> tuple[str, list[int]]:
@@ -89,8 +92,30 @@ class LocalRepository:
         argv, pass_fds = self._in_sandbox(_UPLOAD_PACK, descriptors, writable=False, shared=(), filtered=False)
         return f"--upload-pack=exec {shlex.join(argv)}", pass_fds  # with exec, it is killed together with git
 
+    def share_folders(self) -> None:
+        """Give folders of objects and refs the mode of `objects`, if that has the setgid bit (`git init --shared`).
+
+        The sandbox does not let git, and so the hooks of the repository, set this bit as root. Only folders are changed,
+        by descriptors: work could put a program in the place of one.
+        """
+        with suppress(OSError), ExitStack() as descriptors:
+            top = _open(self.common, descriptors)
+            mode = stat.S_IMODE(os.stat("objects", dir_fd=top, follow_symlinks=False).st_mode)
+            for name in ("objects", "refs") if mode & stat.S_ISGID else ():
+                for _, _, _, folder in os.fwalk(name, dir_fd=top):
+                    current = stat.S_IMODE(os.fstat(folder).st_mode)
+                    if current & stat.S_ISGID and current | mode != current:  # new folders inherit the bit
+                        os.fchmod(folder, current | mode)
+
     def _in_sandbox(
-        self, argv: Sequence[str], descriptors: ExitStack, *, writable: bool, shared: tuple[Path, ...], filtered: bool
+        self,
+        argv: Sequence[str],
+        descriptors: ExitStack,
+        *,
+        writable: bool,
+        shared: tuple[Path, ...],
+        filtered: bool,
+        ignore_setgid: bool = False,
     ) -> tuple[list[str], list[int]]:
         if not settings.FLEET_SANDBOX:
             return list(argv), []
@@ -111,7 +136,12 @@ class LocalRepository:
         options += ["--die-with-parent", "--chdir", str(self.path)]
         try:
             return bubblewrap.command(
-                argv, view=view, descriptors=descriptors, extra_options=options, filtered=filtered
+                argv,
+                view=view,
+                descriptors=descriptors,
+                extra_options=options,
+                filtered=filtered,
+                ignore_setgid=ignore_setgid,
             )
         except host_paths.Refused as error:
             raise Refused(str(error), pointer=POINTER) from error

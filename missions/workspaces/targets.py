@@ -7,6 +7,7 @@ sandbox of `local_repositories`, the hooks too.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,13 +103,17 @@ class Target:
     def _receive_here(self, store: Path, update: str) -> subprocess.CompletedProcess[bytes]:
         local = local_repositories.find(self.repository)
         if local.is_bare:
-            return local.git(
+            completed = local.git(
                 *(*_PUSH, _RECEIVE_PACK, "--", str(local.path), update),
                 env={"GIT_DIR": str(store), "GIT_CONFIG_GLOBAL": str(git.PUSH_CONFIGURATION)},
                 store=store,
                 writable=True,
+                ignore_setgid=True,
                 timeout_s=git.NETWORK_TIMEOUT_S,
             )
+            if os.geteuid() == 0:
+                local.share_folders()
+            return completed
         # Without `+`, git only fast-forwards. No program of the repository runs, so no filter is needed: for root, it
         # would refuse the modes of a shared repository.
         return local.git(

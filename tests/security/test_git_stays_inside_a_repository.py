@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,31 @@ def test_hooks_of_a_bare_repository_see_nothing_but_the_repository(project: Repo
     assert (shared.path / "stolen").read_text() == ""
     assert (shared.path / "home").read_text().strip() != os.environ["HOME"]
     assert [line.split(":")[0].strip() for line in (shared.path / "network").read_text().splitlines()[2:]] == ["lo"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the workload of root may not set the bit")
+@pytest.mark.django_db(transaction=True)
+def test_a_shared_repository_gets_a_push_whose_hooks_cannot_set_the_setgid_bit(
+    project: Repository, tmp_path: Path
+) -> None:
+    shared = Repository(tmp_path / "shared.git")
+    project.git("init", "--quiet", "--bare", "--shared", "--initial-branch=main", str(shared.path))
+    for path in (shared.path, *shared.path.rglob("*")):
+        os.chown(path, -1, 12_345)
+    for path in filter(Path.is_dir, (shared.path, *shared.path.rglob("*"))):
+        path.chmod(0o2775)  # chown has cleared it
+    project.git("push", "--quiet", str(shared.path), "main")
+    before = set(shared.path.rglob("*"))
+    hook = shared.path / "hooks" / "post-receive"
+    hook.write_text(f"#!/bin/sh\ncp /bin/true {shared.path}/program\nchmod 2755 {shared.path}/program && echo done\n")
+    hook.chmod(0o755)
+    mission = conflicting.landed_mission(shared)
+    assert merging.merge(mission=mission.id, into="team/next").outcome == "created"
+    assert shared.git("show", "team/next:new.txt") == "new"
+    assert not (shared.path / "program").stat().st_mode & stat.S_ISGID
+    created = [path for path in set(shared.path.rglob("*")) - before if path.is_dir()]
+    assert shared.path / "refs" / "heads" / "team" in created
+    assert {(oct(path.stat().st_mode & 0o7777), path.stat().st_gid) for path in created} == {("0o2775", 12_345)}
 
 
 # ── What still works ─────────────────────────────────────────────────────────────────────────────────────────────────
