@@ -12,6 +12,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from django.conf import settings
 from django.http import HttpRequest
 
+from fleet.limits import known_browsers
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -69,7 +71,12 @@ def parse_networks(text: str) -> list[Network]:
 
 
 def lockout_key(request: HttpRequest) -> str:
-    """The key by which failed sign-ins are counted: the IPv4 address, or the first address of the IPv6 network."""
+    """The key by which failed sign-ins are counted: the IPv4 address, or the first address of the IPv6 network.
+
+    A browser in which the user has signed in before has a key of its own.
+    """
+    if number := known_browsers.number_of(request):
+        return known_browsers.address_of(number)
     return bucket(client(request)).partition("/")[0]
 
 

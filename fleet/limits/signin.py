@@ -1,7 +1,8 @@
 """Limits on sign-ins: a rate by address, checked before the password, and a lockout after failures.
 
 After FLEET_LOCKOUT_FAILURES failures with one user name from one address, django-axes refuses further attempts from
-there for FLEET_LOCKOUT_MINUTES, even with the right password. The user can still sign in from another address.
+there for FLEET_LOCKOUT_MINUTES, even with the right password. The user can still sign in from another address, and with
+a browser in which they have signed in before (known_browsers.py).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from fleet import caller, errors, humanise, invocation
 from fleet.console.lines import counted
-from fleet.limits import counting
+from fleet.limits import counting, known_browsers
 from fleet.limits.counting import Quota
 from fleet.limits.rates import Kind
 
@@ -86,11 +87,14 @@ def page(request: HttpRequest) -> HttpResponseBase:
     """The admin's sign-in page, with a rate limit on attempts."""
     if request.method != "POST":
         return admin.site.login(request)
-    quota = counting.charge(request=request, kind=Kind.AUTH)
+    number = known_browsers.number_of(request)
+    quota = counting.charge(request=request, kind=Kind.AUTH, identity=f"browser:{number}" if number else "")
     headers = counting.headers(quota)
     if quota.refused:
         return _too_many(request, code="rate_limited", detail=str(counting.TooManyRequests(quota)), headers=headers)
     response = admin.site.login(request)
+    if request.user.is_authenticated:
+        known_browsers.remember(request, response)
     for name, value in headers.items():
         response.headers[name] = value
     return response
