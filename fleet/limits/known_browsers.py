@@ -16,7 +16,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-COOKIE = "fleet_browser"
+COOKIE = "fleet-browser"
 PATH = "/admin/login/"
 LIFETIME = timedelta(days=90)
 _NUMBER = re.compile(r"[0-9a-f]{30}")
