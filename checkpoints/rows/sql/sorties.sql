@@ -2,31 +2,26 @@
 -- no ids, and what is kept beside the state. The states waiting, ready, queued and running are all `due`, because which
 -- of them applies is a matter of timing. row_to_json is twice as fast as jsonb_build_object, and as deterministic.
 -- `origin` is the turn of the mission's first sortie.
-WITH chosen AS NOT MATERIALIZED (
-    SELECT * FROM missions_sortie
-    WHERE mission_id = %(mission)s AND (%(sorties)s::uuid[] IS NULL OR id = ANY (%(sorties)s::uuid[]))
-), needs AS (
-    SELECT n.sortie_id, jsonb_agg(jsonb_build_array(u.key, n.name) ORDER BY u.key COLLATE "C") AS list
-    FROM missions_sortie u JOIN missions_need n ON n.upstream_id = u.id
-    WHERE u.mission_id = %(mission)s AND (%(sorties)s::uuid[] IS NULL OR n.sortie_id = ANY (%(sorties)s::uuid[]))
-    GROUP BY n.sortie_id
-), files AS (
-    SELECT f.sortie_id,
-           jsonb_agg(
-               jsonb_build_object('path', f.path, 'digest', f.digest, 'size', f.size, 'media_type', f.media_type)
-               ORDER BY f.path COLLATE "C") AS list
-    FROM chosen s JOIN missions_artifact f ON f.sortie_id = s.id AND f.attempt = coalesce(s.accepted, s.attempt)
-    WHERE s.state IN ('succeeded', 'failed', 'skipped', 'cancelled')
-    GROUP BY f.sortie_id
-)
+-- Needs and artifacts are read per sortie, because Postgres has no statistics of a new mission: joins of aggregates
+-- would then be nested loops over all of them.
 SELECT s.key, row_to_json(saved)::text, row_to_json(kept)::text, s.id, s.state
-FROM chosen s
+FROM missions_sortie s
 CROSS JOIN LATERAL (SELECT s.state IN ('succeeded', 'failed', 'skipped', 'cancelled') AS is_true) AS final
 JOIN missions_brief b ON b.sortie_id = s.id
 LEFT JOIN missions_sortie adder ON adder.id = s.added_by_id
 LEFT JOIN missions_attempt a ON a.sortie_id = s.id AND a.number = coalesce(s.accepted, s.attempt)
-LEFT JOIN needs ON needs.sortie_id = s.id
-LEFT JOIN files ON files.sortie_id = s.id
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_array(u.key, n.name) ORDER BY u.key COLLATE "C") AS list
+    FROM missions_need n JOIN missions_sortie u ON u.id = n.upstream_id
+    WHERE n.sortie_id = s.id
+) AS needs ON true
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(
+               jsonb_build_object('path', f.path, 'digest', f.digest, 'size', f.size, 'media_type', f.media_type)
+               ORDER BY f.path COLLATE "C") AS list
+    FROM missions_artifact f
+    WHERE final.is_true AND f.sortie_id = s.id AND f.attempt = coalesce(s.accepted, s.attempt)
+) AS files ON true
 CROSS JOIN LATERAL (
     SELECT s.key, s.agent_type_id AS type, b.spec, s.priority, s.turn - %(origin)s AS "order", s.always,
            s.allow_failure, s.max_tries, s.tries, s.rescues, s.concurrency_key, coalesce(needs.list, '[]') AS needs,
@@ -46,3 +41,4 @@ CROSS JOIN LATERAL (
                 WHERE last.sortie_id = s.id AND last.resume IS NOT NULL ORDER BY last.number DESC LIMIT 1)
            END AS resume
 ) AS kept
+WHERE s.mission_id = %(mission)s AND (%(sorties)s::uuid[] IS NULL OR s.id = ANY (%(sorties)s::uuid[]))
