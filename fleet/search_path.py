@@ -1,6 +1,6 @@
-"""Where the fleet finds the programs that it runs outside the sandbox, such as git and ssh: never where work can write.
+"""Where the fleet finds the programs that it runs outside the sandbox, such as git and ssh: never where workloads can write.
 
-A folder of PATH may lie inside a mission's folder, and work could put a `git` of its own there. So only folders of the
+A folder of PATH may lie inside a mission's folder, and a workload could put a `git` of its own there. So only folders of the
 system, those of this Python, and those that an operator lists in FLEET_PROGRAM_FOLDERS count.
 """
 

@@ -132,7 +132,7 @@ def _why_not(path: Path, error: OSError, *, folder: bool) -> str:
         return f"{refusal}: {error.strerror}."
     where = "for the mission" if folder else "under `readable` of the agent type, the template or the plan"
     return (
-        f"{refusal}: {link} is a symbolic link, and attempts follow none, because work could have put it there. If you did, "
+        f"{refusal}: {link} is a symbolic link, and attempts follow none, because a workload could have put it there. If you did, "
         f"name its target instead {where}, as printed by: realpath {shlex.quote(str(path))}"
     )
 

@@ -96,7 +96,7 @@ class LocalRepository:
         """Give folders of objects and refs the mode of `objects`, if that has the setgid bit (`git init --shared`).
 
         The sandbox does not let git, and so the hooks of the repository, set this bit as root. Only folders are changed,
-        by descriptors: work could put a program in the place of one.
+        by descriptors: a workload could put a program in the place of one.
         """
         with suppress(OSError), ExitStack() as descriptors:
             top = _open(self.common, descriptors)

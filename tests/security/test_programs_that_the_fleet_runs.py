@@ -1,4 +1,4 @@
-"""The fleet runs no program from a folder that work can write to, wherever PATH looks first."""
+"""The fleet runs no program from a folder that workloads can write to, wherever PATH looks first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support import fleet
 
 @pytest.fixture
 def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder at the front of PATH, in a mission's folder, with programs that work put there."""
+    """A folder at the front of PATH, in a mission's folder, with programs that a workload put there."""
     programs = tmp_path / "mission" / "bin"
     programs.mkdir(parents=True)
     for name in ("git", "ssh"):
@@ -87,7 +87,7 @@ def test_the_doctor_warns_about_folders_of_path_that_work_can_write_to(planted: 
     assert not list(fleet_doctor._path())
     fleet.launch({"one": {}}, folder=str(planted.parent))
     (finding,) = fleet_doctor._path()
-    assert f"work can write to {planted}, which is in PATH" in finding.message
+    assert f"workloads can write to {planted}, which is in PATH" in finding.message
 
 
 def _repository(tmp_path: Path) -> Path:

@@ -42,7 +42,7 @@ def test_an_agent_of_an_open_type_gets_its_work_until_the_type_is_closed(robot: 
     assert response.status_code == 403
     assert "backend is not open to external agents" in response.json()["detail"]
     path = f"sorties/{lease['sortie']}/complete"
-    assert robot.post(path, {"token": lease["token"]}).status_code == 200  # work that it holds may still end
+    assert robot.post(path, {"token": lease["token"]}).status_code == 200  # sorties that it holds may still end
 
 
 def test_nodes_serve_a_type_that_is_open_to_both(engine: Engine) -> None:

@@ -116,15 +116,13 @@ class Command(OperatorCommand):
         say(f"  stop     {invocation.command('fleet_down')}")
 
     def _show_report(self, saved: Path) -> None:
-        """Print where the mission's report is. Not its file:// URL: a browser would run the scripts that work put there."""
+        """Print where the mission's report is. Not its file:// URL: a browser would run the scripts that a workload put there."""
         files = [Path(line) for line in saved.read_text().splitlines()] if saved.exists() else []
         pages = [file for file in files if file.suffix.lower() in PAGES]
         if report := next(iter(pages or files), None):
             self.say(f"Report: {report.absolute()}")
             if pages:
-                self.say(
-                    "The mission's work wrote it, with any scripts in it: open it in a browser only if you trust that."
-                )
+                self.say("A workload wrote it, with any scripts in it: open it in a browser only if you trust that.")
 
 
 def _mission(plan: str, parameters: list[str], *, saved: Path) -> list[str]:

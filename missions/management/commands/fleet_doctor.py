@@ -90,7 +90,7 @@ def _git() -> Finding:
     needed = ".".join(map(str, git.MIN_VERSION))
     if git.version() == (0, 0) and (ignored := shutil.which("git")) and not search_path.find("git"):
         return Finding(
-            "git", False, f"{ignored} is ignored, because it is in no folder of the system, so work could replace it",
+            "git", False, f"{ignored} is ignored, because it is in no folder of the system, so a workload could replace it",
             f"Install git {needed} or newer as a package of the system, or list its folder in FLEET_PROGRAM_FOLDERS.",
         )  # fmt: skip
     if git.version() == (0, 0):
@@ -224,18 +224,18 @@ def _readable() -> Iterator[Finding]:
                 )
                 yield Finding(
                     agent_type.name, False, f"`readable` names {path}, which contains a symbolic link, so attempts fail",
-                    f"If you put it there and want work to read {target}: {change}",
+                    f"If you put it there and want workloads to read {target}: {change}",
                 )  # fmt: skip
 
 
 def _path() -> Iterator[Finding]:
-    """The folders of PATH in which work of missions may have put programs."""
+    """The folders of PATH in which workloads may have put programs."""
     missions = Mission.objects.exclude(folder="").values_list("folder", flat=True).distinct()
     folders = [*settings.FLEET_FOLDERS, *missions]
     for path in search_path.ignored_folders():
         if any(path.is_relative_to(folder) or path.resolve().is_relative_to(folder) for folder in folders):
             yield Finding(
-                "path", True, f"Warning: work can write to {path}, which is in PATH. The fleet runs no program from it, but "
+                "path", True, f"Warning: workloads can write to {path}, which is in PATH. The fleet runs no program from it, but "
                 "this shell does.",
             )  # fmt: skip
 
