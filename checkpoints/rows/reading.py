@@ -22,6 +22,8 @@ from fleet import errors, ids
 from fleet.postgres import statements
 from missions.states import SortieState
 
+CHUNK = 200  # rows that Postgres sends at once
+
 
 class Row(NamedTuple):
     """The row of a sortie: its id and exact state."""
@@ -181,14 +183,13 @@ def _changed_sorties(mission: UUID, since: str) -> list[UUID] | None:
 
 def _read_sorties(current: CurrentMission, sorties: Sequence[UUID] | None, *, parent: MissionEntry | None) -> None:
     """Read these sorties (None: all) into the buckets. With a parent, each bucket starts with the parent's lines."""
+    parameters = {
+        "mission": current.id,
+        "sorties": None if sorties is None else list(sorties),
+        "origin": current.origin,
+    }
     with connection.cursor() as cursor:
-        parameters: dict[str, Any] = {
-            "mission": current.id,
-            "sorties": None if sorties is None else list(sorties),
-            "origin": current.origin,
-        }
-        cursor.execute(statements.read("checkpoints.rows", "sorties"), parameters)
-        for key, state, kept, sortie, row_state in cursor.fetchall():
+        for key, state, kept, sortie, row_state in _rows(cursor, parameters):
             if current.workspace is not None:
                 state, kept = workspaces.sortie_lines(current.workspace, key, state, kept)
             number = bucket_of(key)
@@ -198,6 +199,17 @@ def _read_sorties(current: CurrentMission, sorties: Sequence[UUID] | None, *, pa
                 bucket = current.buckets[number] = storage.read_bucket(blob) if blob else Bucket()
             bucket.state[key], bucket.kept[key] = state, kept
             current.rows[key] = Row(sortie, row_state)
+
+
+def _rows(cursor: Any, parameters: Mapping[str, Any]) -> Iterator[tuple[str, str, str, UUID, str]]:
+    """The sorties as `sorties.sql` returns them. All of a mission are read while Postgres produces them."""
+    statement = statements.read("checkpoints.rows", "sorties")
+    if parameters["sorties"] is None:
+        with connection.wrap_database_errors:
+            yield from cursor.cursor.stream(statement, parameters, size=CHUNK)
+    else:
+        cursor.execute(statement, parameters)
+        yield from cursor.fetchall()
 
 
 def fleet() -> bytes:

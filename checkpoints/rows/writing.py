@@ -59,7 +59,7 @@ def put_back(
                         target.wait_until,
                         target.state,
                         target.kept,
-                        json.dumps(target.changes),
+                        json.dumps(target.changes) if target.changes else "{}",
                     )
                 )
         if any(target.changes for target in targets):
