@@ -286,7 +286,7 @@ def _check_rights(
                 hint="Fork it without `params`, or launch a template.",
             )
         return
-    if not can_execute and (saved.mission_kept["can_execute"] or any(spec.runs_code for spec in edited.values())):
+    if not can_execute and (saved.mission_kept["executes"] or any(spec.runs_code for spec in edited.values())):
         raise permissions.refusal()
 
 

@@ -176,7 +176,7 @@ def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, can_execute: bool,
     Returns the ref that keeps the current tip of its workspace's branch; "" without a workspace.
     """
     kept = saved.mission_kept
-    if not can_execute and kept["can_execute"] and not kept["template"]:
+    if not can_execute and kept["executes"] and not kept["template"]:
         raise permissions.refusal()
     planning.require_acceptable(planning.plan_for(checkpoint, saved, None), force=force, digest=plan)
     lease_end = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
@@ -190,7 +190,7 @@ def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, can_execute: bool,
             mission_lines=saved.mission_lines,
             checkpoint=checkpoint.ref,
             state_if_live=MissionState.PAUSED,
-            can_execute=kept["can_execute"],
+            can_execute=kept["executes"],
             template=kept["template"],
             reason=f"restored to {checkpoint.ref}",
             owner=checkpoint.owner_id,

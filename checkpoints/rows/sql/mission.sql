@@ -6,7 +6,7 @@ SELECT jsonb_build_object(
            'at_once', m.max_running, 'checkpoints', m.checkpoints,
            'state', CASE WHEN m.state IN ('succeeded', 'failed', 'cancelled') THEN m.state ELSE 'live' END)::text,
        jsonb_build_object(
-           'mission', m.id, 'state', m.state, 'reason', m.reason, 'can_execute', m.can_execute, 'template', m.template,
+           'mission', m.id, 'state', m.state, 'reason', m.reason, 'executes', m.can_execute, 'template', m.template,
            'owner', owner.username, 'team', team.name, 'created_at', m.created_at, 'finished_at', m.finished_at,
            'concurrency_keys', (
                SELECT coalesce(jsonb_object_agg(k.key, k."limit"), '{}')
