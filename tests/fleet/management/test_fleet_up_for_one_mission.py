@@ -54,14 +54,6 @@ def test_it_waits_for_missions_that_others_have_launched(home: Checkout, tmp_pat
     assert home.left_behind() == []
 
 
-def test_fleet_down_stops_it_before_its_mission_ends(home: Checkout, tmp_path: Path) -> None:
-    process = fleet_up(home, plan_waiting_for(tmp_path / "never", "Never"))
-    home.manage("fleet_down", timeout=60)
-    assert process.wait(40) == 130
-    assert (home.root / "output").read_text().endswith("Unfinished missions continue when it is started again.\n")
-    assert home.left_behind() == []
-
-
 def test_a_page_that_work_wrote_is_named_and_not_offered_to_a_browser(home: Checkout, tmp_path: Path) -> None:
     plan = tmp_path / "report.json"
     work = {"agent": "backend", "run": "echo '<script>alert(1)</script>' > report.html", "outputs": ["report.html"]}
@@ -73,3 +65,12 @@ def test_a_page_that_work_wrote_is_named_and_not_offered_to_a_browser(home: Chec
     assert Path(line.removeprefix("Report: ")).read_text() == "<script>alert(1)</script>\n"
     assert "file:" not in output
     assert "open it in a browser only if you trust that" in output
+
+
+def test_fleet_down_stops_it_before_its_mission_ends(home: Checkout, tmp_path: Path) -> None:
+    # The last test of this home: its mission stays, and a later `--run` would wait for it.
+    process = fleet_up(home, plan_waiting_for(tmp_path / "never", "Never"))
+    home.manage("fleet_down", timeout=60)
+    assert process.wait(40) == 130
+    assert (home.root / "output").read_text().endswith("Unfinished missions continue when it is started again.\n")
+    assert home.left_behind() == []
