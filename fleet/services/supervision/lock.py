@@ -35,9 +35,10 @@ def hold(home: Home) -> Iterator[None]:
 
 def is_held(home: Home) -> bool:
     """Whether a supervisor of this home is running."""
-    if not (home.run / "supervisor.lock").exists():
+    try:
+        handle = os.open(home.run / "supervisor.lock", os.O_RDONLY)  # the disk may be read-only
+    except FileNotFoundError:
         return False
-    handle = os.open(home.run / "supervisor.lock", os.O_RDWR)
     try:
         return not _acquire(handle, fcntl.LOCK_SH)  # shared, so that concurrent checks do not see each other
     finally:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -406,3 +407,22 @@ def test_only_one_supervisor_runs_per_home(tmp_path: Path) -> None:
 
     assert first.run(another) == 0
     assert second.output == []
+
+
+def test_the_lock_of_a_supervisor_can_be_checked_on_a_read_only_disk(tmp_path: Path) -> None:
+    harness = SupervisorHarness(tmp_path)
+    with lock.hold(harness.home):
+        pass
+    check = (
+        "from pathlib import Path; from fleet.config.home import Home; from fleet.services.supervision import lock; "
+        f"print(lock.is_held(Home(Path({str(tmp_path)!r}))))"
+    )
+    read_only = (
+        f'mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path} && exec {sys.executable} -c "$0"'
+    )
+    result = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", read_only, check], capture_output=True, text=True, check=False
+    )
+    if "unshare" in result.stderr:
+        pytest.skip("this host refuses user namespaces")
+    assert result.stdout == "False\n", result.stderr
