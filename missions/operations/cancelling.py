@@ -12,12 +12,13 @@ from missions import hints
 from missions.engine.settlement import settling
 from missions.models import Mission, Sortie
 from missions.operations import hooks, transitions
-from missions.states import MissionState, SortieState
+from missions.states import FINAL_MISSION_STATES, MissionState, SortieState
 
 
 def cancel(*, mission: UUID, reason: str = "") -> Mission:
     """Cancel a mission. It is *cancelling* until all running sorties have stopped. Raises Conflict if it has ended."""
-    hooks.before_cancel.run([mission])
+    if not Mission.objects.filter(id=mission, state__in=FINAL_MISSION_STATES).exists():
+        hooks.before_cancel.run([mission])
     with transaction.atomic():
         transitions.apply(mission=mission, to=MissionState.CANCELLING, by="cancel", reason=reason)
         sweep(missions=[mission], why=reason)

@@ -18,6 +18,7 @@ from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations import artifacts
 from checkpoints.policy import LastCapture, Policy
+from fleet import errors
 from fleet.events.models import Event
 from missions import operations as missions
 from missions.artifacts import collection
@@ -100,6 +101,14 @@ def test_a_mission_is_captured_before_it_is_cancelled() -> None:
     assert checkpoint.trigger == "cancel"
     operations.restore(checkpoint=checkpoint, can_execute=True)
     assert fleet.states(mission.id) == {"one": "ready"}
+
+
+def test_a_refused_cancel_captures_nothing() -> None:
+    mission = fleet.launch({"one": {}})
+    missions.cancel(mission=mission.id)
+    with pytest.raises(errors.Conflict, match="has ended"):
+        missions.cancel(mission=mission.id)
+    assert triggers(mission) == ["cancel"]
 
 
 def test_running_missions_are_captured_at_a_shutdown() -> None:
