@@ -57,7 +57,7 @@ def retry_sortie(*, sortie: UUID, can_execute: bool) -> Sortie:
         reopened = _reopen(mission=row.mission_id, sortie=sortie)
         if sortie not in reopened:
             raise errors.Conflict(
-                f"{row.key} is {row.state}; only failed, cancelled and skipped sorties can be retried."
+                f"{row.key} is {row.state}. Only failed, cancelled or skipped sorties can be retried."
             )
         _refuse_running_dependents(reopened=list(reopened))
         row.refresh_from_db()

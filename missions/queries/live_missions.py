@@ -34,7 +34,7 @@ def _outlook(row: Mission, counts: dict[str, int]) -> str:
     interrupted = counts.get(SortieState.RUNNING, 0)
     match row.state:
         case MissionState.RUNNING if interrupted:
-            return f"continues, {progress}; {interrupted:,} were running and will be taken from their lost agents"
+            return f"continues, {progress}; {lines.counted(interrupted, 'interrupted sortie')} will run again"
         case MissionState.RUNNING:
             return f"continues, {progress}"
         case MissionState.CANCELLING:
