@@ -120,7 +120,7 @@ def test_hooks_of_a_bare_repository_in_the_folder_of_a_mission_do_not_run(tmp_pa
     hook(shared, ".", tmp_path / "trap")
     mission = conflicting.landed_mission(shared)
     fleet.launch({"other": {"run": "true"}}, folder=str(project.path))
-    with pytest.raises(errors.Conflict, match="whose work may have changed its hooks"):
+    with pytest.raises(errors.Conflict, match="whose workloads may have changed its hooks"):
         merging.merge(mission=mission.id)
     assert not (tmp_path / "trap").exists()
 

@@ -193,7 +193,7 @@ def test_a_lease_too_short_for_the_grace_period_is_refused(
     settings.FLEET_LEASE_S, settings.FLEET_GRACE_S, settings.FLEET_RENEW_S = lease_s, grace_s, renew_s
     problems = checks.check_lease_duration(None)
     assert [problem.id for problem in problems] == (["fleet.E002"] if refused else [])
-    assert all("too short to stop work before its lease ends" in problem.msg for problem in problems)
+    assert all("too short to stop a workload before its lease ends" in problem.msg for problem in problems)
 
 
 @pytest.mark.parametrize("command", ["fleet_node", "fleet_up", "fleet_control"])
