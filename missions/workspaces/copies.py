@@ -127,8 +127,8 @@ def make(copy: Copy, *, branch: str, tip: str, author: str, tree: str = "", desc
     for folder in (copy.run, copy.git_folder, copy.path):
         _remove(folder)
         folder.mkdir(mode=0o700, parents=True)
-    _init(copy.path / ".git", copy.store, author=author, head=branch, tip=tip)
-    _init(copy.git_folder, copy.store, author="Fleet", head=branch, tip=tip)
+    init(copy.path / ".git", copy.store, author=author, head=branch, tip=tip)
+    init(copy.git_folder, copy.store, author="Fleet", head=branch, tip=tip)
     run("read-tree", "--reset", "-u", tree or tip)
     (copy.engine / "base").write_text(tip)
     new = copy.engine / "new-index"
@@ -170,7 +170,7 @@ def reader(copy: Copy) -> Iterator[Copy]:
         view = Copy(path=copy.path, engine=Path(folder), store=copy.store)
         try:
             (view.engine / "base").write_text(copy.base)
-            _init(view.git_folder, copy.store, author="Fleet", head="fleet/read", tip=copy.base)
+            init(view.git_folder, copy.store, author="Fleet", head="fleet/read", tip=copy.base)
             view.run.mkdir(mode=0o700)
             for name in ("made", "second"):  # with their times, which show which files git must read again
                 shutil.copy2(copy.git_folder / name, view.git_folder / name)
@@ -198,7 +198,7 @@ def renew_repository(copy: Copy, *, branch: str, commit: str) -> None:
     """
     folder = copy.path / ".git"
     _remove(folder)
-    _init(folder, copy.store, author="Fleet", head=branch, tip=commit)
+    init(folder, copy.store, author="Fleet", head=branch, tip=commit)
     _copy_index(copy, folder / "index")
 
 
@@ -296,7 +296,7 @@ def _ignored(local: local_repositories.LocalRepository, patterns: Path) -> set[b
     return {name for name in {*paths.split(b"\0")} & {*ignored.split(b"\0")} if name}
 
 
-def _init(folder: Path, store: Path, *, author: str, head: str, tip: str) -> None:
+def init(folder: Path, store: Path, *, author: str, head: str, tip: str) -> None:
     """Create a repository that borrows the objects of `store`, with the branch `head` at `tip`.
 
     `git clone --shared` would start more processes.

@@ -175,25 +175,43 @@ def read_up_to(
                 process.stdout.close()
 
 
-def stream(*arguments: str, at: Path) -> Iterator[bytes]:
-    """Run git in the repository `at`, and yield its output in chunks. Raises GitError at the end if it fails."""
-    argv, environment = _command_line(arguments, at, None)
-    with (
-        tempfile.TemporaryFile() as stderr_file,
-        subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr_file, env=environment
-        ) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            while piece := process.stdout.read(PIECE_BYTES):
-                yield piece
-            if process.wait() != 0:
-                stderr_file.seek(0)
-                text = stderr_file.read(10_000).decode("utf-8", "replace")
-                raise GitError(arguments=arguments, exit_code=process.returncode, text=text)
-        finally:
-            process.kill()
+def stream(
+    *arguments: str, at: Path | None = None, env: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> Iterator[bytes]:
+    """Run git, and yield its output in chunks. Raises GitError at the end if it fails."""
+    argv, environment = _command_line(arguments, at, env)
+    with tempfile.TemporaryFile() as stdin_file, tempfile.TemporaryFile() as stderr_file:
+        stdin_file.write(stdin)
+        stdin_file.seek(0)
+        with subprocess.Popen(
+            argv, stdin=stdin_file, stdout=subprocess.PIPE, stderr=stderr_file, env=environment
+        ) as process:
+            assert process.stdout is not None
+            try:
+                while piece := process.stdout.read(PIECE_BYTES):
+                    yield piece
+                if process.wait() != 0:
+                    stderr_file.seek(0)
+                    text = stderr_file.read(10_000).decode("utf-8", "replace")
+                    raise GitError(arguments=arguments, exit_code=process.returncode, text=text)
+            finally:
+                process.kill()
+
+
+def stream_lines(
+    *arguments: str,
+    at: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    separator: bytes = b"\n",
+) -> Iterator[bytes]:
+    """Run git, and yield the lines of its output as they arrive. Raises GitError at the end if it fails."""
+    rest = b""
+    for piece in stream(*arguments, at=at, env=env, stdin=stdin):
+        *lines, rest = (rest + piece).split(separator)
+        yield from lines
+    if rest:
+        yield rest
 
 
 def blobs(names: Sequence[str], *, env: Mapping[str, str]) -> Iterator[Iterator[bytes]]:

@@ -59,6 +59,13 @@ def keep(store: Path, refs: Mapping[str, str]) -> None:
         repositories.write_refs(store, "".join(f"update {ref} {commit}\n" for ref, commit in refs.items()))
 
 
+def release(store: Path, *, checkpoint: str) -> None:
+    """Delete the refs of a checkpoint."""
+    refs = git.line("for-each-ref", "--format=%(refname)", checkpoint_ref(checkpoint, ""), at=store).splitlines()
+    if refs:
+        repositories.write_refs(store, "".join(f"delete {ref}\n" for ref in refs))
+
+
 def sweep(*, checkpoints: Collection[str]) -> None:
     """Remove the refs of all checkpoints except these. No capture may run at the same time."""
     for store in repositories.mirrors():

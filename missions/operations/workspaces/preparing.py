@@ -17,11 +17,14 @@ from agents.models import AgentType, Node
 from fleet import errors, ids
 from missions.models import Conflict, Mission, Sortie, Workspace
 from missions.plan import Plan, SortieSpec, predict, templates
-from missions.workspaces import conflicts, repositories
+from missions.workspaces import conflicts, git, repositories
 
 DEFAULT_FOLDER = "fleet"  # of branches without a name
 # In addresses: servers, and curl, may resolve these to a path outside the one that the address begins with.
 _AMBIGUOUS = re.compile(r"(?:[/:]|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)|//.*//|\\|%5c|[?#]", re.IGNORECASE)
+
+# What git reports if a server does not have a commit, or does not let anyone fetch it by its id.
+_NO_COMMIT = re.compile(r"not our ref|unadvertised object|couldn't find remote ref|bad object|no such remote ref", re.I)
 
 
 def prepare(
@@ -38,13 +41,11 @@ def prepare(
     repository = repositories.locate(_text(spec.repository, inputs), folder=folder)
     written_by_operator = template and not list(templates.references(spec.repository))
     if not operator and not written_by_operator:
-        if not repositories.is_address(repository):
-            repository = str(Path(repository).resolve())  # a symbolic link could be replaced after the check
-        _require_allowed(repository)
+        repository = _allowed(repository)
     if not operator and not template:
         _require_own_branch(repository, spec.branch, by)
     _require_compatible_branch(repository, spec.branch)
-    _require_agents(plan)
+    _require_agents(plan.sorties)
     _require_one_host()
     base, commit = repositories.resolve_base(repository, spec.base)
     return Workspace(
@@ -59,6 +60,53 @@ def prepare(
     )
 
 
+def for_import(
+    *, repository: str, base_commit: str, specs: Sequence[SortieSpec], folder: str, operator: bool
+) -> tuple[str, Path]:
+    """The repository of an imported mission, and its mirror with the commit that the mission started from.
+
+    The rules are those of a launch. Raises Invalid or Unavailable as `prepare` does.
+    """
+    git.require()
+    if not repository:
+        raise errors.Invalid(
+            "The mission has a workspace, and the file does not decide which repository it uses here.",
+            hint="Name the repository with --repository.",
+            over_http="Send `repository`.",
+            pointer="/repository",
+        )
+    repository = repositories.locate(repository, folder=folder)
+    if not operator:
+        repository = _allowed(repository)
+    _require_agents(specs)
+    _require_one_host()
+    try:
+        if not repositories.is_address(repository):
+            repositories.resolve_base(repository, base_commit)
+        return repository, repositories.ensure(repository, commit=base_commit)
+    except git.GitError as error:
+        if not _NO_COMMIT.search(error.text):
+            raise errors.Unavailable(f"The repository {repository} cannot be read: {error.text[-300:]}") from error
+        raise _base_missing(repository, base_commit) from error
+    except errors.Invalid as error:
+        if error.pointer != "/plan/workspace/base":
+            raise
+        raise _base_missing(repository, base_commit) from error
+
+
+def _base_missing(repository: str, base_commit: str) -> errors.Invalid:
+    return errors.Invalid(
+        f"{repository} does not have the commit {base_commit}, from which the mission started.",
+        hint="Fetch that commit into it, or name the repository that the mission comes from.",
+        pointer="/repository",
+    )
+
+
+def default_branch(mission: UUID) -> str:
+    """The branch of a mission whose plan names none."""
+    return f"{DEFAULT_FOLDER}/{ids.encode(ids.MISSION, mission)}"
+
+
 def check(*, plan: Plan, inputs: Mapping[str, Any], folder: str) -> None:
     """Raise Invalid if the repository of a plan is on this host and does not exist, or has no such base."""
     if plan.workspace is None:
@@ -71,7 +119,7 @@ def check(*, plan: Plan, inputs: Mapping[str, Any], folder: str) -> None:
 def save(*, workspace: Workspace, mission: Mission) -> None:
     """Store the workspace with its mission. Its branch gets a name if the plan does not name one."""
     workspace.mission = mission
-    workspace.branch = workspace.branch or f"{DEFAULT_FOLDER}/{ids.encode(ids.MISSION, mission.id)}"
+    workspace.branch = workspace.branch or default_branch(mission.id)
     workspace.save(force_insert=True)
 
 
@@ -92,6 +140,14 @@ def record_predicted_conflicts(*, mission: UUID, specs: Sequence[SortieSpec]) ->
             others=[pair.first.key for pair in conflicting],
             files=list(dict.fromkeys(pair.pattern for pair in conflicting)),
         )
+
+
+def _allowed(repository: str) -> str:
+    """The repository, if launches over the API may use it. Raises Invalid otherwise."""
+    if not repositories.is_address(repository):
+        repository = str(Path(repository).resolve())  # a symbolic link could be replaced after the check
+    _require_allowed(repository)
+    return repository
 
 
 def _require_allowed(repository: str) -> None:
@@ -151,8 +207,8 @@ def _require_compatible_branch(repository: str, branch: str) -> None:
         )
 
 
-def _require_agents(plan: Plan) -> None:
-    names = {sortie.agent_type for sortie in plan.sorties if sortie.workspace}
+def _require_agents(specs: Sequence[SortieSpec]) -> None:
+    names = {sortie.agent_type for sortie in specs if sortie.workspace}
     external = sorted(AgentType.objects.filter(name__in=names, external=True).values_list("name", flat=True))
     if external:
         raise errors.Invalid(
