@@ -4,6 +4,7 @@ An uncompressed tar (POSIX ustar) with these members, in this order:
 
     manifest.json             the manifest, of exactly one mission
     blobs/<sha256>.zst        the mission's own part, then its buckets by number
+    commits/<sha256>.bundle   if the mission has commits: those that its base does not have, as a git bundle
     artifacts/<sha256>        optional: the bytes of artifacts, by digest
 
 It has no times, owners or links, so equal checkpoints are equal files.
@@ -19,6 +20,7 @@ import hashlib
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Protocol
 
 import zstandard
@@ -37,6 +39,7 @@ _CHUNK = 1 << 20
 _SIZE = slice(124, 136)  # of a header
 _OCTAL = re.compile(rb"[0-7]{11}\0")
 _ARTIFACT = re.compile(r"artifacts/([0-9a-f]{64})")
+_COMMITS = re.compile(r"commits/([0-9a-f]{64})\.bundle")
 
 
 class Readable(Protocol):
@@ -48,7 +51,8 @@ class Writable(Protocol):
 
 
 class Writer:
-    """Writes a container to `out`. Call `manifest`, `blob` for each part, `artifact`, and `close`, in this order."""
+    """Writes a container to `out`. Call `manifest`, `blob` for each part, `commits`, `artifact`, and `close`, in
+    this order."""
 
     def __init__(self, out: Writable) -> None:
         self._out = out
@@ -61,6 +65,10 @@ class Writer:
     def blob(self, part: Part, content: bytes) -> None:
         data = zstandard.ZstdCompressor(level=LEVEL).compress(content)
         self._member(_blob(part), data, len(data))
+
+    def commits(self, digest: str, size: int, chunks: Iterable[bytes]) -> None:
+        """Write the bundle of commits. Errors as for `artifact`."""
+        self._member(f"commits/{digest}.bundle", chunks, size)
 
     def artifact(self, digest: str, size: int, chunks: Iterable[bytes]) -> None:
         """Write an artifact. Raises Malformed if the chunks do not add up to `size`; the container is then unusable."""
@@ -85,7 +93,8 @@ class Writer:
 
 
 class Reader:
-    """Reads a container. Call `entry`, `blob` for each of its parts in their order, and `artifacts`, in this order.
+    """Reads a container. Call `entry`, `blob` for each of its parts in their order, `commits` if the mission has any,
+    and `artifacts`, in this order.
 
     Every method raises Malformed for anything that a Writer would not have written. `max_bytes` limits the size of the
     file, and `max_content` the uncompressed size of all blobs.
@@ -139,6 +148,15 @@ class Reader:
         except UnicodeDecodeError as error:
             raise Malformed(f"{name} is not UTF-8") from error
 
+    def commits(self, store: Callable[[Iterator[bytes]], None]) -> None:
+        """Pass the bundle of commits to `store`, and check its SHA-256 afterwards."""
+        header = self._read(_BLOCK)
+        name = header[:100].rstrip(b"\0").decode("ascii", "replace")
+        match = _COMMITS.fullmatch(name)
+        if match is None:
+            raise Malformed("the commits of its workspace are missing or out of order")
+        self._store(match[1], name, self._size(header, name, MAX_MEMBER_BYTES), store)
+
     def artifacts(self, expected: Mapping[str, int], store: Callable[[str, Iterator[bytes]], None]) -> None:
         """Pass the artifacts in the file to `store`, by digest, and check that the file ends after them.
 
@@ -154,12 +172,15 @@ class Reader:
             last = digest
             if (size := self._size(header, name, MAX_MEMBER_BYTES)) != expected[digest]:
                 raise Malformed(f"{name} does not have the size that its sortie states")
-            actual = hashlib.sha256()
-            store(digest, self._chunks(size, actual.update))
-            if actual.hexdigest() != digest:
-                raise Malformed(f"the SHA-256 of {name} does not match")
+            self._store(digest, name, size, partial(store, digest))
         if self._read(_BLOCK) != bytes(_BLOCK) or self._file.read(1):
             raise Malformed("there are bytes after its end")
+
+    def _store(self, digest: str, name: str, size: int, store: Callable[[Iterator[bytes]], None]) -> None:
+        actual = hashlib.sha256()
+        store(self._chunks(size, actual.update))
+        if actual.hexdigest() != digest:
+            raise Malformed(f"the SHA-256 of {name} does not match")
 
     def _header(self, name: str) -> bytes:
         header = self._read(_BLOCK)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -58,8 +59,7 @@ def read(mission: UUID) -> CurrentWorkspace | None:
 def mission_lines(workspace: CurrentWorkspace, state: str, kept: str) -> tuple[str, str]:
     """The two lines of a mission with its workspace."""
     row = workspace.row
-    digested = {**{name: getattr(row, name) for name in IN_DIGEST}, "tip": workspace.tip}
-    return _with_part(state, json.dumps(digested, ensure_ascii=False)), _with_part(
+    return append_part(state, {**{name: getattr(row, name) for name in IN_DIGEST}, "tip": workspace.tip}), _with_part(
         kept, json.dumps({"branch": row.branch, "discarded": row.discarded_at is not None}, ensure_ascii=False)
     )
 
@@ -80,6 +80,11 @@ def with_uncommitted(workspace: CurrentWorkspace, key: str, kept: str, work: Map
 
 def _with_part(line: str, part: str | None) -> str:
     return line if part is None else f"{line[:-1]}{_PART}{part}}}"
+
+
+def append_part(line: str, part: Mapping[str, Any]) -> str:
+    """A line that has no workspace, with this part."""
+    return _with_part(line, json.dumps(part, ensure_ascii=False))
 
 
 def save_uncommitted(
@@ -150,6 +155,12 @@ def keep_commits(*, checkpoint: str, mission: UUID, workspace: CurrentWorkspace)
         raise errors.Unavailable(f"The commits of the checkpoint could not be kept: {error.text[-300:]}") from error
 
 
+def release_commits(*, checkpoint: str, repository: str) -> None:
+    """Delete the refs of a checkpoint that was not written, as far as that is possible now; `prune` does the rest."""
+    with suppress(errors.FleetError):
+        moving.release(repositories.mirror(repository), checkpoint=checkpoint)
+
+
 def put_back(saved: SavedMission, *, mission: UUID, replaced: str, branch: str = "") -> None:
     """Put back a workspace after its sorties (`checkpoint_target`), in the caller's transaction.
 
@@ -159,11 +170,17 @@ def put_back(saved: SavedMission, *, mission: UUID, replaced: str, branch: str =
     if not saved.has_workspace:
         return
     state, kept = saved.mission_state["workspace"], saved.mission_kept["workspace"]
+    put_back_parts(state, {**kept, "branch": branch or kept["branch"]}, mission=mission, replaced=replaced)
+    keep_unmerged(mission, repository=state["repository"])  # the checkpoint, which keeps them too, may be deleted
+
+
+def put_back_parts(state: Mapping[str, Any], kept: Mapping[str, Any], *, mission: UUID, replaced: str) -> None:
+    """Like `put_back`, from the `workspace` parts of the mission's two lines, but without the refs of unmerged work."""
     Workspace.objects.update_or_create(
         mission_id=mission,
         defaults={
             **{name: state[name] for name in IN_DIGEST},
-            "branch": branch or kept["branch"],
+            "branch": kept["branch"],
             "restore_to": state["tip"],
             "restore_ref": replaced,
             "discarded_at": clock.now() if kept["discarded"] else None,
@@ -172,13 +189,17 @@ def put_back(saved: SavedMission, *, mission: UUID, replaced: str, branch: str =
     with connection.cursor() as cursor:
         for name in ("workspace_clear", "workspace_put_back"):
             cursor.execute(statements.read("checkpoints.rows", name))
+
+
+def keep_unmerged(mission: UUID, *, repository: str) -> None:
+    """Keep the commits of a mission that no branch has, under refs of its sorties."""
+    with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints.rows", "workspace_commits"), {"mission": mission})
         commits = {
             f"{repositories.ATTEMPTS}/{ids.encode(ids.SORTIE, sortie)}/{name}": commit
             for sortie, name, commit in cursor.fetchall()
         }
-    if commits:  # the checkpoint, which keeps them too, may be deleted
-        moving.keep(repositories.mirror(state["repository"]), commits)
+    moving.keep(repositories.mirror(repository), commits)
 
 
 def facts(saved: SavedMission) -> WorkspaceFacts:
@@ -232,6 +253,32 @@ def complete(mission: UUID) -> bool:
     except errors.FleetError:
         return False
     return True
+
+
+def with_part(line: str, part: Mapping[str, Any] | None) -> str:
+    """A line with this `workspace` part instead of its own. Raises ValueError if its own is not where a fleet writes it."""
+    head, separator, own = line.rpartition(_PART)
+    if not separator or json.loads(own[:-1]) != json.loads(line)["workspace"]:
+        raise ValueError
+    return f"{head}}}" if part is None else append_part(f"{head}}}", part)
+
+
+def exported_commits(
+    state: Mapping[str, Any], parts: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
+) -> set[str]:
+    """The commits without which a mission cannot continue elsewhere, except its base.
+
+    `state` is the `workspace` part of the mission, `parts` are those of the two lines of its sorties.
+    """
+    commits = {state["tip"]}
+    for sortie, kept in parts:
+        for change in sortie.get("changes", ()):
+            if change["state"] != Change.State.LANDED:
+                commits |= {change["base"], change["commit"]}
+        uncommitted = kept.get("uncommitted") or {}
+        if "commit" in uncommitted:
+            commits |= {uncommitted["base"], uncommitted["commit"]}
+    return commits - {state["base_commit"]}
 
 
 def needed_commits(parts: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> set[str]:

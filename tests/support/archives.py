@@ -46,6 +46,7 @@ class OpenedExport:
     state: dict[str, str]
     kept: dict[str, str]
     artifacts: dict[str, bytes]
+    commits: bytes  # a git bundle; empty if there is none
 
     @classmethod
     def of(cls, data: bytes) -> OpenedExport:
@@ -58,9 +59,12 @@ class OpenedExport:
         for bucket in map(Bucket.parse, buckets):
             state |= bucket.state
             kept |= bucket.kept
+        bundle: list[bytes] = []
+        if any(name.startswith("commits/") for name in member_names(data)):
+            reader.commits(bundle.extend)
         sizes = {file["digest"]: file["size"] for line in state.values() for file in json.loads(line)["artifacts"]}
         reader.artifacts(sizes, lambda digest, chunks: artifacts.update({digest: b"".join(chunks)}))
-        return cls(manifest, own.splitlines(), state, kept, artifacts)
+        return cls(manifest, own.splitlines(), state, kept, artifacts, b"".join(bundle))
 
     def change(self, key: str, change: Change) -> None:
         """Change a sortie's state."""
@@ -72,7 +76,9 @@ class OpenedExport:
     def change_mission(self, change: Change, *, line: int = 0) -> None:
         data = json.loads(self.mission_lines[line])
         change(data)
-        self.mission_lines[line] = _text(data)
+        workspace = data.pop("workspace", None)
+        text = _text(data)
+        self.mission_lines[line] = text if workspace is None else f'{text[:-1]},"workspace":{_text(workspace)}}}'
 
     def reseal(self) -> bytes:
         out = io.BytesIO()
@@ -90,6 +96,8 @@ class OpenedExport:
         writer.blob(entry.mission, own.encode())
         for number, text in contents.items():
             writer.blob(parts[number], text.encode())
+        if self.commits:
+            writer.commits(hashlib.sha256(self.commits).hexdigest(), len(self.commits), [self.commits])
         for digest, content in sorted(self.artifacts.items()):
             writer.artifact(digest, len(content), [content])
         writer.close()

@@ -90,6 +90,11 @@ class Command(OperatorCommand):
         export.add_argument("--artifacts", action="store_true", help="include the bytes of the artifacts")
         import_.add_argument("file", help="the exported file")
         import_.add_argument("--folder", default="", help="the folder that the mission's sorties work in")
+        import_.add_argument(
+            "--repository",
+            default="",
+            help="path or address of the repository that the mission changes, if it has a workspace",
+        )
         prune.add_argument("--yes", action="store_true", help="delete them")
 
     def act(self, **options: Any) -> int:
@@ -261,7 +266,13 @@ class Command(OperatorCommand):
     def _import(self, options: dict[str, Any]) -> int:
         try:
             with Path(options["file"]).open("rb") as file:
-                imported = operations.import_file(file=file, by=None, can_execute=True, folder=options["folder"])
+                imported = operations.import_file(
+                    file=file,
+                    by=None,
+                    can_execute=True,
+                    folder=options["folder"],
+                    repository=options["repository"],
+                )
         except OSError as error:
             raise errors.Invalid(f"The file {options['file']!r} cannot be read: {error.strerror}.") from error
         mission = imported.mission

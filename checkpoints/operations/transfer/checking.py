@@ -20,7 +20,7 @@ import jsonschema_rs
 from checkpoints.document import ENDED
 from checkpoints.document.buckets import Malformed, key_of
 from fleet import values
-from missions.plan import SortieSpec
+from missions.plan import SortieSpec, pattern_problem
 from missions.states import ended_badly
 
 RAN = frozenset({"succeeded", "failed"})
@@ -44,6 +44,8 @@ class ImportedSortie:
     added_by: str | None
     artifacts: tuple[ImportedArtifact, ...]
     kept: Mapping[str, Any]  # the parts of its kept line that describe its outcome
+    workspace: Mapping[str, Any] | None  # the `workspace` part of its state line
+    workspace_kept: Mapping[str, Any] | None  # and that of its kept line
 
     @property
     def ended(self) -> bool:
@@ -100,6 +102,9 @@ def sortie(state_line: str, kept_line: str, *, result_bytes: int) -> ImportedSor
     needs = tuple(key for key, _ in state["needs"])
     if len(set(needs)) != len(needs) or any(name != key.partition("[")[0] for key, name in state["needs"]):
         refuse("lists a need twice, or under the wrong name")
+    workspace, workspace_kept = state.get("workspace"), kept.get("workspace")
+    if workspace is not None and (problem := _workspace_problem(workspace, workspace_kept, result_bytes)):
+        refuse(problem)
     names = ("outcome", "outcome_at", "started_at", "finished_at", "exit_code", "cpu_s", "max_rss_bytes", "note")
     return ImportedSortie(
         spec=spec,
@@ -109,7 +114,26 @@ def sortie(state_line: str, kept_line: str, *, result_bytes: int) -> ImportedSor
         added_by=state["added_by"],
         artifacts=artifacts,
         kept={"attempted": attempted, **{name: kept[name] for name in names}},
+        workspace=workspace,
+        workspace_kept=workspace_kept,
     )
+
+
+def _workspace_problem(state: Mapping[str, Any], kept: Mapping[str, Any] | None, result_bytes: int) -> str:
+    """What is wrong with the `workspace` parts of a sortie's lines; "" if nothing is."""
+    names = ("changes", "conflicts", "reservations")
+    if kept is None or any(len(state[name]) != len(kept.get(name, ())) for name in names):
+        return "has changes, conflicts or reservations in only one of its lines"
+    for reservation in state["reservations"]:
+        if pattern_problem(reservation["pattern"]):
+            return f"reserves files with the pattern {reservation['pattern'][:100]!r}, which no plan may have"
+    for change in state["changes"]:
+        try:
+            if change["result"] is not None:
+                values.parse(change["result"], max_bytes=result_bytes)
+        except ValueError as error:  # Unacceptable is one
+            return f"has a change whose result cannot be stored: {error}"
+    return ""
 
 
 def check_graph(sorties: Mapping[str, ImportedSortie], *, state: str, max_sorties: int, max_needs: int) -> None:
@@ -185,7 +209,8 @@ def _parse(line: str, kind: str, where: str) -> dict[str, Any]:
     try:
         for name, value in data.items():
             # Values are checked one by one, because the limit of nesting applies to each of them, also within a spec.
-            for item in value.values() if name == "spec" and isinstance(value, dict) else [value]:
+            # Changes may have specs too, of sorties that they would add.
+            for item in value.values() if name == "spec" and isinstance(value, dict) else _parts(name, value):
                 values.check(item)
             values.check(name)
         for name in data["spec"] if isinstance(data.get("spec"), dict) else ():
@@ -200,6 +225,17 @@ def _parse(line: str, kind: str, where: str) -> dict[str, Any]:
             f"a line of {where} does not follow the schema at /{at[:100]}: {error.message[:200]}"
         ) from error
     return data
+
+
+def _parts(name: str, value: Any) -> Iterable[Any]:
+    """The values to check separately: those of the changes of a workspace, without the sorties that they would add."""
+    if name != "workspace" or not isinstance(value, dict) or not isinstance(value.get("changes"), list):
+        return [value]
+    changes = [change if isinstance(change, dict) else {"": change} for change in value["changes"]]
+    return [
+        {key: part for key, part in value.items() if key != "changes"},
+        *({key: part for key, part in change.items() if key != "added_sorties"} for change in changes),
+    ]
 
 
 def _refuse_constant(name: str) -> NoReturn:

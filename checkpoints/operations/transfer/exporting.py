@@ -12,10 +12,12 @@ from uuid import UUID
 
 from django.db import transaction
 
-from checkpoints.document import Bucket, MissionEntry, archive
+from checkpoints.document import Bucket, Manifest, MissionEntry, archive
 from checkpoints.document.archive import Writable
 from checkpoints.files import loading, storage
 from checkpoints.models import Checkpoint
+from checkpoints.operations.transfer import workspaces
+from checkpoints.operations.transfer.spooling import BundleSpool
 from fleet import audit, errors, ids
 from fleet.events.models import Event
 from missions.artifacts import collection
@@ -24,11 +26,16 @@ from missions.models import Artifact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportResult:
-    """What an export wrote. `missing` lists the artifacts that are missing from the store, as `sortie: path`."""
+    """What an export wrote.
+
+    `commit_bytes` are those of the commits of a workspace. `missing` lists the artifacts that are missing from the store,
+    as `sortie: path`.
+    """
 
     mission: str
     bytes: int
     sorties: int
+    commit_bytes: int
     artifacts: int
     missing: tuple[str, ...]
 
@@ -38,22 +45,26 @@ def export(
 ) -> ExportResult:
     """Write a mission of a checkpoint to `out`, with `artifacts` also the stored bytes of its artifacts.
 
-    The same checkpoint always gives the same bytes. At most one blob is in memory. Takes no lock, because a slow
-    reader would hold up every capture; if the checkpoint is deleted meanwhile, the export fails.
+    For a mission with a workspace, the file also has the commits that its base does not have.
 
-    Raises Conflict if the mission has a workspace, whose commits are not in the checkpoint. Raises Damaged if a file of
+    The same checkpoint always gives the same bytes, for commits with the same git. At most one blob is in memory. Takes
+    no lock, because a slow reader would hold up every capture; if the checkpoint is deleted meanwhile, the export fails.
+
+    Raises Conflict if commits are missing from the fleet's mirror, before anything is written. Raises Damaged if a file of
     the checkpoint is missing or was changed; `out` then has an incomplete file, which no import accepts. Raises Invalid
     if the checkpoint has several missions and `mission` is None.
     """
     manifest = storage.read_manifest(checkpoint.ref)
     entry = loading.mission_entry(manifest, mission)
     entry = replace(entry, buckets=dict(sorted(entry.buckets.items())))
-    if "workspace" in json.loads(storage.read(entry.mission).partition("\n")[0]):
-        raise errors.Conflict(
-            "The mission has a workspace, so it cannot be exported: its commits are in the fleet's mirror, not in the file.",
-            hint="To move it, copy .flightline and .fleet/repositories, and run fleet_resume there.",
-        )
-    _record_export(checkpoint, entry, artifacts=artifacts)
+    with workspaces.exported(entry) as bundle:
+        _record_export(checkpoint, entry, artifacts=artifacts)
+        return _write(manifest, entry, bundle, out=out, artifacts=artifacts)
+
+
+def _write(
+    manifest: Manifest, entry: MissionEntry, bundle: BundleSpool | None, *, out: Writable, artifacts: bool
+) -> ExportResult:
     writer = archive.Writer(out)
     writer.manifest(replace(manifest, missions=(entry,), parent=None, fleet=None, context=None))
     sizes: dict[str, int] = {}
@@ -66,12 +77,15 @@ def export(
                 for file in json.loads(line)["artifacts"]:
                     sizes[file["digest"]] = file["size"]
                     names.setdefault(file["digest"], f"{key}: {file['path']}")
+    if bundle is not None:
+        writer.commits(bundle.digest, bundle.bytes, bundle.chunks())
     missing = [name for digest, name in sorted(names.items()) if not _export_artifact(writer, digest, sizes[digest])]
     writer.close()
     return ExportResult(
         mission=entry.id,
         bytes=writer.bytes,
         sorties=sum(entry.counts.values()),
+        commit_bytes=bundle.bytes if bundle is not None else 0,
         artifacts=len(sizes) - len(missing),
         missing=tuple(missing),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -21,9 +21,10 @@ from checkpoints.document.buckets import Malformed, combined_digest
 from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations import capturing
-from checkpoints.operations.transfer import checking, spooling
-from checkpoints.operations.transfer.spooling import Spool
+from checkpoints.operations.transfer import checking, spooling, workspaces
+from checkpoints.operations.transfer.spooling import BundleSpool, Spool
 from checkpoints.rows import reading, writing
+from checkpoints.rows import workspaces as saved_workspaces
 from checkpoints.rows.writing import Target
 from fleet import audit, errors, ids
 from fleet.events.models import Event
@@ -32,12 +33,15 @@ from fleet.postgres.locks import Lock
 from missions import folders, plan
 from missions.models import Mission
 from missions.operations import launching, permissions
-from missions.plan import PlanError
+from missions.operations.workspaces import preparing
+from missions.plan import PlanError, SortieSpec
 from missions.queries import plan_context
 from missions.states import MissionState
+from missions.workspaces import bundles
 
 NO_SORTIE = UUID(int=0)  # no row has this id, so `put_back` copies the outcome to a new attempt
 BAD_DATA = ("22", "23", "54")  # classes of SQLSTATE: data, constraints, limits of Postgres
+_WORKSPACE = ',"workspace":'
 EXPANSION = 2  # of the largest result and plan in a line, because Postgres adds spaces
 
 
@@ -55,7 +59,13 @@ class ImportResult:
 
 
 def import_file(
-    *, file: Readable, by: User | None, can_execute: bool, folder: str = "", team: Group | None = None
+    *,
+    file: Readable,
+    by: User | None,
+    can_execute: bool,
+    folder: str = "",
+    repository: str = "",
+    team: Group | None = None,
 ) -> ImportResult:
     """Create a mission from an exported file. `by` is None for the host's operator.
 
@@ -64,6 +74,10 @@ def import_file(
 
     - Owner, team and rights are the importer's; ids are new; there is no template. A mission that was live is planned.
     - `folder` is the parameter, under the rules of a launch. `readable` is empty, so no path in the file is ever used.
+    - `repository` is the parameter, under the rules of a launch with a workspace; it must have the mission's base commit.
+      A mission has it exactly if it has a workspace. The branch is its own.
+    - Of changes and conflicts, commits that are neither in the file nor in the history of the base are left out: knowing
+      the id of another mission's commit would be enough to read it. See `workspaces.parts_of` for the rest.
     - Artifacts whose bytes are neither in the file nor in a mission that the importer may see are left out and listed.
       Otherwise knowing the digest of somebody else's artifact would be enough to read it.
 
@@ -72,19 +86,21 @@ def import_file(
     The first checkpoint is made from the new rows, so a restore does not bring back what was replaced.
 
     Raises Refused (Invalid) with the reason if the file is not a complete and consistent export or exceeds a limit;
-    Forbidden if it contains code and the importer lacks plan.execute; Conflict if an agent type is missing;
-    Unavailable if the disk is full. In all these cases nothing is imported.
+    Forbidden if it contains code and the importer lacks plan.execute; Invalid if the repository cannot be used; Conflict
+    if an agent type is missing; Unavailable if the disk is full or the repository's server does not answer. In all these
+    cases nothing is imported.
     """
     folder = _folder(folder, by)
     if team and by and not by.is_superuser and not by.groups.filter(id=team.id).exists():
         raise errors.Invalid(f"You are not in a team called {team.name!r}.", pointer="/team")
-    with spooling.spool() as spool:
+    with spooling.spool() as spool, spooling.bundle_spool() as bundle:
         with _translate_errors():
-            content = _Content.read(file, spool)
+            content = _Content.read(file, spool, bundle)
         content.require_rights(can_execute=can_execute)
         content.require_references()
         specs = [sortie.spec for sortie in content.sorties.values() if not sortie.ended]
-        folders.check_prompts(specs=specs, folder=folder)
+        folders.check_prompts(specs=specs, folder=folder, workspace=content.workspace is not None)
+        content.use_repository(repository, bundle, specs=specs, folder=folder, by=by)
         missing = content.drop_artifacts(
             spooling.readable_artifacts(
                 {file.digest for sortie in content.sorties.values() for file in sortie.artifacts}, spool, by
@@ -106,9 +122,12 @@ class _Content:
     reason: str
     state: dict[str, str]
     sorties: dict[str, checking.ImportedSortie]
+    workspace: dict[str, Any] | None  # the `workspace` part of the mission's state
+    discarded: bool
+    workspace_parts: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the sorties' kept lines
 
     @classmethod
-    def read(cls, file: Readable, spool: Spool) -> _Content:
+    def read(cls, file: Readable, spool: Spool, bundle: BundleSpool) -> _Content:
         """Read and check a file. Raises Malformed, with the reason, if it cannot be imported."""
         reader = archive.Reader(
             file, max_bytes=settings.FLEET_IMPORT_FILE_BYTES, max_content=settings.FLEET_IMPORT_BYTES
@@ -116,8 +135,6 @@ class _Content:
         manifest, entry = reader.entry()
         max_chars = EXPANSION * (settings.FLEET_RESULT_BYTES + settings.FLEET_PLAN_BYTES)
         mission_line, kept_line = _mission_lines(reader.blob(entry.mission), entry.mission.digest, max_chars)
-        if '"workspace":' in mission_line and "workspace" in json.loads(mission_line):
-            raise Malformed("the mission has a workspace, whose commits are not in the file")
         mission_state, mission_kept = checking.mission(mission_line, kept_line, plan_bytes=settings.FLEET_PLAN_BYTES)
         _check_defaults(mission_state)
         state: dict[str, str] = {}
@@ -135,6 +152,11 @@ class _Content:
         checking.check_graph(
             sorties, state=mission_state["state"], max_sorties=limits.max_sorties, max_needs=limits.max_needs
         )
+        workspace = mission_state.get("workspace")
+        if workspace is None and any(sortie.workspace or sortie.workspace_kept for sortie in sorties.values()):
+            raise Malformed("its sorties have changes, but the mission has no workspace")
+        if workspace is not None and workspaces.commits_of(workspace, sorties.values()):
+            reader.commits(bundle.receive)
         sizes = _artifact_sizes(sorties)
         reader.artifacts(sizes, spool.add)
         return cls(
@@ -143,11 +165,15 @@ class _Content:
             reason=mission_kept.get("reason", ""),
             state=state,
             sorties=sorties,
+            workspace=workspace,
+            discarded=workspace is not None and mission_kept.get("workspace", {}).get("discarded", False),
         )
 
     def require_rights(self, *, can_execute: bool) -> None:
-        """Raise Forbidden if a sortie runs code and the importer may not. Ended sorties count: they can be retried."""
-        if not can_execute and any(sortie.spec.runs_code for sortie in self.sorties.values()):
+        """Raise Forbidden if the mission runs code and the importer may not. Ended sorties count: they can be retried."""
+        if can_execute:
+            return
+        if self.workspace is not None or any(sortie.spec.runs_code for sortie in self.sorties.values()):
             raise permissions.refusal()
 
     def require_references(self) -> None:
@@ -171,6 +197,35 @@ class _Content:
                 hint="Create agent types in the admin, and name callables in FLEET_CALLABLES; then import it again.",
             )
 
+    def use_repository(
+        self, repository: str, bundle: BundleSpool, *, specs: Sequence[SortieSpec], folder: str, by: User | None
+    ) -> None:
+        """Check the workspace against the repository that the importer names, and copy the commits to its mirror."""
+        if self.workspace is None:
+            if repository:
+                raise errors.Invalid(
+                    "The mission has no workspace, so it uses no repository.",
+                    hint="Import it without a repository.",
+                    pointer="/repository",
+                )
+            return
+        path, store = preparing.for_import(
+            repository=repository,
+            base_commit=self.workspace["base_commit"],
+            specs=specs,
+            folder=folder,
+            operator=by is None,
+        )
+        with _translate_errors():
+            usable = workspaces.receive(bundle, state=self.workspace, sorties=self.sorties, store=store)
+            self.workspace["repository"] = path
+            for key, sortie in self.sorties.items():
+                parts = workspaces.parts_of(sortie, usable=usable)
+                if parts.kept is not None:
+                    self.workspace_parts[key] = parts.kept
+                if sortie.workspace is not None and parts.state != sortie.workspace:
+                    self.state[key] = _with_part(self.state[key], parts.state, f"the sortie {key[:100]!r}")
+
     def drop_artifacts(self, available: set[str]) -> list[str]:
         """Leave out the artifacts that are not available, and return them as `sortie: path`."""
         dropped: list[str] = []
@@ -180,13 +235,21 @@ class _Content:
                 continue
             files = json.loads(self.state[key])["artifacts"]
             remaining = [file for file in files if file["path"] not in lost_paths]
+            head, separator, tail = self.state[key].rpartition(_WORKSPACE)
+            line = f"{head}}}" if separator else tail
             ending = f'"artifacts":{json.dumps(files, ensure_ascii=False)}}}'
-            if not self.state[key].endswith(ending):
+            if not line.endswith(ending):
                 raise _refusal(f"a line of the sortie {key!r} does not have the form that a fleet writes")
             new_ending = f'"artifacts":{json.dumps(remaining, ensure_ascii=False)}}}'
-            self.state[key] = self.state[key].removesuffix(ending) + new_ending
+            line = line.removesuffix(ending) + new_ending
+            self.state[key] = f"{line[:-1]}{separator}{tail}" if separator else line
             dropped += (f"{key}: {path}" for path in sorted(lost_paths))
         return dropped
+
+    @property
+    def own_line(self) -> str:
+        """The mission's state without its workspace."""
+        return _with_part(self.mission_line, None, "the mission") if self.workspace is not None else self.mission_line
 
     def mission_lines(self) -> str:
         """The mission's two lines, the second one without anything that the file could misuse."""
@@ -195,12 +258,16 @@ class _Content:
             for spec in (sortie.spec for sortie in self.sorties.values())
             if spec.concurrency
         }
-        return f"{self.mission_line}\n{json.dumps({'concurrency_keys': keys, 'finished_at': None})}\n"
+        return f"{self.own_line}\n{json.dumps({'concurrency_keys': keys, 'finished_at': None})}\n"
 
     def targets(self) -> list[Target]:
         return [
             Target(
-                sortie=ids.new(), created=True, wait_until=None, state=line, kept=json.dumps(_kept(self.sorties[key]))
+                sortie=ids.new(),
+                created=True,
+                wait_until=None,
+                state=line,
+                kept=json.dumps(_kept(self.sorties[key], self.workspace_parts.get(key))),
             )
             for key, line in self.state.items()
         ]
@@ -264,7 +331,14 @@ def _artifact_sizes(sorties: Mapping[str, checking.ImportedSortie]) -> dict[str,
     return sizes
 
 
-def _kept(sortie: checking.ImportedSortie) -> dict[str, Any]:
+def _with_part(line: str, part: Mapping[str, Any] | None, where: str) -> str:
+    try:
+        return saved_workspaces.with_part(line, part)
+    except ValueError as error:
+        raise Malformed(f"a line of {where} does not have the form that a fleet writes") from error
+
+
+def _kept(sortie: checking.ImportedSortie, workspace: Mapping[str, Any] | None) -> dict[str, Any]:
     """The kept line that `put_back` needs. Only the outcome in it comes from the file."""
     kept, attempted = sortie.kept, sortie.kept["attempted"]
     started, finished, outcome_at = (
@@ -284,6 +358,7 @@ def _kept(sortie: checking.ImportedSortie) -> dict[str, Any]:
         "outcome_at": outcome_at.isoformat() if outcome_at else None,
         **{name: kept[name] if attempted else None for name in ("exit_code", "cpu_s", "max_rss_bytes")},
         "note": (attempted and kept["note"]) or "",
+        **({"workspace": workspace} if workspace is not None else {}),
     }
 
 
@@ -291,14 +366,14 @@ def _create(
     content: _Content, *, by: User | None, can_execute: bool, folder: str, team: Group | None, missing: int
 ) -> tuple[Mission, Checkpoint]:
     """Create the rows, check their digest, and capture them, all in one transaction."""
-    id = ids.new()
+    id, checkpoint_id = ids.new(), ids.new()
     changes = {"folder": folder, "readable": []}
     checkpoint = None
     try:
         with _translate_errors(), transaction.atomic(durable=True), connection.cursor() as cursor:
             cursor.execute(
                 "SELECT %(line)s::jsonb::text = %(line)s, (%(line)s::jsonb || %(changes)s::jsonb)::text",
-                {"line": content.mission_line, "changes": json.dumps(changes)},
+                {"line": content.own_line, "changes": json.dumps(changes)},
             )
             canonical, mission_line = cursor.fetchone()
             if not canonical:
@@ -317,13 +392,18 @@ def _create(
             )
             turn, _ = launching.fair_turn(cursor)
             writing.put_back(mission=id, targets=content.targets(), origin=turn, checkpoint=content.manifest.id)
+            if content.workspace is not None:
+                branch = preparing.default_branch(id)
+                kept = {"branch": branch, "discarded": content.discarded}
+                saved_workspaces.put_back_parts(content.workspace, kept, mission=id, replaced="")
+                mission_line = saved_workspaces.append_part(mission_line, content.workspace)
             current = reading.mission(id)
             if current.entry({}).digest != content.digest(mission_line):
                 raise Malformed(
                     "its lines do not have the form that a fleet writes, so the new rows would differ from them"
                 )
             checkpoint = capturing.store(
-                id=ids.new(),
+                id=checkpoint_id,
                 missions=[current],
                 snapshot=reading.current_snapshot(),
                 trigger=Checkpoint.Trigger.IMPORT,
@@ -334,8 +414,22 @@ def _create(
     except BaseException:
         if checkpoint is not None:
             storage.remove_manifest(checkpoint.ref)
+        if content.workspace is not None:
+            saved_workspaces.release_commits(
+                checkpoint=ids.encode(ids.CHECKPOINT, checkpoint_id), repository=content.workspace["repository"]
+            )
         raise
+    if content.workspace is not None:
+        _complete(id, content.workspace["repository"])
     return Mission.objects.get(id=id), checkpoint
+
+
+def _complete(mission: UUID, repository: str) -> None:
+    """Create the branch, and refs for unmerged work. If this fails, the control loop creates the branch, and the first
+    checkpoint keeps the work."""
+    saved_workspaces.complete(mission)
+    with suppress(errors.FleetError):
+        saved_workspaces.keep_unmerged(mission, repository=repository)
 
 
 def _record_import(checkpoint: Checkpoint, mission: UUID, content: _Content, missing: int) -> None:
@@ -354,6 +448,7 @@ def _record_import(checkpoint: Checkpoint, mission: UUID, content: _Content, mis
             **origin,
             "sorties": len(content.sorties),
             "missing_artifacts": missing,
+            **({"repository": content.workspace["repository"]} if content.workspace is not None else {}),
         },
     )
 
@@ -372,7 +467,7 @@ def _translate_errors() -> Iterator[None]:
     """Raise Refused for every error of the file, including those that only Postgres detects."""
     try:
         yield
-    except Malformed as error:
+    except (Malformed, bundles.Refused) as error:
         raise _refusal(str(error)) from error
     except DatabaseError as error:
         state = getattr(error.__cause__, "sqlstate", None) or ""

@@ -1,7 +1,8 @@
-"""The artifacts of an imported file: in a temporary file until everything has been checked, then in the store."""
+"""The artifacts and the commits of a file that is written or read: in temporary files until everything was checked."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tempfile
@@ -14,6 +15,7 @@ from django.contrib.auth.models import User
 from django.core.files import File
 from django.db.models import Q
 
+from checkpoints.document import archive
 from checkpoints.document.buckets import Malformed
 from fleet import errors
 from missions.artifacts import collection
@@ -40,6 +42,42 @@ class Spool:
         with translate_disk_errors():
             self._file.flush()
         return File(io.BufferedReader(_Slice(self._file.fileno(), *self.files[digest])), name=digest)
+
+
+class BundleSpool:
+    """A temporary file with the commits of a workspace, as a git bundle of at most `max_bytes`."""
+
+    def __init__(self, file: IO[bytes], *, max_bytes: int) -> None:
+        self._file, self._max_bytes, self._sha256 = file, max_bytes, hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes) -> None:
+        self.bytes += len(data)
+        if self.bytes > self._max_bytes:
+            raise Malformed(f"the commits of its workspace have more than {self._max_bytes:,} bytes")
+        self._sha256.update(data)
+        with translate_disk_errors():
+            self._file.write(data)
+
+    def receive(self, chunks: Iterator[bytes]) -> None:
+        for chunk in chunks:
+            self.write(chunk)
+
+    @property
+    def digest(self) -> str:
+        return self._sha256.hexdigest()
+
+    def open(self) -> IO[bytes]:
+        """The file from its start, when all of it has been written."""
+        with translate_disk_errors():
+            self._file.flush()
+        self._file.seek(0)
+        return self._file
+
+    def chunks(self) -> Iterator[bytes]:
+        file = self.open()
+        while chunk := file.read(collection.CHUNK_BYTES):
+            yield chunk
 
 
 class _Slice(io.RawIOBase):
@@ -71,23 +109,36 @@ class _Slice(io.RawIOBase):
 
 @contextmanager
 def spool() -> Iterator[Spool]:
-    """A spool in the folder of checkpoints, because the system's folder for temporary files may be in memory."""
-    with translate_disk_errors():
-        settings.FLEET_CHECKPOINTS.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = tempfile.TemporaryFile(dir=settings.FLEET_CHECKPOINTS)  # noqa: SIM115  (closed below)
-    with file:
+    with _temporary_file() as file:
         yield Spool(file)
 
 
 @contextmanager
+def bundle_spool() -> Iterator[BundleSpool]:
+    """A spool for commits. Their limit is that of the file, as for its importer."""
+    with _temporary_file() as file:
+        yield BundleSpool(file, max_bytes=min(settings.FLEET_IMPORT_FILE_BYTES, archive.MAX_MEMBER_BYTES))
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    """A file in the folder of checkpoints, because the system's folder for temporary files may be in memory."""
+    with translate_disk_errors():
+        settings.FLEET_CHECKPOINTS.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=settings.FLEET_CHECKPOINTS)  # noqa: SIM115  (closed below)
+    with file:
+        yield file
+
+
+@contextmanager
 def translate_disk_errors() -> Iterator[None]:
-    """Raise Unavailable, with a hint, if the artifacts of the file cannot be written."""
+    """Raise Unavailable, with a hint, if the content of the file cannot be written."""
     try:
         yield
     except OSError as error:
         raise errors.Unavailable(
-            f"The artifacts of the file could not be stored: {error.strerror or error}.",
-            hint="Free disk space, then import the file again.",
+            f"The content of the file could not be stored: {error.strerror or error}.",
+            hint="Free disk space, then try again.",
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -279,14 +278,6 @@ def test_the_recovery_context_names_the_files_that_have_landed(project: Reposito
         {"path": "two.txt", "sortie": "second"},
         {"path": "one.txt", "sortie": "first"},
     ]
-
-
-def test_a_mission_with_a_workspace_is_not_exported(project: Repository, tmp_path: Path) -> None:
-    mission = launch(project)
-    checkpoint = operations.capture(missions=[mission.id])
-    with open(tmp_path / "file", "wb") as file, pytest.raises(errors.Conflict, match="workspace"):
-        operations.export(checkpoint=checkpoint, out=file)
-    assert (tmp_path / "file").stat().st_size == 0
 
 
 def test_checkpoints_of_missions_without_a_workspace_have_no_workspace_part(engine: Engine) -> None:
