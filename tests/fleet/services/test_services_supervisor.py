@@ -47,7 +47,7 @@ class SupervisorHarness:
             return 0
 
         before = psutil.Process().children(recursive=True)
-        code = asyncio.run(asyncio.wait_for(self.supervisor.run(do_work), 30))
+        code = asyncio.run(asyncio.wait_for(self.supervisor.run(do_work), 120))
         assert psutil.Process().children(recursive=True) == before
         return code
 
@@ -60,7 +60,7 @@ class SupervisorHarness:
             self.supervisor.stop()
             return await running
 
-        return asyncio.run(asyncio.wait_for(run_and_stop(), 30))
+        return asyncio.run(asyncio.wait_for(run_and_stop(), 120))
 
     async def until(self, condition: Callable[[], bool], *, within_s: float = 60) -> None:
         end = time.monotonic() + within_s
