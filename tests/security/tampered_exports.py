@@ -11,7 +11,7 @@ from django.conf import settings
 
 from checkpoints import operations
 from checkpoints.models import Checkpoint
-from checkpoints.operations.transfer.importing import Refused
+from checkpoints.operations.transfer.content import Refused
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, ConcurrencyKey, Mission, Sortie
 from tests.support import archives, fleet
