@@ -12,6 +12,7 @@ from django.conf import settings
 from agents.confinement import host_paths
 from agents.models import AgentType
 from fleet import errors
+from missions import hidden_folders
 from missions.plan import Plan, SortieSpec, templates
 
 FOLDERS_HINT = "Choose a folder below one of FLEET_FOLDERS, or have the operator launch the mission."
@@ -29,9 +30,7 @@ def folder_for_api(folder: str) -> str:
 def check_folder(folder: str) -> None:
     """Raise Invalid if no mission may use this folder."""
     try:
-        host_paths.check_writable(
-            Path(folder), hidden=[*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS]
-        )
+        host_paths.check_writable(Path(folder), hidden=hidden_folders.paths())
     except host_paths.Refused as error:
         raise errors.Invalid(str(error)) from error
 

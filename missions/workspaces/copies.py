@@ -24,7 +24,7 @@ from django.conf import settings
 
 from agents.shim import beneath
 from fleet import errors, ids
-from missions import removal
+from missions import hidden_folders, removal
 from missions.workspaces import git, local_repositories, repositories
 
 INCLUDE = ".worktreeinclude"
@@ -232,9 +232,7 @@ def include_ignored(copy: Copy, *, repository: Path, base: str) -> int:
     file = copy.engine / "include"
     file.write_bytes(patterns.stdout)
     names = _ignored(local, file)
-    hidden = [
-        path.resolve() for path in (*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS)
-    ]
+    hidden = [path.resolve() for path in hidden_folders.paths()]
     count = 0
     top = os.open(copy.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     checkout = beneath.open_path(local.path, folder=True)

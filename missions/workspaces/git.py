@@ -25,6 +25,7 @@ from agents.confinement import bubblewrap
 from agents.confinement.host_paths import Refused
 from agents.confinement.view import View
 from fleet import errors, humanise, search_path
+from missions import hidden_folders
 
 MIN_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
 TIMEOUT_S = 120.0
@@ -276,7 +277,7 @@ def run_in_sandbox(
                 copy=copy if writable_copy else None,
                 shared=(store, git_folder, *readable, *(() if writable_copy else (copy,))),
                 objects=git_folder / "objects",
-                hidden=(*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS),
+                hidden=hidden_folders.paths(),
                 network=False,
             )
             try:

@@ -15,7 +15,7 @@ from agents.drivers.base import Brief, Driver
 from fleet import errors, ids, invocation, services
 from fleet.config.datastores import SECRETS
 from fleet.observability.redactor import Redactor
-from missions import attempt_tokens, folders
+from missions import attempt_tokens, folders, hidden_folders
 from missions.claims import Claim
 from missions.engine.attempts import context, scratch
 from missions.engine.attempts.context import Context, decoded, rendered, rendered_text
@@ -195,7 +195,7 @@ def _base(
         confined=settings.FLEET_SANDBOX,
         writable=(Path(attempt_context.folder),) if attempt_context.folder else (),
         readable=readable,
-        hidden=(*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS),
+        hidden=hidden_folders.paths(),
         network=type_settings.network,
         outputs=spec.outputs,
         outbox=scratch.outbox(claim.marker) if spec.outputs else None,
