@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 MAX_LINKS = 40  # in one path, as in the kernel
@@ -17,12 +17,11 @@ class UntrustedLink(OSError):
         super().__init__(errno.ELOOP, os.strerror(errno.ELOOP), str(link))
 
 
-def resolve(path: Path, *, untrusted: Iterable[Path]) -> Path:
+def resolve(path: Path, *, trusts: Callable[[Path], bool]) -> Path:
     """An absolute path without its symbolic links. It need not exist.
 
-    Raises UntrustedLink if one of the links is inside one of the folders `untrusted`.
+    Raises UntrustedLink for the first link that `trusts` does not accept.
     """
-    folders = list(untrusted)
     current, rest, links = Path("/"), [*reversed(path.parts[1:])], 0
     while rest:
         part = rest.pop()
@@ -34,7 +33,7 @@ def resolve(path: Path, *, untrusted: Iterable[Path]) -> Path:
             current = candidate
             continue
         links += 1
-        if links > MAX_LINKS or any(candidate.is_relative_to(folder) for folder in folders):
+        if links > MAX_LINKS or not trusts(candidate):
             raise UntrustedLink(candidate)
         target = Path(os.readlink(candidate))
         parts = target.parts

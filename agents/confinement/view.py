@@ -47,7 +47,7 @@ class View:
         hidden: list[Path] = []
         for path in self.hidden:
             try:
-                real = links.resolve(path, untrusted=self.writable)
+                real = links.resolve(path, trusts=lambda link: not host_paths.inside(link, self.writable))
             except links.UntrustedLink as error:
                 raise host_paths.Refused(
                     f"{error.filename} is a symbolic link on the way to a folder of the fleet, and a workload could "

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from agents.confinement import links
+from agents.confinement import host_paths, links
 from agents.shim import beneath
 from fleet import errors, humanise, invocation
 from fleet.console import lines
@@ -246,8 +246,10 @@ def save(files: Iterable[Artifact], folder: Path) -> Iterable[Path]:
     """
     folder = folder.absolute()
     try:
-        folders = Mission.objects.exclude(folder="").values_list("folder", flat=True).distinct()
-        real = links.resolve(folder, untrusted=map(Path, folders))
+        folders = [
+            Path(name) for name in Mission.objects.exclude(folder="").values_list("folder", flat=True).distinct()
+        ]
+        real = links.resolve(folder, trusts=lambda link: not host_paths.inside(link, folders))
     except links.UntrustedLink as error:
         raise errors.Invalid(
             f"{lines.one_line(error.filename)} is a symbolic link, which a workload may have put there, so it is not "

@@ -20,16 +20,16 @@ from pathlib import Path
 
 from django.conf import settings
 
-from agents.confinement import bubblewrap, host_paths
+from agents.confinement import bubblewrap, host_paths, links
 from agents.confinement.view import View
 from agents.shim import beneath
 from fleet import errors
 from fleet.console import lines
+from missions import hidden_folders
 from missions.workspaces import git
 
 POINTER = "/plan/workspace/repository"
 QUICK_S = 10.0  # for commands that read a few refs
-MAX_LINKS = 40
 MAX_BYTES = 1_000_000  # of a file that is read before git sees the repository
 FILES = ("HEAD", "config", "config.worktree", "commondir", "gitdir", "index", "packed-refs", "shallow")
 FOLDERS = ("objects", "refs", "logs", "info", "worktrees")  # with everything in them
@@ -284,37 +284,19 @@ def _belongs(local: LocalRepository, folder: Path) -> bool:
 
 def _without_links(repository: str) -> Path:
     """The path of a repository without symbolic links. Raises Refused for links that a workload could have made."""
-    current, links = Path("/"), 0
-    rest = [*reversed(Path(os.path.normpath(repository)).parts[1:])]
-    while rest:
-        part = rest.pop()
-        if part == "..":
-            current = current.parent
-            continue
-        candidate = current / part
-        if not candidate.is_symlink():
-            current = candidate
-            continue
-        links += 1
-        if current not in _TRUSTED or links > MAX_LINKS:
-            real = os.path.realpath(repository)
-            raise Refused(
-                f"{candidate} is a symbolic link, which could be replaced, so git does not follow it.",
-                hint=f"If it is yours, name {real} as the repository.",
-                pointer=POINTER,
-            )
-        target = Path(os.readlink(candidate))
-        parts = target.parts
-        if target.is_absolute():
-            current, parts = Path("/"), parts[1:]
-        rest += reversed(parts)
-    return current
+    try:
+        return links.resolve(Path(os.path.normpath(repository)), trusts=lambda link: link.parent in _TRUSTED)
+    except links.UntrustedLink as error:
+        raise Refused(
+            f"{error.filename} is a symbolic link, which could be replaced, so git does not follow it.",
+            hint=f"If it is yours, name {os.path.realpath(repository)} as the repository.",
+            pointer=POINTER,
+        ) from error
 
 
 def _hidden() -> tuple[Path, ...]:
     """The fleet's own folders, without links."""
-    paths = (*settings.FLEET_HOME.hidden, settings.FLEET_CHECKPOINTS, settings.FLEET_BACKUPS)
-    return tuple(path.resolve() for path in paths)
+    return tuple(path.resolve() for path in hidden_folders.paths())
 
 
 def _open(path: Path, descriptors: ExitStack) -> int:
