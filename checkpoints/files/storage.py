@@ -35,10 +35,6 @@ class Damaged(errors.Conflict):
 class Blobs(AtomicFileStorage):
     """Like the storage of artifacts, but a file gets its name only once it is on disk."""
 
-    def path(self, name: str) -> str:
-        """The path of a file. Its name is made of checked digests and ids, so it stays in the folder."""
-        return f"{self.location}/{name}"
-
     def add(self, files: Mapping[str, bytes], *, last: str = "") -> None:
         """Save files durably. The file `last` gets its name only once the names of the others are durable."""
         drafts = {name: self.path(f"drafts/{ids.new()}") for name in files}
