@@ -14,7 +14,6 @@ from uuid import UUID
 
 from agents import drivers
 from agents.drivers.base import Brief, Evidence, Stop
-from fleet import ids, invocation
 from missions.claims import Claim
 from missions.engine.changes.records import ChangeRecords
 from missions.engine.changes.workspace_attempt import WorkspaceAttempt, print_line, stop_if_asked
@@ -237,9 +236,7 @@ class Landing:
                 settlement = wait(self._claim, WaitsOn.TIME, f"its next attempt, because {reason}")
                 return replace(settlement, error=error)
             case Conflict.Outcome.MANUAL:
-                mission = ids.encode(ids.MISSION, self._claim.mission)
-                command = invocation.command("fleet_mission", "resolve", mission, self._claim.key, "--retry")
-                settlement = wait(self._claim, WaitsOn.PERSON, f"a person, because {reason}: {command}")
+                settlement = wait(self._claim, WaitsOn.PERSON, f"a person, because {reason}")
                 return replace(settlement, error=error)
             case _:
                 settlement = verdict.failed(claim=self._claim, spec=self.attempt.spec, error=error, permanent=True)
