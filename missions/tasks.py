@@ -22,7 +22,7 @@ class SortiesFailed(Exception):
 def handle_hint(**kwargs: Any) -> str:
     """Handle the hint "type X has work": work in one slot until nothing is left to claim.
 
-    Returns a summary for Flower: "flew 5: 4 succeeded, 1 failed (srt_…)". Another agent may have claimed the sortie
+    Returns a summary for Flower: "ran 5: 4 succeeded, 1 failed (srt_…)". Another agent may have claimed the sortie
     that the hint was sent for. The task fails if any of its sorties failed, so that Flower does not count failures as
     successes.
     """

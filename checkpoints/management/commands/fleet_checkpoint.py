@@ -228,12 +228,12 @@ class Command(OperatorCommand):
         self.stdout.write(mission.ref)
         self.say(f"{lines.one_line(mission.name)} is {mission.state}: {mission.origin}.")
         for keys, description in (
-            (forked.rerun, "run again"),
-            (forked.dropped, "are left out, because sorties that run again had added them"),
-            (forked.stale, "keep results that used a changed input"),
+            (forked.rerun, "To run again"),
+            (forked.dropped, "Left out, because sorties that run again had added them"),
+            (forked.stale, "Kept, although their results used a changed input"),
         ):
             if keys:
-                self.say(f"{lines.counted(len(keys), 'sortie')} {description}: {output.keys(keys)}")
+                self.say(f"{description}: {output.keys(keys)}")
         if mission.state == MissionState.PLANNED:
             self.say(f"Start it: {invocation.command('fleet_mission', 'resume', mission.ref)}")
         return 0

@@ -33,10 +33,10 @@ class TaskSummary:
         return self.states["failed"]
 
     def __str__(self) -> str:
-        """`flew 5: 4 succeeded, 1 failed (srt_…)`"""
+        """`ran 5: 4 succeeded, 1 failed (srt_…)`"""
         if not self.states:
-            return "flew nothing: other agents had claimed the work"
+            return "ran nothing: other agents had claimed it"
         counts = ", ".join(f"{self.states[state]} {words}" for state, words in WORDS.items() if self.states[state])
         listed, total = (self.first_failed, self.failed) if self.failed else (self.first, self.states.total())
         more = f" and {total - len(listed)} more" if total > len(listed) else ""
-        return f"flew {self.states.total()}: {counts} ({', '.join(listed)}{more})"
+        return f"ran {self.states.total()}: {counts} ({', '.join(listed)}{more})"

@@ -112,13 +112,13 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
     until(lambda: _hint_for(site, sortie).get("state") == "SUCCESS")
     task = _hint_for(site, sortie)
     assert task["worker"] == AGENT
-    assert f"flew 1: 1 succeeded ({sortie.ref})" in task["result"]
+    assert f"ran 1: 1 succeeded ({sortie.ref})" in task["result"]
     assert fleet.states(mission.id) == {"count": "succeeded"}
 
     mission = fleet.launch({"bad": {"with": {"fail": "it broke"}}})
     sortie = Sortie.objects.get(mission=mission)
     until(lambda: _hint_for(site, sortie).get("state") == "FAILURE")
-    assert f"flew 1: 1 failed ({sortie.ref})" in _hint_for(site, sortie)["exception"]
+    assert f"ran 1: 1 failed ({sortie.ref})" in _hint_for(site, sortie)["exception"]
     assert fleet.states(mission.id) == {"bad": "failed"}
 
     response = site.request(

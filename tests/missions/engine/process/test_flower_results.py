@@ -24,11 +24,11 @@ def summary_of(*states: str) -> TaskSummary:
 @pytest.mark.parametrize(
     ("states", "words"),
     [
-        ([], "flew nothing: other agents had claimed the work"),
-        (["succeeded"], "flew 1: 1 succeeded (srt_"),
-        (["succeeded", "failed", "succeeded"], "flew 3: 2 succeeded, 1 failed (srt_"),
-        (["waiting", "cancelled"], "flew 2: 1 to be retried, 1 cancelled (srt_"),
-        (["failed"] * (MAX_IDS + 3), f"flew {MAX_IDS + 3}: {MAX_IDS + 3} failed (srt_"),
+        ([], "ran nothing: other agents had claimed it"),
+        (["succeeded"], "ran 1: 1 succeeded (srt_"),
+        (["succeeded", "failed", "succeeded"], "ran 3: 2 succeeded, 1 failed (srt_"),
+        (["waiting", "cancelled"], "ran 2: 1 to be retried, 1 cancelled (srt_"),
+        (["failed"] * (MAX_IDS + 3), f"ran {MAX_IDS + 3}: {MAX_IDS + 3} failed (srt_"),
     ],
 )
 def test_a_result_counts_sorties_by_outcome(states: list[str], words: str) -> None:
