@@ -49,9 +49,13 @@ class Board:
     """Shows the sorties of a mission as they change.
 
     `update` takes data in the format of missions.queries.reads: the summary, and at most `room` sorties.
+    `resolve_command` returns the command for a sortie that waits for a person, by the mission's id and its key.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, resolve_command: Callable[[str, str], str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._resolve_command = resolve_command
         self.console = console()
         self._clock = clock
         self.live: Live | None = None
@@ -94,6 +98,8 @@ class Board:
             requeued = before is not None and before[0] not in BEFORE and item["state"] in BEFORE
             if item["state"] not in silent or requeued:
                 self._write(f"[{done}/{total}] {_line(item)}")
+            if item.get("waits_on") == "person":  # on a line of its own, so that it can be pasted
+                self._write(f"      Resolve it: {self._resolve_command(summary['id'], item['key'])}")
         self._done = done
         if total > MAX_LINES and done * STEPS // total > self._step:
             self._step = done * STEPS // total

@@ -72,7 +72,7 @@ def conflicts(sortie: Sortie) -> SafeString:
     )
     if not any(workspaces.conflict_status(row) == "waits for a person" for row in rows):
         return table
-    command = workspaces.resolve_command(sortie.mission, sortie)
+    command = workspaces.resolve_command(sortie.mission.ref, sortie.key)
     return format_html("{}<p>Resolve it: <code>{}</code></p>", table, command)
 
 

@@ -153,7 +153,7 @@ class ConflictAdmin(SortieChildAdmin):
     def resolve(self, conflict: Conflict) -> str:
         if conflict.outcome != Conflict.Outcome.MANUAL or conflict.closed_at is not None:
             return "–"
-        return workspaces.resolve_command(conflict.sortie.mission, conflict.sortie)
+        return workspaces.resolve_command(conflict.sortie.mission.ref, conflict.sortie.key)
 
     @admin.display(description="id")
     def ref(self, conflict: Conflict) -> str:

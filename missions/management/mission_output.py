@@ -65,7 +65,7 @@ def _workspace(workspace: dict[str, Any]) -> str:
 def _write_row(mission: Mission, item: dict[str, Any], width: int | None, out: OutputWrapper) -> None:
     out.write(_row(item, width) + "\n")
     if item["waits_on"] == WaitsOn.PERSON:  # on a line of its own, not wrapped, so that it can be pasted
-        out.write(f"{'':13}Resolve it: {workspaces.resolve_command(mission, item['key'])}\n")
+        out.write(f"{'':13}Resolve it: {workspaces.resolve_command(mission.ref, item['key'])}\n")
 
 
 def _row(item: dict[str, Any], width: int | None) -> str:

@@ -68,7 +68,7 @@ class Watch:
         """
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         try:
-            with Board() as board:
+            with Board(resolve_command=workspaces.resolve_command) as board:
                 while not self._poll(board, deadline=deadline, quiet=quiet):
                     if time.monotonic() >= deadline:
                         self.say(f"It is still {self.mission.state}.")

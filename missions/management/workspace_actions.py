@@ -127,7 +127,7 @@ def _conflicts(command: OperatorCommand, mission: Mission, options: dict[str, An
     for row in rows:
         command.stdout.write(lines.fitted(_conflict(row), width=width, indent=4))
         if row.outcome == Conflict.Outcome.MANUAL and row.closed_at is None:
-            command.stdout.write(f"    Resolve it: {workspaces.resolve_command(mission, row.sortie)}")
+            command.stdout.write(f"    Resolve it: {workspaces.resolve_command(mission.ref, row.sortie.key)}")
             by_hand = invocation.command("fleet_mission", "resolve", mission.ref, row.sortie.key, "--from", "BRANCH")
             workspace = workspaces.find(mission)
             fetch = shlex.join(["git", "fetch", str(repositories.mirror(workspace.repository)), workspace.branch])

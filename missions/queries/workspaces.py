@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from fleet import errors, ids, invocation
-from missions.models import Change, Conflict, Mission, Sortie, Workspace
+from missions.models import Change, Conflict, Mission, Workspace
 from missions.states import SortieState
 
 
@@ -105,7 +105,6 @@ def conflict_status(conflict: Conflict) -> str:
     return str(conflict.outcome or "open")
 
 
-def resolve_command(mission: Mission, sortie: Sortie | str) -> str:
-    """The command that lets another attempt resolve the conflict of a sortie."""
-    key = sortie if isinstance(sortie, str) else sortie.key
-    return invocation.command("fleet_mission", "resolve", mission.ref, key, "--retry")
+def resolve_command(mission: str, sortie: str) -> str:
+    """The command that lets another attempt resolve the conflict of a sortie, by the mission's id and its key."""
+    return invocation.command("fleet_mission", "resolve", mission, sortie, "--retry")

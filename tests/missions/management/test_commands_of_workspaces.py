@@ -13,7 +13,7 @@ from django.core.management import call_command
 
 from fleet.console.progress import Board
 from missions.models import Conflict, Sortie
-from missions.queries import reads
+from missions.queries import reads, workspaces
 from tests.missions.management.fleet_mission import ITEM, fleet_mission
 from tests.support import conflicting, fleet, repository
 from tests.support.repository import Repository
@@ -121,10 +121,14 @@ def test_show_and_conflicts_name_a_command_that_resolves_it(project: Repository)
 
 def test_watch_says_that_a_sortie_waits_for_a_person(project: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     mission = conflicting.waiting_for_a_person(project)
-    Board().update(reads.summary(mission), list(reads.items(mission, results=False)))
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "… late waiting" in line]
-    assert "Waits for a person, because its change conflicts with early in app.py" in line
-    assert f"fleet_mission resolve {mission.ref} late" in line
+    Board(resolve_command=workspaces.resolve_command).update(
+        reads.summary(mission), list(reads.items(mission, results=False))
+    )
+    shown = capsys.readouterr().err.splitlines()
+    (number,) = [number for number, line in enumerate(shown) if "… late waiting" in line]
+    assert "Waits for a person, because its change conflicts with early in app.py" in shown[number]
+    command = shown[number + 1].partition("Resolve it: ")[2]
+    assert shlex.split(command)[-5:] == ["fleet_mission", "resolve", mission.ref, "late", "--retry"]
 
 
 def test_conflicts_have_the_documented_shape(project: Repository) -> None:

@@ -13,7 +13,7 @@ from fleet.console.progress import SILENT_S, Board
 from missions.control import duties
 from missions.models import Mission
 from missions.operations import external_agents
-from missions.queries import reads
+from missions.queries import reads, workspaces
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -27,7 +27,7 @@ def lose(agent: Agent) -> None:
 @pytest.mark.parametrize("looks", ["between", "only afterwards"])
 def test_a_lost_attempt_and_the_next_one_have_separate_lines(capsys: pytest.CaptureFixture[str], looks: str) -> None:
     mission = fleet.launch({"a": {}})
-    board = Board()
+    board = Board(resolve_command=workspaces.resolve_command)
 
     def look(summary: dict[str, Any] | None = None) -> list[str]:
         found = Mission.objects.get(id=mission.id)
@@ -58,7 +58,9 @@ def test_changes_are_printed_in_order_with_the_count_at_that_moment(capsys: pyte
         (lease,) = external_agents.claim(agent=agent.id)
         external_agents.complete(token=lease.token)
     found = Mission.objects.get(id=mission.id)
-    Board().update(reads.summary(found), list(reads.items(found, results=False)))
+    Board(resolve_command=workspaces.resolve_command).update(
+        reads.summary(found), list(reads.items(found, results=False))
+    )
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")] == [
         "[1/3] ✓ b succeeded",
         "[2/3] ✓ a succeeded",
@@ -71,7 +73,9 @@ def test_simultaneous_ends_are_printed_after_their_needs(capsys: pytest.CaptureF
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
     external_agents.fail(token=lease.token, error="broken")
     found = Mission.objects.get(id=mission.id)
-    Board().update(reads.summary(found), list(reads.items(found, results=False)))
+    Board(resolve_command=workspaces.resolve_command).update(
+        reads.summary(found), list(reads.items(found, results=False))
+    )
     values = [line.split()[:4] for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
     assert values == [["[1/3]", "✗", "a", "failed:"], ["[2/3]", "–", "b", "skipped:"], ["[3/3]", "–", "c", "skipped:"]]
 
@@ -82,7 +86,7 @@ def test_a_sortie_read_before_its_need_is_printed_at_the_next_poll(
     """A long list is read in pages: `a` was read while it ran, and `report` after all had ended."""
     mission = fleet.launch({"a": {}, "report": {"needs": ["a"]}})
     agent = external_agents.register(agent_type="backend")
-    board, summary = Board(), reads.summary(mission)
+    board, summary = Board(resolve_command=workspaces.resolve_command), reads.summary(mission)
     (lease,) = external_agents.claim(agent=agent.id)
     a, _ = reads.items(mission, results=False)
     external_agents.complete(token=lease.token)
@@ -99,7 +103,9 @@ def test_a_retry_is_printed_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     mission = fleet.launch({"a": {"retry": {"max_attempts": 3, "backoff": "50s"}}})
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
     external_agents.fail(token=lease.token, error="broken")
-    Board().update(reads.summary(mission), list(reads.items(mission, results=False)))
+    Board(resolve_command=workspaces.resolve_command).update(
+        reads.summary(mission), list(reads.items(mission, results=False))
+    )
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
     assert re.fullmatch(r"\[0/1\] … a retry 2/3 in \d+ s: broken", line)
 
@@ -108,7 +114,7 @@ def test_without_changes_the_progress_is_printed_now_and_then(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     mission, now = fleet.launch({"a": {}, "b": {"needs": ["a"]}}), 0.0
-    board = Board(clock=lambda: now)
+    board = Board(resolve_command=workspaces.resolve_command, clock=lambda: now)
 
     def look() -> list[str]:
         board.update(reads.summary(mission), list(reads.items(mission, results=False)))
