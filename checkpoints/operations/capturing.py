@@ -46,8 +46,10 @@ def capture(
     `fleet`: include the agent types, the number of agents that each should have, and the concurrency limits. `work_s`:
     how long reading uncommitted work may take, instead of FLEET_CHECKPOINT_WORK_S.
 
-    Raises NotFound if a mission's rows are gone, Conflict if one is being cancelled, Unavailable if the disk is full.
+    Raises NotFound if a mission's rows are gone; Conflict if one is being cancelled, or if these missions already have a
+    checkpoint with this name; Unavailable if the disk is full.
     """
+    require_free_name(name, missions)
     with locks.session(Lock.CHECKPOINTS, shared=True):
         with reading.snapshot() as snapshot:
             parents = [newest(mission) for mission in missions]
@@ -97,6 +99,19 @@ def _read(mission: UUID, parent: Checkpoint | None) -> CurrentMission:
 def newest(mission: UUID) -> Checkpoint | None:
     """The newest checkpoint of a mission."""
     return Checkpoint.objects.filter(missions__contains=[mission]).order_by("-id").first()
+
+
+def require_free_name(name: str, missions: Sequence[UUID]) -> None:
+    """Raise Conflict if the same missions already have a checkpoint with this name. Automatic ones have no name."""
+    if not name:
+        return
+    existing = Checkpoint.objects.filter(missions=list(missions), name=name).order_by("-id").first()
+    if existing is not None:
+        which = "this mission" if len(missions) == 1 else "these missions"
+        raise errors.Conflict(
+            f"A checkpoint of {which} is already called {name!r}: {existing.ref}.",
+            hint="Choose another name, or delete that checkpoint first.",
+        )
 
 
 def next_id(earlier: Iterable[Checkpoint | None]) -> UUID:

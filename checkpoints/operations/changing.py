@@ -7,15 +7,21 @@ from typing import Any
 from django.db import transaction
 
 from checkpoints.models import Checkpoint
+from checkpoints.operations import capturing
 from fleet import audit
 
 
 def change(*, checkpoint: Checkpoint, name: str | None = None, keep: bool | None = None) -> Checkpoint:
-    """Change the name of a checkpoint, and whether it is kept; None leaves the value. Its files stay as they are."""
+    """Change the name of a checkpoint, and whether it is kept; None leaves the value. Its files stay as they are.
+
+    Raises Conflict if another checkpoint of the same missions has the new name.
+    """
     values: dict[str, Any] = {"name": name, "keep": keep}
     values = {field: value for field, value in values.items() if value is not None}
     with transaction.atomic():
         row = Checkpoint.objects.select_for_update().get(id=checkpoint.id)
+        if name is not None and name != row.name:
+            capturing.require_free_name(name, row.missions)
         before = {field: getattr(row, field) for field in values}
         for field, value in values.items():
             setattr(row, field, value)

@@ -11,6 +11,8 @@ from missions.models import Mission
 from missions.queries import reads
 from missions.states import MissionState
 
+MAX_LISTED = 5  # checkpoints in the message about an ambiguous name
+
 
 def mission_id(reference: str | None) -> UUID | None:
     """The id of a mission, or None without a reference. A mission without rows must be named by its full id."""
@@ -36,7 +38,7 @@ def was_live(mission: UUID) -> bool:
 def find(reference: str) -> Checkpoint:
     """Find a checkpoint by its id (`chk_…`), the end of its id, its name or `latest`.
 
-    Raises NotFound if there is none, Conflict if there are several.
+    Raises NotFound if there is none, Conflict with their ids if there are several.
     """
     checkpoints = Checkpoint.objects.order_by("-id")
     if reference == "latest":
@@ -44,13 +46,19 @@ def find(reference: str) -> Checkpoint:
     elif reference.startswith(f"{ids.CHECKPOINT}_"):
         matches = list(checkpoints.filter(id=ids.decode(ids.CHECKPOINT, reference)))
     else:
-        matches = list(checkpoints.filter(name=reference)[:2])
+        matches = list(checkpoints.filter(name=reference)[: MAX_LISTED + 1])
         if not matches and len(reference) >= 4:
             recent = checkpoints.values_list("id", flat=True)[:1_000]
             matching = [id for id in recent if ids.encode(ids.CHECKPOINT, id).endswith(reference)]
-            matches = list(checkpoints.filter(id__in=matching[:2]))
+            matches = list(checkpoints.filter(id__in=matching[: MAX_LISTED + 1]))
     if not matches:
         raise errors.NotFound(f"There is no checkpoint {reference!r}.", hint="See the list of checkpoints.")
     if len(matches) > 1:
-        raise errors.Conflict(f"Several checkpoints match {reference!r}.", hint="Use the id instead.")
+        listed = ", ".join(f"{row.ref} of {_missions(row)}" for row in matches[:MAX_LISTED])
+        more = " and others" if len(matches) > MAX_LISTED else ""
+        raise errors.Conflict(f"Several checkpoints match {reference!r}: {listed}{more}.", hint="Use the id instead.")
     return matches[0]
+
+
+def _missions(row: Checkpoint) -> str:
+    return ids.encode(ids.MISSION, row.missions[0]) if len(row.missions) == 1 else f"{len(row.missions)} missions"

@@ -80,6 +80,20 @@ def test_a_checkpoint_is_renamed_and_kept(ann: api.Client, mission: Mission, che
     assert ann.post(f"checkpoints/{checkpoint}/verify", {}).json()["intact"], "its files are unchanged"
 
 
+def test_a_mission_has_one_checkpoint_with_a_name(ann: api.Client, mission: Mission, checkpoint: str) -> None:
+    refused = ann.post("checkpoints", {"mission": mission.ref, "name": "start"})
+    assert refused.status_code == 409
+    assert refused.json()["detail"].startswith(f"A checkpoint of this mission is already called 'start': {checkpoint}.")
+    second = ann.post("checkpoints", {"mission": mission.ref, "name": "later"}).json()["id"]
+    renamed = ann.patch(f"checkpoints/{second}", {"name": "start"})
+    assert (renamed.status_code, checkpoint in renamed.json()["detail"]) == (409, True)
+    assert ann.patch(f"checkpoints/{checkpoint}", {"name": "start"}).status_code == 200, "its own name"
+    for _ in range(2):
+        assert ann.post("checkpoints", {"mission": mission.ref}).status_code == 201, "without a name"
+    other = give_to(fleet.launch({"a": {}}), ann.user)
+    assert ann.post("checkpoints", {"mission": other.ref, "name": "start"}).status_code == 201, "of another mission"
+
+
 def test_others_find_nothing_and_the_team_may_only_read(ann: api.Client, mission: Mission, checkpoint: str) -> None:
     bob, eve, boss = (
         api.person("bob", can_execute=True, teams=["web"]),
