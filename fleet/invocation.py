@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -25,6 +26,11 @@ def command(*words: str) -> str:
     typed, (name, *rest) = prefix(), words
     short = spelling.is_program(shlex.split(typed)[-1])
     return f"{typed} {shlex.join([spelling.short(name) if short else name, *rest])}"
+
+
+def respell(text: str) -> str:
+    """Spell the commands in a text that a service stored as `command` does for the current user."""
+    return re.sub(rf"{re.escape(IN_THE_CHECKOUT)} (\w+)", lambda match: command(match[1]), text)
 
 
 def prefix() -> str:

@@ -58,11 +58,19 @@ class Finding:
 
 
 class AlertMonitor:
-    """Checks the rules for one control loop. It remembers only which services were slow at the last check."""
+    """Checks the rules for one control loop.
 
-    def __init__(self) -> None:
+    It remembers which services were slow at the last check, and how many agents were lost before the loop had been up
+    for `startup_s`: these ended while the fleet was down, or come from a backup. Default: two leases, by which time no
+    heartbeat from before the start is left to expire.
+    """
+
+    def __init__(self, *, startup_s: float | None = None) -> None:
         self._slow: set[str] = set()
         self._last_check = 0.0
+        self._started_at = time.monotonic()
+        self._startup_s = 2 * settings.FLEET_LEASE_S if startup_s is None else startup_s
+        self._lost_at_startup = 0
 
     def check_when_due(self) -> None:
         if time.monotonic() - self._last_check >= CHECK_S:
@@ -82,7 +90,7 @@ class AlertMonitor:
                 *_queues(served),
                 *_unserved(served),
                 *_failing(),
-                *_windows(mark),
+                *_windows(self._counts_in_window(mark)),
                 *_stalled(),
                 *_silent(),
                 *_audit_trail(),
@@ -100,6 +108,14 @@ class AlertMonitor:
             log.warning("alert: %s", message)
         for message in cleared_now:
             log.info("cleared: %s", message)
+
+    def _counts_in_window(self, mark: CounterMark) -> dict[str, int]:
+        totals = _totals()
+        counts = _growth(mark, totals)
+        if time.monotonic() - self._started_at < self._startup_s:
+            self._lost_at_startup = totals["lost"]
+        counts["lost"] = min(counts["lost"], totals["lost"] - self._lost_at_startup)
+        return counts
 
     def _services(self) -> Iterator[Finding]:
         """Findings from this host's supervisor; none if this host has no supervisor."""
@@ -130,7 +146,7 @@ def active() -> list[dict[str, Any]]:
         {
             "rule": alert.rule,
             "subject": alert.subject,
-            "message": alert.message,
+            "message": invocation.respell(alert.message),
             "raised_at": alert.raised_at.isoformat(),
         }
         for alert in Alert.objects.all()
@@ -184,18 +200,17 @@ def _failing() -> Iterator[Finding]:
             )
 
 
-def _windows(mark: CounterMark) -> Iterator[Finding]:
+def _windows(counts: dict[str, int]) -> Iterator[Finding]:
     """Events that occurred too often within FLEET_ALERT_WINDOW_S."""
-    counts = _counts_in_window(mark)
     window = humanise.duration(settings.FLEET_ALERT_WINDOW_S)
-    lost = counts.get("lost", 0)
+    lost = counts["lost"]
     if 0 < settings.FLEET_ALERT_AGENTS_LOST < lost:
         yield Finding(
             rule="agents_lost",
             subject="agents",
             message=f"{lost} agents were lost within {window}. See: {invocation.command('fleet_agents', 'list', '--all')}",
         )
-    retries, attempts = counts.get("retries", 0), counts.get("attempts", 0)
+    retries, attempts = counts["retries"], counts["attempts"]
     if attempts >= MIN_ATTEMPTS and 0 < settings.FLEET_ALERT_RETRY_SHARE < retries / attempts:
         yield Finding(
             rule="retries_high",
@@ -213,9 +228,9 @@ def _windows(mark: CounterMark) -> Iterator[Finding]:
             )
 
 
-def _counts_in_window(mark: CounterMark) -> dict[str, int]:
+def _growth(mark: CounterMark, current: dict[str, int]) -> dict[str, int]:
     """The growth of the totals within the window. Records the totals from time to time, if they have changed."""
-    now, current = time.time(), _totals()
+    now = time.time()
     past: list[tuple[float, dict[str, int]]] = [(at, dict(sums)) for at, sums in mark.past]
     if not past or (past[-1][1] != current and abs(now - past[-1][0]) >= RECORD_S):
         past.append((now, current))

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import override_settings
 
 from agents import operations as agents
+from agents.models import Agent
 from checkpoints import operations as checkpoints
 from fleet import backup, ids
 from fleet.backup import Backup, manifest
@@ -23,6 +24,7 @@ from missions.claims import Claim
 from missions.engine.settlement import settle_and_claim, settling
 from missions.engine.settlement.settle_and_claim import Claimant
 from missions.models import Attempt, Sortie
+from missions.operations import external_agents
 from missions.states import SortieState
 from tests.support import fleet, landing
 from tests.support.checkpoints import digest
@@ -102,6 +104,16 @@ def test_agents_from_before_the_restore_are_fenced(idle_installation: Installati
     assert {c.id for c in new_claims} == {running.id, later.id}
     assert settle(agent, [running, later]) == set()
     assert Sortie.objects.filter(mission=mission, state="running").count() == 2
+
+
+def test_agents_of_the_backup_have_ended_and_external_ones_may_go_on(idle_installation: Installation) -> None:
+    agent, external = claimant(), external_agents.register(agent_type="backend")
+    snapshot = backup.create(folder=idle_installation.folder).backup
+    restore(snapshot)
+    restored = Agent.objects.get(id=agent.agent)
+    assert (restored.state, restored.reason) == ("terminated", "The database was restored from a backup.")
+    assert Agent.objects.get(id=external.id).state == "idle"
+    assert not Event.objects.filter(kind="agent.lost").exists()
 
 
 def test_a_retried_sortie_is_fenced_too(idle_installation: Installation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from missions.control.loop import Control
 from missions.hints import HintPublisher
 from missions.models import Alert, CounterMark, Mission, Sortie
 from missions.operations import external_agents
+from tests.conftest import ROOT
 from tests.support import console, fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -101,7 +103,7 @@ def test_two_concurrent_control_loops_raise_and_clear_an_alert_once() -> None:
 
 
 def test_agents_lost_within_the_window_raise_an_alert_and_older_losses_do_not() -> None:
-    watch = AlertMonitor()
+    watch = AlertMonitor(startup_s=0)
     watch.check()
     lose_agents(3)
     watch.check()
@@ -117,6 +119,28 @@ def test_agents_lost_within_the_window_raise_an_alert_and_older_losses_do_not() 
     with override_settings(FLEET_ALERT_QUIET_S=0):
         watch.check()
     assert rules() == set()
+
+
+def test_agents_that_are_found_lost_while_the_fleet_starts_raise_no_alert() -> None:
+    AlertMonitor(startup_s=0).check()  # before the fleet went down, or the backup was made
+    watch = AlertMonitor(startup_s=60)
+    lose_agents(10)
+    watch.check()
+    assert rules() == set()
+    running = AlertMonitor(startup_s=0)
+    running.check()
+    assert rules() == {"agents_lost"}, "a control loop that was up all the time counts them"
+
+
+def test_a_stored_command_is_shown_as_its_reader_types_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = AlertMonitor(startup_s=0)
+    watch.check()
+    lose_agents(4)
+    watch.check()
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "manage.py")])
+    with override_settings(FLEET_COMMAND="fleet"):
+        (alert,) = alerts.active()
+    assert alert["message"] == "4 agents were lost within 10 min. See: fleet agents list --all"
 
 
 def test_events_before_the_first_check_raise_no_alert() -> None:
@@ -174,7 +198,7 @@ def test_restarts_of_a_service_within_the_window_raise_an_alert() -> None:
 
 
 def test_zero_turns_a_rule_off() -> None:
-    watch = AlertMonitor()
+    watch = AlertMonitor(startup_s=0)
     watch.check()
     fleet.launch({"a": {}, "b": {"agent": "testing"}})
     external_agents.register(agent_type="backend")
