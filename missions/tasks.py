@@ -23,8 +23,8 @@ def handle_hint(**kwargs: Any) -> str:
     """Handle the hint "type X has work": work in one slot until nothing is left to claim.
 
     Returns a summary for Flower: "ran 5: 4 succeeded, 1 failed (srt_…)". Another agent may have claimed the sortie
-    that the hint was sent for. The task fails if any of its sorties failed, so that Flower does not count failures as
-    successes.
+    that the hint was sent for. The task fails if any of its sorties failed for good, so that Flower does not count
+    failures as successes. A failure that is retried or tolerated (`allow_failure`) is none.
     """
     summary = TaskSummary()
     worker.engine().run_slot(summary=summary)

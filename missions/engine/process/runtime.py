@@ -195,7 +195,7 @@ class Engine:
                 if not settlements:
                     first_settled_at = now
                 settlements.append(settlement)
-                summary.add(settlement)
+                summary.add(settlement, tolerated=bool(active_claim.claim.spec.get("allow_failure")))
                 if batch.unstarted and now - first_settled_at > POST_S:
                     self.committer.settle_and_claim(settlements=settlements, wait=False)
                     settlements = []

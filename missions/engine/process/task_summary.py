@@ -9,7 +9,14 @@ from fleet import ids
 from missions.engine.settlement.settling import Settlement
 
 MAX_IDS = 5  # sorties listed by id
-WORDS = {"succeeded": "succeeded", "failed": "failed", "waiting": "to be retried", "cancelled": "cancelled"}
+TOLERATED = "tolerated"  # failed, which the plan allows (`allow_failure`)
+WORDS = {
+    "succeeded": "succeeded",
+    "failed": "failed",
+    TOLERATED: TOLERATED,
+    "waiting": "to be retried",
+    "cancelled": "cancelled",
+}
 
 
 @dataclass(slots=True)
@@ -20,9 +27,10 @@ class TaskSummary:
     first: list[str] = field(default_factory=list)  # ids of the first sorties
     first_failed: list[str] = field(default_factory=list)
 
-    def add(self, settlement: Settlement) -> None:
-        self.states[settlement.state] += 1
-        failed = settlement.state == "failed"
+    def add(self, settlement: Settlement, *, tolerated: bool = False) -> None:
+        """Add an outcome. `tolerated`: the plan tolerates a failure of this sortie."""
+        failed = settlement.state == "failed" and not tolerated
+        self.states[TOLERATED if settlement.state == "failed" and tolerated else settlement.state] += 1
         if len(self.first) < MAX_IDS or (failed and len(self.first_failed) < MAX_IDS):
             sortie = ids.encode(ids.SORTIE, settlement.id)
             self.first += [sortie] if len(self.first) < MAX_IDS else []
@@ -30,6 +38,7 @@ class TaskSummary:
 
     @property
     def failed(self) -> int:
+        """How many sorties failed for good, without the tolerated ones."""
         return self.states["failed"]
 
     def __str__(self) -> str:

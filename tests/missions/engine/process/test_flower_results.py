@@ -54,6 +54,17 @@ def test_an_engine_adds_its_sorties_with_their_states_in_the_database() -> None:
     assert fleet.states(mission.id) == {"good": "succeeded", "bad": "failed"}
 
 
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_a_tolerated_failure_does_not_fail_the_task() -> None:
+    fleet.launch({"bad": {"with": FAILS, "allow_failure": True}})
+    engine = fleet.engine(slots=1)
+    summary = TaskSummary()
+    engine.run_slot(summary=summary)
+    engine.stop(within_s=5)
+    assert str(summary).startswith("ran 1: 1 tolerated (srt_")
+    assert (summary.failed, summary.first_failed) == (0, [])
+
+
 def test_a_failed_task_is_not_retried_or_logged_with_a_traceback() -> None:
     assert handle_hint.throws == (SortiesFailed,)
     assert handle_hint.ignore_result
