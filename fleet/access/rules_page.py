@@ -62,9 +62,9 @@ fleet key revoke flk_3f9a1c02
 
 ## plan.execute
 
-A user needs `plan.execute` to launch their own plans that run code (`run`, `call`, `verify`, `driver`, `env`, `cwd`).
-Without it, a user can launch templates and prompts. Admins always have it. Staff who operate missions in the admin need
-it too. Commands do not check it, because they act for the host's operator.
+A user needs `plan.execute` to launch their own plans that run code (`run`, `call`, `verify`, `driver`, `env`, `cwd`,
+`workspace`). Without it, a user can launch templates and prompts. Admins always have it. Staff who operate missions in
+the admin need it too. Commands do not check it, because they act for the host's operator.
 
 - If a mission was launched with it and not from a template, it is checked again for the caller of `resume`, `retry`,
   the retry of a sortie, the restore and fork of a checkpoint, and a conflict that is resolved by another attempt or by

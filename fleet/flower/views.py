@@ -110,8 +110,9 @@ def _with_banner(page: bytes) -> bytes:
     banner = format_html(
         '<div style="padding: .5rem 1rem; font: 14px/1.5 system-ui, sans-serif; background: #f3e8ff; color: #1f2937">'
         '<a href="{}" style="color: #7e22ce">← Fleet admin</a> · Flower shows agents and the messages that wake them, not '
-        "sorties. One message can start many sorties or none, and counts as failed if one of them failed. Agents also take "
-        'work without a message. For the results of the work, see <a href="{}" style="color: #7e22ce">sorties</a>.</div>',
+        "sorties. One message can start many sorties or none, and counts as failed if one of them failed for good, unless "
+        "its plan tolerates that. Agents also take work without a message. For the results of the work, see "
+        '<a href="{}" style="color: #7e22ce">sorties</a>.</div>',
         reverse("admin:index"),
         reverse("admin:missions_sortie_changelist"),
     ).encode()

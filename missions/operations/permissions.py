@@ -20,7 +20,7 @@ from missions.plan import Plan
 
 def require_for_plan(*, plan: Plan, can_execute: bool) -> None:
     """Raise Forbidden if the plan runs code and its launcher may not."""
-    if not can_execute and (plan.workspace is not None or any(sortie.runs_code for sortie in plan.sorties)):
+    if not can_execute and plan.runs_code:
         raise errors.Forbidden(
             "This plan runs code (run, call, verify, driver, env, cwd or workspace), which requires plan.execute.",
             hint="Ask an admin for the permission, or launch a template.",

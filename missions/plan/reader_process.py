@@ -186,7 +186,7 @@ def _respond(kind: str, text: str, context: PlanContext) -> Iterator[object]:
         summary = Summary(
             name=plan.name,
             keys=[sortie.key for sortie in plan.sorties[:MAX_SUMMARY_KEYS]],
-            runs_code=any(sortie.runs_code for sortie in plan.sorties),
+            runs_code=plan.runs_code,
             warnings=advice.warnings(plan),
         )
         yield summary, time.process_time() - before

@@ -201,3 +201,8 @@ class Plan:
     checkpoints: Mapping[str, Json] = field(default_factory=dict)  # every_s, sorties, at and on, if given
     workspace: WorkspaceSpec | None = None
     warnings: tuple[Advice, ...] = ()  # about secrets; `missions.plan.warnings` returns all
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether launching it requires plan.execute: a sortie runs code, or a workspace runs that of its repository."""
+        return self.workspace is not None or any(sortie.runs_code for sortie in self.sorties)

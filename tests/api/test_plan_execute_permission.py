@@ -51,6 +51,14 @@ def orders(mission: Mission) -> list[str]:
     return [f"missions/{mission.ref}/retry", f"sorties/{Sortie.objects.get(mission=mission).ref}/retry"]
 
 
+def test_a_check_says_that_a_plan_with_only_prompts_and_a_workspace_requires_the_permission(ann: api.Client) -> None:
+    AgentType.objects.create(name="coder", prompt_argv=["cat"], agents=0)
+    prompts = {"mission": "Edit", "sorties": {"edit": {"agent": "coder", "prompt": "Edit the README"}}}
+    for plan, expected in ((prompts, False), ({**prompts, "workspace": {"repository": "/srv/app"}}, True)):
+        checked = ann.post("plans/check", {"plan": plan})
+        assert (checked.status_code, checked.json()["runs_code"]) == (200, expected)
+
+
 def test_without_the_permission_a_user_cannot_start_their_own_mission(ann: api.Client) -> None:
     new_mission, paused = launch(ann, plan=api.PLAN, start=False), launch(ann, plan=api.PLAN)
     ann.post(f"missions/{paused.ref}/pause")
