@@ -15,14 +15,12 @@ from fleet import errors
 from missions import hidden_folders
 from missions.plan import Plan, SortieSpec, templates
 
-FOLDERS_HINT = "Choose a folder below one of FLEET_FOLDERS, or have the operator launch the mission."
-
 
 def folder_for_api(folder: str) -> str:
     """The normalised folder of a launch over the API. Raises Invalid unless it is empty or below FLEET_FOLDERS."""
     if folder and not _is_allowed(path := _normalise(folder)):
         raise errors.Invalid(
-            f"Launches over the API may not use the folder {path}.", hint=FOLDERS_HINT, pointer="/folder"
+            f"Launches over the API may not use the folder {path}.", hint=_folders_hint(), pointer="/folder"
         )
     return str(_normalise(folder)) if folder else ""
 
@@ -53,8 +51,9 @@ def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool =
     if keys := [spec.key for spec in prompts if spec.agent_type in internal_types]:
         raise errors.Invalid(
             f"{keys[0]} is a prompt, and the mission has no folder: every file that it changes would be deleted when it ends.",
-            hint="Launch it with a folder (over the API: `folder`, below one of FLEET_FOLDERS; a template has its own), or "
-            "name the files to keep under `outputs`.",
+            hint="Launch it with a folder, give its plan a `workspace`, or name the files to keep under `outputs`.",
+            over_http=f"{_folders_hint()} Or use a template that has a folder, a plan with a `workspace`, or `outputs`, "
+            "which names the files to keep.",
             pointer="/folder",
         )
 
@@ -81,7 +80,7 @@ def readable_paths(
             )
         written_by_operator = template and not list(templates.references(text))
         if not operator and not written_by_operator and not _is_allowed(path):
-            raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=FOLDERS_HINT)
+            raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=_folders_hint())
         paths.append(str(path.resolve() if operator and attended else path))
     return paths
 
@@ -115,6 +114,16 @@ def cwd(*, plan_cwd: str | None, folder: str, scratch: Path, allowed: Sequence[P
             hint="Choose a folder below the mission's, or add it to `readable` of the plan or the agent type.",
         )
     return path
+
+
+def _folders_hint() -> str:
+    """Which folders a launch over the API may use."""
+    if not settings.FLEET_FOLDERS:
+        return "No folder is open to launches over the API: the operator must set FLEET_FOLDERS, or launch the mission."
+    return (
+        f"Choose a folder below {' or '.join(settings.FLEET_FOLDERS)} (FLEET_FOLDERS), or have the operator launch the "
+        "mission."
+    )
 
 
 def _is_allowed(path: Path) -> bool:

@@ -66,7 +66,8 @@ class Launch(Strict):
     folder = Text(
         max_length=1_000,
         required=False,
-        help_text="the working folder of its sorties on the agents' hosts; inside one of FLEET_FOLDERS",
+        help_text="the working folder of its sorties on the agents' hosts; below one of FLEET_FOLDERS, which is empty in a new "
+        "fleet",
     )
     team = Text(
         max_length=150,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,14 +20,30 @@ def coder() -> AgentType:
     return AgentType.objects.create(name="coder", prompt_argv=["cat"], agents=0)
 
 
-def test_a_launch_over_the_api_without_a_folder_is_refused_with_a_hint() -> None:
-    response = api.person("ann", can_execute=True).post("missions", {"objective": "Edit the README", "agent": "coder"})
+def refusal_over_the_api(**body: str) -> str:
+    response = api.person("ann", can_execute=True).post(
+        "missions", {"objective": "Edit the README", "agent": "coder", **body}
+    )
     assert response.status_code == 422
+    assert not Mission.objects.exists()
     (error,) = response.json()["errors"]
     assert error["pointer"] == "/folder"
-    assert "the mission has no folder" in error["detail"]
-    assert "FLEET_FOLDERS" in error["detail"]
-    assert not Mission.objects.exists()
+    return str(error["detail"])
+
+
+def test_a_launch_over_the_api_without_a_folder_is_told_which_folders_it_may_use(settings: Any) -> None:
+    settings.FLEET_FOLDERS = ["/srv/projects", "/srv/other"]
+    detail = refusal_over_the_api()
+    assert "the mission has no folder" in detail
+    assert "Choose a folder below /srv/projects or /srv/other (FLEET_FOLDERS)" in detail
+
+
+@pytest.mark.parametrize("body", [{}, {"folder": "/srv/projects/x"}])
+def test_a_launch_over_the_api_is_told_if_the_fleet_opens_no_folder(settings: Any, body: dict[str, str]) -> None:
+    settings.FLEET_FOLDERS = []
+    assert "No folder is open to launches over the API: the operator must set FLEET_FOLDERS" in refusal_over_the_api(
+        **body
+    )
 
 
 def test_a_prompt_with_a_folder_is_launched(tmp_path: Path) -> None:
