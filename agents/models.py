@@ -53,7 +53,9 @@ class AgentType(models.Model):
         help_text="Limit for all processes of one attempt together; 0: 4 GB, or half of the host's memory if that is less.",
     )
     disk_mb = models.PositiveIntegerField(
-        default=0, verbose_name="disk (MB)", help_text="Limit for the scratch folder of one attempt; 0: 10 GB."
+        default=0,
+        verbose_name="disk (MB)",
+        help_text="Limit for the scratch folder and the copy of the repository of one attempt, together; 0: 10 GB.",
     )
     max_duration_s = models.PositiveIntegerField(
         default=0,

@@ -16,6 +16,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterField(
             model_name="agenttype",
+            name="disk_mb",
+            field=models.PositiveIntegerField(
+                default=0,
+                help_text="Limit for the scratch folder and the copy of the repository of one attempt, together; 0: 10 GB.",
+                verbose_name="disk (MB)",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="agenttype",
             name="env_allow",
             field=models.JSONField(
                 blank=True,

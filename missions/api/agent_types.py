@@ -32,8 +32,12 @@ class TypeResponse(serializers.Serializer[Any]):
         initial=0, help_text="sorties running at once in the whole fleet; 0: no limit"
     )
     autoscale = serializers.BooleanField(help_text="whether the number of agents follows the work")
-    memory_mb = serializers.IntegerField(initial=0, help_text="limit of one attempt; 0: no limit")
-    disk_mb = serializers.IntegerField(initial=0, help_text="limit of the scratch folder of one attempt; 0: no limit")
+    memory_mb = serializers.IntegerField(
+        initial=0, help_text="limit of one attempt; 0: 4 GB, or half of the host's memory if that is less"
+    )
+    disk_mb = serializers.IntegerField(
+        initial=0, help_text="limit of the scratch folder and the repository's copy of one attempt; 0: 10 GB"
+    )
     max_duration_s = serializers.IntegerField(initial=0, help_text="limit of one attempt; 0: no limit")
     alert_silence_s = serializers.IntegerField(
         initial=0,
