@@ -183,11 +183,11 @@ def create_key(
             hint=f"Describe what the key is for, in 1 to {MAX_KEY_NAME} characters on one line.",
             pointer="/name",
         )
-    unknown = sorted(set(scopes) - SCOPES)
+    unknown = sorted(set(scopes) - SCOPES.keys())
     if unknown or not scopes:
         raise errors.Invalid(
             f"There is no scope {', '.join(unknown)}." if scopes else "A key needs at least one scope.",
-            hint=f"The scopes are {', '.join(sorted(SCOPES))}.",
+            hint=f"The scopes are {', '.join(SCOPES)}.",
         )
     if expires_at is not None and expires_at <= timezone.now():
         raise errors.Invalid("`expires_at` is in the past.", hint="Give a future time, or none.", pointer="/expires_at")

@@ -16,13 +16,24 @@ ADMIN, AGENT, USER = Role.ADMIN, Role.AGENT, Role.USER
 
 
 class Scope(StrEnum):
-    """The scopes of machine keys."""
+    """The scopes of machine keys. `SCOPES` says what each allows."""
 
-    READ = "read"  # read
-    LAUNCH = "launch"  # launch missions
-    OPERATE = "operate"  # cancel, pause, resume, retry, resolve, merge, discard, capture, restore
-    FLY = "fly"  # what agents do: claim sorties, renew leases, report and settle
-    MANAGE = "manage"  # agents, keys and users
+    READ = "read"
+    LAUNCH = "launch"
+    OPERATE = "operate"
+    FLY = "fly"
+    MANAGE = "manage"
+
+
+SCOPES: Mapping[str, str] = MappingProxyType(
+    {
+        Scope.READ: "read what the user may see",
+        Scope.LAUNCH: "launch and fork missions, create and change schedules",
+        Scope.OPERATE: "pause, resume, cancel, retry and restore missions, merge their work",
+        Scope.FLY: "run sorties as an external agent: register, claim, report",
+        Scope.MANAGE: "manage agents, agent types, keys and sessions",
+    }
+)
 
 
 class Visibility(StrEnum):
@@ -141,4 +152,3 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "audit.list": _rule("read the audit trail", scope=_READ),
     }
 )  # fmt: skip
-SCOPES = frozenset(scope.value for scope in Scope)

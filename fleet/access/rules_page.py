@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from django.conf import settings
 
 from fleet.access.models import Role
-from fleet.access.rules import RULES, Visibility
+from fleet.access.rules import RULES, SCOPES, Visibility
 
 
 def lines() -> Iterator[str]:
@@ -22,7 +22,8 @@ def lines() -> Iterator[str]:
         Visibility.ATTEMPT: "the lease's attempt",
     }
     leases = {None: "–", Visibility.ATTEMPT: "its attempt", Visibility.MISSION: "its mission"}
-    yield from HEAD.splitlines()
+    scopes = "\n".join(f"  - `{scope}`: {allows}" for scope, allows in SCOPES.items())
+    yield from HEAD.replace("SCOPES", scopes).splitlines()
     for action, rule in RULES.items():
         marks = [("yes" if role in rule.roles else "–") for role in Role]
         yield (
@@ -42,8 +43,9 @@ this page does not allow is denied.
 - **user** may launch missions, operate them, and see those of the user's teams. Teams are Django groups, which admins
   create.
 - **agent** may run sorties as an external agent, and see the missions of these sorties.
-- A **machine key** has its user's permissions, limited by its scopes: read, launch, operate, fly, manage. A key that
-  was created with another key is revoked with it.
+- A **machine key** has its user's permissions, limited by its scopes. A key that was created with another key is revoked
+  with it.
+SCOPES
 - A **lease token** allows what its column says, for its attempt or that attempt's mission, while the attempt runs. An
   external agent gets one with each claim. Sorties of the fleet's own agents have one in `FLEET_TOKEN`, which can report
   but not complete or fail the sortie.

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from fleet import audit, caller, errors, ids
 from fleet.access import operations, tokens
 from fleet.access.models import Key, Role
-from fleet.access.rules import RULES, Scope, Visibility
+from fleet.access.rules import RULES, SCOPES, Scope, Visibility
 from fleet.api.endpoints import Validated, endpoint
 from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.openapi.examples import MOMENT
@@ -103,8 +103,9 @@ class NewKeyResponse(KeyResponse):
 class NewKey(Strict):
     name = Text(max_length=100, initial="nightly builds")
     scopes = serializers.ListField(
-        child=serializers.ChoiceField([scope.value for scope in Scope]), min_length=1, max_length=10
-    )
+        child=serializers.ChoiceField([scope.value for scope in Scope]), min_length=1, max_length=10,
+        help_text="; ".join(f"{scope}: {allows}" for scope, allows in SCOPES.items()),
+    )  # fmt: skip
     expires_at = serializers.DateTimeField(
         required=False, allow_null=True, help_text="by default the key never expires"
     )

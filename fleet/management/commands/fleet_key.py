@@ -12,7 +12,7 @@ from django.utils import timezone
 from fleet import errors, ids, invocation
 from fleet.access import operations
 from fleet.access.models import Key
-from fleet.access.rules import Scope
+from fleet.access.rules import SCOPES, Scope
 from fleet.api.accounts import serialize_key
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
@@ -31,7 +31,7 @@ class Command(OperatorCommand):
             action="append",
             required=True,
             choices=[scope.value for scope in Scope],
-            help="may be repeated",
+            help="may be repeated. " + "; ".join(f"{scope}: {allows}" for scope, allows in SCOPES.items()),
         )
         create.add_argument("--days", type=_lifetime, metavar="N", help="expire after N days (default: never)")
         revoke = actions.add_parser("revoke", help="revoke a key; it is refused from now on")
