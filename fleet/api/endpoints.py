@@ -99,7 +99,7 @@ def endpoint(
         def call(view: Any, request: Request, **path: str) -> Response:
             query_type = query or Strict
             raw_query = query_of(query_type, request)
-            validated_query = validate(query_type, raw_query) if raw_query else _defaults(query_type)
+            validated_query = validate(query_type, raw_query, noun="parameter") if raw_query else _defaults(query_type)
             arguments: dict[str, Any] = {"query": validated_query} if query else {}
             if body:
                 arguments["body"] = validate(body, request.data)
@@ -153,9 +153,9 @@ def _summary(method: Callable[..., Any]) -> str:
     return text.partition(". ")[0].partition("; ")[0].rstrip(".").replace("`", "")
 
 
-def validate(serializer: type[Strict], data: Any) -> Validated:
-    """The validated data. Raises ValidationError with all errors."""
-    bound = serializer(data=data)
+def validate(serializer: type[Strict], data: Any, *, noun: str = "field") -> Validated:
+    """The validated data. Raises ValidationError with all errors, which call a part of the data a `noun`."""
+    bound = serializer(data=data, context={"noun": noun})
     bound.is_valid(raise_exception=True)
     validated: Validated = bound.validated_data
     return validated

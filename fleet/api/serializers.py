@@ -15,7 +15,10 @@ from fleet import ids, values
 
 
 class Strict(serializers.Serializer[Any]):
-    """A serializer that rejects unknown fields by name, and lists the choices in the error for a wrong choice."""
+    """A serializer that rejects unknown fields by name, and lists the choices in the error for a wrong choice.
+
+    `noun` in its context is what it calls a field: a field of a body by default, or a parameter of a query.
+    """
 
     def get_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = super().get_fields()
@@ -30,8 +33,9 @@ class Strict(serializers.Serializer[Any]):
         unknown = sorted(str(name) for name in data if name not in self.fields) if isinstance(data, Mapping) else []
         if not unknown:
             return super().to_internal_value(data)
-        known = ", ".join(self.fields) or "none"
-        error = ErrorDetail(f"Unknown field. The fields are: {known}.", code="unknown")
+        noun = self.context.get("noun", "field")
+        known = f"The {noun}s are: {', '.join(self.fields)}." if self.fields else "There are none here."
+        error = ErrorDetail(f"Unknown {noun}. {known}", code="unknown")
         problems: dict[str, Any] = {name[:100]: [error] for name in unknown[:20]}
         try:
             super().to_internal_value(data)

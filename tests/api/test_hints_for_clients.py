@@ -113,6 +113,17 @@ def test_a_repeated_parameter_is_refused(ann: api.Client) -> None:
     assert ann.get("missions?state=failed&state=running").status_code == 200
 
 
+def test_an_unknown_name_is_reported_with_the_valid_ones(ann: api.Client) -> None:
+    parameter = (
+        "Unknown parameter. The parameters are: limit, cursor, state, name, team, created_by, schedule, ordering."
+    )
+    assert input_errors(ann.get("missions?stat=failed")) == {"/stat": parameter}
+    assert input_errors(ann.get("me?verbose=1")) == {"/verbose": "Unknown parameter. There are none here."}
+    assert input_errors(ann.post("keys", {"title": "x", "name": "x", "scopes": ["read"]})) == {
+        "/title": "Unknown field. The fields are: name, scopes, expires_at."
+    }
+
+
 def test_an_invalid_choice_is_reported_with_the_valid_ones(ann: api.Client) -> None:
     for response, pointer, choices in (
         (ann.get("missions?ordering=name"), "/ordering", "id, -id."),

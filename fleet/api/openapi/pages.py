@@ -66,7 +66,7 @@ class Schema(_DocumentView, SpectacularAPIView):
         return HttpResponse(render_document(type(renderer)), content_type=renderer.media_type, headers=headers)
 
     def get_format_suffix(self, **path: Any) -> Any:
-        return validate(SchemaQuery, query_of(SchemaQuery, self.request)).get("format")
+        return validate(SchemaQuery, query_of(SchemaQuery, self.request), noun="parameter").get("format")
 
 
 def render_document(renderer: Any) -> bytes:
