@@ -154,7 +154,7 @@ def _conflict(row: Conflict) -> str:
 def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options: dict[str, Any]) -> int:
     if options["revision"] is not None:
         row = resolving.replace(sortie=sortie.id, revision=options["revision"], can_execute=True)
-        message = f"The change of {row.key} was replaced with {options['revision']}, which is merged next."
+        message = f"{options['revision']} replaces the change of {row.key}, and is merged next."
     elif options["drop"]:
         row = resolving.drop(sortie=sortie.id)
         message = f"The change of {row.key} is dropped, and the sortie cancelled."

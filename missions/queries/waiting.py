@@ -68,7 +68,7 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], lookups: 
     if sortie.state not in (SortieState.PENDING, SortieState.READY, SortieState.QUEUED, SortieState.WAITING):
         return ""
     if mission.state in ("paused", "planned"):
-        return f"Waits until its mission, which is {mission.state}, is resumed."
+        return f"Waits for its mission to be resumed: it is {mission.state}."
     match sortie.state:
         case SortieState.PENDING:
             needs = ", ".join(unfinished[:5]) + (f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else "")

@@ -180,7 +180,8 @@ class Command(OperatorCommand):
         write(f"{lines.one_line(row.name)}  {row.ref}")
         write(f"  {row.cron} in {row.timezone}: {cron.explanation(row.cron)}")
         write(f"  {_next(row)}")
-        write(f"  owner {lines.one_line(detail['owner'] or ('operator' if row.operator else 'deleted'))}")
+        owner = detail["owner"] or ("the host's operator" if row.operator else "a deleted user")
+        write(f"  owned by {lines.one_line(owner)}")
         deadline = f", deadline {humanise.duration(row.deadline_s)}" if row.deadline_s else ""
         write(f"  overlap {row.overlap}, catch-up {row.catch_up}{deadline}")
         write(f"  {row.runs:,} launched, {row.skips:,} skipped or missed, {row.failures:,} failed")

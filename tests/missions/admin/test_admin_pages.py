@@ -120,7 +120,7 @@ def test_a_waiting_sortie_shows_what_it_waits_for() -> None:
     operations.pause(mission=mission.id)
     sortie = Sortie.objects.get(key="then")
     page = web.staff("view_sortie").get(address("missions_sortie", row=sortie.id)).content.decode()
-    assert "Waits until its mission, which is paused, is resumed." in page
+    assert "Waits for its mission to be resumed: it is paused." in page
 
 
 def test_agents_are_listed_by_the_names_that_commands_accept() -> None:

@@ -91,7 +91,7 @@ def test_a_created_mission_starts_when_it_is_resumed(good: str) -> None:
     assert set(created.json) == SUMMARY
     assert created.json["state"] == "planned"
     document = fleet_mission("show", created.json["id"], "--json").json
-    assert document["items"][0]["waits_for"] == "Waits until its mission, which is planned, is resumed."
+    assert document["items"][0]["waits_for"] == "Waits for its mission to be resumed: it is planned."
     assert fleet_mission("resume", "latest", "--json").json["state"] == "running"
 
 
