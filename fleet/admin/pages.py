@@ -13,9 +13,10 @@ from uuid import UUID
 
 from django.apps import apps
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
 from django.core.paginator import Paginator
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, UUIDField
 from django.forms import model_to_dict
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -23,6 +24,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
+from django.utils.text import capfirst
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
@@ -62,6 +64,23 @@ class StrictFiltersAdmin(Page):  # type: ignore[misc]
     """
 
     linked_filters: tuple[str, ...] = ()  # further fields, by which links from other pages filter
+    empty_value_display = "–"
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """The row with this primary key. If that is a UUID, the address may also contain the id (`msn_…`)."""
+        if isinstance(self.opts.pk, UUIDField) and (id := parse_id(object_id)) is not None:
+            object_id = str(id)
+        return super().get_object(request, object_id, from_field)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """Title the list "Missions" instead of "Select mission to view"."""
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
+        """Replaces Django's message, and leads to the list instead of the first page."""
+        messages.warning(request, f"There is no {opts.verbose_name} {unquote(object_id)}. It may have been removed.")
+        return redirect_to(request, self)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         offered = {*map(_filtered_field, self.get_list_filter(request)), *self.linked_filters}
@@ -138,8 +157,13 @@ class ReadOnlyAdmin(StrictFiltersAdmin):
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> Any:
-        """Hide Django's history, which is empty because nobody edits these rows."""
-        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), "show_history": False})
+        """Hide Django's history, which is empty because nobody edits these rows, and leave "View" out of the title."""
+        extra_context = {"title": capfirst(self.opts.verbose_name), **(extra_context or {}), "show_history": False}
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    @admin.display(description="ID", ordering="pk")
+    def ref(self, row: Any) -> str:
+        return str(row.ref)
 
     def available_actions(self, row: Any) -> Collection[str]:
         """Return the names of the actions that apply to a row in its current state."""

@@ -82,7 +82,7 @@ class EventAdmin(ReadOnlyAdmin):
     def age(self, event: Event) -> str:
         return ago(event.at)
 
-    @admin.display(description="subject id")
+    @admin.display(description="subject ID")
     def subject_id(self, event: Event) -> str:
         return event.subject_ref or str(event.subject or "–")
 

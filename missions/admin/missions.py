@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet
@@ -38,6 +39,12 @@ def progress_text(counts: dict[str, int], tolerated: int) -> str:
     details = ", ".join(f"{number} {label}" for label, number in numbers.items() if number)
     all_succeeded = numbers["succeeded"] == sum(numbers.values())
     return f"{ended} of {sum(counts.values())}" + ("" if all_succeeded else f": {details}")
+
+
+def tolerated_by_mission(missions: Collection[UUID]) -> dict[UUID, int]:
+    """How many failed sorties with `allow_failure` each mission has, without missions that have none."""
+    failed = Sortie.objects.filter(mission__in=missions, state="failed", allow_failure=True)
+    return dict(failed.order_by().values_list("mission").annotate(number=Count("id")))
 
 
 REPOSITORY = ("Work on the repository", {"fields": ("branch", "repository", "work_lists", "diff")})
@@ -131,9 +138,7 @@ class MissionAdmin(ReadOnlyAdmin):
 
     def prepare(self, rows: list[Any]) -> None:
         missions = [mission.id for mission in rows]
-        counts = reads.counts(missions)
-        failed = Sortie.objects.filter(mission__in=missions, state="failed", allow_failure=True)
-        tolerated = dict(failed.order_by().values_list("mission").annotate(number=Count("id")))
+        counts, tolerated = reads.counts(missions), tolerated_by_mission(missions)
         for mission in rows:
             mission.counts, mission.tolerated = counts.get(mission.id, {}), tolerated.get(mission.id, 0)
 

@@ -18,9 +18,10 @@ from fleet import checks
 from fleet.admin.pages import ago, between
 from fleet.postgres import clock
 from missions.admin import rendering
-from missions.admin.missions import progress_text
+from missions.admin.missions import progress_text, tolerated_by_mission
 from missions.models import FINAL, Alert, Mission, Sortie
 from missions.queries import reads
+from missions.states import FINAL_MISSION_STATES
 
 MAX_ROWS = 10  # of each table
 DAY = timedelta(days=1)
@@ -54,27 +55,31 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _missions() -> list[dict[str, Any]]:
-    live = Counter(Mission.objects.exclude(state__in=FINAL).order_by().values_list("state", flat=True))
-    ended = Mission.objects.filter(state__in=FINAL, finished_at__gte=clock.now() - DAY)
+    live = Counter(Mission.objects.exclude(state__in=FINAL_MISSION_STATES).order_by().values_list("state", flat=True))
+    ended = Mission.objects.filter(state__in=FINAL_MISSION_STATES, finished_at__gte=clock.now() - DAY)
     counts = Counter(ended.order_by().values_list("state", flat=True))
     lines = [
-        _line("missions_mission", live[state], state, state__exact=state) for state in ("running", "paused", "planned")
+        _line("missions_mission", live[state], state, state__exact=state)
+        for state in ("running", "paused", "planned", "cancelling")
     ]
     lines += [
         _line("missions_mission", counts[state], f"{state} in the last 24 h", state__exact=state)
-        for state in ("succeeded", "failed")
+        for state in FINAL_MISSION_STATES
     ]
     return lines
 
 
 def _running() -> dict[str, Any]:
-    missions = list(Mission.objects.exclude(state__in=FINAL).defer("plan", "defaults").order_by("-id")[:MAX_ROWS])
-    counts = reads.counts([mission.id for mission in missions])
+    missions = list(
+        Mission.objects.exclude(state__in=FINAL_MISSION_STATES).defer("plan", "defaults").order_by("-id")[:MAX_ROWS]
+    )
+    ids = [mission.id for mission in missions]
+    counts, tolerated = reads.counts(ids), tolerated_by_mission(ids)
     rows = [
         (
             rendering.link(mission, mission.name),
             mission.get_state_display(),
-            progress_text(counts.get(mission.id, {}), 0),
+            progress_text(counts.get(mission.id, {}), tolerated.get(mission.id, 0)),
             between(mission.created_at, None),
         )
         for mission in missions

@@ -54,10 +54,6 @@ class ReservationAdmin(SortieChildAdmin):
     def requested_by(self, row: Reservation) -> str:
         return "the plan" if row.attempt is None else f"attempt {row.attempt}"
 
-    @admin.display(description="id")
-    def ref(self, row: Reservation) -> str:
-        return row.ref
-
     def available_actions(self, row: Any) -> Collection[str]:
         state = reservations.state(row, now=timezone.now())
         return ("release",) if state in ("in force", "waiting") else ()

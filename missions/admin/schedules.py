@@ -24,7 +24,7 @@ TICKS = 50
 
 @admin.register(Schedule)
 class ScheduleAdmin(ReadOnlyAdmin):
-    list_display = ("name", "coloured_state", "cron", "timezone", "next_time", "owner", "runs", "skips", "failures")
+    list_display = ("name", "coloured_state", "cron", "timezone", "next_time", "owned_by", "runs", "skips", "failures")
     list_filter = ("paused", "overlap", "catch_up")
     list_select_related = ("owner", "team")
     search_fields = ("name", "owner__username")
@@ -44,12 +44,12 @@ class ScheduleAdmin(ReadOnlyAdmin):
     fieldsets = (
         (None, {"fields": ("name", "ref", "coloured_state", "reason", "cron", "explanation", "timezone", "upcoming")}),
         ("Policies", {"fields": ("overlap", "catch_up", "deadline_s")}),
-        ("What it launches", {"fields": ("owner", "operator", "team", "template", "params", "folder", "missions")}),
+        ("What it launches", {"fields": ("owned_by", "team", "template", "params", "folder", "missions")}),
         ("History", {"fields": ("runs", "skips", "failures", "failures_in_a_row", "last_ticks")}),
         ("When", {"fields": ("created_at", "changed_at")}),
         ("The plan", {"fields": ("text",), "classes": ("collapse",)}),
     )
-    readonly_fields = ("ref", "coloured_state", "explanation", "upcoming", "missions", "last_ticks", "text")
+    readonly_fields = ("ref", "coloured_state", "owned_by", "explanation", "upcoming", "missions", "last_ticks", "text")
 
     def available_actions(self, row: Schedule) -> Collection[str]:
         return ("resume", "run") if row.paused else ("pause", "run")
@@ -62,9 +62,9 @@ class ScheduleAdmin(ReadOnlyAdmin):
     def next_time(self, row: Schedule) -> str:
         return f"{cron.local(row.next_at, row.timezone):%Y-%m-%d %H:%M %Z}" if row.next_at else "–"
 
-    @admin.display(description="id")
-    def ref(self, row: Schedule) -> str:
-        return row.ref
+    @admin.display(description="owner", ordering="owner__username")
+    def owned_by(self, row: Schedule) -> str:
+        return str(row.owner or ("the host's operator" if row.operator else "a deleted user"))
 
     @admin.display(description="in words")
     def explanation(self, row: Schedule) -> str:

@@ -155,6 +155,6 @@ class ConflictAdmin(SortieChildAdmin):
             return "–"
         return workspaces.resolve_command(conflict.sortie.mission.ref, conflict.sortie.key)
 
-    @admin.display(description="id")
+    @admin.display(description="ID", ordering="pk")
     def ref(self, conflict: Conflict) -> str:
         return ids.encode(ids.CONFLICT, conflict.id)

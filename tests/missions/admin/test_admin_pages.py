@@ -17,6 +17,7 @@ from django.urls import reverse
 from agents import operations as agents
 from agents.models import Agent
 from checkpoints import operations as checkpoints
+from fleet import ids
 from missions import operations
 from missions.models import Alert, Artifact, Attempt, Mission, Output, Sortie
 from missions.operations import external_agents
@@ -150,6 +151,47 @@ def test_a_tolerated_failure_is_labelled_as_such() -> None:
         content = boss.get(page).content.decode()
         assert "Tolerated: untidy" in content
         assert re.search(r">\s*tolerated\s*<", content) or page == address("missions_sortie", row=lint.id)
+
+
+def test_an_address_may_contain_an_id_and_an_unknown_id_leads_to_the_list() -> None:
+    boss, mission = web.superuser(), fleet.launch({"a": {}})
+    assert boss.get(address("missions_mission", row=mission.ref)).status_code == 200
+    unknown = ids.encode(ids.MISSION, ids.new())
+    for row in (unknown, "nonsense"):
+        response = boss.get(address("missions_mission", row=row), follow=True)
+        assert response.redirect_chain == [(address("missions_mission"), 302)]
+        assert f"There is no mission {row}. It may have been removed." in response.content.decode()
+
+
+def test_the_title_of_a_tab_names_the_page() -> None:
+    boss, mission = web.superuser(), fleet.launch({"a": {}})
+
+    def title(url: str) -> str:
+        match = re.search(r"<title>(.*?)</title>", boss.get(url).content.decode(), re.DOTALL)
+        return match[1].strip() if match else ""
+
+    assert title(reverse("admin:index")) == "Overview | Fleet"
+    assert title(address("missions_mission")) == "Missions | Fleet"
+    assert title(address("missions_mission", row=mission.id)) == f"{mission} | Mission | Fleet"
+
+
+def test_an_empty_value_is_a_dash_and_the_column_of_ids_is_called_id() -> None:
+    boss, mission = web.superuser(), fleet.launch({"a": {}})
+    page = boss.get(address("missions_mission")).content.decode()
+    assert re.search(r">\s*–\s*<", page), "created by"
+    assert not re.search(r">\s*-\s*<", page)
+    for name in ("missions_mission", "missions_sortie", "agents_agent", "checkpoints_checkpoint"):
+        assert not re.search(r">\s*Ref\s*<", boss.get(address(name)).content.decode()), name
+    assert re.search(r">\s*ID\s*<", page)
+    assert mission.ref in page
+
+
+def test_the_first_page_counts_what_was_cancelled() -> None:
+    mission = fleet.launch({"a": {}})
+    operations.cancel(mission=mission.id)
+    fleet.beat()
+    page = re.sub(r"<[^>]+>", "", web.superuser().get(reverse("admin:index")).content.decode())
+    assert "1 cancelled in the last 24 h" in page
 
 
 def test_long_texts_in_the_list_of_sorties_wrap_after_the_mission() -> None:
