@@ -24,7 +24,7 @@ def handle_hint(**kwargs: Any) -> str:
 
     Returns a summary for Flower: "ran 5: 4 succeeded, 1 failed (srt_…)". Another agent may have claimed the sortie
     that the hint was sent for. The task fails if any of its sorties failed for good, so that Flower does not count
-    failures as successes. A failure that is retried or tolerated (`allow_failure`) is none.
+    failures as successes. Failures that are retried or tolerated (`allow_failure`) do not count.
     """
     summary = TaskSummary()
     worker.engine().run_slot(summary=summary)

@@ -111,7 +111,7 @@ def test_repeated_flushes_of_redis_lose_nothing(fleet: Fleet) -> None:
 
 def test_a_redis_that_delivers_nothing_loses_nothing(fleet: Fleet) -> None:
     redis = running.valkey(home(fleet))
-    redis.client_pause(60_000, all=False)  # it answers a ping, and takes and gives no message
+    redis.client_pause(60_000, all=False)  # it answers pings, but neither accepts nor delivers messages
     try:
         mission = fleet.launch({"sorties": chain(3, "backend", "frontend")})
         document = fleet.wait(mission)

@@ -112,7 +112,7 @@ def forgeries(access: str) -> dict[str, str]:
         "another user, signed": sign(user_id="999999"),
         "a role": f"{head}.{part({**claims, 'role': 'admin'})}.{signature}",
         "no session": sign(sid="ses_01hzzzzzzzzzzzzzzzzzzzzzzz"),
-        "a session that is none": sign(sid="'; DROP TABLE auth_user; --"),
+        "not the id of a session": sign(sid="'; DROP TABLE auth_user; --"),
         "cut": access[:-4],
         "a NUL": "eyJ\x00",
         "nothing": "",

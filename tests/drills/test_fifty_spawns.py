@@ -84,7 +84,7 @@ def act(rng: random.Random, pair: list[Host]) -> str:
 
 
 def rows_match_processes(pair: list[Host]) -> Callable[[], bool]:
-    """Whether the children of each node are exactly its live agents, all of them idle, one at each place."""
+    """Whether the children of each node are exactly its live agents, all of them idle, one at each post."""
 
     def agree() -> bool:
         for host in pair:

@@ -1,5 +1,5 @@
 """Ten thousand sorties under random failures: none is lost, accepted twice or started early, and attempts of one sortie
-never overlap, by the event log and by what the attempts spans_by_key. FLEET_DRILL_SORTIES sets another number."""
+never overlap, by the event log and by the lines that attempts write. FLEET_DRILL_SORTIES sets another number."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def _workspace_problem(state: Mapping[str, Any], kept: Mapping[str, Any] | None,
         try:
             if change["result"] is not None:
                 values.parse(change["result"], max_bytes=result_bytes)
-        except ValueError as error:  # Unacceptable is one
+        except ValueError as error:  # values.Unacceptable is a ValueError
             return f"has a change whose result cannot be stored: {error}"
     return ""
 

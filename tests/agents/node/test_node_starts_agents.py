@@ -143,7 +143,7 @@ def test_spawning_an_agent_does_not_replace_one_that_waits_after_a_crash(
     start_failure.write_text("die")
     hosts.kill(first)
     failed_agents = Agent.objects.filter(type=kind, state="failed", crashes=1, spawned_at__gt=first.spawned_at)
-    until(lambda: failed_agents.exists())  # for a second, its place has no row
+    until(lambda: failed_agents.exists())  # for a second, its post has no agent
     start_failure.unlink()
     (second,) = hosts.spawn(kind, host)
     assert second.ordinal == first.ordinal

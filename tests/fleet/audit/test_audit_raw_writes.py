@@ -46,7 +46,7 @@ def test_each_raw_write_is_recorded(person: psycopg.Connection[tuple[object, ...
         User.objects.create_user(name)
     person.execute("UPDATE auth_user SET is_superuser = true WHERE username <> 'cyd'")
     person.execute("UPDATE agents_agenttype SET description = description")
-    person.execute("DELETE FROM auth_user WHERE username = 'nobody'")  # which is none
+    person.execute("DELETE FROM auth_user WHERE username = 'nobody'")  # deletes no row
     with person.transaction():
         person.execute("UPDATE auth_user SET first_name = 'x' WHERE username = 'ann'")
         person.execute("UPDATE auth_user SET first_name = 'y'")

@@ -34,9 +34,9 @@ LEASE_S = 1.0  # during restores
 
 
 def claimant() -> Claimant:
-    new_party = Claimant(agent=ids.new(), agent_type="backend", lease_s=30)
-    agents.register(agent=new_party.agent, agent_type="backend", node="test", pid=1, start_time=0.0)
-    return new_party
+    claimant = Claimant(agent=ids.new(), agent_type="backend", lease_s=30)
+    agents.register(agent=claimant.agent, agent_type="backend", node="test", pid=1, start_time=0.0)
+    return claimant
 
 
 @contextmanager
