@@ -52,8 +52,8 @@ def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool =
         raise errors.Invalid(
             f"{keys[0]} is a prompt, and the mission has no folder: every file that it changes would be deleted when it ends.",
             hint="Launch it with a folder, give its plan a `workspace`, or name the files to keep under `outputs`.",
-            over_http=f"{_folders_hint()} Or use a template that has a folder, a plan with a `workspace`, or `outputs`, "
-            "which names the files to keep.",
+            over_http=f"{_folders_hint()} Or launch a template that has a folder, use a `workspace`, or name the files to "
+            "keep under `outputs`.",
             pointer="/folder",
         )
 
