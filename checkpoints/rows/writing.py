@@ -72,8 +72,6 @@ def put_back(
                 f"This fleet has no agent type {', '.join(missing)}, which the checkpoint needs.",
                 hint="Create it in the admin, under Agent types, then try again.",
             )
-        if any(target.created for target in targets):
-            cursor.execute(_statement("create"), parameters)
         cursor.execute(_statement("put_back"), parameters)
         if resume_data:
             cursor.execute(_statement("resume"))
