@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from fleet import errors
 
-Work = TypeVar("Work", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _REGISTERED: dict[str, Callable[..., Any]] = {}
 
@@ -50,19 +50,20 @@ class Context:
         self.added.append({"name": name, "agent": agent, **keys})
 
 
-def register(work: Work) -> Work:
+def register(function: Function) -> Function:
     """Register the function, so that plans can call it as "module:function"."""
-    if "." in work.__qualname__:
+    name = f"{function.__module__}:{function.__qualname__}"
+    if "." in function.__qualname__:
         raise errors.Invalid(
-            f"{work.__module__}:{work.__qualname__} is not a module-level function.",
+            f"{name} is not a module-level function.",
             hint="Move it to the top level of its module, so that it can be found by name.",
         )
-    _REGISTERED[f"{work.__module__}:{work.__qualname__}"] = work
-    return work
+    _REGISTERED[name] = function
+    return function
 
 
 def load(modules: Iterable[str]) -> None:
-    """Import the modules, which register their callables. Errors of an import propagate."""
+    """Import the modules, which register their callables."""
     for module in modules:
         importlib.import_module(module)
 

@@ -104,6 +104,12 @@ def _write(path: Path, value: Any, *, label: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def _report(fraction: float | None, note: str) -> None:
+    text = note.replace("\n", " ")[:300]
+    with open(os.environ["FLEET_PROGRESS"], "w", encoding="utf-8", errors="replace") as pipe:
+        pipe.write(f"{text}\n" if fraction is None else f"{fraction:.4f} {text}\n")
+
+
 def _read_resume() -> Any:
     try:
         return json.loads(Path(os.environ["FLEET_RESUME"]).read_text(encoding="utf-8"))
@@ -149,9 +155,3 @@ class _Needs(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._files)
-
-
-def _report(fraction: float | None, note: str) -> None:
-    text = note.replace("\n", " ")[:300]
-    with open(os.environ["FLEET_PROGRESS"], "w", encoding="utf-8", errors="replace") as pipe:
-        pipe.write(f"{text}\n" if fraction is None else f"{fraction:.4f} {text}\n")

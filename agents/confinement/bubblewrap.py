@@ -118,22 +118,22 @@ class _Mounts:
         try:
             descriptor = beneath.open_path(path, folder=option == "--bind-fd")
         except OSError as error:
-            raise Refused(_why_not(path, error, folder=option == "--bind-fd")) from error
+            raise Refused(_refusal(path, error, folder=option == "--bind-fd")) from error
         self._descriptors.callback(os.close, descriptor)
         self.inherited.append(descriptor)
         self.add(option, str(descriptor), str(path))
 
 
-def _why_not(path: Path, error: OSError, *, folder: bool) -> str:
+def _refusal(path: Path, error: OSError, *, folder: bool) -> str:
     """Why a path cannot be mounted, and what to do. Targets of links are not revealed to those who run missions."""
-    refusal = f"The {'folder' if folder else 'path'} {path} cannot be mounted in the sandbox"
+    problem = f"The {'folder' if folder else 'path'} {path} cannot be mounted in the sandbox"
     link = next((part for part in [*reversed(path.parents), path] if part.is_symlink()), None)
     if link is None:
-        return f"{refusal}: {error.strerror}."
+        return f"{problem}: {error.strerror}."
     where = "for the mission" if folder else "under `readable` of the agent type, the template or the plan"
     return (
-        f"{refusal}: {link} is a symbolic link, and attempts follow none, because a workload could have put it there. If you did, "
-        f"name its target instead {where}, as printed by: realpath {shlex.quote(str(path))}"
+        f"{problem}: {link} is a symbolic link, and attempts follow none, because a workload could have put it there. If "
+        f"you did, name its target instead {where}, as printed by: realpath {shlex.quote(str(path))}"
     )
 
 

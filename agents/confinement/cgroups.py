@@ -36,7 +36,7 @@ _numbers = itertools.count(1)
 
 
 def find(pid: int | None = None) -> tuple[Path, str]:
-    """The cgroup that the fleet of a process (default: this one) would use, and what prevents that, if anything."""
+    """The cgroup that the fleet of a process (default: this one) would use, and why it cannot; "" if it can."""
     mount = next(
         (line for line in _lines(Path("/proc/self/mountinfo")) if line[line.index("-") + 1] == "cgroup2"), None
     )

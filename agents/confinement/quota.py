@@ -173,10 +173,10 @@ def _written_bytes(pid: int) -> int:
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    """The size on disk of each entry below a folder, at least ENTRY_BYTES. Links are not followed, and a hard-linked file
-    counts once.
+    """The size on disk of each entry below a folder, at least ENTRY_BYTES.
 
-    A subfolder that its owner may not list (chmod 0) is made accessible, so that its content counts.
+    Links are not followed, and a hard-linked file counts once. A subfolder that its owner may not list (chmod 0) is
+    made accessible, so that its content counts.
     """
     folders, linked_inodes, unlocked = [os.fspath(folder)], set(), Counter[str]()
     while folders:

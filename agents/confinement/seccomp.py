@@ -6,8 +6,8 @@
 - The kernel's keyrings. The workload inherits the session keyring of the user who started the fleet. It may hold
   credentials (Kerberos, fscrypt), and no namespace separates it.
 - io_uring, whose operations no filter sees.
-- Making a file setuid. Outside the sandbox, in the mission's folder, it would give the rights of the fleet's user to
-  anyone who runs it. For root's workload also setgid and extended attributes, which hold the capabilities of programs.
+- Making a file setuid. Outside the sandbox, in the mission's folder, anyone who runs it would get the permissions of
+  the fleet's user. For root's workload also setgid and extended attributes, which hold the capabilities of programs.
   The kernel clears both bits itself when a process without CAP_FSETID writes to a file that was created with them.
 - If the workload has no network: sockets of families that a network namespace does not confine, such as AF_VSOCK, which
   reaches the hypervisor.
@@ -62,7 +62,7 @@ _ABIS = {
 def filter_file(descriptors: ExitStack, *, network: bool, ignore_setgid: bool = False) -> int:
     """A file with the filter for the workload. It is closed with `descriptors`. -1: there is none for this machine.
 
-    For an attempt the shim loads it, not bubblewrap for both: the shim needs clone3, which the filter refuses.
+    In an attempt, the shim applies it to the workload. bubblewrap would apply it to the shim too, which needs clone3.
     """
     if not (rules := program(network=network, root=os.geteuid() == 0, ignore_setgid=ignore_setgid)):
         return -1
@@ -76,8 +76,8 @@ def filter_file(descriptors: ExitStack, *, network: bool, ignore_setgid: bool = 
 def program(*, network: bool, root: bool, ignore_setgid: bool = False, machine: str = "") -> bytes:
     """The BPF program of the filter; empty for an unknown architecture.
 
-    `root`: whether the workload is root outside its namespaces too. `ignore_setgid`: then a call that would set the setgid
-    bit seems to succeed but changes nothing, for git, which stops at such an error.
+    `root`: whether the workload is root outside its namespaces too. `ignore_setgid`: a call that would set the setgid
+    bit reports success and does nothing, instead of failing, because git would stop at the error.
     """
     parts = [
         _rules(abi, network=network, root=root, setgid_error=0 if ignore_setgid else errno.EPERM)
@@ -106,8 +106,8 @@ def _rules(abi: _Abi, *, network: bool, root: bool, setgid_error: int) -> bytes:
         rules += [_if(number, _refuse(errno.EOPNOTSUPP)) for number in (*abi.setxattrs, SETXATTRAT)]
     if not network:
         rules.append(_if(abi.socket, _check_family()))
-        # It opens sockets with arguments in memory, which BPF cannot read.
-        rules += [_if(abi.socketcall, _refuse(errno.ENOSYS))] if abi.socketcall else []
+        if abi.socketcall:  # opens sockets too, with arguments in memory, which BPF cannot read
+            rules.append(_if(abi.socketcall, _refuse(errno.ENOSYS)))
     body = b"".join(rules) + _instruction(_RETURN, _ALLOW)
     return _instruction(_EQUAL, abi.audit, no=len(body) // 8) + body
 

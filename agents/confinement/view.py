@@ -40,9 +40,9 @@ class View:
         return [path for path in self.readable if os.path.lexists(path) and not host_paths.inside(path, hidden)]
 
     def hidden_paths(self) -> list[Path]:
-        """The hidden paths, without links. A missing one in a folder of the workload is created before it could.
+        """The hidden paths, without links. A missing one that the workload could create is created here first.
 
-        Raises Refused if the workload could put something else in the place of a link to a hidden folder.
+        Raises Refused if the workload could replace a link on the way to a hidden folder.
         """
         hidden: list[Path] = []
         for path in self.hidden:

@@ -108,11 +108,9 @@ class Needs(Mapping[str, Json]):
     @classmethod
     def of(cls, results: Mapping[str, Json]) -> Needs:
         """Wrap upstream results, unless they are wrapped already."""
-        return (
-            results
-            if isinstance(results, Needs)
-            else cls({name: json.dumps(result) for name, result in results.items()})
-        )
+        if isinstance(results, Needs):
+            return results
+        return cls({name: json.dumps(result) for name, result in results.items()})
 
     def __getitem__(self, name: str) -> Json:
         return json.loads("".join(self.pieces(name)))  # type: ignore[no-any-return]

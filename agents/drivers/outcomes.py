@@ -56,16 +56,18 @@ def explain(outcome: ProcessOutcome, *, program: str, cwd: Path, limits: Limits)
         return text
     if outcome.survivors:
         return (
-            f"It ended, but {outcome.survivors} of its processes could not be killed (another user's?). "
+            f"It ended, but {outcome.survivors} of its processes could not be killed; they may belong to another user. "
             "Kill them on its host."
         )
     if outcome.code < 0:
-        return f"It was killed by signal {-outcome.code} ({_name(-outcome.code)})."
+        return f"It was killed by signal {-outcome.code} ({_signal_name(-outcome.code)})."
     return f"It ended with exit code {outcome.code}."
 
 
 def _why_stopped(outcome: ProcessOutcome, limits: Limits) -> str:
     """Why it was stopped, or which limit it exceeded; empty if neither."""
+    # A limit can also be found exceeded when it has ended on its own.
+    subject = "It" if outcome.code == 0 and outcome.finished else "It was stopped: it"
     match outcome.stopped:
         case StopReason.TIMEOUT if (
             limits.max_duration_s is not None and limits.wall_s == limits.max_duration_s != limits.timeout_s
@@ -74,12 +76,16 @@ def _why_stopped(outcome: ProcessOutcome, limits: Limits) -> str:
                 f"It ran longer than {humanise.duration(limits.max_duration_s)}, the longest that its agent type allows, "
                 "and was stopped. Make it faster, or raise the type's limit in the admin (Agent types)."
             )
-        case StopReason.TIMEOUT:
-            limit = humanise.duration(limits.timeout_s) if limits.timeout_s is not None else "none"
-            return f"It ran longer than its timeout of {limit} and was stopped. Raise `timeout`, or make it faster."
-        case StopReason.SILENCE:
-            limit = humanise.duration(limits.silence_s) if limits.silence_s is not None else "none"
-            return f"It printed nothing for {limit} (`silence`) and was stopped. Print progress more often, or raise the limit."
+        case StopReason.TIMEOUT if limits.timeout_s is not None:
+            return (
+                f"It ran longer than its timeout of {humanise.duration(limits.timeout_s)} and was stopped. "
+                "Raise `timeout`, or make it faster."
+            )
+        case StopReason.SILENCE if limits.silence_s is not None:
+            return (
+                f"It printed nothing for {humanise.duration(limits.silence_s)} (`silence`) and was stopped. "
+                "Print progress more often, or raise the limit."
+            )
         case StopReason.MEMORY if limits.memory_bytes is not None:
             return (
                 f"It was stopped: it used {_mb(outcome.used)} of memory; its limit is {_mb(limits.memory_bytes)}. "
@@ -97,14 +103,12 @@ def _why_stopped(outcome: ProcessOutcome, limits: Limits) -> str:
             )
         case StopReason.DISK | None if outcome.used >= UNMEASURABLE:
             return (
-                f"{'It' if outcome.code == 0 and outcome.finished else 'It was stopped: it'} nested folders so deeply in its "
-                "scratch folder, or made them inaccessible so often, that their size cannot be measured. Keep paths below "
-                "4,096 bytes, and folders accessible to their owner."
+                f"{subject} nested folders so deeply in its scratch folder, or made them inaccessible so often, that their "
+                "size cannot be measured. Keep paths below 4,096 bytes, and folders accessible to their owner."
             )
         case StopReason.DISK | None if outcome.used and limits.disk_bytes is not None:
             return (
-                f"{'It' if outcome.code == 0 and outcome.finished else 'It was stopped: it'} wrote {_mb(outcome.used)} to its "
-                f"folder; its limit is {_mb(limits.disk_bytes)}. "
+                f"{subject} wrote {_mb(outcome.used)} to its folder; its limit is {_mb(limits.disk_bytes)}. "
                 "Write less, or raise the disk limit of its agent type in the admin."
             )
         case None if limits.disk_bytes is not None and outcome.code in (-signal.SIGXFSZ, 128 + signal.SIGXFSZ):
@@ -150,7 +154,7 @@ def _mb(size: int) -> str:
     return f"{math.ceil(size / 1_000_000):,} MB"
 
 
-def _name(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal

@@ -42,10 +42,11 @@ class Status(TypedDict):
 
 
 class Shim:
-    """A running shim. The constructor starts it; it raises OSError or ValueError if the system rejects the arguments.
+    """A running shim, which the constructor starts.
 
     The shim ends everything when `stop` is called, when this process dies, and at the end of the lease unless `renew`
-    moves it. `status` is a descriptor that becomes readable only when the shim ends.
+    moves it. `status` is a descriptor that becomes readable only when the shim ends. The constructor raises OSError or
+    ValueError if the system rejects the arguments.
     """
 
     def __init__(

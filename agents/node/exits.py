@@ -19,7 +19,7 @@ class Exit:
 
     state: Agent.State
     reason: str
-    summary: str  # how the process ended, for the log
+    cause: str  # "signal 9" or "exit code 1"
     came_up: bool  # it had reported to the fleet
     crashes: int  # in a row, with this one
     ordered: bool  # it ended because it was ordered to
@@ -48,11 +48,11 @@ def judge(post: Post, *, code: int, row_state: str | None) -> Exit:
     elif given_up:
         state = Agent.State.FAILED
         reason = (
-            f"Its process ended with {cause}, as its {crashes - 1} predecessors did; it is not started again. "
+            f"Its process ended with {cause}. That was crash {crashes} in a row, so it is not started again. "
             "See its log, then spawn a new agent."
         )
     else:
         state, reason = Agent.State.LOST, f"Its process ended with {cause}; see its log."
     return Exit(
-        state=state, reason=reason, summary=cause, came_up=came_up, crashes=crashes, ordered=ordered, given_up=given_up
+        state=state, reason=reason, cause=cause, came_up=came_up, crashes=crashes, ordered=ordered, given_up=given_up
     )

@@ -1,4 +1,4 @@
-"""Waits for notifications of changed orders for a node."""
+"""Waits until a node has new orders (NOTIFY)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("fleet.node")
 
 
 class Notifications:
-    """The notifications for one node, on a separate connection, so that each ends the wait at once."""
+    """The notifications for one node, on a separate connection. Each ends the wait at once."""
 
     def __init__(self, node: UUID) -> None:
         self._node = node
@@ -41,8 +41,8 @@ class Notifications:
 
 
 def _connect() -> psycopg.Connection[Any]:
-    listening: psycopg.Connection[Any] = postgres.connect(
+    connection: psycopg.Connection[Any] = postgres.connect(
         **parameters.unpooled(application_name="node"), autocommit=True
     )
-    listening.execute(f"LISTEN {operations.CHANNEL}")
-    return listening
+    connection.execute(f"LISTEN {operations.CHANNEL}")
+    return connection

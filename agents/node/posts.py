@@ -164,7 +164,9 @@ class Posts:
             if post.agent is None:
                 continue
             if post.child is None:
-                if orders.get(post.agent.id, "gone"):  # ended or given up before it was started
+                if (
+                    post.agent.id not in orders or orders[post.agent.id]
+                ):  # ended or ordered to end before it was started
                     operations.end(
                         agents=[post.agent.id],
                         state=Agent.State.TERMINATED,

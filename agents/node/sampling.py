@@ -58,7 +58,7 @@ class Sampler:
 
 
 def thin(*, now: datetime) -> int:
-    """Replace the oldest ten minutes of due fine samples by means, and delete outdated coarse samples, at most a page.
+    """Replace the oldest ten minutes of due fine samples by means, and delete a page of outdated coarse samples.
 
     Returns how many rows it removed: 0 if nothing is due, or if another node is doing it.
     """
@@ -67,10 +67,7 @@ def thin(*, now: datetime) -> int:
             return 0
         cursor.execute(statements.read("agents", "thin_samples"), {"before": _fine_until(now), "step_s": COARSE_S})
         (thinned,) = cursor.fetchone()
-        cursor.execute(
-            statements.read("agents", "drop_samples"),
-            {"before": _coarse_until(now), "step_s": COARSE_S, "limit": PAGE},
-        )
+        cursor.execute(statements.read("agents", "drop_samples"), {"before": _coarse_until(now), "limit": PAGE})
         return int(thinned + cursor.rowcount)
 
 

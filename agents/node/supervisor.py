@@ -186,7 +186,7 @@ class NodeSupervisor:
         self._unreaped.setdefault(agent.id, time.monotonic())
         log.log(
             logging.INFO if ended.ordered else logging.WARNING,
-            "%s (%s) ended with %s%s", agent, post.name, ended.summary, "; given up" if ended.given_up else "",
+            "%s (%s) ended with %s%s", agent, post.name, ended.cause, "; given up" if ended.given_up else "",
         )  # fmt: skip
         if ended.given_up or (ended.ordered and post.last_order != Agent.Order.RESTART):
             self._posts.release(post)

@@ -63,10 +63,10 @@ def agents_left_behind(*, node: Node) -> list[Agent]:
 
 
 def surviving_processes(*, name: str) -> list[tuple[int, float]]:
-    """The processes, as (pid, start), that the last supervisor of this name started in this boot and that still exist.
+    """The processes that the last supervisor of this name started in this boot and that still exist: (pid, start time).
 
-    This includes agents in any state, because one that was halted (SIGSTOP) while its node died may count as lost. Call
-    it before `join`.
+    They may be of agents in any state: one that was halted (SIGSTOP) while its node died may count as lost. Call this
+    before `join`.
     """
     node = Node.objects.filter(name=name, boot=boot_id()).first()
     if node is None:

@@ -119,7 +119,7 @@ def cordon(*, node: str, on: bool, reason: str = "") -> bool:
     with transaction.atomic():
         row = Node.objects.select_for_update().filter(name=node).first()
         if row is None:
-            raise _unknown(node)
+            raise _unknown_node(node)
         if row.cordoned == on:
             return False
         Node.objects.filter(id=row.id).update(cordoned=on)
@@ -161,7 +161,7 @@ def _lock_nodes(name: str | None, *, type: str) -> list[Node]:
     """The nodes to choose from, locked in the order of their ids, so that two orders never take the same ordinal."""
     locked = Node.objects.select_for_update().order_by("id")
     if name is not None and not Node.objects.filter(name=name).exists():
-        raise _unknown(name)
+        raise _unknown_node(name)
     fresh = locked.filter(up=True, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S))
     nodes = list(fresh if name is None else fresh.filter(name=name))
     if not nodes:
@@ -184,7 +184,7 @@ def _lock_nodes(name: str | None, *, type: str) -> list[Node]:
     return serving
 
 
-def _unknown(name: str) -> errors.NotFound:
+def _unknown_node(name: str) -> errors.NotFound:
     known = ", ".join(Node.objects.filter(up=True).values_list("name", flat=True)) or "none"
     return errors.NotFound(f"There is no node {name!r}.", hint=f"Nodes that are up: {known}.")
 

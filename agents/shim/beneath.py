@@ -21,10 +21,10 @@ class _How(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def open_at(folder: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:
+def open_at(folder: int, path: str, flags: int, *, resolve: int) -> int:
     """Open `path`, resolved from the descriptor `folder` with the RESOLVE flags `resolve`, and return a descriptor."""
-    how = _How(flags | os.O_CLOEXEC, mode, resolve)
-    while True:  # until it is not interrupted, as Python does for its own calls (PEP 475)
+    how = _How(flags | os.O_CLOEXEC, 0, resolve)  # the mode must be 0, because no file is created
+    while True:  # repeat interrupted calls, as Python does with its own (PEP 475)
         descriptor = _libc.syscall(SYS_OPENAT2, folder, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
         if descriptor >= 0:
             return int(descriptor)

@@ -25,7 +25,8 @@ SCRATCH   the scratch folder. Outputs are looked up there, then in CWD.
 OUTPUTS   the number of OUTPUT arguments that follow.
 
 In the sandbox this process is PID 1 of its namespace: the workload can neither stop nor kill it, and the kernel ends
-everything with it. SIGTERM to this process stops the workload too. Processes that it leaves running are ended.
+everything with it. SIGTERM to this process stops the workload too. Processes that the workload leaves running are
+ended.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def set_limit(limit: int, value: int) -> None:
 
 
 def block_abstract_sockets(libc: ctypes.CDLL) -> None:
-    """Cut the workload off from the host's abstract Unix sockets (D-Bus, X11), which no mount hides. Needs Linux 6.12.
+    """Cut the workload off from the host's abstract Unix sockets (D-Bus, X11), which no mount hides.
 
-    Without the sandbox, in which nothing can gain privileges, this does nothing.
+    Needs Linux 6.12. Outside the sandbox, which sets no_new_privs, this does nothing.
     """
     if libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1:
         attributes = struct.pack("=3Q", *ABSTRACT_UNIX_SOCKETS)
@@ -73,7 +74,7 @@ def block_abstract_sockets(libc: ctypes.CDLL) -> None:
 
 
 def clone_into(cgroup: int) -> int:
-    """Fork into a cgroup, given the descriptor of its folder. Returns what os.fork does, or -1 if it is not possible.
+    """Fork into a cgroup, given the descriptor of its folder. Returns what os.fork does, or -1 if it fails.
 
     Moving a process after a fork takes 20 ms since Linux 6.0: the kernel waits for a grace period of RCU.
     """
