@@ -4,26 +4,23 @@ An agent appends to the file of its post, after the output of its predecessors, 
 file and, once it is dead, an end offset. Rows keep the last FLEET_AGENT_LOG_BYTES of each agent. The disk keeps the
 file and two older ones, each at most FILE_BYTES plus what is printed between two rounds.
 
-Secrets never reach a row: the fleet's own credentials are masked everywhere, and so is the password in every URL.
+Secrets never reach a row: the fleet's own credentials are redacted everywhere, and so is the password in every URL.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import quote
 from uuid import UUID
 
 from django.conf import settings
 from django.db.models import QuerySet
 
 from agents.models import LogPiece
-from fleet.observability.redactor import URL_PASSWORD
+from fleet.observability import redaction
 from fleet.services import logfiles
 
 FILE_BYTES = 10_000_000
@@ -31,8 +28,6 @@ OLDER_FILES = 2
 PIECE = 64 * 1024  # characters per row
 ANCHOR = 2_000  # last characters of a piece, by which its position in the file is found again
 INCOMPLETE_LINE_BYTES = 64 * 1024  # a longer incomplete line is shipped without waiting for its end
-MIN_SECRET = 6  # characters; a shorter one would match ordinary words
-MASK = "*****"
 
 
 def path(*, type: str, ordinal: int, node: str) -> Path:
@@ -85,7 +80,6 @@ class Shipper:
 
     def __init__(self) -> None:
         self._tails: dict[UUID, Tail] = {}
-        self._mask = masker()
 
     def begin(self, *, agent: UUID, path: Path) -> None:
         """Note that an agent is about to be started and will write to this file."""
@@ -98,7 +92,7 @@ class Shipper:
             return
         size = path.stat().st_size
         data, _, _ = Tail(agent, path, offset=0, end=size).read(limit=settings.FLEET_AGENT_LOG_BYTES)
-        _, anchor, rest = self._text(data).rpartition(last.text[-ANCHOR:])
+        _, anchor, rest = _storable(data).rpartition(last.text[-ANCHOR:])
         if anchor and rest:
             LogPiece.objects.bulk_create(
                 LogPiece(agent_id=agent, text=rest[start : start + PIECE]) for start in range(0, len(rest), PIECE)
@@ -117,7 +111,7 @@ class Shipper:
         pieces: list[tuple[Tail, str]] = []
         for tail, data, _, skipped in reads:
             notice = f"… {skipped:,} bytes left out …\n" if skipped else ""
-            text = notice + self._text(data)
+            text = notice + _storable(data)
             pieces += [(tail, text[start : start + PIECE]) for start in range(0, len(text), PIECE)]
         if pieces:
             stored = LogPiece.objects.bulk_create(LogPiece(agent_id=tail.agent, text=text) for tail, text in pieces)
@@ -131,16 +125,17 @@ class Shipper:
             _delete_oldest(tail, keep=keep)
         self._rotate()
 
-    def _text(self, data: bytes) -> str:
-        """Text that can be stored: secrets masked, no NUL."""
-        return self._mask(data.decode("utf-8", "replace")).replace("\x00", "�")
-
     def _rotate(self) -> None:
         """Rotate the files that have become too large. They have been read completely."""
         for tail in self._tails.values():
             if tail.offset > FILE_BYTES:
                 logfiles.rotate(tail.path, keep=OLDER_FILES)
                 tail.offset = 0
+
+
+def _storable(data: bytes) -> str:
+    """Decode output for a row: its secrets are redacted, and NUL, which Postgres rejects, is replaced."""
+    return redaction.mask_own_secrets(data.decode("utf-8", "replace")).replace("\x00", "�")
 
 
 def _delete_oldest(tail: Tail, *, keep: int) -> None:
@@ -156,19 +151,3 @@ def _delete_oldest(tail: Tail, *, keep: int) -> None:
 def outdated(*, now: datetime, days: int) -> QuerySet[LogPiece]:
     """The output of agents that ended more than this many days ago."""
     return LogPiece.objects.filter(agent__ended_at__lt=now - timedelta(days=days))
-
-
-def masker() -> Callable[[str], str]:
-    """Return a function that masks the fleet's secrets in a text."""
-    pattern = "|".join(re.escape(secret) for secret in sorted(_secrets(), key=len, reverse=True))
-    secret = re.compile(pattern)
-    return lambda text: URL_PASSWORD.sub(rf"\1:{MASK}@", secret.sub(MASK, text) if pattern else text)
-
-
-def _secrets() -> set[str]:
-    credentials, endpoints = settings.FLEET_CREDENTIALS, settings.FLEET_ENDPOINTS
-    secrets = {getattr(credentials, credential.name) for credential in fields(credentials)}
-    servers = [endpoints.postgres, *filter(None, [endpoints.direct])]
-    secrets |= {settings.SECRET_KEY, *(server.password for server in servers), *endpoints.redis.secrets}
-    secrets |= {quote(secret, safe="") for secret in secrets}
-    return {secret for secret in secrets if len(secret) >= MIN_SECRET}

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 
@@ -21,6 +22,7 @@ TEXT = 2_000  # characters of one string
 ITEMS = 100  # of one list or mapping
 DEPTH = 8
 BYTES = 16_384  # of one JSON document
+MIN_SECRET = 6  # characters; a shorter secret would match ordinary words
 
 _AMBIGUOUS = frozenset({"key", "refresh", "access", "code"})  # names of secrets only if the value is long and dense
 _DENSE = re.compile(r"[A-Za-z0-9_\-+/=.]{32,}\Z")
@@ -51,12 +53,16 @@ def text(value: str, *, max_length: int = TEXT) -> str:
     """Redact a string, escape its control characters, and truncate it to `max_length` characters."""
     if len(value) > 4 * max_length:  # long enough to recognise a secret that the limit would cut
         value = value[: 4 * max_length]
-    for secret in _own_secrets():
-        value = value.replace(secret, HIDDEN)
+    value = _without_own_secrets(value)
     for shape, replacement in _SHAPES:
         value = shape.sub(replacement, value)
     value = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
     return value if len(value) <= max_length else f"{value[: max_length - 1]}…"
+
+
+def mask_own_secrets(text: str) -> str:
+    """Redact only the fleet's own secrets and the passwords in URLs, in a text of any length."""
+    return URL_PASSWORD.sub(rf"\1:{HIDDEN}@", _without_own_secrets(text))
 
 
 def clean(value: object, *, depth: int = DEPTH) -> Any:
@@ -106,9 +112,15 @@ def _is_secret(name: str, value: object) -> bool:
     return name.lower() not in _AMBIGUOUS or (isinstance(value, str) and _DENSE.match(value) is not None)
 
 
+def _without_own_secrets(text: str) -> str:
+    for secret in _own_secrets():
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
 @cache
 def _own_secrets() -> tuple[str, ...]:
-    """The fleet's own secrets, longest first."""
+    """The fleet's own secrets, as they are and as URLs quote them, longest first."""
     credentials = settings.FLEET_CREDENTIALS
     secrets = {getattr(credentials, field.name) for field in fields(credentials)}
     secrets |= {settings.SECRET_KEY, settings.FLEET_JWT_KEY, settings.FLEET_ENDPOINTS.postgres.password}
@@ -116,4 +128,5 @@ def _own_secrets() -> tuple[str, ...]:
     secrets |= {
         server.password for server in (settings.FLEET_ENDPOINTS.owner, settings.FLEET_ENDPOINTS.direct) if server
     }
-    return tuple(sorted((secret for secret in secrets if len(secret) >= 8), key=len, reverse=True))
+    secrets |= {quote(secret, safe="") for secret in secrets}
+    return tuple(sorted((secret for secret in secrets if len(secret) >= MIN_SECRET), key=len, reverse=True))

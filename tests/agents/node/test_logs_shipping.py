@@ -169,7 +169,7 @@ def test_output_after_the_death_of_the_node_is_shipped_by_the_next_one(path: Pat
         later.resume(agent=agent.id, path=path)
         later.resume(agent=unknown.id, path=path)
         later.resume(agent=agent.id, path=path.with_name("agent-gone-1.log"))
-        assert stored_log(agent) == "again\nand *****\nagain\nits *****\nlast words"
+        assert stored_log(agent) == "again\nand [redacted]\nagain\nits [redacted]\nlast words"
     assert stored_log(unknown) == ""
 
 
@@ -199,6 +199,6 @@ def test_no_secret_gets_into_a_row(path: Path) -> None:
     assert not [
         secret for secret in secrets | {credentials.admin_password} if secret in text or quote(secret, safe="") in text
     ]
-    assert "postgresql://someone:*****@db.example:5432/x\n" in text
-    assert "redis://:*****@cache:6379/0 and https://docs.example/a@b:c are\n� ends\n" in text
-    assert text.count("*****") >= 4 * len(secrets) + 3
+    assert "postgresql://someone:[redacted]@db.example:5432/x\n" in text
+    assert "redis://:[redacted]@cache:6379/0 and https://docs.example/a@b:c are\n� ends\n" in text
+    assert text.count("[redacted]") >= 4 * len(secrets) + 3
