@@ -54,8 +54,8 @@ class Actor:
         return self.user is not None and self.user.has_perm(EXECUTE)
 
     @property
-    def rights(self) -> str:
-        """A text that changes whenever the caller's permissions, scopes or teams change."""
+    def access_fingerprint(self) -> str:
+        """A text that changes whenever the caller's role, permissions, scopes or teams change."""
         permissions = sorted(self.user.get_all_permissions()) if self.user and not self.user.is_superuser else []
         scopes = None if self.scopes is None else sorted(self.scopes)
         return repr(

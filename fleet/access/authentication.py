@@ -15,7 +15,7 @@ from fleet.access.actor import Actor, role_of
 from fleet.access.models import Role
 
 SCHEME = "bearer"
-LEASE = f"{ids.SORTIE}_"
+LEASE_PREFIX = f"{ids.SORTIE}_"
 
 
 class BearerAuthentication(BaseAuthentication):
@@ -49,7 +49,7 @@ class SessionAuthentication(DjangoSession):
 
 
 def _bearer(text: str) -> Actor:
-    if text.startswith(operations.PREFIX):
+    if text.startswith(operations.KEY_PREFIX):
         key = operations.authenticate_key(text)
         return Actor(
             name=f"key:{key.prefix}",
@@ -59,7 +59,7 @@ def _bearer(text: str) -> Actor:
             scopes=frozenset(key.scopes),
             teams=getattr(key, "teams", None),
         )
-    if text.startswith(LEASE):  # whether the lease is still held is checked by the operation
+    if text.startswith(LEASE_PREFIX):  # whether the lease is still held is checked by the operation
         if not lease_tokens.is_known(text):
             raise tokens.NotSignedIn("Unknown lease token.", hint="Claim a sortie; the response contains the token.")
         return Actor(name=f"lease:{text.rpartition('.')[0][:45]}", role=Role.AGENT, user=None, lease=text)

@@ -21,12 +21,12 @@ from django.utils import timezone
 
 from fleet import audit, caller, errors, invocation
 from fleet.access import request_users, tokens
-from fleet.access.actor import role_of
+from fleet.access.actor import EXECUTE, role_of
 from fleet.access.models import Account, Key, Role
 from fleet.access.rules import SCOPES
 from fleet.postgres import statements
 
-PREFIX = "flk_"
+KEY_PREFIX = "flk_"
 USER_NAME_CHARACTER = re.compile(r"[\w.@+-]")  # as Django allows
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and unpaired surrogates
 MAX_USER_NAME, MAX_KEY_NAME = 150, 100  # characters
@@ -162,7 +162,7 @@ def find_user(name: str) -> User:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewKey:
+class CreatedKey:
     """A new key with its text, which is not stored."""
 
     key: Key
@@ -171,11 +171,13 @@ class NewKey:
 
 def create_key(
     *, user: User, name: str, scopes: Collection[str], expires_at: datetime | None = None, maker: UUID | None = None
-) -> NewKey:
+) -> CreatedKey:
     """Create a machine key, which lets a program act for the user within these scopes.
 
     `name`: what the key is for.
-    `maker`: the key that creates this one; revoking it revokes this one. Raises Conflict if it has been revoked.
+    `maker`: the key that creates this one; revoking it revokes this one.
+    Raises Invalid for a name, scope or time that is not valid, and Conflict if `maker` has been revoked or the user has
+    MAX_KEYS keys.
     """
     if not name.strip() or UNPRINTABLE.search(name) or len(name) > MAX_KEY_NAME:
         raise errors.Invalid(
@@ -195,7 +197,7 @@ def create_key(
         raise errors.Conflict(
             f"{user.username} has {MAX_KEYS} machine keys, which is the maximum.", hint="Revoke unused ones."
         )
-    prefix = PREFIX + secrets.token_hex(4)
+    prefix = KEY_PREFIX + secrets.token_hex(4)
     text = f"{prefix}_{secrets.token_urlsafe(32)}"
     with transaction.atomic():
         if maker is not None and not Key.objects.select_for_update().filter(id=maker, revoked_at=None).exists():
@@ -211,7 +213,7 @@ def create_key(
         )
         limits = {"scopes": key.scopes, "expires_at": expires_at.isoformat() if expires_at else None}
         audit.record(kind="key.created", subject=key.ref, after={**_key(key), **limits})
-    return NewKey(key=key, text=text)
+    return CreatedKey(key=key, text=text)
 
 
 def revoke_key(*, key: Key) -> None:
@@ -262,7 +264,7 @@ def serialize_user(user: User) -> dict[str, Any]:
         "name": user.username,
         "role": role_of(user),
         "active": user.is_active,
-        "can_execute": user.has_perm("fleet.plan_execute"),
+        "can_execute": user.has_perm(EXECUTE),
         "teams": sorted(user.groups.values_list("name", flat=True)),
         "created_at": user.date_joined.isoformat(),
         "last_sign_in_at": user.last_login.isoformat() if user.last_login else None,

@@ -29,7 +29,7 @@ from fleet.postgres import statements
 RETENTION = timedelta(days=7)  # of ended sessions
 
 SESSION_CLAIM = "sid"
-T = TypeVar("T", bound="_Token")
+Token = TypeVar("Token", bound="_Token")
 
 
 class _Token(tokens.Token):
@@ -80,27 +80,24 @@ def renew(*, refresh: str) -> TokenPair:
     current = _read(RefreshToken, refresh)
     successor = RefreshToken()
     with transaction.atomic():
-        session = (
-            Session.objects.select_for_update(of=("self",)).select_related("user").filter(id=_sid(current)).first()
-        )
-        valid = session is not None and session.ended_at is None and session.user.is_active
-        reused = valid and session is not None and session.refresh != current["jti"]
-        if session is not None and valid:
-            if reused:
-                session.ended_at = Now()
-                audit.record(
-                    kind="token.reused",
-                    outcome="denied",
-                    subject=f"user:{session.user.username}",
-                    data={"session": ids.encode(ids.SESSION, session.id)},
-                )
-            else:
-                session.refresh = successor["jti"]
-                session.used_at, session.expires_at = Now(), successor.current_time + successor.lifetime
-            session.save()
-    if session is None or not valid:
-        raise NotSignedIn("This session has ended.", hint="Sign in again.")
-    if reused:
+        sessions = Session.objects.select_for_update(of=("self",)).select_related("user")
+        session = sessions.filter(id=_session_id(current)).first()
+        if session is None or session.ended_at is not None or not session.user.is_active:
+            raise NotSignedIn("This session has ended.", hint="Sign in again.")
+        reused = session.refresh != current["jti"]
+        if reused:
+            session.ended_at = Now()
+            audit.record(
+                kind="token.reused",
+                outcome="denied",
+                subject=f"user:{session.user.username}",
+                data={"session": ids.encode(ids.SESSION, session.id)},
+            )
+        else:
+            session.refresh = successor["jti"]
+            session.used_at, session.expires_at = Now(), successor.current_time + successor.lifetime
+        session.save()
+    if reused:  # after the commit: an error within the transaction would keep the session alive
         raise Reused("This refresh token was already used, so its session has been ended.", hint="Sign in again.")
     return _pair(successor, session)
 
@@ -112,7 +109,7 @@ class Reused(NotSignedIn):
 def session(*, access: str) -> Session:
     """The session of an access token, with its user. Raises NotSignedIn if it has ended."""
     token = _read(AccessToken, access)
-    rows = Session.objects.raw(statements.read("fleet", "session_by_id"), {"session": _sid(token)})
+    rows = Session.objects.raw(statements.read("fleet", "session_by_id"), {"session": _session_id(token)})
     row = next(iter(rows), None)
     if row is not None:
         row.user = request_users.owner(row)
@@ -123,7 +120,7 @@ def session(*, access: str) -> Session:
 
 def session_of_refresh(*, refresh: str) -> UUID:
     """The id of the session of a refresh token."""
-    return _sid(_read(RefreshToken, refresh))
+    return _session_id(_read(RefreshToken, refresh))
 
 
 def end(*, user: User, session: UUID | None = None) -> int:
@@ -143,14 +140,14 @@ def _pair(refresh: RefreshToken, session: Session) -> TokenPair:
     return TokenPair(access=str(access), refresh=str(refresh), expires_in=int(access.lifetime.total_seconds()))
 
 
-def _read(kind: type[T], text: str) -> T:
+def _read(kind: type[Token], text: str) -> Token:
     try:
         return kind(text)  # type: ignore[arg-type]
     except (TokenError, ValueError, TypeError, OverflowError) as error:
         raise NotSignedIn(f"{str(error).rstrip('.')}.", hint="Sign in again, or refresh it.") from None
 
 
-def _sid(token: _Token) -> UUID:
+def _session_id(token: _Token) -> UUID:
     try:
         return ids.decode(ids.SESSION, str(token.get(SESSION_CLAIM, "")))
     except errors.Invalid:

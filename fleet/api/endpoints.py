@@ -115,7 +115,7 @@ def endpoint(
                 return idempotency.once(
                     request=request,
                     caller=caller,
-                    rights=lambda: view.idempotency_rights(request),
+                    access=lambda: view.idempotency_access(request),
                     handle=handle,
                     commits=commits,
                 )
@@ -172,7 +172,7 @@ def query_of(serializer: type[Strict], request: Request) -> dict[str, Any]:
 
     Raises ValidationError if a parameter that takes one value is repeated.
     """
-    takes_several = _fields(serializer)
+    takes_several = _takes_several(serializer)
     parameters = dict(request.query_params.lists())
     repeated = [name for name, values in parameters.items() if len(values) > 1 and takes_several.get(name) is False]
     if repeated:
@@ -181,7 +181,7 @@ def query_of(serializer: type[Strict], request: Request) -> dict[str, Any]:
 
 
 @functools.cache
-def _fields(serializer: type[Strict]) -> Mapping[str, bool]:
-    """The names of the fields, and whether each takes several values."""
+def _takes_several(serializer: type[Strict]) -> Mapping[str, bool]:
+    """Whether each field, by name, takes several values."""
     listed = serializers.MultipleChoiceField | serializers.ListField
     return {name: isinstance(field, listed) for name, field in serializer().fields.items()}

@@ -35,14 +35,14 @@ def once(
     *,
     request: Request,
     caller: str,
-    rights: Callable[[], str],
+    access: Callable[[], str],
     handle: Callable[[], Response],
     commits: bool = False,
 ) -> Response:
     """The response of `handle()`, or the stored response to an earlier request with the same key.
 
-    `caller`: the owner of the keys, so that two callers may use the same key. `rights`: what the caller may do and see,
-    as text. `commits`: `handle` commits transactions of its own, so it is called outside one.
+    `caller`: the owner of the keys, so that two callers may use the same key. `access`: a fingerprint of what the
+    caller may do and see. `commits`: `handle` commits transactions of its own, so it is called outside one.
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
@@ -52,7 +52,7 @@ def once(
             f"The Idempotency-Key must be printable ASCII of 1 to {MAX_LENGTH} characters.",
             hint="A UUID works well.",
         )
-    digest = _digest(request, rights())
+    digest = _digest(request, access())
     with _exclusive(caller + key, commits=commits) as acquired:
         if not acquired:
             raise errors.Conflict(
@@ -94,9 +94,9 @@ def _replay(stored: IdempotentResponse) -> Response:
     return Response(stored.body, status=stored.status, headers=headers)
 
 
-def _digest(request: Request, rights: str) -> str:
+def _digest(request: Request, access: str) -> str:
     body: Any = request._request.body
-    return hashlib.sha256(f"{request.method} {request.path}\n{rights}\n".encode() + body).hexdigest()
+    return hashlib.sha256(f"{request.method} {request.path}\n{access}\n".encode() + body).hexdigest()
 
 
 def outdated(*, now: datetime) -> QuerySet[IdempotentResponse]:

@@ -11,7 +11,7 @@ class IdempotentResponse(models.Model):
 
     caller = models.CharField(max_length=200)  # fleet.access.actor.Actor.name
     key = models.CharField(max_length=200)
-    request = models.CharField(max_length=64)  # sha256 of method, path, rights of the caller, and body
+    request = models.CharField(max_length=64)  # sha256 of method, path, access of the caller, and body
     status = models.SmallIntegerField()
     body = models.JSONField(null=True)
     location = models.CharField(max_length=300, default="")

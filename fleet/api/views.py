@@ -38,6 +38,8 @@ class ApiView(APIView):
 
     permission_classes = [RulePermission]
     http_method_names = ["get", "head", "post", "patch", "delete"]
+    rate_kind = Kind.IP  # for callers without a machine key, session or lease
+    max_body_bytes: int | None = None  # below the limit of the settings; None: that limit
 
     @classmethod
     def declaration(cls, method: str | None) -> Endpoint | None:
@@ -49,12 +51,9 @@ class ApiView(APIView):
         """The caller that the Idempotency-Keys of a request belong to."""
         return request.auth.name if isinstance(request.auth, Actor) else "anonymous"
 
-    def idempotency_rights(self, request: Request) -> str:
-        """The caller's rights: a stored response is returned only to a caller who still has those of the first request."""
-        return request.auth.rights if isinstance(request.auth, Actor) else ""
-
-    rate_kind = Kind.IP  # for callers without a machine key, session or lease
-    max_body_bytes: int | None = None  # below the limit of the settings; None: that limit
+    def idempotency_access(self, request: Request) -> str:
+        """A fingerprint of what the caller may do and see. A stored response is returned only while it is the same."""
+        return request.auth.access_fingerprint if isinstance(request.auth, Actor) else ""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.quota = counting.UNLIMITED
@@ -69,7 +68,7 @@ class ApiView(APIView):
         super().initial(request, *args, **kwargs)
 
     def handle_exception(self, exc: Exception) -> Any:
-        """Record every 403 in the audit trail, whether from the table, an operation or the CSRF check; but no 401."""
+        """Record every 403 in the audit trail, whether from the table, an operation or the CSRF check."""
         if isinstance(exc, errors.Forbidden | PermissionDenied) and self._records_denial(self.request):
             declaration = self.declaration(self.request.method)
             try:
@@ -195,7 +194,7 @@ class Root(ApiView):
                 links[name] = reverse(f"api-{name}", request=request)
             except NoReverseMatch:
                 continue
-        if isinstance(request.auth, Actor) and request.auth.role == "admin":
+        if isinstance(request.auth, Actor) and request.auth.role == Role.ADMIN:
             links |= {
                 name: reverse(route, request=request)
                 for name, route in (("admin", "admin:index"), ("metrics", "metrics"))

@@ -48,7 +48,7 @@ def etag(value: Any) -> str:
 
 
 def check_if_match(*, request: Request, current: str) -> None:
-    """Raise IfMatchRequired without an If-Match header, and PreconditionFailed if it does not include the current ETag."""
+    """Raise IfMatchRequired without an If-Match header, and PreconditionFailed if it lacks the current ETag."""
     header = request.headers.get("If-Match")
     if header is None:
         raise IfMatchRequired(hint="Send the ETag of the last GET.")

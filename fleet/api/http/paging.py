@@ -38,11 +38,8 @@ class PageQuery(LimitQuery):
 
 
 class _Pages(CursorPagination):
-    def __init__(self, ordering: str, limit: int, *, by: Field[Any, Any]) -> None:
-        self.ordering, self.page_size, self._by = ordering, limit, by
-
-    def get_page_size(self, request: Request) -> int:
-        return self.page_size or DEFAULT_LIMIT
+    def __init__(self, ordering: str, limit: int, *, field: Field[Any, Any]) -> None:
+        self.ordering, self.page_size, self._field = ordering, limit, field
 
     def decode_cursor(self, request: Request) -> Any:
         try:
@@ -60,9 +57,9 @@ class _Pages(CursorPagination):
         return cursor
 
     def _check(self, position: str) -> None:
-        if isinstance(self._by, UUIDField):
+        if isinstance(self._field, UUIDField):
             UUID(position)
-        elif isinstance(self._by, CharField):
+        elif isinstance(self._field, CharField):
             if not position.isprintable():
                 raise ValueError(position)
         elif not (position.isascii() and position.isdigit() and len(position) < 19):
@@ -78,8 +75,8 @@ def paginate(
     ordering: str = "-id",
 ) -> Response:
     """One page of rows. `serialize` gets the whole page; the ordering field must be unique."""
-    by: Any = rows.model._meta.get_field(ordering.removeprefix("-"))
-    pages = _Pages(ordering, query.get("limit", DEFAULT_LIMIT), by=by)
+    field: Any = rows.model._meta.get_field(ordering.removeprefix("-"))
+    pages = _Pages(ordering, query.get("limit", DEFAULT_LIMIT), field=field)
     page = pages.paginate_queryset(rows, request) or []
     return pages.get_paginated_response(list(serialize(page)))
 

@@ -124,7 +124,7 @@ def compose(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, body: bool
             return example
         case {"$ref": name} | {"allOf": [{"$ref": name}]}:
             component = name.rpartition("/")[2]
-            return compose(schemas[component], schemas, body=body, where=f"{where or component}")
+            return compose(schemas[component], schemas, body=body, where=where or component)
         case {"default": default}:
             return default
         case {"type": [*_, "null"]} | {"oneOf": [*_, {"type": "null"}]} | {"anyOf": [*_, {"type": "null"}]}:

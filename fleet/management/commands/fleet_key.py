@@ -108,7 +108,7 @@ def _validity(key: Key, now: datetime) -> str:
 def _find(text: str) -> Key:
     """Find a key by its id, its prefix or its full text."""
     key = None
-    if text.startswith(operations.PREFIX):
+    if text.startswith(operations.KEY_PREFIX):
         key = Key.objects.filter(prefix="_".join(text.split("_", 2)[:2])).first()
     elif text.startswith(f"{ids.KEY}_"):
         with suppress(errors.Invalid):
