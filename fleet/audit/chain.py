@@ -25,7 +25,7 @@ COLUMNS = (
     "before", "after", "data",
 )  # fmt: skip
 _JSON = ("before", "after", "data")
-_WIDTH = 8 + 32
+LEAF_BYTES = 8 + 32  # the id of an entry and the SHA-256, in Seal.leaves
 
 
 class Position(NamedTuple):
@@ -72,8 +72,8 @@ def pack_leaves(leaves: Sequence[Leaf]) -> bytes:
 
 def unpack_leaves(data: bytes) -> Iterator[Leaf]:
     """Decode Seal.leaves."""
-    for at in range(0, len(data) - _WIDTH + 1, _WIDTH):
-        yield Leaf(int.from_bytes(data[at : at + 8], "big"), data[at + 8 : at + _WIDTH])
+    for start in range(0, len(data) - LEAF_BYTES + 1, LEAF_BYTES):
+        yield Leaf(int.from_bytes(data[start : start + 8], "big"), data[start + 8 : start + LEAF_BYTES])
 
 
 def digest(seal: Seal) -> str:

@@ -1,8 +1,8 @@
 """Records writes to the main tables by sessions other than the fleet's own, such as a person with psql.
 
-A trigger per statement, not per row, checks only the application name of the session: those of the fleet's processes
-begin with NAME and are not recorded. This catches people who bypass the commands and the API. It does not catch an
-attacker who imitates the fleet's application name; the database's roles and log have to do that.
+A trigger per statement, not per row, checks only the application name of the session. Those of the fleet's processes
+begin with OWN_SESSIONS, and are not recorded. This catches people who bypass the commands and the API. It does not
+catch an attacker who imitates the fleet's application name; the database's roles and log have to do that.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 from django.db.migrations.operations.special import RunSQL
 
-NAME = "fleet"  # the prefix of application_name in the fleet's own sessions
+OWN_SESSIONS = "fleet"  # the prefix of application_name in the fleet's own sessions
 
-_RECORD = f"""FOR EACH STATEMENT WHEN (NOT starts_with(current_setting('application_name'), '{NAME}'))
+_RECORD = f"""FOR EACH STATEMENT WHEN (NOT starts_with(current_setting('application_name'), '{OWN_SESSIONS}'))
     EXECUTE FUNCTION fleet_audit.caught();
 """
 _GUARD = f"""

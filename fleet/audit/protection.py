@@ -28,9 +28,10 @@ def statement() -> sql.Composed:
 
 
 def permit_migrations() -> None:
-    """Let migrations make tables call the trail's trigger functions (see `guarding`), if this session is a superuser's.
+    """Let migrations create triggers that call the trail's functions (see `guarding`).
 
-    Call it as the database's owner, before the migrations. Idempotent.
+    Call it as the database's owner, before the migrations. Idempotent. Does nothing unless this session is a
+    superuser's, because no other may.
     """
     if settings.FLEET_ENDPOINTS.owner is None:
         return
@@ -43,7 +44,7 @@ def permit_migrations() -> None:
 
 
 def protect() -> None:
-    """Transfer the trail if this session is a superuser's; grant the rights if it may become the trail's owner.
+    """Transfer the trail if this session is a superuser's; grant the privileges if it may become the trail's owner.
 
     Call it as the database's owner, after the migrations. Idempotent. Does nothing if the application owns the
     database, because then it cannot be restricted.

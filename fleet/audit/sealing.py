@@ -24,7 +24,9 @@ from fleet.postgres import locks, statements
 from fleet.postgres.locks import Lock
 
 BATCH = 1_000
-NEXT = RawSQL("(pg_snapshot_xmax(pg_current_snapshot())::text::bigint)", [])  # the first transaction not yet assigned
+NEXT_XID = RawSQL(
+    "(pg_snapshot_xmax(pg_current_snapshot())::text::bigint)", []
+)  # the first transaction not yet assigned
 
 
 def seal(*, batch: int = BATCH) -> int:
@@ -111,7 +113,7 @@ def _sealed_until(cluster: int, current: int) -> Position:
     """Return where the last credible seal of this cluster ends. A seal with a transaction of the future is forged."""
     seals = Seal.objects.filter(cluster=cluster)
     if cluster == current:
-        seals = seals.filter(last_xid__lt=NEXT)
+        seals = seals.filter(last_xid__lt=NEXT_XID)
     last = seals.order_by("-number").first()
     return Position() if last is None else Position(last.last_xid, last.last_id)
 

@@ -34,6 +34,8 @@ class AuditProblem:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
+    """The findings of a verification."""
+
     seals: int = 0
     entries: int = 0  # sealed entries that match their seal
     waiting: int = 0  # entries too young to be sealed
@@ -46,7 +48,7 @@ def verify(*, unsealed_s: float = UNSEALED_S, heads: Iterable[tuple[int, str]] =
     """Verify the whole trail. `heads` are numbers and digests of earlier seals that were kept elsewhere."""
     verifier = _Verifier(heads)
     forged = Case(
-        When(cluster=sealing.cluster_and_time()[0], last_xid__gte=sealing.NEXT, then=True),
+        When(cluster=sealing.cluster_and_time()[0], last_xid__gte=sealing.NEXT_XID, then=True),
         default=False,
         output_field=BooleanField(),
     )
@@ -69,25 +71,27 @@ class _Verifier:
         self._entries: dict[int, _Entries] = {}
         self._gap = False  # a seal was missing or not credible, so the start of the next one is unknown
 
-    def _report(self, record: Kind, number: int, problem: Problem, text: str) -> None:
+    def _add_problem(self, record: Kind, number: int, problem: Problem, text: str) -> None:
         self.report.problems.append(AuditProblem(record=record, number=number, problem=problem, message=text))
 
     def check_seal(self, seal: Seal, *, forged: bool) -> None:
         report, number = self.report, seal.number
         follows = self._follows(seal)
-        intact = chain.digest(seal) == seal.digest and len(seal.leaves) == 40 * seal.count
+        intact = chain.digest(seal) == seal.digest and len(seal.leaves) == chain.LEAF_BYTES * seal.count
         if not intact:
-            self._report("seal", number, "changed", f"Seal {number} was changed: its digest does not match.")
+            self._add_problem("seal", number, "changed", f"Seal {number} was changed: its digest does not match.")
         elif not follows:
             before = f"seal {report.number}" if report.number else "the start of the chain"
-            self._report("seal", number, "changed", f"Seal {number} does not follow {before}: one of them was changed.")
+            self._add_problem(
+                "seal", number, "changed", f"Seal {number} does not follow {before}: one of them was changed."
+            )
         if self._heads.get(number, {seal.digest}) != {seal.digest}:
-            self._report(
+            self._add_problem(
                 "seal", number, "changed", f"Seal {number} is not the one recorded in the given head or anchor."
             )
         report.seals, report.number, report.digest = report.seals + 1, number, seal.digest
         if forged:
-            self._report(
+            self._add_problem(
                 "seal", number, "forged",
                 f"Seal {number} is forged: it claims transaction {seal.last_xid}, which this cluster has not reached.",
             )  # fmt: skip
@@ -102,9 +106,11 @@ class _Verifier:
         """Whether the seal can be the next one. True if seals between are missing, which is reported."""
         missing = range(self.report.number + 1, seal.number)
         for number in missing[:MAX_LISTED]:
-            self._report("seal", number, "removed", f"Seal {number} is missing.")
+            self._add_problem("seal", number, "removed", f"Seal {number} is missing.")
         if len(missing) > MAX_LISTED:
-            self._report("seal", missing[-1], "removed", f"Seals {missing[MAX_LISTED]} to {missing[-1]} are missing.")
+            self._add_problem(
+                "seal", missing[-1], "removed", f"Seals {missing[MAX_LISTED]} to {missing[-1]} are missing."
+            )
         if missing:
             self._start_gap()
         return bool(missing) or seal.previous == self.report.digest
@@ -129,22 +135,26 @@ class _Verifier:
         for number in sorted(self._heads):
             if number > self.report.number:
                 end = f"the chain now ends at seal {self.report.number}"
-                self._report("seal", number, "removed", f"Seal {number} is in the given head or anchor, but {end}.")
+                self._add_problem(
+                    "seal", number, "removed", f"Seal {number} is in the given head or anchor, but {end}."
+                )
         after_seals = ~Q(cluster__in=list(self._ends))
         for cluster, position in self._ends.items():
             after_seals |= Q(chain.after(position), cluster=cluster)
-        running = Q(cluster=sealing.cluster_and_time()[0], xid__gte=OLDEST_RUNNING, xid__lt=sealing.NEXT)
+        running = Q(cluster=sealing.cluster_and_time()[0], xid__gte=OLDEST_RUNNING, xid__lt=sealing.NEXT_XID)
         young = Q(at__gte=Now() - timedelta(seconds=unsealed_s))
         unsealed = Entry.objects.filter(after_seals)
         overdue = list(unsealed.exclude(running | young).order_by("id").values_list("id", flat=True)[: MAX_LISTED + 1])
         self.report.waiting = unsealed.filter(running | young).count()
         for id in overdue[:MAX_LISTED]:
-            self._report(
+            self._add_problem(
                 "entry", id, "unsealed",
                 f"Entry {id} is not in any seal. Either the control loop is not running, or its seal was removed.",
             )  # fmt: skip
         if len(overdue) > MAX_LISTED:
-            self._report("entry", overdue[-1], "unsealed", f"Entry {overdue[-1]} and later ones are not in any seal.")
+            self._add_problem(
+                "entry", overdue[-1], "unsealed", f"Entry {overdue[-1]} and later ones are not in any seal."
+            )
 
 
 class _Entries:

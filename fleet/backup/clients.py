@@ -24,7 +24,7 @@ from fleet.config import programs
 from fleet.config.datastores import Postgres
 from fleet.postgres import parameters
 
-OWNER = "Set DATABASE_OWNER_URL to a role that owns the database and is a member of fleet_audit (docs/backup.md)."
+OWNER_HINT = "Set DATABASE_OWNER_URL to a role that owns the database and is a member of fleet_audit (docs/backup.md)."
 _ASSUMED_ROLE = re.compile(r"-c\s*role=\S+")
 
 
@@ -88,20 +88,20 @@ def libpq(server: Postgres) -> dict[str, Any]:
 
 
 @contextmanager
-def session(server: Postgres, *, autocommit: bool = False) -> Iterator[psycopg.Connection[Any]]:
-    """Open a connection for the block. Raises Forbidden if the role lacks a privilege."""
+def session(server: Postgres) -> Iterator[psycopg.Connection[Any]]:
+    """Open a connection, and a transaction, for the block. Raises Forbidden if the role lacks a privilege."""
     try:
-        with psycopg.connect(**libpq(server), autocommit=autocommit) as connected:
-            yield connected
+        with psycopg.connect(**libpq(server)) as connection:
+            yield connection
     except psycopg.errors.InsufficientPrivilege as error:
         raise errors.Forbidden(
             f"The role {server.user} lacks a privilege in the database {server.name}: {error.diag.message_primary}.",
-            hint=OWNER,
+            hint=OWNER_HINT,
         ) from error
 
 
-def connection(server: Postgres, clients: Clients) -> tuple[str, Mapping[str, str]]:
-    """The connection string for a program, without the password, and its environment."""
+def connection_string(server: Postgres, clients: Clients) -> tuple[str, Mapping[str, str]]:
+    """The connection string for a program, without the password, and the environment for it, with the password."""
     values = libpq(server)
     password = values.pop("password", "")
     if clients.major < 16:

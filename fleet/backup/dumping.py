@@ -95,7 +95,7 @@ def _head(session: psycopg.Connection[Any]) -> str:
 
 def dump(*, snapshot: Snapshot, server: Postgres, programs: Clients, folder: Path, progress: Progress) -> File:
     """Write the dump of a snapshot to `folder`. Raises Unavailable if pg_dump fails, OSError if the disk is full."""
-    address, environment = clients.connection(server, programs)
+    address, environment = clients.connection_string(server, programs)
     argv = [programs.program("pg_dump"), "--format=custom", f"--snapshot={snapshot.id}"]
     argv += [f"--lock-wait-timeout={LOCK_WAIT}", "--no-password", "--dbname", address]
     with tempfile.TemporaryFile() as stderr, copying.create(folder / DUMP) as target:
@@ -115,7 +115,7 @@ def dump(*, snapshot: Snapshot, server: Postgres, programs: Clients, folder: Pat
             refused = "permission denied" in reason
             raise errors.Unavailable(
                 f"pg_dump failed: {reason}",
-                hint=clients.OWNER if refused else "If a migration is running, repeat this once it has finished.",
+                hint=clients.OWNER_HINT if refused else "If a migration is running, repeat this once it has finished.",
             )
     return file
 

@@ -50,7 +50,7 @@ def load(
     `clear` first removes the fleet's objects. `version` is the server's server_version_num. `backup` is the name with
     which the database is marked as unfinished until `clear_unfinished_mark` is called; empty: it is not marked.
     """
-    address, environment = clients.connection(server, programs)
+    address, environment = clients.connection_string(server, programs)
     loader = [programs.program("psql"), "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]
     reader = [programs.program("pg_restore"), "--no-owner", "--no-privileges", "--exit-on-error", "--file=-", str(dump)]
     with tempfile.TemporaryFile() as loader_errors, tempfile.TemporaryFile() as reader_errors:

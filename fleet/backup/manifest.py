@@ -1,6 +1,6 @@
 """The manifest of a backup, `manifest.json`: written last, so a folder without one is not a backup.
 
-It is canonical JSON and contains its own SHA-256, so a flipped byte in it is detected, too.
+It is canonical JSON and contains its own SHA-256, so a change of any byte in it is detected.
 """
 
 from __future__ import annotations

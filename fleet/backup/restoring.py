@@ -47,7 +47,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
     server = clients.writer()
     _require_stopped(server)
     manifest = backup.manifest
-    _require_known(manifest)
+    _require_known_migrations(manifest)
     version = _version(server)
     if manifest.server // 10_000 > version // 10_000:
         raise errors.Conflict(
@@ -97,7 +97,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
             hint=f"It was changed before the backup was made. See {invocation.command('fleet_audit', 'verify')}.",
         )
     if manifest.missing:
-        notes.append(f"{lines.counted(len(manifest.missing), 'file')} were missing when the backup was made.")
+        notes.append(f"Missing already when the backup was made: {lines.counted(len(manifest.missing), 'file')}.")
     return RestoreResult(
         backup=backup,
         rows=sum(manifest.rows.values()),
@@ -129,12 +129,13 @@ def _require_stopped(server: Postgres) -> None:
     if others:
         name, address = others[0]
         raise errors.Conflict(
-            f"{lines.counted(len(others), 'session')} of a fleet use the database ({name} of {address or 'this host'}).",
+            f"The database is used by {lines.counted(len(others), 'session')} of a fleet "
+            f"({name} of {address or 'this host'}).",
             hint="Stop the fleet on all hosts first.",
         )
 
 
-def _require_known(manifest: Manifest) -> None:
+def _require_known_migrations(manifest: Manifest) -> None:
     """Raise Conflict if the backup has migrations that this code does not know."""
     migrations = MigrationLoader(None).disk_migrations
     replaced = (key for migration in migrations.values() for key in migration.replaces)

@@ -49,9 +49,10 @@ class UpgradeResult:
 
 
 def upgrade(*, home: Home, credentials: Credentials, bin_folder: Path | None = None, say: Say) -> UpgradeResult | None:
-    """Convert the cluster of a home; None if there is nothing to do. `bin_folder`: the bin folder of the old version.
+    """Convert the cluster of a home. Returns None if there is nothing to do.
 
-    Raises Conflict if the fleet or its services run, and Unavailable if the old version is not installed.
+    `bin_folder`: the bin folder of the old version; by default it is searched for. Raises Conflict if the fleet or its
+    services run, and Unavailable if the old version is not installed.
     """
     with lock.hold(home):
         embedded.finish_upgrade(home)

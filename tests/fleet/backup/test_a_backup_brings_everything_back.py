@@ -87,7 +87,7 @@ def test_files_that_were_removed_with_their_mission_are_listed_as_missing(instal
     path = f"artifacts/{installation.artifact[:2]}/{installation.artifact}"
     assert report.backup.manifest.missing == (path,)
     installation.wipe()
-    assert restore(report.backup).notes == ("1 file were missing when the backup was made.",)
+    assert restore(report.backup).notes == ("Missing already when the backup was made: 1 file.",)
 
 
 def test_the_fleet_does_not_start_on_a_restore_that_was_interrupted(installation: Installation) -> None:

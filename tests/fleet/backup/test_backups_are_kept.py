@@ -137,7 +137,7 @@ def test_a_fleet_that_uses_the_database_must_be_stopped_first(installation: Inst
     snapshot = backup.create(folder=installation.folder).backup
     connection.close()
     with psycopg.connect(**{**clients.libpq(clients.reader()), "application_name": "fleet committer"}):
-        with pytest.raises(errors.Conflict, match="1 session of a fleet use the database"):
+        with pytest.raises(errors.Conflict, match="The database is used by 1 session of a fleet"):
             backup.restore(backup=snapshot, force=connection.settings_dict["NAME"])
 
 
