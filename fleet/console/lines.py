@@ -12,7 +12,7 @@ from django.core.management.base import OutputWrapper
 from django.template.defaultfilters import filesizeformat
 
 Say = Callable[[str], None]  # shows one line of progress
-COLOURS = re.compile("\x1b\\[[0-9;]*m")  # ECMA-48, "select graphic rendition"
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")  # ECMA-48, "select graphic rendition"
 _PLAIN = re.compile("[\t\n\x20-\x7e]*")
 NARROW = 100  # on a terminal with fewer columns, text is not padded into columns
 
@@ -39,7 +39,7 @@ def terminal_safe(text: str) -> str:
     """
     if _PLAIN.fullmatch(text):
         return text
-    return "".join(c if c.isprintable() or c in "\n\t" else _visible(c) for c in COLOURS.sub("", text))
+    return "".join(c if c.isprintable() or c in "\n\t" else _visible(c) for c in _COLOUR.sub("", text))
 
 
 def _visible(character: str) -> str:

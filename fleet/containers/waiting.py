@@ -96,7 +96,7 @@ async def _migrated(server: Postgres, base: Path) -> None:
             applied = set(await (await session.execute(statements.read("fleet", "applied_migrations"))).fetchall())
     except psycopg.errors.UndefinedTable:
         raise errors.Unavailable("none has been applied yet") from None
-    except psycopg.errors.InsufficientPrivilege:  # the rights are granted at the end
+    except psycopg.errors.InsufficientPrivilege:  # the privileges are granted at the end
         raise errors.Unavailable("they are being applied") from None
     except psycopg.Error as error:
         raise errors.Unavailable(str(error).strip().splitlines()[0]) from error

@@ -1,6 +1,6 @@
 """Flower through the site, read-only and for superusers.
 
-The paths in `_OPEN` are allowed with GET, and one list of tasks with POST, because Flower's page reads it that way.
+GET is allowed for the paths of `_ALLOWED_PATH`, and POST for one list of tasks, because Flower's page reads it that way.
 Everything else is refused here and again by Flower, which runs read-only. To end, drain or start agents, use
 `fleet_agents` or the admin, which check permissions.
 
@@ -28,11 +28,11 @@ from fleet import errors
 from fleet.flower import client
 
 _NAME = r"[^/\\\x00-\x1f\x7f]+"  # of a worker or a task
-_OPEN = re.compile(
+_ALLOWED_PATH = re.compile(
     rf"(|workers|worker/{_NAME}|tasks|task/{_NAME}|broker|api/workers|api/tasks|api/task/types|api/task/info/{_NAME}"
     r"|api/queues/length|static/(?:[\w.-]+/)*[\w.-]+)"
 )
-_PAGE = re.compile(r"|workers|worker/.+|tasks|task/.+|broker")
+_HTML_PAGE = re.compile(r"|workers|worker/.+|tasks|task/.+|broker")
 _READ_BY_POST = "tasks/datatable"
 _BODY = re.compile(rb"<body\b[^>]*>")
 _POST_BYTES = 65_536
@@ -62,7 +62,7 @@ def flower(request: HttpRequest, path: str) -> HttpResponseBase:
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not length.isdigit() or int(length) > _POST_BYTES:
             return HttpResponse("The request body is too large.\n", status=413, content_type="text/plain")
-    elif not _OPEN.fullmatch(path) or ".." in path.split("/"):
+    elif not _ALLOWED_PATH.fullmatch(path) or ".." in path.split("/"):
         raise Http404("This page of Flower is not available here.")
     elif request.method not in {"GET", "HEAD"}:
         return HttpResponseNotAllowed(["GET", "HEAD"])
@@ -71,7 +71,7 @@ def flower(request: HttpRequest, path: str) -> HttpResponseBase:
 
 def _forward(request: HttpRequest, path: str) -> HttpResponseBase:
     query = request.META.get("QUERY_STRING", "")
-    is_page = _PAGE.fullmatch(path) is not None
+    is_page = _HTML_PAGE.fullmatch(path) is not None
     headers = {name: request.headers[name] for name in _REQUEST_HEADERS if request.headers.get(name)}
     if is_page:
         headers = {name: value for name, value in headers.items() if name not in _NOT_FOR_PAGES}

@@ -58,9 +58,7 @@ class Outage:
             self._until = 0.0
 
 
-class Numbers(RedisSerializer):
-    """The serializer of the values."""
-
+class IntegerSerializer(RedisSerializer):
     def dumps(self, obj: int) -> bytes:
         return b"%d" % obj
 
@@ -80,7 +78,7 @@ class FallbackClient:
     def __init__(self, servers: tuple[str, ...]) -> None:
         self._redis = RedisCacheClient(
             list(servers),
-            serializer=Numbers,
+            serializer=IntegerSerializer,
             pool_class=redis_clients.CachePool,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,

@@ -11,7 +11,8 @@ from django.http.request import split_domain_port, validate_host
 Headers = Mapping[bytes, bytes]
 
 
-def read(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+def headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers of an ASGI scope, by their names in lowercase."""
     return {name.lower(): value for name, value in pairs}
 
 

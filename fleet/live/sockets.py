@@ -30,7 +30,13 @@ from fleet.web.bodies import Application
 log = logging.getLogger("fleet.live")
 
 PROTOCOL, TICKET = "fleet.v1", "fleet.ticket."  # of Sec-WebSocket-Protocol
-CODES = {401: 4401, 403: 4403, 404: 4404, 422: 4422, 429: 4429}  # HTTP status to close code
+CODES = {  # HTTP status to close code
+    401: feeds.NOT_SIGNED_IN,
+    403: feeds.FORBIDDEN,
+    404: feeds.NOT_FOUND,
+    422: 4422,
+    429: 4429,
+}
 TICKET_TIMEOUT_S = 5.0  # for the ticket as the first message
 TRY_AGAIN_LATER, BAD_MESSAGE, TOO_SLOW = 1013, 4400, 4408
 MAX_REASON_BYTES = 123  # of a close frame (RFC 6455)
@@ -61,7 +67,7 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         self._ticket_timeout: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        headers = origins.read(self.scope["headers"])
+        headers = origins.headers_of(self.scope["headers"])
         stream = paths.sse_path_for(self.scope["path"])
         same_origin = origins.is_same_origin(headers)
         if (
@@ -76,7 +82,7 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         awaits_ticket = PROTOCOL in protocols and not ticket and b"authorization" not in headers
         result = await self._open(cookies=same_origin, ticket=ticket)
         await self.accept(PROTOCOL if PROTOCOL in protocols else None)
-        if isinstance(result, End) and result.code == CODES[HTTPStatus.UNAUTHORIZED] and awaits_ticket:
+        if isinstance(result, End) and result.code == feeds.NOT_SIGNED_IN and awaits_ticket:
             self._ticket_timeout = asyncio.create_task(self._await_ticket())
         else:
             await self._begin(result)
@@ -118,7 +124,7 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def _await_ticket(self) -> None:
         await asyncio.sleep(TICKET_TIMEOUT_S)
-        await self.close(CODES[401], f"No ticket was sent within {humanise.duration(TICKET_TIMEOUT_S)}.")
+        await self.close(feeds.NOT_SIGNED_IN, f"No ticket was sent within {humanise.duration(TICKET_TIMEOUT_S)}.")
 
     async def _redeem(self, text: str) -> None:
         """Use a ticket from the first message. Unlike one in the handshake, it cannot end up in the log of a proxy."""
@@ -135,7 +141,7 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
         """Open the stream by an internal HTTP request to its view. Returns the listener, or why there is none."""
         query = dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
         if unknown := sorted(query.keys() - {"cursor"}):
-            return End(CODES[404], f"Unknown parameter {unknown[0][:40]!r}. The only one is `cursor`.")
+            return End(feeds.NOT_FOUND, f"Unknown parameter {unknown[0][:40]!r}. The only one is `cursor`.")
         with_cursor = "cursor" in query
         if with_cursor:
             query["last_event_id"] = query.pop("cursor")

@@ -20,7 +20,7 @@ def update_in_batches(rows: QuerySet[Any], *, size: int = SIZE, pause_s: float =
     changed = 0
     while True:
         with transaction.atomic(using=rows.db):
-            keys = list(rows.order_by("pk").select_for_update(skip_locked=False).values_list("pk", flat=True)[:size])
+            keys = list(rows.order_by("pk").select_for_update().values_list("pk", flat=True)[:size])
             changed += rows.model._default_manager.using(rows.db).filter(pk__in=keys).update(**values) if keys else 0
         if len(keys) < size:
             return changed

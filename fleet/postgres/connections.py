@@ -26,7 +26,10 @@ T = TypeVar("T")
 
 
 class Connection(psycopg.Connection[Row]):
-    """Raises OperationalError if the server neither answers nor accepts a connection for FLEET_POSTGRES_TIMEOUT_S each."""
+    """Raises OperationalError if the server answers neither a statement nor a new connection in time.
+
+    FLEET_POSTGRES_TIMEOUT_S is the time for each of the two.
+    """
 
     def wait(self, gen: PQGen[T], interval: float = INTERVAL_S, timeout: float | None = None) -> T:
         if timeout is not None:
@@ -53,7 +56,7 @@ class Connection(psycopg.Connection[Row]):
 
 
 def _responds(parameters: dict[str, Any]) -> bool:
-    """Whether a server responds in time. A refusal, as during a shutdown, is a response, too."""
+    """Whether a server responds in time. A refusal, as during a shutdown, is a response."""
     try:
         psycopg.connect(**parameters).close()
     except errors.ConnectionTimeout:

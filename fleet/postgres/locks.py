@@ -1,7 +1,7 @@
 """All advisory locks of Postgres that the fleet uses, in one place so that no two share a key.
 
-Transaction locks last until the end of the current transaction, session locks until the end of the `session` block.
-Through PgBouncer, a block opens its own connection, bypassing the pooler.
+Transaction locks last until the end of the current transaction, session locks until the end of the block that takes
+them. Such a block opens its own connection if Django's goes through PgBouncer, which keeps no sessions.
 See https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS.
 """
 
@@ -27,8 +27,8 @@ class Lock(IntEnum):
     SEALING = 0x666C656574_0002  # seals of the audit trail
     ADMISSION = 0x666C656574_0003  # two control loops must not both grant the last place under a limit
     SCALING = 0x666C656574_0004  # decisions to start or end agents
-    CHECKPOINTS = 0x666C656574_0006  # shared by captures and restores; exclusive while checkpoints are deleted
     THINNING = 0x666C656574_0005  # thinning of the samples of agents' resource usage
+    CHECKPOINTS = 0x666C656574_0006  # shared by captures and restores; exclusive while checkpoints are deleted
 
 
 class SubjectLock(IntEnum):
@@ -40,7 +40,7 @@ class SubjectLock(IntEnum):
 
 def try_lock(lock: Lock) -> bool:
     """Take the lock until the transaction ends; returns False if another session holds it."""
-    return bool(_value("SELECT pg_try_advisory_xact_lock(%s)", [lock]))
+    return bool(_fetch_value("SELECT pg_try_advisory_xact_lock(%s)", [lock]))
 
 
 def lock(lock: Lock, *, halted_s: float) -> None:
@@ -48,18 +48,18 @@ def lock(lock: Lock, *, halted_s: float) -> None:
 
     Postgres ends the transaction if this process is halted for `halted_s` while it holds the lock.
     """
-    _value("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{halted_s * 1_000:.0f}ms"])
-    _value("SELECT pg_advisory_xact_lock(%s)", [lock])
+    _fetch_value("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{halted_s * 1_000:.0f}ms"])
+    _fetch_value("SELECT pg_advisory_xact_lock(%s)", [lock])
 
 
 def lock_subject(lock: SubjectLock, subject: str) -> None:
     """Wait for the lock and hold it until the transaction ends."""
-    _value("SELECT pg_advisory_xact_lock(%s, %s)", [lock, _hash(subject)])
+    _fetch_value("SELECT pg_advisory_xact_lock(%s, %s)", [lock, _hash(subject)])
 
 
 def try_lock_subject(lock: SubjectLock, subject: str) -> bool:
     """Take the lock until the transaction ends; returns False if another session holds it."""
-    return bool(_value("SELECT pg_try_advisory_xact_lock(%s, %s)", [lock, _hash(subject)]))
+    return bool(_fetch_value("SELECT pg_try_advisory_xact_lock(%s, %s)", [lock, _hash(subject)]))
 
 
 @contextmanager
@@ -67,12 +67,12 @@ def session(lock: Lock, *, shared: bool = False) -> Iterator[None]:
     """Wait for the lock and hold it until the block ends, across transactions."""
     kind = "_shared" if shared else ""
     with _session() as holder:
-        _value(f"SELECT pg_advisory_lock{kind}(%s)", [lock], session=holder)
+        _fetch_value(f"SELECT pg_advisory_lock{kind}(%s)", [lock], session=holder)
         try:
             yield
         finally:
             if _is_open(holder):  # else it is released already
-                _value(f"SELECT pg_advisory_unlock{kind}(%s)", [lock], session=holder)
+                _fetch_value(f"SELECT pg_advisory_unlock{kind}(%s)", [lock], session=holder)
 
 
 @contextmanager
@@ -80,12 +80,12 @@ def try_session_subject(lock: SubjectLock, subject: str) -> Iterator[bool]:
     """Try to hold the lock until the block ends, across transactions; yields whether that succeeded."""
     key = [lock, _hash(subject)]
     with _session() as holder:
-        acquired = bool(_value("SELECT pg_try_advisory_lock(%s, %s)", key, session=holder))
+        acquired = bool(_fetch_value("SELECT pg_try_advisory_lock(%s, %s)", key, session=holder))
         try:
             yield acquired
         finally:
             if acquired and _is_open(holder):
-                _value("SELECT pg_advisory_unlock(%s, %s)", key, session=holder)
+                _fetch_value("SELECT pg_advisory_unlock(%s, %s)", key, session=holder)
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def _is_open(session: Any) -> bool:
     return not session.closed
 
 
-def _value(statement: str, parameters: list[Any], *, session: Any = connection) -> Any:
+def _fetch_value(statement: str, parameters: list[Any], *, session: Any = connection) -> Any:
     with connection.wrap_database_errors, session.cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchone()[0]

@@ -105,9 +105,7 @@ def ensure_application_role() -> None:
                 name=application.user, role=sql.Identifier(application.user), verifier=verifier
             )
         )
-        (is_superuser,) = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = session_user").fetchone() or (
-            False,
-        )
+        ((is_superuser,),) = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = session_user").fetchall()
         if is_superuser:
             session.execute(_statement("database_roles"))
 

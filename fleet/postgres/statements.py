@@ -15,10 +15,10 @@ def read(package: str, name: str) -> str:
 
 @cache
 def read_raw(package: str, name: str) -> tuple[str, tuple[str, ...]]:
-    """Return a statement for psycopg's RawCursor: the text with `$1`, `$2`, … and the parameters' names in that order.
+    """Return a statement for psycopg's RawCursor, and the names of its parameters `$1`, `$2`, … in that order.
 
-    With `read`, psycopg parses the text at each execution, which is noticeable for a long statement that runs a
-    thousand times per second.
+    psycopg parses a text from `read` at each execution, which is noticeable for a long statement that runs a thousand
+    times per second.
     """
     names: list[str] = []
 
