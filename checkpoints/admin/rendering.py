@@ -103,7 +103,9 @@ def recovery_plan(plan: RecoveryPlan) -> SafeString:
         '<p>The mission would be <b>{}</b>.</p>{}{}<h4 style="font-weight: 600; margin-top: 1em">Risks</h4>{}',
         plan.state,
         rendering.table(("number", "what would happen", "sorties"), rows) if rows else "",
-        format_html("<p>No agent serves {}: its sorties would wait for one.</p>", types) if types else "",
+        format_html("<p>Sorties of these agent types would wait, because they have no agent: {}.</p>", types)
+        if types
+        else "",
         _risks(plan) if plan.risks else "None.",
     )
 

@@ -10,8 +10,8 @@ An uncompressed tar (POSIX ustar) with these members, in this order:
 It has no times, owners or links, so equal checkpoints are equal files.
 
 The reader trusts nothing. It computes the header that each member must have and compares all 512 bytes, so a file has
-no room for links, devices, paths, further members or attributes. So a file that was repacked with `tar` is refused. It
-checks every size before it reads or decompresses. Writer and reader hold at most one blob in memory.
+no room for links, devices, paths, further members or attributes; one that was repacked with `tar` is refused. Every
+size is checked before anything is read or decompressed. Writer and reader hold at most one blob in memory.
 """
 
 from __future__ import annotations
@@ -51,8 +51,11 @@ class Writable(Protocol):
 
 
 class Writer:
-    """Writes a container to `out`. Call `manifest`, `blob` for each part, `commits`, `artifact`, and `close`, in
-    this order."""
+    """Writes a container to `out`.
+
+    Call, in this order, `manifest`, `blob` for each part, `commits` if the mission has any, `artifact` for each, and
+    `close`.
+    """
 
     def __init__(self, out: Writable) -> None:
         self._out = out
@@ -60,24 +63,24 @@ class Writer:
 
     def manifest(self, manifest: Manifest) -> None:
         data = manifests.serialize(manifest)
-        self._member(MANIFEST, data, len(data))
+        self._write_member(MANIFEST, data, len(data))
 
     def blob(self, part: Part, content: bytes) -> None:
         data = zstandard.ZstdCompressor(level=LEVEL).compress(content)
-        self._member(_blob(part), data, len(data))
+        self._write_member(_blob_name(part), data, len(data))
 
     def commits(self, digest: str, size: int, chunks: Iterable[bytes]) -> None:
         """Write the bundle of commits. Errors as for `artifact`."""
-        self._member(f"commits/{digest}.bundle", chunks, size)
+        self._write_member(f"commits/{digest}.bundle", chunks, size)
 
     def artifact(self, digest: str, size: int, chunks: Iterable[bytes]) -> None:
         """Write an artifact. Raises Malformed if the chunks do not add up to `size`; the container is then unusable."""
-        self._member(f"artifacts/{digest}", chunks, size)
+        self._write_member(f"artifacts/{digest}", chunks, size)
 
     def close(self) -> None:
         self._write(bytes(2 * _BLOCK))
 
-    def _member(self, name: str, data: bytes | Iterable[bytes], size: int) -> None:
+    def _write_member(self, name: str, data: bytes | Iterable[bytes], size: int) -> None:
         self._write(_header(name, size))
         written = 0
         for chunk in [data] if isinstance(data, bytes) else data:
@@ -93,11 +96,11 @@ class Writer:
 
 
 class Reader:
-    """Reads a container. Call `entry`, `blob` for each of its parts in their order, `commits` if the mission has any,
-    and `artifacts`, in this order.
+    """Reads a container.
 
-    Every method raises Malformed for anything that a Writer would not have written. `max_bytes` limits the size of the
-    file, and `max_content` the uncompressed size of all blobs.
+    Call, in this order, `entry`, `blob` for each of its parts in their order, `commits` if the mission has any, and
+    `artifacts`. Every method raises Malformed for anything that a Writer would not have written. `max_bytes` limits the
+    size of the file, and `max_content` the uncompressed size of all blobs.
     """
 
     def __init__(self, file: Readable, *, max_bytes: int, max_content: int) -> None:
@@ -105,7 +108,7 @@ class Reader:
 
     def entry(self) -> tuple[Manifest, MissionEntry]:
         """The manifest and its only mission."""
-        size = self._size(self._header(MANIFEST), MANIFEST, MAX_MANIFEST_BYTES)
+        size = self._size(self._read_header(MANIFEST), MANIFEST, MAX_MANIFEST_BYTES)
         data = self._body(size)
         try:
             manifest = manifests.parse(data)
@@ -129,9 +132,9 @@ class Reader:
 
     def blob(self, part: Part) -> str:
         """The text of a blob, checked against its SHA-256."""
-        name = _blob(part)
-        # above zstd's bound for incompressible content (ZSTD_COMPRESSBOUND)
-        compressed = self._body(self._size(self._header(name), name, part.bytes + part.bytes // 128 + 1_024))
+        name = _blob_name(part)
+        limit = part.bytes + part.bytes // 128 + 1_024  # above zstd's bound for any content (ZSTD_COMPRESSBOUND)
+        compressed = self._body(self._size(self._read_header(name), name, limit))
         try:
             # `decompress` allocates what the frame claims, so the claim is checked first.
             if zstandard.frame_content_size(compressed) != part.bytes:
@@ -182,7 +185,7 @@ class Reader:
         if actual.hexdigest() != digest:
             raise Malformed(f"the SHA-256 of {name} does not match")
 
-    def _header(self, name: str) -> bytes:
+    def _read_header(self, name: str) -> bytes:
         header = self._read(_BLOCK)
         if not header.startswith(name.encode() + b"\0"):
             raise Malformed(f"{name} is missing or out of order")
@@ -233,7 +236,7 @@ def parts(entry: MissionEntry) -> list[Part]:
     return [entry.mission, *(part for _, part in sorted(entry.buckets.items()))]
 
 
-def _blob(part: Part) -> str:
+def _blob_name(part: Part) -> str:
     return f"blobs/{part.blob}.zst"
 
 

@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-BUCKETS = 256
 _SEPARATOR = "\n\n"  # between the states and what is kept
 _START = '{"key":'
 _PLAIN_START = f'{_START}"'

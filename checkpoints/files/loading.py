@@ -1,4 +1,4 @@
-"""Load a mission from a checkpoint's files, checking every byte."""
+"""Loads a mission from a checkpoint's files, checking every byte."""
 
 from __future__ import annotations
 

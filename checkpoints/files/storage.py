@@ -90,11 +90,11 @@ def open_private(path: str, flags: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What was written: the SHA-256 of the manifest, the size of its file, and the bytes of new blobs."""
+    """What was written for a checkpoint. `digest` is the SHA-256 of the manifest."""
 
     digest: str
-    manifest_bytes: int
-    blob_bytes: int
+    manifest_bytes: int  # of its file
+    blob_bytes: int  # of the new blobs
 
 
 def add(contents: Mapping[str, bytes]) -> None:
@@ -119,7 +119,9 @@ def _missing(contents: Mapping[str, bytes]) -> dict[str, bytes]:
     """The files of those contents that are not stored yet."""
     store, compressor = _store(), zstandard.ZstdCompressor(level=LEVEL)
     return {
-        _blob(name): compressor.compress(content) for name, content in contents.items() if not store.exists(_blob(name))
+        _blob_path(name): compressor.compress(content)
+        for name, content in contents.items()
+        if not store.exists(_blob_path(name))
     }
 
 
@@ -130,7 +132,7 @@ def read(part: Part) -> str:
 
 def _read(part: Part) -> bytes:
     try:
-        with _store().open(_blob(part.blob)) as file:
+        with _store().open(_blob_path(part.blob)) as file:
             data = decompress(file.read(), size=part.bytes)
     except FileNotFoundError as error:
         raise Damaged(f"The blob {part.blob[:12]}… is missing.") from error
@@ -206,7 +208,7 @@ def size(names: Iterable[str]) -> int:
     store, total = _store(), 0
     for name in set(names):
         with suppress(FileNotFoundError):
-            total += store.size(_blob(name))
+            total += store.size(_blob_path(name))
     return total
 
 
@@ -250,7 +252,7 @@ def remove_manifest(ref: str) -> None:
 
 
 def remove_blob(name: str) -> None:
-    _store().delete(_blob(name))
+    _store().delete(_blob_path(name))
 
 
 def _store() -> Blobs:
@@ -259,5 +261,5 @@ def _store() -> Blobs:
     return store
 
 
-def _blob(name: str) -> str:
+def _blob_path(name: str) -> str:
     return f"blobs/{name}.zst"

@@ -76,7 +76,8 @@ def recovery_plan(plan: RecoveryPlan, out: OutputWrapper) -> None:
         if sorties := getattr(plan, name):
             out.write(lines.fitted(f"  {len(sorties):>6,} {description}: {keys(sorties)}", width=width, indent=9))
     if plan.agents_to_spawn:
-        out.write(f"  No agent serves {', '.join(plan.agents_to_spawn)}; its sorties would wait for one.")
+        types = ", ".join(plan.agents_to_spawn)
+        out.write(f"  Sorties of these agent types would wait, because they have no agent: {types}.")
     for risk in plan.risks:
         out.write(lines.fitted(f"  {risk.level} risk: {risk.message} {risk.mitigation}", width=width))
     out.write(f"  To apply exactly this plan, add --plan {plan.digest}.")

@@ -43,7 +43,7 @@ def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMissio
     return make_plan(
         checkpoint=checkpoint.ref,
         mission=saved.entry.id,
-        final_state=mission_state["state"],
+        saved_state=mission_state["state"],
         saved=saved_sorties,
         current=current_sorties,
         facts=Facts(

@@ -173,14 +173,17 @@ def make_plan(
     *,
     checkpoint: str,
     mission: str,
-    final_state: str,
+    saved_state: str,
     saved: Mapping[str, ParsedSortie],
     current: Mapping[str, LiveSortie] | None,
     facts: Facts,
     bytes: int,
     age_s: float,
 ) -> RecoveryPlan:
-    """Compare a saved mission, whose state is `final_state`, with its rows. `current` is None if the rows are gone."""
+    """Compare a saved mission with its rows. `current` is None if the rows are gone.
+
+    `saved_state` is the state of the mission in the checkpoint: "live", or the state in which it ended.
+    """
     rows = current or {}
     unfinished = [key for key, sortie in saved.items() if not sortie.final]
     lists = {
@@ -208,7 +211,7 @@ def make_plan(
     return RecoveryPlan(
         checkpoint=checkpoint,
         mission=mission,
-        state="paused" if final_state == "live" else final_state,
+        state="paused" if saved_state == "live" else saved_state,
         **sorted_lists,
         agents_to_spawn=tuple(sorted(types - set(facts.served_types))),
         branch=facts.workspace.branch if facts.workspace else "",
@@ -300,11 +303,10 @@ def _risks(
 
 def _workspace_risks(facts: WorkspaceFacts) -> Iterator[Risk]:
     if facts.missing_commits:
-        number = "1 commit" if facts.missing_commits == 1 else f"{facts.missing_commits:,} commits"
         yield Risk(
             kind="missing_commits",
             level=Level.BLOCKING,
-            message=f"The fleet's mirror of the repository lacks {number} of the checkpoint.",
+            message=f"The fleet's mirror of the repository lacks {_commits(facts.missing_commits)} of the checkpoint.",
             mitigation="Restore .fleet/repositories from a backup.",
         )
     if facts.foreign:
@@ -330,13 +332,16 @@ def _workspace_risks(facts: WorkspaceFacts) -> Iterator[Risk]:
             mitigation="The sorties wait until its work has landed.",
         )
     if facts.commits_removed:
-        number = "1 commit" if facts.commits_removed == 1 else f"{facts.commits_removed:,} commits"
         yield Risk(
             kind="branch_moves",
             level=Level.MEDIUM,
-            message=f"The branch {facts.branch} moves back by {number}.",
+            message=f"The branch {facts.branch} moves back by {_commits(facts.commits_removed)}.",
             mitigation="They stay available under a ref, which the restore names.",
         )
+
+
+def _commits(number: int) -> str:
+    return "1 commit" if number == 1 else f"{number:,} commits"
 
 
 def _abbreviated(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Flower through the site, read-only and for superusers.
 
-GET is allowed for the paths of `_ALLOWED_PATH`, and POST for one list of tasks, because Flower's page reads it that way.
-Everything else is refused here and again by Flower, which runs read-only. To end, drain or start agents, use
+GET is allowed for the paths of `_ALLOWED_PATH`, and POST for one list of tasks, because Flower's page reads it that
+way. Everything else is refused here and again by Flower, which runs read-only. To end, drain or start agents, use
 `fleet_agents` or the admin, which check permissions.
 
 Each page gets a line on top that links back and explains Flower's counts.
