@@ -9,7 +9,7 @@ from typing import Any
 
 from django.templatetags.static import static
 
-from fleet.config import credentials, datastores, environment_file, home
+from fleet.config import credentials, datastores, home, settings_file
 from fleet.config.env import Environment, percentages
 from fleet.limits import addresses, rates
 from fleet.observability import logs
@@ -17,7 +17,7 @@ from fleet.postgres import parameters, pool
 
 BASE_DIR = Path(__file__).resolve().parent.parent  # of the code: a checkout, or the folder of installed packages
 FLEET_HOME = home.locate(BASE_DIR)
-settings_file = environment_file.load(FLEET_HOME)
+loaded_file = settings_file.load(FLEET_HOME)
 env = Environment()
 
 # ── Locations and alerts ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -365,4 +365,4 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = True
 CELERY_DB_REUSE_MAX = 1_000_000  # otherwise Celery's Django fixup closes the connection around each task
 CELERY_EVENT_QUEUE_TTL = 60.0
 
-settings_file.accept(env.names | datastores.ONLY_WITHOUT_URLS)
+loaded_file.accept(env.names | datastores.ONLY_WITHOUT_URLS)

@@ -4,7 +4,7 @@ It is the folder given by FLEET_HOME, or `.fleet` beside manage.py in a checkout
 the nearest folder, from the current one upwards, for which the user ran `fleet init`.
 
 .fleet/
-  settings.env  settings and other variables for the fleet's processes (environment_file.py)
+  settings.env  settings and other variables for the fleet's processes (settings_file.py)
   private/     mode 0700: credentials, data of the embedded services, sockets, locks and logs; or FLEET_PRIVATE
   scratch/     one folder per attempt, the working directory of a sortie without `cwd`; removed afterwards
   outbox/      one folder per attempt for its output files until they are stored; removed afterwards

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from fleet.celery import app
-from fleet.management import process
+from fleet.management import shutdown
 from fleet.observability import logs
 from fleet.services.supervision import beats
 from missions.control.loop import Control
@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         logs.enable_info()
-        ending = process.stop_event()
+        ending = shutdown.stop_event()
         hint_publisher = HintPublisher(app)
         hint_publisher.start()
         Control(hint_publisher=hint_publisher).run(

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from fleet import errors, invocation
-from fleet.config import credentials, environment_file, home
+from fleet.config import credentials, home, settings_file
 from fleet.management.operator import OperatorCommand
 from missions import folders
 
@@ -39,7 +39,7 @@ class Command(OperatorCommand):
         credentials.ensure(new)
         home.record_folder(folder)
         self.say(f"Created a fleet in {folder}:")
-        self._create(new.root / environment_file.NAME, "settings, and keys that agents need", of=folder, private=True)
+        self._create(new.root / settings_file.NAME, "settings, and keys that agents need", of=folder, private=True)
         self._create(folder / PLAN, "the plan of a first mission", of=folder)
         for ignored in (new.root, new.checkpoints("").parent):
             ignored.mkdir(mode=0o700, exist_ok=True)
@@ -63,7 +63,7 @@ class Command(OperatorCommand):
                 hint=f"Leave out FOLDER, or set FLEET_HOME={Path(folder).resolve() / home.NAME}.",
             )
         self.say(f"The fleet's folder is {root}:")
-        self._create(root / environment_file.NAME, "settings, and keys that agents need", of=root, private=True)
+        self._create(root / settings_file.NAME, "settings, and keys that agents need", of=root, private=True)
         return 0
 
     def _create(self, path: Path, meaning: str, *, of: Path, private: bool = False) -> None:

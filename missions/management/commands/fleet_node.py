@@ -12,7 +12,7 @@ from django.conf import settings
 
 from agents.node.supervisor import NodeSupervisor
 from fleet import checks
-from fleet.management import process
+from fleet.management import shutdown
 from fleet.management.operator import OperatorCommand
 from fleet.observability import logs
 from fleet.services.supervision import beats
@@ -33,7 +33,7 @@ class Command(OperatorCommand):
         logs.enable_info()
         if settings.FLEET_JWT_KEY:
             log.warning("FLEET_JWT_KEY is set, which agents do not need; unset it on hosts without a web process")
-        ending = process.stop_event()
+        ending = shutdown.stop_event()
         name = options["name"] or settings.FLEET_NODE or socket.gethostname()
         supervisor = NodeSupervisor(name=name)
         with suppress(OSError):  # the disk may be read-only

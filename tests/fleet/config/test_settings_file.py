@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from fleet.config import environment_file
+from fleet.config import settings_file
 from fleet.config.home import Home
 
 
 @pytest.fixture
 def fleet_home(tmp_path: Path) -> Iterator[Home]:
     before = dict(os.environ)
-    os.environ.pop(environment_file.ALREADY_READ, None)
+    os.environ.pop(settings_file.ALREADY_READ, None)
     yield Home(tmp_path)
     os.environ.clear()
     os.environ.update(before)
@@ -28,29 +28,29 @@ def write(fleet_home: Home, text: str) -> None:
 
 def test_lines_become_variables(fleet_home: Home) -> None:
     write(fleet_home, '# a comment\n\nA_1=plain $HOME # text\nB_1="in quotes"\nC_1=\'\n')
-    environment_file.load(fleet_home)
+    settings_file.load(fleet_home)
     assert [os.environ[name] for name in ("A_1", "B_1", "C_1")] == ["plain $HOME # text", "in quotes", "'"]
 
 
 def test_environment_variables_take_precedence_even_if_they_are_empty(fleet_home: Home) -> None:
     os.environ |= {"A_1": "from outside", "B_1": ""}
     write(fleet_home, "A_1=x\nB_1=x\n")
-    environment_file.load(fleet_home)
+    settings_file.load(fleet_home)
     assert (os.environ["A_1"], os.environ["B_1"]) == ("from outside", "")
 
 
 def test_a_process_that_a_process_of_the_fleet_started_reads_nothing(fleet_home: Home) -> None:
     """Its parent may have removed variables on purpose."""
     write(fleet_home, "A_1=x\n")
-    environment_file.load(fleet_home).accept(set())
+    settings_file.load(fleet_home).accept(set())
     del os.environ["A_1"]
-    environment_file.load(fleet_home)
+    settings_file.load(fleet_home)
     assert "A_1" not in os.environ
 
 
 def test_a_setting_that_does_not_exist_is_refused_and_another_programs_variable_is_not(fleet_home: Home) -> None:
     write(fleet_home, "SOME_API_KEY=x\nFLEET_LOG=json\nFLEET_LGO=json\n")
-    file = environment_file.load(fleet_home)
+    file = settings_file.load(fleet_home)
     with pytest.raises(ImproperlyConfigured, match=r"settings.env, line 3: there is no setting FLEET_LGO\."):
         file.accept({"FLEET_LOG"})
     file.accept({"FLEET_LOG", "FLEET_LGO"})
@@ -60,17 +60,17 @@ def test_a_setting_that_does_not_exist_is_refused_and_another_programs_variable_
 def test_the_folder_of_the_file_cannot_be_set_in_it(name: str, fleet_home: Home) -> None:
     write(fleet_home, f"{name}=/srv/fleet\n")
     with pytest.raises(ImproperlyConfigured, match=f"line 1: {name} is needed to find this file"):
-        environment_file.load(fleet_home).accept({name})
+        settings_file.load(fleet_home).accept({name})
 
 
 @pytest.mark.parametrize("line", ["export A_1=x", "A_1", "1A=x", "A-1=x"])
 def test_a_line_that_cannot_be_read_is_refused_with_its_number(line: str, fleet_home: Home) -> None:
     write(fleet_home, f"# first\n{line}\n")
     with pytest.raises(ImproperlyConfigured, match="line 2: expected NAME=VALUE"):
-        environment_file.load(fleet_home)
+        settings_file.load(fleet_home)
 
 
 def test_without_the_file_nothing_changes(fleet_home: Home) -> None:
     before = dict(os.environ)
-    assert environment_file.load(fleet_home).lines == {}
+    assert settings_file.load(fleet_home).lines == {}
     assert dict(os.environ) == before

@@ -1,8 +1,8 @@
-"""Reads `.fleet/settings.env` into the environment: settings, and variables that agents need, such as API keys.
+"""The settings file `.fleet/settings.env`: settings, and variables that agents need, such as API keys.
 
-One NAME=VALUE per line; lines that begin with # are comments. Variables that are already set take precedence. A process
-that the fleet itself started does not read the file: it inherits its parent's variables, except those that are withheld
-from it.
+It has one NAME=VALUE per line; lines that begin with # are comments. Variables of the environment take precedence. A
+process that the fleet itself started does not read the file: it inherits its parent's variables, except those that are
+withheld from it.
 """
 
 from __future__ import annotations

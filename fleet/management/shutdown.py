@@ -1,4 +1,4 @@
-"""Shuts long-running commands down cleanly: SIGTERM and Ctrl-C set an event."""
+"""Lets long-running commands shut down cleanly: SIGTERM and Ctrl-C set an event."""
 
 from __future__ import annotations
 
