@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agents.confinement.attempt_limits import Limits
-from fleet import processes, search_path
+from fleet import processes, trusted_programs
 
 log = logging.getLogger("fleet.node")
 
@@ -182,7 +182,7 @@ def _has_delegate(base: Path) -> bool:
             return os.getxattr(base, name) == b"1"
     show = ["systemctl", "--user", "show", "--property=Delegate", "--value", base.name]
     with suppress(OSError, subprocess.SubprocessError):  # systemd 252 sets no attribute for an ordinary user
-        env = {**os.environ, "PATH": search_path.value()}
+        env = {**os.environ, "PATH": trusted_programs.path_variable()}
         return subprocess.run(show, env=env, capture_output=True, timeout=10, check=True).stdout.strip() == b"yes"
     return False
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from fleet import search_path
+from fleet import trusted_programs
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,8 @@ def check_writable(folder: Path, *, hidden: Sequence[Path]) -> None:
         )
     if any(path.is_relative_to(folder) for path in map(Path, SYSTEM)):
         raise Refused(f"{folder} contains folders of the system. Start the mission in a folder below it.")
-    if used := next((path for path in search_path.closed_folders() if path.is_relative_to(folder)), None):
+    closed = trusted_programs.folders_closed_to_missions()
+    if used := next((path for path in closed if path.is_relative_to(folder)), None):
         raise Refused(f"{folder} contains {used}, whose programs the fleet runs. Start the mission in another folder.")
     if inside(folder, hidden):
         raise Refused(f"{folder} belongs to the fleet itself. Start the mission in another folder.")

@@ -24,7 +24,7 @@ from django.conf import settings
 from agents.confinement import bubblewrap
 from agents.confinement.host_paths import Refused
 from agents.confinement.view import View
-from fleet import errors, humanise, search_path
+from fleet import errors, humanise, trusted_programs
 from missions import hidden_folders
 
 MIN_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
@@ -72,7 +72,7 @@ def version() -> tuple[int, int]:
     try:
         text = subprocess.run(
             ["git", "--version"],
-            env={"PATH": search_path.value()}, capture_output=True, text=True, timeout=10, check=True,
+            env={"PATH": trusted_programs.path_variable()}, capture_output=True, text=True, timeout=10, check=True,
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return 0, 0
@@ -348,7 +348,7 @@ def _environment() -> dict[str, str]:
 def _base_environment(inherited: Sequence[str]) -> dict[str, str]:
     return {
         **{name: os.environ[name] for name in inherited if name in os.environ},
-        "PATH": search_path.value(),  # git and ssh run outside the sandbox
+        "PATH": trusted_programs.path_variable(),  # git and ssh run outside the sandbox
         "LC_ALL": "C.UTF-8",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": str(CONFIGURATION),

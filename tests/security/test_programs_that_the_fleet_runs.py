@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agents.confinement import host_paths
-from fleet import search_path
+from fleet import trusted_programs
 from missions import folders
 from missions.management.commands import fleet_doctor
 from missions.workspaces import git
@@ -49,7 +49,9 @@ def test_without_a_folder_of_the_system_in_path_the_standard_folders_are_used(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", path)
-    assert search_path.folders() == tuple(dict.fromkeys(Path(name).resolve() for name in search_path.STANDARD))
+    assert trusted_programs.folders() == tuple(
+        dict.fromkeys(Path(name).resolve() for name in trusted_programs.STANDARD)
+    )
 
 
 def test_a_link_to_a_folder_of_work_is_not_a_folder_of_the_system(
@@ -57,7 +59,7 @@ def test_a_link_to_a_folder_of_work_is_not_a_folder_of_the_system(
 ) -> None:
     (tmp_path / "link").symlink_to(planted)
     monkeypatch.setenv("PATH", f"{tmp_path / 'link'}:/usr/bin")
-    assert search_path.folders() == (Path("/usr/bin").resolve(),)
+    assert trusted_programs.folders() == (Path("/usr/bin").resolve(),)
 
 
 def test_the_programs_of_the_environment_count_because_the_sandbox_keeps_them_read_only(
@@ -65,7 +67,7 @@ def test_the_programs_of_the_environment_count_because_the_sandbox_keeps_them_re
 ) -> None:
     programs = Path(sys.prefix, "bin").resolve()
     monkeypatch.setenv("PATH", str(programs), prepend=":")
-    assert search_path.folders()[0] == programs
+    assert trusted_programs.folders()[0] == programs
     assert any(programs.is_relative_to(folder) for folder in host_paths.code_folders())
 
 
@@ -74,7 +76,7 @@ def test_no_mission_may_use_a_folder_with_programs_of_the_fleet(tmp_path: Path, 
     programs.mkdir(parents=True)
     folders.check_folder(str(tmp_path / "tools"))
     settings.FLEET_PROGRAM_FOLDERS = [str(programs)]
-    assert search_path.folders()[0] == programs
+    assert trusted_programs.folders()[0] == programs
     for folder in (tmp_path, tmp_path / "tools", programs):
         with pytest.raises(Exception, match=f"contains {programs}, whose programs the fleet runs"):
             folders.check_folder(str(folder))
@@ -92,5 +94,7 @@ def test_the_doctor_warns_about_folders_of_path_that_work_can_write_to(planted: 
 
 def _repository(tmp_path: Path) -> Path:
     path = tmp_path / "repository"
-    subprocess.run(["/usr/bin/env", f"PATH={search_path.value()}", "git", "init", "-q", str(path)], check=True)
+    subprocess.run(
+        ["/usr/bin/env", f"PATH={trusted_programs.path_variable()}", "git", "init", "-q", str(path)], check=True
+    )
     return path

@@ -21,7 +21,7 @@ from django.db.migrations.executor import MigrationExecutor
 from agents import discovery, operations
 from agents.confinement import bubblewrap, cgroups, probe
 from agents.models import Agent, AgentType, Node
-from fleet import checks, invocation, redis_clients, search_path
+from fleet import checks, invocation, redis_clients, trusted_programs
 from fleet.audit import protection
 from fleet.console import lines
 from fleet.errors import FleetError
@@ -88,14 +88,14 @@ def _host() -> Iterator[Finding]:
 
 def _git() -> Finding:
     needed = ".".join(map(str, git.MIN_VERSION))
-    if git.version() == (0, 0) and (ignored := shutil.which("git")) and not search_path.find("git"):
+    if git.version() == (0, 0) and (ignored := shutil.which("git")) and not trusted_programs.find("git"):
         return Finding(
             "git", False, f"{ignored} is ignored, because it is in no folder of the system, so a workload could replace it",
             f"Install git {needed} or newer as a package of the system, or list its folder in FLEET_PROGRAM_FOLDERS.",
         )  # fmt: skip
     if git.version() == (0, 0):
         return Finding("git", False, "not found", f"Install git {needed} or newer; workspaces and the sample need it.")
-    version = f"version {'.'.join(map(str, git.version()))} ({search_path.find('git')})"
+    version = f"version {'.'.join(map(str, git.version()))} ({trusted_programs.find('git')})"
     if git.version() < git.MIN_VERSION:
         return Finding("git", False, version, f"Install git {needed} or newer; missions with a workspace need it.")
     return Finding("git", True, version)
@@ -232,7 +232,7 @@ def _path() -> Iterator[Finding]:
     """The folders of PATH in which workloads may have put programs."""
     missions = Mission.objects.exclude(folder="").values_list("folder", flat=True).distinct()
     folders = [*settings.FLEET_FOLDERS, *missions]
-    for path in search_path.ignored_folders():
+    for path in trusted_programs.ignored_folders():
         if any(path.is_relative_to(folder) or path.resolve().is_relative_to(folder) for folder in folders):
             yield Finding(
                 "path", True, f"Warning: workloads can write to {path}, which is in PATH. The fleet runs no program from it, but "

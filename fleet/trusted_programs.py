@@ -1,7 +1,7 @@
-"""Where the fleet finds the programs that it runs outside the sandbox, such as git and ssh: never where workloads can write.
+"""Finds the programs that the fleet runs outside the sandbox, such as git and ssh, where no workload can write.
 
-A folder of PATH may lie inside a mission's folder, and a workload could put a `git` of its own there. So only folders of the
-system, those of this Python, and those that an operator lists in FLEET_PROGRAM_FOLDERS count.
+A folder of PATH may be inside a mission's folder, and a workload could put a `git` of its own there. So only folders of
+the system, those of this Python, and those that an operator lists in FLEET_PROGRAM_FOLDERS count.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ STORES = ("/nix/store", "/gnu/store", "/snap/bin")  # only package managers writ
 
 
 def folders() -> tuple[Path, ...]:
-    """The folders in which the fleet looks for its programs, in this order, without links."""
+    """The folders in which the fleet looks for these programs, in this order, without links."""
     return _folders(tuple(settings.FLEET_PROGRAM_FOLDERS), os.environ.get("PATH", ""))
 
 
-def value() -> str:
+def path_variable() -> str:
     """The value of PATH for programs that run outside the sandbox."""
     return os.pathsep.join(map(str, folders()))
 
 
 def find(program: str) -> str | None:
     """The path of a program, or None if it is in none of these folders."""
-    return shutil.which(program, path=value())
+    return shutil.which(program, path=path_variable())
 
 
-def closed_folders() -> tuple[Path, ...]:
-    """Those of these folders that no mission's folder may contain. The sandbox keeps those of Python read-only."""
-    python = _of_python()
+def folders_closed_to_missions() -> tuple[Path, ...]:
+    """The folders that no mission's folder may contain. Those of Python may: the sandbox keeps them read-only."""
+    python = _folders_of_python()
     return tuple(dict.fromkeys([*map(Path, STANDARD), *(path for path in folders() if path not in python)]))
 
 
 def ignored_folders() -> tuple[Path, ...]:
-    """The existing folders of PATH in which the fleet does not look for its programs."""
+    """The existing folders of PATH in which the fleet does not look."""
     used = folders()
     entries = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if os.path.isabs(entry)]
     return tuple(dict.fromkeys(entry for entry in entries if entry.is_dir() and entry.resolve() not in used))
@@ -49,13 +49,13 @@ def ignored_folders() -> tuple[Path, ...]:
 @cache
 def _folders(configured: tuple[str, ...], path: str) -> tuple[Path, ...]:
     entries = [Path(entry).resolve() for entry in path.split(os.pathsep) if os.path.isabs(entry)]
-    trusted = {*_of_python(), *(Path(folder).resolve() for folder in STANDARD)}
+    trusted = {*_folders_of_python(), *(Path(folder).resolve() for folder in STANDARD)}
     usable = [entry for entry in entries if entry in trusted or any(entry.is_relative_to(store) for store in STORES)]
     defaults = [] if usable else [Path(folder).resolve() for folder in STANDARD]
     return tuple(dict.fromkeys([*(Path(folder).resolve() for folder in configured), *usable, *defaults]))
 
 
-def _of_python() -> set[Path]:
+def _folders_of_python() -> set[Path]:
     return {Path(prefix, "bin").resolve() for prefix in (sys.prefix, sys.base_prefix)} - {
         Path(folder).resolve() for folder in STANDARD
     }
