@@ -1,7 +1,8 @@
 """Finds the programs that the fleet runs outside the sandbox, such as git and ssh, where no workload can write.
 
 A folder of PATH may be inside a mission's folder, and a workload could put a `git` of its own there. So only folders of
-the system, those of this Python, and those that an operator lists in FLEET_PROGRAM_FOLDERS count.
+the system, those of this Python, and those that an operator lists in FLEET_PROGRAM_FOLDERS count. Commands that a
+person starts find Podman, Docker and the clients of Postgres in PATH itself (fleet/config/programs.py).
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ _SWITCHES = {  # kernel setting: the value that forbids namespaces, and the reme
 
 
 @cache
-def sandbox_works() -> tuple[bool, str]:
-    """Whether the sandbox works on this host (tested once per process), and if not, why and what to do."""
+def sandbox_problem() -> str:
+    """Why the sandbox does not work on this host, and what to do; "" if it works. Tested once per process."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as descriptors:
         secret, scratch = Path(folder).resolve() / "secret", Path(folder).resolve() / "scratch"
         secret.touch()
@@ -48,11 +48,11 @@ def sandbox_works() -> tuple[bool, str]:
                 check=False,
             )
         except (OSError, Refused, subprocess.SubprocessError) as error:
-            return False, f"This host does not allow the sandbox: {error}. {_remedy()}"
+            return f"This host does not allow the sandbox: {error}. {_remedy()}"
     if completed.returncode == 0:
-        return True, ""
+        return ""
     why = (completed.stderr.strip().splitlines() or ["the test process saw a file that should be hidden"])[-1]
-    return False, f"This host does not allow the sandbox ({why}). {_remedy()}"
+    return f"This host does not allow the sandbox ({why}). {_remedy()}"
 
 
 def _remedy() -> str:

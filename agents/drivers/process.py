@@ -36,10 +36,8 @@ def run(
     """Run a program, with `brief.stdin` as its standard input, until all its processes have ended."""
     if stop.reason is not None:
         return ProcessOutcome(stopped=stop.reason)
-    if brief.confined:
-        works, why = probe.sandbox_works()
-        if not works:
-            return ProcessOutcome(stage="sandbox", why=why)
+    if brief.confined and (why := probe.sandbox_problem()):
+        return ProcessOutcome(stage="sandbox", why=why)
     group = cgroups.Group(brief.limits, fleet=brief.fleet)
     try:
         return _run(argv, brief=brief, exchange=exchange, env=env, reporter=reporter, stop=stop, group=group)

@@ -51,7 +51,7 @@ def warm_up() -> None:
     discovery.discover()
     for module in WARM:
         importlib.import_module(module)
-    if settings.FLEET_SANDBOX and probe.sandbox_works()[0]:
+    if settings.FLEET_SANDBOX and not probe.sandbox_problem():
         # Celery warns root, because messages can make a worker run code. Ours cannot (they are hints), and the sandbox
         # confines what agents run. Without a sandbox the warning stays.
         warnings.filterwarnings("ignore", category=SecurityWarning)

@@ -95,12 +95,12 @@ def test_the_sandbox_works_in_the_node_without_a_capability(project: Project) ->
 
 
 def test_without_an_unmasked_proc_the_node_refuses_to_run_sorties(project: Project) -> None:
-    probe = "from agents.confinement import probe; print(probe.sandbox_works())"
+    probe = "from agents.confinement import probe; print(probe.sandbox_problem())"
     result = podman(
         "run", "--rm", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--entrypoint", "python",
         containers.FLEET, "-c", probe,
     ).stdout  # fmt: skip
-    assert result.startswith("(False, "), result
+    assert result.startswith("This host does not allow the sandbox"), result
     assert "systempaths=unconfined" in result
 
 

@@ -67,8 +67,8 @@ class EngineStep(bootsteps.StartStopStep):
         processes.forbid_inspection()
         if not settings.FLEET_SANDBOX:
             log.warning(checks.NO_SANDBOX)
-        elif not (availability := probe.sandbox_works())[0]:
-            raise errors.Unavailable(availability[1], hint="This agent runs nothing until that is fixed.")
+        elif problem := probe.sandbox_problem():
+            raise errors.Unavailable(problem, hint="This agent runs nothing until that is fixed.")
         reaper.reap_orphans(fleet=settings.FLEET_HOME.id)
         with suppress(OSError):  # the disk may be full or read-only, which need not stop the agent
             collection.sweep()

@@ -80,8 +80,8 @@ def _host() -> Iterator[Finding]:
     except FleetError as error:
         yield Finding("callables", False, error.message, error.hint)
     if settings.FLEET_SANDBOX:
-        works, reason = probe.sandbox_works()
-        yield Finding("sandbox", works, reason or f"bubblewrap ({bubblewrap.program()})")
+        problem = probe.sandbox_problem()
+        yield Finding("sandbox", not problem, problem or f"bubblewrap ({bubblewrap.program()})")
     else:
         yield Finding("sandbox", False, checks.NO_SANDBOX, "Remove FLEET_SANDBOX=off.")
 
