@@ -14,15 +14,15 @@ from fleet import processes
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """What a process and its descendants use. `cpu_s` is their CPU time so far, including that of ended children."""
+class Measurement:
+    """What a process and its descendants use."""
 
-    cpu_s: float
+    cpu_s: float  # so far, including that of ended children
     memory_bytes: int
     processes: int
 
 
-def measure(pid: int) -> Use:
+def measure(pid: int) -> Measurement:
     """Measure a process and its descendants. All figures are 0 if there is no such process."""
     cpu_s, memory, count = 0.0, 0, 0
     for member in (pid, *descendants(pid)):
@@ -33,7 +33,7 @@ def measure(pid: int) -> Use:
             cpu_s += times.user + times.system + times.children_user + times.children_system
             memory += 0 if ended else processes.proportional_bytes(member)
             count += not ended
-    return Use(cpu_s, memory, count)
+    return Measurement(cpu_s, memory, count)
 
 
 def descendants(pid: int) -> list[int]:

@@ -37,20 +37,20 @@ class Sampler:
         samples = []
         measured = {}
         for agent, pid in agents.items():
-            start_time, use = processes.start_time_of(pid), usage.measure(pid)
-            if start_time is None or not use.processes:
+            start_time, measurement = processes.start_time_of(pid), usage.measure(pid)
+            if start_time is None or not measurement.processes:
                 continue
             now = time.clock_gettime(time.CLOCK_BOOTTIME)
             measured_at, cpu_before_s = self._last.get(agent, (start_time, 0.0))
-            measured[agent] = (now, use.cpu_s)
+            measured[agent] = (now, measurement.cpu_s)
             elapsed_s = max(now - measured_at, 0.01)
             samples.append(
                 Sample(
                     agent_id=agent,
                     step_s=min(max(round(elapsed_s), 1), COARSE_S - 1),
-                    cpu=max(0.0, use.cpu_s - cpu_before_s) / elapsed_s,
-                    memory_bytes=use.memory_bytes,
-                    processes=use.processes,
+                    cpu=max(0.0, measurement.cpu_s - cpu_before_s) / elapsed_s,
+                    memory_bytes=measurement.memory_bytes,
+                    processes=measurement.processes,
                 )
             )
         self._last = measured

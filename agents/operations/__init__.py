@@ -22,7 +22,7 @@ from agents.operations.nodes import (
     surviving_processes,
 )
 from agents.operations.nodes import expire as expire_nodes
-from agents.operations.ordering import CHANNEL, NoCapacity, cordon, free_ordinal, order, spawn
+from agents.operations.orders import CHANNEL, NoCapacity, cordon, free_ordinal, order, spawn
 
 __all__ = [
     "CHANNEL",

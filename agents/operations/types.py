@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from agents.models import AgentType
-from agents.operations.ordering import MAX_SLOTS
+from agents.operations.orders import MAX_SLOTS
 from fleet import audit, errors, invocation
 
 SETTINGS = (

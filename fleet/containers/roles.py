@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from fleet import errors
-from fleet.containers.healthy import WEB_PORT
+from fleet.containers.health_check import WEB_PORT
 from fleet.containers.waiting import Need
 
 

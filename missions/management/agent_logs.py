@@ -12,7 +12,7 @@ from typing import Any
 from agents import queries
 from agents.models import Agent
 from fleet import errors, invocation
-from fleet.console import arguments, documents, lines
+from fleet.console import arguments, json_output, lines
 from fleet.management.operator import OperatorCommand
 from missions import claims
 from missions.management import completion, mission_output
@@ -55,7 +55,7 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
     else:
         pieces = _own_output(agent, last=options["lines"], follow=follow)
     if options["json"]:
-        documents.write_array(lambda text: command.stdout.write(text, ending=""), pieces)
+        json_output.write_array(lambda text: command.stdout.write(text, ending=""), pieces)
         command.stdout.write("")
     elif options["jsonl"]:
         for piece in pieces:

@@ -7,7 +7,7 @@ from typing import Any
 
 from agents import queries
 from agents.models import Agent
-from fleet.console import documents, lines, repeating, sparks
+from fleet.console import json_output, lines, repeating, sparklines
 from fleet.management.operator import OperatorCommand
 from fleet.services.outages import start_hint
 from missions.management import agent_lists, completion
@@ -72,7 +72,7 @@ def _line(agent: Agent, usage: queries.Usage | None, name_width: int) -> str:
     if usage is None:
         return f"{name}  {'not measured yet' if agent.node else 'external: no node measures it'}"
     memory, peak = _megabytes(usage.memory_bytes), _megabytes(usage.peak_bytes)
-    spark = sparks.line(usage.hour, top=_scale(usage.hour))
+    spark = sparklines.line(usage.hour, top=_scale(usage.hour))
     return f"{name}  {usage.cpu:>6.2f}  {memory:>9}  {peak:>9}  {usage.processes:>4}  {spark}"
 
 
@@ -83,7 +83,7 @@ def _history(command: OperatorCommand, options: dict[str, Any]) -> int:
         if options["watch"] is not None:
             command.show({**row, "samples": list(_samples(agent))}, one_line=True)
         else:
-            documents.write_object(
+            json_output.write_object(
                 lambda text: command.stdout.write(text, ending=""), row, {"samples": _samples(agent)}
             )
         return 0

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import OutputWrapper
 
 from fleet import errors, humanise
-from fleet.console import documents, lines
+from fleet.console import json_output, lines
 from missions.models import FINAL, Attempt, Mission, Sortie, WaitsOn
 from missions.queries import reads, workspaces
 from missions.queries.transcripts import Piece, SortieTranscript, Transcript
@@ -28,7 +28,7 @@ def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Wr
     files = (reads.artifact(file) for file in reads.artifacts(mission).iterator())
     items = reads.items(mission, states=states, visible=Mission.objects.all())
     head = {**reads.summary(mission), "workspace": workspaces.workspace(mission)}
-    documents.write_object(write, head, {"items": items, "artifacts": files})
+    json_output.write_object(write, head, {"items": items, "artifacts": files})
 
 
 def mission_as_text(*, mission: Mission, states: Sequence[str] | None, show_all: bool, out: OutputWrapper) -> None:
@@ -192,5 +192,5 @@ def write_as_json(pieces: Iterable[Piece], *, one_per_line: bool, write: Write) 
             write(json.dumps(piece) + "\n")
             sys.stdout.flush()
         return
-    documents.write_array(write, pieces)
+    json_output.write_array(write, pieces)
     write("\n")

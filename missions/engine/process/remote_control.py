@@ -1,7 +1,7 @@
 """Celery's remote control of agents, limited to the questions that Flower and other agents ask.
 
 Otherwise anyone who can write to Redis could end agents or read their settings, which contain the password of Redis.
-Flower would show those settings to every admin. Orders to agents are rows in Postgres (agents/operations/ordering.py).
+Flower would show those settings to every admin. Orders to agents are rows in Postgres (agents/operations/orders.py).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from fleet import errors, invocation
 from fleet.config import home
-from fleet.console import arguments, documents, lines, repeating
+from fleet.console import arguments, json_output, lines, repeating
 from fleet.management.operator import OperatorCommand
 from fleet.postgres import retries
 from missions import operations, plan
@@ -314,7 +314,7 @@ class Command(OperatorCommand):
             for path in mission_watch.save(files.iterator(), Path(options["save"])):
                 self.say(f"wrote {path}")
         if options["json"]:
-            documents.write_array(self._write, (reads.artifact(file) for file in files.iterator()))
+            json_output.write_array(self._write, (reads.artifact(file) for file in files.iterator()))
             self._write("\n")
         elif not options["save"]:
             for file in files.iterator():

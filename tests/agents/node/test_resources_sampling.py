@@ -52,7 +52,7 @@ def test_a_process_is_measured_with_its_descendants(family: subprocess.Popen[str
     assert use.cpu_s >= 0.3
     assert processes.resident_bytes([family.pid, *usage.descendants(family.pid)]) >= use.memory_bytes
     assert {family.pid, *usage.descendants(family.pid)} <= set(usage.descendants(os.getpid()))
-    assert usage.measure(2**22 - 1) == usage.Use(0.0, 0, 0)
+    assert usage.measure(2**22 - 1) == usage.Measurement(0.0, 0, 0)
 
 
 def test_a_sample_measures_the_time_since_the_last_one(family: subprocess.Popen[str]) -> None:

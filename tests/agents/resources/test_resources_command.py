@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from agents import queries
 from agents.models import Agent, AgentType, Node, Sample
-from fleet.console import sparks
+from fleet.console import sparklines
 from tests.support.console import manage
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -90,4 +90,4 @@ def test_usage_costs_two_queries_however_many_agents(node: Node, django_assert_n
 
 
 def test_a_sparkline_shows_empty_full_and_partial_values() -> None:
-    assert sparks.line([None, 0.0, 0.5, 1.0, 7.0, -1.0], top=1.0) == " ▁▅██▁"
+    assert sparklines.line([None, 0.0, 0.5, 1.0, 7.0, -1.0], top=1.0) == " ▁▅██▁"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from fleet.config.home import Home
-from fleet.containers import healthy
+from fleet.containers import health_check
 from fleet.flower import client as flower
 from fleet.services.supervision import beats
 
@@ -26,7 +26,7 @@ def check(role: str, home: Home) -> tuple[int, str]:
     """Run the health check as a container engine does."""
     variables = {"FLEET_PRIVATE": str(home.private)} if home.private_override else {}
     result = subprocess.run(
-        [sys.executable, "-IS", healthy.__file__, role], env={"FLEET_HOME": str(home.root), **variables},
+        [sys.executable, "-IS", health_check.__file__, role], env={"FLEET_HOME": str(home.root), **variables},
         capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     return result.returncode, result.stderr
@@ -41,8 +41,8 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
 
 
 def test_its_constants_match_those_of_the_fleet() -> None:
-    assert healthy.SILENT_S == beats.SILENT_S
-    assert (flower.SOCKET, f"/{flower.PREFIX}/healthcheck") == (healthy.FLOWER_SOCKET, healthy.FLOWER_PATH)
+    assert health_check.SILENT_S == beats.SILENT_S
+    assert (flower.SOCKET, f"/{flower.PREFIX}/healthcheck") == (health_check.FLOWER_SOCKET, health_check.FLOWER_PATH)
 
 
 @pytest.mark.parametrize("role", ["control", "node"])
@@ -61,7 +61,7 @@ class Answers(BaseHTTPRequestHandler):
     status = 200
 
     def do_GET(self) -> None:
-        self.send_response(self.status if self.path == healthy.FLOWER_PATH else 500)
+        self.send_response(self.status if self.path == health_check.FLOWER_PATH else 500)
         self.end_headers()
 
     def address_string(self) -> str:
@@ -95,9 +95,9 @@ def test_the_site_is_unhealthy_if_nothing_listens(home: Home) -> None:
     with socket.socket() as occupied:
         occupied.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            occupied.bind(("127.0.0.1", healthy.WEB_PORT))  # so that no other process listens there
+            occupied.bind(("127.0.0.1", health_check.WEB_PORT))  # so that no other process listens there
         except OSError:
-            pytest.skip(f"port {healthy.WEB_PORT} is in use on this host")
+            pytest.skip(f"port {health_check.WEB_PORT} is in use on this host")
         code, why = check("web", home)
     assert (code, "refused" in why) == (1, True)
 

@@ -25,7 +25,7 @@ def test_a_duration_has_at_most_two_units(seconds: float, text: str) -> None:
 def test_only_humanise_formats_durations() -> None:
     """An f-string with a number's format just before a unit of time."""
     own = {"fleet/humanise.py", "fleet/services/journal.py", "fleet/checks.py"}  # a check names settings exactly
-    own.add("fleet/containers/healthy.py")  # a standalone program that imports nothing of the fleet
+    own.add("fleet/containers/health_check.py")  # a standalone program that imports nothing of the fleet
     found = [
         f"{path.relative_to(ROOT)}:{text.lineno}"
         for app in ("fleet", "agents", "missions")

@@ -1,4 +1,4 @@
-"""The health check of the project's containers: `python -IS fleet/containers/healthy.py ROLE`.
+"""The health check of the project's containers: `python -IS fleet/containers/health_check.py ROLE`.
 
 It is a separate program that imports nothing from the fleet, because an engine runs it every few seconds. The tests
 compare its constants with those of the fleet.
