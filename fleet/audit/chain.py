@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Q, QuerySet, TextField
+from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 
 from fleet.audit.models import Entry, Seal
+from fleet.commit_order import Position
 
 START = "0" * 64  # the previous digest of the first seal
 COLUMNS = (
@@ -26,16 +27,6 @@ COLUMNS = (
 )  # fmt: skip
 _JSON = ("before", "after", "data")
 LEAF_BYTES = 8 + 32  # the id of an entry and the SHA-256, in Seal.leaves
-
-
-class Position(NamedTuple):
-    """A place in the order in which the entries of a cluster are sealed: by transaction, then by id.
-
-    Ids alone would not do: they are assigned before the commit, so a small one may become visible after a larger one.
-    """
-
-    xid: int = 0
-    id: int = 0
 
 
 class Leaf(NamedTuple):
@@ -48,11 +39,6 @@ def rows(entries: QuerySet[Entry]) -> QuerySet[Entry, tuple[Any, ...]]:
     texts = {f"{name}_text": Cast(name, TextField()) for name in _JSON}
     names = [f"{name}_text" if name in _JSON else name for name in COLUMNS]
     return entries.annotate(**texts).order_by("xid", "id").values_list(*names)
-
-
-def after(position: Position) -> Q:
-    """Match the entries after this position. The first condition lets the planner use a range of the index."""
-    return Q(xid__gte=position.xid) & (Q(xid__gt=position.xid) | Q(xid=position.xid, id__gt=position.id))
 
 
 def position(row: Sequence[Any]) -> Position:

@@ -13,20 +13,15 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Q
-from django.db.models.expressions import RawSQL
 
-from fleet import humanise
+from fleet import commit_order, humanise
 from fleet.audit import anchor, chain
-from fleet.audit.chain import Position
 from fleet.audit.models import Entry, Seal
-from fleet.events.stream import OLDEST_RUNNING
+from fleet.commit_order import Position
 from fleet.postgres import locks, statements
 from fleet.postgres.locks import Lock
 
 BATCH = 1_000
-NEXT_XID = RawSQL(
-    "(pg_snapshot_xmax(pg_current_snapshot())::text::bigint)", []
-)  # the first transaction not yet assigned
 
 
 def seal(*, batch: int = BATCH) -> int:
@@ -92,8 +87,10 @@ def _seal_batch(batch: int) -> int:
         head = anchor.head()
         current, now = cluster_and_time()
         for cluster in [*_earlier_clusters(head, current), current]:
-            complete = Q() if cluster != current else Q(xid__lt=OLDEST_RUNNING)
-            entries = Entry.objects.filter(complete, chain.after(_sealed_until(cluster, current)), cluster=cluster)
+            complete = Q() if cluster != current else Q(xid__lt=commit_order.OLDEST_RUNNING)
+            entries = Entry.objects.filter(
+                complete, commit_order.after(_sealed_until(cluster, current)), cluster=cluster
+            )
             if rows := list(chain.rows(entries)[:batch]):
                 _append(head, cluster, now, rows)
                 return len(rows)
@@ -113,7 +110,7 @@ def _sealed_until(cluster: int, current: int) -> Position:
     """Return where the last credible seal of this cluster ends. A seal with a transaction of the future is forged."""
     seals = Seal.objects.filter(cluster=cluster)
     if cluster == current:
-        seals = seals.filter(last_xid__lt=NEXT_XID)
+        seals = seals.filter(last_xid__lt=commit_order.NEXT_XID)
     last = seals.order_by("-number").first()
     return Position() if last is None else Position(last.last_xid, last.last_id)
 

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from django.db.models import BooleanField, Case, Q, When
 from django.db.models.functions import Now
 
+from fleet import commit_order
 from fleet.audit import chain, sealing
-from fleet.audit.chain import Leaf, Position
+from fleet.audit.chain import Leaf
 from fleet.audit.models import Entry, Seal
-from fleet.events.stream import OLDEST_RUNNING
+from fleet.commit_order import Position
 
 UNSEALED_S = 60.0  # the control loop seals within a second; an older entry was missed, or its seal was removed
 PAGE = 2_000
@@ -48,7 +49,7 @@ def verify(*, unsealed_s: float = UNSEALED_S, heads: Iterable[tuple[int, str]] =
     """Verify the whole trail. `heads` are numbers and digests of earlier seals that were kept elsewhere."""
     verifier = _Verifier(heads)
     forged = Case(
-        When(cluster=sealing.cluster_and_time()[0], last_xid__gte=sealing.NEXT_XID, then=True),
+        When(cluster=sealing.cluster_and_time()[0], last_xid__gte=commit_order.NEXT_XID, then=True),
         default=False,
         output_field=BooleanField(),
     )
@@ -140,8 +141,10 @@ class _Verifier:
                 )
         after_seals = ~Q(cluster__in=list(self._ends))
         for cluster, position in self._ends.items():
-            after_seals |= Q(chain.after(position), cluster=cluster)
-        running = Q(cluster=sealing.cluster_and_time()[0], xid__gte=OLDEST_RUNNING, xid__lt=sealing.NEXT_XID)
+            after_seals |= Q(commit_order.after(position), cluster=cluster)
+        running = Q(
+            cluster=sealing.cluster_and_time()[0], xid__gte=commit_order.OLDEST_RUNNING, xid__lt=commit_order.NEXT_XID
+        )
         young = Q(at__gte=Now() - timedelta(seconds=unsealed_s))
         unsealed = Entry.objects.filter(after_seals)
         overdue = list(unsealed.exclude(running | young).order_by("id").values_list("id", flat=True)[: MAX_LISTED + 1])
@@ -176,7 +179,7 @@ class _Entries:
     def _read(self, cluster: int) -> Iterator[tuple[Any, ...]]:
         position = Position()
         entries = Entry.objects.filter(cluster=cluster)
-        while page := list(chain.rows(entries.filter(chain.after(position)))[:PAGE]):
+        while page := list(chain.rows(entries.filter(commit_order.after(position)))[:PAGE]):
             yield from page
             position = chain.position(page[-1])
 

@@ -6,35 +6,21 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, QuerySet
-from django.db.models.expressions import RawSQL
+from django.db.models import QuerySet
 
+from fleet import commit_order
+from fleet.commit_order import Position
 from fleet.events.models import Event
-
-# The oldest transaction that is still running. All before it have ended.
-OLDEST_RUNNING = RawSQL("(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", [])
-
-
-class Position(NamedTuple):
-    """A reader's position in the stream: the transaction and the id of the last event that it has read."""
-
-    xid: int = 0
-    id: int = 0
-
-    @classmethod
-    def of(cls, event: Event) -> Position:
-        return cls(event.xid, event.id)
 
 
 def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
-    """Return the events after `last`, by transaction and id, below the oldest transaction that is still running.
+    """Return the events after `last`, the position of the last event that the reader has read.
 
-    Continue from the position of the last event read: no event is missed, in whatever order transactions get
-    ids and commit. A transaction that hangs delays the stream but loses nothing. The ids give the order in which events
-    happened, so sort events that were read together by id.
+    A transaction that hangs delays the stream but loses nothing. The ids give the order in which events happened, so
+    sort events that were read together by id.
     """
-    after = Q(xid__gt=last.xid) | Q(xid=last.xid, id__gt=last.id)
-    events = Event.objects.filter(after, xid__gte=last.xid, xid__lt=OLDEST_RUNNING).order_by("xid", "id")
+    settled = Event.objects.filter(commit_order.after(last), xid__lt=commit_order.OLDEST_RUNNING)
+    events = settled.order_by("xid", "id")
     return events if scope is None else events.filter(scope=scope)
 
 

@@ -15,9 +15,9 @@ from django.db.models import QuerySet
 from fleet import errors
 from fleet.access.actor import Actor
 from fleet.access.rules import Visibility
+from fleet.commit_order import Position
 from fleet.events import naming, stream
 from fleet.events.models import Event
-from fleet.events.stream import Position
 from fleet.live.grants import Grant
 
 _CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)

@@ -20,9 +20,9 @@ from django.conf import settings
 from django.db import connection
 
 from fleet import errors
+from fleet.commit_order import Position
 from fleet.events import naming, stream
 from fleet.events.models import Event
-from fleet.events.stream import Position
 from fleet.live.feeds import NOT_SIGNED_IN, End, SerializedEvent
 from fleet.postgres import retries
 from fleet.web import shared_counters

@@ -12,7 +12,7 @@ from uuid import UUID
 import django.db
 
 from fleet.access.tokens import NotSignedIn
-from fleet.events.stream import Position
+from fleet.commit_order import Position
 from fleet.live.feeds import NOT_SIGNED_IN, End, Feed, SerializedEvent, StreamEnded
 from fleet.live.hub import hub
 from fleet.postgres import retries

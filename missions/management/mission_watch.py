@@ -17,6 +17,7 @@ from django.db import connection
 from agents.confinement import host_paths, links
 from agents.shim import beneath
 from fleet import errors, humanise, invocation
+from fleet.commit_order import Position
 from fleet.console import lines
 from fleet.console.progress import Board
 from fleet.events import stream
@@ -58,7 +59,7 @@ class Watch:
     def __init__(self, *, mission: Mission, say: Say, on_event: OnEvent | None = None) -> None:
         self.mission, self.say, self.on_event = mission, say, on_event
         self.ref = mission.ref
-        self._position = stream.Position()
+        self._position = Position()
         self._last_event_seen = False
 
     def follow(self, *, timeout_s: float | None, quiet: bool) -> int:
@@ -111,7 +112,7 @@ class Watch:
 
     def _send_events(self) -> None:
         while events := list(stream.since(last=self._position, scope=self.mission.id)[:EVENTS_PER_READ]):
-            self._position = stream.Position.of(events[-1])
+            self._position = Position.of(events[-1])
             keys = _sortie_keys(events)
             for event in sorted(events, key=lambda event: event.id):
                 self._last_event_seen = event.kind == f"mission.{self.mission.state}"

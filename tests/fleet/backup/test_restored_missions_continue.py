@@ -16,6 +16,7 @@ from agents.models import Agent
 from checkpoints import operations as checkpoints
 from fleet import backup, ids
 from fleet.backup import Backup, manifest
+from fleet.commit_order import Position
 from fleet.events import stream
 from fleet.events.models import Event
 from fleet.postgres import hot_path
@@ -201,7 +202,7 @@ def test_readers_of_events_continue_in_another_cluster(idle_installation: Instal
     Event.objects.update(xid=1 << 40)  # as in a cluster with much higher transaction numbers
     snapshot = backup.create(folder=idle_installation.folder).backup
     restore(snapshot)
-    events = list(stream.since(last=stream.Position(), scope=mission.id))
+    events = list(stream.since(last=Position(), scope=mission.id))
     assert {event.kind for event in events} >= {"mission.running", "sortie.queued", "sortie.waiting"}
     assert [event.id for event in events] == sorted(event.id for event in events)
 

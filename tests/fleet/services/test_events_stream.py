@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from django.db import connection, connections, transaction
 
+from fleet.commit_order import Position
 from fleet.events import stream
 from fleet.events.models import Event
 from tests.support import supervised
@@ -43,10 +44,10 @@ def test_an_event_that_commits_late_is_not_skipped() -> None:
     thread = in_a_thread(slow)
     assert has_written.wait(60)
     Event.objects.create(kind="early")
-    assert not stream.since(last=stream.Position()).filter(kind="early").exists()
+    assert not stream.since(last=Position()).filter(kind="early").exists()
     may_end.set()
     thread.join(60)
-    supervised.until(lambda: [event.kind for event in stream.since(last=stream.Position())] == ["late", "early"])
+    supervised.until(lambda: [event.kind for event in stream.since(last=Position())] == ["late", "early"])
 
 
 def test_an_event_is_not_skipped_because_an_older_transaction_has_a_larger_id() -> None:
@@ -70,13 +71,13 @@ def test_an_event_is_not_skipped_because_an_older_transaction_has_a_larger_id() 
     first, second = in_a_thread(older), in_a_thread(younger)
     first.join(60)
     kinds: list[str] = []
-    last = stream.Position()
+    last = Position()
     for patience_s in (5, 2):  # a correct stream may deliver nothing in the first round
         deadline = time.monotonic() + patience_s
         while len(kinds) < 2 and time.monotonic() < deadline:
             for event in stream.since(last=last):
                 kinds.append(event.kind)
-                last = stream.Position.of(event)
+                last = Position.of(event)
             if kinds and not may_end.is_set():
                 break
             time.sleep(0.02)
