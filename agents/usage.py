@@ -37,10 +37,10 @@ def measure(pid: int) -> Measurement:
 
 
 def descendants(pid: int) -> list[int]:
-    """The descendants of a process, parents first. The cost does not depend on the host's other processes."""
+    """The descendants of a process, in no particular order."""
     pids = _children(pid)
-    if pids is None:  # a kernel without CONFIG_PROC_CHILDREN
-        return sorted(tree.descendants([pid], tree.process_parents()))
+    if pids is None:  # a kernel without CONFIG_PROC_CHILDREN; this reads every process of the host
+        return list(tree.descendants([pid], tree.process_parents()))
     for member in pids:  # the loop appends to it
         pids.extend(_children(member) or ())
     return pids

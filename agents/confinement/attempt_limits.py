@@ -37,7 +37,7 @@ class Limits:
 
 
 class StopReason(StrEnum):
-    """Why an attempt was stopped. The engine sets the first three, drivers the others."""
+    """Why an attempt was stopped. The engine sets the first three, drivers the others. Either may set LEASE_LOST."""
 
     CANCELLED = "cancelled"
     LEASE_LOST = "lease_lost"

@@ -136,8 +136,8 @@ class Needs(Mapping[str, Json]):
 class Stop:
     """The stop signal of an attempt, which ends when `set` is called, or at `lease_end` unless the lease is renewed.
 
-    `set` and `renew` are called in other threads than the driver's. Only the first reason counts. `lease_end` is the
-    time on the monotonic clock by which every process of the attempt must be gone (fleet/lease.py).
+    `set` and `renew` may be called in any thread. Only the first reason counts. `lease_end` is the time on the
+    monotonic clock by which every process of the attempt must be gone (fleet/lease.py).
     """
 
     __slots__ = ("_descriptor", "_listener", "_lock", "lease_end", "reason")

@@ -99,11 +99,11 @@ def reap(marker: str) -> int:
     return _kill(lambda: {process.pid for process in marked_processes() if process.marker == marker})
 
 
-def reap_orphans(*, fleet: str, known: Collection[str] = ()) -> int:
+def reap_orphans(*, fleet: str) -> int:
     """Kill the processes of the fleet's attempts that no longer have a shim. Returns how many there were.
 
     Workers call this when they start. An attempt with a running shim needs no help: the shim ends it when its worker
-    dies. Attempts whose marker is in `known` are spared too.
+    dies.
     """
 
     def orphans() -> set[int]:
@@ -111,7 +111,7 @@ def reap_orphans(*, fleet: str, known: Collection[str] = ()) -> int:
         # Not by their environment alone: without the sandbox, an ordinary user cannot read that of a shim.
         parents = tree.process_parents()
         supervised = tree.descendants(filter(is_shim, parents), parents)
-        spared = {process.marker for process in ours if process.shim or process.pid in supervised}.union(known)
+        spared = {process.marker for process in ours if process.shim or process.pid in supervised}
         return {process.pid for process in ours if process.marker not in spared}
 
     killed = _kill(orphans)

@@ -1,4 +1,4 @@
-"""Operations on nodes and agents. Every change of state is one guarded statement together with its event."""
+"""Operations on nodes and agents. Every change of state is guarded, and is in one transaction with its event."""
 
 from agents.operations.capacity import capacity
 from agents.operations.lifecycle import (

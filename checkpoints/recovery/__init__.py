@@ -2,5 +2,5 @@
 
 `plan` says what a restore would do, and what could go wrong; it is pure. `context` is the recovery context that each
 checkpoint has, derived from the rows of the mission.
-The interfaces use the types of both. This package imports only `checkpoints.document`.
+The interfaces use the types of both. Of `checkpoints`, this package imports only `document`.
 """

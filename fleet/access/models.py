@@ -33,7 +33,8 @@ class Account(models.Model):
 class Session(models.Model):
     """One sign-in: a chain of refresh tokens. Only the last of them is valid (RFC 9700, section 4.14.2).
 
-    Access tokens name their session and are valid as long as it is. Using a refresh token twice ends the session.
+    An access token names its session, and is valid until it expires or the session ends. Using a refresh token twice
+    ends the session.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)

@@ -62,9 +62,9 @@ class ApiView(APIView):
             # Without this, DRF treats a chunked body as empty.
             request._request.META.setdefault("CONTENT_LENGTH", str(len(body)))
         except RequestDataTooBig:
-            raise TooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
+            raise BodyTooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
         if self.max_body_bytes is not None and len(body) > self.max_body_bytes:
-            raise TooLarge(f"The body is larger than {self.max_body_bytes:,} bytes.")
+            raise BodyTooLarge(f"The body is larger than {self.max_body_bytes:,} bytes.")
         super().initial(request, *args, **kwargs)
 
     def handle_exception(self, exc: Exception) -> Any:
@@ -171,7 +171,7 @@ class IgnoreAccept(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class TooLarge(errors.Invalid):
+class BodyTooLarge(errors.Invalid):
     """The body is too large."""
 
     code = "too_large"

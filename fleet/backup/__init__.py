@@ -6,6 +6,7 @@ files (`parts.register`) and the statements to run on restored rows (`hooks`). N
     clients    finds pg_dump, pg_restore and psql        folder      the folder of backups: names, lock, retention
     dumping    the dump, from one exported snapshot      copying     copies files and computes their SHA-256
     loading    loads a dump into a database               manifest    what a backup consists of
+    upgrading  converts the embedded Postgres to the installed major version
 """
 
 from fleet.backup.creating import create

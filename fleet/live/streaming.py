@@ -71,9 +71,12 @@ class LiveView(ApiView):
         """Open a stream at the client's cursor, or now. Without ASGI the stream ends at once."""
         grant = self.grant(request)
         hub.check_capacity(grant.user)
-        text = request.headers.get("Last-Event-ID") or query.get("last_event_id")
-        snapshot = None if text else stream.snapshot()
-        start = snapshot.position if snapshot else feeds.parse_cursor(text or "")
+        snapshot = None
+        if cursor := request.headers.get("Last-Event-ID") or query.get("last_event_id"):
+            start = feeds.parse_cursor(cursor)
+        else:
+            snapshot = stream.snapshot()
+            start = snapshot.position
         new_feed = Feed(grant=grant, start=start, snapshot=snapshot, **feed)
         preamble = f"retry: {RETRY_MS}\nid: {feeds.cursor(start)}\n\n".encode()
         content: AsyncIterator[bytes] | Iterator[bytes] = iter([preamble])
