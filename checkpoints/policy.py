@@ -161,7 +161,7 @@ def _capture(missions: Sequence[UUID], trigger: Trigger, *, work_s: float | None
         return []
     except errors.FleetError as error:
         _record_failure(missions, trigger, str(error))
-        log.warning("no checkpoint (%s): %s", trigger, error)
+        log.warning("a mission could not be captured (%s): %s", trigger, error)
         return []
 
 

@@ -68,7 +68,7 @@ class Anchor:
                 os.fsync(file.fileno())
         except OSError as error:
             if not self._failed:
-                log.warning("The head of the audit trail could not be written to FLEET_AUDIT_ANCHOR: %s", error)
+                log.warning("the head of the audit trail could not be written to FLEET_AUDIT_ANCHOR: %s", error)
             self._failed = True
         else:
             self._digest, self._failed = seal.digest, False

@@ -156,5 +156,5 @@ def test_a_full_disk_stops_neither_the_mission_nor_its_cancel(
     assert fleet.state(mission.id) == "cancelled"
     event = Event.objects.get(kind="checkpoint.failed")
     assert event.data["error"].startswith("The checkpoint could not be written: Not a directory.")
-    assert "no checkpoint (cancel): The checkpoint could not be written" in caplog.text
+    assert "a mission could not be captured (cancel): The checkpoint could not be written" in caplog.text
     assert not Checkpoint.objects.exists()
