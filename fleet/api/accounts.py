@@ -1,4 +1,4 @@
-"""Signing in and out, the caller, the audit trail, and machine keys."""
+"""Signing in and out, and the caller."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ from typing import Any, ClassVar
 
 from django.contrib.auth import authenticate, user_logged_in
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet import audit, caller, errors, ids
-from fleet.access import operations, tokens
-from fleet.access.models import Key, Role
-from fleet.access.rules import RULES, SCOPES, Scope, Visibility
+from fleet import audit, caller, errors
+from fleet.access import tokens
+from fleet.access.models import Role
+from fleet.access.rules import RULES
 from fleet.api.endpoints import Validated, endpoint
-from fleet.api.http.paging import PageQuery, page_of, paginate
-from fleet.api.openapi.examples import MOMENT
-from fleet.api.serializers import Id, Strict, Text
+from fleet.api.serializers import Strict, Text
 from fleet.api.views import ApiView, actor_of
-from fleet.audit import queries
-from fleet.limits import counting
 from fleet.limits.rates import Kind
 
 MAX_TOKEN = 4_096
-OUTCOMES = ("ok", "denied", "failed")
 # Examples in the OpenAPI document.
 ACCESS = "eyJhbGciOiJIUzI1NiJ9.eyJ0eXAiOiJhY2Nlc3MifQ.x2Vw"  # pragma: allowlist secret
 REFRESH = "eyJhbGciOiJIUzI1NiJ9.eyJ0eXAiOiJyZWZyZXNoIn0.q83K"  # pragma: allowlist secret
@@ -78,37 +72,6 @@ class MeResponse(serializers.Serializer[Any]):
         help_text="the scopes of the machine key; null for other callers",
     )
     actions = serializers.ListField(child=serializers.CharField(), initial=["missions.create", "missions.read"])
-
-
-class KeyResponse(serializers.Serializer[Any]):
-    """A machine key, without its secret text."""
-
-    id = Id(ids.KEY)
-    name = serializers.CharField(initial="nightly builds")
-    prefix = serializers.CharField(initial="flk_3f9a1c02", help_text="identifies the key; not secret")
-    user = serializers.CharField(initial="ann")
-    scopes = serializers.ListField(child=serializers.CharField(initial="read"))
-    created_at = serializers.DateTimeField()
-    expires_at = serializers.DateTimeField(allow_null=True)
-    used_at = serializers.DateTimeField(allow_null=True)
-    revoked_at = serializers.DateTimeField(allow_null=True)
-
-
-class NewKeyResponse(KeyResponse):
-    """A machine key and its secret text, which is shown only once."""
-
-    key = serializers.CharField(initial="flk_3f9a1c02_Jq3vX0pYh8mR", help_text="`Authorization: Bearer <this>`")
-
-
-class NewKey(Strict):
-    name = Text(max_length=100, initial="nightly builds")
-    scopes = serializers.ListField(
-        child=serializers.ChoiceField([scope.value for scope in Scope]), min_length=1, max_length=10,
-        help_text="; ".join(f"{scope}: {allows}" for scope, allows in SCOPES.items()),
-    )  # fmt: skip
-    expires_at = serializers.DateTimeField(
-        required=False, allow_null=True, help_text="by default the key never expires"
-    )
 
 
 class PublicView(ApiView):
@@ -179,121 +142,3 @@ class Me(ApiView):
             "scopes": None if actor.scopes is None else sorted(actor.scopes),
             "actions": sorted(action for action in RULES if actor.may(action)),
         }
-
-
-class EntryResponse(serializers.Serializer[Any]):
-    """An entry of the audit trail."""
-
-    id = serializers.IntegerField(initial=512)
-    at = serializers.DateTimeField()
-    kind = serializers.CharField(initial="role.changed")
-    outcome = serializers.ChoiceField(OUTCOMES)
-    actor = serializers.CharField(initial="user:admin")
-    user = serializers.IntegerField(allow_null=True, initial=1)
-    address = serializers.CharField(allow_null=True, allow_blank=True, initial="198.51.100.1")
-    request = serializers.CharField(allow_blank=True, initial=ids.encode("req", ids.EXAMPLE))
-    subject = serializers.CharField(allow_blank=True, initial="user:ann")
-    before = serializers.JSONField(allow_null=True, initial={"role": "user"})
-    after = serializers.JSONField(allow_null=True, initial={"role": "admin"})
-    data = serializers.JSONField(allow_null=True, initial={})  # type: ignore[assignment]
-
-
-class AuditFilter(PageQuery):
-    kind = Text(
-        max_length=60,
-        required=False,
-        initial="role",
-        help_text="also matches its subkinds: `role` matches `role.changed`",
-    )
-    actor = Text(max_length=200, required=False, initial="user:ann")
-    subject = Text(
-        max_length=200,
-        required=False,
-        initial="/api/v1/keys",
-        help_text="a user, an id or a path, exactly as in the entries",
-    )
-    outcome = serializers.ChoiceField(choices=OUTCOMES, required=False)
-    since = serializers.DateTimeField(required=False, initial=MOMENT)
-
-
-class Audit(ApiView):
-    @endpoint("audit.list", query=AuditFilter, response=page_of(EntryResponse))
-    def get(self, request: Request, *, query: Validated) -> Response:
-        """The audit trail, newest entries first."""
-        filters = {name: query[name] for name in ("kind", "actor", "subject", "outcome", "since") if name in query}
-        entries = queries.entries(**filters)
-        return paginate(request, entries, query=query, serialize=lambda rows: [*map(queries.serialize_entry, rows)])
-
-
-class Keys(ApiView):
-    @endpoint("keys.list", query=PageQuery, response=page_of(KeyResponse))
-    def get(self, request: Request, *, query: Validated) -> Response:
-        """The caller's machine keys; for an admin, those of all users."""
-        return paginate(
-            request,
-            _keys(request, "keys.list"),
-            query=query,
-            serialize=lambda keys: [serialize_key(key) for key in keys],
-        )
-
-    @endpoint("keys.create", body=NewKey, response=NewKeyResponse, status=201, secret=True)
-    def post(self, request: Request, *, body: Validated) -> Response:
-        """Create a machine key for the caller. A key that another key creates has at most its scopes and lifetime, and
-        is revoked with it."""
-        actor = actor_of(request)
-        if actor.user is None or (actor.scopes is not None and not set(body["scopes"]) <= actor.scopes):
-            raise errors.Forbidden(
-                "A machine key cannot create a key with scopes that it does not have itself.",
-                hint="Leave out those scopes, or sign in as its user.",
-            )
-        expires_at = body.get("expires_at")
-        if actor.key is not None and (latest := Key.objects.values_list("expires_at", flat=True).get(id=actor.key)):
-            expires_at = min(expires_at or latest, latest)
-        self.quota = counting.charge(request=request._request, kind=Kind.NEW_KEY, identity=str(actor.user.pk))
-        if self.quota.refused:
-            raise counting.TooManyRequests(self.quota)
-        created = operations.create_key(
-            user=actor.user, name=body["name"], scopes=body["scopes"], expires_at=expires_at, maker=actor.key
-        )
-        created.key.refresh_from_db()
-        return Response(
-            {**serialize_key(created.key), "key": created.text},
-            status=201,
-            headers={"Location": f"/api/v1/keys/{created.key.ref}", "Cache-Control": "private, no-store"},
-        )
-
-
-class KeyDetail(ApiView):
-    @endpoint("keys.list", response=KeyResponse)
-    def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """One machine key."""
-        return serialize_key(self._find(request, "keys.list", ref))
-
-    @endpoint("keys.revoke", response=None, status=204)
-    def delete(self, request: Request, ref: str) -> Response:
-        """Revoke a machine key. It stops working at once."""
-        operations.revoke_key(key=self._find(request, "keys.revoke", ref))
-        return Response(status=204)
-
-    def _find(self, request: Request, action: str, ref: str) -> Key:
-        key: Key | None = _keys(request, action).filter(id=ids.decode(ids.KEY, ref)).first()
-        if key is None:
-            raise errors.NotFound(f"There is no key {ref}.")
-        return key
-
-
-def serialize_key(key: Key) -> dict[str, Any]:
-    def iso(value: Any) -> str | None:
-        return value.isoformat() if value else None
-
-    return {
-        "id": key.ref, "name": key.name, "prefix": key.prefix, "user": key.user.username, "scopes": key.scopes,
-        "created_at": iso(key.created_at), "expires_at": iso(key.expires_at), "used_at": iso(key.used_at),
-        "revoked_at": iso(key.revoked_at),
-    }  # fmt: skip
-
-
-def _keys(request: Request, action: str) -> QuerySet[Key]:
-    actor = actor_of(request)
-    keys = Key.objects.select_related("user")
-    return keys if actor.visibility(action) is Visibility.ALL else keys.filter(user=actor.user)

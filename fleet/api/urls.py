@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from fleet.api import accounts, views
+from fleet.api import accounts, audit, keys, views
 from fleet.api.openapi import pages
 
 urlpatterns = [
@@ -15,7 +15,7 @@ urlpatterns = [
     path("api/v1/auth/refresh", accounts.Refresh.as_view(), name="api-refresh"),
     path("api/v1/auth/logout", accounts.Logout.as_view(), name="api-logout"),
     path("api/v1/me", accounts.Me.as_view(), name="api-me"),
-    path("api/v1/audit", accounts.Audit.as_view(), name="api-audit"),
-    path("api/v1/keys", accounts.Keys.as_view(), name="api-keys"),
-    path("api/v1/keys/<str:ref>", accounts.KeyDetail.as_view(), name="api-key"),
+    path("api/v1/audit", audit.Audit.as_view(), name="api-audit"),
+    path("api/v1/keys", keys.Keys.as_view(), name="api-keys"),
+    path("api/v1/keys/<str:ref>", keys.KeyDetail.as_view(), name="api-key"),
 ]

@@ -7,6 +7,7 @@ from fleet.access.operations.keys import (
     authenticate_key,
     create_key,
     revoke_key,
+    serialize_key,
 )
 from fleet.access.operations.users import (
     create_user,
@@ -33,6 +34,7 @@ __all__ = [
     "inherited_execute",
     "require_other_admin",
     "revoke_key",
+    "serialize_key",
     "serialize_user",
     "set_active",
     "set_execute",

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -124,6 +125,19 @@ def authenticate_key(text: str) -> Key:
             caller.identify(name=f"key:{key.prefix}", user=key.user_id)  # so that the entry names the key
             audit.record(kind="key.used", subject=key.ref)
     return key
+
+
+def serialize_key(key: Key) -> dict[str, Any]:
+    """`{id, name, prefix, user, scopes, created_at, expires_at, used_at, revoked_at}`"""
+
+    def iso(value: Any) -> str | None:
+        return value.isoformat() if value else None
+
+    return {
+        "id": key.ref, "name": key.name, "prefix": key.prefix, "user": key.user.username, "scopes": key.scopes,
+        "created_at": iso(key.created_at), "expires_at": iso(key.expires_at), "used_at": iso(key.used_at),
+        "revoked_at": iso(key.revoked_at),
+    }  # fmt: skip
 
 
 def _description(key: Key) -> dict[str, str]:

@@ -13,7 +13,6 @@ from fleet import errors, ids, invocation
 from fleet.access import operations
 from fleet.access.models import Key
 from fleet.access.rules import SCOPES, Scope
-from fleet.api.accounts import serialize_key
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 
@@ -54,7 +53,7 @@ class Command(OperatorCommand):
         if options["user"]:
             keys = keys.filter(user=operations.find_user(options["user"]))
         if options["json"]:
-            self.show([serialize_key(key) for key in keys])
+            self.show([operations.serialize_key(key) for key in keys])
             return 0
         width, now = lines.columns(self.stdout), timezone.now()
         for key in keys:
@@ -81,7 +80,7 @@ class Command(OperatorCommand):
         )
         new.key.refresh_from_db()
         if options["json"]:
-            self.show({**serialize_key(new.key), "key": new.text})
+            self.show({**operations.serialize_key(new.key), "key": new.text})
         else:
             self.stdout.write(new.text)
             self.say("Store this key now. It is not shown again.")
