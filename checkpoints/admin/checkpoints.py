@@ -24,7 +24,8 @@ from checkpoints.admin import rendering
 from checkpoints.admin.forms import ForkForm
 from checkpoints.models import Checkpoint
 from checkpoints.queries import bounds
-from checkpoints.recovery.plan import Level, RecoveryPlan
+from checkpoints.recovery.plan import RecoveryPlan
+from checkpoints.recovery.risks import Level
 from fleet import audit, errors, ids, invocation
 from fleet.admin.pages import ReadOnlyAdmin, ago, apply_to_rows, button, parse_id, redirect_to
 from fleet.console import lines

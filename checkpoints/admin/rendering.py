@@ -14,7 +14,8 @@ from django.utils.safestring import SafeString
 from checkpoints.operations import Difference, RestoreResult
 from checkpoints.queries import bounds
 from checkpoints.recovery.context import Context
-from checkpoints.recovery.plan import LISTS, Level, RecoveryPlan
+from checkpoints.recovery.plan import LISTS, RecoveryPlan
+from checkpoints.recovery.risks import Level
 from fleet import humanise, ids
 from fleet.admin.pages import span
 from missions.admin import rendering

@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from checkpoints.models import Checkpoint
 from checkpoints.queries import bounds
-from checkpoints.recovery.plan import Level
+from checkpoints.recovery.risks import Level
 from fleet import ids
 from fleet.api.serializers import Id
 from missions.api.shapes import MissionResponse

@@ -11,7 +11,9 @@ from agents.models import AgentType
 from checkpoints.files import loading
 from checkpoints.files.loading import SavedMission
 from checkpoints.models import Checkpoint
-from checkpoints.recovery.plan import Facts, Level, LiveSortie, ParsedSortie, RecoveryPlan, make_plan
+from checkpoints.recovery.plan import RecoveryPlan, make_plan
+from checkpoints.recovery.risks import Facts, Level
+from checkpoints.recovery.sorties import LiveSortie, ParsedSortie
 from checkpoints.rows import reading, workspaces
 from checkpoints.rows.reading import CurrentMission
 from fleet import errors

@@ -17,7 +17,7 @@ from checkpoints.files import loading
 from checkpoints.files.loading import SavedMission
 from checkpoints.models import Checkpoint
 from checkpoints.operations import capturing, planning
-from checkpoints.recovery.plan import continues_from
+from checkpoints.recovery.sorties import continues_from
 from checkpoints.rows import reading, workspaces, writing
 from checkpoints.rows.reading import CurrentMission
 from checkpoints.rows.writing import Target

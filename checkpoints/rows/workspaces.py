@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connection
 
 from checkpoints.files.loading import SavedMission
-from checkpoints.recovery.plan import WorkspaceFacts
+from checkpoints.recovery.risks import WorkspaceFacts
 from fleet import errors, ids
 from fleet.postgres import clock, statements
 from missions.models import Change, Sortie, Workspace

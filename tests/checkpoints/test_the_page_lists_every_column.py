@@ -9,7 +9,7 @@ import pytest
 from django.apps import apps
 
 from checkpoints.document import FORMAT, manifest
-from checkpoints.recovery.plan import Level
+from checkpoints.recovery.risks import Level
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "checkpoints.md").read_text()
 LISTED = re.findall(r"`(\w+\.(?:\w+|\*))`", PAGE.partition("## What is captured")[2])
