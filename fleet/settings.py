@@ -36,12 +36,10 @@ VALKEY_IMAGE = env.text("VALKEY_IMAGE", "valkey/valkey:9.1.2")
 FLEET_CHECKPOINTS = FLEET_HOME.checkpoints(env.text("FLEET_CHECKPOINTS"))  # the folder of checkpoints
 FLEET_BACKUPS = FLEET_HOME.backups(env.text("FLEET_BACKUPS"))  # the folder of backups
 FLEET_WEB_PORT = env.integer("FLEET_WEB_PORT", 8000)
-FLEET_URL = env.parsed(
-    "FLEET_URL", "", datastores.parse_site_url
-)  # the site's address for other hosts, through a proxy
+FLEET_URL = env.parsed("FLEET_URL", "", datastores.parse_site_url)  # the site's address for others, through a proxy
 FLEET_ALERT_RESPONSE_S = env.number("FLEET_ALERT_RESPONSE_S", 1)  # of a service; 0 here and below means no limit
 FLEET_ALERT_MEMORY_MB = env.integer("FLEET_ALERT_MEMORY_MB", 2_000)  # of a service and its descendants
-FLEET_ALERT_RESTARTS = env.integer("FLEET_ALERT_RESTARTS", 3)  # of a service; for the alert, within the window
+FLEET_ALERT_RESTARTS = env.integer("FLEET_ALERT_RESTARTS", 3)  # of a service, within the window
 FLEET_ALERT_QUEUE_S = env.number("FLEET_ALERT_QUEUE_S", 300)  # wait of a queued sortie for an agent
 FLEET_ALERT_UNSERVED_S = env.number("FLEET_ALERT_UNSERVED_S", 30)  # wait of work whose type has no agents
 FLEET_ALERT_SILENCE_S = env.number("FLEET_ALERT_SILENCE_S", 900)  # time without output of an attempt

@@ -72,7 +72,7 @@ def reap_earlier(marker: str) -> set[int]:
     return earlier()
 
 
-def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bool:
+def reap_abandoned(*, fleet: str, agent_pids: Collection[int], grace_s: float) -> bool:
     """End the fleet's attempts that are not below any of these agents' processes. Returns whether all are gone.
 
     Running shims get the grace period and a little more to end their attempts themselves.
@@ -80,7 +80,7 @@ def reap_abandoned(*, fleet: str, agents: Collection[int], grace_s: float) -> bo
     deadline = time.monotonic() + grace_s + tree.SETTLE_S
 
     def abandoned() -> set[int]:
-        supervised = tree.descendants(agents, tree.process_parents())
+        supervised = tree.descendants(agent_pids, tree.process_parents())
         ours = (process.pid for process in marked_processes() if process.fleet == fleet)
         return set(ours) - supervised
 

@@ -34,9 +34,9 @@ class Orphans:
         """After this time no orphan is left, except those that cannot be killed."""
         return settings.FLEET_GRACE_S + 2 * tree.SETTLE_S
 
-    def check(self, *, agents: Collection[int]) -> bool:
+    def check(self, *, agent_pids: Collection[int]) -> bool:
         """Reap orphans that have ended, and kill those whose time is up. Returns whether any is left."""
-        orphans = _children() - set(agents)
+        orphans = _children() - set(agent_pids)
         for pid in list(orphans):
             with suppress(ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG)[0]:
@@ -50,10 +50,10 @@ class Orphans:
             self._kill_at |= dict.fromkeys(due, now + RETRY_S)
         return bool(orphans)
 
-    def await_end(self, *, agents: Collection[int]) -> bool:
+    def await_end(self, *, agent_pids: Collection[int]) -> bool:
         """Wait at most `timeout_s` until no orphan is left. Returns whether none is."""
         deadline = time.monotonic() + self.timeout_s
-        while remaining := self.check(agents=agents):
+        while remaining := self.check(agent_pids=agent_pids):
             if time.monotonic() > deadline:
                 break
             time.sleep(tree.POLL_S)

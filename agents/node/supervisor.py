@@ -87,7 +87,7 @@ class NodeSupervisor:
         now = time.monotonic()
         for post in self._posts:  # first, everything that needs no database
             post.enforce_deadlines(now)
-        self._orphans.check(agents=self._posts.pids)
+        self._orphans.check(agent_pids=self._posts.pids)
         for post in self._posts:
             if post.child is not None and post.child.poll() is not None:
                 self._handle_exit(post)
@@ -121,7 +121,7 @@ class NodeSupervisor:
             log.warning("pid %d did not end; killing it", child.pid)
             child.send(signal.SIGKILL)
             os.waitpid(child.pid, 0)
-        reaped = self._orphans.await_end(agents=())
+        reaped = self._orphans.await_end(agent_pids=())
         if not (recorded or _record(connection.ensure_connection)):
             return  # each of the following would wait for Postgres again
         for agent in agents:
@@ -199,7 +199,7 @@ class NodeSupervisor:
 
         It does not wait for processes that cannot be killed; their agents' sorties are freed when the leases expire.
         """
-        if not self._orphans.check(agents=self._posts.pids):
+        if not self._orphans.check(agent_pids=self._posts.pids):
             operations.mark_reaped(agents=list(self._unreaped))
             self._unreaped.clear()
             cgroups.sweep(fleet=settings.FLEET_HOME.id)
@@ -212,7 +212,7 @@ class NodeSupervisor:
         recorded = [(agent.pid, agent.start_time) for agent in agents if agent.pid and agent.start_time is not None]
         processes.end(recorded + surviving_processes, within_s=settings.FLEET_DRAIN_S + settings.FLEET_GRACE_S)
         reaped = reaper.reap_abandoned(
-            fleet=settings.FLEET_HOME.id, agents=operations.pids_on_this_host(), grace_s=settings.FLEET_GRACE_S
+            fleet=settings.FLEET_HOME.id, agent_pids=operations.pids_on_this_host(), grace_s=settings.FLEET_GRACE_S
         )
         ended = operations.end(
             agents=[agent.id for agent in agents],

@@ -3,7 +3,8 @@
 WITH silent AS (
     SELECT a.id, a.state FROM agents_agent a
     WHERE a.state IN ('spawning', 'idle', 'busy', 'draining')
-      AND a.heartbeat_at < clock_timestamp() - make_interval(secs => CASE a.state WHEN 'spawning' THEN %(spawn)s ELSE %(after)s END)
+      AND a.heartbeat_at < clock_timestamp()
+          - make_interval(secs => CASE a.state WHEN 'spawning' THEN %(spawn)s ELSE %(after)s END)
       AND (%(external)s OR a.pid IS NOT NULL OR a.node_id IS NOT NULL)
     ORDER BY a.id
     FOR UPDATE SKIP LOCKED

@@ -11,7 +11,7 @@ from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.rules import Visibility
 from missions.models import Mission
-from missions.queries import visibility as missions
+from missions.queries import visibility as mission_visibility
 
 
 def checkpoints(actor: Actor, action: str = "checkpoints.read") -> QuerySet[Checkpoint]:
@@ -69,4 +69,4 @@ def check_rows(actor: Actor, mission: UUID, action: str = "missions.read") -> No
     The mission may have another owner or team than when the checkpoint was written.
     """
     if Mission.objects.filter(id=mission).exists():
-        missions.mission(actor, ids.encode(ids.MISSION, mission), action)
+        mission_visibility.mission(actor, ids.encode(ids.MISSION, mission), action)

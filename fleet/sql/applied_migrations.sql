@@ -1,1 +1,2 @@
+-- The migrations that were applied.
 SELECT app, name FROM django_migrations

@@ -1,3 +1,4 @@
+-- Let the application read the trail, and add entries and seals; nothing else.
 REVOKE ALL ON SCHEMA fleet_audit FROM {role}, PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA fleet_audit FROM {role}, PUBLIC;
 GRANT USAGE ON SCHEMA fleet_audit TO {role};

@@ -75,11 +75,11 @@ def render_document(renderer: Any) -> bytes:
     It is generated once per process, under a lock: that takes a second of CPU time, and the generator is not
     thread-safe.
     """
-    with _generating:
+    with _generation_lock:
         return _cached_rendering(renderer)
 
 
-_generating = threading.Lock()
+_generation_lock = threading.Lock()
 
 
 @functools.cache

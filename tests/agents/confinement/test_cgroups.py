@@ -147,7 +147,7 @@ def test_cgroups_of_a_killed_agent_are_removed(tmp_path: Path) -> None:
     until(lambda: len(groups("one")) == 2)
     reaper.reap_orphans(fleet="one")
     assert len(groups("one")) == 2, "the cgroup still contains a process without a marker"
-    assert reaper.reap_abandoned(fleet="one", agents=[os.getpid()], grace_s=0)
+    assert reaper.reap_abandoned(fleet="one", agent_pids=[os.getpid()], grace_s=0)
     assert pid not in tree.process_parents()
     assert len(groups("one")) == 1, "its agent is alive"
     run.stop.set(StopReason.CANCELLED)
