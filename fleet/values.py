@@ -1,8 +1,8 @@
 """Defines the JSON values that the fleet accepts from files and callables of sorties, the API and plans.
 
-A value is acceptable if it nests lists and objects at most DEPTH levels deep, its integers are within ±2⁶³, its floats
-are finite, and no string or key in it contains a NUL or an unpaired surrogate. Its size is that of its compact JSON in
-UTF-8. Postgres stores every acceptable value, and the API returns it unchanged.
+A value is acceptable if it nests lists and objects at most MAX_DEPTH levels deep, its integers are within ±2⁶³, its
+floats are finite, and no string or key in it contains a NUL or an unpaired surrogate. Its size is that of its compact
+JSON in UTF-8. Postgres stores every acceptable value, and the API returns it unchanged.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-DEPTH = 40  # levels of lists and objects
-INTEGER = 2**63  # the largest absolute value
+MAX_DEPTH = 40  # levels of lists and objects
+MAX_INTEGER = 2**63  # the largest absolute value
 
-_MAX_DIGITS = 20  # no integer within ±INTEGER has more; reading longer ones takes quadratic time
+_MAX_DIGITS = 20  # no integer within ±MAX_INTEGER has more; reading longer ones takes quadratic time
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]')
 _EXPONENT = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?e\+\d+')
@@ -56,14 +56,14 @@ def parse(data: bytes | str, *, max_bytes: int | None = None) -> Any:
     try:
         value = json.loads(text, parse_int=_integer, parse_constant=float)
     except RecursionError:
-        raise Unacceptable(f"is nested more than {DEPTH} levels deep", _first_beyond_depth(text)) from None
+        raise Unacceptable(f"is nested more than {MAX_DEPTH} levels deep", _first_beyond_depth(text)) from None
     check(value)
     return value
 
 
 def check(value: Any, *, max_bytes: int | None = None) -> None:
     """Raise Unacceptable, with the first place, unless the value is acceptable and its compact JSON small enough."""
-    _check(value, DEPTH)
+    _check(value, MAX_DEPTH)
     if max_bytes is not None and size(value) > max_bytes:
         raise TooLarge(f"is larger than {max_bytes:,} bytes")
 
@@ -80,7 +80,7 @@ def scalar_problem(value: object) -> str:
                 return "contains an unpaired surrogate"
             return ""
         case int():
-            return "" if -INTEGER <= value <= INTEGER else "is an integer outside ±2⁶³"
+            return "" if -MAX_INTEGER <= value <= MAX_INTEGER else "is an integer outside ±2⁶³"
         case float():
             return "" if math.isfinite(value) else "is not a finite number"
     return f"is of the type {type(value).__name__}, which JSON does not have"
@@ -115,7 +115,7 @@ def _check(value: Any, levels: int) -> None:
         return
     if isinstance(value, Mapping):
         if not levels:
-            raise Unacceptable(f"is nested more than {DEPTH} levels deep")
+            raise Unacceptable(f"is nested more than {MAX_DEPTH} levels deep")
         for name, item in value.items():
             if not isinstance(name, str):
                 raise Unacceptable(f"has the key {str(name)[:60]!r}, which is not a string")
@@ -127,7 +127,7 @@ def _check(value: Any, levels: int) -> None:
                 raise Unacceptable(inner.reason, (name, *inner.steps)) from None
     elif isinstance(value, list | tuple):
         if not levels:
-            raise Unacceptable(f"is nested more than {DEPTH} levels deep")
+            raise Unacceptable(f"is nested more than {MAX_DEPTH} levels deep")
         for index, item in enumerate(value):
             try:
                 _check(item, levels - 1)
@@ -139,7 +139,7 @@ def _check(value: Any, levels: int) -> None:
 
 def _integer(digits: str) -> int:
     """Parse an integer. One that is too long becomes another unacceptable one, which `check` reports with its place."""
-    return int(digits) if len(digits) <= _MAX_DIGITS else 2 * INTEGER
+    return int(digits) if len(digits) <= _MAX_DIGITS else 2 * MAX_INTEGER
 
 
 def _first_beyond_depth(text: str) -> list[str | int]:
@@ -148,7 +148,7 @@ def _first_beyond_depth(text: str) -> list[str | int]:
     for match in _BRACKETS.finditer(text):
         token = match[0]
         if token in "[{":
-            if len(steps) == DEPTH:
+            if len(steps) == MAX_DEPTH:
                 break
             steps.append(0 if token == "[" else None)
         elif token in "]}":

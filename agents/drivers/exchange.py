@@ -21,9 +21,9 @@ from agents.confinement.host_paths import TMP
 from agents.drivers.base import Brief, Json, Needs
 from fleet import values
 
-VARIABLE_BYTES = 32 * 1024  # per variable; a longer value goes into a file. Linux allows 128 KiB
+MAX_VARIABLE_BYTES = 32 * 1024  # per variable; a longer value goes into a file. Linux allows 128 KiB
 # For all variables from the mission together, names included. Linux allows 2 MiB, arguments included.
-VARIABLES_BYTES = 512 * 1024
+MAX_ENVIRONMENT_BYTES = 512 * 1024
 MAX_FILE_NAME = 100  # characters of a need's name that its file name keeps
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MAX_NOTE = 300  # characters of a progress note
@@ -235,14 +235,14 @@ def file_name(need: str) -> str:
 class _Variables:
     """The variables that depend on the mission.
 
-    A variable that is too long, or does not fit into VARIABLES_BYTES, is not set. Its text goes into a file, and
+    A variable that is too long, or does not fit into MAX_ENVIRONMENT_BYTES, is not set. Its text goes into a file, and
     `<NAME>_FILE` names that file if there is room for it.
     """
 
     def __init__(self, exchange: Exchange) -> None:
         self.values: dict[str, str] = {}
         self._exchange = exchange
-        self._free_bytes = VARIABLES_BYTES
+        self._free_bytes = MAX_ENVIRONMENT_BYTES
 
     def add(self, prefix: str, name: str, pieces: Iterable[str], *, file: str = "") -> None:
         """Set one variable from pieces of text. `file` names the file that holds the text already, if there is one."""
@@ -251,9 +251,13 @@ class _Variables:
         text = ""
         for piece in pieces:
             text += piece
-            if len(text) > VARIABLE_BYTES:
+            if len(text) > MAX_VARIABLE_BYTES:
                 break
-        if len(text.encode("utf-8", "replace")) <= VARIABLE_BYTES and "\0" not in text and self._set(variable, text):
+        if (
+            len(text.encode("utf-8", "replace")) <= MAX_VARIABLE_BYTES
+            and "\0" not in text
+            and self._set(variable, text)
+        ):
             return
         if not file:
             file = f"variables/{variable}"

@@ -31,7 +31,7 @@ SIGNS = {
     "tolerated": "○",
 }
 ENDED = ("succeeded", "failed", "skipped", "cancelled")
-BEFORE = frozenset({"pending", "ready", "queued"})  # has not run yet, or will run again
+BEFORE_RUNNING = frozenset({"pending", "ready", "queued"})  # has not run yet, or will run again
 AFTER_NEEDS = frozenset({"running", "waiting", "succeeded", "failed"})  # reached only after all its needs have ended
 MAX_ROWS = 30
 MAX_LINES = 200  # sorties of a mission in which every change gets its own line
@@ -88,14 +88,14 @@ class Board:
         total = summary["sorties"]["total"]
         complete = len(items) == total
         done = self._done if complete else _done(summary, items)
-        silent = BEFORE if total <= MAX_LINES else {*BEFORE, "running"}
+        silent = BEFORE_RUNNING if total <= MAX_LINES else {*BEFORE_RUNNING, "running"}
         for item in self._changed(items, complete=complete):
             before, now = self._seen.get(item["key"]), (item["state"], item["attempt"])
             self._seen[item["key"]] = now
             if complete:
                 done += (now[0] in ENDED) - (before is not None and before[0] in ENDED)
             # A sortie that ran and is queued again was lost with its agent, handed back, or reopened.
-            requeued = before is not None and before[0] not in BEFORE and item["state"] in BEFORE
+            requeued = before is not None and before[0] not in BEFORE_RUNNING and item["state"] in BEFORE_RUNNING
             if item["state"] not in silent or requeued:
                 self._write(f"[{done}/{total}] {_line(item)}")
             if item.get("waits_on") == "person":  # on a line of its own, so that it can be pasted
@@ -213,6 +213,6 @@ def _reason(item: Mapping[str, Any]) -> str:
 def _line(item: Mapping[str, Any]) -> str:
     reason = _reason(item)
     suffix = f": {lines.one_line(reason)[:200]}" if reason else ""
-    again = " again" if item["state"] in BEFORE else ""
+    again = " again" if item["state"] in BEFORE_RUNNING else ""
     attempt = f", attempt {item['attempt']}" if item["state"] == "running" and item["attempt"] > 1 else ""
     return f"{SIGNS.get(_style(item), '·')} {lines.one_line(item['key'])} {item['status']}{again}{attempt}{suffix}"

@@ -18,10 +18,10 @@ from django.conf import settings
 
 from fleet.observability.redactor import HIDDEN, URL_PASSWORD, is_secret_name, may_be_secret_name
 
-TEXT = 2_000  # characters of one string
-ITEMS = 100  # of one list or mapping
-DEPTH = 8
-BYTES = 16_384  # of one JSON document
+MAX_TEXT = 2_000  # characters of one string
+MAX_ITEMS = 100  # of one list or mapping
+MAX_DEPTH = 8
+MAX_BYTES = 16_384  # of one JSON document
 MIN_SECRET = 6  # characters; a shorter secret would match ordinary words
 
 _AMBIGUOUS = frozenset({"key", "refresh", "access", "code"})  # names of secrets only if the value is long and dense
@@ -49,7 +49,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 
 
-def text(value: str, *, max_length: int = TEXT) -> str:
+def text(value: str, *, max_length: int = MAX_TEXT) -> str:
     """Redact a string, escape its control characters, and truncate it to `max_length` characters."""
     if len(value) > 4 * max_length:  # long enough to recognise a secret that the limit would cut
         value = value[: 4 * max_length]
@@ -65,7 +65,7 @@ def mask_own_secrets(text: str) -> str:
     return URL_PASSWORD.sub(rf"\1:{HIDDEN}@", _without_own_secrets(text))
 
 
-def clean(value: object, *, depth: int = DEPTH) -> Any:
+def clean(value: object, *, depth: int = MAX_DEPTH) -> Any:
     """Redact a value of any type and return a bounded value that JSON can represent."""
     match value:
         case None | bool():
@@ -83,21 +83,23 @@ def clean(value: object, *, depth: int = DEPTH) -> Any:
         case Mapping():
             return dict(_pairs(value, depth))
         case Sequence() | set() | frozenset():
-            items = [clean(item, depth=depth - 1) for _, item in zip(range(ITEMS), value, strict=False)]
-            return items if len(value) <= ITEMS else [*items, f"… and {len(value) - ITEMS} more"]
+            items = [clean(item, depth=depth - 1) for _, item in zip(range(MAX_ITEMS), value, strict=False)]
+            return items if len(value) <= MAX_ITEMS else [*items, f"… and {len(value) - MAX_ITEMS} more"]
     return text(str(value))
 
 
 def document(value: object) -> str:
-    """Return `clean(value)` as JSON of at most BYTES bytes; a larger one becomes `{"cut": beginning, "length": n}`."""
+    """Return `clean(value)` as JSON. If it has more than MAX_BYTES, it becomes `{"cut": beginning, "length": n}`."""
     document = json.dumps(clean(value), ensure_ascii=True)
-    return document if len(document) <= BYTES else json.dumps({"cut": document[: BYTES // 2], "length": len(document)})
+    if len(document) <= MAX_BYTES:
+        return document
+    return json.dumps({"cut": document[: MAX_BYTES // 2], "length": len(document)})
 
 
 def _pairs(mapping: Mapping[Any, object], depth: int) -> Iterable[tuple[str, Any]]:
     for number, (name, value) in enumerate(mapping.items()):
-        if number == ITEMS:
-            yield "…", f"and {len(mapping) - ITEMS} more"
+        if number == MAX_ITEMS:
+            yield "…", f"and {len(mapping) - MAX_ITEMS} more"
             return
         yield text(str(name), max_length=200), HIDDEN if _is_secret(str(name), value) else clean(value, depth=depth - 1)
 

@@ -68,8 +68,8 @@ def copy(*, data: object, max_bytes: int, problems: Problems) -> Source:
         if count > MAX_NODES:
             problems.add((), f"The plan has more than {MAX_NODES:,} values.", "Split it into several plans.")
             problems.fail()
-        if len(path) > values.DEPTH:
-            problems.add(path[:4], f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
+        if len(path) > values.MAX_DEPTH:
+            problems.add(path[:4], f"The plan is nested more than {values.MAX_DEPTH} levels deep.", "Make it flatter.")
             problems.fail()
         match value:
             case None | bool():
@@ -276,8 +276,8 @@ class _Builder:
         if self.stack and self.stack[-1].key is _NO_KEY and self.stack[-1].value.__class__ is dict:
             fix = "Put a value that starts with {, {{ or [ in quotes."
             self._stop(event, "There is a mapping or list where a key is expected.", fix)
-        if len(self.stack) >= values.DEPTH:
-            self._stop(event, f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
+        if len(self.stack) >= values.MAX_DEPTH:
+            self._stop(event, f"The plan is nested more than {values.MAX_DEPTH} levels deep.", "Make it flatter.")
         at = self.stack[-1].next if self.stack else _NO_KEY
         frame = _Frame(value, at, event.anchor, self.nodes, self.chars)
         self._add(value, event)
@@ -308,8 +308,8 @@ class _Builder:
         self.nodes += nodes
         self.chars += chars
         frame.height = max(frame.height, height + 1)
-        if len(self.stack) + height > values.DEPTH:
-            self._stop(event, f"The plan is nested more than {values.DEPTH} levels deep.", "Make it flatter.")
+        if len(self.stack) + height > values.MAX_DEPTH:
+            self._stop(event, f"The plan is nested more than {values.MAX_DEPTH} levels deep.", "Make it flatter.")
         self._add(value, event)
 
     def _add(self, value: Any, event: Any) -> None:

@@ -85,4 +85,4 @@ def test_a_document_is_json_of_bounded_size() -> None:
     for value in (deep, ["x" * 5_000] * 500, {"nan": float("nan"), "inf": float("inf"), "bytes": b"1234"}):
         document = redaction.document(value)
         json.loads(document, parse_constant=lambda name: pytest.fail(name))
-        assert len(document) <= redaction.BYTES
+        assert len(document) <= redaction.MAX_BYTES
