@@ -108,12 +108,13 @@ def _without_links(path: str, flags: int) -> int:
 
 
 def disk_error(error: OSError, folder: Path) -> errors.Unavailable:
-    """The error to raise for an OSError while writing below `folder`."""
+    """The error to raise for an OSError while files are copied to or from `folder`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return errors.Unavailable(
             f"The disk of {folder} is full. Nothing of this run was kept.",
             hint="Free space there, or choose another folder with --folder.",
         )
     return errors.Unavailable(
-        f"{error.filename or folder} cannot be written ({error.strerror or error}).", hint="Check the folder's owner."
+        f"{error.filename or folder} cannot be read or written ({error.strerror or error}).",
+        hint="Check its owner and its permissions.",
     )

@@ -32,7 +32,7 @@ class Lock(IntEnum):
 
 
 class SubjectLock(IntEnum):
-    """Locks on one subject each, by the hash of its name. A hash collision only makes one caller wait for another."""
+    """Locks on one subject each, by the hash of its name. A collision of hashes only makes a caller wait or try again."""
 
     CONDITIONAL_CHANGE = 1  # If-Match: check and change as one step
     IDEMPOTENT_REQUEST = 2  # one request per Idempotency-Key
