@@ -38,12 +38,13 @@ class Outage:
     def __init__(self) -> None:
         self._until = 0.0
 
-    def __bool__(self) -> bool:
+    def skip_redis(self) -> bool:
         """Whether to use the fallback. Once a second this is false for one caller, whose query is the retry."""
         if not self._until:
             return False
-        if time.monotonic() >= self._until:
-            self._until = time.monotonic() + RETRY_S
+        now = time.monotonic()
+        if now >= self._until:
+            self._until = now + RETRY_S
             return False
         return True
 
@@ -91,7 +92,7 @@ class FallbackClient:
         remote, local = getattr(self._redis, name), getattr(self._memory, name)
 
         def call(*args: Any) -> Any:
-            if self._outage:
+            if self._outage.skip_redis():
                 return local(*args)
             try:
                 result = remote(*args)
