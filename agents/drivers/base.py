@@ -92,8 +92,8 @@ class Reporter(Protocol):
     def save_resume(self, *, value: Json) -> None:
         """A value from which the next attempt can continue. It replaces the previous one; None: start from scratch."""
 
-    def started(self, *, pid: int, start_time: float) -> None:
-        """The root process of the attempt and its start in epoch seconds. SIGTERM to it stops everything."""
+    def started(self, *, pid: int) -> None:
+        """The root process of the attempt. SIGTERM to it stops everything."""
 
 
 class Needs(Mapping[str, Json]):

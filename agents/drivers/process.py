@@ -10,8 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-import psutil
-
 from agents.confinement import cgroups, probe
 from agents.confinement.attempt_limits import StopReason
 from agents.confinement.host_paths import Refused
@@ -85,8 +83,8 @@ def _run(
     watchdog = Watchdog(brief.limits, stop, quota)
     stop.set_listener(shim.renew)
     try:
-        with suppress(psutil.Error):
-            reporter.started(pid=shim.pid, start_time=psutil.Process(shim.pid).create_time())
+        if shim.pid:  # 0: bubblewrap failed before it started one
+            reporter.started(pid=shim.pid)
         _stream(
             shim,
             watchdog=watchdog,

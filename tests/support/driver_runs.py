@@ -41,7 +41,7 @@ class RecordingReporter:
     def save_resume(self, *, value: Json) -> None:
         self.resumes.append(value)
 
-    def started(self, *, pid: int, start_time: float) -> None:
+    def started(self, *, pid: int) -> None:
         self._pid = pid
         self.has_started.set()
 

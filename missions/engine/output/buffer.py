@@ -85,7 +85,7 @@ class OutputBuffer:
         with self.lock:
             self.unwritten_resume = values.encode(value)
 
-    def started(self, *, pid: int, start_time: float) -> None:
+    def started(self, *, pid: int) -> None:
         """Nothing to write: the attempt's row says that it runs."""
 
     def _open(self) -> None:
