@@ -60,13 +60,10 @@ class Problem(serializers.Serializer[Any]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """The declaration of a method."""
+    """What the checks read of a method's declaration."""
 
     action: str
     body: type[Strict] | None
-    query: type[Strict] | None
-    status: int
-    if_match: bool
 
 
 def endpoint(
@@ -93,8 +90,6 @@ def endpoint(
     """
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Response]:
-        declaration = Endpoint(action=action, body=body, query=query, status=status, if_match=if_match)
-
         @functools.wraps(method)
         def call(view: Any, request: Request, **path: str) -> Response:
             query_type = query or Strict
@@ -121,9 +116,9 @@ def endpoint(
                 )
             return conditional.apply_if_none_match(request=request, response=handle())
 
-        call.endpoint = declaration  # type: ignore[attr-defined]
+        call.endpoint = Endpoint(action=action, body=body)  # type: ignore[attr-defined]
         verb = method.__name__
-        parameters: list[Any] = [*([query] if query else [])]
+        parameters: list[Any] = [query] if query else []
         parameters += [headers.IDEMPOTENCY_KEY] if verb == "post" and not secret else []
         parameters += [headers.IF_MATCH, headers.ETAG] if if_match else []
         parameters += [headers.LOCATION] if (status in {201, 202} if location is None else location) else []
