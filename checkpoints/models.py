@@ -30,7 +30,7 @@ class Checkpoint(models.Model):
     name = models.CharField(max_length=200, blank=True, default="")
     note = models.CharField(max_length=1_000, blank=True, default="")
     trigger = models.CharField(max_length=10, choices=Trigger)
-    keep = models.BooleanField(default=False)  # whether retention never removes it
+    keep = models.BooleanField(default=False)  # exempt from retention
     digest = models.CharField(max_length=64)  # of the manifest, which contains the digests of everything else
     # The `pg_snapshot` of the capture, with which the next capture finds what has changed.
     snapshot = models.TextField()

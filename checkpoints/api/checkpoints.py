@@ -36,7 +36,9 @@ class Capture(Strict):
     """Exactly one of `mission` and `all`."""
 
     mission = Id(ids.MISSION, max_length=40, required=False)
-    all = serializers.BooleanField(required=False, default=False, help_text="every live mission; only admins")
+    all = serializers.BooleanField(
+        required=False, default=False, help_text="capture every live mission; only for admins"
+    )
     name = Text(
         max_length=200, required=False, default="", allow_blank=True, initial="before-merge",
         help_text="retention never removes a named checkpoint",
@@ -78,7 +80,7 @@ class Comparison(MissionSelection):
 class Restore(MissionSelection):
     plan = Text(
         max_length=64, required=False, default="", allow_blank=True, initial=shapes.PLAN_DIGEST,
-        help_text="the digest of a recovery plan; 409 if the current plan is another one",
+        help_text="the digest of a recovery plan; 409 if the plan has changed since",
     )  # fmt: skip
     force = serializers.BooleanField(required=False, default=False, help_text="accept high risks")
 

@@ -34,7 +34,7 @@ class CheckpointResponse(serializers.Serializer[Any]):
     name = serializers.CharField(allow_blank=True, initial="before-merge")
     note = serializers.CharField(allow_blank=True)
     trigger = serializers.ChoiceField(Checkpoint.Trigger.choices, initial="request", help_text="why it was captured")
-    keep = serializers.BooleanField(help_text="whether retention never removes it")
+    keep = serializers.BooleanField(help_text="whether it is exempt from retention")
     sorties = serializers.IntegerField(initial=2)
     bytes = serializers.IntegerField(initial=5_120, help_text="size of all its files, compressed")
     new_bytes = serializers.IntegerField(initial=812, help_text="size of the files that no earlier checkpoint has")
@@ -180,11 +180,15 @@ class RestoredResponse(serializers.Serializer[Any]):
 
     mission = MissionResponse()
     checkpoint = Id(ids.CHECKPOINT)
-    safety = Id(ids.CHECKPOINT, allow_null=True, help_text="has the replaced state; null if the mission had no rows")
+    safety = Id(
+        ids.CHECKPOINT,
+        allow_null=True,
+        help_text="the checkpoint with the replaced state; null if the mission had no rows",
+    )
     replaced = serializers.CharField(
         initial="",
         allow_blank=True,
-        help_text="the ref in the fleet's mirror for what the branch had before; empty without a workspace",
+        help_text="the ref in the fleet's mirror that keeps what the branch had before; empty without a workspace",
     )
 
 
