@@ -26,9 +26,9 @@ from agents.shim import beneath
 MIN_VERSION = (0, 10)  # of bubblewrap: the first with --bind-fd
 SHM_BYTES = 256 * 1024 * 1024
 # Capabilities that root keeps: to own and change files and to become another user, but not to mount, trace or create
-# devices. SETFCAP lets the sandbox of a coding CLI map its users; the filter (seccomp.py) refuses to grant capabilities
-# with it. Without FSETID, the kernel clears the setuid bit of a file that is written to.
-KEPT_BY_ROOT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID", "SETFCAP")
+# devices. Without FSETID, the kernel clears the setuid bit of a file that is written to. Without SETFCAP, it lets nobody
+# be root in a new user namespace, in which mounting is allowed; the filter (seccomp.py) refuses such namespaces, too.
+KEPT_BY_ROOT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 CAP_SYS_ADMIN = 21
 
 

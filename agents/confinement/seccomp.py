@@ -9,6 +9,8 @@
 - Making a file setuid. Outside the sandbox, in the mission's folder, anyone who runs it would get the permissions of
   the fleet's user. For root's workload also setgid and extended attributes, which hold the capabilities of programs.
   The kernel clears both bits itself when a process without CAP_FSETID writes to a file that was created with them.
+- For root's workload: creating a user namespace. There it could mount an overlay, with which the kernel itself copies a
+  setuid program of the system, such as `su`, into a writable folder. Writing to it through a mapping keeps its mode.
 - If the workload has no network: sockets of families that a network namespace does not confine, such as AF_VSOCK, which
   reaches the hypervisor.
 """
@@ -23,7 +25,7 @@ import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWCGROUP, CLONE_NEWUSER = 0x02000000, 0x10000000
 CLONE3, IO_URING_SETUP, FCHMODAT2, SETXATTRAT = 435, 425, 452, 463  # the same on every architecture
 X32 = 0x40000000  # bit that marks calls of the x32 ABI on x86-64
 CONFINED = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
@@ -90,11 +92,12 @@ def program(*, network: bool, root: bool, ignore_setgid: bool = False, machine: 
 
 def _rules(abi: _Abi, *, network: bool, root: bool, setgid_error: int) -> bytes:
     """The rules for one ABI. Calls of other ABIs skip them."""
+    namespaces = CLONE_NEWCGROUP | (CLONE_NEWUSER if root else 0)
     modes = [(number, 1) for number in abi.chmods] + [(number, 2) for number in (abi.fchmodat, FCHMODAT2)]
     rules = [
         _instruction(_LOAD, _NUMBER),
         _instruction(_AT_LEAST, X32, no=1) + _refuse(errno.ENOSYS),
-        *(_if(number, _refuse_bits(CLONE_NEWCGROUP)) for number in (abi.clone, abi.unshare)),
+        *(_if(number, _refuse_bits(namespaces)) for number in (abi.clone, abi.unshare)),
         *(_if(number, _refuse_bits(stat.S_ISUID, argument=argument)) for number, argument in modes),
         # BPF cannot read the flags of clone3, which are in memory. The C library falls back to clone.
         *(_if(number, _refuse(errno.ENOSYS)) for number in (CLONE3, IO_URING_SETUP, *abi.keys)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,28 @@ def test_no_file_of_the_work_gives_its_rights_to_another_user(place: Place) -> N
 def test_work_as_root_cannot_set_the_setgid_bit(place: Place) -> None:
     result = place.run(f"cd {place.root}; touch file; chmod g+s file 2>/dev/null && echo setgid; true")
     assert result["out"].split() == ([] if place.user == 0 else ["setgid"]), result
+
+
+OVERLAY = """
+exec 2>/dev/null
+mkdir upper work merged
+unshare --user --map-root-user --mount sh -c '
+    mount -t overlay -o "lowerdir=$1,upperdir=upper,workdir=work,userxattr" none merged && touch merged/*' sh "$1"
+chmod -R u+rwX work upper
+true"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the setuid programs of the system belong to root")
+def test_no_overlay_copies_a_setuid_program_into_the_missions_folder(place: Place, tmp_path: Path) -> None:
+    """The kernel copies the mode too. The work could then replace the content through a mapping, which keeps it."""
+    system = tmp_path / "system"
+    system.mkdir()
+    program = system / "su"
+    program.write_bytes(b"program")
+    program.chmod(0o4755)
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    result = place.run(f"cd {place.root}; set -- {system}; {OVERLAY}", readable=[str(system)])
+    assert result["ok"], result
+    copies = [path for path in place.root.rglob("su") if path.stat().st_mode & 0o4000]
+    assert copies == []

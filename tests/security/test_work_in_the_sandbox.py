@@ -119,7 +119,7 @@ def test_the_work_cannot_mount_the_hosts_cgroups(place: Place) -> None:
         done
         true"""
     )
-    assert result["out"].strip() == "a namespace of its own is allowed", result
+    assert result["out"].strip() == ("" if place.user == 0 else "a namespace of its own is allowed"), result
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="other architectures have only one system call ABI")
