@@ -71,11 +71,11 @@ def readable_paths(
     """
     paths = []
     for text in plan.readable:
-        rendered = templates.as_text(templates.render(value=text, scope=templates.Scope(inputs=inputs)))
-        path = _normalise(os.path.join(folder, os.path.expanduser(rendered) if operator else rendered))
+        name = templates.render_text(text=text, scope=templates.Scope(inputs=inputs))
+        path = _normalise(os.path.join(folder, os.path.expanduser(name) if operator else name))
         if not path.is_absolute():
             raise errors.Invalid(
-                f"`readable` names {rendered!r}, which is relative, and the mission has no folder to start from.",
+                f"`readable` names {name!r}, which is relative, and the mission has no folder to start from.",
                 hint="Write an absolute path, or launch the mission with a folder.",
             )
         written_by_operator = template and not list(templates.references(text))

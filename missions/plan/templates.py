@@ -66,6 +66,11 @@ def render(*, value: Json, scope: Scope) -> Json:
     return _walk(value, lambda text: _replace(text, resolve, spend=spend))
 
 
+def render_text(*, text: str, scope: Scope) -> str:
+    """The text with each reference replaced: `render`, always as text."""
+    return as_text(render(value=text, scope=scope))
+
+
 def fill_matrix(*, value: Json, matrix: Mapping[str, Json]) -> Json:
     """The value with references to `matrix` replaced; all others stay for `render`."""
     scope = Scope(matrix=matrix)

@@ -17,7 +17,7 @@ from django.db import connection
 from agents.models import AgentType
 from missions import folders
 from missions.claims import Claim
-from missions.engine.attempts.context import decoded
+from missions.engine.attempts.context import decode_json
 from missions.plan import Json, PlanError, PlanProblem, SortieSpec, load_added
 from missions.plan.problems import ADDED
 from missions.queries import plan_context
@@ -49,8 +49,8 @@ def check(*, claim: Claim, items: Sequence[Json], edits_templates: bool = True) 
         started={key for key, state in existing.items() if state != SortieState.PENDING},
         parent=claim.key,
         context=plan_context.current(),
-        defaults=decoded(defaults),
-        inputs=decoded(inputs),
+        defaults=decode_json(defaults),
+        inputs=decode_json(inputs),
         priority=priority,
         workspace=workspace,
     )
@@ -75,7 +75,7 @@ def check(*, claim: Claim, items: Sequence[Json], edits_templates: bool = True) 
             {spec.agent_type for spec in code} - {agent_type},
             than=agent_type,
             mission=claim.mission,
-            readable=decoded(readable),
+            readable=decode_json(readable),
         )
     )
     if forbidden := [spec for spec in code if spec.agent_type in wider]:

@@ -33,8 +33,8 @@ class Context:
 
 def read(*, claim: Claim, spec: SortieSpec) -> Context:
     """The attempt's context, from the database. Raises Invalid if the results of its needs exceed FLEET_NEEDS_BYTES."""
-    if spec.driver == "scripted" and not spec.arguments:
-        return Context("", "", (), {}, Needs({}), {})
+    if spec.driver == "scripted" and not spec.arguments:  # it uses none of this, and the queries would dominate its cost
+        return Context(mission="", folder="", readable=(), inputs={}, results=Needs({}), states={})
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT name, folder, readable, inputs, w.mission_id IS NOT NULL"
@@ -56,8 +56,8 @@ def read(*, claim: Claim, spec: SortieSpec) -> Context:
     return Context(
         mission=name,
         folder=folder,
-        readable=tuple(decoded(readable)),
-        inputs=decoded(inputs),
+        readable=tuple(decode_json(readable)),
+        inputs=decode_json(inputs),
         results=_by_need(spec, {key: result or "null" for key, _, result, _ in rows}),
         states={key: state for key, state, _, _ in rows},
         has_workspace=has_workspace,
@@ -84,17 +84,17 @@ def scope(*, claim: Claim, spec: SortieSpec, context: Context) -> templates.Scop
     )
 
 
-def rendered(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, Any]:
-    """The values with their templates filled in."""
+def render_values(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, Any]:
+    """The values with their references replaced."""
     return {name: templates.render(value=value, scope=scope) for name, value in values.items()}
 
 
-def rendered_text(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, str]:
-    """The same, each as text: for environment variables."""
-    return {name: templates.as_text(value) for name, value in rendered(values, scope).items()}
+def render_variables(env: Mapping[str, str], scope: templates.Scope) -> dict[str, str]:
+    """Environment variables with the references in their values replaced."""
+    return {name: templates.render_text(text=value, scope=scope) for name, value in env.items()}
 
 
-def decoded(value: Any) -> Any:
+def decode_json(value: Any) -> Any:
     """A JSON column as data: Django's connections return it as text, psycopg's own as data."""
     return json.loads(value) if isinstance(value, str) else value
 

@@ -8,7 +8,6 @@ from django.conf import settings
 
 from missions.claims import Claim
 from missions.engine.attempts import context
-from missions.engine.attempts.context import rendered, rendered_text
 from missions.models import Workspace
 from missions.plan import SortieSpec, templates
 from missions.workspaces import repositories
@@ -22,20 +21,19 @@ def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
     attempt_context = context.read(claim=claim, spec=spec)
     scope = context.scope(claim=claim, spec=spec, context=attempt_context)
 
-    def command(text: str | tuple[str, ...] | None) -> Any:
-        if isinstance(text, tuple):
-            return [templates.as_text(templates.render(value=word, scope=scope)) for word in text]
-        return text
+    def command(value: str | tuple[str, ...] | None) -> Any:
+        if isinstance(value, tuple):
+            return [templates.render_text(text=word, scope=scope) for word in value]
+        return value  # a shell's text has no references: SortieSpec
 
-    prompt = None if spec.prompt is None else templates.as_text(templates.render(value=spec.prompt, scope=scope))
     return {
         "driver": spec.driver,
         "run": command(spec.run),
         "call": spec.call,
-        "prompt": prompt,
-        "with": rendered(spec.arguments, scope),
+        "prompt": None if spec.prompt is None else templates.render_text(text=spec.prompt, scope=scope),
+        "with": context.render_values(spec.arguments, scope),
         "verify": command(spec.verify),
-        "env": rendered_text(spec.env, scope),
+        "env": context.render_variables(spec.env, scope),
         "secret_env": sorted(spec.secret_env),
         "needs": dict(attempt_context.results),
         "need_states": dict(attempt_context.states),

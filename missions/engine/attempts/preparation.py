@@ -18,7 +18,7 @@ from fleet.observability.redactor import Redactor
 from missions import attempt_tokens, folders, hidden_folders
 from missions.claims import Claim
 from missions.engine.attempts import context, scratch
-from missions.engine.attempts.context import Context, decoded, rendered, rendered_text
+from missions.engine.attempts.context import Context, decode_json, render_values, render_variables
 from missions.engine.changes.workspace_attempt import WorkspaceAttempt
 from missions.models import Change, Patch, SavedWork, Workspace
 from missions.plan import SortieSpec, templates
@@ -68,10 +68,10 @@ def current(type_settings: TypeSettings) -> TypeSettings:
     argv, allow, secret, readable, network, memory_mb, disk_mb, max_duration_s = row
     return replace(
         type_settings,
-        prompt_argv=tuple(map(str, decoded(argv))),
-        env_allow=frozenset(map(str, decoded(allow))),
-        env_secret=frozenset(map(str, decoded(secret))),
-        readable=tuple(map(str, decoded(readable))),
+        prompt_argv=tuple(map(str, decode_json(argv))),
+        env_allow=frozenset(map(str, decode_json(allow))),
+        env_secret=frozenset(map(str, decode_json(secret))),
+        readable=tuple(map(str, decode_json(readable))),
         network=network,
         memory_mb=memory_mb,
         disk_mb=disk_mb,
@@ -124,7 +124,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, fold
                     f"Agent type {type_settings.agent_type!r} takes no prompts.",
                     hint=f"Set the command that reads them, then retry: {_set_prompt_command(type_settings.agent_type)}",
                 )
-            prompt = templates.as_text(templates.render(value=spec.prompt, scope=scope))
+            prompt = templates.render_text(text=spec.prompt or "", scope=scope)
             brief = replace(base, argv=type_settings.prompt_argv, stdin=prompt)
         case _:
             brief = base
@@ -173,20 +173,20 @@ def _base(
         fleet=settings.FLEET_HOME.id,
         api=api,
         token=attempt_tokens.issue(sortie=claim.id, attempt=claim.attempt) if api else "",
-        arguments=rendered(spec.arguments, scope),
+        arguments=render_values(spec.arguments, scope),
         needs=attempt_context.results,
         need_states=attempt_context.states,
         inputs=attempt_context.inputs,
         resume=attempt_context.resume,
         env={
-            **rendered_text(spec.env, scope),
+            **render_variables(spec.env, scope),
             "FLEET_MISSION": ids.encode(ids.MISSION, claim.mission),
             "FLEET_SORTIE": claim.key,
         },
         env_allow=type_settings.inherited,
         secret_env=spec.secret_env | type_settings.env_secret,
         cwd=folders.cwd(
-            plan_cwd=None if spec.cwd is None else templates.as_text(templates.render(value=spec.cwd, scope=scope)),
+            plan_cwd=None if spec.cwd is None else templates.render_text(text=spec.cwd, scope=scope),
             folder=attempt_context.folder,
             scratch=folder,
             allowed=readable,
@@ -224,7 +224,7 @@ def _limits(*, spec: SortieSpec, type_settings: TypeSettings) -> Limits:
 
 def _with_command(brief: Brief, run: str | tuple[str, ...] | None, scope: templates.Scope) -> Brief:
     if isinstance(run, tuple):
-        return replace(brief, argv=tuple(templates.as_text(templates.render(value=word, scope=scope)) for word in run))
+        return replace(brief, argv=tuple(templates.render_text(text=word, scope=scope) for word in run))
     return replace(brief, shell=run or "")
 
 
@@ -242,7 +242,7 @@ def redactor_for_external_agent(*, claim: Claim, spec: SortieSpec, agent_type: s
     env: dict[str, str] = {}
     if spec.secret_env:
         attempt_context = context.read(claim=claim, spec=spec)
-        env = rendered_text(spec.env, context.scope(claim=claim, spec=spec, context=attempt_context))
+        env = render_variables(spec.env, context.scope(claim=claim, spec=spec, context=attempt_context))
     return Brief(
         marker=claim.marker,
         scratch=Path(),

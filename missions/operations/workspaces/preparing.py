@@ -229,7 +229,7 @@ def _require_one_host() -> None:
 
 
 def _text(text: str, inputs: Mapping[str, Any]) -> str:
-    return templates.as_text(templates.render(value=text, scope=templates.Scope(inputs=inputs)))
+    return templates.render_text(text=text, scope=templates.Scope(inputs=inputs))
 
 
 def _command(command: str | tuple[str, ...] | None, inputs: Mapping[str, Any]) -> Any:
