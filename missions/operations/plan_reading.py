@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from fleet.limits import costs
 from missions.plan import Plan, PlanError
 from missions.plan.reader_process import Reader, Summary
 from missions.queries import plan_context
 
+T = TypeVar("T")
 reader = Reader()  # one per process of the site; it starts its process when it is first needed
 
 
 def load(text: str) -> Plan:
-    """Like `missions.plan.load`."""
-    try:
-        plan, cost_s = reader.load(text=text, context=plan_context.current())
-    except PlanError as error:
-        costs.add(error.cost_s)
-        raise
-    costs.add(cost_s)
-    return plan
+    """The plan in a text. Errors as for `Reader.load`."""
+    return _charge(lambda: reader.load(text=text, context=plan_context.current()))
 
 
 def summary(text: str) -> Summary:
-    """The plan without its sorties."""
+    """The summary of the plan in a text. Errors as for `Reader.load`."""
+    return _charge(lambda: reader.summary(text=text, context=plan_context.current()))
+
+
+def _charge(read: Callable[[], tuple[T, float]]) -> T:
+    """The result of a read, charged with the CPU time that it took, also if the plan is not valid."""
     try:
-        result, cost_s = reader.summary(text=text, context=plan_context.current())
+        result, cost_s = read()
     except PlanError as error:
         costs.add(error.cost_s)
         raise

@@ -58,9 +58,7 @@ def _refusal(*, state: str, by: str) -> errors.Conflict:
         return errors.Conflict(f"The mission is already {_ALREADY[state, by]}.")
     status = f"has ended ({state})" if MissionState(state).final else f"is {state}"
     status = {"planned": "has not been started", "cancelling": "is being cancelled"}.get(state, status)
-    return errors.Conflict(
-        f"The mission {status}; it cannot be {_PARTICIPLES.get(by, by)}.", hint=_HINTS.get((state, by), "")
-    )
+    return errors.Conflict(f"The mission {status}; it cannot be {_PARTICIPLES[by]}.", hint=_HINTS.get((state, by), ""))
 
 
 def complete(*, missions: list[UUID] | None = None) -> list[tuple[UUID, str]]:

@@ -51,13 +51,10 @@ def schedule(actor: Actor, ref: str, action: str = "schedules.read") -> Schedule
 
 def find(text: str) -> Schedule:
     """The schedule with this name or id, for the host's operator. Raises NotFound; Conflict if several have the name."""
-    matches = (
-        list(rows().filter(id=ids.decode(ids.SCHEDULE, text)))
-        if text.startswith(f"{ids.SCHEDULE}_")
-        else list(rows().filter(name=text)[:20])
-        if text.isprintable()
-        else []
-    )
+    if text.startswith(f"{ids.SCHEDULE}_"):
+        matches = list(rows().filter(id=ids.decode(ids.SCHEDULE, text)))
+    else:
+        matches = list(rows().filter(name=text)[:20]) if text.isprintable() else []
     if len(matches) > 1:
         owners = ", ".join(f"{row.ref} ({row.owner or 'operator'})" for row in matches)
         raise errors.Conflict(f"Several users have a schedule {text!r}.", hint=f"Use its id: {owners}.")

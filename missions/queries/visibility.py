@@ -46,9 +46,9 @@ def mission(actor: Actor, ref: str, action: str = "missions.read") -> Mission:
     return _allowed(actor, ids.decode(ids.MISSION, ref), action, missing=f"There is no mission {ref}.")
 
 
-def _allowed(actor: Actor, id: UUID | None, action: str, *, missing: str) -> Mission:
+def _allowed(actor: Actor, id: UUID, action: str, *, missing: str) -> Mission:
     """The mission with this id. Raises NotFound with the message `missing`; Forbidden as in `mission`."""
-    mission = next(iter(missions(actor).filter(id=id).order_by()), None) if id else None
+    mission = next(iter(missions(actor).filter(id=id).order_by()), None)
     if mission is None:
         raise errors.NotFound(missing)
     if actor.visibility(action) is Visibility.OWN and (actor.user is None or mission.created_by_id != actor.user.id):
@@ -62,9 +62,11 @@ def _allowed(actor: Actor, id: UUID | None, action: str, *, missing: str) -> Mis
 
 def sortie(actor: Actor, ref: str, action: str = "sorties.read") -> Sortie:
     """The sortie with this id (`srt_…`); errors as for `mission`."""
-    id = ids.decode(ids.SORTIE, ref)
-    row = next(iter(Sortie.objects.filter(id=id).order_by()), None) or Sortie()
-    row.mission = _allowed(actor, row.mission_id, action, missing=f"There is no sortie {ref}.")
+    missing = f"There is no sortie {ref}."
+    row = next(iter(Sortie.objects.filter(id=ids.decode(ids.SORTIE, ref)).order_by()), None)
+    if row is None:
+        raise errors.NotFound(missing)
+    row.mission = _allowed(actor, row.mission_id, action, missing=missing)
     return row
 
 

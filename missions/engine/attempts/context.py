@@ -33,7 +33,8 @@ class Context:
 
 def read(*, claim: Claim, spec: SortieSpec) -> Context:
     """The attempt's context, from the database. Raises Invalid if the results of its needs exceed FLEET_NEEDS_BYTES."""
-    if spec.driver == "scripted" and not spec.arguments:  # it uses none of this, and the queries would dominate its cost
+    # Such a sortie uses none of this, and the queries would dominate its cost.
+    if spec.driver == "scripted" and not spec.arguments:
         return Context(mission="", folder="", readable=(), inputs={}, results=Needs({}), states={})
     with connection.cursor() as cursor:
         cursor.execute(

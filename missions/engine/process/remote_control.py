@@ -11,17 +11,13 @@ from typing import Any
 from celery.worker import control
 from celery.worker.control import Panel
 
-ALLOWED = frozenset(
-    {
-        *("ping", "stats", "active_queues", "registered", "scheduled", "active", "reserved", "revoked"),
-        *("hello", "heartbeat", "enable_events", "election"),  # sent by agents and Flower themselves
-    }
-)
+QUESTIONS = {"ping", "stats", "active_queues", "registered", "scheduled", "active", "reserved", "revoked"}
+ANNOUNCEMENTS = {"hello", "heartbeat", "enable_events", "election"}  # that agents and Flower send by themselves
 
 
 def restrict() -> None:
     """Refuse all other commands in this process, and leave the address of Redis out of the answers."""
-    for name in Panel.data.keys() - ALLOWED:
+    for name in Panel.data.keys() - QUESTIONS - ANNOUNCEMENTS:
         Panel.data[name] = _refuse
     Panel.data["stats"] = _stats
 

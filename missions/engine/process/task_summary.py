@@ -24,17 +24,17 @@ class TaskSummary:
     """The number of sorties per state. Its size does not grow with their number."""
 
     states: Counter[str] = field(default_factory=Counter)
-    first: list[str] = field(default_factory=list)  # ids of the first sorties
-    first_failed: list[str] = field(default_factory=list)
+    first_sorties: list[str] = field(default_factory=list)  # ids
+    first_failures: list[str] = field(default_factory=list)  # ids
 
     def add(self, settlement: Settlement, *, tolerated: bool = False) -> None:
         """Add an outcome. `tolerated`: the plan tolerates a failure of this sortie."""
         failed = settlement.state == "failed" and not tolerated
         self.states[TOLERATED if settlement.state == "failed" and tolerated else settlement.state] += 1
-        if len(self.first) < MAX_IDS or (failed and len(self.first_failed) < MAX_IDS):
-            sortie = ids.encode(ids.SORTIE, settlement.id)
-            self.first += [sortie] if len(self.first) < MAX_IDS else []
-            self.first_failed += [sortie] if failed and len(self.first_failed) < MAX_IDS else []
+        if len(self.first_sorties) < MAX_IDS:
+            self.first_sorties.append(ids.encode(ids.SORTIE, settlement.id))
+        if failed and len(self.first_failures) < MAX_IDS:
+            self.first_failures.append(ids.encode(ids.SORTIE, settlement.id))
 
     @property
     def failed(self) -> int:
@@ -46,6 +46,6 @@ class TaskSummary:
         if not self.states:
             return "ran nothing: other agents had claimed it"
         counts = ", ".join(f"{self.states[state]} {words}" for state, words in WORDS.items() if self.states[state])
-        listed, total = (self.first_failed, self.failed) if self.failed else (self.first, self.states.total())
+        listed, total = (self.first_failures, self.failed) if self.failed else (self.first_sorties, self.states.total())
         more = f" and {total - len(listed)} more" if total > len(listed) else ""
         return f"ran {self.states.total()}: {counts} ({', '.join(listed)}{more})"

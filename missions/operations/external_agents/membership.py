@@ -59,7 +59,8 @@ def require_open_type(agent_type: AgentType) -> None:
 
 def owned_agent(*, agent: UUID, by: User | None) -> Agent:
     """The external agent that `by` registered (None: any user). Raises NotFound if there is none."""
-    row = Agent.objects.filter(id=agent, node=None, **({"by": by} if by else {})).first()
+    external_agents = Agent.objects.filter(id=agent, node=None)
+    row = (external_agents if by is None else external_agents.filter(by=by)).first()
     if row is None:
         raise errors.NotFound(
             f"You have no external agent {ids.encode(ids.AGENT, agent)}.", hint="Register one, and use its id."

@@ -143,19 +143,14 @@ def record_predicted_conflicts(*, mission: UUID, specs: Sequence[SortieSpec]) ->
 
 
 def _allowed(repository: str) -> str:
-    """The repository, if launches over the API may use it. Raises Invalid otherwise."""
-    if not repositories.is_address(repository):
-        repository = str(Path(repository).resolve())  # a symbolic link could be replaced after the check
-    _require_allowed(repository)
-    return repository
+    """The repository, if launches over the API may use it; a path without symbolic links.
 
-
-def _require_allowed(repository: str) -> None:
-    """Raise Invalid unless the repository is below one of FLEET_REPOSITORY_ROOTS: folders, or prefixes of addresses.
-
-    Also if missions over the API can write to it: its configuration could lead git to any other repository.
+    It must be below one of FLEET_REPOSITORY_ROOTS (folders, or prefixes of addresses), and not below FLEET_FOLDERS, where
+    missions could write to it: its configuration could lead git to any other repository. Raises Invalid otherwise.
     """
     is_address = repositories.is_address(repository)
+    if not is_address:
+        repository = str(Path(repository).resolve())  # a symbolic link could be replaced after the check
     if not is_address and any(Path(repository).is_relative_to(Path(top).resolve()) for top in settings.FLEET_FOLDERS):
         raise errors.Invalid(
             f"The repository {repository} lies below FLEET_FOLDERS, so workloads of other missions can change its "
@@ -170,7 +165,7 @@ def _require_allowed(repository: str) -> None:
             path, folder = Path(repository), Path(root).resolve()
             allowed = path != folder and path.is_relative_to(folder)
         if allowed:
-            return
+            return repository
     raise errors.Invalid(
         f"Launches over the API may not use the repository {repository}.",
         hint="Choose one below FLEET_REPOSITORY_ROOTS, launch a template, or have the operator launch the mission.",
@@ -180,10 +175,8 @@ def _require_allowed(repository: str) -> None:
 
 def _require_own_branch(repository: str, branch: str, by: User | None) -> None:
     """Raise Invalid if missions of other users work on this branch: this one could change and block their work."""
-    if (
-        branch
-        and Workspace.objects.filter(repository=repository, branch=branch).exclude(mission__created_by=by).exists()
-    ):
+    missions_on_branch = Workspace.objects.filter(repository=repository, branch=branch)
+    if branch and missions_on_branch.exclude(mission__created_by=by).exists():
         raise errors.Invalid(
             f"The branch {branch} belongs to another user's mission.",
             hint="Choose another name, or leave it out: each mission then gets a branch of its own.",
@@ -192,13 +185,13 @@ def _require_own_branch(repository: str, branch: str, by: User | None) -> None:
 
 
 def _require_compatible_branch(repository: str, branch: str) -> None:
-    """Raise Invalid if the name is a prefix of another mission's branch or the reverse: git stores branches as files."""
-    parents = ["/".join(parts) for parts in itertools.accumulate(([part] for part in branch.split("/")), list.__add__)]
+    """Raise Invalid if one of this branch and another mission's would be a folder of the other: git stores them as files."""
+    if not branch:
+        return
+    parts = branch.split("/")
+    parents = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
     others = Workspace.objects.filter(repository=repository, discarded_at=None)
-    if branch and (
-        branch == DEFAULT_FOLDER
-        or others.filter(Q(branch__startswith=f"{branch}/") | Q(branch__in=parents[:-1])).exists()
-    ):
+    if branch == DEFAULT_FOLDER or others.filter(Q(branch__startswith=f"{branch}/") | Q(branch__in=parents)).exists():
         raise errors.Invalid(
             f"Git cannot store the branch {branch} next to those of other missions, because one name would be a folder of "
             "the other.",

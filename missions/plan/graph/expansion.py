@@ -90,8 +90,7 @@ def expand(*, draft: Draft, default_env: Mapping[str, Any], priority: int, deadl
     env = {name: str(masking.value_of(entry)) for name, entry in variables.items()}
     secret_env = frozenset(name for name, entry in variables.items() if masking.is_secret(entry))
     arguments, prompt, cwd = data.get("with", {}), data.get("prompt"), data.get("cwd")
-    outputs, concurrency = data.get("outputs", []), data.get("concurrency")
-    touches, reads = data.get("touches", []), data.get("reads", [])
+    outputs, touches, reads = data.get("outputs", []), data.get("touches", []), data.get("reads", [])
     for key, combination in zip(draft.keys, draft.combinations, strict=True):
         deadline.check()
         fill = partial(_fill, combination)
@@ -119,8 +118,7 @@ def expand(*, draft: Draft, default_env: Mapping[str, Any], priority: int, deadl
             silence_s=draft.silence_s,
             alert_silence_s=draft.alert_silence_s,
             retry=draft.retry,
-            concurrency=concurrency
-            and Concurrency(key=templates.as_text(fill(concurrency["key"])), limit=concurrency.get("limit", 1)),
+            concurrency=_concurrency(data.get("concurrency"), fill),
             run_at=draft.run_at,
             touches=tuple(str(pattern) for pattern in fill(touches)),
             reads=tuple(str(pattern) for pattern in fill(reads)),
@@ -135,6 +133,12 @@ def _command(value: Any, combination: Mapping[str, Json], fill: Callable[[Any], 
     if isinstance(value, list):
         return tuple(templates.as_text(item) for item in fill(value))
     return templates.shell_text(text=value, matrix=combination)
+
+
+def _concurrency(value: Mapping[str, Any] | None, fill: Callable[[Any], Any]) -> Concurrency | None:
+    if value is None:
+        return None
+    return Concurrency(key=templates.as_text(fill(value["key"])), limit=value.get("limit", 1))
 
 
 def _expand_text(draft: Draft, text: str, deadline: Deadline) -> Iterable[str]:

@@ -37,9 +37,9 @@ def test_a_result_counts_sorties_by_outcome(states: list[str], words: str) -> No
 
 def test_a_result_names_a_few_sorties_failed_ones_first() -> None:
     summary = summary_of(*["succeeded"] * 1_000, "failed")
-    assert str(summary).endswith(f" ({summary.first_failed[0]})")
+    assert str(summary).endswith(f" ({summary.first_failures[0]})")
     assert str(summary_of(*["failed"] * 12)).endswith(" and 7 more)")
-    assert len(summary.first) == MAX_IDS
+    assert len(summary.first_sorties) == MAX_IDS
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -50,7 +50,7 @@ def test_an_engine_adds_its_sorties_with_their_states_in_the_database() -> None:
     engine.run_slot(summary=summary)
     engine.stop(within_s=5)
     assert summary.states == {"succeeded": 1, "failed": 1}
-    assert summary.first_failed == [Sortie.objects.get(mission=mission, key="bad").ref]
+    assert summary.first_failures == [Sortie.objects.get(mission=mission, key="bad").ref]
     assert fleet.states(mission.id) == {"good": "succeeded", "bad": "failed"}
 
 
@@ -62,7 +62,7 @@ def test_a_tolerated_failure_does_not_fail_the_task() -> None:
     engine.run_slot(summary=summary)
     engine.stop(within_s=5)
     assert str(summary).startswith("ran 1: 1 tolerated (srt_")
-    assert (summary.failed, summary.first_failed) == (0, [])
+    assert (summary.failed, summary.first_failures) == (0, [])
 
 
 def test_a_failed_task_is_not_retried_or_logged_with_a_traceback() -> None:
