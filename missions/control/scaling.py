@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -42,7 +42,7 @@ class Deaths:
 
     count: int
     last_s_ago: float
-    last: str  # the id of the last one, and why it ended
+    last: str  # in words: the id of the last one, and why it ended
 
     @property
     def pause_s(self) -> float:
@@ -52,10 +52,10 @@ class Deaths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """One agent type as the autoscaler sees it."""
+    """One agent type as the autoscaler sees it. The first ten fields are the columns of sql/scaling_facts.sql."""
 
     type: str
-    on: bool
+    on: bool  # whether the type is autoscaled
     max_agents: int  # limit in the whole fleet; 0: only the nodes limit it
     concurrency: int
     live: int
@@ -107,12 +107,12 @@ def decide(*, facts: Facts, room: int, up_after_s: float) -> Decision:
                 return decision(f"{situation}; the next start is in {humanise.duration(left_s)}")
             count = 1
         if room <= 0:
-            limit = (
+            obstacle = (
                 "its limit is reached"
                 if facts.max_agents and facts.live >= facts.max_agents
                 else "no node has room for another agent, or Postgres has no free connections"
             )
-            return decision(f"{situation}, all {facts.slots} slots in use; {limit} ({facts.live} agents)")
+            return decision(f"{situation}, all {facts.slots} slots in use; {obstacle} ({facts.live} agents)")
         return decision(f"{situation}, all {facts.slots} slots in use", spawn=min(count, room))
     if facts.idle:
         return decision(f"nothing is queued, and {len(facts.idle)} agents have had no work", drain=facts.idle)
@@ -121,30 +121,22 @@ def decide(*, facts: Facts, room: int, up_after_s: float) -> Decision:
 
 def decisions() -> list[Decision]:
     """The decision for each type, including types that are not autoscaled."""
-    with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions.control", "scale"))
-        rows = cursor.fetchall()
+    types = _facts()
     nodes = Node.objects.filter(
         up=True, cordoned=False, heartbeat_at__gt=Now() - timedelta(seconds=settings.FLEET_LEASE_S)
     )
     live_agents = Counter(Agent.objects.filter(node__in=nodes, state__in=Agent.LIVE).values_list("node", flat=True))
     room, spawned = agents.capacity().room, 0
     idle, deaths = _idle(), _deaths()
-    startable = _startable([name for name, on, *_, live, _, _, _, _, _ in rows if on and not live])
+    startable = _startable([facts.type for facts in types if facts.on and not facts.live])
     decisions = []
-    for name, on, max_agents, concurrency, live, starting, slots, running, queued, oldest_s in rows:
-        admissible, admissible_oldest_s = startable.get(name, (0, 0.0))
-        facts = Facts(
-            type=name,
-            on=on,
-            max_agents=max_agents,
-            concurrency=concurrency,
-            live=live,
-            starting=starting,
-            slots=slots,
-            running=running,
-            queued=queued + admissible,
-            oldest_s=max(oldest_s, admissible_oldest_s),
+    for type_facts in types:
+        name = type_facts.type
+        startable_count, startable_oldest_s = startable.get(name, (0, 0.0))
+        facts = replace(
+            type_facts,
+            queued=type_facts.queued + startable_count,
+            oldest_s=max(type_facts.oldest_s, startable_oldest_s),
             idle=idle.get(name, ()),
             deaths=deaths.get(name),
         )
@@ -153,6 +145,14 @@ def decisions() -> list[Decision]:
         spawned += decision.spawn if decision.on else 0
         decisions.append(decision)
     return decisions
+
+
+def _facts() -> list[Facts]:
+    """One agent type each, without its startable sorties, idle agents and deaths."""
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("missions.control", "scaling_facts"))
+        columns = [column.name for column in cursor.description]
+        return [Facts(**dict(zip(columns, row, strict=True))) for row in cursor.fetchall()]
 
 
 def _startable(types: list[str]) -> dict[str, tuple[int, float]]:

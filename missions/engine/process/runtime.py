@@ -19,6 +19,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -80,12 +81,24 @@ class Batch:
 
 
 class Engine:
-    """Create one per agent process. Call `start`, then `run_slot` from one thread per slot, then `stop`."""
+    """Create one per agent process. Call `start`, then `run_slot` from one thread per slot, then `stop`.
 
-    def __init__(self, *, agent: UUID, type_settings: TypeSettings, slots: int, hint_publisher: HintPublisher) -> None:
+    `on_abandon` is called once the agent can no longer work; it ends the process.
+    """
+
+    def __init__(
+        self,
+        *,
+        agent: UUID,
+        type_settings: TypeSettings,
+        slots: int,
+        hint_publisher: HintPublisher,
+        on_abandon: Callable[[], object] = lambda: None,
+    ) -> None:
         self.agent, self.type_settings, self.slots = agent, type_settings, slots
         self.lease_s, self.renew_s = settings.FLEET_LEASE_S, settings.FLEET_RENEW_S
         self.hint_publisher = hint_publisher
+        self._on_abandon = on_abandon
         self.output_writer = OutputWriter(max_bytes=settings.FLEET_OUTPUT_BYTES)
         self.committer = Committer(
             claimant=Claimant(agent=agent, agent_type=type_settings.agent_type, lease_s=self.lease_s),
@@ -356,7 +369,4 @@ class Engine:
         with self._lock:
             for active_claim in self._claims.values():
                 active_claim.stop.set(StopReason.LEASE_LOST)
-        self.on_abandon()
-
-    def on_abandon(self) -> None:
-        """Called when the agent can no longer work. The worker replaces this with its own shutdown."""
+        self._on_abandon()

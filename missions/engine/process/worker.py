@@ -91,8 +91,8 @@ class EngineStep(bootsteps.StartStopStep):
             type_settings=TypeSettings(agent_type=self.agent_type),
             slots=parent.concurrency,
             hint_publisher=hint_publisher,
+            on_abandon=parent.stop,
         )
-        _engine.on_abandon = parent.stop  # type: ignore[method-assign]
         _engine.start()
         connection.close()  # this thread needs no connection until the end
         signal.signal(signal.SIGQUIT, _stop_now)

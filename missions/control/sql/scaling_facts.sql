@@ -1,7 +1,7 @@
 -- The facts for the autoscaler, one row per agent type: its agents, their slots, and its queue.
-SELECT t.name, t.autoscale, t.max_agents, t.concurrency,
-       coalesce(a.live, 0), coalesce(a.starting, 0), coalesce(a.slots, 0), coalesce(a.running, 0),
-       coalesce(q.queued, 0), coalesce(q.oldest_s, 0)
+SELECT t.name AS type, t.autoscale AS "on", t.max_agents, t.concurrency,
+       coalesce(a.live, 0) AS live, coalesce(a.starting, 0) AS starting, coalesce(a.slots, 0) AS slots,
+       coalesce(a.running, 0) AS running, coalesce(q.queued, 0) AS queued, coalesce(q.oldest_s, 0) AS oldest_s
 FROM agents_agenttype t
 LEFT JOIN (
     SELECT type_id, count(*) AS live, count(*) FILTER (WHERE state = 'spawning') AS starting,
