@@ -5,7 +5,7 @@ Hendler, Incze, Shavit and Tzafrir, 2010), which saves two thread switches. The 
 that no slot waits for.
 
 Commits are expensive (2 ms on an ordinary cloud disk). So everything that the slots post during one commit goes into
-the next one: settlements and claims in one transaction. A slot that has finished its list settles it and claims more in
+the next one: settlements and claims in one transaction. A slot that has finished its batch settles it and claims more in
 the same call, and may get just the sorties that it freed.
 
 While Postgres does not answer, the committer keeps its posts and retries. It also repeats a commit whose outcome is

@@ -9,7 +9,7 @@ were cancelled; leases absent from it are lost. Each renewal is passed on to the
 halted, so the shim stops the workload by itself if no renewal arrives in time. If a lease is lost or was not renewed in
 time, the driver is stopped and its outcome is not posted. The fence (sortie, attempt) would refuse it anyway.
 
-**Lists.** Under a backlog of short sorties, a slot claims several at once and settles them together. If one of them
+**Batches.** Under a backlog of short sorties, a slot claims several at once and settles them together. If one of them
 takes long, the claims that have not started are handed back (`_watch_forever`).
 """
 
@@ -45,11 +45,11 @@ from missions.hints import HintPublisher
 
 log = logging.getLogger("fleet.engine")
 
-SHORT_S = 0.005  # if sorties take less than this on average, the lists get longer
-LONG_S = 0.020  # if they take more than this, a list has one sortie again
-BLOCKED_S = 0.100  # if a sortie takes longer than this, the rest of its list is handed back
+SHORT_S = 0.005  # if sorties take less than this on average, batches get larger
+LONG_S = 0.020  # if they take more than this, a batch has one sortie again
+BLOCKED_S = 0.100  # if a sortie takes longer than this, the rest of its batch is handed back
 POST_S = 0.002  # how long a slot withholds outcomes, to settle them together
-LONGEST_LIST = 64
+MAX_BATCH = 64  # sorties
 TICK_S = 0.05
 
 
@@ -110,7 +110,7 @@ class Engine:
         self._batches: set[Batch] = set()
         self._free = threading.Semaphore(slots)
         self._busy = 0
-        self._list_length = 1
+        self._batch_size = 1
         self._last_hint = time.monotonic()
         self._skip_wait = False
         self._last_claim: float | None = None  # when it last claimed a sortie
@@ -186,7 +186,7 @@ class Engine:
         executed = 0
         settlements: list[Settlement] = []
         while True:
-            max_claims = 0 if self._draining.is_set() else self._list_length
+            max_claims = 0 if self._draining.is_set() else self._batch_size
             claims = (
                 self.committer.settle_and_claim(settlements=settlements, max_claims=max_claims)
                 if settlements or max_claims
@@ -214,7 +214,7 @@ class Engine:
                     settlements = []
             with self._lock:
                 self._batches.discard(batch)
-            self._adapt_list_length((time.monotonic() - batch_started_at) / len(claims))
+            self._adapt_batch_size((time.monotonic() - batch_started_at) / len(claims))
 
     def _add_batch(self, claims: list[Claim]) -> Batch:
         batch = Batch(deque(ActiveClaim(claim) for claim in claims))
@@ -259,11 +259,11 @@ class Engine:
             return None
         return settlement
 
-    def _adapt_list_length(self, mean_s: float) -> None:
+    def _adapt_batch_size(self, mean_s: float) -> None:
         if mean_s < SHORT_S:
-            self._list_length = min(self._list_length * 2, LONGEST_LIST)
+            self._batch_size = min(self._batch_size * 2, MAX_BATCH)
         elif mean_s > LONG_S:
-            self._list_length = 1
+            self._batch_size = 1
 
     def _start_another_slot(self) -> None:
         if self._busy < self.slots:
@@ -346,7 +346,7 @@ class Engine:
                     active_claim.stop.set(StopReason.CANCELLED)
 
     def _watch_forever(self) -> None:
-        """Stop workloads whose lease runs out, hand back blocked lists, and look for work if no hint arrives."""
+        """Stop workloads whose lease runs out, hand back blocked batches, and look for work if no hint arrives."""
         while not self._ended.wait(TICK_S):
             now = time.monotonic()
             if self.committer.error is not None:
