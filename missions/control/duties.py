@@ -104,7 +104,7 @@ def recount() -> Counter[str]:
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.control", "recount"), {"limit": PAGE})
         consequences.add_rows(cursor.fetchall())
-    return consequences.freed
+    return consequences.queued
 
 
 def sweep() -> None:

@@ -67,11 +67,11 @@ class Control:
         """The duties that concern live missions. An idle fleet has none, and should cost next to nothing."""
         consequences = self._do(self._rescue)
         if consequences is not None:
-            self.hint_publisher.send(consequences.freed, consequences.queued_sorties)
+            self.hint_publisher.send(consequences.queued, consequences.queued_sorties)
         self._do(duties.sweep)
         self._do(duties.wake)
         if (granted := self._do(duties.grant_lanes)) is not None:
-            self.hint_publisher.send(granted.freed, granted.queued_sorties)
+            self.hint_publisher.send(granted.queued, granted.queued_sorties)
         self._do(self._limits.update_gated_if_changed)
         self._do(admission.admit)
         if time.monotonic() - self._recounted > RECOUNT_S:

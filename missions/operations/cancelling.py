@@ -60,5 +60,5 @@ def cancel_sortie(*, sortie: UUID, reason: str = "") -> Sortie:
     if not stopping and not ended and row.state != SortieState.CANCELLED:
         raise errors.Conflict(f"{row.key} has already ended ({row.state}); there is nothing to cancel.")
     transitions.complete(missions=[row.mission_id])
-    transaction.on_commit(lambda: hints.send(consequences.freed, consequences.queued_sorties))
+    transaction.on_commit(lambda: hints.send(consequences.queued, consequences.queued_sorties))
     return row

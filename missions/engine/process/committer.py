@@ -237,8 +237,7 @@ class Committer(threading.Thread):
 
     def _follow_up(self, batch: list[_Post], consequences: Consequences) -> None:
         """Send hints and complete missions. A failure does no harm, because the control loop repeats both."""
-        queued = {agent_type: count for agent_type, count in consequences.freed.items() if count > 0}
-        self.send_hints(queued, consequences.queued_sorties)
+        self.send_hints(consequences.queued, consequences.queued_sorties)
         unfinished = {claim.mission for post in batch for claim in post.claims}
         candidates = consequences.missions - unfinished
         if candidates and self._connection is not None:

@@ -104,7 +104,7 @@ def _settle(cursor: Cursor, by: Claimant, settlements: Sequence[Settlement], con
             queued, bad_needs = insertion.add(
                 cursor, parent=settlement.id, attempt=settlement.attempt, specs=settlement.added
             )
-            consequences.freed += queued
+            consequences.queued += queued
             bad += bad_needs
     bad += _execute(cursor, by, settlements, 0, consequences)
     if bad:

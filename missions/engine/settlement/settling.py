@@ -25,10 +25,10 @@ class Settlement:
 
     id: UUID
     attempt: int
-    state: str  # succeeded, failed, cancelled, or waiting for a retry
-    outcome: str  # the attempt's state: succeeded, failed or cancelled
+    state: str  # of the sortie: succeeded, failed, cancelled, or waiting
+    outcome: str  # the attempt's state: succeeded, failed, cancelled, or committed
     charge: int = 0  # how many tries it costs
-    delay_s: float = 0.0  # until the retry
+    delay_s: float = 0.0  # if it waits for a retry: how long
     waits_on: str = "time"  # if it waits: missions.models.WaitsOn
     waits_for: str = ""
     blocked_by: UUID | None = None  # if it waits for a merge: the sortie to merge first
@@ -43,10 +43,10 @@ class Settlement:
 
 @dataclass(slots=True)
 class Consequences:
-    """What is left to do after the commit."""
+    """What statements have changed, and what is left to do after the commit: send hints, complete missions, start claims."""
 
     accepted: set[UUID] = field(default_factory=set)
-    freed: Counter[str] = field(default_factory=Counter)  # agent type -> sorties that became queued
+    queued: Counter[str] = field(default_factory=Counter)  # agent type -> how many sorties became queued
     queued_sorties: dict[str, list[UUID]] = field(default_factory=dict)  # agent type -> the first of these sorties
     missions: set[UUID] = field(default_factory=set)  # missions that may be complete now
     claims: list[Claim] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Consequences:
     def add(self, other: Consequences) -> None:
         """Add the consequences of another statement of the same transaction."""
         self.accepted |= other.accepted
-        self.freed += other.freed
+        self.queued += other.queued
         for agent_type, sorties in other.queued_sorties.items():
             self.queued_sorties.setdefault(agent_type, []).extend(sorties)
         self.missions |= other.missions
@@ -72,8 +72,8 @@ class Consequences:
                 if state != "waiting":
                     self.missions.add(mission)
             if state == "queued":
-                self.freed[agent_type] += 1
-                if self.freed[agent_type] <= hints.MAX_AT_ONCE:
+                self.queued[agent_type] += 1
+                if self.queued[agent_type] <= hints.MAX_AT_ONCE:
                     self.queued_sorties.setdefault(agent_type, []).append(sortie)
             if bad:
                 bad_sorties.append(sortie)

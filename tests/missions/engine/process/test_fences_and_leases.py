@@ -132,7 +132,7 @@ def test_a_sortie_of_a_dead_agent_is_rescued_early_once_its_processes_are_gone(
     agents.end(agents=[agent], state=state, reason="killed")
     assert not duties.rescue().accepted, "its work may still be running"
     agents.mark_reaped(agents=[agent])
-    assert duties.rescue().freed == {"backend": 1}
+    assert duties.rescue().queued == {"backend": 1}
     assert fleet.states(mission.id) == {"one": "queued"}
 
 
@@ -148,7 +148,7 @@ def test_an_agent_without_heartbeats_keeps_its_sorties_until_their_leases_end(
     assert not duties.rescue().accepted
     expire(Sortie.objects.get(mission=mission))
     assert not duties.rescue(leases=False).accepted, "while the clock of the database is not trusted"
-    assert duties.rescue().freed == {"backend": 1}
+    assert duties.rescue().queued == {"backend": 1}
 
 
 def test_a_loss_after_three_rescues_fails_the_sortie_with_the_reason(database: hot_path.Connection) -> None:
