@@ -93,9 +93,20 @@ class _Attempt:
         change = workspace.commit(evidence=evidence, added=added, output=self.output, stop=self.stop)
         return self._land(workspace, change)
 
+    def failed(self, error: str, *, permanent: bool = False) -> Settlement:
+        """The settlement of an attempt that ended with an error."""
+        if self.prepared is not None:
+            error = self.prepared.brief.redactor().text(error)
+        return self._with_change(verdict.failed(claim=self.claim, spec=self.spec, error=error, permanent=permanent))
+
+    @property
+    def _prepared(self) -> Prepared:
+        assert self.prepared is not None
+        return self.prepared
+
     def _land(self, workspace: WorkspaceAttempt, change: Change) -> Settlement:
-        check = self._prepared.check
-        return Landing(attempt=workspace, change=change, check=check, output=self.output, stop=self.stop).run()
+        verify = self._prepared.verify
+        return Landing(attempt=workspace, change=change, verify=verify, output=self.output, stop=self.stop).run()
 
     def _commit_patch(self, workspace: WorkspaceAttempt) -> Settlement:
         try:
@@ -107,29 +118,16 @@ class _Attempt:
             return self._judge(change, ())
         return self._land(workspace, change)
 
-    def failed(self, error: str, *, permanent: bool = False) -> Settlement:
-        """The settlement of an attempt that ended with an error."""
-        if self.prepared is None:
-            return verdict.failed(claim=self.claim, spec=self.spec, error=error, permanent=permanent)
-        redactor = self.prepared.brief.redactor()
-        settlement = verdict.failed(claim=self.claim, spec=self.spec, error=redactor.text(error), permanent=permanent)
-        return settlement if self.prepared.workspace is None else replace(settlement, has_change=True)
-
-    @property
-    def _prepared(self) -> Prepared:
-        assert self.prepared is not None
-        return self.prepared
-
     def _work(self, brief: Brief) -> tuple[Evidence, tuple[SortieSpec, ...]]:
         """Run the driver and `verify`, and store the outputs. Returns the evidence and the sorties to add."""
         prepared, stop = self._prepared, self.stop
-        if prepared.check is not None:  # outputs are copied after `verify`: what is stored is what was verified
+        if prepared.verify is not None:  # outputs are copied after `verify`: what is stored is what was verified
             brief = replace(brief, outputs=())
         evidence = prepared.driver.run(brief=brief, reporter=self.output, stop=stop)
-        if evidence.ok and prepared.check is not None:
+        if evidence.ok and prepared.verify is not None:
             if prepared.workspace is not None:
                 prepared.workspace.note_tree()
-            evidence = _verify(check=prepared.check, evidence=evidence, output=self.output, stop=stop)
+            evidence = _verify(prepared.verify, evidence=evidence, output=self.output, stop=stop)
         added: tuple[SortieSpec, ...] = ()
         if evidence.ok:
             if items := evidence.added:
@@ -140,8 +138,12 @@ class _Attempt:
         return evidence, added
 
     def _judge(self, evidence: Evidence, added: tuple[SortieSpec, ...]) -> Settlement:
-        settlement = verdict.judge(claim=self.claim, spec=self.spec, evidence=evidence, added=added)
-        return settlement if self._prepared.workspace is None else replace(settlement, has_change=True)
+        return self._with_change(verdict.judge(claim=self.claim, spec=self.spec, evidence=evidence, added=added))
+
+    def _with_change(self, settlement: Settlement) -> Settlement:
+        """The settlement, which covers the change and the lane too if the attempt has a workspace."""
+        has_workspace = self.prepared is not None and self.prepared.workspace is not None
+        return replace(settlement, has_change=True) if has_workspace else settlement
 
 
 def _end_earlier_attempts(claim: Claim) -> None:
@@ -154,9 +156,9 @@ def _end_earlier_attempts(claim: Claim) -> None:
         )
 
 
-def _verify(*, check: Brief, evidence: Evidence, output: OutputBuffer, stop: Stop) -> Evidence:
+def _verify(brief: Brief, *, evidence: Evidence, output: OutputBuffer, stop: Stop) -> Evidence:
     """Run the plan's `verify` command in the same place and environment. The attempt succeeds only if it passes."""
-    verified = drivers.get("command").run(brief=check, reporter=output, stop=stop)
+    verified = drivers.get("command").run(brief=brief, reporter=output, stop=stop)
     if verified.ok:
         return replace(evidence, outputs=verified.outputs)
     return replace(

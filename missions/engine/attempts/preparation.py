@@ -81,11 +81,11 @@ def current(type_settings: TypeSettings) -> TypeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What an attempt needs: its driver, the driver's brief, the brief of `verify` (`check`) and its workspace."""
+    """What an attempt needs."""
 
     driver: Driver
-    brief: Brief
-    check: Brief | None = None
+    brief: Brief  # of the driver
+    verify: Brief | None = None  # of the command that decides on success
     workspace: WorkspaceAttempt | None = None
 
 
@@ -105,19 +105,19 @@ def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, fold
     if attempt_context.has_workspace and spec.workspace:
         workspace = _workspace(claim=claim, spec=spec, attempt_context=attempt_context)
         attempt_context = replace(attempt_context, folder=str(workspace.copy.path))
-    base = _base(
+    shared = _shared_brief(
         claim=claim, spec=spec, type_settings=type_settings, folder=folder, attempt_context=attempt_context, scope=scope
     )
     if workspace is not None:
-        base = workspace.brief(base)
-    check = None
+        shared = workspace.use_brief(shared)
+    verify = None
     if spec.verify is not None:  # without `resume`: FLEET_RESUME still has what the workload wrote there
-        check = _with_command(replace(base, resume=None), spec.verify, scope)
+        verify = _with_command(replace(shared, resume=None), spec.verify, scope)
     match spec.driver:
         case "command":
-            brief = _with_command(base, spec.run, scope)
+            brief = _with_command(shared, spec.run, scope)
         case "python":
-            brief = replace(base, call=spec.call or "")
+            brief = replace(shared, call=spec.call or "")
         case "prompt":
             if not type_settings.prompt_argv:
                 raise errors.Invalid(
@@ -125,11 +125,11 @@ def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, fold
                     hint=f"Set the command that reads them, then retry: {_set_prompt_command(type_settings.agent_type)}",
                 )
             prompt = templates.render_text(text=spec.prompt or "", scope=scope)
-            brief = replace(base, argv=type_settings.prompt_argv, stdin=prompt)
+            brief = replace(shared, argv=type_settings.prompt_argv, stdin=prompt)
         case _:
-            brief = base
+            brief = shared
     driver = drivers.get("command" if spec.driver == "prompt" else spec.driver)
-    return Prepared(driver=driver, brief=brief, check=check, workspace=workspace)
+    return Prepared(driver=driver, brief=brief, verify=verify, workspace=workspace)
 
 
 def _workspace(*, claim: Claim, spec: SortieSpec, attempt_context: Context) -> WorkspaceAttempt:
@@ -152,7 +152,7 @@ def _workspace(*, claim: Claim, spec: SortieSpec, attempt_context: Context) -> W
     )
 
 
-def _base(
+def _shared_brief(
     *,
     claim: Claim,
     spec: SortieSpec,

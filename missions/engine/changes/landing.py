@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from agents import drivers
@@ -30,13 +30,24 @@ log = logging.getLogger("fleet.workspaces")
 MAX_MERGES = 20  # then the sortie waits again: something moves the branch although this attempt has its lane
 
 
+class Check(NamedTuple):
+    """A command that must pass on a merged tree. `brief`: that of the sortie's own `verify`; None: the workspace's."""
+
+    command: Any
+    brief: Brief | None
+
+    @property
+    def is_own(self) -> bool:
+        return self.brief is not None
+
+
 @dataclass(slots=True, kw_only=True)
 class Landing:
-    """One attempt's merge of `change`. `check` is the brief of the sortie's `verify`."""
+    """One attempt's merge of `change`. `verify` is the brief of the sortie's own `verify`."""
 
     attempt: WorkspaceAttempt
     change: Change
-    check: Brief | None
+    verify: Brief | None
     output: OutputBuffer
     stop: Stop
 
@@ -67,7 +78,7 @@ class Landing:
             checks = self._pending_checks(merged.tree)
             if checks and (evidence := self._set_up()) is not None:
                 return self._failed(evidence, evidence.error)
-            if (evidence := self._verify(checks, tree=merged.tree, commit=landed)) is not None:
+            if (evidence := self._run_checks(checks, tree=merged.tree, commit=landed)) is not None:
                 return self._not_verified(evidence, tip=tip)
             if self._land(lane=lane, tip=tip, landed=landed):
                 print_line(self.output, f"Merged into {self._workspace.branch} as {landed[:12]}.")
@@ -118,17 +129,10 @@ class Landing:
         message = self.attempt.message(self.change.attempt)
         return merging.create_commit(self._store, tree=tree, parent=tip, message=message)
 
-    def _pending_checks(self, tree: str) -> list[tuple[Any, Brief | None]]:
-        """The commands that must pass and have not passed with this tree yet, each with its brief if it has one."""
-        commands: list[tuple[Any, Brief | None]] = [
-            (self.attempt.spec.verify, self.check),
-            (self._workspace.verify, None),
-        ]
-        return [
-            (command, brief)
-            for command, brief in commands
-            if command is not None and not self._has_passed(tree, command, own=brief is not None)
-        ]
+    def _pending_checks(self, tree: str) -> list[Check]:
+        """The checks that have not passed on this tree yet."""
+        checks = (Check(self.attempt.spec.verify, self.verify), Check(self._workspace.verify, None))
+        return [check for check in checks if check.command is not None and not self._has_passed(tree, check)]
 
     def _set_up(self) -> Evidence | None:
         """Rebuild the copy if it is gone. Returns the evidence of a failed setup, else None."""
@@ -138,31 +142,32 @@ class Landing:
             self.attempt.build(tip=self.change.base, descriptor=descriptor)
         return self.attempt.set_up(output=self.output, stop=self.stop)
 
-    def _verify(self, checks: Sequence[tuple[Any, Brief | None]], *, tree: str, commit: str) -> Evidence | None:
-        """Run these commands in the copy, which gets exactly the tree of `commit`. None if all pass.
+    def _run_checks(self, checks: Sequence[Check], *, tree: str, commit: str) -> Evidence | None:
+        """Run these checks in the copy, which gets exactly the tree of `commit`. Returns the evidence of the first that
+        fails; None if all pass.
 
         Ignored files stay in the copy, so that nothing has to be installed again.
         """
         copy = self.attempt.copy
-        for command, brief in checks:
+        for check in checks:
             with copies.lock(copy, attempt=self._claim.attempt):
                 stop_if_asked(self.stop)
                 commits.check_out(copy, tree=tree)
                 copies.renew_repository(copy, branch=self._workspace.branch, commit=commit)
-            if brief is not None:
-                evidence = drivers.get("command").run(brief=brief, reporter=self.output, stop=self.stop)
+            if check.brief is not None:
+                evidence = drivers.get("command").run(brief=check.brief, reporter=self.output, stop=self.stop)
             else:
-                evidence = self.attempt.run_command(command, output=self.output, stop=self.stop)
+                evidence = self.attempt.run_command(check.command, output=self.output, stop=self.stop)
             if not evidence.ok:
                 return evidence
-            self._note_passed(tree, command, own=brief is not None)
+            self._note_passed(tree, check)
         return None
 
-    def _has_passed(self, tree: str, command: Any, *, own: bool) -> bool:
-        return until_answered(lambda: self._records.was_verified(tree, command, own=own), stop=self.stop)
+    def _has_passed(self, tree: str, check: Check) -> bool:
+        return until_answered(lambda: self._records.was_verified(tree, check.command, own=check.is_own), stop=self.stop)
 
-    def _note_passed(self, tree: str, command: Any, *, own: bool) -> None:
-        until_answered(lambda: self._records.note_verified(tree, command, own=own), stop=self.stop)
+    def _note_passed(self, tree: str, check: Check) -> None:
+        until_answered(lambda: self._records.note_verified(tree, check.command, own=check.is_own), stop=self.stop)
 
     def _land(self, *, lane: str, tip: str, landed: str) -> bool:
         """Move the branch to this commit. False if the branch or its lane has moved meanwhile."""

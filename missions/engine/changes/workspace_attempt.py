@@ -39,7 +39,7 @@ NO_CHANGE_BYTES = 2_000
 
 @dataclass(slots=True, kw_only=True)
 class WorkspaceAttempt:
-    """One attempt of a sortie that has a workspace. `base` is the brief that its commands share.
+    """One attempt of a sortie that has a workspace.
 
     `change` is earlier work of the sortie that is not merged yet, or that conflicts; `conflict` is its newest conflict.
     """
@@ -53,8 +53,8 @@ class WorkspaceAttempt:
     leftover: int = 0  # the number of an earlier attempt that ended without a commit
     patch: Patch | None = None  # the work of an external agent, not committed yet
     saved: SavedWork | None = None  # uncommitted work that a restore has put back, from which this attempt continues
-    base: Brief | None = None
-    tip: str = ""
+    shared_brief: Brief | None = None  # the part of the brief that all commands of the attempt share; see `use_brief`
+    tip: str = ""  # the commit that the attempt starts from
     holder: ReservedPattern | None = None  # reserves files that this attempt has changed, so it is merged first
     checked_tree: str = ""  # of the copy, before the sortie's `verify` began
 
@@ -87,16 +87,16 @@ class WorkspaceAttempt:
             and self.conflict.outcome == Conflict.Outcome.MANUAL
         )
 
-    def brief(self, base: Brief) -> Brief:
-        """The brief of work in the copy. `base` is that of work without one."""
-        self.base = replace(
-            base,
+    def use_brief(self, brief: Brief) -> Brief:
+        """Turn the shared brief of an attempt into that of work in the copy, and use it for all commands."""
+        self.shared_brief = replace(
+            brief,
             copy=self.copy.path,
             shared=(self.store,),
             writable=(),
-            env={**base.env, "FLEET_NO_CHANGE": str(base.scratch / NO_CHANGE)},
+            env={**brief.env, "FLEET_NO_CHANGE": str(brief.scratch / NO_CHANGE)},
         )
-        return self.base
+        return self.shared_brief
 
     def make_copy(self, *, output: OutputBuffer, stop: Stop) -> tuple[Evidence | None, dict[str, Any] | None]:
         """Build the copy, and run the plan's `setup` in it.
@@ -116,7 +116,7 @@ class WorkspaceAttempt:
                 store=store, change=self.change, conflict=self.conflict, tip=self.tip, files=merged.files
             )
             text = json.dumps(description, ensure_ascii=False, indent=1)
-            (self._base.scratch / CONFLICT).write_text(text, encoding="utf-8", errors="replace")
+            (self._brief.scratch / CONFLICT).write_text(text, encoding="utf-8", errors="replace")
         if self.saved is not None:
             self.tip, tree = self.saved.base, merging.tree_of(store, self.saved.commit)
         with copies.lock(self.copy, attempt=self.claim.attempt) as descriptor:
@@ -243,13 +243,13 @@ class WorkspaceAttempt:
     # ── Helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def _base(self) -> Brief:
-        assert self.base is not None, "call `brief` first"
-        return self.base
+    def _brief(self) -> Brief:
+        assert self.shared_brief is not None, "call `use_brief` first"
+        return self.shared_brief
 
     @property
     def _secret(self) -> str:
-        return self._base.token.rpartition(".")[2]
+        return self._brief.token.rpartition(".")[2]
 
     def _commit(self, number: int, *, base: str, secret: str, merged: Sequence[str] = ()) -> Commit:
         return commits.commit(
@@ -276,18 +276,18 @@ class WorkspaceAttempt:
 
     def run_command(self, command: str | list[str], *, output: OutputBuffer, stop: Stop) -> Evidence:
         """Run a command of the workspace in the copy."""
-        brief = replace(self._base, cwd=self.copy.path, outputs=(), outbox=None, resume=None)
+        brief = replace(self._brief, cwd=self.copy.path, outputs=(), outbox=None, resume=None)
         brief = replace(brief, argv=tuple(command)) if isinstance(command, list) else replace(brief, shell=command)
         return drivers.get("command").run(brief=brief, reporter=output, stop=stop)
 
     def _no_change_reason(self) -> str:
         """The reason for changing nothing, which the workload wrote to FLEET_NO_CHANGE; "" if it wrote none."""
         with suppress(OSError, UnicodeDecodeError):
-            folder = beneath.open_path(self._base.scratch, folder=True)
+            folder = beneath.open_path(self._brief.scratch, folder=True)
             try:
                 with open(beneath.open_plain(folder, NO_CHANGE), "rb") as file:
                     text = file.read(NO_CHANGE_BYTES).decode("utf-8", "replace")
-                return " ".join(self._base.redactor().text(text).replace("\x00", "").split())[:500]
+                return " ".join(self._brief.redactor().text(text).replace("\x00", "").split())[:500]
             finally:
                 os.close(folder)
         return ""
