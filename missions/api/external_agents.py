@@ -32,7 +32,7 @@ from fleet.web import shared_counters
 from missions.api import shapes
 from missions.models import Sortie
 from missions.operations import external_agents, permissions
-from missions.operations.external_agents import settling
+from missions.operations.external_agents import ending
 from missions.operations.workspaces import bundling
 from missions.queries import visibility
 
@@ -83,7 +83,7 @@ class Complete(LeaseBody):
         help_text="the exit code of the plan's `verify` command, if it has one",
     )  # fmt: skip
     patch = serializers.CharField(
-        required=False, allow_blank=True, trim_whitespace=False, max_length=settling.PATCH_BYTES,
+        required=False, allow_blank=True, trim_whitespace=False, max_length=ending.PATCH_BYTES,
         help_text="of a sortie with a workspace: the output of `git diff --binary BASE`; it must be UTF-8",
     )  # fmt: skip
     base = serializers.RegexField(
@@ -182,7 +182,7 @@ class CompleteSortie(ApiView):
             result=body["result"],
             added=body["sorties"],
             verified=body["verified"],
-            patch=settling.SubmittedPatch(base=body["base"], text=body["patch"]) if "patch" in body else None,
+            patch=ending.SubmittedPatch(base=body["base"], text=body["patch"]) if "patch" in body else None,
             edits_templates=actor.user is not None
             and permissions.may_edit_templates(actor.user, can_execute=actor.can_execute),
         )

@@ -58,7 +58,7 @@ def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
         os.close(folder)
     with connection.cursor() as cursor:
         cursor.execute(
-            statements.read("missions.artifacts", "artifact"),
+            statements.read("missions.artifacts", "record_outputs"),
             {
                 "sortie": claim.id,
                 "attempt": claim.attempt,

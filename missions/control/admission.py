@@ -25,8 +25,8 @@ from agents import queries
 from agents.models import AgentType
 from fleet.postgres import locks, statements
 from fleet.postgres.locks import Lock
-from missions.control import reserving
-from missions.control.reserving import Blocker, Contest, Order
+from missions.control import file_contest
+from missions.control.file_contest import Blocker, Contest, Order
 
 PAGE = 1_000
 
@@ -67,7 +67,7 @@ def _admit_limited() -> Counter[str]:
         _block(contenders, blocked)
         if not admitted:
             return Counter()
-        cursor.execute(statements.read("missions.control", "admit_these"), {"ids": admitted})
+        cursor.execute(statements.read("missions.control", "admit_chosen"), {"ids": admitted})
         return Counter(agent_type for (agent_type,) in cursor.fetchall())
 
 
@@ -167,16 +167,16 @@ class Contender(NamedTuple):
 
 def _contenders(served: Collection[str]) -> list[Contender]:
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions.control", "limited"), {"served": list(served), "limit": PAGE})
+        cursor.execute(statements.read("missions.control", "contenders"), {"served": list(served), "limit": PAGE})
         return [Contender(*row) for row in cursor.fetchall()]
 
 
-def _reservations(contenders: Sequence[Contender], served: Collection[str]) -> reserving.Snapshot:
+def _reservations(contenders: Sequence[Contender], served: Collection[str]) -> file_contest.Snapshot:
     candidates = [contender for contender in contenders if contender.reserves]
     if not candidates:
-        return reserving.Snapshot()
+        return file_contest.Snapshot()
     last = max(contender.order for contender in candidates)
-    return reserving.snapshot(contenders=_ids(candidates), last=last, served=served)
+    return file_contest.snapshot(contenders=_ids(candidates), last=last, served=served)
 
 
 def _ids(contenders: Iterable[Contender]) -> list[UUID]:
@@ -195,7 +195,7 @@ def choose(
     The places that the `freed` contenders occupy count as free. Ready contenders that have to wait for a reservation are
     added to `blocked`.
     """
-    contest = contest or reserving.Snapshot().contest()
+    contest = contest or file_contest.Snapshot().contest()
     places_left: dict[tuple[str, Hashable], int] = {}
     for contender in contenders:
         for limit, places in contender.limits():

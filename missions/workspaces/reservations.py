@@ -22,7 +22,7 @@ HALTED_S = 5.0  # after this, Postgres ends the transaction of a process that wa
 def planned(sorties: Sequence[UUID]) -> list[tuple[Branch, ReservedPattern]]:
     """What the plan reserves for these sorties, in force or not."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions.workspaces", "reserved"), {"sorties": list(sorties)})
+        cursor.execute(statements.read("missions.workspaces", "planned_reservations"), {"sorties": list(sorties)})
         return [
             ((repository, branch), ReservedPattern(sortie, mission, key, globs.parse(pattern), shared))
             for repository, branch, sortie, mission, key, pattern, shared in cursor.fetchall()
@@ -32,7 +32,10 @@ def planned(sorties: Sequence[UUID]) -> list[tuple[Branch, ReservedPattern]]:
 def in_force(branches: Collection[Branch], *, changes: bool = True) -> list[tuple[Branch, ReservedPattern]]:
     """What is reserved on these branches now. `changes`: also the files of changes that are still to be merged."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions.workspaces", "in_force"), {**parameters(branches), "changes": changes})
+        cursor.execute(
+            statements.read("missions.workspaces", "reservations_in_force"),
+            {**parameters(branches), "changes": changes},
+        )
         return [
             (
                 (repository, branch),

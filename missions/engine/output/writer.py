@@ -127,7 +127,7 @@ class OutputWriter(threading.Thread):
         with hot_path.transaction(connection):
             if pieces:
                 connection.execute(
-                    statements.read("missions.engine.output", "output"),
+                    statements.read("missions.engine.output", "store_output"),
                     {
                         "ids": [buffer.sortie for buffer, _ in pieces],
                         "attempts": [buffer.attempt for buffer, _ in pieces],
@@ -146,7 +146,7 @@ class OutputWriter(threading.Thread):
                 )
             if progress:
                 connection.execute(
-                    statements.read("missions.engine.output", "progress"),
+                    statements.read("missions.engine.output", "record_progress"),
                     {
                         "ids": [buffer.sortie for buffer, _ in progress],
                         "attempts": [buffer.attempt for buffer, _ in progress],
@@ -156,7 +156,7 @@ class OutputWriter(threading.Thread):
                 )
             if resumes:
                 connection.execute(
-                    statements.read("missions.engine.output", "resume"),
+                    statements.read("missions.engine.output", "store_resume"),
                     {
                         "ids": [buffer.sortie for buffer, _ in resumes],
                         "attempts": [buffer.attempt for buffer, _ in resumes],

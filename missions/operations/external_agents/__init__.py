@@ -8,9 +8,9 @@ been cancelled. Its agent renews the lease and settles the outcome when the work
 """
 
 from missions.operations.external_agents.claiming import MAX_CLAIM, Heartbeat, Lease, claim, heartbeat, renew_lease
+from missions.operations.external_agents.ending import complete, fail, give_back
 from missions.operations.external_agents.membership import leave, owned_agent, register
 from missions.operations.external_agents.reporting import UNCHANGED, progress
-from missions.operations.external_agents.settling import complete, fail, give_back
 
 __all__ = [
     "MAX_CLAIM",

@@ -56,7 +56,7 @@ def progress(
             _store_output(cursor, attempt.claim.id, attempt.claim.attempt, output.replace("\x00", "�"))
         if fraction is not None or note:
             cursor.execute(
-                statements.read("missions.engine.output", "progress"),
+                statements.read("missions.engine.output", "record_progress"),
                 {
                     "ids": [attempt.claim.id],
                     "attempts": [attempt.claim.attempt],
@@ -66,7 +66,7 @@ def progress(
             )
         if resume is not UNCHANGED:
             cursor.execute(
-                statements.read("missions.engine.output", "resume"),
+                statements.read("missions.engine.output", "store_resume"),
                 {
                     "ids": [attempt.claim.id],
                     "attempts": [attempt.claim.attempt],
@@ -98,7 +98,7 @@ def _store_output(cursor: Any, sortie: UUID, attempt: int, text: str) -> None:
     size = max(1, min(PIECE_CHARS, settings.FLEET_OUTPUT_BYTES // 8))
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     cursor.execute(
-        statements.read("missions.engine.output", "output"),
+        statements.read("missions.engine.output", "store_output"),
         {
             "ids": [sortie] * len(pieces),
             "attempts": [attempt] * len(pieces),

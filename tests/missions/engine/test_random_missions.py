@@ -156,11 +156,11 @@ class Missions(RuleBasedStateMachine):
         output, artifacts = Output.objects.count(), Artifact.objects.count()
         parameters = {"ids": [claim.id], "attempts": [claim.attempt]}
         self.database.execute(
-            statements.read("missions.engine.output", "output"),
+            statements.read("missions.engine.output", "store_output"),
             {**parameters, "streams": ["stdout"], "ats": [0.0], "texts": ["late"]},
         )
         self.database.execute(
-            statements.read("missions.artifacts", "artifact"),
+            statements.read("missions.artifacts", "record_outputs"),
             {"sortie": claim.id, "attempt": claim.attempt, "ids": [ids.new()], "paths": ["x"], "digests": ["0" * 64],
              "sizes": [1], "types": ["text/plain"]},
         )  # fmt: skip

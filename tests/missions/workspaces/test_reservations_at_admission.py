@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet import ids
-from missions.control import admission, reserving
+from missions.control import admission, file_contest
 from missions.models import Conflict, Mission, Reservation, Sortie
-from missions.operations import external_agents
-from missions.operations import reserving as reservation_operations
+from missions.operations import external_agents, reserving
 from missions.plan import globs
 from missions.queries import reads
 from missions.workspaces.reservation_index import ReservationIndex, ReservedPattern
@@ -132,7 +131,7 @@ def test_reservations_of_different_branches_are_independent(project: repository.
 def test_a_released_reservation_no_longer_counts(project: repository.Repository) -> None:
     mission = launch(project, {"a": {"touches": ["x"]}, "b": {"touches": ["x"]}})
     assert admit(mission) == ["a"]
-    reservation_operations.release(reservation=Reservation.objects.get(sortie__key="b").id)
+    reserving.release(reservation=Reservation.objects.get(sortie__key="b").id)
     assert admit(mission) == ["a", "b"]
 
 
@@ -163,8 +162,8 @@ def test_no_file_has_two_exclusive_holders_and_no_sortie_waits_without_a_reason(
     running = [pairs[0] for pairs in random.Random(seed).sample(list(requests.values()), len(rows) // 4)]
     running = [pair for number, pair in enumerate(running) if not overlaps(pair[1], [r for _, r in running[:number]])]
     busy = {reservation.sortie for _, reservation in running}
-    snapshot = reserving.Snapshot(requests=requests, in_force=running)
-    blocked: dict[Any, reserving.Blocker] = {}
+    snapshot = file_contest.Snapshot(requests=requests, in_force=running)
+    blocked: dict[Any, file_contest.Blocker] = {}
     chosen = admission.choose(
         [contender for contender in contenders if contender.sortie not in busy],
         contest=snapshot.contest(),

@@ -46,7 +46,7 @@ def steps(**by_attempt: str) -> dict[str, Any]:
 def store(sortie: Sortie, *, attempt: int, resume: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            statements.read("missions.engine.output", "resume"),
+            statements.read("missions.engine.output", "store_resume"),
             {"ids": [sortie.id], "attempts": [attempt], "resumes": [resume]},
         )
 

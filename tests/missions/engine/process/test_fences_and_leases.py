@@ -90,14 +90,14 @@ def test_output_progress_and_artifacts_of_a_stale_attempt_are_dropped(database: 
     claim_one(database, agent=registered())
     item = {"ids": [zombie.id], "attempts": [zombie.attempt]}
     database.execute(
-        statements.read("missions.engine.output", "output"),
+        statements.read("missions.engine.output", "store_output"),
         {**item, "streams": ["stdout"], "ats": [0.0], "texts": ["boo"]},
     )
     database.execute(
-        statements.read("missions.engine.output", "progress"), {**item, "fractions": [0.5], "notes": ["boo"]}
+        statements.read("missions.engine.output", "record_progress"), {**item, "fractions": [0.5], "notes": ["boo"]}
     )
     database.execute(
-        statements.read("missions.artifacts", "artifact"),
+        statements.read("missions.artifacts", "record_outputs"),
         {"sortie": zombie.id, "attempt": zombie.attempt, "ids": [ids.new()], "paths": ["x"], "digests": ["0" * 64],
          "sizes": [1], "types": ["text/plain"]},
     )  # fmt: skip

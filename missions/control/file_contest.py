@@ -20,7 +20,7 @@ from missions.workspaces import reservations
 from missions.workspaces.reservation_index import ReservationIndex, ReservedPattern
 from missions.workspaces.reservations import Branch
 
-LAST_FOLDER = "\U0010ffff"
+LAST_FOLDER = "\U0010ffff"  # sorts after every folder
 Order = tuple[int, int, UUID]  # -priority, turn, id: the smallest is first
 
 
@@ -66,13 +66,16 @@ def snapshot(*, contenders: Sequence[UUID], last: Order, served: Collection[str]
     for branch, reservation in reservations.planned(contenders):
         requests[reservation.sortie].append((branch, reservation))
     branches = {branch for pairs in requests.values() for branch, _ in pairs}
+    minus_priority, last_turn, last_sortie = last
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("missions.control", "waiting_before"),
             {
                 **_folders(requests),
                 "served": list(served),
-                **dict(zip(("priority", "turn", "last"), last, strict=True)),
+                "priority": minus_priority,
+                "turn": last_turn,
+                "last": last_sortie,
             },
         )
         waiting = [
@@ -88,19 +91,25 @@ def snapshot(*, contenders: Sequence[UUID], last: Order, served: Collection[str]
 
 
 def _folders(requests: Mapping[UUID, Sequence[tuple[Branch, ReservedPattern]]]) -> dict[str, list[str]]:
-    """The folders of the patterns that these may overlap: their own, all folders above, and all below."""
-    above: set[tuple[str, ...]] = set()
-    below: set[tuple[str, ...]] = set()
+    """The folders of the patterns that these may overlap: their own, all folders above, and all below.
+
+    As parameters of sql/waiting_before.sql, one list per column.
+    """
+    above: set[tuple[str, str, str]] = set()  # repository, branch, folder
+    below: set[tuple[str, str, str, str]] = set()  # repository, branch, low, high
     for branch, reservation in (pair for pairs in requests.values() for pair in pairs):
         names, folder = reservation.pattern.folder, reservation.pattern.folder_key
         above |= {(*branch, "/".join(names[:depth])) for depth in range(len(names) + 1)}
         # 0 follows / in ASCII, so names between "folder/" and "folder0" are below the folder.
         below.add((*branch, f"{folder}/", f"{folder}0") if folder else (*branch, "", LAST_FOLDER))
-    columns = ("repositories", "branches", "folders"), ("lower_repositories", "lower_branches", "low", "high")
     return {
-        column: [row[number] for row in rows]
-        for names, rows in zip(columns, (above, below), strict=True)
-        for number, column in enumerate(names)
+        "repositories": [repository for repository, _, _ in above],
+        "branches": [branch for _, branch, _ in above],
+        "folders": [folder for _, _, folder in above],
+        "lower_repositories": [repository for repository, _, _, _ in below],
+        "lower_branches": [branch for _, branch, _, _ in below],
+        "low": [low for _, _, low, _ in below],
+        "high": [high for _, _, _, high in below],
     }
 
 
@@ -110,7 +119,7 @@ class Contest:
     def __init__(self, snapshot: Snapshot, *, freed: Collection[UUID]) -> None:
         self._requests = snapshot.requests
         self._in_force: dict[Branch, ReservationIndex] = defaultdict(ReservationIndex)
-        self._before: dict[Branch, ReservationIndex] = defaultdict(ReservationIndex)
+        self._ahead: dict[Branch, ReservationIndex] = defaultdict(ReservationIndex)
         self._waiting = deque(snapshot.waiting)
         for branch, reservation in snapshot.in_force:
             if reservation.sortie not in freed:
@@ -122,20 +131,20 @@ class Contest:
         if requests and not queued:
             while self._waiting and self._waiting[0].order < order:
                 earlier = self._waiting.popleft()
-                self._before[earlier.branch].add(earlier.reservation)
+                self._ahead[earlier.branch].add(earlier.reservation)
         for branch, reservation in requests:
             if (other := self._in_force[branch].find_conflict(reservation)) is not None:
                 return Blocker(other, waits=False)
-            if not queued and (other := self._before[branch].find_conflict(reservation)) is not None:
+            if not queued and (other := self._ahead[branch].find_conflict(reservation)) is not None:
                 return Blocker(other, waits=True)
         return None
 
     def grant(self, sortie: UUID) -> None:
-        """The sortie gets its files."""
+        """Give the sortie its files."""
         for branch, reservation in self._requests.get(sortie, ()):
             self._in_force[branch].add(reservation)
 
     def wait(self, sortie: UUID) -> None:
-        """The sortie waits, and later ones do not overtake it."""
+        """Let the sortie wait: later ones that overlap it do not overtake it."""
         for branch, reservation in self._requests.get(sortie, ()):
-            self._before[branch].add(reservation)
+            self._ahead[branch].add(reservation)
