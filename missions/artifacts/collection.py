@@ -26,13 +26,13 @@ from missions.models import Artifact
 
 RESTORE = "Restore the artifacts folder from a backup, or retry the sortie."
 CHUNK_BYTES = 1 << 20
-MAX_VERIFIED = 10_000  # verified files
+MAX_VERIFIED = 10_000  # files that `_VerifiedFiles` remembers
 # File systems have coarse clocks, so a file that has just changed may change again without a new timestamp.
 SETTLED_NS = 2_000_000_000
 
 
-class Missing(errors.Invalid):
-    """An output that the plan declares was not produced."""
+class UnusableOutput(errors.Invalid):
+    """An output that the plan declares is missing, too large, or not a file that can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
     """Store and record the outputs of an attempt, behind the fence.
 
     `copies` maps each output's path to the errno with which copying it failed (0: success); the copies in `outbox` are
-    numbered in this order. Raises Missing if an output was not produced, is not a regular file or is too large;
-    Unavailable if the disk is full.
+    numbered in this order. Raises UnusableOutput if an output was not produced, is not a regular file or is too
+    large; Unavailable if the disk is full.
     """
     for path, error in copies.items():
         _check_copy(path, error)
@@ -71,14 +71,14 @@ def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
         )
 
 
+def storage() -> Storage:
+    return storages["artifacts"]
+
+
 def sweep() -> int:
     """Remove drafts left by processes that were killed while they stored a file; returns how many."""
     store = storage()
     return store.sweep() if isinstance(store, AtomicFileStorage) else 0
-
-
-def storage() -> Storage:
-    return storages["artifacts"]
 
 
 def open_stored(artifact: Artifact) -> File[bytes]:
@@ -96,6 +96,29 @@ def open_stored(artifact: Artifact) -> File[bytes]:
             hint=RESTORE,
         )
     return file
+
+
+def has(digest: str) -> bool:
+    """Whether the store has the file with this digest."""
+    return storage().exists(_name(digest))
+
+
+def add(digest: str, file: File[bytes]) -> None:
+    """Store a file under its digest, which the caller has checked. Raises OSError if the disk is full."""
+    storage().save(_name(digest), file)
+
+
+def delete_unused(digests: Collection[str]) -> None:
+    """Delete the files with these digests that no artifact and no holder refers to any more."""
+    referenced = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
+    unreferenced = set(digests) - referenced
+    for digest in unreferenced - holders.in_use(unreferenced):
+        delete(digest)
+
+
+def delete(digest: str) -> None:
+    """Delete the file with this digest. The caller has checked that nothing refers to it."""
+    storage().delete(_name(digest))
 
 
 class _VerifiedFiles:
@@ -140,20 +163,22 @@ def _check_copy(path: str, error: int) -> None:
         case 0:
             return
         case errno.ENOENT:
-            raise Missing(f"The workload succeeded but did not produce {path!r}, which the plan lists under `outputs`.")
+            raise UnusableOutput(
+                f"The workload succeeded but did not produce {path!r}, which the plan lists under `outputs`."
+            )
         case errno.E2BIG:
-            raise Missing(
+            raise UnusableOutput(
                 f"{path!r}, listed under `outputs`, exceeds the limit of {settings.FLEET_ARTIFACT_BYTES:,} bytes"
                 " (FLEET_ARTIFACT_BYTES), or all outputs together exceed the disk limit of the agent type."
             )
         case errno.EINVAL | errno.EISDIR:
-            raise Missing(
+            raise UnusableOutput(
                 f"{path!r}, listed under `outputs`, is not a regular file below the folder in which the workload ran."
             )
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             raise _disk_full(path, os.strerror(error))
         case _:
-            raise Missing(f"{path!r}, listed under `outputs`, cannot be read: {os.strerror(error)}.")
+            raise UnusableOutput(f"{path!r}, listed under `outputs`, cannot be read: {os.strerror(error)}.")
 
 
 def _disk_full(path: str, why: str) -> errors.Unavailable:
@@ -174,26 +199,3 @@ def _store(path: str, folder: int, copy: str) -> _StoredFile:
             except OSError as error:
                 raise _disk_full(path, error.strerror or str(error)) from error
     return _StoredFile(path, digest, size)
-
-
-def has(digest: str) -> bool:
-    """Whether the store has the file with this digest."""
-    return storage().exists(_name(digest))
-
-
-def add(digest: str, file: File[bytes]) -> None:
-    """Store a file under its digest, which the caller has checked. Raises OSError if the disk is full."""
-    storage().save(_name(digest), file)
-
-
-def delete_unused(digests: Collection[str]) -> None:
-    """Delete the files with these digests that no artifact and no holder refers to any more."""
-    referenced = set(Artifact.objects.filter(digest__in=digests).values_list("digest", flat=True))
-    unreferenced = set(digests) - referenced
-    for digest in unreferenced - holders.in_use(unreferenced):
-        delete(digest)
-
-
-def delete(digest: str) -> None:
-    """Delete the file with this digest, which no artifact refers to any more."""
-    storage().delete(_name(digest))

@@ -48,8 +48,9 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
     except Stopped:
         return verdict.judge(claim=claim, spec=spec, evidence=Evidence(finished=False, ok=False, stopped=stop.reason))
     except errors.FleetError as error:
-        # An error in the plan is permanent. An output that is missing now may exist after the next try.
-        permanent = isinstance(error, errors.Invalid) and not isinstance(error, (collection.Missing, commits.Refused))
+        # An error in the plan is permanent. The next try may produce other outputs and other changes.
+        retryable = (collection.UnusableOutput, commits.Refused)
+        permanent = isinstance(error, errors.Invalid) and not isinstance(error, retryable)
         return attempt.failed(str(error), permanent=permanent)
     except Exception as error:  # drivers return evidence; anything that they raise is a defect and costs one try
         log.exception("%s: its driver raised an exception", claim.marker)
