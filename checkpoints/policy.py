@@ -26,7 +26,7 @@ from missions.control import background
 from missions.models import Mission
 from missions.operations import hooks
 from missions.queries import reads
-from missions.states import MissionState, SortieState
+from missions.states import FINAL_SORTIE_STATES, MissionState, SortieState
 from missions.workspaces import moving
 
 log = logging.getLogger("fleet.checkpoints")
@@ -34,7 +34,6 @@ log = logging.getLogger("fleet.checkpoints")
 CHECK_S = 2.0
 PRUNE_S = 3_600.0
 SHUTDOWN_S = 2.0
-FINAL = [state for state in SortieState if state.final]
 Trigger = Checkpoint.Trigger
 
 
@@ -105,7 +104,7 @@ def capture_due() -> list[Checkpoint]:
         by_state = counts.get(row.id, {})
         trigger = Policy.of(row.checkpoints).due(
             total=sum(by_state.values()),
-            ended=sum(by_state.get(state, 0) for state in FINAL),
+            ended=sum(by_state.get(state, 0) for state in FINAL_SORTIE_STATES),
             failed=by_state.get(SortieState.FAILED, 0),
             last=_last_capture(row),
         )

@@ -44,11 +44,13 @@ class SortieState(TextChoices):
         return self in (SortieState.SUCCEEDED, SortieState.FAILED, SortieState.SKIPPED, SortieState.CANCELLED)
 
 
+FINAL_SORTIE_STATES = [state.value for state in SortieState if state.final]
+
+
 def ended_badly(*, state: str, tolerated: bool) -> bool:
     """Whether a sortie ended in a way that fails its mission and skips its dependents.
 
-    `tolerated` is the sortie's `allow_failure`. Two statements need the same rule in SQL:
-    engine/settlement/sql/settle_and_claim.sql and engine/settlement/sql/complete.sql.
+    `tolerated` is the sortie's `allow_failure`. Statements repeat the rule in SQL; `git grep allow_failure` finds them.
     """
     return state in (SortieState.SKIPPED, SortieState.CANCELLED) or (state == SortieState.FAILED and not tolerated)
 

@@ -18,8 +18,9 @@ from fleet import ids
 from fleet.admin.pages import ReadOnlyAdmin, ago, apply_to_rows, between, button
 from missions import operations
 from missions.admin import rendering, work
-from missions.models import FINAL, Mission, Sortie, Workspace
+from missions.models import Mission, Sortie, Workspace
 from missions.queries import reads
+from missions.states import FINAL_SORTIE_STATES
 
 MAX_ROWS = 200
 
@@ -29,7 +30,7 @@ def progress_text(counts: dict[str, int], tolerated: int) -> str:
 
     `tolerated` is the number of failed sorties with `allow_failure`.
     """
-    ended = sum(counts.get(state, 0) for state in FINAL)
+    ended = sum(counts.get(state, 0) for state in FINAL_SORTIE_STATES)
     numbers = {
         "succeeded": counts.get("succeeded", 0),
         "failed": counts.get("failed", 0) - tolerated,

@@ -19,9 +19,9 @@ from fleet.admin.pages import ago, between
 from fleet.postgres import clock
 from missions.admin import rendering
 from missions.admin.missions import progress_text, tolerated_by_mission
-from missions.models import FINAL, Alert, Mission, Sortie
+from missions.models import Alert, Mission, Sortie
 from missions.queries import reads
-from missions.states import FINAL_MISSION_STATES
+from missions.states import FINAL_MISSION_STATES, FINAL_SORTIE_STATES
 
 MAX_ROWS = 10  # of each table
 DAY = timedelta(days=1)
@@ -38,7 +38,12 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         tables.append(_running())
         cards.append({"title": "Missions", "lines": _missions()})
     if request.user.has_perm("missions.view_sortie"):
-        live = Sortie.objects.exclude(state__in=FINAL).order_by().values_list("state").annotate(number=Count("id"))
+        live = (
+            Sortie.objects.exclude(state__in=FINAL_SORTIE_STATES)
+            .order_by()
+            .values_list("state")
+            .annotate(number=Count("id"))
+        )
         lines = _lines("missions_sortie", dict(live), ("running", "queued", "waiting", "ready", "pending"))
         cards.append({"title": "Sorties now", "lines": lines})
     if request.user.has_perm("agents.view_agent"):

@@ -18,9 +18,9 @@ from fleet import ids, invocation
 from fleet.access.actor import EXECUTE
 from fleet.console import lines
 from missions import plan
-from missions.models import FINAL, Artifact, Attempt, Mission, Need, Sortie
+from missions.models import Artifact, Attempt, Mission, Need, Sortie
 from missions.queries import reads, waiting
-from missions.states import SortieState
+from missions.states import FINAL_SORTIE_STATES, SortieState
 
 OUTPUT_PIECES, OUTPUT_CHARACTERS = 200, 50_000
 
@@ -42,7 +42,7 @@ def status_texts(sorties: Sequence[Sortie], mission: Mission | None = None) -> d
     """
     pending = [sortie.id for sortie in sorties if sortie.state == SortieState.PENDING]
     unfinished: dict[UUID, list[str]] = {}
-    needs = Need.objects.filter(sortie__in=pending).exclude(upstream__state__in=FINAL)
+    needs = Need.objects.filter(sortie__in=pending).exclude(upstream__state__in=FINAL_SORTIE_STATES)
     for sortie, key in needs.values_list("sortie", "upstream__key"):
         unfinished.setdefault(sortie, []).append(key)
     attempts = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])

@@ -14,8 +14,9 @@ from unfold.decorators import display
 from fleet.admin.pages import COLOURS, ReadOnlyAdmin, apply_to_rows, between, button
 from missions import operations, plan
 from missions.admin import rendering, work
-from missions.models import FINAL, Need, Sortie, Workspace
+from missions.models import Need, Sortie, Workspace
 from missions.queries import reads
+from missions.states import FINAL_SORTIE_STATES
 
 REPOSITORY = ("Work on the repository", {"fields": ("changes", "conflicts", "diff")})
 
@@ -76,7 +77,7 @@ class SortieAdmin(ReadOnlyAdmin):
         return fieldsets if has_workspace else [fieldset for fieldset in fieldsets if fieldset[0] != REPOSITORY[0]]
 
     def available_actions(self, row: Sortie) -> Collection[str]:
-        if row.state not in FINAL:
+        if row.state not in FINAL_SORTIE_STATES:
             return {"cancel"}
         return {"retry"} if row.state != "succeeded" else ()
 

@@ -21,9 +21,9 @@ from fleet.api.views import actor_of
 from fleet.live import tickets
 from fleet.live.streaming import MEDIA_TYPE, LiveView, StreamQuery
 from missions.api import events
-from missions.models import FINAL, Mission
+from missions.models import Mission
 from missions.queries import visibility
-from missions.states import MissionState
+from missions.states import FINAL_MISSION_STATES, MissionState
 
 CLOSING_KINDS = frozenset({f"mission.{state.value}" for state in MissionState if state.final})
 _STREAM = text_response(
@@ -80,7 +80,7 @@ def visible_scopes(actor: Actor, scopes: Collection[UUID]) -> set[UUID]:
 
 def outcome(mission: UUID) -> str:
     """The final state of a mission; empty if it has not ended."""
-    ended = Mission.objects.filter(id=mission, state__in=FINAL).values_list("state", flat=True)
+    ended = Mission.objects.filter(id=mission, state__in=FINAL_MISSION_STATES).values_list("state", flat=True)
     return ended.first() or ""
 
 

@@ -22,10 +22,10 @@ from fleet.api.serializers import Id, Json, Strict, Text
 from fleet.api.views import ApiView, Costly, actor_of
 from missions import operations
 from missions.api import external_agents, launching, shapes
-from missions.models import FINAL, Attempt, Mission, Need, Sortie
+from missions.models import Attempt, Mission, Need, Sortie
 from missions.plan.document import structure
 from missions.queries import reads, visibility, workspaces
-from missions.states import MissionState, SortieState
+from missions.states import FINAL_SORTIE_STATES, MissionState, SortieState
 
 MAX_NODES = 2_000  # of a graph, in one response
 MAX_PIECES = 500  # of output, in one response
@@ -324,7 +324,7 @@ class Logs(ApiView):
             sorties = [sortie.id for sortie in reads.find_sorties(mission, query["sortie"])]
             selected = selected.filter(id__in=sorties)
         # Read before the pieces; otherwise the last ones could be missed.
-        ended = not selected.exclude(state__in=FINAL).exists()
+        ended = not selected.exclude(state__in=FINAL_SORTIE_STATES).exists()
         pieces = reads.output_of_mission(mission=mission, sorties=sorties, after=query["after"], limit=MAX_PIECES)
         return {
             "mission": mission.ref,

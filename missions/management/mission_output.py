@@ -13,9 +13,10 @@ from django.core.management.base import OutputWrapper
 
 from fleet import errors, humanise
 from fleet.console import json_output, lines
-from missions.models import FINAL, Attempt, Mission, Sortie, WaitsOn
+from missions.models import Attempt, Mission, Sortie, WaitsOn
 from missions.queries import reads, workspaces
 from missions.queries.transcripts import Piece, SortieTranscript, Transcript
+from missions.states import FINAL_SORTIE_STATES
 
 POLL_S = 0.3
 MAX_ROWS = 50  # a mission with more sorties is summarised, unless --all is given
@@ -123,7 +124,9 @@ def output_of_sorties(
     attempts = Attempt.objects.filter(sortie__in=selected)
     if attempt is not None:
         attempts = attempts.filter(number=attempt)
-    return _read(Transcript(attempts), until=lambda: not selected.exclude(state__in=FINAL).exists(), follow=follow)
+    return _read(
+        Transcript(attempts), until=lambda: not selected.exclude(state__in=FINAL_SORTIE_STATES).exists(), follow=follow
+    )
 
 
 def output_of_sortie(*, sortie: Sortie, attempt: int | None, follow: bool) -> Iterator[Piece]:

@@ -5,7 +5,6 @@ Rows change state only as `missions/states.py` allows, mostly through the statem
 
 from missions.models.counters import Alert, Counter, CounterMark
 from missions.models.missions import (
-    FINAL,
     Artifact,
     Attempt,
     Brief,
@@ -21,7 +20,6 @@ from missions.models.schedules import CatchUp, Overlap, Schedule, Tick
 from missions.models.workspaces import Change, Conflict, Lane, Patch, Reservation, SavedWork, VerifiedTree, Workspace
 
 __all__ = [
-    "FINAL",
     "Alert",
     "Artifact",
     "Attempt",

@@ -9,9 +9,7 @@ from django.db.models.functions import Now
 from django.db.models.lookups import Exact
 
 from fleet import ids, values
-from missions.states import MissionState, SortieState
-
-FINAL = [state.value for state in SortieState if state.final]
+from missions.states import FINAL_MISSION_STATES, FINAL_SORTIE_STATES, MissionState, SortieState
 
 
 def _iff(condition: Q, other: Q) -> Exact:
@@ -56,30 +54,22 @@ class Mission(models.Model):
     class Meta:
         ordering = ["-id"]
         indexes = [
-            models.Index(
-                fields=["state"],
-                name="mission_live",
-                condition=~Q(state__in=["succeeded", "failed", "cancelled"]),
-            ),
-            models.Index(
-                fields=["state", "id"],
-                name="mission_ended",
-                condition=Q(state__in=["succeeded", "failed", "cancelled"]),
-            ),
+            models.Index(fields=["state"], name="mission_live", condition=~Q(state__in=FINAL_MISSION_STATES)),
+            models.Index(fields=["state", "id"], name="mission_ended", condition=Q(state__in=FINAL_MISSION_STATES)),
             models.Index(fields=["created_by", "id"], name="mission_by_owner"),
             models.Index(fields=["team", "id"], name="mission_by_team", condition=Q(team__isnull=False)),
             models.Index(fields=["schedule", "id"], name="mission_by_schedule", condition=Q(schedule__isnull=False)),
             models.Index(
                 fields=["schedule"],
                 name="mission_live_of_schedule",
-                condition=Q(schedule__isnull=False) & ~Q(state__in=["succeeded", "failed", "cancelled"]),
+                condition=Q(schedule__isnull=False) & ~Q(state__in=FINAL_MISSION_STATES),
             ),
         ]
         constraints = [
             models.CheckConstraint(
                 name="mission_final_iff_finished",
-                condition=Q(state__in=["succeeded", "failed", "cancelled"], finished_at__isnull=False)
-                | (~Q(state__in=["succeeded", "failed", "cancelled"]) & Q(finished_at__isnull=True)),
+                condition=Q(state__in=FINAL_MISSION_STATES, finished_at__isnull=False)
+                | (~Q(state__in=FINAL_MISSION_STATES) & Q(finished_at__isnull=True)),
             )
         ]
 
@@ -177,7 +167,7 @@ class Sortie(models.Model):
             models.Index(fields=["agent"], name="sortie_running", condition=Q(state="running")),
             models.Index(fields=["wake_at"], name="sortie_waiting", condition=Q(state="waiting")),
             models.Index(fields=["id"], name="sortie_ready", condition=Q(state="ready")),
-            models.Index(fields=["mission"], name="sortie_live", condition=~Q(state__in=FINAL)),
+            models.Index(fields=["mission"], name="sortie_live", condition=~Q(state__in=FINAL_SORTIE_STATES)),
             models.Index(
                 fields=["concurrency_key"],
                 name="sortie_holds_key",
@@ -192,7 +182,7 @@ class Sortie(models.Model):
             ),
             models.CheckConstraint(
                 name="sortie_final_iff_finished",
-                condition=_iff(Q(state__in=FINAL), Q(finished_at__isnull=False)),
+                condition=_iff(Q(state__in=FINAL_SORTIE_STATES), Q(finished_at__isnull=False)),
             ),
             models.CheckConstraint(
                 name="sortie_waiting_has_wake_condition",

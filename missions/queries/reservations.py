@@ -11,10 +11,14 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from missions.models import FINAL, Mission, Reservation, WaitsOn
-from missions.states import SortieState
+from missions.models import Mission, Reservation, WaitsOn
+from missions.states import FINAL_SORTIE_STATES, SortieState
 
-LIVE = Q(released_at__isnull=True) & ~Q(sortie__state__in=FINAL) & (Q(until__isnull=True) | Q(until__gt=Now()))
+LIVE = (
+    Q(released_at__isnull=True)
+    & ~Q(sortie__state__in=FINAL_SORTIE_STATES)
+    & (Q(until__isnull=True) | Q(until__gt=Now()))
+)
 
 
 def rows(*, missions: QuerySet[Mission], sortie: UUID | None = None, ended: bool = False) -> QuerySet[Reservation]:
@@ -33,7 +37,7 @@ def state(row: Reservation, *, now: datetime) -> str:
     if row.attempt is not None:
         running = sortie.state == SortieState.RUNNING and sortie.attempt == row.attempt
         return "in force" if running and row.until is not None and row.until > now else "ended"
-    if sortie.state in FINAL:
+    if sortie.state in FINAL_SORTIE_STATES:
         return "ended"
     working = sortie.state in (SortieState.QUEUED, SortieState.RUNNING) or sortie.waits_on == WaitsOn.MERGE
     return "in force" if working else "waiting"

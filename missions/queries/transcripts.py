@@ -11,7 +11,8 @@ from django.db.models import Q, QuerySet
 
 from fleet import ids
 from fleet.postgres import statements
-from missions.models import FINAL, Attempt, Sortie
+from missions.models import Attempt, Sortie
+from missions.states import FINAL_SORTIE_STATES
 
 PAGE = 200  # pieces in memory at once, each of at most 64 KiB
 
@@ -77,7 +78,7 @@ class SortieTranscript(Transcript):
 
     def ended(self) -> bool:
         """Whether all output is stored: the sortie has ended, or that attempt. Call it before the last `read`."""
-        if Sortie.objects.filter(id=self._sortie, state__in=FINAL).exists():
+        if Sortie.objects.filter(id=self._sortie, state__in=FINAL_SORTIE_STATES).exists():
             return True
         return self._is_one_attempt and self._attempts.exclude(state=Attempt.State.RUNNING).exists()
 

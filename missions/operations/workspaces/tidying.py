@@ -21,8 +21,8 @@ from django.utils import timezone
 
 from fleet import errors
 from missions import removal
-from missions.models import FINAL, Change, Sortie, Workspace
-from missions.states import SortieState
+from missions.models import Change, Sortie, Workspace
+from missions.states import FINAL_SORTIE_STATES, SortieState
 from missions.workspaces import commits, copies, repositories
 from missions.workspaces.copies import Copy
 
@@ -43,7 +43,9 @@ class KeptFolder:
 def ended_sorties(*, before: datetime | None = None) -> list[UUID]:
     """The sorties with a copy that have succeeded, or have ended otherwise (before a time)."""
     with_copy = copies.existing()  # read before the rows: a copy is built only after its sortie has started
-    unsuccessful = Q(state__in=FINAL) if before is None else Q(state__in=FINAL, finished_at__lt=before)
+    unsuccessful = (
+        Q(state__in=FINAL_SORTIE_STATES) if before is None else Q(state__in=FINAL_SORTIE_STATES, finished_at__lt=before)
+    )
     rows = Sortie.objects.filter(Q(state=SortieState.SUCCEEDED) | unsuccessful, id__in=with_copy)
     return list(rows.order_by("id").values_list("id", flat=True))
 
@@ -125,7 +127,7 @@ def _locked(sortie: UUID) -> Iterator[Sortie | None]:
     """The sortie, locked so that no attempt of it starts; None if it has no workspace or has not ended."""
     with transaction.atomic():
         rows = Sortie.objects.select_for_update(of=("self",)).select_related("mission__workspace")
-        yield rows.filter(id=sortie, state__in=FINAL, mission__workspace__isnull=False).first()
+        yield rows.filter(id=sortie, state__in=FINAL_SORTIE_STATES, mission__workspace__isnull=False).first()
 
 
 def _copy_of(row: Sortie) -> Copy:
