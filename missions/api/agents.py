@@ -110,7 +110,7 @@ class NodeResponse(serializers.Serializer[Any]):
     memory_free_bytes = serializers.IntegerField(initial=9_663_676_416)
 
 
-class Filter(PageQuery):
+class AgentFilter(PageQuery):
     type = Text(max_length=60, required=False, initial="testing")
     node = Text(max_length=200, required=False, initial="alpha", help_text="a node name")
     state = serializers.MultipleChoiceField(choices=Agent.State.choices, required=False)
@@ -143,7 +143,7 @@ class LogQuery(Strict):
 
 
 class Agents(ApiView):
-    @endpoint("agents.list", query=Filter, response=page_of(AgentResponse))
+    @endpoint("agents.list", query=AgentFilter, response=page_of(AgentResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The live agents, or with `all` every agent."""
         agents = Agent.objects.select_related("type", "node")
@@ -215,7 +215,9 @@ class SystemHealth(ApiView):
     def get(self, request: Request) -> dict[str, Any]:
         """The health of all agents."""
         health = roster.health(list(agent_queries.live()))
-        return {**health, "remedy": health["remedy"] and f"For the fleet's operators: {health['remedy']}"}
+        if health["remedy"]:
+            health["remedy"] = f"For the fleet's operators: {health['remedy']}"
+        return health
 
 
 class Resources(ApiView):

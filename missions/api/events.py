@@ -25,20 +25,20 @@ from missions.queries import visibility
 Events = TypeVar("Events", bound=QuerySet[Event])
 
 
-class Filter(PageQuery):
+class EventFilter(PageQuery):
     kind = Text(max_length=60, required=False, initial="sortie", help_text="a full kind, or the part before the dot")
     ordering = serializers.ChoiceField(["id", "-id"], default="-id", help_text="oldest or newest first")
 
 
 class EventList(ApiView):
-    @endpoint("events.list", query=Filter, response=page_of(shapes.EventResponse))
+    @endpoint("events.list", query=EventFilter, response=page_of(shapes.EventResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """Events of the visible missions; for admins, those of agents, nodes and services too."""
         return _page(request, visible_events(actor_of(request), Event.objects.all()), query)
 
 
 class MissionEvents(ApiView):
-    @endpoint("missions.read", query=Filter, response=page_of(shapes.EventResponse))
+    @endpoint("missions.read", query=EventFilter, response=page_of(shapes.EventResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The events of a mission and its sorties."""
         mission = visibility.mission(actor_of(request), ref)

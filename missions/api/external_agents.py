@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.http import StreamingHttpResponse
@@ -38,6 +39,10 @@ from missions.queries import visibility
 
 MAX_TOKEN = 200  # characters
 MAX_BUNDLES = 2  # downloads at once per caller: each runs a git process, which packs the whole history
+CODE_FREE_KEYS = {  # keys of a sortie that run no code
+    "name", "agent", "prompt", "needs", "before", "retry", "timeout", "silence", "alert_silence", "priority",
+    "allow_failure", "if", "run_at", "concurrency", "matrix", "outputs", "description",
+}  # fmt: skip
 
 
 class Claim(Strict):
@@ -169,8 +174,8 @@ class CompleteSortie(ApiView):
         """Complete the sortie. Repeating the request returns the first response. 409 if the result differs from the
         first one, or if one of the fleet's own agents runs the sortie: then the exit of its process completes it."""
         actor = actor_of(request)
-        added_code = any(set(added) - _CODE_FREE for added in body["sorties"] if isinstance(added, dict))
-        if added_code and not actor.can_execute:
+        adds_code = any(set(added) - CODE_FREE_KEYS for added in body["sorties"] if isinstance(added, dict))
+        if adds_code and not actor.can_execute:
             raise errors.Forbidden(
                 "Adding sorties that run code requires plan.execute.",
                 hint="Add prompts only, or ask an admin for the permission.",
@@ -203,9 +208,9 @@ class _Download:
     """The chunks of a bundle. Until it is closed it counts as one download of its caller, across all processes."""
 
     def __init__(self, pieces: Iterator[bytes], *, caller: str) -> None:
-        self._pieces, self._name = pieces, f"bundles:{caller}"
-        shared_counters.site.add(self._name)
-        if shared_counters.site.count(self._name) > MAX_BUNDLES:
+        self._pieces, self._counter = pieces, f"bundles:{caller}"
+        shared_counters.site.add(self._counter)
+        if shared_counters.site.count(self._counter) > MAX_BUNDLES:
             self.close()
             raise counting.TooManyRequests(Quota(limit=MAX_BUNDLES, remaining=0, reset_s=1, refused=True))
 
@@ -213,9 +218,9 @@ class _Download:
         return self._pieces
 
     def close(self) -> None:
-        if self._name:
-            shared_counters.site.add(self._name, -1)
-            self._name = ""
+        if self._counter:
+            shared_counters.site.add(self._counter, -1)
+            self._counter = ""
         if isinstance(self._pieces, Generator):
             with suppress(ValueError):  # it is being read in another thread, which ends now
                 self._pieces.close()
@@ -297,13 +302,7 @@ def report(*, token: str, body: Validated) -> None:
     )
 
 
-_CODE_FREE = {  # keys of a sortie that run no code
-    "name", "agent", "prompt", "needs", "before", "retry", "timeout", "silence", "alert_silence", "priority",
-    "allow_failure", "if", "run_at", "concurrency", "matrix", "outputs", "description",
-}  # fmt: skip
-
-
-def own_agent(actor: Actor, ref: str) -> Any:
+def own_agent(actor: Actor, ref: str) -> UUID:
     """The id of an external agent that the caller registered. Admins may use any."""
     return external_agents.owned_agent(
         agent=ids.decode(ids.AGENT, ref), by=None if actor.role == Role.ADMIN else actor.user
@@ -322,5 +321,5 @@ def lease_token(actor: Actor, body: Validated, ref: str) -> str:
     return str(token)
 
 
-def _sortie_id(token: str) -> Any:
+def _sortie_id(token: str) -> UUID:
     return ids.decode(ids.SORTIE, token.partition(".")[0])

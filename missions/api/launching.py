@@ -27,7 +27,9 @@ def launch(*, actor: Actor, body: Mapping[str, Any]) -> Mission:
     if len(sources) != 1:
         raise errors.Invalid("Send exactly one of plan, template and objective.")
     team = find_team(actor, body.get("team"))
-    folder, template, params = folders.folder_for_api(body.get("folder") or ""), "", dict(body["params"])
+    folder = folders.folder_for_api(body.get("folder") or "")
+    params = dict(body["params"])
+    template = ""
     match sources[0]:
         case "plan":
             plan, text = load(body["plan"])
@@ -44,8 +46,8 @@ def launch(*, actor: Actor, body: Mapping[str, Any]) -> Mission:
                     hint="See /api/v1/agent-types.",
                     pointer="/agent",
                 )
-            plan, text = _task_plan(body["agent"], body["objective"])
-            params = {**params, "task": body["objective"]}
+            plan, text = _plan_for_objective(body["agent"], body["objective"])
+            params["task"] = body["objective"]
     try:
         return operations.launch(
             plan=plan,
@@ -71,27 +73,28 @@ def _template_plan(template: Template) -> tuple[Plan, str]:
         raise ValidationError({"template": [detail]}) from None
 
 
-def _task_plan(agent_type: str, task: str) -> tuple[Plan, str]:
+def _plan_for_objective(agent_type: str, objective: str) -> tuple[Plan, str]:
     """The plan of an objective. Its errors are reported on `agent` and `objective`, because the client sent no plan."""
     try:
-        return operations.plan_for_task(agent_type=agent_type, task=task)
+        return operations.plan_for_task(agent_type=agent_type, task=objective)
     except PlanError as error:
         details: dict[str, list[str]] = {}
-        for entry in error.problems:
-            fix = "See `takes_prompt` in GET /api/v1/agent-types." if entry.where.endswith(".prompt") else entry.fix
-            field = "agent" if entry.where.startswith("sorties") else "objective"
-            details.setdefault(field, []).append(f"{entry.message} {fix}".strip())
+        for problem in error.problems:
+            takes_no_prompt = problem.where.endswith(".prompt")
+            fix = "See `takes_prompt` in GET /api/v1/agent-types." if takes_no_prompt else problem.fix
+            field = "agent" if problem.where.startswith("sorties") else "objective"
+            details.setdefault(field, []).append(f"{problem.message} {fix}".strip())
         raise ValidationError(details) from None
 
 
 def _params_errors(error: PlanError, plan: Plan, params: Mapping[str, Any]) -> dict[str, Any]:
     """The errors of a plan's inputs, as validation errors of `params`."""
     details: dict[str, Any] = {}
-    for entry in error.problems:
-        name = entry.where.removeprefix("inputs.")
+    for problem in error.problems:
+        name = problem.where.removeprefix("inputs.")
         missing = name in plan.inputs and name not in params
-        fix = f"Set it in `params`. {plan.inputs[name].description}" if missing else entry.fix
-        details.setdefault(name or "non_field_errors", []).append(f"{entry.message} {fix}".strip())
+        fix = f"Set it in `params`. {plan.inputs[name].description}" if missing else problem.fix
+        details.setdefault(name or "non_field_errors", []).append(f"{problem.message} {fix}".strip())
     return {"params": details}
 
 

@@ -84,7 +84,7 @@ class Check(Strict):
     plan = Json(max_bytes=settings.FLEET_PLAN_BYTES, initial=PLAN, help_text="an object, or YAML or JSON text")
 
 
-class Filter(PageQuery):
+class MissionFilter(PageQuery):
     state = serializers.MultipleChoiceField(choices=MissionState.choices, required=False)
     name = Text(max_length=200, required=False, initial="audit", help_text="part of the name")
     team = Text(max_length=150, required=False, initial="payments")
@@ -116,7 +116,7 @@ class SortieFilter(LimitQuery):
 
 
 class Missions(Costly):
-    @endpoint("missions.list", query=Filter, response=page_of(shapes.MissionResponse))
+    @endpoint("missions.list", query=MissionFilter, response=page_of(shapes.MissionResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The missions of the caller and of its teams; for admins, all missions."""
         missions = visibility.missions(actor_of(request), "missions.list").only(*reads.SUMMARY_FIELDS)
@@ -136,8 +136,7 @@ class Missions(Costly):
     def post(self, request: Request, *, body: Validated) -> Response:
         """Launch a mission."""
         mission = launching.launch(actor=actor_of(request), body=body)
-        headers = {"Location": f"/api/v1/missions/{mission.ref}"}
-        return Response(_detail(mission), status=201, headers=headers)
+        return Response(_detail(mission), status=201, headers={"Location": f"/api/v1/missions/{mission.ref}"})
 
 
 class PlanCheck(Costly):
@@ -346,8 +345,8 @@ class Artifacts(ApiView):
 
 def _filter_by(missions: QuerySet[Mission], field: str, rows: QuerySet[Any]) -> QuerySet[Mission]:
     """Filter by a related row. It is looked up first, because Postgres plans better for its id than for a join."""
-    id = rows.values_list("id", flat=True).first()
-    return missions.none() if id is None else missions.filter(**{field: id})
+    row_id = rows.values_list("id", flat=True).first()
+    return missions.none() if row_id is None else missions.filter(**{field: row_id})
 
 
 def _summaries(missions: Sequence[Mission]) -> list[dict[str, Any]]:

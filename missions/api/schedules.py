@@ -85,7 +85,7 @@ class PreviewResponse(serializers.Serializer[Any]):
     times = serializers.ListField(child=serializers.DateTimeField(), initial=[MOMENT])
 
 
-class _Policies(Strict):
+class _CommonFields(Strict):
     """The fields that are the same in a new schedule and in a change."""
 
     overlap = serializers.ChoiceField(
@@ -121,7 +121,7 @@ class _Policies(Strict):
     team = Text(max_length=150, required=False, allow_null=True, help_text="one of the caller's teams")
 
 
-class NewSchedule(_Policies):
+class NewSchedule(_CommonFields):
     """A schedule of the caller. Exactly one of `plan` and `template`."""
 
     name = Text(max_length=editing.MAX_NAME, initial="nightly")
@@ -130,7 +130,7 @@ class NewSchedule(_Policies):
     paused = serializers.BooleanField(default=False)
 
 
-class ScheduleChange(_Policies):
+class ScheduleChange(_CommonFields):
     """The fields to change. A new `cron` or `timezone` applies from now on."""
 
     name = Text(max_length=editing.MAX_NAME, required=False, initial="nightly")
@@ -170,16 +170,8 @@ class Schedules(Costly):
         actor = actor_of(request)
         if actor.user is None:
             raise errors.Forbidden("A schedule needs an owner, with whose permissions it runs.")
-        policies = {name: body[name] for name in ("overlap", "catch_up", "deadline_s") if name in body}
-        row = operations.create(
-            name=body["name"],
-            cron=body["cron"],
-            timezone=body["timezone"],
-            paused=body["paused"],
-            owner=actor.user,
-            **{"params": {}, **_launch_fields(actor, body)},
-            **policies,
-        )
+        values = {"params": {}, **_settings(actor, body)}
+        row = operations.create(owner=actor.user, paused=body["paused"], **values)
         return Response(schedules.detail(row), status=201, headers={"Location": f"/api/v1/schedules/{row.ref}"})
 
 
@@ -206,9 +198,7 @@ class ScheduleDetail(Costly):
         with conditional.exclusive(str(ids.decode(ids.SCHEDULE, ref))):
             row = schedules.schedule(actor, ref, "schedules.change")
             conditional.check_if_match(request=request, current=_etag(schedules.detail(row)))
-            names = ("name", "cron", "timezone", "overlap", "catch_up", "deadline_s")
-            changes = {name: body[name] for name in names if name in body} | _launch_fields(actor, body)
-            if changes:
+            if changes := _settings(actor, body):
                 row = operations.change(schedule=row.id, can_execute=actor.can_execute, changes=changes)
         representation = schedules.detail(row)
         return Response(representation, headers={"ETag": _etag(representation)})
@@ -258,9 +248,10 @@ class RunSchedule(Costly):
         return Response(schedules.tick_as_json(tick), status=202, headers={"Location": f"/api/v1/{location}"})
 
 
-def _launch_fields(actor: Actor, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the body that say what the schedule launches."""
-    values: dict[str, Any] = {}
+def _settings(actor: Actor, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a schedule in a body, as `operations.create` and `operations.change` take them."""
+    names = ("name", "cron", "timezone", "overlap", "catch_up", "deadline_s")
+    values: dict[str, Any] = {name: body[name] for name in names if name in body}
     if "plan" in body and "template" in body:
         raise errors.Invalid("Send exactly one of plan and template.")
     if "plan" in body:
