@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from checkpoints import operations
-from checkpoints.api import shapes
+from checkpoints.api import responses
 from checkpoints.models import Checkpoint
 from checkpoints.queries import bounds, summaries, visibility
 from fleet import errors, ids
@@ -79,7 +79,7 @@ class Comparison(MissionSelection):
 
 class Restore(MissionSelection):
     plan = Text(
-        max_length=64, required=False, default="", allow_blank=True, initial=shapes.PLAN_DIGEST,
+        max_length=64, required=False, default="", allow_blank=True, initial=responses.PLAN_DIGEST,
         help_text="the digest of a recovery plan; 409 if the plan has changed since",
     )  # fmt: skip
     force = serializers.BooleanField(required=False, default=False, help_text="accept high risks")
@@ -104,7 +104,7 @@ class Fork(MissionSelection):
 
 
 class Checkpoints(Costly):
-    @endpoint("checkpoints.list", query=Filter, response=page_of(shapes.CheckpointResponse))
+    @endpoint("checkpoints.list", query=Filter, response=page_of(responses.CheckpointResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The checkpoints of the caller's own and teams' missions; for admins, all checkpoints."""
         rows = visibility.checkpoints(actor_of(request), "checkpoints.list")
@@ -114,7 +114,7 @@ class Checkpoints(Costly):
             rows = rows.filter(trigger__in=sorted(triggers))
         return paginate(request, rows, query=query, serialize=lambda page: [*map(summaries.summary, page)])
 
-    @endpoint("checkpoints.create", body=Capture, response=shapes.CheckpointResponse, status=201, commits=True)
+    @endpoint("checkpoints.create", body=Capture, response=responses.CheckpointResponse, status=201, commits=True)
     def post(self, request: Request, *, body: Validated) -> Response:
         """Capture a mission, or all live missions, while they run."""
         actor = actor_of(request)
@@ -133,7 +133,7 @@ class Checkpoints(Costly):
 
 
 class LatestCheckpoint(ApiView):
-    @endpoint("checkpoints.read", response=shapes.CheckpointDetailResponse)
+    @endpoint("checkpoints.read", response=responses.CheckpointDetailResponse)
     def get(self, request: Request, mission: str) -> dict[str, Any]:
         """The newest checkpoint of a mission, even if the mission's rows are gone."""
         actor = actor_of(request)
@@ -147,13 +147,13 @@ class LatestCheckpoint(ApiView):
 class CheckpointDetail(Costly):
     costly_methods = ("DELETE",)
 
-    @endpoint("checkpoints.read", response=shapes.CheckpointDetailResponse)
+    @endpoint("checkpoints.read", response=responses.CheckpointDetailResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """A checkpoint with its contents. A 409 means that its files are damaged."""
         actor = actor_of(request)
         return _detail(actor, visibility.checkpoint(actor, ref))
 
-    @endpoint("checkpoints.change", body=Change, response=shapes.CheckpointResponse)
+    @endpoint("checkpoints.change", body=Change, response=responses.CheckpointResponse)
     def patch(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Rename a checkpoint, or change whether retention may remove it."""
         checkpoint = visibility.checkpoint(actor_of(request), ref, "checkpoints.change")
@@ -171,7 +171,7 @@ class CheckpointDetail(Costly):
 class Plan(Costly):
     costly_methods = ("GET", "HEAD")
 
-    @endpoint("checkpoints.read", query=MissionSelection, response=shapes.RecoveryPlanResponse)
+    @endpoint("checkpoints.read", query=MissionSelection, response=responses.RecoveryPlanResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """The recovery plan: what a restore would do now, and its risks. Changes nothing."""
         actor = actor_of(request)
@@ -184,7 +184,7 @@ class Plan(Costly):
 class Diff(Costly):
     costly_methods = ("GET", "HEAD")
 
-    @endpoint("checkpoints.read", query=Comparison, response=shapes.DifferenceResponse)
+    @endpoint("checkpoints.read", query=Comparison, response=responses.DifferenceResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """What has changed in a mission between this checkpoint and another one, or the mission as it is now."""
         actor = actor_of(request)
@@ -197,7 +197,7 @@ class Diff(Costly):
 
 
 class Verify(Costly):
-    @endpoint("checkpoints.read", response=shapes.VerifiedResponse)
+    @endpoint("checkpoints.read", response=responses.VerifiedResponse)
     def post(self, request: Request, ref: str) -> dict[str, Any]:
         """Read every byte of a checkpoint's files, and list the damage."""
         actor = actor_of(request)
@@ -217,7 +217,7 @@ class Verify(Costly):
 
 
 class RestoreCheckpoint(Costly):
-    @endpoint("checkpoints.restore", body=Restore, response=shapes.RestoredResponse, status=202, commits=True)
+    @endpoint("checkpoints.restore", body=Restore, response=responses.RestoredResponse, status=202, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Return a mission to its state in the checkpoint, and leave it paused. The replaced state is captured first.
         Requires plan.execute, as `resume` of a mission does."""
@@ -225,14 +225,14 @@ class RestoreCheckpoint(Costly):
 
 
 class ResumeCheckpoint(Costly):
-    @endpoint("checkpoints.restore", body=Restore, response=shapes.RestoredResponse, status=202, commits=True)
+    @endpoint("checkpoints.restore", body=Restore, response=responses.RestoredResponse, status=202, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Restore a mission, then resume it, unless it had ended in the checkpoint."""
         return _restore(actor_of(request), ref, body, resume=True)
 
 
 class ForkCheckpoint(Costly):
-    @endpoint("checkpoints.fork", body=Fork, response=shapes.ForkedResponse, status=201, commits=True)
+    @endpoint("checkpoints.fork", body=Fork, response=responses.ForkedResponse, status=201, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Create a mission that continues from a checkpoint. Requires plan.execute, as a launch does."""
         actor = actor_of(request)

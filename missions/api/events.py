@@ -19,7 +19,7 @@ from fleet.api.serializers import Text
 from fleet.api.views import ApiView, actor_of
 from fleet.events import naming
 from fleet.events.models import Event, EventQuerySet
-from missions.api import shapes
+from missions.api import responses
 from missions.queries import visibility
 
 Events = TypeVar("Events", bound=QuerySet[Event])
@@ -31,14 +31,14 @@ class EventFilter(PageQuery):
 
 
 class EventList(ApiView):
-    @endpoint("events.list", query=EventFilter, response=page_of(shapes.EventResponse))
+    @endpoint("events.list", query=EventFilter, response=page_of(responses.EventResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """Events of the visible missions; for admins, those of agents, nodes and services too."""
         return _page(request, visible_events(actor_of(request), Event.objects.all()), query)
 
 
 class MissionEvents(ApiView):
-    @endpoint("missions.read", query=EventFilter, response=page_of(shapes.EventResponse))
+    @endpoint("missions.read", query=EventFilter, response=page_of(responses.EventResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The events of a mission and its sorties."""
         mission = visibility.mission(actor_of(request), ref)

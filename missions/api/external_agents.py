@@ -30,7 +30,7 @@ from fleet.api.views import ApiView, Costly, IgnoreAccept, actor_of
 from fleet.limits import counting
 from fleet.limits.counting import Quota
 from fleet.web import shared_counters
-from missions.api import shapes
+from missions.api import responses
 from missions.models import Sortie
 from missions.operations import external_agents, permissions
 from missions.operations.external_agents import ending
@@ -57,7 +57,7 @@ class LeaseBody(Strict):
     token = serializers.CharField(
         max_length=MAX_TOKEN,
         required=False,
-        initial=shapes.TOKEN,
+        initial=responses.TOKEN,
         help_text="the lease token, unless it is the bearer token",
     )
 
@@ -116,7 +116,7 @@ class HeartbeatBody(Strict):
         child=LeaseToken(allow_blank=True),
         default=list,
         max_length=1_000,
-        initial=[shapes.TOKEN],
+        initial=[responses.TOKEN],
         help_text="leases to renew; invalid tokens are not in `renewed`",
     )
 
@@ -126,7 +126,7 @@ class AgentReport(Report):
 
 
 class ClaimSorties(ApiView):
-    @endpoint("sorties.claim", body=Claim, response=shapes.ClaimResponse, secret=True)
+    @endpoint("sorties.claim", body=Claim, response=responses.ClaimResponse, secret=True)
     def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
         """Claim the most urgent sorties of the agent's type. Each comes with its lease token."""
         agent = own_agent(actor_of(request), body["agent"])
@@ -148,7 +148,7 @@ class ClaimSorties(ApiView):
 
 
 class Heartbeat(ApiView):
-    @endpoint("sorties.fly", body=LeaseBody, response=shapes.HeartbeatResponse)
+    @endpoint("sorties.fly", body=LeaseBody, response=responses.HeartbeatResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Renew the lease. The response says whether the work has been cancelled. 409: the lease is lost. The fleet's
         own agents renew the leases of their sorties themselves."""
@@ -169,7 +169,7 @@ class ReportProgress(ApiView):
 
 
 class CompleteSortie(ApiView):
-    @endpoint("sorties.fly", body=Complete, response=shapes.StateResponse)
+    @endpoint("sorties.fly", body=Complete, response=responses.StateResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Complete the sortie. Repeating the request returns the first response. 409 if the result differs from the
         first one, or if one of the fleet's own agents runs the sortie: then the exit of its process completes it."""
@@ -195,7 +195,7 @@ class CompleteSortie(ApiView):
 
 
 class FailSortie(ApiView):
-    @endpoint("sorties.fly", body=Fail, response=shapes.FailedResponse)
+    @endpoint("sorties.fly", body=Fail, response=responses.FailedResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Fail the sortie. It is retried while attempts are left, unless `retry` is false. 409 as for `complete`."""
         state = external_agents.fail(
@@ -249,7 +249,7 @@ class RepositoryBundle(Costly):
 
 
 class AgentHeartbeat(ApiView):
-    @endpoint("agents.beat", body=HeartbeatBody, response=shapes.HeartbeatResponse)
+    @endpoint("agents.beat", body=HeartbeatBody, response=responses.HeartbeatResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Report that the agent is alive, and renew its leases. A lease that is not in `renewed` is lost. Stop the work of
         those in `cancelled`."""

@@ -21,7 +21,7 @@ from fleet.api.openapi import headers
 from fleet.api.serializers import Id, Json, Strict, Text
 from fleet.api.views import ApiView, Costly, actor_of
 from missions import operations
-from missions.api import external_agents, launching, shapes
+from missions.api import external_agents, launching, responses
 from missions.models import Attempt, Mission, Need, Sortie
 from missions.plan.document import structure
 from missions.queries import reads, visibility, workspaces
@@ -116,7 +116,7 @@ class SortieFilter(LimitQuery):
 
 
 class Missions(Costly):
-    @endpoint("missions.list", query=MissionFilter, response=page_of(shapes.MissionResponse))
+    @endpoint("missions.list", query=MissionFilter, response=page_of(responses.MissionResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The missions of the caller and of its teams; for admins, all missions."""
         missions = visibility.missions(actor_of(request), "missions.list").only(*reads.SUMMARY_FIELDS)
@@ -132,7 +132,7 @@ class Missions(Costly):
             missions = missions.filter(schedule=ids.decode(ids.SCHEDULE, query["schedule"]))
         return paginate(request, missions, query=query, serialize=_summaries, ordering=query["ordering"])
 
-    @endpoint("missions.create", body=Launch, response=shapes.MissionDetailResponse, status=201)
+    @endpoint("missions.create", body=Launch, response=responses.MissionDetailResponse, status=201)
     def post(self, request: Request, *, body: Validated) -> Response:
         """Launch a mission."""
         mission = launching.launch(actor=actor_of(request), body=body)
@@ -140,7 +140,7 @@ class Missions(Costly):
 
 
 class PlanCheck(Costly):
-    @endpoint("missions.create", body=Check, response=shapes.CheckResponse)
+    @endpoint("missions.create", body=Check, response=responses.CheckResponse)
     def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
         """Check a plan without launching it. A 422 lists all of its errors."""
         summary = launching.check(body["plan"])
@@ -155,7 +155,7 @@ class PlanCheck(Costly):
 
 
 class PlanSchema(ApiView):
-    @endpoint("root.read", response=shapes.PlanSchemaResponse)
+    @endpoint("root.read", response=responses.PlanSchemaResponse)
     def get(self, request: Request) -> Response:
         """The plan format as a JSON Schema (draft 2020-12), for editors and clients."""
         return Response({"schema": structure.SCHEMA})
@@ -163,7 +163,7 @@ class PlanSchema(ApiView):
 
 class MissionDetail(ApiView):
     @endpoint(
-        "missions.read", response=shapes.MissionDetailResponse, extra_headers=[headers.IF_NONE_MATCH, headers.ETAG]
+        "missions.read", response=responses.MissionDetailResponse, extra_headers=[headers.IF_NONE_MATCH, headers.ETAG]
     )
     def get(self, request: Request, ref: str) -> Response:
         """A mission."""
@@ -171,7 +171,7 @@ class MissionDetail(ApiView):
         representation = _detail(mission)
         return Response(representation, headers={"ETag": _etag(representation)})
 
-    @endpoint("missions.change", body=MissionChange, response=shapes.MissionDetailResponse, if_match=True)
+    @endpoint("missions.change", body=MissionChange, response=responses.MissionDetailResponse, if_match=True)
     def patch(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Change the priority or the team. A new priority applies to all sorties that have not ended."""
         actor = actor_of(request)
@@ -194,7 +194,7 @@ class MissionAction(ApiView):
 
 
 class Cancel(MissionAction):
-    @endpoint("missions.cancel", body=Reason, response=shapes.MissionDetailResponse, status=202)
+    @endpoint("missions.cancel", body=Reason, response=responses.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Cancel a mission. It is `cancelling` until all running work has stopped."""
         mission = visibility.mission(actor_of(request), ref, "missions.cancel")
@@ -202,7 +202,7 @@ class Cancel(MissionAction):
 
 
 class Pause(MissionAction):
-    @endpoint("missions.pause", body=Reason, response=shapes.MissionDetailResponse, status=202)
+    @endpoint("missions.pause", body=Reason, response=responses.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Pause a mission. Running sorties finish; no others start."""
         mission = visibility.mission(actor_of(request), ref, "missions.pause")
@@ -210,7 +210,7 @@ class Pause(MissionAction):
 
 
 class Resume(MissionAction):
-    @endpoint("missions.resume", response=shapes.MissionDetailResponse, status=202)
+    @endpoint("missions.resume", response=responses.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Resume a paused mission, or start one that was created with `start: false`. Requires plan.execute if the
         mission can run code and was not launched from a template."""
@@ -220,7 +220,7 @@ class Resume(MissionAction):
 
 
 class Retry(MissionAction):
-    @endpoint("missions.retry", response=shapes.MissionDetailResponse, status=202)
+    @endpoint("missions.retry", response=responses.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Retry all sorties that failed, were cancelled or were skipped. Requires plan.execute as `resume` does."""
         actor = actor_of(request)
@@ -229,7 +229,7 @@ class Retry(MissionAction):
 
 
 class Progress(ApiView):
-    @endpoint("missions.read", response=shapes.ProgressResponse)
+    @endpoint("missions.read", response=responses.ProgressResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """The progress of a mission."""
         return reads.progress(visibility.mission(actor_of(request), ref))
@@ -241,7 +241,7 @@ class Progress(ApiView):
 
 
 class MissionSorties(ApiView):
-    @endpoint("missions.read", query=SortieFilter, response=page_of(shapes.SortieResponse))
+    @endpoint("missions.read", query=SortieFilter, response=page_of(responses.SortieResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """The sorties of a mission, in the order of the plan."""
         mission = visibility.mission(actor_of(request), ref)
@@ -267,7 +267,7 @@ class MissionSorties(ApiView):
 
 
 class Graph(ApiView):
-    @endpoint("missions.read", response=shapes.GraphResponse)
+    @endpoint("missions.read", response=responses.GraphResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """The graph of a mission: its sorties and their needs."""
         mission = visibility.mission(actor_of(request), ref)
@@ -290,7 +290,7 @@ class Graph(ApiView):
 
 
 class Timeline(ApiView):
-    @endpoint("missions.read", query=PageQuery, response=page_of(shapes.TimelineEntryResponse))
+    @endpoint("missions.read", query=PageQuery, response=page_of(responses.TimelineEntryResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The attempts of a mission, in the order in which they started."""
         mission = visibility.mission(actor_of(request), ref)
@@ -313,7 +313,7 @@ class LogsQuery(Strict):
 
 
 class Logs(ApiView):
-    @endpoint("missions.read", query=LogsQuery, response=shapes.MissionLogResponse)
+    @endpoint("missions.read", query=LogsQuery, response=responses.MissionLogResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """The output of all attempts of a mission, interleaved by time."""
         mission = visibility.mission(actor_of(request), ref)
@@ -334,7 +334,7 @@ class Logs(ApiView):
 
 
 class Artifacts(ApiView):
-    @endpoint("missions.read", query=PageQuery, response=page_of(shapes.ArtifactResponse))
+    @endpoint("missions.read", query=PageQuery, response=page_of(responses.ArtifactResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The artifacts of a mission."""
         artifacts = reads.artifacts(visibility.mission(actor_of(request), ref))

@@ -21,7 +21,7 @@ from fleet.api.serializers import Strict
 from fleet.api.views import ApiView, IgnoreAccept, actor_of
 from fleet.live.hub import hub
 from missions import operations, views
-from missions.api import shapes
+from missions.api import responses
 from missions.api.missions import Reason
 from missions.models import Attempt, Output, Sortie
 from missions.queries import reads, visibility
@@ -60,14 +60,14 @@ _TEXT = {
 
 
 class SortieDetail(ApiView):
-    @endpoint("sorties.read", response=shapes.SortieDetailResponse)
+    @endpoint("sorties.read", response=responses.SortieDetailResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """A sortie."""
         return _detail(visibility.sortie(actor_of(request), ref), request)
 
 
 class Attempts(ApiView):
-    @endpoint("sorties.read", query=PageQuery, response=page_of(shapes.AttemptResponse))
+    @endpoint("sorties.read", query=PageQuery, response=page_of(responses.AttemptResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The attempts of a sortie, with their results and resource use."""
         sortie = visibility.sortie(actor_of(request), ref)
@@ -76,7 +76,7 @@ class Attempts(ApiView):
 
 
 class Logs(ApiView):
-    @endpoint("sorties.read", query=LogQuery, response=shapes.LogResponse)
+    @endpoint("sorties.read", query=LogQuery, response=responses.LogResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """The output of an attempt, in pieces: stdout and stderr in the order in which they were written."""
         sortie = visibility.sortie(actor_of(request), ref)
@@ -124,7 +124,7 @@ class LogText(ApiView):
 
 
 class Artifacts(ApiView):
-    @endpoint("sorties.read", query=PageQuery, response=page_of(shapes.ArtifactResponse))
+    @endpoint("sorties.read", query=PageQuery, response=page_of(responses.ArtifactResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The artifacts of a sortie."""
         sortie = visibility.sortie(actor_of(request), ref)
@@ -147,7 +147,7 @@ class ArtifactContent(ApiView):
 
 
 class Cancel(ApiView):
-    @endpoint("sorties.cancel", body=Reason, response=shapes.SortieDetailResponse, status=202)
+    @endpoint("sorties.cancel", body=Reason, response=responses.SortieDetailResponse, status=202)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Cancel a sortie. Its running attempt is stopped, and the sorties that need it are skipped."""
         sortie = visibility.sortie(actor_of(request), ref, "sorties.cancel")
@@ -155,7 +155,7 @@ class Cancel(ApiView):
 
 
 class Retry(ApiView):
-    @endpoint("sorties.retry", response=shapes.SortieDetailResponse, status=202)
+    @endpoint("sorties.retry", response=responses.SortieDetailResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Retry a sortie, and the sorties that were skipped because of it. Requires plan.execute as `resume` does."""
         actor = actor_of(request)

@@ -14,14 +14,14 @@ from fleet.api.endpoints import Validated, endpoint
 from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.views import ApiView
 from missions import plan
-from missions.api import shapes
+from missions.api import responses
 from missions.models import Template
 from missions.plan import InputSpec
 from missions.queries import plan_context
 
 
 class Templates(ApiView):
-    @endpoint("templates.list", query=PageQuery, response=page_of(shapes.TemplateResponse))
+    @endpoint("templates.list", query=PageQuery, response=page_of(responses.TemplateResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The templates, each with its inputs."""
         templates = Template.objects.filter(enabled=True)

@@ -9,7 +9,7 @@ from rest_framework import serializers
 from fleet import ids
 from fleet.api.openapi.examples import MOMENT
 from fleet.api.serializers import Id
-from missions.api import shapes
+from missions.api import responses
 from missions.models import Conflict
 
 _PATCH = "--- a/app.py\n+++ b/app.py\n@@ -1 +1 @@\n-two\n+three\n"
@@ -26,9 +26,9 @@ class FileDiff(serializers.Serializer[Any]):
 class Diff(serializers.Serializer[Any]):
     """The difference between two commits."""
 
-    base = serializers.CharField(allow_blank=True, initial=shapes.COMMIT)
+    base = serializers.CharField(allow_blank=True, initial=responses.COMMIT)
     commit = serializers.CharField(
-        allow_blank=True, initial=shapes.COMMIT, help_text="empty while the work is not committed"
+        allow_blank=True, initial=responses.COMMIT, help_text="empty while the work is not committed"
     )
     files = FileDiff(many=True)
     patch = serializers.CharField(allow_blank=True, trim_whitespace=False, initial=_PATCH)
@@ -66,7 +66,7 @@ class ConflictResponse(serializers.Serializer[Any]):
     others = serializers.ListField(child=serializers.CharField(), initial=["api"], help_text="keys of sorties")
     files = serializers.ListField(child=serializers.CharField(), initial=["app.py"])
     onto = serializers.CharField(
-        allow_blank=True, initial=shapes.COMMIT, help_text="the tip of the branch at that time"
+        allow_blank=True, initial=responses.COMMIT, help_text="the tip of the branch at that time"
     )
     text = serializers.CharField(allow_blank=True, help_text="git's messages, or the end of the output of `verify`")
     outcome = serializers.ChoiceField(
@@ -84,18 +84,20 @@ class MergedResponse(serializers.Serializer[Any]):
     repository = serializers.CharField(initial="/srv/projects/shop")
     branch = serializers.CharField(initial="next")
     before = serializers.CharField(allow_blank=True, help_text="its previous tip; empty if it is new")
-    commit = serializers.CharField(initial=shapes.COMMIT, help_text="its tip now")
-    tip = serializers.CharField(initial=shapes.COMMIT, help_text="the tip of the mission's branch, which it contains")
+    commit = serializers.CharField(initial=responses.COMMIT, help_text="its tip now")
+    tip = serializers.CharField(
+        initial=responses.COMMIT, help_text="the tip of the mission's branch, which it contains"
+    )
     outcome = serializers.ChoiceField(["created", "fast-forwarded", "merged", "unchanged"])
 
 
 class UnmergedCommit(serializers.Serializer[Any]):
-    commit = serializers.CharField(initial=shapes.COMMIT)
+    commit = serializers.CharField(initial=responses.COMMIT)
     sortie = serializers.CharField(allow_blank=True, initial="lint")
     subject = serializers.CharField(initial="lint: Login")
 
 
-class UnmergedChange(shapes.ChangeResponse):
+class UnmergedChange(responses.ChangeResponse):
     sortie = serializers.CharField(initial="lint")
 
 

@@ -12,7 +12,7 @@ from checkpoints.queries import bounds
 from checkpoints.recovery.risks import Level
 from fleet import ids
 from fleet.api.serializers import Id
-from missions.api.shapes import MissionResponse
+from missions.api.responses import MissionResponse
 from missions.states import MissionState
 
 DIGEST = hashlib.sha256(b"").hexdigest()  # for examples
