@@ -17,7 +17,7 @@ from fleet import errors, invocation
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 from missions import operations, plan
-from missions.management import agent_lists, completion, mission_watch
+from missions.management import agent_lists, completion, mission_watch, plan_arguments
 from missions.models import Mission
 from missions.queries import roster
 
@@ -168,7 +168,7 @@ def _launch(task_plan: tuple[plan.Plan, str], task: str) -> Mission:
         plan=parsed,
         text=text,
         params={"task": task},
-        folder=mission_watch.current_folder(),
+        folder=plan_arguments.current_folder(),
         by=None,
         can_execute=True,
         operator=True,

@@ -1,21 +1,17 @@
-"""Watch a mission until it ends, then print its outcome and save its files."""
+"""Watch a mission until it ends, then print its outcome."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
 
-from agents.confinement import host_paths, links
-from agents.shim import beneath
 from fleet import errors, humanise, invocation
 from fleet.commit_order import Position
 from fleet.console import lines
@@ -24,8 +20,8 @@ from fleet.events import stream
 from fleet.events.models import Event
 from fleet.management.operator import OperatorCommand
 from fleet.postgres import retries
-from missions.artifacts import collection
-from missions.models import Artifact, Mission
+from missions.management import artifact_files
+from missions.models import Mission
 from missions.queries import reads, workspaces
 from missions.states import MissionState
 
@@ -165,18 +161,6 @@ def wait_for_all(*, say: Say) -> int:
         return DETACHED
 
 
-def current_folder() -> str:
-    """The folder that the plan's relative paths start from."""
-    try:
-        folder = os.getcwd()
-        folder.encode()
-    except (OSError, UnicodeEncodeError) as error:
-        raise errors.Invalid(
-            "The current folder no longer exists, or its name is not UTF-8.", hint="Change to another folder."
-        ) from error
-    return folder
-
-
 def watch_to_end(
     *,
     mission: Mission,
@@ -218,7 +202,7 @@ def print_outcome(*, mission: Mission, summary: dict[str, Any], say: Say, list_s
         say(f"  See what has landed: {invocation.command('fleet_mission', 'diff', mission.ref)}")
         say(f"  Create its branch in your repository: {invocation.command('fleet_mission', 'merge', mission.ref)}")
     folder = settings.FLEET_HOME.root / "reports" / mission.ref
-    saved = list(save(reads.artifacts(mission).iterator(), folder))
+    saved = list(artifact_files.save(reads.artifacts(mission).iterator(), folder))
     for path in saved[:MAX_LISTED]:
         say(f"  {path}")
     if len(saved) > MAX_LISTED:
@@ -238,54 +222,3 @@ def _print_conclusion(result: Any, say: Say) -> None:
             where = f" ({entry['file']}:{entry.get('line') or 1})" if entry.get("file") else ""
             say(f"  {number}. " + lines.one_line(f"{entry.get('title', '')}{where}"))
     say("")
-
-
-def save(files: Iterable[Artifact], folder: Path) -> Iterable[Path]:
-    """Write artifacts to `<folder>/<sortie>/<path>`, one after another, and yield the paths.
-
-    Links that work may have put there are not followed: those below `folder`, and those in the folder of a mission.
-    """
-    folder = folder.absolute()
-    try:
-        folders = [
-            Path(name) for name in Mission.objects.exclude(folder="").values_list("folder", flat=True).distinct()
-        ]
-        real = links.resolve(folder, trusts=lambda link: not host_paths.inside(link, folders))
-    except links.UntrustedLink as error:
-        raise errors.Invalid(
-            f"{lines.one_line(error.filename)} is a symbolic link, which a workload may have put there, so it is not "
-            "followed.",
-            hint="Name the folder that it leads to.",
-        ) from error
-    for file in files:
-        # A slash in a key (of a matrix member or an added sortie) must not lead out of the folder.
-        path = Path(file.sortie.key.replace("/", "_")) / file.path
-        target = folder / path
-        try:
-            with collection.open_stored(file) as source, _create(real, path) as copy:
-                copy.writelines(source.chunks())
-        except OSError as error:
-            raise errors.FleetError(
-                f"{target} cannot be written: {error.strerror}.",
-                hint="The fleet still has the file. Write it to another folder: "
-                + invocation.command("fleet_mission", "artifacts", file.sortie.mission.ref, "--save", "FOLDER"),
-            ) from error
-        yield target
-
-
-def _create(folder: Path, path: Path) -> IO[bytes]:
-    """Open a new file at a path below `folder`, in place of an old one. Links below `folder` are not followed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as descriptors:
-        parent = beneath.open_path(folder, folder=True)
-        descriptors.callback(os.close, parent)
-        for part in path.parent.parts:
-            with suppress(FileExistsError):
-                os.mkdir(part, dir_fd=parent)
-            flags, resolve = os.O_PATH | os.O_DIRECTORY, beneath.BENEATH | beneath.NO_LINKS
-            parent = beneath.open_at(parent, part, flags, resolve=resolve)
-            descriptors.callback(os.close, parent)
-        with suppress(FileNotFoundError):
-            os.unlink(path.name, dir_fd=parent)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return os.fdopen(os.open(path.name, flags, 0o666, dir_fd=parent), "wb")

@@ -1,7 +1,8 @@
-"""Arguments of commands that launch plans: the file of a plan, and durations as plans write them."""
+"""Arguments of commands that launch plans: the file of a plan, the folder of a launch, and durations."""
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -24,6 +25,18 @@ def read(name: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise errors.Invalid(f"The plan {name!r} cannot be read: {reason}.") from error
+
+
+def current_folder() -> str:
+    """The current folder, from which relative paths of a plan start. Raises Invalid if it cannot be used."""
+    try:
+        folder = os.getcwd()
+        folder.encode()
+    except (OSError, UnicodeEncodeError) as error:
+        raise errors.Invalid(
+            "The current folder no longer exists, or its name is not UTF-8.", hint="Change to another folder."
+        ) from error
+    return folder
 
 
 def duration(text: str) -> float:

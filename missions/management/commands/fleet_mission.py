@@ -17,7 +17,14 @@ from fleet.console import arguments, json_output, lines, repeating
 from fleet.management.operator import OperatorCommand
 from fleet.postgres import retries
 from missions import operations, plan
-from missions.management import completion, mission_output, mission_watch, plan_arguments, workspace_actions
+from missions.management import (
+    artifact_files,
+    completion,
+    mission_output,
+    mission_watch,
+    plan_arguments,
+    workspace_actions,
+)
 from missions.models import Mission, Sortie
 from missions.operations.workspaces import preparing
 from missions.queries import plan_context, reads, schedules
@@ -153,7 +160,7 @@ class Command(OperatorCommand):
             required = any(spec.required for spec in parsed.inputs.values())
             if params or options.get("dry_run") or not required:
                 inputs = plan.bind(plan=parsed, params=params)
-                preparing.check(plan=parsed, inputs=inputs, folder=mission_watch.current_folder())
+                preparing.check(plan=parsed, inputs=inputs, folder=plan_arguments.current_folder())
         except errors.Invalid as error:
             located = plan.with_line(error=error, text=text, context=context)
             if not options["json"] or not isinstance(located, plan.PlanError):
@@ -204,7 +211,7 @@ class Command(OperatorCommand):
                 plan=parsed,
                 text=text.decode("utf-8", "replace"),
                 params=params,
-                folder=mission_watch.current_folder(),
+                folder=plan_arguments.current_folder(),
                 operator=True,
                 by=None,
                 can_execute=True,  # the users of this command are the fleet's operators
@@ -311,7 +318,7 @@ class Command(OperatorCommand):
     def _artifacts(self, mission: Mission, options: dict[str, Any]) -> int:
         files = reads.artifacts(mission)
         if options["save"]:
-            for path in mission_watch.save(files.iterator(), Path(options["save"])):
+            for path in artifact_files.save(files.iterator(), Path(options["save"])):
                 self.say(f"wrote {path}")
         if options["json"]:
             json_output.write_array(self._write, (reads.artifact(file) for file in files.iterator()))

@@ -10,7 +10,7 @@ from fleet import humanise, invocation
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 from missions import cron
-from missions.management import completion, mission_watch, plan_arguments
+from missions.management import completion, plan_arguments
 from missions.models import CatchUp, Overlap, Schedule
 from missions.operations import plan_reading
 from missions.operations import schedules as operations
@@ -128,7 +128,7 @@ class Command(OperatorCommand):
             **{
                 "timezone": "UTC",
                 "params": {},
-                "folder": "" if owner else mission_watch.current_folder(),
+                "folder": "" if owner else plan_arguments.current_folder(),
                 **_settings(options),
             },
         )
