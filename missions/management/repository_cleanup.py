@@ -44,8 +44,8 @@ def clean(*, remove: bool) -> Cleanup:
         mirrors = tidying.remove_mirrors()
         kept += unremovable
     else:
-        copies, mirrors = len(sorties), len(tidying.unused_mirrors()[0])
-    kept += tidying.unused_mirrors()[1]
+        copies, mirrors = len(sorties), len(tidying.unused_mirrors().removable)
+    kept += tidying.unused_mirrors().kept
     return Cleanup(removed=remove, copies=copies, mirrors=mirrors, kept=tuple(kept))
 
 

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fleet import errors
 from missions.workspaces import git, repositories
@@ -19,6 +20,7 @@ from missions.workspaces.copies import Copy
 
 GITLINK, LINK, MISSING = "160000", "120000", "000000"
 MAX_FILES = 100_000  # changed by one attempt
+MAX_LISTED = 1_000  # paths that a `Change` lists
 MAX_PATCHED_BYTES = 1_000_000_000  # of all files that a patch changes
 SUSPECTS = 9  # exit code of a script
 UNLIMITED_BYTES = 2**62  # the size limit of a file if there is none
@@ -117,6 +119,17 @@ class Commit:
     @property
     def paths(self) -> tuple[str, ...]:
         return tuple(file.path for file in self.files)
+
+    def change_fields(self) -> dict[str, Any]:
+        """The fields of a `Change` that describe the commit."""
+        return {
+            "base": self.base,
+            "commit": self.commit,
+            "files": [printable(path) for path in self.paths[:MAX_LISTED]],
+            "number_of_files": len(self.files),
+            "lines_added": self.lines_added,
+            "lines_removed": self.lines_removed,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,12 +321,12 @@ def _changes(copy: Copy, base: str, tree: str) -> Commit:
             hint="Ignore generated files in .gitignore.",
         )
     lines_added = lines_removed = 0
-    for row in git.run("diff-tree", "-r", "-z", "--numstat", "--no-renames", base, tree, env=copy.read_env).split(
-        b"\0"
-    ):
-        counts = row.split(b"\t")
-        if len(counts) == 3 and counts[0] != b"-":
-            lines_added, lines_removed = lines_added + int(counts[0]), lines_removed + int(counts[1])
+    counts = git.run("diff-tree", "-r", "-z", "--numstat", "--no-renames", base, tree, env=copy.read_env)
+    for row in counts.split(b"\0"):
+        columns = row.split(b"\t")
+        if len(columns) == 3 and columns[0] != b"-":  # not a binary file
+            lines_added += int(columns[0])
+            lines_removed += int(columns[1])
     return Commit(base=base, commit=base, tree=tree, files=files, lines_added=lines_added, lines_removed=lines_removed)
 
 
@@ -332,9 +345,8 @@ def _check(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, secret
             raise Refused("The name of a file contains the attempt's own token.", hint="Rename it.")
     present = [file for file in files if file.mode != MISSING]
     for file in present:
-        if any(
-            f"~{side}" in file.path for side in merged
-        ):  # git gives this name to a file that conflicts with a folder
+        # Git gives such a name to a file that conflicts with a folder.
+        if any(f"~{side}" in file.path for side in merged):
             raise Refused(
                 f"{file} is left over from a conflict between a file and a folder.", hint="Rename it, or remove it."
             )

@@ -20,7 +20,6 @@ from missions.workspaces import commits, conflicts, reservations
 from missions.workspaces.commits import Commit
 from missions.workspaces.reservation_index import ReservedPattern
 
-MAX_FILES = 1_000  # paths that a change names
 TO_MERGE = (Change.State.COMMITTED, Change.State.LANDING)
 
 
@@ -46,7 +45,7 @@ class ChangeRecords:
         Otherwise that is a conflict of kind `stray`, and the reservation of the other sortie is returned too.
         """
         with transaction.atomic():
-            # so that no other sortie is granted these files in the meantime
+            # Until the change is stored, no other sortie may be granted its files.
             locks.lock(Lock.ADMISSION, halted_s=reservations.HALTED_S)
             holders = reservations.find_conflicts(
                 sortie=self.claim.id,
@@ -80,12 +79,7 @@ class ChangeRecords:
                 attempt=self.claim.attempt,
                 defaults={
                     "state": state,
-                    "base": commit.base,
-                    "commit": commit.commit,
-                    "files": [commits.printable(path) for path in commit.paths[:MAX_FILES]],
-                    "number_of_files": len(commit.files),
-                    "lines_added": commit.lines_added,
-                    "lines_removed": commit.lines_removed,
+                    **commit.change_fields(),
                     **facts,
                 },
             )

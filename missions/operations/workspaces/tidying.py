@@ -1,4 +1,4 @@
-"""Remove copies of sorties that have ended, and mirrors that no mission uses. Nothing unmerged is lost.
+"""Removes copies of sorties that have ended, and mirrors that no mission uses. Nothing unmerged is lost.
 
 Work that an attempt left uncommitted (its agent was lost, for example) is committed first, under the attempt's ref.
 Folders are renamed before they are removed, so that a half-removed one is never mistaken for a copy.
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -28,7 +29,6 @@ from missions.workspaces.copies import Copy
 
 log = logging.getLogger("fleet.workspaces")
 
-MAX_FILES = 1_000  # paths that a change names
 KEEP_UNSUCCESSFUL = timedelta(days=1)  # how long the hourly duty keeps copies of unsuccessful sorties for inspection
 
 
@@ -38,6 +38,13 @@ class KeptFolder:
 
     path: Path
     reason: str
+
+
+class UnusedMirrors(NamedTuple):
+    """The mirrors that no mission uses."""
+
+    removable: list[Path]
+    kept: list[KeptFolder]  # they still contain work
 
 
 def ended_sorties(*, before: datetime | None = None) -> list[UUID]:
@@ -78,9 +85,8 @@ def unknown_copies() -> list[KeptFolder]:
     return [KeptFolder(path=path, reason="Its sortie is not in the database.") for path in paths]
 
 
-def unused_mirrors() -> tuple[list[Path], list[KeptFolder]]:
-    """The mirrors that no mission uses: those that can be removed, and those that still contain work."""
-    mirrors = repositories.mirrors()
+def unused_mirrors() -> UnusedMirrors:
+    mirrors = repositories.mirrors()  # before the rows: an attempt creates a mirror after the row of its mission
     used = {repositories.mirror(name) for name in Workspace.objects.values_list("repository", flat=True).distinct()}
     removable, kept = [], []
     for path in mirrors:
@@ -90,12 +96,12 @@ def unused_mirrors() -> tuple[list[Path], list[KeptFolder]]:
             kept.append(KeptFolder(path=path, reason="No mission uses it, but it contains commits or checkpoints."))
         else:
             removable.append(path)
-    return removable, kept
+    return UnusedMirrors(removable, kept)
 
 
 def remove_mirrors() -> int:
     """Remove the mirrors that no mission uses and that contain no work. Returns how many."""
-    removable, _ = unused_mirrors()
+    removable = unused_mirrors().removable
     for path in removable:
         repositories.remove(path)
     repositories.sweep()
@@ -162,10 +168,5 @@ def _keep_uncommitted(row: Sortie, copy: Copy) -> None:
             sortie_id=row.id,
             attempt=row.attempt,
             state=Change.State.KEPT,
-            base=commit.base,
-            commit=commit.commit,
-            files=[commits.printable(path) for path in commit.paths[:MAX_FILES]],
-            number_of_files=len(commit.files),
-            lines_added=commit.lines_added,
-            lines_removed=commit.lines_removed,
+            **commit.change_fields(),
         )

@@ -224,13 +224,13 @@ def test_copies_that_the_database_does_not_know_are_kept(project: Repository) ->
 
 def test_a_mirror_is_removed_once_no_mission_uses_it(project: Repository) -> None:
     mission = conflicting.landed_mission(project)
-    assert mirror(project) not in tidying.unused_mirrors()[0]
+    assert mirror(project) not in tidying.unused_mirrors().removable
     merging.merge(mission=mission.id)
     cleaning.remove(missions=[mission.id])
-    assert mirror(project) not in tidying.unused_mirrors()[0], "the checkpoint before the cleanup needs it"
+    assert mirror(project) not in tidying.unused_mirrors().removable, "the checkpoint before the cleanup needs it"
     for checkpoint in Checkpoint.objects.all():
         checkpoints.delete(checkpoint=checkpoint)
-    assert mirror(project) in tidying.unused_mirrors()[0]
+    assert mirror(project) in tidying.unused_mirrors().removable
     tidying.remove_mirrors()
     assert not mirror(project).exists()
 
