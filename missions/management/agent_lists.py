@@ -121,10 +121,10 @@ def _status_of_fleet(command: OperatorCommand, options: dict[str, Any]) -> int:
     states = [("up" if node["up"] else "down") + (", cordoned" if node["cordoned"] else "") for node in nodes]
     state_width = max(map(len, states), default=0)
     for node, state in zip(nodes, states, strict=True):
-        serves = f", serves only {', '.join(map(str, node['types']))}" if node["types"] else ""
+        serves = f", serves only {', '.join(node['types'])}" if node["types"] else ""
         command.stdout.write(
             f"{node['name']:<20} {state:<{state_width}}  {node['agents']} of {node['max_agents']} agents,"
-            f" load {node['load']} on {node['cpus']} processors, {int(str(node['memory_free_bytes'])) / 1e9:.1f} GB free{serves}"
+            f" load {node['load']} on {node['cpus']} processors, {node['memory_free_bytes'] / 1e9:.1f} GB free{serves}"
         )
     for row in types:
         command.stdout.write(

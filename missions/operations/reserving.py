@@ -13,6 +13,7 @@ from fleet import audit, errors, invocation
 from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
+from missions.claims import Claim
 from missions.models import Conflict, Reservation, Sortie, Workspace
 from missions.operations.external_agents import attempt_auth
 from missions.plan import PATTERN_FIX, globs, pattern_problem
@@ -33,8 +34,8 @@ def request(*, token: str, patterns: Sequence[str], shared: bool, ttl_s: float) 
     """Reserve files for a running attempt: all of them, or none. Never waits for another holder.
 
     The reservations end after `ttl_s` seconds, at most an hour, or with the attempt. Requesting the same pattern again
-    extends it. Raises Invalid for a pattern that leaves the repository, or for a sortie without a copy of one; FilesReserved if
-    another sortie has reserved some of the files, which is recorded as a conflict.
+    extends it. Raises Invalid for a pattern that leaves the repository, or for a sortie without a copy of one;
+    FilesReserved if another sortie has reserved some of the files, which is recorded as a conflict.
     """
     claim = attempt_auth.authenticate(token).claim
     workspace = Workspace.objects.filter(mission=claim.mission).first()
@@ -43,32 +44,43 @@ def request(*, token: str, patterns: Sequence[str], shared: bool, ttl_s: float) 
             f"{claim.key} has no copy of a repository, so it has no files to reserve.",
             hint="Add a workspace to the plan.",
         )
-    if problem := next(filter(None, map(pattern_problem, patterns)), ""):
-        raise errors.Invalid(problem, hint=PATTERN_FIX, pointer="/patterns")
+    for pattern in patterns:
+        if problem := pattern_problem(pattern):
+            raise errors.Invalid(problem, hint=PATTERN_FIX, pointer="/patterns")
     branch = (workspace.repository, workspace.branch)
     with transaction.atomic():
         locks.lock(Lock.ADMISSION, halted_s=reservations.HALTED_S)
         attempt_auth.authenticate(token)  # it may have ended while this waited for the lock
-        index = ReservationIndex()
-        for _, reservation in reservations.in_force([branch]):
-            index.add(reservation)
-        for pattern in patterns:
-            requested = ReservedPattern(claim.id, claim.mission, claim.key, globs.parse(pattern), shared)
-            if (holder := index.find_conflict(requested)) is not None:
-                _record_refusal(claim.id, claim.mission, claim.attempt, pattern, holder)
-                break
-        else:
-            return _grant(claim.id, claim.attempt, branch, dict.fromkeys(patterns), shared, ttl_s)
+        refused = _find_holder(claim, branch, patterns, shared=shared)
+        if refused is None:
+            return _grant(claim, branch, list(dict.fromkeys(patterns)), shared=shared, ttl_s=ttl_s)
+        pattern, holder = refused
+        _record_refusal(claim, pattern, holder)
+    # Outside the transaction, which stores the conflict.
     raise FilesReserved(
         f"{pattern} is not free: {holder.name_for(claim.mission)} has reserved {holder.pattern}.",
         hint="Change other files for now and request these again later, or leave them to that sortie.",
     )
 
 
+def _find_holder(
+    claim: Claim, branch: reservations.Branch, patterns: Sequence[str], *, shared: bool
+) -> tuple[str, ReservedPattern] | None:
+    """The first pattern that overlaps a reservation of another sortie, and that reservation; None if all are free."""
+    index = ReservationIndex()
+    for _, reservation in reservations.in_force([branch]):
+        index.add(reservation)
+    for pattern in patterns:
+        requested = ReservedPattern(claim.id, claim.mission, claim.key, globs.parse(pattern), shared)
+        if (holder := index.find_conflict(requested)) is not None:
+            return pattern, holder
+    return None
+
+
 def _grant(
-    sortie: UUID, attempt: int, branch: reservations.Branch, patterns: dict[str, None], shared: bool, ttl_s: float
+    claim: Claim, branch: reservations.Branch, patterns: Sequence[str], *, shared: bool, ttl_s: float
 ) -> list[Reservation]:
-    own = Reservation.objects.filter(sortie=sortie, attempt=attempt)
+    own = Reservation.objects.filter(sortie=claim.id, attempt=claim.attempt)
     own.filter(pattern__in=patterns, shared=shared).delete()
     if own.filter(until__gt=Now(), released_at__isnull=True).count() + len(patterns) > MAX_REQUESTED:
         raise errors.Conflict(
@@ -78,8 +90,8 @@ def _grant(
     repository, name = branch
     granted = [
         Reservation(
-            sortie_id=sortie,
-            attempt=attempt,
+            sortie_id=claim.id,
+            attempt=claim.attempt,
             repository=repository,
             branch=name,
             pattern=pattern,
@@ -93,17 +105,17 @@ def _grant(
     return list(Reservation.objects.filter(id__in=[row.id for row in granted]).select_related("sortie"))
 
 
-def _record_refusal(sortie: UUID, mission: UUID, attempt: int, pattern: str, holder: ReservedPattern) -> None:
+def _record_refusal(claim: Claim, pattern: str, holder: ReservedPattern) -> None:
     """Store the conflict, once per attempt and pattern: an attempt may repeat its request many times."""
     kind = Conflict.Kind.RESERVATION
-    if not Conflict.objects.filter(sortie=sortie, attempt=attempt, kind=kind, files=[pattern]).exists():
+    if not Conflict.objects.filter(sortie=claim.id, attempt=claim.attempt, kind=kind, files=[pattern]).exists():
         conflicts.record(
-            sortie=sortie,
-            mission=mission,
-            attempt=attempt,
+            sortie=claim.id,
+            mission=claim.mission,
+            attempt=claim.attempt,
             kind=kind,
             outcome=Conflict.Outcome.REFUSED,
-            others=[holder.name_for(mission)],
+            others=[holder.name_for(claim.mission)],
             files=[pattern],
         )
 

@@ -12,7 +12,7 @@ from missions.plan.document.deadline import Deadline
 from missions.plan.document.source import Source
 from missions.plan.graph import fields
 from missions.plan.graph.sorties import Graph
-from missions.plan.problems import ADDED, PlanError, Problems, quoted
+from missions.plan.problems import ADDED, Path, PlanError, Problems, quoted
 from missions.plan.specs import InputSpec, Plan, PlanContext, SortieSpec, WorkspaceSpec
 from missions.plan.values import Json
 
@@ -72,7 +72,52 @@ def load_added(
     """
     problems.deadline = Deadline(context.max_s)
     with problems.timed():
-        return _load_added(items, existing, parent, context, defaults, inputs, priority, workspace, problems)
+        source = parsing.copy(data=items, max_bytes=context.max_bytes, problems=problems)
+        sorties = _by_name(source.data, path=(f"{ADDED}{parent}",), context=context, problems=problems)
+        if not sorties:
+            problems.check()
+            return ()
+        names = list(sorties)
+        source.data = {"mission": parent or "added", "sorties": sorties}
+        broken = structure.check(source=source, problems=problems)
+        graph = Graph(
+            defaults=defaults,
+            inputs=inputs,
+            context=context,
+            limit=context.max_added,
+            problems=problems,
+            priority=priority,
+            existing=existing,
+            workspace=workspace,
+        )
+        specs = graph.specs(data=sorties, names=names, broken=broken, is_read=source.is_read)
+        problems.check()
+        return specs
+
+
+def _by_name(items: object, *, path: Path, context: PlanContext, problems: Problems) -> dict[str, Any]:
+    """The sorties to add, by the name that is taken out of each. Adds a problem for each item without a valid one."""
+    if not isinstance(items, list):
+        problems.add(path, "The sorties to add are not a list.", 'Write a list: [{"name": …, "agent": …, "run": …}].')
+        problems.fail()
+    if len(items) > context.max_added:
+        message = f"There are {len(items):,} sorties to add; {context.max_added:,} are allowed."
+        problems.add(path, message, "Add fewer, with more work in each.")
+        problems.fail()
+    sorties: dict[str, Any] = {}
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            message = f"Item {index + 1} is {structure.describe(item)}, but must be a mapping."
+            problems.add(path, message, 'Write a mapping: {"name": …, "agent": …, "run": …}.')
+            continue
+        name = item.pop("name", None)
+        if not isinstance(name, str):
+            problems.add(path, f"Item {index + 1} has no name.", 'Give it a "name", as a string.')
+        elif name in sorties:
+            problems.add(path, f"{quoted(name)} is given twice.", "Choose another name.")
+        else:
+            sorties[name] = item
+    return sorties
 
 
 def fragment_names(*, text: str | bytes, context: PlanContext) -> tuple[str, ...]:
@@ -117,62 +162,6 @@ def fragment(
         workspace=workspace,
         problems=problems,
     )
-
-
-def _load_added(
-    items: object,
-    existing: Collection[str],
-    parent: str,
-    context: PlanContext,
-    defaults: Mapping[str, Json],
-    inputs: Collection[str],
-    priority: int,
-    workspace: bool,
-    problems: Problems,
-) -> tuple[SortieSpec, ...]:
-    path = (f"{ADDED}{parent}",)
-    source = parsing.copy(data=items, max_bytes=context.max_bytes, problems=problems)
-    item_list = source.data
-    if not isinstance(item_list, list):
-        problems.add(path, "The sorties to add are not a list.", 'Write a list: [{"name": …, "agent": …, "run": …}].')
-        problems.fail()
-    if len(item_list) > context.max_added:
-        message = f"There are {len(item_list):,} sorties to add; {context.max_added:,} are allowed."
-        problems.add(path, message, "Add fewer, with more work in each.")
-        problems.fail()
-    sorties: dict[str, Any] = {}
-    for index, item in enumerate(item_list):
-        if not isinstance(item, dict):
-            message = f"Item {index + 1} is {structure.describe(item)}, but must be a mapping."
-            problems.add(path, message, 'Write a mapping: {"name": …, "agent": …, "run": …}.')
-            continue
-        name = item.pop("name", None)
-        if not isinstance(name, str):
-            problems.add(path, f"Item {index + 1} has no name.", 'Give it a "name", as a string.')
-        elif name in sorties:
-            problems.add(path, f"{quoted(name)} is given twice.", "Choose another name.")
-        else:
-            sorties[name] = item
-    if not sorties:
-        problems.check()
-        return ()
-    names = list(sorties)
-    data = {"mission": parent or "added", "sorties": sorties}
-    source.data = data
-    broken = structure.check(source=source, problems=problems)
-    graph = Graph(
-        defaults=defaults,
-        inputs=inputs,
-        context=context,
-        limit=context.max_added,
-        problems=problems,
-        priority=priority,
-        existing=existing,
-        workspace=workspace,
-    )
-    specs = graph.specs(data=sorties, names=names, broken=broken, is_read=source.is_read)
-    problems.check()
-    return specs
 
 
 def _plan(source: Source, context: PlanContext, problems: Problems) -> Plan:

@@ -17,9 +17,10 @@ from missions.plan import SortieSpec, globs
 from missions.states import ended_badly
 
 _SORTIE_COLUMNS = (
-    "id, mission_id, key, agent_type_id, state, priority, turn, gated, always, allow_failure, remaining, attempt,"
-    " tries, max_tries, rescues, cancel_requested, concurrency_key, waits_for, wake_at, ready_at, added_by_id"
-)
+    "id", "mission_id", "key", "agent_type_id", "state", "priority", "turn", "gated", "always", "allow_failure",
+    "remaining", "attempt", "tries", "max_tries", "rescues", "cancel_requested", "concurrency_key", "waits_for", "wake_at",
+    "ready_at", "added_by_id",
+)  # fmt: skip
 
 
 class Upstream(NamedTuple):
@@ -64,55 +65,58 @@ def insert(
         "SELECT clock_timestamp(), EXISTS (SELECT FROM missions_mission WHERE id = %(mission)s AND max_running > 0)",
         {"mission": mission},
     )
-    now, limited = cursor.fetchone() or (None, False)
+    now, mission_is_limited = cursor.fetchone() or (None, False)
     cursor.execute("SELECT name FROM agents_agenttype WHERE max_running > 0")
     limited_types = {name for (name,) in cursor.fetchall()}
     known = dict(existing or {})
     known.update((spec.key, Upstream(ids.new(), "pending")) for spec in specs)
     queued: Counter[str] = Counter()
     inserted: list[UUID] = []
-    with cursor.copy(f"COPY missions_sortie ({_SORTIE_COLUMNS}) FROM STDIN") as copy:
+    with cursor.copy(f"COPY missions_sortie ({', '.join(_SORTIE_COLUMNS)}) FROM STDIN") as copy:
         for place, spec in enumerate(specs):
             sortie = known[spec.key].id
             inserted.append(sortie)
             gated = (
-                limited
+                mission_is_limited
                 or spec.concurrency is not None
                 or spec.run_at is not None
                 or spec.agent_type in limited_types
                 or bool(spec.touches or spec.reads)
             )
             remaining = sum(not known[need].satisfies_need(always=spec.always) for need in spec.needs)
-            sortie_state = "pending" if remaining else "ready" if gated or state != "running" else "queued"
-            if sortie_state == "queued":
+            if remaining:
+                sortie_state = "pending"
+            elif gated or state != "running":
+                sortie_state = "ready"
+            else:
+                sortie_state = "queued"
                 queued[spec.agent_type] += 1
                 if queued_sorties is not None and queued[spec.agent_type] <= hints.MAX_AT_ONCE:
                     queued_sorties.setdefault(spec.agent_type, []).append(sortie)
-            copy.write_row(
-                (
-                    sortie,
-                    mission,
-                    spec.key,
-                    spec.agent_type,
-                    sortie_state,
-                    spec.priority,
-                    turn + place,
-                    gated,
-                    spec.always,
-                    spec.allow_failure,
-                    remaining,
-                    0,
-                    0,
-                    spec.retry.max_attempts,
-                    0,
-                    False,
-                    spec.concurrency.key if spec.concurrency else None,
-                    "",
-                    spec.run_at,
-                    None if remaining else now,
-                    added_by,
-                )
-            )
+            row = {
+                "id": sortie,
+                "mission_id": mission,
+                "key": spec.key,
+                "agent_type_id": spec.agent_type,
+                "state": sortie_state,
+                "priority": spec.priority,
+                "turn": turn + place,
+                "gated": gated,
+                "always": spec.always,
+                "allow_failure": spec.allow_failure,
+                "remaining": remaining,
+                "attempt": 0,
+                "tries": 0,
+                "max_tries": spec.retry.max_attempts,
+                "rescues": 0,
+                "cancel_requested": False,
+                "concurrency_key": spec.concurrency.key if spec.concurrency else None,
+                "waits_for": "",
+                "wake_at": spec.run_at,
+                "ready_at": None if remaining else now,
+                "added_by_id": added_by,
+            }
+            copy.write_row([row[column] for column in _SORTIE_COLUMNS])
     with cursor.copy("COPY missions_brief (sortie_id, spec, alert_silence_s) FROM STDIN") as copy:
         for spec in specs:
             copy.write_row((known[spec.key].id, values.encode(spec.as_json()), spec.alert_silence_s))
@@ -197,7 +201,7 @@ def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpe
     cursor.execute(
         "SELECT key, id, state, allow_failure FROM missions_sortie WHERE mission_id = %(mission)s", {"mission": mission}
     )
-    existing = {row_key: Upstream(*row) for row_key, *row in cursor.fetchall()}
+    existing = {key: Upstream(*upstream) for key, *upstream in cursor.fetchall()}
     if len(existing) + len(specs) > settings.FLEET_MAX_SORTIES:
         raise Overflow(
             f"the mission would have {len(existing) + len(specs)} sorties; the limit is {settings.FLEET_MAX_SORTIES}"
@@ -212,12 +216,12 @@ def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpe
         for need in spec.needs
         if not spec.always and need in existing and existing[need].ended_badly
     ]
-    _insert_before(cursor, mission=mission, specs=specs)
+    _add_dependents(cursor, mission=mission, specs=specs)
     return queued, bad
 
 
-def _insert_before(cursor: Cursor, *, mission: UUID, specs: Sequence[SortieSpec]) -> None:
-    """Add needs on the new sorties to sorties that have not started (`before:` in an added sortie)."""
+def _add_dependents(cursor: Cursor, *, mission: UUID, specs: Sequence[SortieSpec]) -> None:
+    """Make sorties that have not started need the new ones (`before:` in an added sortie)."""
     edges = [(spec.key, name) for spec in specs for name in spec.before]
     if not edges:
         return

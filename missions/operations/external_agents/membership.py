@@ -114,6 +114,7 @@ def _end(row: Agent, *, why: str, reason: str, audit_kind: str = "") -> None:
 
 
 def follow_up(consequences: Consequences) -> None:
+    """Send hints after the commit, and complete missions."""
     transaction.on_commit(lambda: hints.send(consequences.queued, consequences.queued_sorties))
     if consequences.missions:
         transitions.complete(missions=list(consequences.missions))
