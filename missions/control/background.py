@@ -33,7 +33,10 @@ _at_end: list[Callable[[], object]] = []
 def register(
     *, name: str, run: Callable[[], object], every_s: float, at_end: Callable[[], object] | None = None
 ) -> None:
-    """Call `run` every `every_s` seconds, and `at_end` once when the process ends. `at_end` must be quick."""
+    """Call `run` every `every_s` seconds, and `at_end` once when the process ends.
+
+    The process waits for `at_end`, so it must be quick.
+    """
     _duties.append(_Duty(name, run, every_s))
     if at_end is not None:
         _at_end.append(at_end)

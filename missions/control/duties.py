@@ -19,11 +19,12 @@ from agents.models import Agent
 from fleet import humanise
 from fleet.postgres import statements
 from fleet.web import uptime
+from missions import hints
 from missions.engine.settlement import settling
 from missions.models import Mission
 from missions.operations import cancelling
 from missions.queries import roster
-from missions.states import FINAL_MISSION_STATES, SortieState, ended_badly
+from missions.states import FINAL_MISSION_STATES, MissionState, SortieState, ended_badly
 from missions.workspaces import lanes
 
 log = logging.getLogger("fleet.dispatch")
@@ -53,9 +54,9 @@ def grant_lanes() -> settling.Consequences:
 
 
 def unclaimed() -> tuple[Counter[str], dict[str, list[UUID]]]:
-    """The queued sorties by type, for the caller to send hints: how many (up to 8), and their ids."""
+    """The queued sorties by agent type, at most hints.MAX_AT_ONCE of each: how many, and their ids."""
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions.control", "unclaimed"))
+        cursor.execute(statements.read("missions.control", "unclaimed"), {"limit": hints.MAX_AT_ONCE})
         rows = cursor.fetchall()
     return Counter({name: count for name, count, _ in rows}), {name: sorties for name, _, sorties in rows}
 
@@ -64,9 +65,9 @@ def rescue(*, leases: bool = True, longest_lease_s: float | None = None) -> sett
     """Take sorties from lost agents, a page at a time.
 
     `leases` is false while the database's clock is unreliable: then no lease counts as expired. After the clock was set
-    back, a lease that ends later than `longest_lease_s` from now was granted before that, and counts as expired. External agents
-    renew their leases through the site, and must not lose them to an outage of it: their leases expire only once the site
-    has been up for FLEET_LEASE_S.
+    back, a lease that ends later than `longest_lease_s` from now was granted before that, and counts as expired.
+    External agents renew their leases through the site, and must not lose them to an outage of it: their leases expire
+    only once the site has been up for FLEET_LEASE_S.
     """
     consequences = settling.Consequences()
     external = uptime.has_been_up(for_s=settings.FLEET_LEASE_S)
@@ -109,11 +110,11 @@ def recount() -> Counter[str]:
 
 def sweep() -> None:
     """Cancel or take back sorties that a settlement freed just as their mission was cancelled or paused."""
-    cancelled = list(Mission.objects.filter(state="cancelling").values_list("id", flat=True))
+    cancelled = list(Mission.objects.filter(state=MissionState.CANCELLING).values_list("id", flat=True))
     if cancelled:
         with transaction.atomic():
-            cancelling.sweep(missions=cancelled)
-    paused = list(Mission.objects.filter(state="paused").values_list("id", flat=True))
+            cancelling.stop_sorties(missions=cancelled)
+    paused = list(Mission.objects.filter(state=MissionState.PAUSED).values_list("id", flat=True))
     if paused:
         with connection.cursor() as cursor:
             cursor.execute(statements.read("missions.control", "unqueue"), {"missions": paused})

@@ -1,9 +1,10 @@
-"""Launches the missions of schedules, in a thread of the control process: reading a plan or resolving a repository may
-take seconds, and no other duty should wait for that.
+"""Launches the missions of schedules, in a thread of the control process.
 
-Any number of control loops may do this at once. A loop claims one schedule at a time with a lease, so that other loops
-skip it; if it dies, another loop takes over when the lease has ended. Deciding each tick only once does not depend on the
-lease: see `missions/operations/schedules/running.py`.
+Reading a plan or resolving a repository may take seconds, and no other duty should wait for that.
+
+Any number of control loops may do this at once. A loop leases one schedule at a time, so that other loops skip it; if it
+dies, another loop takes over when the lease has ended. That each tick is decided only once does not depend on the lease:
+see `missions/operations/schedules/running.py`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ log = logging.getLogger("fleet.schedules")
 CHECK_S = 1.0
 
 
-class _Claim(NamedTuple):
+class _LeasedSchedule(NamedTuple):
     """A schedule that no other control loop takes until its lease ends, and the database's time."""
 
-    schedule: UUID
+    id: UUID
     now: datetime
 
 
@@ -49,20 +50,21 @@ def start(ending: threading.Event) -> threading.Thread:
 
 def step() -> Step:
     """Decide one due tick; if there is none, one waiting tick that may now be launched."""
-    if (claim := _claim("claim_due_schedule")) is not None:
-        # If the tick stays undecided, the lease keeps its schedule from being claimed again before the others.
-        return Step(schedules.decide_next(schedule=claim.schedule, now=claim.now), True)
-    if (claim := _claim("claim_waiting_schedule")) is not None:
-        tick = schedules.launch_waiting(schedule=claim.schedule, now=claim.now)
-        return Step(tick, tick is not None)
-    return Step(None, False)
+    if (leased := _lease("lease_due_schedule")) is not None:
+        # If the tick stays undecided, the lease keeps its schedule from being leased again before the others.
+        tick = schedules.decide_next(schedule=leased.id, now=leased.now)
+        return Step(tick, more=True)
+    if (leased := _lease("lease_waiting_schedule")) is not None:
+        tick = schedules.launch_waiting(schedule=leased.id, now=leased.now)
+        return Step(tick, more=tick is not None)
+    return Step(None, more=False)
 
 
-def _claim(name: str) -> _Claim | None:
+def _lease(statement: str) -> _LeasedSchedule | None:
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("missions.control", name), {"lease": settings.FLEET_LEASE_S})
+        cursor.execute(statements.read("missions.control", statement), {"lease": settings.FLEET_LEASE_S})
         row = cursor.fetchone()
-        return _Claim(*row) if row is not None else None
+        return _LeasedSchedule(*row) if row is not None else None
 
 
 def _loop(ending: threading.Event) -> None:

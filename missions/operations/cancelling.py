@@ -21,13 +21,13 @@ def cancel(*, mission: UUID, reason: str = "") -> Mission:
         hooks.before_cancel.run([mission])
     with transaction.atomic():
         transitions.apply(mission=mission, to=MissionState.CANCELLING, by="cancel", reason=reason)
-        sweep(missions=[mission], why=reason)
+        stop_sorties(missions=[mission], why=reason)
     transitions.complete(missions=[mission])
     return Mission.objects.get(id=mission)
 
 
-def sweep(*, missions: list[UUID], why: str = "") -> None:
-    """Request that running sorties stop, then end the others. Settling locks rows in the same order."""
+def stop_sorties(*, missions: list[UUID], why: str = "") -> None:
+    """Request that running sorties stop, then cancel the others. Settling locks rows in the same order."""
     parameters = {"missions": missions, "sorties": None, "why": why}
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.operations", "ask_to_stop"), parameters)

@@ -29,7 +29,7 @@ from missions.workspaces.copies import Copy
 
 log = logging.getLogger("fleet.workspaces")
 
-KEEP_UNSUCCESSFUL = timedelta(days=1)  # how long the hourly duty keeps copies of unsuccessful sorties for inspection
+KEEP_UNSUCCESSFUL = timedelta(days=1)  # how long `tidy` keeps copies of unsuccessful sorties for inspection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

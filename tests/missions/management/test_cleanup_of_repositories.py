@@ -12,7 +12,7 @@ from checkpoints import operations as checkpoints
 from checkpoints.models import Checkpoint
 from fleet import ids
 from missions import removal
-from missions.control import background, hourly
+from missions.control import background
 from missions.models import Mission, Sortie
 from missions.workspaces import repositories
 from tests.support import conflicting, repository
@@ -101,6 +101,6 @@ def test_a_copy_of_an_unknown_sortie_is_kept_and_named() -> None:
 def test_the_control_process_removes_copies_every_hour(project: Repository) -> None:
     mission = conflicting.landed_mission(project)
     (duty,) = [duty for duty in background._duties if duty.name == "copies of repositories"]
-    assert duty.every_s == hourly.HOUR_S
+    assert duty.every_s == 3_600
     duty.run()
     assert not copy_of(mission).exists()

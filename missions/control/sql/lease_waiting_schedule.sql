@@ -1,4 +1,4 @@
--- Like claim_due_schedule.sql, for a schedule with a waiting tick that may proceed: all of its missions have ended, or its
+-- Like lease_due_schedule.sql, for a schedule with a waiting tick that may proceed: all of its missions have ended, or its
 -- policy is to cancel them and that has not been requested yet.
 WITH free AS (
     SELECT s.id FROM missions_schedule s
