@@ -1,4 +1,4 @@
-"""Removes folders that work has written to, which may be deep, locked (chmod 0) or full of symbolic links."""
+"""Removes folders that workloads have written to: they may be deep, inaccessible (chmod 0) or full of symbolic links."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 def remove(folder: Path) -> None:
     """Remove a folder as far as possible. Never raises."""
-    with suppress(RecursionError):  # the work nested folders deeper than Python recurses
+    with suppress(RecursionError):  # the folders may be nested deeper than Python recurses
         shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():  # too deep, or the work made a folder inaccessible (chmod 0)
+    if folder.exists():  # it was too deep, or contains an inaccessible folder
         with suppress(OSError):
             _remove_flat(folder)
 

@@ -31,7 +31,7 @@ FINAL_MISSION_STATES = [state.value for state in MissionState if state.final]
 class SortieState(TextChoices):
     PENDING = "pending"  # a need has not ended yet
     WAITING = "waiting"  # waits for a time (a retry's backoff, a `run_at`), a merge or a person: `WaitsOn`
-    READY = "ready"  # may start once the control loop admits it: it is under a limit, or its mission is paused
+    READY = "ready"  # may start once the control loop admits it; for example, a limit applies or its mission is paused
     QUEUED = "queued"  # any agent of its type may claim it
     RUNNING = "running"  # an agent runs it under a lease
     SUCCEEDED = "succeeded"  # an attempt's success was verified and accepted

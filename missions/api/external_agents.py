@@ -1,6 +1,6 @@
 """Endpoints of external agents: claim sorties, renew leases, report, complete, fail and sign off.
 
-The work that the fleet's own agents run reports here too.
+Workloads of the fleet's own agents report here too.
 
 A request about an attempt needs its lease token, from the response to the claim or from FLEET_TOKEN: as the bearer
 token, or as `token` in the body if the bearer is a machine key.
@@ -163,8 +163,8 @@ class Heartbeat(ApiView):
 class ReportProgress(ApiView):
     @endpoint("sorties.fly", body=Report, response=None, status=204)
     def post(self, request: Request, ref: str, *, body: Validated) -> None:
-        """Report progress, a note, output, and a value to resume from. Sorties of the fleet's own agents must not send
-        `output` and `resume`: the fleet captures what they print and what they write to FLEET_RESUME."""
+        """Report progress, a note, output, and a value to resume from. Workloads of the fleet's own agents may not send
+        `output` or `resume`: the fleet captures what they print and what they write to FLEET_RESUME."""
         report(token=lease_token(actor_of(request), body, ref), body=body)
 
 

@@ -43,7 +43,7 @@ class _StoredFile:
 
 
 def collect(*, claim: Claim, copies: Mapping[str, int], outbox: Path) -> None:
-    """Store and record the outputs of an attempt, behind the fence.
+    """Store the outputs of an attempt, and record them if it is the running one.
 
     `copies` maps each output's path to the errno with which copying it failed (0: success); the copies in `outbox` are
     numbered in this order. Raises UnusableOutput if an output was not produced, is not a regular file or is too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Collection
 from typing import Any
 
 from agents import queries
@@ -136,7 +137,12 @@ def _status_of_fleet(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _health(command: OperatorCommand, options: dict[str, Any]) -> int:
-    health = roster.health(select(options), types=[] if options["node"] else [options["type"]])
+    types: Collection[str] | None = None
+    if options["node"]:
+        types = ()  # the question is about the agents of one node
+    elif options["type"]:
+        types = [options["type"]]
+    health = roster.health(select(options), types=types)
     if options["json"]:
         command.show(health, one_line=options["watch"] is not None)
     else:

@@ -19,7 +19,7 @@ Hook = Callable[[Sequence[UUID]], None]
 class Hooks:
     """Functions that are called with the ids of missions. A failure is logged, and the operation continues.
 
-    An expected failure, such as a full disk, takes one line of the log; a bug is logged with its traceback.
+    An expected failure, such as a full disk, is logged in one line; a bug is logged with its traceback.
     """
 
     def __init__(self, moment: str) -> None:

@@ -15,9 +15,10 @@ from missions.states import MISSION_ARROWS, MissionState
 
 
 def apply(*, mission: UUID, to: MissionState, by: str, reason: str = "", **changes: Any) -> None:
-    """Move a mission to the state `to` by the arrow of the operation `by`. Raises Conflict if its state has no such arrow.
+    """Move a mission to the state `to` by the arrow of the operation `by`.
 
-    Call it inside a transaction, which the event and the audit record become part of.
+    Raises Conflict if there is no such arrow from its state. Call it in a transaction: the event and the audit record
+    become part of it.
     """
     (sources,) = (arrow.sources for arrow in MISSION_ARROWS if (arrow.target, arrow.by) == (to, by))
     state = Mission.objects.select_for_update().filter(id=mission).values_list("state", flat=True).first()

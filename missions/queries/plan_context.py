@@ -18,7 +18,7 @@ def current() -> PlanContext:
 
 
 def without_database() -> PlanContext:
-    """The same without the agent types, for use without a database."""
+    """The context without the agent types, for use without a database."""
     return PlanContext(
         types=None,
         callables=discovery.names(),

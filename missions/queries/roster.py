@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -71,13 +71,13 @@ def running_by(agents: Iterable[Agent], *, missions: QuerySet[Mission] | None = 
     return keys
 
 
-def health(agents: list[Agent], *, types: Iterable[str | None] = (None,)) -> dict[str, Any]:
+def health(agents: list[Agent], *, types: Collection[str] | None = None) -> dict[str, Any]:
     """`{healthy, agents: [{id, name, state, health}], missing, remedy}`
 
     `missing`: the types among `types` (None: all) that should have agents and have none. `remedy`: what to do about it.
     """
     by_agent = health_by_agent(agents)
-    missing = sorted(name for agent_type in types for name in _without_agents(agent_type))
+    missing = sorted(_without_agents(types))
     return {
         "healthy": not missing and set(by_agent.values()) <= HEALTHY,
         "agents": [
@@ -99,11 +99,11 @@ def _remedy(missing: str) -> str:
     return f"Start one: {invocation.command('fleet_agents', 'spawn', missing)}"
 
 
-def _without_agents(agent_type: str | None) -> list[str]:
-    """The enabled types (or this one) that nodes should keep agents of, but that have none."""
+def _without_agents(names: Collection[str] | None) -> list[str]:
+    """The types among these (None: all) that nodes should keep agents of, but that have none."""
     types = AgentType.objects.filter(enabled=True, agents__gt=0, external=False)
-    if agent_type:
-        types = types.filter(name=agent_type)
+    if names is not None:
+        types = types.filter(name__in=names)
     counted = types.annotate(live=Count("agent", filter=Q(agent__state__in=Agent.LIVE)))
     return [type.name for type in counted if not type.live]
 

@@ -16,10 +16,12 @@ MAX_NAME = 80  # characters of a name in a sentence
 
 
 class WaitLookups:
-    """The data that `waits_for` needs. Each item is read once, and only if needed."""
+    """The data that `waits_for` needs. Each item is read once, and only if needed.
+
+    `visible`: the missions that may be named, in addition to the sortie's own.
+    """
 
     def __init__(self, visible: QuerySet[Mission] | None = None) -> None:
-        """`visible`: the missions that may be named, in addition to the sortie's own."""
         self._visible = visible
         self._holders: dict[str, list[Sortie]] = {}
 

@@ -9,7 +9,7 @@ enough to read. Only then does it reach the mirror, by a fetch that checks every
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,26 +169,25 @@ class Incoming:
 
     def _check_files(self, commits: Collection[str], *, max_bytes: int) -> None:
         """Raise Refused if a commit has far more files than the base: a few objects can stand for any number of files."""
-        limits = self._files(self.base, (None, None))
-        most = (limits[0] + MAX_FILES, limits[1] + max_bytes)
+        max_files, max_total = MAX_FILES, max_bytes
+        for size, _ in self._files(self.base):
+            max_files += 1
+            max_total += size
         for commit in commits:
-            self._files(commit, most)
-
-    def _files(self, commit: str, most: Sequence[int | None]) -> tuple[int, int]:
-        """The number of files of a commit and their size. Raises Refused as soon as one of them exceeds its maximum."""
-        files = total = 0
-        max_files, max_bytes = most
-        words = ("ls-tree", "-r", "-z", "--full-tree", "--format=%(objectsize) %(path)", commit)
-        for line in git.stream_lines(*words, env=self.env, separator=b"\0"):
-            size, _, path = line.partition(b" ")
-            files += 1
-            total += int(size) if size != b"-" else 0
-            if max_files is not None and max_bytes is not None:
-                if files > max_files or total > max_bytes:
+            total = 0
+            for count, (size, path) in enumerate(self._files(commit), start=1):
+                total += size
+                if count > max_files or total > max_total:
                     raise Refused(f"its commit {commit[:12]} has too many files, or too large ones")
                 if len(path) > MAX_PATH_BYTES:
                     raise Refused(f"its commit {commit[:12]} has a path of more than {MAX_PATH_BYTES:,} bytes")
-        return files, total
+
+    def _files(self, commit: str) -> Iterator[tuple[int, bytes]]:
+        """The size and the path of each file of a commit. A submodule has the size 0."""
+        words = ("ls-tree", "-r", "-z", "--full-tree", "--format=%(objectsize) %(path)", commit)
+        for line in git.stream_lines(*words, env=self.env, separator=b"\0"):
+            size, _, path = line.partition(b" ")
+            yield 0 if size == b"-" else int(size), path
 
 
 @contextmanager

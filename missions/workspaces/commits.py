@@ -22,7 +22,7 @@ GITLINK, LINK, MISSING = "160000", "120000", "000000"
 MAX_FILES = 100_000  # changed by one attempt
 MAX_LISTED = 1_000  # paths that a `Change` lists
 MAX_PATCHED_BYTES = 1_000_000_000  # of all files that a patch changes
-SUSPECTS = 9  # exit code of a script
+SUSPECTS = 9  # exit code of _PREPARE: the copy has files that git should not read yet
 UNLIMITED_BYTES = 2**62  # the size limit of a file if there is none
 
 # $1: the size limit; git would read a larger file before we could refuse it. $2: the folder for this script's files.

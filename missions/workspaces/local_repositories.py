@@ -2,8 +2,8 @@
 
 Workloads in a mission's folder can change the `.git` there. It must not lead the fleet's git to another repository
 or file of the fleet's user. So git runs in a sandbox that sees the folder of the repository, its git folder and, where
-necessary, the mirror. It can write to the git folder only, and only to receive a commit. `find` refuses git folders that would make
-git wait or that consist of links, because an error that names the reason helps more than what git reports then.
+necessary, the mirror. It can write to the git folder only, and only to receive a commit. `find` refuses git folders
+that would make git wait or that consist of links, because an error that names the reason helps more than git's own.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def complete_all() -> None:
 
 def _move(store: Path, *, branch: str, to: str, ref: str) -> None:
     lane = git.line("hash-object", "-w", "--stdin", at=store, stdin=f"{ref}\n".encode())
-    for attempt in range(TRIES):
+    for failures in range(TRIES):
         if repositories.read_ref(store, ref):
             return  # already done
         former = repositories.find_tip(store, branch)
@@ -130,5 +130,5 @@ def _move(store: Path, *, branch: str, to: str, ref: str) -> None:
             )
             return
         except git.GitError as error:
-            if attempt == TRIES - 1:
+            if failures == TRIES - 1:
                 raise errors.Unavailable(f"The branch {branch} could not be moved: {error.text[-300:]}") from error

@@ -36,7 +36,7 @@ RESERVE_BYTES = 1_000 * MB  # left free on the disk for other users
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeSettings:
-    """The settings of an agent type that apply to all its attempts. `current` reads them from the database."""
+    """The settings of an agent type that apply to all its attempts. `refresh` reads them from the database."""
 
     agent_type: str
     prompt_argv: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class TypeSettings:
         return inheritable(self.env_allow | self.env_secret | frozenset(settings.FLEET_ENV_ALLOW))
 
 
-def current(type_settings: TypeSettings) -> TypeSettings:
+def refresh(type_settings: TypeSettings) -> TypeSettings:
     """These settings as the database has them now. Read for each attempt, because an operator may change them."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -97,7 +97,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, fold
     attempt_context = context.read(claim=claim, spec=spec)
     scope = context.scope(claim=claim, spec=spec, context=attempt_context)
     if spec.driver != "scripted":
-        type_settings = current(type_settings)
+        type_settings = refresh(type_settings)
         scratch.make(folder)
         if spec.outputs:
             scratch.make(scratch.outbox(claim.marker))
@@ -238,7 +238,7 @@ def redactor_for_external_agent(*, claim: Claim, spec: SortieSpec, agent_type: s
 
     Of inherited variables it knows only the values that this process has.
     """
-    type_settings = current(TypeSettings(agent_type=agent_type))
+    type_settings = refresh(TypeSettings(agent_type=agent_type))
     env: dict[str, str] = {}
     if spec.secret_env:
         attempt_context = context.read(claim=claim, spec=spec)

@@ -46,8 +46,8 @@ class OutputBuffer:
     dropped_bytes: int = 0
     unwritten_progress: Progress | None = None
     unwritten_resume: str | None = None  # JSON text
-    active: bool = False  # since its activity was last recorded
-    active_at: float = field(default_factory=time.monotonic)  # when it was last recorded
+    active: bool = False  # whether it has printed or reported since its activity was last recorded
+    activity_recorded_at: float = field(default_factory=time.monotonic)
     decoders: dict[str, codecs.IncrementalDecoder] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

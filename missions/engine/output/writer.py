@@ -83,7 +83,9 @@ class OutputWriter(threading.Thread):
             progress: list[tuple[OutputBuffer, Progress]] = []
             resumes: list[tuple[OutputBuffer, str]] = []
             active = [
-                buffer for buffer in buffers if buffer.active and time.monotonic() - buffer.active_at >= ACTIVITY_S
+                buffer
+                for buffer in buffers
+                if buffer.active and time.monotonic() - buffer.activity_recorded_at >= ACTIVITY_S
             ]
             # In the order in which settlements lock sorties; inserting a piece locks its sortie too.
             for buffer in sorted(buffers, key=lambda buffer: buffer.sortie):
@@ -101,7 +103,7 @@ class OutputWriter(threading.Thread):
             try:
                 self._write(pieces, progress, resumes, active)
             except psycopg.Error as error:
-                log.warning("Output could not be written. It will be retried: %s", error)
+                log.warning("output could not be written (%s); retrying", str(error).strip())
                 self._connection = None
                 for buffer, piece in reversed(pieces):  # retried at the next flush; max_bytes bounds them meanwhile
                     with buffer.lock:
@@ -122,7 +124,7 @@ class OutputWriter(threading.Thread):
         active: list[OutputBuffer],
     ) -> None:
         for buffer in active:
-            buffer.active, buffer.active_at = False, time.monotonic()
+            buffer.active, buffer.activity_recorded_at = False, time.monotonic()
         connection = self._connection = self._connection or hot_path.connect(name="output writer")
         with hot_path.transaction(connection):
             if pieces:

@@ -104,10 +104,10 @@ def test_output_counts_as_activity_even_if_it_is_not_stored(agent: UUID, output_
 
     buffer = output_writer.buffer(sortie=lease.sortie, attempt=lease.attempt)
     buffer.output(stream="stdout", data=b"x" * 10_000)  # more than is kept
-    buffer.active_at -= ACTIVITY_S
+    buffer.activity_recorded_at -= ACTIVITY_S
     fleet.until(lambda: last_activity_at() is not None)
     first = last_activity_at()
-    buffer.active_at -= ACTIVITY_S
+    buffer.activity_recorded_at -= ACTIVITY_S
     buffer.output(stream="stdout", data=b"y" * 10_000)  # stays in memory until the end
     fleet.until(lambda: last_activity_at() > first)
     output_writer.close(buffer, stop=Stop())
