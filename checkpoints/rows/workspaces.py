@@ -95,10 +95,10 @@ def save_uncommitted(
     The description has `fault` instead of a commit if the work cannot be read, for example because its attempt is just
     ending, or if it is not read by `deadline`.
     """
-    store = repositories.mirror(workspace.row.repository)
+    mirror = repositories.mirror(workspace.row.repository)
     attempts = dict(Sortie.objects.filter(id__in=sorties.values()).values_list("id", "attempt"))
     committed = {key for key, (state, _) in workspace.lines.items() if state and _is_committed(json.loads(state))}
-    copies_by_key = {key: copies.of(sortie=id, store=store) for key, id in sorties.items() if id in attempts}
+    copies_by_key = {key: copies.of(sortie=id, mirror=mirror) for key, id in sorties.items() if id in attempts}
 
     def save(key: str) -> dict[str, Any]:
         sortie = ids.encode(ids.SORTIE, sorties[key])
@@ -143,14 +143,14 @@ def keep_commits(*, checkpoint: str, mission: UUID, workspace: CurrentWorkspace)
 
     Raises Unavailable if git fails, for example on a full disk.
     """
-    store = repositories.mirror(workspace.row.repository)
-    if not (store / "HEAD").exists():
+    mirror = repositories.mirror(workspace.row.repository)
+    if not (mirror / "HEAD").exists():
         return  # nothing has started: the base is in the user's repository
     parts = [(json.loads(state or "{}"), json.loads(kept)) for state, kept in workspace.lines.values()]
     commits = {f"kept/{commit}": commit for commit in needed_commits(parts)}
     commits[ids.encode(ids.MISSION, mission)] = workspace.tip
     try:
-        moving.keep(store, {moving.checkpoint_ref(checkpoint, name): commit for name, commit in commits.items()})
+        moving.keep(mirror, {moving.checkpoint_ref(checkpoint, name): commit for name, commit in commits.items()})
     except git.GitError as error:
         raise errors.Unavailable(f"The commits of the checkpoint could not be kept: {error.text[-300:]}") from error
 
@@ -205,7 +205,7 @@ def keep_unmerged(mission: UUID, *, repository: str) -> None:
 def facts(saved: SavedMission) -> WorkspaceFacts:
     """What a restore of the workspace depends on."""
     state, branch = saved.mission_state["workspace"], saved.mission_kept["workspace"]["branch"]
-    store = repositories.mirror(state["repository"])
+    mirror = repositories.mirror(state["repository"])
     parts = (
         (json.loads(line).get("workspace", {}), json.loads(saved.kept[key]).get("workspace", {}))
         for key, line in saved.state.items()
@@ -218,8 +218,8 @@ def facts(saved: SavedMission) -> WorkspaceFacts:
     return WorkspaceFacts(
         branch=branch,
         tip=state["tip"],
-        commits_removed=moving.commits_after(store, branch=branch, commit=state["tip"]),
-        missing_commits=len(moving.missing(store, needed)),
+        commits_removed=moving.commits_after(mirror, branch=branch, commit=state["tip"]),
+        missing_commits=len(moving.missing(mirror, needed)),
         shared_with=set(same_owner.values_list("mission__name", flat=True)),
         foreign=others.count() > same_owner.count(),
         reserved=_reserved_by_others(saved, (state["repository"], branch)),

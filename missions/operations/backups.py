@@ -81,9 +81,9 @@ def align_branches() -> Iterator[str]:
     for workspace in live:
         changes = Change.objects.filter(sortie__mission=workspace.mission_id).values_list("landed", "onto")
         landed = {commit for pair in changes for commit in pair if commit}
-        store = repositories.mirror(workspace.repository)
+        mirror = repositories.mirror(workspace.repository)
         tip = moving.tip(workspace, landed=landed)
-        if repositories.find_tip(store, workspace.branch) in ("", tip):
+        if repositories.find_tip(mirror, workspace.branch) in ("", tip):
             continue
         mission = ids.encode(ids.MISSION, workspace.mission_id)
         workspace.restore_to, workspace.restore_ref = tip, f"refs/fleet/restored/{mission}/{tip}"

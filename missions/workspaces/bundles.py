@@ -49,14 +49,14 @@ def header(commits: Collection[str], *, base: str) -> bytes:
     return f"{version}-{base} base\n{refs}\n".encode()
 
 
-def write(store: Path, *, commits: Collection[str], base: str, out: Writable) -> None:
+def write(mirror: Path, *, commits: Collection[str], base: str, out: Writable) -> None:
     """Write the history of these commits without that of `base`. The same git writes the same bytes every time.
 
     Raises GitError if the mirror lacks a commit.
     """
     out.write(header(commits, base=base))
     revisions = "".join(f"{commit}\n" for commit in sorted(commits)) + f"^{base}\n"
-    for piece in git.stream("pack-objects", *_PACK, at=store, stdin=revisions.encode()):
+    for piece in git.stream("pack-objects", *_PACK, at=mirror, stdin=revisions.encode()):
         out.write(piece)
 
 
@@ -73,7 +73,7 @@ class Incoming:
     """A repository that borrows the objects of a mirror, in which a bundle is checked before the mirror gets it."""
 
     folder: Path
-    store: Path
+    mirror: Path
     base: str
 
     @property
@@ -102,7 +102,7 @@ class Incoming:
         """Copy the commits to the mirror. No ref points to them yet."""
         options = ("-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--stdin")
         names = "".join(f"{commit}\n" for commit in sorted(commits)).encode()
-        git.run(*options, "--", str(self.folder / "git"), at=self.store, stdin=names, timeout_s=git.NETWORK_TIMEOUT_S)
+        git.run(*options, "--", str(self.folder / "git"), at=self.mirror, stdin=names, timeout_s=git.NETWORK_TIMEOUT_S)
 
     def _index(self, bundle: IO[bytes]) -> None:
         start = bundle.read(_PACK_HEADER_BYTES)
@@ -124,7 +124,7 @@ class Incoming:
                 writable_copy=False,
                 run=run,
                 git_folder=self.folder / "git",
-                store=self.store,
+                mirror=self.mirror,
                 readable=(pack,),
                 env=self.env,
                 timeout_s=git.NETWORK_TIMEOUT_S,
@@ -191,9 +191,9 @@ class Incoming:
 
 
 @contextmanager
-def incoming(store: Path, *, base: str) -> Iterator[Incoming]:
+def incoming(mirror: Path, *, base: str) -> Iterator[Incoming]:
     """A repository for one bundle, removed at the end. If this process is killed, `copies.sweep` removes it."""
     settings.FLEET_HOME.commits.mkdir(mode=0o700, parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=copies.READER, dir=settings.FLEET_HOME.commits) as folder:
-        copies.init(Path(folder) / "git", store, author="Fleet", head="fleet/incoming", tip=base)
-        yield Incoming(folder=Path(folder), store=store, base=base)
+        copies.init(Path(folder) / "git", mirror, author="Fleet", head="fleet/incoming", tip=base)
+        yield Incoming(folder=Path(folder), mirror=mirror, base=base)

@@ -198,7 +198,7 @@ def apply(copy: Copy, *, patch: bytes, max_bytes: int, max_total_bytes: int = MA
             writable_copy=False,
             run=copy.run,
             git_folder=copy.git_folder,
-            store=copy.store,
+            mirror=copy.mirror,
             readable=(file,),
             env=copy.env(),
         )
@@ -268,7 +268,7 @@ def _run(
         writable_copy=False,
         run=copy.run,
         git_folder=copy.git_folder,
-        store=copy.store,
+        mirror=copy.mirror,
         env=copy.env(index=index),
         accept=accept,
     )
@@ -292,7 +292,7 @@ def check_out(copy: Copy, *, tree: str) -> None:
         writable_copy=True,
         run=copy.run,
         git_folder=copy.git_folder,
-        store=copy.store,
+        mirror=copy.mirror,
         env=copy.env(),
     )
 
@@ -304,12 +304,12 @@ def store(copy: Copy, *, commit: str, ref: str) -> None:
     """
     options = ("-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head")
     try:
-        git.run(*options, "--", str(copy.git_folder), commit, at=copy.store)
+        git.run(*options, "--", str(copy.git_folder), commit, at=copy.mirror)
     except git.GitError as error:
         if match := _FSCK.search(error.text):
             raise Refused(f"Git does not accept the change: {match[1]}.", hint="Correct this file.") from error
         raise
-    repositories.set_ref(copy.store, ref, commit)
+    repositories.set_ref(copy.mirror, ref, commit)
 
 
 def _changes(copy: Copy, base: str, tree: str) -> Commit:

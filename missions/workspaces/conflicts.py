@@ -79,7 +79,7 @@ def close(*, sortie: UUID, outcome: Conflict.Outcome, by: str = "") -> int:
     return decided
 
 
-def describe(*, store: Path, change: Change, conflict: Conflict, tip: str, files: Sequence[str]) -> dict[str, Any]:
+def describe(*, mirror: Path, change: Change, conflict: Conflict, tip: str, files: Sequence[str]) -> dict[str, Any]:
     """The content of FLEET_CONFLICT: the files, both sides, and what was merged since the change was started.
 
     `files`: those with conflict markers now. They may differ from those that were recorded with the conflict.
@@ -89,9 +89,9 @@ def describe(*, store: Path, change: Change, conflict: Conflict, tip: str, files
         "kind": conflict.kind,
         "files": [printable(path) for path in paths],
         "message": conflict.text,
-        "yours": _diff(store, change.base, change.commit, paths),
-        "theirs": _diff(store, change.base, tip, paths),
-        "merged_since": merging.landed_since(store, base=change.base, tip=tip),
+        "yours": _diff(mirror, change.base, change.commit, paths),
+        "theirs": _diff(mirror, change.base, tip, paths),
+        "merged_since": merging.landed_since(mirror, base=change.base, tip=tip),
     }
 
 
@@ -114,16 +114,16 @@ def prompt(description: Mapping[str, Any], *, path: Path) -> str:
     )
 
 
-def others(store: Path, *, base: str, tip: str, files: Sequence[str] = ()) -> list[str]:
+def others(mirror: Path, *, base: str, tip: str, files: Sequence[str] = ()) -> list[str]:
     """The keys of the sorties whose work was merged between the two commits, or of those that changed the `files`."""
-    rows = merging.landed_since(store, base=base, tip=tip, files=files[:MAX_FILES])
+    rows = merging.landed_since(mirror, base=base, tip=tip, files=files[:MAX_FILES])
     if not rows and files:  # a folder in the place of a file, for example
-        rows = merging.landed_since(store, base=base, tip=tip)
+        rows = merging.landed_since(mirror, base=base, tip=tip)
     keys = [row["sortie"] for row in rows if row["sortie"]]
     return list(dict.fromkeys(key.partition(" ")[0] for key in keys))[:20]
 
 
-def _diff(store: Path, base: str, commit: str, files: Sequence[str]) -> str:
+def _diff(mirror: Path, base: str, commit: str, files: Sequence[str]) -> str:
     words = ("diff-tree", "-p", "-r", "--no-ext-diff", "--no-textconv", base, commit, "--", *files)
-    output, more = git.read_up_to(MAX_DIFF, *words, at=store)
+    output, more = git.read_up_to(MAX_DIFF, *words, at=mirror)
     return output.decode("utf-8", "replace") + ("\n… (cut)\n" if more else "")

@@ -43,11 +43,11 @@ class Superseded(errors.Conflict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """The copy of one sortie, and the engine's folder for it. `store` is the mirror."""
+    """The copy of one sortie, and the engine's folder for it."""
 
     path: Path
     engine: Path
-    store: Path
+    mirror: Path
 
     @property
     def git_folder(self) -> Path:
@@ -86,10 +86,10 @@ class Copy:
         return {"GIT_DIR": str(self.git_folder), "GIT_INDEX_FILE": str(self.index)}
 
 
-def of(*, sortie: UUID, store: Path) -> Copy:
+def of(*, sortie: UUID, mirror: Path) -> Copy:
     """The copy of a sortie. It need not exist."""
     name = ids.encode(ids.SORTIE, sortie)
-    return Copy(path=settings.FLEET_HOME.work / name, engine=settings.FLEET_HOME.commits / name, store=store)
+    return Copy(path=settings.FLEET_HOME.work / name, engine=settings.FLEET_HOME.commits / name, mirror=mirror)
 
 
 @contextmanager
@@ -127,8 +127,8 @@ def make(copy: Copy, *, branch: str, tip: str, author: str, tree: str = "", desc
     for folder in (copy.run, copy.git_folder, copy.path):
         _remove(folder)
         folder.mkdir(mode=0o700, parents=True)
-    init(copy.path / ".git", copy.store, author=author, head=branch, tip=tip)
-    init(copy.git_folder, copy.store, author="Fleet", head=branch, tip=tip)
+    init(copy.path / ".git", copy.mirror, author=author, head=branch, tip=tip)
+    init(copy.git_folder, copy.mirror, author="Fleet", head=branch, tip=tip)
     run("read-tree", "--reset", "-u", tree or tip)
     (copy.engine / "base").write_text(tip)
     new = copy.engine / "new-index"
@@ -167,10 +167,10 @@ def reader(copy: Copy) -> Iterator[Copy]:
     """
     settings.FLEET_HOME.commits.mkdir(mode=0o700, parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=READER, dir=settings.FLEET_HOME.commits) as folder:
-        view = Copy(path=copy.path, engine=Path(folder), store=copy.store)
+        view = Copy(path=copy.path, engine=Path(folder), mirror=copy.mirror)
         try:
             (view.engine / "base").write_text(copy.base)
-            init(view.git_folder, copy.store, author="Fleet", head="fleet/read", tip=copy.base)
+            init(view.git_folder, copy.mirror, author="Fleet", head="fleet/read", tip=copy.base)
             view.run.mkdir(mode=0o700)
             for name in ("made", "second"):  # with their times, which show which files git must read again
                 shutil.copy2(copy.git_folder / name, view.git_folder / name)
@@ -198,7 +198,7 @@ def renew_repository(copy: Copy, *, branch: str, commit: str) -> None:
     """
     folder = copy.path / ".git"
     _remove(folder)
-    init(folder, copy.store, author="Fleet", head=branch, tip=commit)
+    init(folder, copy.mirror, author="Fleet", head=branch, tip=commit)
     _copy_index(copy, folder / "index")
 
 
@@ -226,7 +226,7 @@ def include_ignored(copy: Copy, *, repository: Path, base: str) -> int:
     The branch's own `.worktreeinclude` is not used, because an agent may have changed it. Existing files are not replaced,
     symbolic links are neither copied nor followed, and files of the fleet are left out.
     """
-    patterns = git.execute("cat-file", "blob", f"{base}:{INCLUDE}", at=copy.store)
+    patterns = git.execute("cat-file", "blob", f"{base}:{INCLUDE}", at=copy.mirror)
     if patterns.returncode or (local := local_repositories.find(str(repository))).is_bare:
         return 0
     file = copy.engine / "include"
@@ -294,15 +294,15 @@ def _ignored(local: local_repositories.LocalRepository, patterns: Path) -> set[b
     return {name for name in {*paths.split(b"\0")} & {*ignored.split(b"\0")} if name}
 
 
-def init(folder: Path, store: Path, *, author: str, head: str, tip: str) -> None:
-    """Create a repository that borrows the objects of `store`, with the branch `head` at `tip`.
+def init(folder: Path, mirror: Path, *, author: str, head: str, tip: str) -> None:
+    """Create a repository that borrows the objects of `mirror`, with the branch `head` at `tip`.
 
     `git clone --shared` would start more processes.
     """
     ref = folder / "refs" / "heads" / head
     for path in (folder / "objects" / "info", folder / "objects" / "pack", ref.parent):
         path.mkdir(parents=True)
-    (folder / "objects" / "info" / "alternates").write_text(f"{store / 'objects'}\n", encoding="utf-8")
+    (folder / "objects" / "info" / "alternates").write_text(f"{mirror / 'objects'}\n", encoding="utf-8")
     version = "1\n[extensions]\n\tobjectFormat = sha256" if len(tip) == repositories.SHA256 else "0"
     (folder / "config").write_text(
         f"[core]\n\tbare = false\n\trepositoryformatversion = {version}\n"
@@ -312,7 +312,7 @@ def init(folder: Path, store: Path, *, author: str, head: str, tip: str) -> None
     (folder / "HEAD").write_text(f"ref: refs/heads/{head}\n", encoding="utf-8")
     ref.write_text(f"{tip}\n", encoding="utf-8")
     with suppress(FileNotFoundError):  # it exists only if the user's repository is shallow
-        shutil.copyfile(store / "shallow", folder / "shallow")
+        shutil.copyfile(mirror / "shallow", folder / "shallow")
 
 
 def existing() -> set[UUID]:

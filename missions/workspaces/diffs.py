@@ -47,9 +47,9 @@ class Diff:
         return sum(file.removed or 0 for file in self.files)
 
 
-def between(store: Path, *, base: str, commit: str, max_bytes: int = MAX_BYTES, binary: bool = False) -> Diff:
+def between(mirror: Path, *, base: str, commit: str, max_bytes: int = MAX_BYTES, binary: bool = False) -> Diff:
     """The difference between two commits of a mirror. `binary`: with the content of binary files, for `git apply`."""
-    return _diff(base, commit, commit, at=store, env={}, max_bytes=max_bytes, binary=binary)
+    return _diff(base, commit, commit, at=mirror, env={}, max_bytes=max_bytes, binary=binary)
 
 
 def of_copy(copy: Copy, *, max_bytes: int = MAX_BYTES, binary: bool = False) -> Diff:

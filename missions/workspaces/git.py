@@ -1,7 +1,7 @@
 """Runs git without the configuration of the host, of a user or of an agent, and without hooks.
 
 `run` is for repositories that only the fleet writes to, and for those on a server. Whatever reads a copy that an agent has
-worked in goes through `run_in_sandbox`: there it sees that copy and the object store, and nothing else of the host. For the
+worked in goes through `run_in_sandbox`: there it sees that copy and the mirror, and nothing else of the host. For the
 repositories of users on this host, see `local_repositories`.
 """
 
@@ -252,13 +252,13 @@ def run_in_sandbox(
     writable_copy: bool,
     run: Path,
     git_folder: Path,
-    store: Path,
+    mirror: Path,
     env: Mapping[str, str],
     readable: Sequence[Path] = (),
     accept: Sequence[int] = (0,),
     timeout_s: float = TIMEOUT_S,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a shell script in a sandbox that sees the copy, the object store, and the engine's repository `git_folder`.
+    """Run a shell script in a sandbox that sees the copy, the mirror, and the engine's repository `git_folder`.
 
     Only `run` and the objects of the repository are writable: whatever happens here must not change a file that the
     engine writes to, or that configures its git. The script gets `arguments` as "$1", "$2" and so on. With
@@ -275,7 +275,7 @@ def run_in_sandbox(
             view = View(
                 scratch=run,
                 copy=copy if writable_copy else None,
-                shared=(store, git_folder, *readable, *(() if writable_copy else (copy,))),
+                shared=(mirror, git_folder, *readable, *(() if writable_copy else (copy,))),
                 objects=git_folder / "objects",
                 hidden=hidden_folders.paths(),
                 network=False,

@@ -26,7 +26,7 @@ LOCK_S = 5  # how long to wait for another attempt that takes the lane
 HALTED_S = 10
 
 
-def take(*, repository: str, branch: str, store: Path, sortie: UUID, attempt: int) -> str | None:
+def take(*, repository: str, branch: str, mirror: Path, sortie: UUID, attempt: int) -> str | None:
     """Take the lane of a branch for a running attempt. Returns the content of its ref; None if another sortie has it.
 
     The ref is written while the row is locked, and the lane is taken only once the row is committed. An attempt that is
@@ -34,7 +34,7 @@ def take(*, repository: str, branch: str, store: Path, sortie: UUID, attempt: in
     holder's move then fails (`merging.Moved`), and it takes the lane again.
     """
     Lane.objects.get_or_create(repository=repository, branch=branch)
-    content = merging.lane_content(store, sortie=sortie, attempt=attempt)
+    content = merging.lane_content(mirror, sortie=sortie, attempt=attempt)
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_S}s'")
@@ -50,9 +50,9 @@ def take(*, repository: str, branch: str, store: Path, sortie: UUID, attempt: in
             if row is None:
                 return None
             (lane,) = row
-            current = merging.read_lane(store, branch)
+            current = merging.read_lane(mirror, branch)
             if current != content:
-                merging.write_lane(store, branch, content=content, expected=current)
+                merging.write_lane(mirror, branch, content=content, expected=current)
             cursor.execute(
                 "UPDATE missions_lane SET sortie_id = %s, attempt = %s WHERE id = %s", [sortie, attempt, lane]
             )

@@ -64,7 +64,7 @@ class LocalRepository:
         *arguments: str,
         script: str = "",
         env: Mapping[str, str] | None = None,
-        store: Path | None = None,
+        mirror: Path | None = None,
         writable: bool = False,
         filtered: bool = True,
         ignore_setgid: bool = False,
@@ -74,13 +74,13 @@ class LocalRepository:
         """Run git in this repository; returns the completed process, whatever its exit code.
 
         `script`: a shell script to run instead; it gets `arguments` as "$0", "$1" and so on, and errors name "$0".
-        `store`: a mirror that it may read. `readable`: more files. `writable`: it may write to the git folder.
+        `mirror`: a mirror that it may read. `readable`: more files. `writable`: it may write to the git folder.
         `filtered`: with the filter of system calls; `ignore_setgid`: which then lets git believe that it could set the
         setgid bit. Raises git.GitError after `timeout_s`; Refused if the repository has been replaced.
         """
         argv = ["/bin/sh", "-euc", script, *arguments] if script else ["git", *arguments]
         environment = {**git.local_environment(), "GIT_DIR": str(self.git_folder), **(env or {})}
-        shared = (*((store,) if store else ()), *readable)
+        shared = (*((mirror,) if mirror else ()), *readable)
         with ExitStack() as descriptors:
             argv, pass_fds = self._in_sandbox(
                 argv, descriptors, writable=writable, shared=shared, filtered=filtered, ignore_setgid=ignore_setgid

@@ -29,10 +29,10 @@ class Moved(Exception):
     """The branch or its lane now belongs to another attempt, so this one may not move it."""
 
 
-def merge(store: Path, *, onto: str, commit: str) -> Merge:
+def merge(mirror: Path, *, onto: str, commit: str) -> Merge:
     """Merge a commit onto a tip, without touching any file or ref."""
     words = ("merge-tree", "--write-tree", "-z", "--name-only", "--messages", onto, commit)
-    completed = git.execute(*words, at=store)
+    completed = git.execute(*words, at=mirror)
     if completed.returncode not in (0, 1):
         raise git.GitError(
             arguments=words, exit_code=completed.returncode, text=completed.stderr.decode("utf-8", "replace")
@@ -60,18 +60,18 @@ def _messages(parts: list[str]) -> list[str]:
     return texts
 
 
-def tree_of(store: Path, commit: str) -> str:
-    return git.line("rev-parse", "--verify", f"{commit}^{{tree}}", at=store)
+def tree_of(mirror: Path, commit: str) -> str:
+    return git.line("rev-parse", "--verify", f"{commit}^{{tree}}", at=mirror)
 
 
-def create_commit(store: Path, *, tree: str, parent: str, message: Message, second_parent: str = "") -> str:
+def create_commit(mirror: Path, *, tree: str, parent: str, message: Message, second_parent: str = "") -> str:
     """Create a commit with this tree on `parent`, and on `second_parent` for a merge. No ref points to it yet."""
     parents = ("-p", parent, *(("-p", second_parent) if second_parent else ()))
-    return git.line("commit-tree", tree, *parents, at=store, env=message.env(), stdin=message.text().encode())
+    return git.line("commit-tree", tree, *parents, at=mirror, env=message.env(), stdin=message.text().encode())
 
 
 def landed_since(
-    store: Path, *, base: str, tip: str, files: Sequence[str] = (), limit: int = 50
+    mirror: Path, *, base: str, tip: str, files: Sequence[str] = (), limit: int = 50
 ) -> list[dict[str, str]]:
     """The commits of the branch after `base`, the newest first: sortie, commit and subject.
 
@@ -79,39 +79,39 @@ def landed_since(
     """
     form = "%H%x00%(trailers:key=Fleet-Sortie,valueonly,separator=%x2C)%x00%s"
     options = (f"--max-count={limit}", f"--format={form}")
-    text = git.line("log", *options, f"{base}..{tip}", "--", *files, at=store)
+    text = git.line("log", *options, f"{base}..{tip}", "--", *files, at=mirror)
     rows = [row.split("\0") for row in text.split("\n") if row]  # splitlines would split at more than line breaks
     return [{"commit": row[0], "sortie": row[1], "subject": row[2]} for row in rows if len(row) == 3]
 
 
-def lane_content(store: Path, *, sortie: UUID, attempt: int) -> str:
+def lane_content(mirror: Path, *, sortie: UUID, attempt: int) -> str:
     """The object that a lane's ref points to while this attempt has the lane."""
     text = f"{ids.encode(ids.SORTIE, sortie)}/{attempt}\n"
-    return git.line("hash-object", "-w", "--stdin", at=store, stdin=text.encode())
+    return git.line("hash-object", "-w", "--stdin", at=mirror, stdin=text.encode())
 
 
-def read_lane(store: Path, branch: str) -> str:
+def read_lane(mirror: Path, branch: str) -> str:
     """The object that the lane's ref points to; "" if it does not exist."""
-    return repositories.read_ref(store, f"{repositories.LANES}/{branch}")
+    return repositories.read_ref(mirror, f"{repositories.LANES}/{branch}")
 
 
-def write_lane(store: Path, branch: str, *, content: str, expected: str) -> None:
+def write_lane(mirror: Path, branch: str, *, content: str, expected: str) -> None:
     """Give the lane to another attempt. Raises Moved if it no longer has the `expected` content."""
     ref = f"{repositories.LANES}/{branch}"
     try:
-        repositories.write_refs(store, f"update {ref} {content} {expected or '0' * len(content)}\n")
+        repositories.write_refs(mirror, f"update {ref} {content} {expected or '0' * len(content)}\n")
     except git.GitError as error:
-        if read_lane(store, branch) != expected:
+        if read_lane(mirror, branch) != expected:
             raise Moved(str(error)) from error
         raise
 
 
-def move(store: Path, *, branch: str, lane: str, tip: str, to: str) -> None:
+def move(mirror: Path, *, branch: str, lane: str, tip: str, to: str) -> None:
     """Move the branch from `tip` to `to` if the lane has the content `lane`. Otherwise raises Moved and changes nothing."""
     ref = f"refs/heads/{branch}"
     try:
-        repositories.write_refs(store, f"verify {repositories.LANES}/{branch} {lane}\nupdate {ref} {to} {tip}\n")
+        repositories.write_refs(mirror, f"verify {repositories.LANES}/{branch} {lane}\nupdate {ref} {to} {tip}\n")
     except git.GitError as error:
-        if read_lane(store, branch) != lane or repositories.read_ref(store, ref) != tip:
+        if read_lane(mirror, branch) != lane or repositories.read_ref(mirror, ref) != tip:
             raise Moved(str(error)) from error
         raise

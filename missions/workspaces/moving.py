@@ -18,14 +18,14 @@ MAX_COMMITS = 1_000  # that have landed since the rows were read
 
 def tip(workspace: Workspace, *, landed: Collection[str]) -> str:
     """The tip of the branch as of the rows with the commits `landed`: without what this mission has landed since then."""
-    store = repositories.mirror(workspace.repository)
+    mirror = repositories.mirror(workspace.repository)
     if workspace.restore_to:
         return workspace.restore_to
-    if not (store / "HEAD").exists():
+    if not (mirror / "HEAD").exists():
         return workspace.base_commit
     form = "--format=%H %(trailers:key=Fleet-Mission,valueonly,separator=%x2C)"
     log = git.execute(
-        "log", "--first-parent", f"--max-count={MAX_COMMITS}", form, f"refs/heads/{workspace.branch}", "--", at=store
+        "log", "--first-parent", f"--max-count={MAX_COMMITS}", form, f"refs/heads/{workspace.branch}", "--", at=mirror
     )
     if log.returncode:
         return workspace.base_commit  # no attempt has created the branch yet
@@ -35,17 +35,19 @@ def tip(workspace: Workspace, *, landed: Collection[str]) -> str:
     return next((commit for commit, _, owner in rows if commit in known or owner != mission), rows[0][0])
 
 
-def commits_after(store: Path, *, branch: str, commit: str) -> int:
+def commits_after(mirror: Path, *, branch: str, commit: str) -> int:
     """How many commits the branch has that `commit` does not contain; 0 if either is missing."""
-    completed = git.execute("rev-list", "--count", f"{commit}..refs/heads/{branch}", "--", at=store)
+    completed = git.execute("rev-list", "--count", f"{commit}..refs/heads/{branch}", "--", at=mirror)
     return int(completed.stdout) if completed.returncode == 0 else 0
 
 
-def missing(store: Path, commits: Collection[str]) -> set[str]:
+def missing(mirror: Path, commits: Collection[str]) -> set[str]:
     """The commits among these that the mirror does not have."""
-    if not (store / "HEAD").exists():
+    if not (mirror / "HEAD").exists():
         return set(commits)
-    rows = git.line("cat-file", "--batch-check", at=store, stdin="".join(f"{c}^{{commit}}\n" for c in commits).encode())
+    rows = git.line(
+        "cat-file", "--batch-check", at=mirror, stdin="".join(f"{c}^{{commit}}\n" for c in commits).encode()
+    )
     return {commit for commit, row in zip(commits, rows.splitlines(), strict=True) if row.endswith(" missing")}
 
 
@@ -53,28 +55,28 @@ def checkpoint_ref(checkpoint: str, name: str) -> str:
     return f"{repositories.CHECKPOINTS}/{checkpoint}/{name}"
 
 
-def keep(store: Path, refs: Mapping[str, str]) -> None:
+def keep(mirror: Path, refs: Mapping[str, str]) -> None:
     """Create or move these refs, all or none."""
     if refs:
-        repositories.write_refs(store, "".join(f"update {ref} {commit}\n" for ref, commit in refs.items()))
+        repositories.write_refs(mirror, "".join(f"update {ref} {commit}\n" for ref, commit in refs.items()))
 
 
-def release(store: Path, *, checkpoint: str) -> None:
+def release(mirror: Path, *, checkpoint: str) -> None:
     """Delete the refs of a checkpoint."""
-    refs = git.line("for-each-ref", "--format=%(refname)", checkpoint_ref(checkpoint, ""), at=store).splitlines()
+    refs = git.line("for-each-ref", "--format=%(refname)", checkpoint_ref(checkpoint, ""), at=mirror).splitlines()
     if refs:
-        repositories.write_refs(store, "".join(f"delete {ref}\n" for ref in refs))
+        repositories.write_refs(mirror, "".join(f"delete {ref}\n" for ref in refs))
 
 
 def sweep(*, checkpoints: Collection[str]) -> None:
     """Remove the refs of all checkpoints except these. No capture may run at the same time."""
-    for store in repositories.mirrors():
-        rows = git.line("for-each-ref", "--format=%(refname)", repositories.CHECKPOINTS, at=store).splitlines()
+    for mirror in repositories.mirrors():
+        rows = git.line("for-each-ref", "--format=%(refname)", repositories.CHECKPOINTS, at=mirror).splitlines()
         obsolete = [
             ref for ref in rows if ref.removeprefix(f"{repositories.CHECKPOINTS}/").split("/")[0] not in checkpoints
         ]
         if obsolete:
-            repositories.write_refs(store, "".join(f"delete {ref}\n" for ref in obsolete))
+            repositories.write_refs(mirror, "".join(f"delete {ref}\n" for ref in obsolete))
 
 
 def complete(workspace: Workspace) -> None:
@@ -87,16 +89,16 @@ def complete(workspace: Workspace) -> None:
     to, ref = workspace.restore_to, workspace.restore_ref
     if not to:
         return
-    store = repositories.ensure(workspace.repository, commit=workspace.base_commit)
-    if missing(store, [to]):
+    mirror = repositories.ensure(workspace.repository, commit=workspace.base_commit)
+    if missing(mirror, [to]):
         raise errors.Unavailable(
-            f"The mirror {store.name} lacks the commit {to[:12]}, to which a restore moves {workspace.branch}.",
+            f"The mirror {mirror.name} lacks the commit {to[:12]}, to which a restore moves {workspace.branch}.",
             hint="Restore the folder of repositories from a backup.",
         )
     if ref:
-        _move(store, branch=workspace.branch, to=to, ref=ref)
+        _move(mirror, branch=workspace.branch, to=to, ref=ref)
     else:
-        repositories.tip(store, workspace.branch, start=to)
+        repositories.tip(mirror, workspace.branch, start=to)
     Workspace.objects.filter(mission=workspace.mission_id, restore_to=to, restore_ref=ref).update(
         restore_to="", restore_ref=""
     )
@@ -115,15 +117,15 @@ def complete_all() -> None:
         raise failures[0]
 
 
-def _move(store: Path, *, branch: str, to: str, ref: str) -> None:
-    lane = git.line("hash-object", "-w", "--stdin", at=store, stdin=f"{ref}\n".encode())
+def _move(mirror: Path, *, branch: str, to: str, ref: str) -> None:
+    lane = git.line("hash-object", "-w", "--stdin", at=mirror, stdin=f"{ref}\n".encode())
     for failures in range(TRIES):
-        if repositories.read_ref(store, ref):
+        if repositories.read_ref(mirror, ref):
             return  # already done
-        former = repositories.find_tip(store, branch)
+        former = repositories.find_tip(mirror, branch)
         try:
             repositories.write_refs(
-                store,
+                mirror,
                 f"create {ref} {former or to}\n"
                 f"update refs/heads/{branch} {to} {former or '0' * len(to)}\n"
                 f"update {repositories.LANES}/{branch} {lane}\n",

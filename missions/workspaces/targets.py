@@ -85,28 +85,28 @@ class Target:
                 return folder
         return ""
 
-    def receive(self, store: Path, *, commit: str) -> None:
-        """Create the branch at a commit of the mirror `store`, or move it forward. Raises Rejected if that fails."""
+    def receive(self, mirror: Path, *, commit: str) -> None:
+        """Create the branch at a commit of the mirror, or move it forward. Raises Rejected if that fails."""
         update = f"{commit}:{self.ref}"
         if self.is_address:
             completed = git.execute(
                 *(*_PUSH, "--", self.repository, update),
-                at=store,
+                at=mirror,
                 env={"GIT_CONFIG_GLOBAL": str(git.PUSH_CONFIGURATION)},
                 timeout_s=git.NETWORK_TIMEOUT_S,
             )
         else:
-            completed = self._receive_here(store, update)
+            completed = self._receive_here(mirror, update)
         if completed.returncode:
             raise Rejected(f"{self.repository} rejected the commit: {_reason(completed.stderr + completed.stdout)}")
 
-    def _receive_here(self, store: Path, update: str) -> subprocess.CompletedProcess[bytes]:
+    def _receive_here(self, mirror: Path, update: str) -> subprocess.CompletedProcess[bytes]:
         local = local_repositories.find(self.repository)
         if local.is_bare:
             completed = local.git(
                 *(*_PUSH, _RECEIVE_PACK, "--", str(local.path), update),
-                env={"GIT_DIR": str(store), "GIT_CONFIG_GLOBAL": str(git.PUSH_CONFIGURATION)},
-                store=store,
+                env={"GIT_DIR": str(mirror), "GIT_CONFIG_GLOBAL": str(git.PUSH_CONFIGURATION)},
+                mirror=mirror,
                 writable=True,
                 ignore_setgid=True,
                 timeout_s=git.NETWORK_TIMEOUT_S,
@@ -117,9 +117,9 @@ class Target:
         # Without `+`, git only fast-forwards. No program of the repository runs, so no filter is needed: for root, it
         # would refuse the modes of a shared repository.
         return local.git(
-            *(*_FETCH, "--", str(store), update),
+            *(*_FETCH, "--", str(mirror), update),
             env={"GIT_ALLOW_PROTOCOL": "file"},
-            store=store,
+            mirror=mirror,
             writable=True,
             filtered=False,
             timeout_s=git.TIMEOUT_S,

@@ -65,7 +65,7 @@ def save(copy: Copy, *, message: Message, ref: str, max_bytes: int, deadline: fl
         tree, _, rest = output.partition(b"\n")
         left_out, _, ignored = rest.partition(b"\0\0") if not rest.startswith(b"\0") else (b"", b"", rest[1:])
         commit = base
-        if tree.decode() != merging.tree_of(copy.store, base):
+        if tree.decode() != merging.tree_of(copy.mirror, base):
             commit = git.line(
                 "commit-tree",
                 tree.decode(),
@@ -98,7 +98,7 @@ def _write_tree(draft: Copy, base: str, max_bytes: int, deadline: float) -> byte
         writable_copy=False,
         run=draft.run,
         git_folder=draft.git_folder,
-        store=draft.store,
+        mirror=draft.mirror,
         env={**draft.env(), "GIT_LITERAL_PATHSPECS": "0"},  # the script excludes files by their patterns
         timeout_s=min(git.TIMEOUT_S, _seconds_left(deadline)),
     ).stdout

@@ -48,7 +48,7 @@ def mirror_with_commit(project: Repository) -> tuple[Path, str]:
     sortie = repository.sortie(project)
     sortie.sh("echo new > new.txt")
     commit = sortie.commit().commit
-    return sortie.copy.store, commit
+    return sortie.copy.mirror, commit
 
 
 def receive(project: Repository, branch: str = "fleet/x") -> None:
@@ -82,7 +82,7 @@ def test_a_linked_reflog_changes_no_file_outside_the_repository(
         Target(repository=str(target.path), branch="fleet/x").receive(store, commit=commit)
     # The same if the link appears after the check:
     result = local_repository.git(
-        "fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True
+        "fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", mirror=store, writable=True
     )
     assert result.returncode == 0
     assert target.git("rev-parse", "fleet/x") == commit
@@ -98,7 +98,7 @@ def test_without_a_sandbox_a_reflog_contains_no_text_of_the_repository(
     poison(project.path / ".git", profile)
     settings.FLEET_SANDBOX = False
     result = local_repository.git(
-        "fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True
+        "fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", mirror=store, writable=True
     )
     assert result.returncode == 0
     assert "fleet/x" in project.git("for-each-ref", "--format=%(refname)", "refs/heads/fleet")
@@ -126,7 +126,7 @@ def test_a_linked_folder_of_branches_creates_no_branch_elsewhere(project: Reposi
         Target(repository=str(project.path), branch="fleet/x").receive(store, commit=commit)
     # The same if the link appears after the check:
     result = local_repository.git(
-        "fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", store=store, writable=True
+        "fetch", "--quiet", str(store), f"{commit}:refs/heads/fleet/x", mirror=store, writable=True
     )
     assert result.returncode
     assert not (other.path / ".git/refs/heads/x").exists()

@@ -43,7 +43,7 @@ def project(tmp_path: Path) -> Repository:
 
 
 def traces(tmp_path: Path, sortie: Sortie) -> list[Path]:
-    folders = (tmp_path, sortie.copy.engine, sortie.path, sortie.copy.store)
+    folders = (tmp_path, sortie.copy.engine, sortie.path, sortie.copy.mirror)
     return [path for folder in folders for path in folder.rglob("attacked")]
 
 
@@ -65,7 +65,7 @@ def test_a_submodule_runs_nothing_when_running_work_is_read(project: Repository,
         max_bytes=1_000_000,
         deadline=time.monotonic() + 60,
     )
-    assert git.run("show", f"{saved_ref.commit}:app.py", at=sortie.copy.store) == b"two\n"
+    assert git.run("show", f"{saved_ref.commit}:app.py", at=sortie.copy.mirror) == b"two\n"
     assert [file.path for file in diffs.of_copy(sortie.copy, max_bytes=1_000).files] == ["app.py"]
     assert traces(tmp_path, sortie) == []
 
@@ -104,7 +104,7 @@ def attack(sortie: Sortie, script: str) -> str:
         writable_copy=False,
         run=sortie.copy.run,
         git_folder=sortie.copy.git_folder,
-        store=sortie.copy.store,
+        mirror=sortie.copy.mirror,
         env=sortie.copy.env(),
         accept=range(256),
     ).stdout.decode()
@@ -147,4 +147,4 @@ def test_an_index_that_became_a_link_is_not_read(project: Repository, tmp_path: 
     copies.make(sortie.copy, branch="fleet/test", tip=commit, author="backend")
     assert secret.read_text() == "secret"
     assert sortie.copy.exists
-    assert repositories.read_ref(sortie.copy.store, "refs/heads/fleet/test") == commit
+    assert repositories.read_ref(sortie.copy.mirror, "refs/heads/fleet/test") == commit

@@ -123,6 +123,6 @@ def sortie(repository: Repository, *, tip: str = "", branch: str = "fleet/test",
     base = repository.git("rev-parse", "HEAD")
     store = repositories.ensure(str(repository.path), commit=base)
     tip = tip or repositories.tip(store, branch, start=base)
-    copy = Sortie(copies.of(sortie=ids.new(), store=store))
+    copy = Sortie(copies.of(sortie=ids.new(), mirror=store))
     copies.make(copy.copy, branch=branch, tip=tip, author="backend", tree=tree)
     return copy

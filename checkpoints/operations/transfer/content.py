@@ -135,7 +135,7 @@ class Content:
                     pointer="/repository",
                 )
             return
-        path, store = preparing.for_import(
+        path, mirror = preparing.for_import(
             repository=repository,
             base_commit=self.workspace["base_commit"],
             specs=specs,
@@ -143,7 +143,7 @@ class Content:
             operator=by is None,
         )
         with translate_errors():
-            usable = workspaces.receive(bundle, state=self.workspace, sorties=self.sorties, store=store)
+            usable = workspaces.receive(bundle, state=self.workspace, sorties=self.sorties, mirror=mirror)
             self.workspace["repository"] = path
             for key, sortie in self.sorties.items():
                 parts = workspaces.parts_of(sortie, usable=usable)

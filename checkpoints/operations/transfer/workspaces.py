@@ -42,8 +42,8 @@ def exported(entry: MissionEntry) -> Iterator[BundleSpool | None]:
         yield None
         return
     git.require()
-    store, base = repositories.mirror(state["repository"]), state["base_commit"]
-    if missing := moving.missing(store, commits | {base}):
+    mirror, base = repositories.mirror(state["repository"]), state["base_commit"]
+    if missing := moving.missing(mirror, commits | {base}):
         raise errors.Conflict(
             f"The mission cannot be exported: the fleet's mirror lacks {len(missing):,} of its commits"
             f" ({min(missing)[:12]}, for example).",
@@ -52,7 +52,7 @@ def exported(entry: MissionEntry) -> Iterator[BundleSpool | None]:
         )
     with spooling.bundle_spool() as bundle:
         try:
-            bundles.write(store, commits=commits, base=base, out=bundle)
+            bundles.write(mirror, commits=commits, base=base, out=bundle)
         except Malformed as error:
             raise errors.Conflict(
                 f"The mission cannot be exported: {error}.",
@@ -82,7 +82,7 @@ def commits_of(state: Mapping[str, Any], sorties: Collection[ImportedSortie]) ->
 
 
 def receive(
-    bundle: BundleSpool, *, state: Mapping[str, Any], sorties: Mapping[str, ImportedSortie], store: Path
+    bundle: BundleSpool, *, state: Mapping[str, Any], sorties: Mapping[str, ImportedSortie], mirror: Path
 ) -> set[str]:
     """Check the commits of the file and copy them to the mirror, where no ref points to them yet.
 
@@ -100,9 +100,9 @@ def receive(
         conflict["onto"] for sortie in sorties.values() for conflict in (sortie.workspace or {}).get("conflicts", ())
     }
     if not commits:
-        env = {"GIT_DIR": str(store)}
+        env = {"GIT_DIR": str(mirror)}
         return bundles.reachable(named, commits=(), base=base, env=env) | {base}
-    with bundles.incoming(store, base=base) as incoming:
+    with bundles.incoming(mirror, base=base) as incoming:
         incoming.unpack(
             bundle.open(),
             commits=commits,

@@ -66,10 +66,10 @@ class Landing:
             lane = until_answered(self._take_lane, stop=self.stop)
             if lane is None:
                 return wait(self._claim, WaitsOn.MERGE, until_answered(self._holder_of_lane, stop=self.stop))
-            tip = repositories.tip(self._store, self._workspace.branch, start=self._workspace.base_commit)
+            tip = repositories.tip(self._mirror, self._workspace.branch, start=self._workspace.base_commit)
             if self._has_landed(tip):
                 return self._succeeded()
-            merged = merging.merge(self._store, onto=tip, commit=change.commit)
+            merged = merging.merge(self._mirror, onto=tip, commit=change.commit)
             if not merged.clean:
                 return self._conflict(
                     Conflict.Kind.MERGE, tip=tip, files=merged.files, tree=merged.tree, text=merged.text
@@ -94,8 +94,8 @@ class Landing:
         return self.attempt.workspace
 
     @property
-    def _store(self) -> Path:
-        return self.attempt.store
+    def _mirror(self) -> Path:
+        return self.attempt.mirror
 
     @property
     def _records(self) -> ChangeRecords:
@@ -107,7 +107,7 @@ class Landing:
         return lanes.take(
             repository=self._workspace.repository,
             branch=self._workspace.branch,
-            store=self._store,
+            mirror=self._mirror,
             sortie=self._claim.id,
             attempt=self._claim.attempt,
         )
@@ -120,14 +120,14 @@ class Landing:
         """Whether an earlier attempt moved the branch to the change and ended before it could settle."""
         change = self.change
         landing = change.state == Change.State.LANDING
-        return landing and repositories.contains(self._store, commit=change.landed, ref=tip)
+        return landing and repositories.contains(self._mirror, commit=change.landed, ref=tip)
 
     def _commit(self, *, tip: str, tree: str) -> str:
         """The commit that lands: one with this tree on the tip, or the tip itself if it contains the work already."""
-        if tree == merging.tree_of(self._store, tip):
+        if tree == merging.tree_of(self._mirror, tip):
             return tip
         message = self.attempt.message(self.change.attempt)
-        return merging.create_commit(self._store, tree=tree, parent=tip, message=message)
+        return merging.create_commit(self._mirror, tree=tree, parent=tip, message=message)
 
     def _pending_checks(self, tree: str) -> list[Check]:
         """The checks that have not passed on this tree yet."""
@@ -177,7 +177,7 @@ class Landing:
         stop_if_asked(self.stop)
         try:
             if landed != tip:
-                merging.move(self._store, branch=self._workspace.branch, lane=lane, tip=tip, to=landed)
+                merging.move(self._mirror, branch=self._workspace.branch, lane=lane, tip=tip, to=landed)
         except merging.Moved as error:
             log.info("%s: %s", self._claim.marker, error)
             return False
@@ -222,7 +222,7 @@ class Landing:
         self, kind: Conflict.Kind, *, tip: str, files: Sequence[str] = (), tree: str = "", text: str = ""
     ) -> Settlement:
         """Record a conflict, and decide who resolves it."""
-        others = conflicts.others(self._store, base=self.change.base, tip=tip, files=files)
+        others = conflicts.others(self._mirror, base=self.change.base, tip=tip, files=files)
         outcome = until_answered(
             lambda: self._records.record_conflict(
                 self.change, kind=kind, onto=tip, others=others, files=files, tree=tree, text=text

@@ -61,7 +61,7 @@ class WorkspaceAttempt:
     # ── Before the work ──────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def store(self) -> Path:
+    def mirror(self) -> Path:
         return repositories.mirror(self.workspace.repository)
 
     @property
@@ -70,7 +70,7 @@ class WorkspaceAttempt:
 
     @property
     def copy(self) -> copies.Copy:
-        return copies.of(sortie=self.claim.id, store=self.store)
+        return copies.of(sortie=self.claim.id, mirror=self.mirror)
 
     @property
     def only_merges(self) -> bool:
@@ -92,7 +92,7 @@ class WorkspaceAttempt:
         self.shared_brief = replace(
             brief,
             copy=self.copy.path,
-            shared=(self.store,),
+            shared=(self.mirror,),
             writable=(),
             env={**brief.env, "FLEET_NO_CHANGE": str(brief.scratch / NO_CHANGE)},
         )
@@ -106,19 +106,19 @@ class WorkspaceAttempt:
         """
         workspace = self.workspace
         git.require()
-        store = repositories.ensure(workspace.repository, commit=workspace.base_commit)
-        self.tip = repositories.tip(store, workspace.branch, start=workspace.base_commit)
+        mirror = repositories.ensure(workspace.repository, commit=workspace.base_commit)
+        self.tip = repositories.tip(mirror, workspace.branch, start=workspace.base_commit)
         tree, description = "", None
         if self.change is not None and self.conflict is not None:
-            merged = merging.merge(store, onto=self.tip, commit=self.change.commit)
+            merged = merging.merge(mirror, onto=self.tip, commit=self.change.commit)
             tree = merged.tree
             description = conflicts.describe(
-                store=store, change=self.change, conflict=self.conflict, tip=self.tip, files=merged.files
+                mirror=mirror, change=self.change, conflict=self.conflict, tip=self.tip, files=merged.files
             )
             text = json.dumps(description, ensure_ascii=False, indent=1)
             (self._brief.scratch / CONFLICT).write_text(text, encoding="utf-8", errors="replace")
         if self.saved is not None:
-            self.tip, tree = self.saved.base, merging.tree_of(store, self.saved.commit)
+            self.tip, tree = self.saved.base, merging.tree_of(mirror, self.saved.commit)
         with copies.lock(self.copy, attempt=self.claim.attempt) as descriptor:
             stop_if_asked(stop)
             if self.leftover and self.copy.exists:
@@ -133,10 +133,10 @@ class WorkspaceAttempt:
         """
         assert self.patch is not None
         git.require()
-        store = repositories.ensure(self.workspace.repository, commit=self.workspace.base_commit)
-        tip = repositories.tip(store, self.workspace.branch, start=self.workspace.base_commit)
+        mirror = repositories.ensure(self.workspace.repository, commit=self.workspace.base_commit)
+        tip = repositories.tip(mirror, self.workspace.branch, start=self.workspace.base_commit)
         self.tip = self.patch.base
-        if not repositories.contains(store, commit=self.tip, ref=tip):
+        if not repositories.contains(mirror, commit=self.tip, ref=tip):
             raise commits.Refused(
                 f"{self.tip[:12]} is not on the branch {self.workspace.branch}.", hint="Send the `base` of the claim."
             )

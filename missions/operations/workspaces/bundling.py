@@ -16,6 +16,6 @@ def bundle(*, mission: Mission) -> Iterator[bytes]:
     """
     workspace = workspaces.find(mission)
     git.require()
-    store = repositories.ensure(workspace.repository, commit=workspace.base_commit)
-    repositories.tip(store, workspace.branch, start=workspace.base_commit)
-    return git.stream("bundle", "create", "--quiet", "-", f"refs/heads/{workspace.branch}", at=store)
+    mirror = repositories.ensure(workspace.repository, commit=workspace.base_commit)
+    repositories.tip(mirror, workspace.branch, start=workspace.base_commit)
+    return git.stream("bundle", "create", "--quiet", "-", f"refs/heads/{workspace.branch}", at=mirror)

@@ -72,11 +72,11 @@ def of_change(change: Change, *, max_bytes: int = diffs.MAX_BYTES) -> SortieDiff
 def of_mission(mission: Mission, *, max_bytes: int = diffs.MAX_BYTES, binary: bool = False) -> MissionDiff:
     """The work of a mission. Errors as for `of_sortie`."""
     workspace = _require_usable(workspaces.find(mission))
-    store = repositories.mirror(workspace.repository)
+    mirror = repositories.mirror(workspace.repository)
     landed = Diff(base=workspace.base_commit, commit=workspace.base_commit)
-    if tip := repositories.find_tip(store, workspace.branch):
-        base = _fork_point(store, base=workspace.base_commit, tip=tip)
-        landed = diffs.between(store, base=base, commit=tip, max_bytes=max_bytes, binary=binary)
+    if tip := repositories.find_tip(mirror, workspace.branch):
+        base = _fork_point(mirror, base=workspace.base_commit, tip=tip)
+        landed = diffs.between(mirror, base=base, commit=tip, max_bytes=max_bytes, binary=binary)
     bytes_left, unmerged = max_bytes - len(landed.patch), []
     for sortie in _unlanded_sorties(mission):
         work = _of_sortie(sortie, workspace, max_bytes=max(bytes_left, 0), binary=binary)
@@ -86,9 +86,9 @@ def of_mission(mission: Mission, *, max_bytes: int = diffs.MAX_BYTES, binary: bo
     return MissionDiff(workspace=workspace, landed=landed, unmerged=tuple(unmerged))
 
 
-def _fork_point(store: Path, *, base: str, tip: str) -> str:
+def _fork_point(mirror: Path, *, base: str, tip: str) -> str:
     """The commit of the base that the branch contains: an older one, if other missions created the branch earlier."""
-    completed = git.execute("merge-base", base, tip, at=store)
+    completed = git.execute("merge-base", base, tip, at=mirror)
     return completed.stdout.decode().strip() if completed.returncode == 0 else base
 
 
@@ -118,9 +118,9 @@ def _unlanded_sorties(mission: Mission) -> list[Sortie]:
 
 
 def _of_sortie(sortie: Sortie, workspace: Workspace, *, max_bytes: int, binary: bool) -> SortieDiff:
-    store = repositories.mirror(workspace.repository)
+    mirror = repositories.mirror(workspace.repository)
     change = workspaces.newest_change(sortie.id)
-    copy = copies.of(sortie=sortie.id, store=store)
+    copy = copies.of(sortie=sortie.id, mirror=mirror)
     if sortie.state == SortieState.RUNNING and _is_editing(sortie, change) and copy.exists:
         diff = diffs.of_copy(copy, max_bytes=max_bytes, binary=binary)
         return SortieDiff(sortie=sortie, state=UNCOMMITTED, attempt=sortie.attempt, diff=diff)
@@ -134,8 +134,8 @@ def _of_change(change: Change, workspace: Workspace, *, max_bytes: int, binary: 
     base, commit = change.base, change.commit
     if change.state == Change.State.LANDED:
         base, commit = change.onto, change.landed
-    store = repositories.mirror(workspace.repository)
-    diff = _between(store, base=base, commit=commit, max_bytes=max_bytes, binary=binary)
+    mirror = repositories.mirror(workspace.repository)
+    diff = _between(mirror, base=base, commit=commit, max_bytes=max_bytes, binary=binary)
     return SortieDiff(sortie=change.sortie, state=change.state, attempt=change.attempt, diff=diff)
 
 
@@ -146,9 +146,9 @@ def _is_editing(sortie: Sortie, change: Change | None) -> bool:
     return change.attempt != sortie.attempt and change.state not in (Change.State.COMMITTED, Change.State.LANDING)
 
 
-def _between(store: Path, *, base: str, commit: str, max_bytes: int, binary: bool) -> Diff:
+def _between(mirror: Path, *, base: str, commit: str, max_bytes: int, binary: bool) -> Diff:
     try:
-        return diffs.between(store, base=base, commit=commit, max_bytes=max_bytes, binary=binary)
+        return diffs.between(mirror, base=base, commit=commit, max_bytes=max_bytes, binary=binary)
     except git.GitError as error:
         raise errors.NotFound(
             f"The commit {commit[:12]} is not in the fleet's mirror on this host: {error.text[-200:]}"

@@ -92,13 +92,13 @@ def _mark_discarded(workspace: Workspace) -> bool:
 
 
 def _remove(workspace: Workspace) -> None:
-    store = repositories.mirror(workspace.repository)
+    mirror = repositories.mirror(workspace.repository)
     sorties = list(Sortie.objects.filter(mission=workspace.mission_id, attempt__gt=0).values_list("id", flat=True))
     for sortie in sorties:
-        for folder in copies.set_aside(copies.of(sortie=sortie, store=store)):
+        for folder in copies.set_aside(copies.of(sortie=sortie, mirror=mirror)):
             removal.remove(folder)
     repositories.remove_work(
-        store,
+        mirror,
         branches=() if is_shared(workspace) else (workspace.branch,),
         sorties={ids.encode(ids.SORTIE, sortie) for sortie in sorties},
         missions={ids.encode(ids.MISSION, workspace.mission_id)},

@@ -63,35 +63,35 @@ def merge(*, mission: UUID, into: str = "") -> MergeResult:
         raise errors.Invalid(
             f"{branch!r} is not a valid name for a branch.", hint="Use a name such as next.", pointer="/into"
         )
-    store = repositories.mirror(workspace.repository)
-    tip = "" if workspace.discarded_at else repositories.find_tip(store, workspace.branch)
+    mirror = repositories.mirror(workspace.repository)
+    tip = "" if workspace.discarded_at else repositories.find_tip(mirror, workspace.branch)
     if not tip or tip == workspace.base_commit:
         reason = "has been discarded" if workspace.discarded_at else "has not landed anything yet"
         raise errors.Conflict(f"The mission {reason}, so there is nothing to merge.")
     target = Target(repository=workspace.repository, branch=branch)
     before = target.tip()
-    commit = _commit(row, workspace, store, target=target, before=before, tip=tip)
+    commit = _commit(row, workspace, mirror, target=target, before=before, tip=tip)
     if commit != before:
-        _require_trusted_hooks(workspace, store, target)
-        _require_not_checked_out(workspace, store, target)
-        target.receive(store, commit=commit)
-    after = _verify(row, workspace, store, target=target, tip=tip)
+        _require_trusted_hooks(workspace, mirror, target)
+        _require_not_checked_out(workspace, mirror, target)
+        target.receive(mirror, commit=commit)
+    after = _verify(row, workspace, mirror, target=target, tip=tip)
     merged = MergeResult(repository=workspace.repository, branch=branch, before=before, commit=after, tip=tip)
     _record(row, merged)
     return merged
 
 
-def _commit(row: Mission, workspace: Workspace, store: Path, *, target: Target, before: str, tip: str) -> str:
+def _commit(row: Mission, workspace: Workspace, mirror: Path, *, target: Target, before: str, tip: str) -> str:
     """The commit that the branch must point to, so that it contains the mission's work and keeps its own."""
     if not before:
         return tip
     repositories.fetch(workspace.repository, revision=before, to=f"{repositories.TARGETS}/{row.ref}")
-    if repositories.contains(store, commit=tip, ref=before):
+    if repositories.contains(mirror, commit=tip, ref=before):
         return before
-    if repositories.contains(store, commit=before, ref=tip):
+    if repositories.contains(mirror, commit=before, ref=tip):
         return tip
     try:
-        merged = merging.merge(store, onto=before, commit=tip)
+        merged = merging.merge(mirror, onto=before, commit=tip)
     except git.GitError as error:
         raise errors.Conflict(f"{workspace.branch} does not merge with {target.branch}: {error.text[-300:]}") from error
     if not merged.clean:
@@ -106,10 +106,10 @@ def _commit(row: Mission, workspace: Workspace, store: Path, *, target: Target, 
         subject=f"Merge {workspace.branch} into {target.branch}",
         trailers={"Fleet-Mission": row.ref},
     )
-    return merging.create_commit(store, tree=merged.tree, parent=before, second_parent=tip, message=message)
+    return merging.create_commit(mirror, tree=merged.tree, parent=before, second_parent=tip, message=message)
 
 
-def _require_trusted_hooks(workspace: Workspace, store: Path, target: Target) -> None:
+def _require_trusted_hooks(workspace: Workspace, mirror: Path, target: Target) -> None:
     """Raise Conflict if missions could write to the bare repository, and so to its hooks.
 
     Missions that have been cleaned up are not found; the sandbox confines the hooks then too, unless it is off.
@@ -123,28 +123,28 @@ def _require_trusted_hooks(workspace: Workspace, store: Path, target: Target) ->
         raise errors.Conflict(
             f"{target.repository} is a bare repository in the folder of a mission ({writer.ref}), whose workloads may "
             "have changed its hooks, so nothing is pushed to it.",
-            hint=f"Check its hooks, then push by hand: git push {target.repository} {workspace.branch}, in {store}.",
+            hint=f"Check its hooks, then push by hand: git push {target.repository} {workspace.branch}, in {mirror}.",
             over_http="Have the operator push it.",
         )
 
 
-def _require_not_checked_out(workspace: Workspace, store: Path, target: Target) -> None:
+def _require_not_checked_out(workspace: Workspace, mirror: Path, target: Target) -> None:
     folder = target.checked_out_in()
     if folder:
         raise errors.Conflict(
             f"{target.branch} is checked out in {lines.one_line(folder)}, and its files would no longer match the "
             "branch.",
-            hint=f"Choose another branch (--into NAME), or merge it there: git pull {store} {workspace.branch}",
+            hint=f"Choose another branch (--into NAME), or merge it there: git pull {mirror} {workspace.branch}",
             over_http="Choose another branch (`into`).",
         )
 
 
-def _verify(row: Mission, workspace: Workspace, store: Path, *, target: Target, tip: str) -> str:
+def _verify(row: Mission, workspace: Workspace, mirror: Path, *, target: Target, tip: str) -> str:
     """The tip of the branch now. Raises Conflict if it does not contain the mission's work."""
     after = target.tip()
     if after:
         repositories.fetch(workspace.repository, revision=after, to=f"{repositories.TARGETS}/{row.ref}")
-        if repositories.contains(store, commit=tip, ref=after):
+        if repositories.contains(mirror, commit=tip, ref=after):
             return after
     raise errors.Conflict(f"{target.branch} of {workspace.repository} does not contain the work; it was not merged.")
 

@@ -39,11 +39,11 @@ def replace(*, sortie: UUID, revision: str, can_execute: bool) -> Sortie:
     permissions.require_for_mission(mission=row.mission_id, can_execute=can_execute)
     workspace = workspaces.find(row.mission)
     change = _conflicted(row)
-    store = repositories.mirror(workspace.repository)
+    mirror = repositories.mirror(workspace.repository)
     ref = f"{repositories.ATTEMPTS}/{row.ref}/{change.attempt}-resolved"
     commit = repositories.fetch(workspace.repository, revision=revision, to=ref)
     base = _merge_base(workspace, commit)
-    diff = diffs.between(store, base=base, commit=commit, max_bytes=0)
+    diff = diffs.between(mirror, base=base, commit=commit, max_bytes=0)
     with _decision(sortie, can_execute=can_execute) as (row, change):
         Change.objects.filter(id=change.id).update(
             state=Change.State.COMMITTED,
@@ -94,17 +94,17 @@ def _conflicted(row: Sortie) -> Change:
 
 def _merge_base(workspace: Workspace, commit: str) -> str:
     """The common ancestor of the resolved version and the branch. Raises Conflict if they do not merge."""
-    store = repositories.mirror(workspace.repository)
-    tip = repositories.tip(store, workspace.branch, start=workspace.base_commit)
-    base = git.execute("merge-base", tip, commit, at=store)
+    mirror = repositories.mirror(workspace.repository)
+    tip = repositories.tip(mirror, workspace.branch, start=workspace.base_commit)
+    base = git.execute("merge-base", tip, commit, at=mirror)
     if base.returncode:
         raise errors.Conflict(f"{commit[:12]} has no history in common with {workspace.branch}.")
-    merged = merging.merge(store, onto=tip, commit=commit)
+    merged = merging.merge(mirror, onto=tip, commit=commit)
     if not merged.clean:
         files = ", ".join(map(commits.printable, merged.files[:5]))
         raise errors.Conflict(
             f"{commit[:12]} conflicts with {workspace.branch} too, in {files}.",
-            hint=f"Merge the branch into it first: git pull {store} {workspace.branch}",
+            hint=f"Merge the branch into it first: git pull {mirror} {workspace.branch}",
             over_http="Merge the branch of the mission into it first (POST missions/{id}/merge creates it).",
         )
     return base.stdout.decode().strip()

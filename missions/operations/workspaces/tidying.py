@@ -64,7 +64,7 @@ def remove_copies(sorties: list[UUID]) -> tuple[int, list[KeptFolder]]:
         try:
             removed += _remove_copy(sortie)
         except (errors.FleetError, OSError) as error:
-            path = copies.of(sortie=sortie, store=Path()).path
+            path = copies.of(sortie=sortie, mirror=Path()).path
             kept.append(KeptFolder(path=path, reason=str(error)))
             log.info("%s is kept: %s", path, error)
     copies.sweep()
@@ -81,7 +81,7 @@ def unknown_copies() -> list[KeptFolder]:
     """Copies of sorties that are not in the database, perhaps because they belong to another one. They are not removed."""
     with_copy = copies.existing()
     in_database = set(Sortie.objects.filter(id__in=with_copy).values_list("id", flat=True))
-    paths = (copies.of(sortie=sortie, store=Path()).path for sortie in sorted(with_copy - in_database))
+    paths = (copies.of(sortie=sortie, mirror=Path()).path for sortie in sorted(with_copy - in_database))
     return [KeptFolder(path=path, reason="Its sortie is not in the database.") for path in paths]
 
 
@@ -137,7 +137,7 @@ def _locked(sortie: UUID) -> Iterator[Sortie | None]:
 
 
 def _copy_of(row: Sortie) -> Copy:
-    return copies.of(sortie=row.id, store=repositories.mirror(row.mission.workspace.repository))
+    return copies.of(sortie=row.id, mirror=repositories.mirror(row.mission.workspace.repository))
 
 
 def _may_have_uncommitted(row: Sortie) -> bool:

@@ -43,11 +43,11 @@ def of_mission(mission: UUID) -> Unmerged:
     workspace = Workspace.objects.filter(mission=mission, discarded_at=None).first()
     if workspace is None:
         return Unmerged(mission=mission, branch="")
-    store = repositories.mirror(workspace.repository)
-    tip = repositories.find_tip(store, workspace.branch)
+    mirror = repositories.mirror(workspace.repository)
+    tip = repositories.find_tip(mirror, workspace.branch)
     commits: tuple[dict[str, str], ...] = ()
-    if tip and tip != workspace.base_commit and not _is_merged(workspace, store, tip):
-        rows = mirror_merging.landed_since(store, base=workspace.base_commit, tip=tip, limit=MAX_COMMITS)
+    if tip and tip != workspace.base_commit and not _is_merged(workspace, mirror, tip):
+        rows = mirror_merging.landed_since(mirror, base=workspace.base_commit, tip=tip, limit=MAX_COMMITS)
         commits = tuple({**row, "sortie": row["sortie"].partition(" ")[0]} for row in rows)
     return Unmerged(
         mission=mission,
@@ -64,12 +64,12 @@ def of_missions(missions: Iterable[UUID]) -> list[Unmerged]:
     return [unmerged for unmerged in work if unmerged]
 
 
-def _is_merged(workspace: Workspace, store: Path, tip: str) -> bool:
+def _is_merged(workspace: Workspace, mirror: Path, tip: str) -> bool:
     """Whether a ref of the user's repository contains the commit. For a repository on a server: whether a merge of it was
     verified."""
     if repositories.is_address(workspace.repository):
         merged_tips = merging.merged_tips(workspace.mission_id)
-        return any(tip == merged or repositories.contains(store, commit=tip, ref=merged) for merged in merged_tips)
+        return any(tip == merged or repositories.contains(mirror, commit=tip, ref=merged) for merged in merged_tips)
     try:
         local = local_repositories.find(workspace.repository)
         completed = local.git("for-each-ref", "--count=1", "--contains", tip, timeout_s=git.TIMEOUT_S)

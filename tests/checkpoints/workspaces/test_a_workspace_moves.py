@@ -166,7 +166,7 @@ def test_uncommitted_work_travels(project: Repository, elsewhere: Repository) ->
         "if test -f draft.txt; then mv draft.txt done.txt; else echo half > draft.txt; touch ready.log; sleep 600; fi"
     )
     mission = launch(project, {"slow": {"run": work}})
-    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, store=repositories.mirror(str(project.path)))
+    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=repositories.mirror(str(project.path)))
     engine = fleet.engine()
     thread = threading.Thread(target=engine.run_slot, daemon=True)
     thread.start()

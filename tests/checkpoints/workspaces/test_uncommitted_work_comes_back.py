@@ -51,7 +51,7 @@ def test_the_next_attempt_continues_from_the_uncommitted_work(
         project, {"slow": {"run": DRAFT.format(work=work, flag="$FLEET_SCRATCH/flag; mkdir build; touch build/ready")}}
     )
     row = Sortie.objects.get(mission=mission)
-    copy = copies.of(sortie=row.id, store=repositories.mirror(str(project.path)))
+    copy = copies.of(sortie=row.id, mirror=repositories.mirror(str(project.path)))
     with run_until(mission, until=lambda: (copy.path / "build" / "ready").exists()):
         before = sorted(path.name for path in copy.path.iterdir())
         status = git.line("status", "--porcelain", at=copy.path)
@@ -63,7 +63,7 @@ def test_the_next_attempt_continues_from_the_uncommitted_work(
     uncommitted = part["uncommitted"]
     assert "fault" not in uncommitted, uncommitted
     assert (uncommitted["left_out"], uncommitted["ignored"]) == (["big.bin", "inner/"], ["build/", "some.log"])
-    files = git.line("ls-tree", "-rz", "--name-only", uncommitted["commit"], at=copy.store).strip("\0").split("\0")
+    files = git.line("ls-tree", "-rz", "--name-only", uncommitted["commit"], at=copy.mirror).strip("\0").split("\0")
     assert files == [".gitignore", "a b/ü.txt", "app.py", "draft.txt"]
     ref = f"refs/fleet/checkpoints/{checkpoint.ref}/{ids.encode(ids.SORTIE, row.id)}"
     assert refs(mission, ref) == {ref: uncommitted["commit"]}
@@ -75,25 +75,25 @@ def test_the_next_attempt_continues_from_the_uncommitted_work(
     assert branch.read("app.py") == "one\n2\nthree\n"
     assert branch.files() == [".gitignore", '"a b/\\303\\274.txt"', "app.py", "done.txt"]
     assert not SavedWork.objects.exists(), "a draft is used only once"
-    assert copies.of(sortie=Sortie.objects.get(mission=mission).id, store=copy.store).path == copy.path
+    assert copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=copy.mirror).path == copy.path
 
 
 def test_a_restore_captures_the_uncommitted_work_that_it_stops(project: Repository) -> None:
     mission = launch(project, {"slow": {"run": DRAFT.format(work="echo half > draft.txt;", flag="build-ready.log")}})
     start = operations.capture(missions=[mission.id])
-    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, store=repositories.mirror(str(project.path)))
+    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=repositories.mirror(str(project.path)))
     with run_until(mission, until=lambda: (copy.path / "build-ready.log").exists()):
         safety = restore(start).safety
     assert safety is not None
     assert not SavedWork.objects.exists()
     restore(safety)
     work = SavedWork.objects.get()
-    assert git.line("show", f"{work.commit}:draft.txt", at=copy.store) == "half"
+    assert git.line("show", f"{work.commit}:draft.txt", at=copy.mirror) == "half"
 
 
 def test_uncommitted_work_that_cannot_be_read_does_not_stop_a_capture(project: Repository) -> None:
     mission = launch(project, {"slow": {"run": DRAFT.format(work="", flag="build-ready.log")}})
-    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, store=repositories.mirror(str(project.path)))
+    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=repositories.mirror(str(project.path)))
     with run_until(mission, until=lambda: (copy.path / "build-ready.log").exists()):
         (copy.engine / "base").write_text("0" * 40)
         copy.index.unlink()
@@ -113,7 +113,7 @@ def test_uncommitted_work_that_takes_too_long_to_read_does_not_delay_a_capture(
     work = "truncate -s 2G big.bin;"  # git needs many seconds to read it
     mission = launch(project, {"slow": {"run": DRAFT.format(work=work, flag="build-ready.log")}})
     row = Sortie.objects.get(mission=mission)
-    copy = copies.of(sortie=row.id, store=repositories.mirror(str(project.path)))
+    copy = copies.of(sortie=row.id, mirror=repositories.mirror(str(project.path)))
     with run_until(mission, until=lambda: (copy.path / "build-ready.log").exists()):
         checkpoint = operations.capture(missions=[mission.id])
         (copy.path / "big.bin").unlink()  # the engine would take just as long

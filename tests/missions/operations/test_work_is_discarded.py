@@ -42,7 +42,7 @@ def refs(project: Repository) -> list[str]:
 
 def copy_of(mission: Mission, key: str = "edit") -> copies.Copy:
     sortie = Sortie.objects.get(mission=mission, key=key)
-    return copies.of(sortie=sortie.id, store=Path())
+    return copies.of(sortie=sortie.id, mirror=Path())
 
 
 # ── Unmerged work ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -104,7 +104,7 @@ def test_folders_that_were_renamed_in_two_ways_are_a_conflict_without_a_file(tmp
     theirs, ours = repository.sortie(project), repository.sortie(project)
     theirs.sh("mkdir b c; git mv a/1 a/2 b; git mv a/3 a/4 c")
     ours.sh("echo new > a/new")
-    result = merging.merge(ours.copy.store, onto=theirs.commit().commit, commit=ours.commit().commit)
+    result = merging.merge(ours.copy.mirror, onto=theirs.commit().commit, commit=ours.commit().commit)
     assert not result.clean
     assert result.files == ()
     assert "Unclear where to rename a to" in result.text

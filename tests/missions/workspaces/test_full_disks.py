@@ -90,7 +90,7 @@ def test_a_full_disk_fails_the_copy_and_the_next_one_is_complete(
 ) -> None:
     commit = project.git("rev-parse", "HEAD")
     store = repositories.ensure(str(project.path), commit=commit)
-    new_sortie = Sortie(copies.of(sortie=ids.new(), store=store))
+    new_sortie = Sortie(copies.of(sortie=ids.new(), mirror=store))
 
     def make() -> None:
         with copies.lock(new_sortie.copy, attempt=1):
@@ -114,8 +114,8 @@ def test_a_full_disk_fails_the_commit_and_the_next_one_is_complete(
     results: list[commits.Commit] = []
     fails_on(disk, lambda: results.append(sortie.commit()), free_bytes=free_bytes)
     assert results[-1].paths == ("new",)
-    git.run("fsck", "--strict", "--full", at=sortie.copy.store)
-    assert repositories.read_ref(sortie.copy.store, sortie.ref) == results[-1].commit
+    git.run("fsck", "--strict", "--full", at=sortie.copy.mirror)
+    assert repositories.read_ref(sortie.copy.mirror, sortie.ref) == results[-1].commit
 
 
 def test_a_full_disk_fails_the_move_of_the_branch(disk: Disk, project: Repository) -> None:
@@ -123,7 +123,7 @@ def test_a_full_disk_fails_the_move_of_the_branch(disk: Disk, project: Repositor
     sortie = repository.sortie(project)
     (sortie.path / "new").write_text("new\n")
     change = sortie.commit()
-    store = sortie.copy.store
+    store = sortie.copy.mirror
     disk.fill()
     with pytest.raises(errors.FleetError):
         merging.lane_content(store, sortie=ids.new(), attempt=1)

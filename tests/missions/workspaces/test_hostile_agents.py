@@ -60,7 +60,7 @@ def test_the_copys_own_git_repository_neither_runs_programs_nor_hides_files(
     assert change.paths == (".gitattributes", "app.py", "attack", "new")
     with copies.lock(sortie.copy, attempt=1):
         commits.check_out(sortie.copy, tree=change.tree)
-    assert git.run("cat-file", "blob", f"{change.commit}:new", at=sortie.copy.store) == b"$Id$\n"
+    assert git.run("cat-file", "blob", f"{change.commit}:new", at=sortie.copy.mirror) == b"$Id$\n"
     next_sortie = repository.sortie(project, tip=change.commit)
     assert "new" in next_sortie.sh("cat app.py")
     assert not flag.exists()
@@ -97,7 +97,7 @@ def test_links_are_committed_as_links_and_never_followed_out_of_the_copy(project
     sortie.sh(f"rm -r dir; ln -s {secret} dir; ln -s /etc/passwd passwd; ln -s ../../.. up")
     change = sortie.commit()
     assert change.paths == ("dir", "dir/file", "passwd", "up")
-    listed = git.line("ls-tree", "-r", change.commit, at=sortie.copy.store)
+    listed = git.line("ls-tree", "-r", change.commit, at=sortie.copy.mirror)
     assert [row.split()[0] for row in listed.splitlines()] == ["100644", "120000", "120000", "120000"]
     with copies.lock(sortie.copy, attempt=1):  # switch to the base and back: nothing is written through the link
         commits.check_out(sortie.copy, tree=f"{change.base}^{{tree}}")
@@ -191,7 +191,7 @@ class TestWhileItRuns:
     def test_work_sees_neither_other_copies_nor_the_checkout_and_cannot_write_to_the_mirror(
         self, project: Repository
     ) -> None:
-        home = copies.of(sortie=Sortie().id, store=project.path).path.parent
+        home = copies.of(sortie=Sortie().id, mirror=project.path).path.parent
         mirror = repositories.mirror(str(project.path))
         script = f"""
             ls {home} | grep -v "$(basename "$PWD")" && exit 1

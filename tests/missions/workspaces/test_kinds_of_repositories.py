@@ -21,7 +21,7 @@ def check(project: Repository) -> None:
         "git log -1 --format=%s >/dev/null; git status --porcelain; echo 1 > first.txt; git add .; git commit -qm x"
     )
     second.sh("echo 2 > second.txt")
-    store, base = first.copy.store, first.copy.base
+    store, base = first.copy.mirror, first.copy.base
     change, second_change = first.commit(), second.commit()
     result = merging.merge(store, onto=change.commit, commit=second_change.commit)
     assert result.clean

@@ -76,7 +76,7 @@ def test_an_attempt_that_waited_for_the_lock_does_not_take_a_lane_that_was_just_
         return lanes.take(
             repository=workspace.repository,
             branch=workspace.branch,
-            store=repositories.mirror(workspace.repository),
+            mirror=repositories.mirror(workspace.repository),
             sortie=b.id,
             attempt=1,
         )
