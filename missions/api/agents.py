@@ -220,7 +220,7 @@ class SystemHealth(ApiView):
         return health
 
 
-class Resources(ApiView):
+class AgentResources(ApiView):
     @endpoint("agents.read", response=ResourcesResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """The resource use of an agent over time: processors, memory, processes."""

@@ -147,7 +147,7 @@ class ClaimSorties(ApiView):
         }
 
 
-class Heartbeat(ApiView):
+class SortieHeartbeat(ApiView):
     @endpoint("sorties.fly", body=LeaseBody, response=responses.HeartbeatResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Renew the lease. The response says whether the work has been cancelled. 409: the lease is lost. The fleet's

@@ -193,7 +193,7 @@ class MissionAction(ApiView):
         return Response(_detail(mission), status=202, headers={"Location": f"/api/v1/missions/{mission.ref}"})
 
 
-class Cancel(MissionAction):
+class CancelMission(MissionAction):
     @endpoint("missions.cancel", body=Reason, response=responses.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Cancel a mission. It is `cancelling` until all running work has stopped."""
@@ -201,7 +201,7 @@ class Cancel(MissionAction):
         return self.accepted(operations.cancel(mission=mission.id, reason=body["reason"]))
 
 
-class Pause(MissionAction):
+class PauseMission(MissionAction):
     @endpoint("missions.pause", body=Reason, response=responses.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Pause a mission. Running sorties finish; no others start."""
@@ -209,7 +209,7 @@ class Pause(MissionAction):
         return self.accepted(operations.pause(mission=mission.id, reason=body["reason"]))
 
 
-class Resume(MissionAction):
+class ResumeMission(MissionAction):
     @endpoint("missions.resume", response=responses.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Resume a paused mission, or start one that was created with `start: false`. Requires plan.execute if the
@@ -219,7 +219,7 @@ class Resume(MissionAction):
         return self.accepted(operations.resume(mission=mission.id, can_execute=actor.can_execute))
 
 
-class Retry(MissionAction):
+class RetryMission(MissionAction):
     @endpoint("missions.retry", response=responses.MissionDetailResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Retry all sorties that failed, were cancelled or were skipped. Requires plan.execute as `resume` does."""
@@ -228,7 +228,7 @@ class Retry(MissionAction):
         return self.accepted(operations.retry(mission=mission.id, can_execute=actor.can_execute))
 
 
-class Progress(ApiView):
+class MissionProgress(ApiView):
     @endpoint("missions.read", response=responses.ProgressResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """The progress of a mission."""
@@ -266,7 +266,7 @@ class MissionSorties(ApiView):
         return {"next": next_url, "previous": None, "results": items}
 
 
-class Graph(ApiView):
+class MissionGraph(ApiView):
     @endpoint("missions.read", response=responses.GraphResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """The graph of a mission: its sorties and their needs."""
@@ -289,7 +289,7 @@ class Graph(ApiView):
         }
 
 
-class Timeline(ApiView):
+class MissionTimeline(ApiView):
     @endpoint("missions.read", query=PageQuery, response=page_of(responses.TimelineEntryResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The attempts of a mission, in the order in which they started."""
@@ -312,7 +312,7 @@ class LogsQuery(Strict):
     )
 
 
-class Logs(ApiView):
+class MissionLogs(ApiView):
     @endpoint("missions.read", query=LogsQuery, response=responses.MissionLogResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """The output of all attempts of a mission, interleaved by time."""
@@ -333,7 +333,7 @@ class Logs(ApiView):
         }
 
 
-class Artifacts(ApiView):
+class MissionArtifacts(ApiView):
     @endpoint("missions.read", query=PageQuery, response=page_of(responses.ArtifactResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The artifacts of a mission."""

@@ -100,7 +100,7 @@ class SortieReservations(ApiView):
         return {"items": list(reservations.as_json(rows))}
 
 
-class ReleaseRequested(ApiView):
+class ReleaseRequestedReservations(ApiView):
     @endpoint("sorties.fly", body=ReleaseBody, response=ReleasedResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Release reservations that the running attempt requested. Those of the plan stay in force."""
@@ -108,7 +108,7 @@ class ReleaseRequested(ApiView):
         return {"released": reserving.release_requested(token=token, patterns=body["patterns"])}
 
 
-class Release(ApiView):
+class ReleaseReservation(ApiView):
     @endpoint("reservations.release", response=ReservationResponse)
     def post(self, request: Request, ref: str) -> dict[str, Any]:
         """Release a reservation, even if its sortie is still running. Other sorties may then change the files."""

@@ -175,7 +175,7 @@ class Schedules(Costly):
         return Response(schedules.detail(row), status=201, headers={"Location": f"/api/v1/schedules/{row.ref}"})
 
 
-class Preview(ApiView):
+class PreviewSchedule(ApiView):
     @endpoint("schedules.preview", query=PreviewQuery, response=PreviewResponse)
     def get(self, request: Request, *, query: Validated) -> dict[str, Any]:
         """The next times of a cron expression, in its time zone."""
@@ -210,7 +210,7 @@ class ScheduleDetail(Costly):
         return Response(status=204)
 
 
-class Ticks(ApiView):
+class ScheduleTicks(ApiView):
     @endpoint("schedules.read", query=PageQuery, response=page_of(TickResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The ticks of a schedule, the newest first: the outcome of each scheduled time."""

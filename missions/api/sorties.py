@@ -66,7 +66,7 @@ class SortieDetail(ApiView):
         return _detail(visibility.sortie(actor_of(request), ref), request)
 
 
-class Attempts(ApiView):
+class SortieAttempts(ApiView):
     @endpoint("sorties.read", query=PageQuery, response=page_of(responses.AttemptResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The attempts of a sortie, with their results and resource use."""
@@ -75,7 +75,7 @@ class Attempts(ApiView):
         return paginate(request, attempts, query=query, serialize=lambda rows: [*map(_attempt, rows)], ordering="id")
 
 
-class Logs(ApiView):
+class SortieLogs(ApiView):
     @endpoint("sorties.read", query=LogQuery, response=responses.LogResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """The output of an attempt, in pieces: stdout and stderr in the order in which they were written."""
@@ -95,7 +95,7 @@ class Logs(ApiView):
         }
 
 
-class LogText(ApiView):
+class SortieLogText(ApiView):
     content_negotiation_class = IgnoreAccept
 
     @endpoint(
@@ -123,7 +123,7 @@ class LogText(ApiView):
         )
 
 
-class Artifacts(ApiView):
+class SortieArtifacts(ApiView):
     @endpoint("sorties.read", query=PageQuery, response=page_of(responses.ArtifactResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The artifacts of a sortie."""
@@ -146,7 +146,7 @@ class ArtifactContent(ApiView):
         return views.attachment(visibility.artifact(actor_of(request), ref))
 
 
-class Cancel(ApiView):
+class CancelSortie(ApiView):
     @endpoint("sorties.cancel", body=Reason, response=responses.SortieDetailResponse, status=202)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Cancel a sortie. Its running attempt is stopped, and the sorties that need it are skipped."""
@@ -154,7 +154,7 @@ class Cancel(ApiView):
         return _accepted(operations.cancel_sortie(sortie=sortie.id, reason=body["reason"]), request)
 
 
-class Retry(ApiView):
+class RetrySortie(ApiView):
     @endpoint("sorties.retry", response=responses.SortieDetailResponse, status=202)
     def post(self, request: Request, ref: str) -> Response:
         """Retry a sortie, and the sorties that were skipped because of it. Requires plan.execute as `resume` does."""

@@ -77,7 +77,7 @@ class SortieDiff(Costly):
             return diffs.of_sortie(sortie, max_bytes=MAX_BYTES).as_json()
 
 
-class Conflicts(ApiView):
+class MissionConflicts(ApiView):
     @endpoint("missions.read", query=ConflictFilter, response=page_of(workspace_responses.ConflictResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """The conflicts of a mission, the newest first, and how they were resolved."""

@@ -1,4 +1,4 @@
-"""Duties of the control loop, called by `loop.Control.beat`. Admission, alerts and scaling are in other modules.
+"""Duties of the control loop, called by `loop.ControlLoop.beat`. Admission, alerts and scaling are in other modules.
 
 Each locks its rows with SKIP LOCKED or uses a guarded update, so two control loops never do the same thing twice.
 """

@@ -27,7 +27,7 @@ SCALE_S = 2.0
 T = TypeVar("T")
 
 
-class Control:
+class ControlLoop:
     """One control loop. Several may run at once: each duty locks its rows, so nothing is done twice."""
 
     def __init__(self, *, hint_publisher: HintPublisher) -> None:

@@ -15,7 +15,7 @@ from fleet.audit import anchor, chain, sealing, verification
 from fleet.audit.models import Entry, Seal
 from fleet.celery import app
 from missions.control import alerts
-from missions.control.loop import Control
+from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Alert
 from tests.support import fleet
@@ -127,7 +127,7 @@ def test_an_open_transaction_that_delays_sealing_is_reported_and_raises_an_alert
 
 def test_heads_stored_elsewhere_reveal_a_rewritten_chain(tmp_path: Path, settings: Any) -> None:
     settings.FLEET_AUDIT_ANCHOR = str(tmp_path / "heads")
-    control = Control(hint_publisher=HintPublisher(app))
+    control = ControlLoop(hint_publisher=HintPublisher(app))
     for number in range(2):
         audit.record(kind="test.anchored", data={"n": number})
         seal()

@@ -28,7 +28,7 @@ from agents import operations
 from agents.models import Agent, AgentType, Node
 from fleet import processes
 from fleet.celery import app
-from missions.control.loop import Control
+from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Attempt, Mission, Sortie
 from tests.support import databases, fleet, ledger
@@ -184,7 +184,7 @@ def control() -> Iterator[None]:
         hint_publisher = HintPublisher(app)
         hint_publisher.start()
         try:
-            Control(hint_publisher=hint_publisher).run(ending=ending, on_beat=lambda: None)
+            ControlLoop(hint_publisher=hint_publisher).run(ending=ending, on_beat=lambda: None)
         finally:
             hint_publisher.stop()
             connection.close()

@@ -15,7 +15,7 @@ from fleet import ids
 from fleet.postgres import hot_path
 from missions.claims import Claim
 from missions.engine.attempts import preparation, scratch
-from missions.engine.attempts.preparation import Prepared, TypeSettings
+from missions.engine.attempts.preparation import PreparedAttempt, TypeSettings
 from missions.engine.changes.landing import Landing
 from missions.engine.changes.workspace_attempt import WorkspaceAttempt
 from missions.engine.output.buffer import OutputBuffer
@@ -31,7 +31,7 @@ class Step:
     """A running attempt. Each method is one part of what the engine does with it."""
 
     claim: Claim
-    prepared: Prepared
+    prepared: PreparedAttempt
     stop: Stop = field(default_factory=Stop)
 
     @property
@@ -60,7 +60,7 @@ class Step:
         change = change or self.workspace.change
         assert change is not None
         return Landing(
-            attempt=self.workspace, change=change, check=self.prepared.check, output=self.output, stop=self.stop
+            attempt=self.workspace, change=change, verify=self.prepared.verify, output=self.output, stop=self.stop
         ).run()
 
     def settle(self, settlement: Settlement) -> bool:

@@ -18,7 +18,7 @@ from missions import removal
 from missions.artifacts import collection
 from missions.claims import Claim
 from missions.engine.attempts import added_sorties, preparation, scratch
-from missions.engine.attempts.preparation import Prepared, TypeSettings
+from missions.engine.attempts.preparation import PreparedAttempt, TypeSettings
 from missions.engine.changes import landing
 from missions.engine.changes.landing import Landing
 from missions.engine.changes.workspace_attempt import WorkspaceAttempt
@@ -71,7 +71,7 @@ class _Attempt:
     spec: SortieSpec
     output: OutputBuffer
     stop: Stop
-    prepared: Prepared | None = None
+    prepared: PreparedAttempt | None = None
 
     def run(self) -> Settlement:
         prepared, workspace = self._prepared, self._prepared.workspace
@@ -101,7 +101,7 @@ class _Attempt:
         return self._with_change(verdict.failed(claim=self.claim, spec=self.spec, error=error, permanent=permanent))
 
     @property
-    def _prepared(self) -> Prepared:
+    def _prepared(self) -> PreparedAttempt:
         assert self.prepared is not None
         return self.prepared
 

@@ -80,7 +80,7 @@ def refresh(type_settings: TypeSettings) -> TypeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedAttempt:
     """What an attempt needs."""
 
     driver: Driver
@@ -89,7 +89,7 @@ class Prepared:
     workspace: WorkspaceAttempt | None = None
 
 
-def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, folder: Path) -> Prepared:
+def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, folder: Path) -> PreparedAttempt:
     """Read what the attempt needs from the database, and create its scratch folder.
 
     Raises errors.Invalid if the plan requires something that this agent type or host does not allow.
@@ -129,7 +129,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, fold
         case _:
             brief = shared
     driver = drivers.get("command" if spec.driver == "prompt" else spec.driver)
-    return Prepared(driver=driver, brief=brief, verify=verify, workspace=workspace)
+    return PreparedAttempt(driver=driver, brief=brief, verify=verify, workspace=workspace)
 
 
 def _workspace(*, claim: Claim, spec: SortieSpec, attempt_context: Context) -> WorkspaceAttempt:

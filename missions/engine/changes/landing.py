@@ -30,7 +30,7 @@ log = logging.getLogger("fleet.workspaces")
 MAX_MERGES = 20  # then the sortie waits again: something moves the branch although this attempt has its lane
 
 
-class Check(NamedTuple):
+class TreeCheck(NamedTuple):
     """A command that must pass on a merged tree. `brief`: that of the sortie's own `verify`; None: the workspace's."""
 
     command: Any
@@ -129,9 +129,9 @@ class Landing:
         message = self.attempt.message(self.change.attempt)
         return merging.create_commit(self._mirror, tree=tree, parent=tip, message=message)
 
-    def _pending_checks(self, tree: str) -> list[Check]:
+    def _pending_checks(self, tree: str) -> list[TreeCheck]:
         """The checks that have not passed on this tree yet."""
-        checks = (Check(self.attempt.spec.verify, self.verify), Check(self._workspace.verify, None))
+        checks = (TreeCheck(self.attempt.spec.verify, self.verify), TreeCheck(self._workspace.verify, None))
         return [check for check in checks if check.command is not None and not self._has_passed(tree, check)]
 
     def _set_up(self) -> Evidence | None:
@@ -142,7 +142,7 @@ class Landing:
             self.attempt.build(tip=self.change.base, descriptor=descriptor)
         return self.attempt.set_up(output=self.output, stop=self.stop)
 
-    def _run_checks(self, checks: Sequence[Check], *, tree: str, commit: str) -> Evidence | None:
+    def _run_checks(self, checks: Sequence[TreeCheck], *, tree: str, commit: str) -> Evidence | None:
         """Run these checks in the copy, which gets exactly the tree of `commit`. Returns the evidence of the first that
         fails; None if all pass.
 
@@ -163,10 +163,10 @@ class Landing:
             self._note_passed(tree, check)
         return None
 
-    def _has_passed(self, tree: str, check: Check) -> bool:
+    def _has_passed(self, tree: str, check: TreeCheck) -> bool:
         return until_answered(lambda: self._records.was_verified(tree, check.command, own=check.is_own), stop=self.stop)
 
-    def _note_passed(self, tree: str, check: Check) -> None:
+    def _note_passed(self, tree: str, check: TreeCheck) -> None:
         until_answered(lambda: self._records.note_verified(tree, check.command, own=check.is_own), stop=self.stop)
 
     def _land(self, *, lane: str, tip: str, landed: str) -> bool:

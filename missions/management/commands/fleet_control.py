@@ -11,7 +11,7 @@ from fleet.celery import app
 from fleet.management import shutdown
 from fleet.observability import logs
 from fleet.services.supervision import beats
-from missions.control.loop import Control
+from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         ending = shutdown.stop_event()
         hint_publisher = HintPublisher(app)
         hint_publisher.start()
-        Control(hint_publisher=hint_publisher).run(
+        ControlLoop(hint_publisher=hint_publisher).run(
             ending=ending, on_beat=lambda: beats.beat(settings.FLEET_HOME, "fleet_control")
         )
         hint_publisher.stop()

@@ -10,7 +10,7 @@ from django.conf import settings
 from fleet import audit, caller
 from fleet.audit.models import Entry
 from fleet.celery import app
-from missions.control.loop import Control
+from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from tests.support import fleet
 from tests.support.console import manage
@@ -74,7 +74,7 @@ def test_verify_exits_with_0_for_an_intact_chain_and_with_1_otherwise() -> None:
 
 def test_the_control_loop_seals() -> None:
     audit.record(kind="test.beat")
-    control = Control(hint_publisher=HintPublisher(app))
+    control = ControlLoop(hint_publisher=HintPublisher(app))
 
     def all_sealed() -> bool:
         control.beat()

@@ -20,7 +20,7 @@ from fleet.events.models import Event
 from missions import operations
 from missions.control import alerts
 from missions.control.alerts import AlertMonitor
-from missions.control.loop import Control
+from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Alert, CounterMark, Mission, Sortie
 from missions.operations import external_agents
@@ -228,7 +228,7 @@ def test_the_control_loop_checks_and_status_shows_raised_alerts() -> None:
     fleet.launch({"a": {}})
     external_agents.register(agent_type="backend")
     Sortie.objects.update(ready_at=timezone.now() - timedelta(seconds=400))
-    Control(hint_publisher=HintPublisher(app)).beat()
+    ControlLoop(hint_publisher=HintPublisher(app)).beat()
     (alert,) = console.manage("fleet_status", "--json").json["alerts"]
     assert alert["rule"] == "queue_old"
     assert alert["message"] in console.manage("fleet_status").out.replace("\n          ", " ")

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fleet.celery import app
 from missions import operations
-from missions.control.loop import Control
+from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Sortie
 from tests.support import fleet
@@ -16,14 +16,14 @@ from tests.support import fleet
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-def queries_about_sorties(control: Control) -> int:
+def queries_about_sorties(control: ControlLoop) -> int:
     with CaptureQueriesContext(connection) as queries:
         control.beat()
     return sum("missions_sortie" in query["sql"] for query in queries)
 
 
 def test_the_loop_queries_sorties_only_while_a_mission_is_live() -> None:
-    control = Control(hint_publisher=HintPublisher(app))
+    control = ControlLoop(hint_publisher=HintPublisher(app))
     control.beat()  # the first beat also evaluates alerts
     assert queries_about_sorties(control) == 0
     mission = fleet.launch({"one": {}})
@@ -35,7 +35,7 @@ def test_the_loop_queries_sorties_only_while_a_mission_is_live() -> None:
 
 
 def test_a_paused_mission_is_live() -> None:
-    control = Control(hint_publisher=HintPublisher(app))
+    control = ControlLoop(hint_publisher=HintPublisher(app))
     operations.pause(mission=fleet.launch({"one": {}}).id)
     control.beat()
     assert queries_about_sorties(control) > 0

@@ -14,7 +14,7 @@ from agents.models import Agent
 from fleet import ids
 from fleet.celery import app
 from fleet.postgres import clock, roles
-from missions.control.loop import Control
+from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Sortie
 from tests.support import fleet
@@ -48,7 +48,7 @@ def step_clock() -> Iterator[Any]:
         cursor.execute("DROP SCHEMA stepped CASCADE")
 
 
-def beat_until(control: Control, condition: Callable[[], bool]) -> None:
+def beat_until(control: ControlLoop, condition: Callable[[], bool]) -> None:
     """Run the control loop until the condition holds."""
 
     def after_a_beat() -> bool:
@@ -83,7 +83,7 @@ def test_a_clock_set_forward_expires_no_lease(step_clock: Any, settings: Any) ->
     settings.FLEET_HEARTBEAT_S = 0.2
     engine = fleet.engine()
     mission = fleet.launch({"one": {"with": {"hold": True}}})
-    control = Control(hint_publisher=HintPublisher(app))
+    control = ControlLoop(hint_publisher=HintPublisher(app))
     try:
         engine._start_another_slot()
         fleet.until(lambda: fleet.states(mission.id) == {"one": "running"})
@@ -105,7 +105,7 @@ def test_a_new_control_loop_gives_agents_a_whole_lease_to_renew(settings: Any) -
     agent = ids.new()
     agents.register(agent=agent, agent_type="backend", node="test", pid=1, start_time=0.0)
     mission = fleet.launch({"one": {}})
-    control = Control(hint_publisher=HintPublisher(app))
+    control = ControlLoop(hint_publisher=HintPublisher(app))
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE missions_sortie SET state = 'running', attempt = 1, agent_id = %s, lease_until = now() - interval '1 h'"
@@ -127,7 +127,7 @@ def test_a_clock_set_back_does_not_keep_sorties_of_lost_agents_for_long(step_clo
     settings.FLEET_LEASE_S = 1.0
     step_clock(3_600)
     mission = fleet.launch({"one": {}})
-    control = Control(hint_publisher=HintPublisher(app))
+    control = ControlLoop(hint_publisher=HintPublisher(app))
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE missions_sortie SET state = 'running', attempt = 1, lease_until = clock_timestamp()"

@@ -17,7 +17,7 @@ from fleet import ids
 from fleet.celery import app
 from missions import operations
 from missions.control import admission
-from missions.control.loop import Control
+from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import ConcurrencyKey, Mission, Sortie
 from missions.operations import external_agents
@@ -97,7 +97,7 @@ def test_a_new_or_lower_limit_applies_to_queued_sorties_but_not_to_running_ones(
 
 
 def test_a_new_limit_applies_to_pending_sorties_until_it_is_lifted() -> None:
-    control = Control(hint_publisher=HintPublisher(app))
+    control = ControlLoop(hint_publisher=HintPublisher(app))
     fleet.launch({"root": {}, **{f"s{n}": {"needs": ["root"]} for n in range(6)}, "end": {"needs": ["s0"]}})
     control.beat()
     limit(2)
