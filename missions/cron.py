@@ -58,7 +58,7 @@ def check(*, cron: str, timezone: str) -> None:
     except (CronSimError, ValueError) as error:
         raise errors.Invalid(_problem(cron, str(error)), hint=FIELDS, pointer="/cron") from None
     if first is None:
-        raise _never(cron)
+        raise errors.Invalid(f"The cron expression {cron!r} matches no date of the next 50 years.", pointer="/cron")
 
 
 def times(*, cron: str, timezone: str, after: datetime) -> Iterator[datetime]:
@@ -117,7 +117,3 @@ def _problem(cron: str, detail: str) -> str:
         else:
             return f"The cron expression {cron!r} never matches: none of its months has that day."
     return f"{cron[:MAX_LENGTH]!r} is not a cron expression: {detail[:1].lower()}{detail[1:]}."
-
-
-def _never(cron: str) -> errors.Invalid:
-    return errors.Invalid(f"The cron expression {cron!r} matches no date of the next 50 years.", pointer="/cron")

@@ -23,7 +23,7 @@ from fleet.live.hub import hub
 from missions import operations, views
 from missions.api import responses
 from missions.api.missions import Reason
-from missions.models import Attempt, Output, Sortie
+from missions.models import Attempt, Sortie
 from missions.queries import reads, visibility
 from missions.queries.transcripts import SortieTranscript
 from missions.states import SortieState
@@ -82,7 +82,7 @@ class SortieLogs(ApiView):
         sortie = visibility.sortie(actor_of(request), ref)
         number = _attempt_number(sortie, query.get("attempt"))
         ended = not _is_running(sortie, number)  # read before the pieces, or the last ones could be missed
-        pieces = _pieces(sortie, number, query["after"])
+        pieces = list(reads.output(sortie=sortie, attempt=number, after=query["after"])[:MAX_PIECES])
         return {
             "sortie": sortie.ref,
             "attempt": number,
@@ -206,10 +206,6 @@ def _is_running(sortie: Sortie, number: int) -> bool:
     """Whether the attempt may still write output."""
     state, attempt = Sortie.objects.values_list("state", "attempt").get(id=sortie.id)
     return not SortieState(state).final and attempt <= number
-
-
-def _pieces(sortie: Sortie, number: int, after: int) -> list[Output]:
-    return list(reads.output(sortie=sortie, attempt=number, after=after)[:MAX_PIECES])
 
 
 async def _follow(transcript: SortieTranscript, *, listener: int) -> AsyncIterator[str]:

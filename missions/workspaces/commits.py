@@ -11,7 +11,6 @@ import re
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fleet import errors
@@ -200,7 +199,7 @@ def apply(copy: Copy, *, patch: bytes, max_bytes: int, max_total_bytes: int = MA
             git_folder=copy.git_folder,
             mirror=copy.mirror,
             readable=(file,),
-            env=copy.env(),
+            env=copy.env,
         )
     except git.GitError as error:
         reason = " ".join(error.text.splitlines()[:3])[:500]
@@ -236,18 +235,18 @@ def _sizes(copy: Copy, files: Iterable[ChangedFile]) -> list[int]:
     return [*map(int, git.run("cat-file", "--batch-check=%(objectsize)", env=copy.read_env, stdin=names).split())]
 
 
-def write_tree(copy: Copy, *, max_bytes: int | None = None, index: Path | None = None) -> str:
+def write_tree(copy: Copy, *, max_bytes: int | None = None) -> str:
     """The tree of the files in the copy that git does not ignore. Its objects are in the engine's folder.
 
-    With a separate `index`, the engine's index does not change. Raises Refused if the copy contains another repository,
-    or a file that git cannot add, or (with `max_bytes`) one that is too large.
+    Raises Refused if the copy contains another repository, or a file that git cannot add, or (with `max_bytes`) one that
+    is too large.
     """
     arguments = (str(max_bytes or UNLIMITED_BYTES), str(copy.run), str(copy.git_folder))
     try:
-        completed = _run(copy, _PREPARE + _ADD, *arguments, index=index, accept=(0, SUSPECTS))
+        completed = _run(copy, _PREPARE + _ADD, *arguments, accept=(0, SUSPECTS))
         if completed.returncode == SUSPECTS:
             _refuse_suspects(copy, max_bytes or UNLIMITED_BYTES)
-            completed = _run(copy, _ADD, index=index)
+            completed = _run(copy, _ADD)
     except git.GitError as error:
         if refusal := _refusal(error.text):
             raise refusal from error
@@ -258,9 +257,7 @@ def write_tree(copy: Copy, *, max_bytes: int | None = None, index: Path | None =
     return completed.stdout.decode().strip()
 
 
-def _run(
-    copy: Copy, script: str, *arguments: str, index: Path | None, accept: Sequence[int] = (0,)
-) -> subprocess.CompletedProcess[bytes]:
+def _run(copy: Copy, script: str, *arguments: str, accept: Sequence[int] = (0,)) -> subprocess.CompletedProcess[bytes]:
     return git.run_in_sandbox(
         script,
         *arguments,
@@ -269,16 +266,16 @@ def _run(
         run=copy.run,
         git_folder=copy.git_folder,
         mirror=copy.mirror,
-        env=copy.env(index=index),
+        env=copy.env,
         accept=accept,
     )
 
 
 def _refuse_suspects(copy: Copy, max_bytes: int) -> None:
     """Raise Refused if one of the suspect files would be committed, or would block git."""
-    for path in _run(copy, _FIND_PIPES, index=None).stdout.splitlines():
+    for path in _run(copy, _FIND_PIPES).stdout.splitlines():
         raise _special(printable(os.fsdecode(path)).removeprefix("./"))
-    for path in _run(copy, _FIND_LARGE, str(max_bytes), index=None).stdout.split(b"\0"):
+    for path in _run(copy, _FIND_LARGE, str(max_bytes)).stdout.split(b"\0"):
         if path:
             raise _large(os.fsdecode(path), max_bytes)
 
@@ -293,7 +290,7 @@ def check_out(copy: Copy, *, tree: str) -> None:
         run=copy.run,
         git_folder=copy.git_folder,
         mirror=copy.mirror,
-        env=copy.env(),
+        env=copy.env,
     )
 
 

@@ -72,13 +72,10 @@ class Copy:
         """Whether it was built completely."""
         return self.path.is_dir() and not self.path.is_symlink() and stat.S_ISREG(_mode(self.index))
 
-    def env(self, *, index: Path | None = None) -> dict[str, str]:
+    @property
+    def env(self) -> dict[str, str]:
         """The environment in which the engine's git works on the copy."""
-        return {
-            "GIT_DIR": str(self.git_folder),
-            "GIT_WORK_TREE": str(self.path),
-            "GIT_INDEX_FILE": str(index or self.index),
-        }
+        return {**self.read_env, "GIT_WORK_TREE": str(self.path)}
 
     @property
     def read_env(self) -> dict[str, str]:

@@ -141,7 +141,6 @@ def read_up_to(
     *arguments: str,
     at: Path | None = None,
     env: Mapping[str, str] | None = None,
-    timeout_s: float = TIMEOUT_S,
 ) -> tuple[bytes, bool]:
     """Run git; returns the first `max_bytes` of its output, and whether there is more. Git is killed after that."""
     argv, environment = _command_line(arguments, at, env)
@@ -156,7 +155,7 @@ def read_up_to(
             )
         except OSError as error:
             raise GitError(arguments=arguments, exit_code=-1, text=f"it cannot be started: {error.strerror}") from error
-        timer = threading.Timer(timeout_s, process.kill)
+        timer = threading.Timer(TIMEOUT_S, process.kill)
         timer.start()
         try:
             assert process.stdout is not None
@@ -200,15 +199,11 @@ def stream(
 
 
 def stream_lines(
-    *arguments: str,
-    at: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    stdin: bytes = b"",
-    separator: bytes = b"\n",
+    *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", separator: bytes = b"\n"
 ) -> Iterator[bytes]:
     """Run git, and yield the lines of its output as they arrive. Raises GitError at the end if it fails."""
     rest = b""
-    for piece in stream(*arguments, at=at, env=env, stdin=stdin):
+    for piece in stream(*arguments, env=env, stdin=stdin):
         *lines, rest = (rest + piece).split(separator)
         yield from lines
     if rest:

@@ -99,7 +99,7 @@ def _write_tree(draft: Copy, base: str, max_bytes: int, deadline: float) -> byte
         run=draft.run,
         git_folder=draft.git_folder,
         mirror=draft.mirror,
-        env={**draft.env(), "GIT_LITERAL_PATHSPECS": "0"},  # the script excludes files by their patterns
+        env={**draft.env, "GIT_LITERAL_PATHSPECS": "0"},  # the script excludes files by their patterns
         timeout_s=min(git.TIMEOUT_S, _seconds_left(deadline)),
     ).stdout
 

@@ -105,7 +105,7 @@ def attack(sortie: Sortie, script: str) -> str:
         run=sortie.copy.run,
         git_folder=sortie.copy.git_folder,
         mirror=sortie.copy.mirror,
-        env=sortie.copy.env(),
+        env=sortie.copy.env,
         accept=range(256),
     ).stdout.decode()
 

@@ -36,7 +36,9 @@ def judge(*, claim: Claim, spec: SortieSpec, evidence: Evidence, added: tuple[So
             added=added,
         )
     if evidence.stopped is StopReason.CANCELLED:
-        return _ended(claim, evidence, state="cancelled", outcome="cancelled", error="It was cancelled while it ran.")
+        return _settlement(
+            claim, evidence, state="cancelled", outcome="cancelled", error="It was cancelled while it ran."
+        )
     error = evidence.error or "It failed without an error message."
     return failed(claim=claim, spec=spec, error=error, evidence=evidence, permanent=evidence.permanent)
 
@@ -51,10 +53,10 @@ def failed(
     evidence = evidence or Evidence(finished=False, ok=False)
     tries = claim.tries + 1
     if permanent or tries >= claim.max_tries:
-        return _ended(claim, evidence, state="failed", outcome="failed", error=error, charge=1)
+        return _settlement(claim, evidence, state="failed", outcome="failed", error=error, charge=1)
     delay_s = backoff(retry=spec.retry, failures=tries)
     first_line = error.strip().splitlines()[0] if error.strip() else "it failed"
-    return _ended(
+    return _settlement(
         claim,
         evidence,
         state="waiting",
@@ -66,7 +68,7 @@ def failed(
     )
 
 
-def backoff(*, retry: Retry, failures: int, generator: random.Random | None = None) -> float:
+def backoff(*, retry: Retry, failures: int) -> float:
     """Seconds until the next try after this many failures: exponential and bounded.
 
     Jitter shortens the delay by up to half, so that sorties that failed together do not all return together ("equal
@@ -78,10 +80,10 @@ def backoff(*, retry: Retry, failures: int, generator: random.Random | None = No
         delay_s = retry.max_s
     if not retry.jitter:
         return delay_s
-    return delay_s * (0.5 + (generator or random).random() / 2)
+    return delay_s * (0.5 + random.random() / 2)
 
 
-def _ended(
+def _settlement(
     claim: Claim,
     evidence: Evidence,
     *,
