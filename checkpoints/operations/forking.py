@@ -255,7 +255,7 @@ def _edited_specs(saved: SavedMission, graph: _Graph, text: str, inputs: Mapping
         defaults=mission_state["defaults"],
         inputs=inputs,
     )
-    folders.check_prompts(specs=specs, folder=mission_state["folder"])
+    folders.check_prompts(specs=specs, folder=mission_state["folder"], workspace=saved.has_workspace)
     return {spec.key: spec for spec in specs}
 
 

@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 
+from agents.models import AgentType
 from checkpoints import operations
 from checkpoints.queries import summaries
 from checkpoints.rows import workspaces
@@ -176,6 +177,15 @@ def test_a_fork_has_a_branch_of_its_own_at_the_tip_of_the_checkpoint(project: Re
     assert finish(forked) == "succeeded"
     assert own.read("two.txt") == "other\n"
     assert branch.tip == end
+
+
+def test_a_fork_may_replace_a_sortie_by_a_prompt_that_works_in_its_copy(project: Repository, engine: Engine) -> None:
+    mission = fleet.launch(TWO, workspace={"repository": str(project.path)})
+    checkpoint = operations.capture(missions=[mission.id])
+    AgentType.objects.filter(name="backend").update(prompt_argv=["true"])
+    edit = "sorties:\n  second: {agent: backend, needs: [first], prompt: Write two.txt.}\n"
+    forked = operations.fork(checkpoint=checkpoint, edit=edit, can_execute=True).mission
+    assert Sortie.objects.get(mission=forked, key="second").brief.spec["prompt"] == "Write two.txt."
 
 
 # ── Refs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
