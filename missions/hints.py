@@ -1,7 +1,8 @@
 """Hints: Celery messages that say "type X has work", sent after a commit.
 
 Nothing depends on hints: a lost, duplicate or late one costs only time. A background thread publishes them with short
-timeouts, so that a broker that is down delays no caller. The control loop sends hints again for sorties that stay queued.
+timeouts, so that a broker that is down delays no caller. The control loop sends hints again for sorties that stay
+queued.
 
 The publisher uses the anonymous exchange, which needs no binding in Redis, so hints still arrive after a FLUSHALL.
 

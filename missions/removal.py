@@ -1,4 +1,4 @@
-"""Removes folders that workloads have written to: they may be deep, inaccessible (chmod 0) or full of symbolic links."""
+"""Removes folders of workloads, which may be deep, inaccessible (chmod 0) or full of symbolic links."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def sweep() -> int:
 
 
 def open_stored(artifact: Artifact) -> File[bytes]:
-    """An artifact's file, verified against its digest. Raises NotFound if it is missing from the store or was changed."""
+    """An artifact's file, verified against its digest. Raises NotFound if it is missing or was changed."""
     try:
         file = storage().open(_name(artifact.digest))
     except OSError as error:

@@ -81,7 +81,7 @@ def _take_back(sorties: Sequence[UUID], *, why: str) -> set[UUID]:
 
 
 def _block(contenders: Sequence[Contender], blockers: Mapping[UUID, Blocker]) -> None:
-    """Record whose reservation each of these sorties waits for. The sortie contends again once that reservation ends."""
+    """Record whose reservation each of these sorties waits for. It contends again once that reservation ends."""
     if not blockers:
         return
     missions = {contender.sortie: contender.mission for contender in contenders}
@@ -134,8 +134,8 @@ class LimitWatch:
 class Contender(NamedTuple):
     """A sortie that needs a place, or has one that it may lose.
 
-    `key_room`, `mission_room` and `type_room` are the places left under its limits (None: no limit). `reserves`: its plan
-    reserves files.
+    `key_room`, `mission_room` and `type_room` are the places left under its limits (None: no limit). `reserves`: its
+    plan reserves files.
     """
 
     sortie: UUID
@@ -190,10 +190,10 @@ def choose(
     contest: Contest | None = None,
     blocked: dict[UUID, Blocker] | None = None,
 ) -> list[UUID]:
-    """The contenders that fit, in their order: each takes one place under each of its limits, and the files it reserves.
+    """The contenders that fit, in order: each takes a place under each of its limits, and the files it reserves.
 
-    The places that the `freed` contenders occupy count as free. Ready contenders that have to wait for a reservation are
-    added to `blocked`.
+    The places that the `freed` contenders occupy count as free. Ready contenders that have to wait for a reservation
+    are added to `blocked`.
     """
     contest = contest or file_contest.Snapshot().contest()
     places_left: dict[tuple[str, Hashable], int] = {}

@@ -2,9 +2,9 @@
 
 Reading a plan or resolving a repository may take seconds, and no other duty should wait for that.
 
-Any number of control loops may do this at once. A loop leases one schedule at a time, so that other loops skip it; if it
-dies, another loop takes over when the lease has ended. That each tick is decided only once does not depend on the lease:
-see `missions/operations/schedules/running.py`.
+Any number of control loops may do this at once. A loop leases one schedule at a time, so that other loops skip it; if
+it dies, another loop takes over when the lease has ended. That each tick is decided only once does not depend on the
+lease: see `missions/operations/schedules/running.py`.
 """
 
 from __future__ import annotations

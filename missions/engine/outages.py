@@ -21,7 +21,7 @@ class Stopped(Exception):
 
 
 def until_answered(query: Callable[[], T], *, stop: Stop) -> T:
-    """Retry until Postgres answers, then return the connection to the pool. Raises Stopped if the attempt is stopped."""
+    """Retry until Postgres answers, then return the connection to the pool. Raises Stopped if the attempt must stop."""
 
     def query_and_close() -> T:
         try:

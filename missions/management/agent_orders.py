@@ -218,7 +218,7 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _wait_for_ends(command: OperatorCommand, ordered: Collection[Agent], *, limited: bool) -> int:
-    """Wait until the agents have ended. `limited`: give up after the longest time that an end without a drain can take."""
+    """Wait until the agents have ended. `limited`: give up after the longest time that this takes without a drain."""
     limit_s = settings.FLEET_DRAIN_S + 3 * settings.FLEET_GRACE_S + settings.FLEET_LEASE_S
     deadline = time.monotonic() + limit_s if limited else None
     waiting = {agent.id for agent in ordered}

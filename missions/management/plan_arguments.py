@@ -15,7 +15,7 @@ from missions.plan import durations
 
 
 def read(name: str) -> bytes:
-    """The plan's bytes, from a file or from standard input (`-`). One byte beyond the limit shows that it is too long."""
+    """The plan's bytes, from a file or standard input (`-`); one more than the limit if it is too long."""
     limit = settings.FLEET_PLAN_BYTES + 1
     if name == "-":
         return sys.stdin.buffer.read(limit)

@@ -1,4 +1,4 @@
-"""The part of `fleet_cleanup` about repositories: copies of sorties that have ended, and mirrors that no mission uses."""
+"""The part of `fleet_cleanup` about repositories: copies of ended sorties, and mirrors that no mission uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_LISTED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleanup:
-    """How many copies and mirrors were removed, or would be; and the folders that are kept although nothing uses them."""
+    """How many copies and mirrors were removed, or would be, and which unused folders are kept."""
 
     removed: bool
     copies: int

@@ -205,7 +205,7 @@ class Sortie(models.Model):
 
     @property
     def accepted_attempt(self) -> int:
-        """The number of the attempt whose outcome counts: the last one, unless a restore brought back an earlier one."""
+        """The attempt whose outcome counts: the last one, unless a restore brought back an earlier one."""
         return self.attempt if self.accepted is None else self.accepted
 
 

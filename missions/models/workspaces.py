@@ -1,4 +1,4 @@
-"""The tables of workspaces: the repository of a mission, its changes, the lanes of branches, reservations and conflicts.
+"""The tables of workspaces: a mission's repository and changes, the lanes of branches, reservations and conflicts.
 
 `missions/workspaces` reads and writes them; docs/workspaces.md explains the terms.
 """
@@ -93,7 +93,7 @@ class Change(models.Model):
 
 
 class SavedWork(models.Model):
-    """Uncommitted work that a restore has put back. The sortie's next attempt starts with it, and its commit deletes it."""
+    """Uncommitted work that a restore has put back. The next attempt starts with it, and its commit deletes it."""
 
     sortie = models.OneToOneField(Sortie, primary_key=True, on_delete=models.CASCADE, related_name="saved_work")
     base = models.CharField(max_length=64)  # the tip of the branch that its attempt started from

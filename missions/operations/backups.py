@@ -76,7 +76,7 @@ def _create_folders(mirror: Path) -> None:
 
 
 def align_branches() -> Iterator[str]:
-    """Move the branches of live missions to the commits in their restored rows. Work that landed later is done again."""
+    """Move branches of live missions to the commits in their restored rows. Work that landed later is done again."""
     live = Workspace.objects.filter(discarded_at=None).exclude(mission__state__in=FINAL_MISSION_STATES)
     for workspace in live:
         changes = Change.objects.filter(sortie__mission=workspace.mission_id).values_list("landed", "onto")

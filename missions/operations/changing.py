@@ -14,7 +14,7 @@ from missions.models import Mission
 
 
 def prioritise(*, mission: UUID, priority: int) -> None:
-    """Set a mission's priority, and shift that of its unfinished sorties by as much. Raises Conflict if it has ended."""
+    """Set a mission's priority, and shift its unfinished sorties' by as much. Raises Conflict if it has ended."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statements.read("missions.operations", "prioritise"), {"mission": mission, "priority": priority})
         row = cursor.fetchone()

@@ -1,8 +1,8 @@
 """Who may start code: running a user-supplied plan requires `plan.execute`, checked at every start.
 
-What counts is the permission of the user who starts the mission, at its launch and at each later resume or retry, because
-it may have been revoked in between. Work that is already running continues. Templates need no permission: operators
-wrote them.
+What counts is the permission of the user who starts the mission, at its launch and at each later resume or retry,
+because it may have been revoked in between. Work that is already running continues. Templates need no permission:
+operators wrote them.
 
 `can_execute` says whether the caller has the permission. Admins and the host's operator always have it.
 """

@@ -1,8 +1,8 @@
 """Patterns of paths, and whether two of them can name the same file.
 
 A pattern starts at the root of the repository: `*`, `?` and `[…]` stand for characters of one name, `**` for any number
-of folders. A pattern that names a folder includes everything in it; a slash at its end changes nothing. The comparison is
-exact: it follows all states that both patterns can be in after the same path, as one intersects two finite automata.
+of folders. A pattern that names a folder includes everything in it; a slash at its end changes nothing. The comparison
+is exact: it follows all states that both patterns can be in after the same path, as one intersects two finite automata.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ def _with_contents(pattern: Pattern) -> tuple[str | Wildcard | AnyNumber, ...]:
 def _intersect(
     first: Sequence[T | AnyNumber], second: Sequence[T | AnyNumber], overlap: Callable[[T, T], bool]
 ) -> bool:
-    """Whether a sequence exists that both patterns match. `overlap` says whether two of their elements have a common one.
+    """Whether a sequence exists that both patterns match.
 
-    The bits of `positions` are the places in `second` that can be reached together with the present place in `first`.
+    `overlap` says whether an element matches both of two elements of the patterns. The bits of `positions` are the
+    places in `second` that can be reached together with the present place in `first`.
     """
     repeating = sum(1 << place for place, element in enumerate(second) if element is ANY)
     everywhere = (1 << len(second) + 1) - 1

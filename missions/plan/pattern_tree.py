@@ -1,7 +1,7 @@
 """A mapping keyed by patterns that finds those that overlap a given one without comparing all of them.
 
-It is a tree of folders: each pattern is stored at the folder that it begins with. Only patterns at the folders above and
-below that of another pattern can overlap it.
+It is a tree of folders: each pattern is stored at the folder that it begins with. Only patterns at the folders above
+and below that of another pattern can overlap it.
 """
 
 from __future__ import annotations

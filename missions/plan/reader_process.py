@@ -1,8 +1,8 @@
 """Reads plans in a separate process, a child of the process that needs them.
 
-Reading a plan of ten thousand sorties takes seconds of CPU time. In the web process, that would block all other threads,
-because they share the global interpreter lock (GIL), and a read that hangs could not be stopped. The reader process has
-no secrets, limited memory and the lowest priority, and is killed when the time is up.
+Reading a plan of ten thousand sorties takes seconds of CPU time. In the web process, that would block all other
+threads, because they share the global interpreter lock (GIL), and a read that hangs could not be stopped. The reader
+process has no secrets, limited memory and the lowest priority, and is killed when the time is up.
 
 Each side writes a length (8 bytes) and a pickle. A plan is sent in batches, so that the caller never holds the GIL
 for as long as unpickling all of it takes.

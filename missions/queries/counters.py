@@ -8,9 +8,9 @@ called at each scrape and before anything is removed. It adds no cost to settlin
 Instead, the snapshot of the last count is kept: an event is new if it is visible now and was not visible in that
 snapshot (https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT).
 
-**Old events are not read again.** An id that was allocated before one count belongs to a transaction that has its own id
-by the next count. Once all transactions before that transaction id have ended, no new event can appear with such an event
-id. So a transaction that hangs costs time but loses no event.
+**Old events are not read again.** An id that was allocated before one count belongs to a transaction that has its own
+id by the next count. Once all transactions before that transaction id have ended, no new event can appear with such an
+event id. So a transaction that hangs costs time but loses no event.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def rows() -> QuerySet[Schedule]:
 
 
 def visible(actor: Actor, action: str = "schedules.read") -> QuerySet[Schedule]:
-    """The schedules on which a caller may perform an action: a user's own and, for reading, those of the user's teams."""
+    """The schedules on which a caller may perform an action: its own and, for reading, those of its teams."""
     visibility = actor.visibility(action)
     if visibility is Visibility.ALL:
         return rows()
@@ -40,7 +40,7 @@ def visible(actor: Actor, action: str = "schedules.read") -> QuerySet[Schedule]:
 
 
 def schedule(actor: Actor, ref: str, action: str = "schedules.read") -> Schedule:
-    """The schedule with this id (`sch_…`). Raises NotFound if the caller cannot see it; Forbidden if it may only see it."""
+    """The schedule with this id (`sch_…`). NotFound if the caller cannot see it; Forbidden if it can only see it."""
     row = visible(actor).filter(id=ids.decode(ids.SCHEDULE, ref)).first()
     if row is None:
         raise errors.NotFound(f"There is no schedule {ref}.")
@@ -50,7 +50,7 @@ def schedule(actor: Actor, ref: str, action: str = "schedules.read") -> Schedule
 
 
 def find(text: str) -> Schedule:
-    """The schedule with this name or id, for the host's operator. Raises NotFound; Conflict if several have the name."""
+    """The schedule with this name or id, for the host's operator. Raises NotFound; Conflict if several match."""
     if text.startswith(f"{ids.SCHEDULE}_"):
         matches = list(rows().filter(id=ids.decode(ids.SCHEDULE, text)))
     else:
@@ -89,7 +89,7 @@ def upcoming(*, cron_text: str, timezone: str, after: datetime, number: int = UP
 
 
 def preview(*, cron_text: str, timezone: str, number: int = UPCOMING) -> dict[str, Any]:
-    """`{cron, timezone, explanation, times}` of an expression from now on. Raises Invalid if it or the zone is wrong."""
+    """`{cron, timezone, explanation, times}` from now on. Raises Invalid for a wrong expression or zone."""
     cron.check(cron=cron_text, timezone=timezone)
     return {
         "cron": cron_text,

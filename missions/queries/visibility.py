@@ -42,7 +42,7 @@ def missions(actor: Actor, action: str = "missions.read") -> QuerySet[Mission]:
 
 
 def mission(actor: Actor, ref: str, action: str = "missions.read") -> Mission:
-    """The mission with this id (`msn_…`). Raises NotFound if the caller cannot see it; Forbidden if it may only see it."""
+    """The mission with this id (`msn_…`). NotFound if the caller cannot see it; Forbidden if it can only see it."""
     return _allowed(actor, ids.decode(ids.MISSION, ref), action, missing=f"There is no mission {ref}.")
 
 

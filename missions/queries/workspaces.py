@@ -1,4 +1,4 @@
-"""Workspaces, changes and conflicts as the commands, the admin and the API show them. docs/commands.md documents the shapes."""
+"""Workspaces, changes and conflicts as the commands, the admin and the API show them (shapes: docs/commands.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commits of a mission as a git bundle, with which it moves to another fleet. Nothing in a received bundle is trusted.
+"""The commits of a mission as a git bundle, with which it moves to another fleet. Received bundles are not trusted.
 
 A bundle has the history of some commits without that of the base, and needs no object except those of the base. An
 incoming one is unpacked in a repository of its own, where everything that the commits refer to must be in the bundle
@@ -153,7 +153,7 @@ class Incoming:
         return set(ids)
 
     def _check_closed(self, commits: Collection[str], objects: set[bytes]) -> None:
-        """Raise Refused if the commits refer to an object that is neither in the bundle nor in the history of the base."""
+        """Raise Refused if the commits refer to an object that neither the bundle nor the history of the base has."""
         words = ("rev-list", "--objects", "--no-object-names", "--stdin")
         revisions = "".join(f"{commit}\n" for commit in commits) + f"^{self.base}\n"
         try:
@@ -168,7 +168,7 @@ class Incoming:
             raise Refused("its bundle refers to objects that are neither in it nor in the history of the base")
 
     def _check_files(self, commits: Collection[str], *, max_bytes: int) -> None:
-        """Raise Refused if a commit has far more files than the base: a few objects can stand for any number of files."""
+        """Raise Refused if a commit has far more files than the base, which a few objects can bring about."""
         max_files, max_total = MAX_FILES, max_bytes
         for size, _ in self._files(self.base):
             max_files += 1

@@ -158,8 +158,8 @@ def commit(
 ) -> Commit:
     """Commit what differs from `base` in the copy, and store the commit in the mirror under `ref`.
 
-    Raises Refused for a nested repository, a file that cannot be read or has more than `max_bytes`, a file that contains
-    `secret` (the attempt's own token), and conflict markers of the merge of the commits `merged`.
+    Raises Refused for a nested repository, a file that cannot be read or has more than `max_bytes`, a file that
+    contains `secret` (the attempt's own token), and conflict markers of the merge of the commits `merged`.
     """
     tree = write_tree(copy, max_bytes=max_bytes)
     changes = _changes(copy, base, tree)
@@ -238,8 +238,8 @@ def _sizes(copy: Copy, files: Iterable[ChangedFile]) -> list[int]:
 def write_tree(copy: Copy, *, max_bytes: int | None = None) -> str:
     """The tree of the files in the copy that git does not ignore. Its objects are in the engine's folder.
 
-    Raises Refused if the copy contains another repository, or a file that git cannot add, or (with `max_bytes`) one that
-    is too large.
+    Raises Refused if the copy contains another repository, or a file that git cannot add, or (with `max_bytes`) one
+    that is too large.
     """
     arguments = (str(max_bytes or UNLIMITED_BYTES), str(copy.run), str(copy.git_folder))
     try:

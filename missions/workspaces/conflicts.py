@@ -61,7 +61,7 @@ def record(
 
 
 def reworks(sortie: UUID) -> int:
-    """How many attempts of the sortie were made to resolve a conflict, since it last landed or a person last decided."""
+    """How many attempts were made to resolve conflicts since the sortie last landed or a person last decided."""
     return Conflict.objects.filter(
         sortie_id=sortie, kind__in=COUNTED, outcome=Conflict.Outcome.REWORK, closed_at__isnull=True
     ).count()

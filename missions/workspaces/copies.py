@@ -2,8 +2,8 @@
 
 It is a shared clone: it borrows the mirror's objects and has its own configuration, hooks, index and refs, because
 linked worktrees would share those. The engine trusts nothing in it: its own git folder and index are elsewhere
-(`.fleet/commits/SORTIE`), where no attempt can see them. A lock there admits one attempt at a time, and never an older one
-after a newer one: an agent that was suspended for longer than its lease may wake up.
+(`.fleet/commits/SORTIE`), where no attempt can see them. A lock there admits one attempt at a time, and never an older
+one after a newer one: an agent that was suspended for longer than its lease may wake up.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def of(*, sortie: UUID, mirror: Path) -> Copy:
 def lock(copy: Copy, *, attempt: int) -> Iterator[int]:
     """Let no other attempt work on the copy. Yields a descriptor: processes that inherit it keep the lock.
 
-    Removes git's lock files in the engine's folder, which must be leftovers. Raises Superseded if a later attempt has had
-    the lock; Unavailable after an OSError, for example on a full disk.
+    Removes git's lock files in the engine's folder, which must be leftovers. Raises Superseded if a later attempt has
+    had the lock; Unavailable after an OSError, for example on a full disk.
     """
     try:
         copy.engine.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -112,8 +112,8 @@ def lock(copy: Copy, *, attempt: int) -> Iterator[int]:
 def make(copy: Copy, *, branch: str, tip: str, author: str, tree: str = "", descriptor: int | None = None) -> None:
     """Rebuild the copy at the commit `tip`, with `branch` checked out. No process of an earlier attempt may be running.
 
-    `tree`: the files to check out instead, for example with conflict markers; the agent's git shows how they differ from
-    `tip`. `descriptor`: of the copy's lock.
+    `tree`: the files to check out instead, for example with conflict markers; the agent's git shows how they differ
+    from `tip`. `descriptor`: of the copy's lock.
     """
 
     def run(*arguments: str, accept: tuple[int, ...] = (0,)) -> None:
@@ -147,7 +147,8 @@ def _mode(path: Path) -> int:
 def _record_time(folder: Path) -> None:
     """Record when the copy was made, and the next full second, as the times of two files; see `commits`.
 
-    Then wait, so that all changes of an attempt have later times: the clocks of file systems advance every 10 ms or less.
+    Then wait, so that all changes of an attempt have later times: the clocks of file systems advance every 10 ms or
+    less.
     """
     (folder / "made").write_bytes(b"")
     second = (folder / "made").stat().st_mtime_ns // 10**9 + 1
@@ -190,8 +191,8 @@ def _remove(folder: Path) -> None:
 def renew_repository(copy: Copy, *, branch: str, commit: str) -> None:
     """Replace the copy's own repository, which the agent could change, with a new one that has `branch` at `commit`.
 
-    Commands that verify a tree then run without the agent's configuration and hooks. The engine's index must have the tree
-    of `commit`.
+    Commands that verify a tree then run without the agent's configuration and hooks. The engine's index must have the
+    tree of `commit`.
     """
     folder = copy.path / ".git"
     _remove(folder)
@@ -220,8 +221,8 @@ def _copy_index(copy: Copy, target: Path) -> None:
 def include_ignored(copy: Copy, *, repository: Path, base: str) -> int:
     """Copy the ignored files of the user's checkout that the `.worktreeinclude` of `base` names; returns how many.
 
-    The branch's own `.worktreeinclude` is not used, because an agent may have changed it. Existing files are not replaced,
-    symbolic links are neither copied nor followed, and files of the fleet are left out.
+    The branch's own `.worktreeinclude` is not used, because an agent may have changed it. Existing files are not
+    replaced, symbolic links are neither copied nor followed, and files of the fleet are left out.
     """
     patterns = git.execute("cat-file", "blob", f"{base}:{INCLUDE}", at=copy.mirror)
     if patterns.returncode or (local := local_repositories.find(str(repository))).is_bare:
@@ -318,7 +319,7 @@ def existing() -> set[UUID]:
 
 
 def set_aside(copy: Copy) -> list[Path]:
-    """Rename the folders of a copy that is no longer needed. The caller removes the returned folders, or `sweep` does."""
+    """Rename the folders of a copy that is no longer needed. The caller removes them, or later `sweep` does."""
     aside = []
     for folder in (copy.path, copy.engine):
         with suppress(FileNotFoundError):

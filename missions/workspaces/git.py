@@ -1,8 +1,8 @@
 """Runs git without the configuration of the host, of a user or of an agent, and without hooks.
 
-`run` is for repositories that only the fleet writes to, and for those on a server. Whatever reads a copy that an agent has
-worked in goes through `run_in_sandbox`: there it sees that copy and the mirror, and nothing else of the host. For the
-repositories of users on this host, see `local_repositories`.
+`run` is for repositories that only the fleet writes to, and for those on a server. Whatever reads a copy that an agent
+has worked in goes through `run_in_sandbox`: there it sees that copy and the mirror, and nothing else of the host. For
+the repositories of users on this host, see `local_repositories`.
 """
 
 from __future__ import annotations

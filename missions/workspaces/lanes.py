@@ -21,8 +21,8 @@ from missions.models import Lane
 from missions.workspaces import merging
 
 LOCK_S = 5  # how long to wait for another attempt that takes the lane
-# After this time, Postgres ends the transaction of a process that was suspended while it took the lane. Writing a ref may
-# take slightly longer than repositories.LOCK_S.
+# After this time, Postgres ends the transaction of a process that was suspended while it took the lane. Writing a ref
+# may take slightly longer than repositories.LOCK_S.
 HALTED_S = 10
 
 
@@ -66,9 +66,10 @@ def take(*, repository: str, branch: str, mirror: Path, sortie: UUID, attempt: i
 
 
 def grant(cursor: Cursor, *, after: Sequence[UUID] | None) -> list[tuple[bool, UUID, UUID, str, str, bool]]:
-    """Give free lanes to the sorties that are next, in the caller's transaction: rows as `Consequences.add_rows` takes them.
+    """Give free lanes to the sorties that are next. Returns rows for `Consequences.add_rows`.
 
-    `after`: sorties that may have freed a lane, or that began to wait; None: all lanes.
+    Runs in the caller's transaction. `after`: sorties that may have freed a lane, or that began to wait; None: all
+    lanes.
     """
     parameters = {"sorties": None if after is None else list(after)}
     cursor.execute(statements.read("missions.workspaces", "lock_lanes"), parameters)

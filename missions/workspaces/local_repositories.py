@@ -95,8 +95,8 @@ class LocalRepository:
     def share_folders(self) -> None:
         """Give folders of objects and refs the mode of `objects`, if that has the setgid bit (`git init --shared`).
 
-        The sandbox does not let git, and so the hooks of the repository, set this bit as root. Only folders are changed,
-        by descriptors: a workload could put a program in the place of one.
+        The sandbox does not let git, and so the hooks of the repository, set this bit as root. Only folders are
+        changed, by descriptors: a workload could put a program in the place of one.
         """
         with suppress(OSError), ExitStack() as descriptors:
             top = _open(self.common, descriptors)
@@ -121,7 +121,8 @@ class LocalRepository:
             return list(argv), []
         hidden = _hidden()
         scratch = Path(descriptors.enter_context(tempfile.TemporaryDirectory(prefix="fleet-git-"))).resolve()
-        # A folder of the fleet inside the git folder stays hidden or read-only, but then nothing else may be inside one.
+        # A folder of the fleet inside the git folder stays hidden or read-only, but then nothing else may be inside
+        # one.
         encloses = any(path.is_relative_to(self.common) for path in (*hidden, *host_paths.code_folders()))
         view = View(
             scratch=scratch,
@@ -150,7 +151,8 @@ class LocalRepository:
 def find(repository: str) -> LocalRepository:
     """The repository at this path.
 
-    Raises Missing if there is none; Refused if its path, or its git folder, leads to a place that does not belong to it.
+    Raises Missing if there is none; Refused if its path, or its git folder, leads to a place that does not belong to
+    it.
     """
     path = _without_links(repository)
     if any(path.is_relative_to(folder) for folder in _hidden()):

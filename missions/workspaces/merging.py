@@ -107,7 +107,7 @@ def write_lane(mirror: Path, branch: str, *, content: str, expected: str) -> Non
 
 
 def move(mirror: Path, *, branch: str, lane: str, tip: str, to: str) -> None:
-    """Move the branch from `tip` to `to` if the lane has the content `lane`. Otherwise raises Moved and changes nothing."""
+    """Move the branch from `tip` to `to` if the lane has the content `lane`. Otherwise raises Moved."""
     ref = f"refs/heads/{branch}"
     try:
         repositories.write_refs(mirror, f"verify {repositories.LANES}/{branch} {lane}\nupdate {ref} {to} {tip}\n")

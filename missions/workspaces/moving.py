@@ -17,7 +17,7 @@ MAX_COMMITS = 1_000  # that have landed since the rows were read
 
 
 def tip(workspace: Workspace, *, landed: Collection[str]) -> str:
-    """The tip of the branch as of the rows with the commits `landed`: without what this mission has landed since then."""
+    """The tip of the branch as of the rows with the commits `landed`, without what the mission has landed since."""
     mirror = repositories.mirror(workspace.repository)
     if workspace.restore_to:
         return workspace.restore_to
@@ -80,11 +80,12 @@ def sweep(*, checkpoints: Collection[str]) -> None:
 
 
 def complete(workspace: Workspace) -> None:
-    """Move the branch in git, as a restore or a fork has recorded it in the row. Several processes may call this at once.
+    """Move the branch in git, as a restore or a fork has recorded it in the row.
 
-    The branch's former tip gets the ref `restore_ref` in the same git transaction, so it is never moved twice; without
-    that ref, the branch is only created. The lane's ref changes too: an attempt that was about to land loses. Raises
-    Unavailable if the commit is missing, or if other processes keep moving the branch.
+    Several processes may call this at once. The branch's former tip gets the ref `restore_ref` in the same git
+    transaction, so it is never moved twice; without that ref, the branch is only created. The lane's ref changes too:
+    an attempt that was about to land loses. Raises Unavailable if the commit is missing, or if other processes keep
+    moving the branch.
     """
     to, ref = workspace.restore_to, workspace.restore_ref
     if not to:

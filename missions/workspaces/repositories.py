@@ -1,13 +1,13 @@
 """Mirrors of the repositories that missions change: `.fleet/repositories/ID.git`, bare, written to by the fleet alone.
 
 A mirror has the history of every base commit (refs/fleet/bases), the branches of missions (refs/heads), every commit
-that an attempt made (refs/fleet/attempts) and the lanes (refs/fleet/lanes). Nothing but the base is fetched from the user's
-repository.
+that an attempt made (refs/fleet/attempts) and the lanes (refs/fleet/lanes). Nothing but the base is fetched from the
+user's repository.
 
 Locks: ID.fetch-lock while objects are fetched from the user's repository, ID.refs-lock while refs are written. The git
 processes inherit them. So the holder of a lock knows that no other process writes, even if the fleet's own process was
-killed, and may remove the git lock files that a killed process has left. A process that cannot get ID.refs-lock, because
-its holder is suspended, writes anyway: git's own lock files suffice for that.
+killed, and may remove the git lock files that a killed process has left. A process that cannot get ID.refs-lock,
+because its holder is suspended, writes anyway: git's own lock files suffice for that.
 """
 
 from __future__ import annotations
@@ -269,10 +269,10 @@ def _write(
     timeout_s: float = git.TIMEOUT_S,
     lock_s: float = git.NETWORK_TIMEOUT_S,
 ) -> None:
-    """Run git while this process has the lock `descriptor`, so that git's lock files must be leftovers of killed processes.
+    """Run git, and remove lock files of git that killed processes have left.
 
-    After `lock_s` that is no longer certain: this process may have been suspended, and another may have stopped waiting
-    for the lock.
+    They must be leftovers while this process has the lock `descriptor`. After `lock_s` that is no longer certain: this
+    process may have been suspended, and another may have stopped waiting for the lock.
     """
     deadline = time.monotonic() + lock_s
     while True:
@@ -343,7 +343,7 @@ def has_work(path: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a mirror that nothing uses. It disappears at once, even if this process is killed while it deletes the files."""
+    """Remove a mirror that nothing uses. It disappears at once, even if this process is killed meanwhile."""
     aside = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")
     with lock(path.with_suffix(".fetch-lock"), within_s=git.NETWORK_TIMEOUT_S), lock(path.with_suffix(".refs-lock")):
         path.rename(aside)

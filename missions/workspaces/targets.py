@@ -52,7 +52,7 @@ class Target:
         return not self.is_address and local_repositories.find(self.repository).is_bare
 
     def tip(self) -> str:
-        """The newest commit of the branch; "" if it does not exist. Raises Unavailable if the repository cannot be read."""
+        """The newest commit of the branch; "" if it does not exist. Raises Unavailable if it cannot be read."""
         try:
             if self.is_address:
                 text = git.run("ls-remote", "--", self.repository, self.ref, timeout_s=60).decode("utf-8", "replace")
@@ -69,7 +69,7 @@ class Target:
         return completed.stdout.decode().strip()
 
     def checked_out_in(self) -> str:
-        """The folder in which the branch is checked out; "" if it is not checked out anywhere that the fleet can see."""
+        """The folder in which the branch is checked out; "" if the fleet can see none."""
         if self.is_address:
             return ""
         folder = ""

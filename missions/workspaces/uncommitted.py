@@ -16,8 +16,8 @@ from missions.workspaces.copies import Copy
 
 MAX_LISTED = 100  # files that were left out
 
-# Adds all files except ignored and large ones, and those of other repositories. A file that changes or disappears during
-# this is left out (exit code 1). Then prints the tree, the ignored files and the other files that are left out.
+# Adds all files except ignored and large ones, and those of other repositories. A file that changes or disappears
+# during this is left out (exit code 1). Then prints the tree, the ignored files and the other files that are left out.
 _WRITE_TREE = r"""
 if find . -path ./.git -prune -o -type p -name '.git*' -print 2> /dev/null | grep -q .; then
   echo "a pipe has the name of a file that git reads" >&2; exit 2

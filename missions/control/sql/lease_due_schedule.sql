@@ -1,5 +1,5 @@
--- Lease the schedule whose tick is the most overdue to one control loop. A lease that ends later than a new one could was
--- granted before the database's clock was set back, and does not count.
+-- Lease the schedule whose tick is the most overdue to one control loop. A lease that ends later than a new one could
+-- was granted before the database's clock was set back, and does not count.
 WITH due AS (
     SELECT id FROM missions_schedule
     WHERE next_at <= clock_timestamp()

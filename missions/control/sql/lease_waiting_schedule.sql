@@ -1,5 +1,5 @@
--- Like lease_due_schedule.sql, for a schedule with a waiting tick that may proceed: all of its missions have ended, or its
--- policy is to cancel them and that has not been requested yet.
+-- Like lease_due_schedule.sql, for a schedule with a waiting tick that may proceed: all of its missions have ended, or
+-- its policy is to cancel them and that has not been requested yet.
 WITH free AS (
     SELECT s.id FROM missions_schedule s
     WHERE s.id IN (SELECT t.schedule_id FROM missions_tick t WHERE t.outcome = 'waiting')

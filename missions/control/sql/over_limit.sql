@@ -1,5 +1,5 @@
--- Queued sorties beyond the limit of their agent type, which was set or lowered after they were queued: the least urgent
--- ones. Running sorties are not affected.
+-- Queued sorties beyond the limit of their agent type, which was set or lowered after they were queued: the least
+-- urgent ones. Running sorties are not affected.
 WITH types AS MATERIALIZED (
     SELECT t.name,
            t.max_running - (SELECT count(*) FROM missions_sortie o

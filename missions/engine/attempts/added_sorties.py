@@ -27,7 +27,7 @@ MAX_PROBLEMS = 10
 
 
 def check(*, claim: Claim, items: Sequence[Json], edits_templates: bool = True) -> tuple[SortieSpec, ...]:
-    """The sorties to add. Raises PlanError if they are invalid, or run code that the mission or the attempt may not add.
+    """The sorties to add. Raises PlanError if they are invalid, or run code that may not be added.
 
     `edits_templates`: whether code may be added to a mission of a template. Its own agents may do that; an external
     agent may if its user may edit templates.

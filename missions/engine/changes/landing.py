@@ -199,7 +199,7 @@ class Landing:
         )
 
     def _not_verified(self, evidence: Evidence, *, tip: str) -> Settlement:
-        """What follows a failed check of the merged tree: a conflict, or a failed try if it is the change's own tree."""
+        """What follows a failed check: a conflict, or a failed try if the tree is that of the change alone."""
         stop_if_asked(self.stop)
         if self.change.base != tip:
             text = evidence.error or "`verify` of the workspace failed."

@@ -5,8 +5,8 @@ Hendler, Incze, Shavit and Tzafrir, 2010), which saves two thread switches. The 
 that no slot waits for.
 
 Commits are expensive (2 ms on an ordinary cloud disk). So everything that the slots post during one commit goes into
-the next one: settlements and claims in one transaction. A slot that has finished its batch settles it and claims more in
-the same call, and may get just the sorties that it freed.
+the next one: settlements and claims in one transaction. A slot that has finished its batch settles it and claims more
+in the same call, and may get just the sorties that it freed.
 
 While Postgres does not answer, the committer keeps its posts and retries. It also repeats a commit whose outcome is
 unknown. The fence (sortie, attempt) makes that harmless, and claims whose response was lost are found and returned.
@@ -79,7 +79,7 @@ class Committer(threading.Thread):
         max_claims: int = 0,
         wait: bool = True,
     ) -> list[Claim]:
-        """Settle, return claims, and claim up to `max_claims` sorties, in one transaction with the requests of other slots.
+        """Settle, return claims, and claim up to `max_claims` sorties, in one transaction with other slots.
 
         Blocks until it is committed, unless `wait` is false. Claims nothing once the committer is stopping.
         """

@@ -23,8 +23,10 @@ def restrict() -> None:
 
 
 def _stats(state: Any, **arguments: Any) -> dict[str, Any]:
-    """Celery's statistics. Of the broker only the kind: the address of a Unix socket and the options of Sentinel contain
-    passwords, and Celery removes only the password of a server."""
+    """Celery's statistics, with no more about the broker than its kind.
+
+    The address of a Unix socket and the options of Sentinel contain passwords; Celery removes only that of a server.
+    """
     answer: dict[str, Any] = control.stats(state)  # type: ignore[attr-defined]  # not in the stubs
     for part in (answer, answer.get("consumer")):
         if isinstance(part, dict) and isinstance(part.get("broker"), dict):

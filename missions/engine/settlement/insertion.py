@@ -136,7 +136,7 @@ def insert(
 
 
 def apply_limits(cursor: Cursor, *, mission: UUID) -> None:
-    """Apply the limits of the concurrency keys of a mission's unfinished sorties, after some were reopened or restored."""
+    """Apply the limits of the keys of a mission's unfinished sorties, after some were reopened or restored."""
     cursor.execute(statements.read("missions.engine.settlement", "claimed_limits"), {"mission": mission})
     _set_limits(cursor, limits=dict(cursor.fetchall()))
 

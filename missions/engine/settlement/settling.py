@@ -43,7 +43,7 @@ class Settlement:
 
 @dataclass(slots=True)
 class Consequences:
-    """What statements have changed, and what is left to do after the commit: send hints, complete missions, start claims."""
+    """What has changed, and what is left to do after the commit: send hints, complete missions, execute claims."""
 
     accepted: set[UUID] = field(default_factory=set)
     queued: Counter[str] = field(default_factory=Counter)  # agent type -> how many sorties became queued

@@ -101,7 +101,7 @@ def heartbeat(*, agent: UUID, tokens: Sequence[str] = ()) -> Heartbeat:
 
 
 def renew_lease(*, token: str) -> Heartbeat:
-    """Renew one lease. Raises StaleLease if it is lost. If one of the fleet's own agents holds it, that agent renews it."""
+    """Renew one lease, except one that an agent of the fleet renews itself. Raises StaleLease if it is lost."""
     attempt = attempt_auth.authenticate(token)
     if attempt.internal:
         cancelled = Sortie.objects.filter(id=attempt.claim.id, cancel_requested=True).exists()
@@ -110,7 +110,7 @@ def renew_lease(*, token: str) -> Heartbeat:
 
 
 def _room(agent: UUID) -> int:
-    """How many more sorties the agent may hold. Raises Conflict if none. Locks its row, so that claims are serialised."""
+    """How many more sorties the agent may hold; locks its row, to serialise claims. Raises Conflict if none."""
     row = Agent.objects.select_for_update().get(id=agent)
     count = Sortie.objects.filter(state="running", agent=agent).count()
     if count >= row.concurrency:

@@ -46,9 +46,9 @@ def complete(
 ) -> str:
     """Settle an attempt as succeeded. Returns the sortie's state: succeeded, waiting for the next try, or failed.
 
-    If the plan has a `verify`, `verified` is that command's exit code, and only 0 counts as success. If the sortie works
-    on a repository, it succeeds only when its `patch` has been merged: until then it waits, and an agent of the fleet
-    runs `verify`, whatever `verified` says. A repeated call returns the same as the first.
+    If the plan has a `verify`, `verified` is that command's exit code, and only 0 counts as success. If the sortie
+    works on a repository, it succeeds only when its `patch` has been merged: until then it waits, and an agent of the
+    fleet runs `verify`, whatever `verified` says. A repeated call returns the same as the first.
 
     `edits_templates`: the caller may edit templates, and so may add code to a mission of one.
 
@@ -148,7 +148,7 @@ def _waits_for_merge(attempt: AuthenticatedAttempt, result: Any) -> Settlement:
 
 
 def _require_same_result(claim: Claim, result: Any) -> None:
-    """Raise Conflict if this attempt was accepted with another result. Postgres compares: it normalises JSON numbers."""
+    """Raise Conflict if the accepted result differs. Postgres compares them, because it normalises JSON numbers."""
     accepted = Attempt.objects.filter(sortie=claim.id, number=claim.attempt)
     same = accepted.filter(result=RawSQL("%s::jsonb", [values.encode(result)], JSONField()))
     if not same.exists():

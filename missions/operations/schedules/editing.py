@@ -49,9 +49,9 @@ def create(
 ) -> Schedule:
     """Create a schedule that launches `plan`, a text, or a template, with the permissions of `owner`.
 
-    `operator`: the host's operator creates it; then it has no owner, and runs with the operator's permissions. Everything
-    is checked as if it were launched now, with the same errors. Raises Conflict if the owner has a schedule of that name,
-    or as many as FLEET_MAX_SCHEDULES.
+    `operator`: the host's operator creates it; then it has no owner, and runs with the operator's permissions.
+    Everything is checked as if it were launched now, with the same errors. Raises Conflict if the owner has a schedule
+    of that name, or as many as FLEET_MAX_SCHEDULES.
     """
     row = Schedule(
         name=name,
@@ -149,8 +149,8 @@ def pause(*, schedule: UUID, reason: str = "") -> Schedule:
 def resume(*, schedule: UUID, can_execute: bool) -> Schedule:
     """Resume a paused schedule. Ticks missed during the pause are not caught up.
 
-    It is checked as for `create`. Raises Conflict if it is not paused, or if its owner may no longer launch it; Forbidden
-    if it runs user-supplied code and the caller may not.
+    It is checked as for `create`. Raises Conflict if it is not paused, or if its owner may no longer launch it;
+    Forbidden if it runs user-supplied code and the caller may not.
     """
     row = find(schedule)
     with owner_refusal_as_conflict(can_execute=can_execute):
@@ -189,7 +189,7 @@ def find(schedule: UUID) -> Schedule:
 
 
 def require_execute(launch: Launch, *, can_execute: bool) -> None:
-    """Raise Forbidden if the launch runs user-supplied code and the caller may not start it, whoever owns the schedule."""
+    """Raise Forbidden if the launch runs user-supplied code and the caller, not only the owner, may not start it."""
     if not launch.template:
         permissions.require_for_plan(plan=launch.plan, can_execute=can_execute)
 
@@ -272,6 +272,6 @@ def record(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the event and the audit record of a change. The event contains only the name, because others may read it."""
+    """Write the event and the audit record of a change. Others may read the event, so it has only the name."""
     Event.objects.create(kind=f"schedule.{event}", subject=row.id, data={"name": row.name})
     audit.record(kind=f"schedule.{action}", subject=row.ref, before=before, after=after)

@@ -24,8 +24,8 @@ _REFERENCE = re.compile(r"\{\{\s*schedule\.(\w+)\s*\}\}")
 def prepare(schedule: Schedule, *, at: datetime) -> launching.Launch:
     """Check the launch of the tick at `at`.
 
-    Raises Forbidden if the owner may not launch it now; NotFound if its template has been removed; further errors as for
-    `launching.prepare`.
+    Raises Forbidden if the owner may not launch it now; NotFound if its template has been removed; further errors as
+    for `launching.prepare`.
     """
     owner = None if schedule.operator else _owner(schedule)
     text, folder = _source(schedule)

@@ -67,7 +67,7 @@ class OverlapAction(Enum):
 
 
 def overlap_action(schedule: Schedule, *, live: Sequence[str], waiting: int, catch_up: int) -> OverlapAction:
-    """What to do with a tick, given the missions of the schedule that have not ended and the number of waiting ticks."""
+    """What to do with a tick, given the schedule's unfinished missions (`live`) and the number of waiting ticks."""
     if schedule.overlap == Overlap.ALLOW or not (live or waiting):
         return OverlapAction.LAUNCH
     if schedule.overlap == Overlap.CANCEL:

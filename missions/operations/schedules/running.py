@@ -107,9 +107,9 @@ def launch_waiting(*, schedule: UUID, now: datetime) -> Tick | None:
 def run_now(*, schedule: UUID, can_execute: bool) -> Tick:
     """Launch a schedule now, even a paused one, with its owner's permissions. Its next tick does not change.
 
-    Its overlap policy applies, so the tick may wait. Raises Conflict if it would be skipped, or if the owner may no longer
-    launch it; Forbidden if it runs user-supplied code and the caller may not (`can_execute`); further errors as for
-    `editing.create`.
+    Its overlap policy applies, so the tick may wait. Raises Conflict if it would be skipped, or if the owner may no
+    longer launch it; Forbidden if it runs user-supplied code and the caller may not (`can_execute`); further errors as
+    for `editing.create`.
     """
     row = editing.find(schedule)
     with editing.owner_refusal_as_conflict(can_execute=can_execute):
@@ -142,8 +142,8 @@ def _next_tick(row: Schedule, now: datetime) -> policies.NextTick | None:
 def _prepare(row: Schedule, at: datetime, now: datetime) -> tuple[launching.Launch | None, str]:
     """The checked launch, or the reason why it is refused.
 
-    Raises a TEMPORARY error while the tick is less than RETRY late, for example if the server of the repository does not
-    answer or the owner's budget of CPU time is used up: the tick stays undecided, and is tried again when the lease
+    Raises a TEMPORARY error while the tick is less than RETRY late, for example if the server of the repository does
+    not answer or the owner's budget of CPU time is used up: the tick stays undecided, and is tried again when the lease
     has ended.
     """
     try:
@@ -237,8 +237,8 @@ def _overlap_action(row: Schedule) -> OverlapAction:
 def _apply_overlap(row: Schedule, tick: Tick, launch: launching.Launch | None) -> None:
     """Set the outcome of a new tick.
 
-    `launch` is None if an earlier mission was still running when the launch would have been prepared. If that mission has
-    ended since, the tick waits anyway, for a moment, or is skipped.
+    `launch` is None if an earlier mission was still running when the launch would have been prepared. If that mission
+    has ended since, the tick waits anyway, for a moment, or is skipped.
     """
     live = [mission.ref for mission in _live(row)]
     waiting = _waiting(row)

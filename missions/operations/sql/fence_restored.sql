@@ -1,8 +1,8 @@
 -- After a backup was restored: attempts that were claimed after the backup may still run, with numbers that are not in
--- these rows. So no sortie starts before a lease (`lease` seconds) has passed, and the next attempt of each has a number
--- that none of them can have. Running sorties are interrupted, which costs no try. A running sortie with a cancel request
--- is left to the rescue, which cancels it when the lease has passed. Succeeded sorties never run again, unless they are
--- `if: always`.
+-- these rows. So no sortie starts before a lease (`lease` seconds) has passed, and the next attempt of each has a
+-- number that none of them can have. Running sorties are interrupted, which costs no try. A running sortie with a
+-- cancel request is left to the rescue, which cancels it when the lease has passed. Succeeded sorties never run again,
+-- unless they are `if: always`.
 --
 -- Adopted checkpoints may be newer than these rows: `mission.changed` makes the next capture read everything.
 WITH later AS (

@@ -20,9 +20,10 @@ from missions.workspaces import copies, repositories
 
 
 def discard(*, mission: UUID) -> Unmerged:
-    """Remove the work of a mission that has ended; returns what was not merged. The mission cannot be retried afterwards.
+    """Remove the work of a mission that has ended; returns what was not merged.
 
-    Raises Conflict while the mission has not ended. If it is interrupted, call it again.
+    The mission cannot be retried afterwards. Raises Conflict while the mission has not ended. If it is interrupted,
+    call it again.
     """
     row = Mission.objects.defer("plan").get(id=mission)
     workspace = require_discardable(row)
@@ -62,7 +63,7 @@ def remove_merged_work(*, missions: Sequence[UUID]) -> list[UUID]:
 
 
 def require_discardable(row: Mission) -> Workspace:
-    """The workspace of a mission that has ended. Raises NotFound if it has none; Conflict if the mission has not ended."""
+    """The workspace of an ended mission. Raises NotFound if it has none; Conflict if it has not ended."""
     workspace = workspaces.find(row)
     _require_ended(row)
     return workspace
@@ -82,7 +83,7 @@ def _require_ended(row: Mission) -> None:
 
 
 def _mark_discarded(workspace: Workspace) -> bool:
-    """Record that the work is discarded, so that the mission cannot be retried any more. Returns False if it already was."""
+    """Record that the work is discarded, so that no retry is possible. Returns False if it already was."""
     changes = Change.objects.filter(sortie__mission=workspace.mission_id)
     changes.exclude(state__in=(Change.State.LANDED, Change.State.KEPT)).update(state=Change.State.KEPT)
     Conflict.objects.filter(sortie__mission=workspace.mission_id, closed_at=None).update(

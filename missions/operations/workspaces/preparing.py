@@ -145,8 +145,9 @@ def record_predicted_conflicts(*, mission: UUID, specs: Sequence[SortieSpec]) ->
 def _allowed(repository: str) -> str:
     """The repository, if launches over the API may use it; a path without symbolic links.
 
-    It must be below one of FLEET_REPOSITORY_ROOTS (folders, or prefixes of addresses), and not below FLEET_FOLDERS, where
-    missions could write to it: its configuration could lead git to any other repository. Raises Invalid otherwise.
+    It must be below one of FLEET_REPOSITORY_ROOTS (folders, or prefixes of addresses), and not below FLEET_FOLDERS,
+    where missions could write to it: its configuration could lead git to any other repository. Raises Invalid
+    otherwise.
     """
     is_address = repositories.is_address(repository)
     if not is_address:
@@ -185,7 +186,7 @@ def _require_own_branch(repository: str, branch: str, by: User | None) -> None:
 
 
 def _require_compatible_branch(repository: str, branch: str) -> None:
-    """Raise Invalid if one of this branch and another mission's would be a folder of the other: git stores them as files."""
+    """Raise Invalid if git, which stores branches as files, would need a folder with the name of a branch."""
     if not branch:
         return
     parts = branch.split("/")

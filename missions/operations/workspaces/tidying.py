@@ -78,7 +78,7 @@ def tidy() -> int:
 
 
 def unknown_copies() -> list[KeptFolder]:
-    """Copies of sorties that are not in the database, perhaps because they belong to another one. They are not removed."""
+    """Copies of sorties that are not in this database, but may be in another one. They are not removed."""
     with_copy = copies.existing()
     in_database = set(Sortie.objects.filter(id__in=with_copy).values_list("id", flat=True))
     paths = (copies.of(sortie=sortie, mirror=Path()).path for sortie in sorted(with_copy - in_database))

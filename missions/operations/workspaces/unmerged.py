@@ -20,7 +20,7 @@ MAX_COMMITS = 50  # that are listed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmerged:
-    """Commits of the mission's branch that no branch of the user's repository contains, and changes that never landed."""
+    """Commits of a mission's branch that no branch of the user contains, and changes that never landed."""
 
     mission: UUID
     branch: str
@@ -65,8 +65,7 @@ def of_missions(missions: Iterable[UUID]) -> list[Unmerged]:
 
 
 def _is_merged(workspace: Workspace, mirror: Path, tip: str) -> bool:
-    """Whether a ref of the user's repository contains the commit. For a repository on a server: whether a merge of it was
-    verified."""
+    """Whether a ref of the user's repository contains the commit; on a server, whether a merge of it was verified."""
     if repositories.is_address(workspace.repository):
         merged_tips = merging.merged_tips(workspace.mission_id)
         return any(tip == merged or repositories.contains(mirror, commit=tip, ref=merged) for merged in merged_tips)

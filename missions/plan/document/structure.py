@@ -18,7 +18,8 @@ from missions.plan.problems import MAX_PROBLEMS, Path, Problems, listed, quoted
 
 SCHEMA: dict[str, Any] = json.loads((FilePath(__file__).parent / "schema.json").read_text(encoding="utf-8"))
 
-# Keys that are not implemented yet. They are refused, because ignoring them would promise something that does not happen.
+# Keys that are not implemented yet. They are refused, because ignoring them would promise something that does not
+# happen.
 UNSUPPORTED_KEYS = frozenset({
     "approval", "budget", "checkpoint", "decompose", "decomposition", "isolation", "mail", "merge", "model", "notify",
     "on_success", "permissions", "reservations", "resources", "schedule", "secrets", "skills", "tokens", "tools", "webhooks",

@@ -52,8 +52,9 @@ def check_templates(
 ) -> None:
     """Add a problem for each reference in `value` that is invalid.
 
-    `needs` is None if the needs are invalid; then any name is accepted. `axes`: the axes of the matrix with their values; there
-    may be others unless `all_axes`. `shell`: a shell interprets the value, so no data may become part of it.
+    `needs` is None if the needs are invalid; then any name is accepted. `axes`: the axes of the matrix with their
+    values; there may be others unless `all_axes`. `shell`: a shell interprets the value, so no data may become part of
+    it.
     """
     for where, text in templates.texts(value, path):
         problems.deadline.check()

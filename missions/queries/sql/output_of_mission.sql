@@ -1,6 +1,6 @@
--- The output of a mission's sorties, or some of them, after a piece, in the order in which it was stored. Ids are allocated
--- before transactions commit, so only pieces older than every open transaction are returned: none can appear in
--- between later.
+-- The output of a mission's sorties, or some of them, after a piece, in the order in which it was stored. Ids are
+-- allocated before transactions commit, so only pieces older than every open transaction are returned: none can appear
+-- in between later.
 WITH page AS (
     SELECT o.id, s.key
     FROM missions_sortie s JOIN missions_output o ON o.sortie_id = s.id

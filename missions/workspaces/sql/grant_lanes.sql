@@ -1,8 +1,8 @@
 -- Give each free lane to the sortie that is next: the most urgent one that waits for a merge into its branch. That
 -- sortie becomes queued, or ready if it is under a limit; if it does not start within a minute, the lane is free again.
--- A sortie that changed files which another one has reserved waits until that one waits too, or has ended, and is merged
--- after it. It keeps its reservations while it waits, so these need no admission. Only lanes of the branches of `sorties`
--- are assigned; NULL: all lanes. lock_lanes.sql has locked them.
+-- A sortie that changed files which another one has reserved waits until that one waits too, or has ended, and is
+-- merged after it. It keeps its reservations while it waits, so these need no admission. Only lanes of the branches of
+-- `sorties` are assigned; NULL: all lanes. lock_lanes.sql has locked them.
 WITH branches AS (
     SELECT DISTINCT w.repository, w.branch
     FROM missions_sortie s JOIN missions_workspace w ON w.mission_id = s.mission_id

@@ -1,5 +1,5 @@
--- Lock the lanes of the branches of these sorties; NULL: of all sorties that wait for a merge. A separate statement then
--- decides about each lane, because this one does not see the effects of a transaction that it waited for.
+-- Lock the lanes of the branches of these sorties; NULL: of all sorties that wait for a merge. A separate statement
+-- then decides about each lane, because this one does not see the effects of a transaction that it waited for.
 SELECT l.id
 FROM missions_lane l
 WHERE (l.repository, l.branch) IN (

@@ -1,8 +1,9 @@
 -- The reservations in force on these branches.
 --
--- Those of a plan last while their sortie is queued, runs, or waits for its merge; those that an attempt requested while
--- it runs, at most until their time. A change that is still to be merged reserves its files (`literal`: not patterns);
--- these are left out unless `changes` is true. LATERAL makes Postgres look up each sortie by its id, statistics or not.
+-- Those of a plan last while their sortie is queued, runs, or waits for its merge; those that an attempt requested
+-- while it runs, at most until their time. A change that is still to be merged reserves its files (`literal`: not
+-- patterns); these are left out unless `changes` is true. LATERAL makes Postgres look up each sortie by its id,
+-- statistics or not.
 WITH branch AS (
     SELECT DISTINCT * FROM unnest(%(repositories)s::text[], %(branches)s::text[]) AS b (repository, branch)
 )

@@ -1,6 +1,6 @@
--- The (locked) lane of a branch, if this attempt may take it. No row: another sortie has it, or this attempt is no longer
--- the running one. A lane that was assigned to a waiting sortie is free again if that sortie does not start within a
--- minute.
+-- The (locked) lane of a branch, if this attempt may take it. No row: another sortie has it, or this attempt is no
+-- longer the running one. A lane that was assigned to a waiting sortie is free again if that sortie does not start
+-- within a minute.
 SELECT lane.id
 FROM missions_lane lane
 LEFT JOIN missions_sortie holder ON holder.id = lane.sortie_id

@@ -1,5 +1,5 @@
--- Set the limit of a concurrency key that exists. It is raised only for `new` sorties (NULL: there are none), if no others
--- with the key are unfinished.
+-- Set the limit of a concurrency key that exists. It is raised only for `new` sorties (NULL: there are none), if no
+-- others with the key are unfinished.
 UPDATE missions_concurrencykey
 SET "limit" = %(limit)s
 WHERE key = %(key)s

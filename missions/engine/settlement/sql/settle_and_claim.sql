@@ -11,9 +11,9 @@
 --    be merged, or conflicts: that needs a copy of the repository.
 --
 -- If two of these statements meet at one dependent, the second waits at `FOR UPDATE` for the first, then rereads the
--- row. `locked` looks up each sortie by its key, whatever the statistics were when the statement was planned: for a join
--- with `state = 'running'`, Postgres may read all running sorties once per settlement. A running sortie is one with a
--- lease. `bad` (ended badly) repeats the rule of `ended_badly` in missions/states.py.
+-- row. `locked` looks up each sortie by its key, whatever the statistics were when the statement was planned: for a
+-- join with `state = 'running'`, Postgres may read all running sorties once per settlement. A running sortie is one
+-- with a lease. `bad` (ended badly) repeats the rule of `ended_badly` in missions/states.py.
 WITH settlement AS (
     SELECT * FROM json_to_recordset(%(settlements)s) AS t (
         id uuid, attempt int, state text, outcome text, charge int, delay_s float8, waits_on text, waits_for text,
