@@ -248,7 +248,7 @@ class MissionSorties(ApiView):
         limit = query.get("limit", 50)
         after = reads.find_sortie(mission, query["after"]) if "after" in query else None
         items = list(
-            reads.items(
+            reads.sorties_as_json(
                 mission,
                 states=query.get("state") or None,
                 after=after,
@@ -296,7 +296,7 @@ class MissionTimeline(ApiView):
         mission = visibility.mission(actor_of(request), ref)
         attempts = Attempt.objects.filter(sortie__mission=mission).select_related("sortie").defer("result", "resume")
         return paginate(
-            request, attempts, query=query, serialize=lambda rows: [*map(reads.timeline_entry, rows)], ordering="id"
+            request, attempts, query=query, serialize=lambda rows: [*map(reads.attempt_as_json, rows)], ordering="id"
         )
 
 
@@ -339,7 +339,11 @@ class MissionArtifacts(ApiView):
         """The artifacts of a mission."""
         artifacts = reads.artifacts(visibility.mission(actor_of(request), ref))
         return paginate(
-            request, artifacts, query=query, serialize=lambda files: [*map(reads.artifact, files)], ordering="id"
+            request,
+            artifacts,
+            query=query,
+            serialize=lambda files: [*map(reads.artifact_as_json, files)],
+            ordering="id",
         )
 
 

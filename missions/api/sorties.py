@@ -130,7 +130,11 @@ class SortieArtifacts(ApiView):
         sortie = visibility.sortie(actor_of(request), ref)
         artifacts = reads.artifacts(sortie.mission).filter(sortie=sortie)
         return paginate(
-            request, artifacts, query=query, serialize=lambda files: [*map(reads.artifact, files)], ordering="id"
+            request,
+            artifacts,
+            query=query,
+            serialize=lambda files: [*map(reads.artifact_as_json, files)],
+            ordering="id",
         )
 
 
@@ -172,7 +176,10 @@ _HEADERS = {
 
 
 def _detail(sortie: Sortie, request: Request) -> dict[str, Any]:
-    return {**reads.item(sortie, visible=visibility.missions(actor_of(request))), "mission": sortie.mission.ref}
+    return {
+        **reads.sortie_as_json(sortie, visible=visibility.missions(actor_of(request))),
+        "mission": sortie.mission.ref,
+    }
 
 
 def _accepted(sortie: Sortie, request: Request) -> Response:
@@ -182,7 +189,7 @@ def _accepted(sortie: Sortie, request: Request) -> Response:
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
     return {
-        **reads.timeline_entry(attempt),
+        **reads.attempt_as_json(attempt),
         "result": attempt.result,
         "exit_code": attempt.exit_code,
         "cpu_s": attempt.cpu_s,

@@ -115,7 +115,7 @@ class ResolveConflict(Costly):
                 case _:
                     row = resolving.drop(sortie=sortie.id)
         representation = {
-            **reads.item(row, visible=visibility.missions(actor)),
+            **reads.sortie_as_json(row, visible=visibility.missions(actor)),
             "mission": row.mission.ref,
         }
         return Response(representation, status=202, headers={"Location": f"/api/v1/sorties/{row.ref}"})

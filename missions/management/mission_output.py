@@ -26,8 +26,8 @@ Write = Callable[[str], object]
 
 def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Write) -> None:
     """Write the summary with `items` and `artifacts`, streamed: a mission of any size takes little memory."""
-    files = (reads.artifact(file) for file in reads.artifacts(mission).iterator())
-    items = reads.items(mission, states=states, visible=Mission.objects.all())
+    files = (reads.artifact_as_json(file) for file in reads.artifacts(mission).iterator())
+    items = reads.sorties_as_json(mission, states=states, visible=Mission.objects.all())
     head = {**reads.summary(mission), "workspace": workspaces.workspace(mission)}
     json_output.write_object(write, head, {"items": items, "artifacts": files})
 
@@ -45,7 +45,7 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, show_all:
         out.write(lines.fitted(f"  {_workspace(workspace)}", width=width) + "\n")
     total = summary["sorties"]["total"]
     if states is not None or show_all or total <= MAX_ROWS:
-        for item in reads.items(mission, states=states, results=False, visible=Mission.objects.all()):
+        for item in reads.sorties_as_json(mission, states=states, results=False, visible=Mission.objects.all()):
             _write_row(mission, item, width, out)
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")

@@ -191,7 +191,7 @@ def print_outcome(*, mission: Mission, summary: dict[str, Any], say: Say, list_s
     numbers = summary["sorties"] | {"failed": summary["sorties"]["failed"] - tolerated, "tolerated": tolerated}
     counts = ", ".join(f"{n} {name}" for name, n in numbers.items() if n and name != "total")
     say(f"{lines.one_line(mission.name)} {mission.state} in {humanise.duration(summary['elapsed_s'])}: {counts}")
-    for item in reads.items(mission, states=["failed"], limit=MAX_LISTED, results=False):
+    for item in reads.sorties_as_json(mission, states=["failed"], limit=MAX_LISTED, results=False):
         mark, word = ("○", "tolerated: ") if item["tolerated"] else ("✗", "")
         say(f"  {mark} {lines.one_line(item['key'])}: {word}{lines.one_line(item['error'] or '')}")
     if (more := summary["sorties"]["failed"] - MAX_LISTED) > 0:

@@ -162,7 +162,7 @@ def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options
         row = resolving.retry(sortie=sortie.id, can_execute=True)
         message = f"{row.key} is {row.state}: its next attempt resolves the conflict."
     if options["json"]:
-        command.show(reads.item(row, visible=Mission.objects.all()))
+        command.show(reads.sortie_as_json(row, visible=Mission.objects.all()))
     else:
         command.say(message)
     return 0

@@ -116,7 +116,7 @@ def summary(mission: Mission, counted: dict[str, int] | None = None) -> dict[str
     }
 
 
-def items(
+def sorties_as_json(
     mission: Mission,
     *,
     states: Collection[str] | None = None,
@@ -139,20 +139,22 @@ def items(
     rows = iter(selected[:limit]) if limit and limit <= PAGE else selected[:limit].iterator(chunk_size=PAGE)
     lookups = waiting.WaitLookups(visible)
     while page := list(islice(rows, PAGE)):
-        yield from _items(mission, page, results=results, lookups=lookups)
+        yield from _page_as_json(mission, page, results=results, lookups=lookups)
 
 
-def item(sortie: Sortie, *, visible: QuerySet[Mission] | None = None) -> dict[str, Any]:
-    """One sortie, in the shape of `items`. Its mission must be loaded."""
-    (row,) = _items(sortie.mission, [sortie.id], results=True, lookups=waiting.WaitLookups(visible))
+def sortie_as_json(sortie: Sortie, *, visible: QuerySet[Mission] | None = None) -> dict[str, Any]:
+    """One sortie, as in `sorties_as_json`. Its mission must be loaded."""
+    (row,) = _page_as_json(sortie.mission, [sortie.id], results=True, lookups=waiting.WaitLookups(visible))
     return row
 
 
-def _items(
+def _page_as_json(
     mission: Mission, page: Sequence[UUID], *, results: bool, lookups: waiting.WaitLookups
 ) -> Iterator[dict[str, Any]]:
-    for sortie in Sortie.objects.raw(statements.read("missions.queries", "items"), {"page": page, "results": results}):
-        yield _item(mission, sortie, lookups)
+    for sortie in Sortie.objects.raw(
+        statements.read("missions.queries", "sorties_with_attempts"), {"page": page, "results": results}
+    ):
+        yield _row_as_json(mission, sortie, lookups)
 
 
 def notable(
@@ -160,10 +162,12 @@ def notable(
 ) -> list[dict[str, Any]]:
     """The sorties to list on a screen: all, if there are at most `limit`; else the running, failed and waiting."""
     if total <= limit:
-        return list(items(mission, results=False, visible=visible))
+        return list(sorties_as_json(mission, results=False, visible=visible))
     selected: list[dict[str, Any]] = []
     for state in (SortieState.RUNNING, SortieState.FAILED, SortieState.WAITING):
-        selected += items(mission, states=[state], limit=limit - len(selected), results=False, visible=visible)
+        selected += sorties_as_json(
+            mission, states=[state], limit=limit - len(selected), results=False, visible=visible
+        )
     return selected
 
 
@@ -180,8 +184,8 @@ def last_result(mission: Mission) -> Any:
     return Attempt.objects.filter(sortie=last, number=last.accepted_attempt).values_list("result", flat=True).first()
 
 
-def _item(mission: Mission, row: Any, lookups: waiting.WaitLookups) -> dict[str, Any]:
-    """A row of missions/queries/sql/items.sql as a JSON object."""
+def _row_as_json(mission: Mission, row: Any, lookups: waiting.WaitLookups) -> dict[str, Any]:
+    """A row of missions/queries/sql/sorties_with_attempts.sql as a JSON object."""
     running = row.state == SortieState.RUNNING
     return {
         "id": row.ref,
@@ -244,9 +248,9 @@ def progress(mission: Mission) -> dict[str, Any]:
     counted = counts([mission.id]).get(mission.id, {})
     total = sum(counted.values())
     ended = sum(number for state, number in counted.items() if SortieState(state).final)
-    running = (
-        list(items(mission, states=[SortieState.RUNNING], limit=PAGE, results=False)) if counted.get("running") else []
-    )
+    running: list[dict[str, Any]] = []
+    if counted.get(SortieState.RUNNING):
+        running += sorties_as_json(mission, states=[SortieState.RUNNING], limit=PAGE, results=False)
     done = ended + sum(sortie["progress"] or 0.0 for sortie in running)
     fraction = round(done / total, 4) if total else float(MissionState(mission.state).final)
     return {
@@ -259,11 +263,8 @@ def progress(mission: Mission) -> dict[str, Any]:
     }
 
 
-def timeline_entry(attempt: Attempt) -> dict[str, Any]:
-    """An attempt for the timeline: `{sortie, key, attempt, state, agent, started_at, finished_at, error}`.
-
-    Its sortie must be loaded.
-    """
+def attempt_as_json(attempt: Attempt) -> dict[str, Any]:
+    """`{sortie, key, attempt, state, agent, started_at, finished_at, error}`. Its sortie must be loaded."""
     return {
         "sortie": attempt.sortie.ref,
         "key": attempt.sortie.key,
@@ -324,7 +325,7 @@ def artifacts(mission: Mission) -> QuerySet[Artifact]:
     )
 
 
-def artifact(file: Artifact) -> dict[str, Any]:
+def artifact_as_json(file: Artifact) -> dict[str, Any]:
     """`{id, sortie, path, digest, size}`"""
     return {"id": file.ref, "sortie": file.sortie.key, "path": file.path, "digest": file.digest, "size": file.size}
 

@@ -307,7 +307,7 @@ class Command(OperatorCommand):
             mission_output.write_as_json(pieces, one_per_line=options["jsonl"], write=self._write)
             return 0
         if not sortie.attempt:
-            reason = reads.item(sortie, visible=Mission.objects.all())["waits_for"]
+            reason = reads.sortie_as_json(sortie, visible=Mission.objects.all())["waits_for"]
             self.say(f"{sortie.key} has printed nothing: it has not started. {reason}".rstrip())
         printed = mission_output.write_as_text(pieces, raw=options["raw"])
         if sortie.attempt and not printed:
@@ -321,7 +321,7 @@ class Command(OperatorCommand):
             for path in artifact_files.save(files.iterator(), Path(options["save"])):
                 self.say(f"wrote {path}")
         if options["json"]:
-            json_output.write_array(self._write, (reads.artifact(file) for file in files.iterator()))
+            json_output.write_array(self._write, (reads.artifact_as_json(file) for file in files.iterator()))
             self._write("\n")
         elif not options["save"]:
             for file in files.iterator():

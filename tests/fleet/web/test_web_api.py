@@ -49,7 +49,7 @@ def test_a_mission_has_the_same_shape_as_in_commands() -> None:
     body: dict[str, Any] = boss.get(f"/api/v1/missions/{mission.ref}").json()
     assert {**reads.summary(mission), **{name: body[name] for name in body.keys() - reads.summary(mission)}} == body
     items = boss.get(f"/api/v1/missions/{mission.ref}/sorties").json()["results"]
-    assert items == list(reads.items(mission))
+    assert items == list(reads.sorties_as_json(mission))
     assert {item["key"]: item["state"] for item in items} == {"good": "succeeded", "bad": "failed", "late": "skipped"}
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def sentence(when: datetime) -> str:
     mission = fleet.launch({"w": {"run": "ls", "run_at": when.isoformat()}})
     fleet.beat()
-    (item,) = reads.items(mission)
+    (item,) = reads.sorties_as_json(mission)
     assert item["state"] == "waiting"
     return str(item["waits_for"])
 

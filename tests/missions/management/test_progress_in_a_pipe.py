@@ -31,7 +31,7 @@ def test_a_lost_attempt_and_the_next_one_have_separate_lines(capsys: pytest.Capt
 
     def look(summary: dict[str, Any] | None = None) -> list[str]:
         found = Mission.objects.get(id=mission.id)
-        board.update(summary or reads.summary(found), list(reads.items(found, results=False)))
+        board.update(summary or reads.summary(found), list(reads.sorties_as_json(found, results=False)))
         stderr = capsys.readouterr().err.splitlines()
         return [line for line in stderr if line.startswith("[")]  # the log is written there too
 
@@ -59,7 +59,7 @@ def test_changes_are_printed_in_order_with_the_count_at_that_moment(capsys: pyte
         external_agents.complete(token=lease.token)
     found = Mission.objects.get(id=mission.id)
     Board(resolve_command=workspaces.resolve_command).update(
-        reads.summary(found), list(reads.items(found, results=False))
+        reads.summary(found), list(reads.sorties_as_json(found, results=False))
     )
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")] == [
         "[1/3] ✓ b succeeded",
@@ -74,7 +74,7 @@ def test_simultaneous_ends_are_printed_after_their_needs(capsys: pytest.CaptureF
     external_agents.fail(token=lease.token, error="broken")
     found = Mission.objects.get(id=mission.id)
     Board(resolve_command=workspaces.resolve_command).update(
-        reads.summary(found), list(reads.items(found, results=False))
+        reads.summary(found), list(reads.sorties_as_json(found, results=False))
     )
     values = [line.split()[:4] for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
     assert values == [["[1/3]", "✗", "a", "failed:"], ["[2/3]", "–", "b", "skipped:"], ["[3/3]", "–", "c", "skipped:"]]
@@ -88,11 +88,11 @@ def test_a_sortie_read_before_its_need_is_printed_at_the_next_poll(
     agent = external_agents.register(agent_type="backend")
     board, summary = Board(resolve_command=workspaces.resolve_command), reads.summary(mission)
     (lease,) = external_agents.claim(agent=agent.id)
-    a, _ = reads.items(mission, results=False)
+    a, _ = reads.sorties_as_json(mission, results=False)
     external_agents.complete(token=lease.token)
     (lease,) = external_agents.claim(agent=agent.id)
     external_agents.complete(token=lease.token)
-    now, report = reads.items(mission, results=False)
+    now, report = reads.sorties_as_json(mission, results=False)
     board.update(summary, [a, report])
     board.update(summary, [now, report])
     values = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
@@ -104,7 +104,7 @@ def test_a_retry_is_printed_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
     external_agents.fail(token=lease.token, error="broken")
     Board(resolve_command=workspaces.resolve_command).update(
-        reads.summary(mission), list(reads.items(mission, results=False))
+        reads.summary(mission), list(reads.sorties_as_json(mission, results=False))
     )
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
     assert re.fullmatch(r"\[0/1\] … a retry 2/3 in \d+ s: broken", line)
@@ -117,7 +117,7 @@ def test_without_changes_the_progress_is_printed_now_and_then(
     board = Board(resolve_command=workspaces.resolve_command, clock=lambda: now)
 
     def look() -> list[str]:
-        board.update(reads.summary(mission), list(reads.items(mission, results=False)))
+        board.update(reads.summary(mission), list(reads.sorties_as_json(mission, results=False)))
         return [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
 
     now = SILENT_S - 1

@@ -174,7 +174,7 @@ def test_verify_decides_about_success(agent: UUID, verified: int | None, state: 
     assert lease.work["verify"] == "test -f out"
     assert external_agents.complete(token=lease.token, verified=verified) == state
     if state == "failed":
-        assert "`verify` failed" in str(next(reads.items(mission))["error"])
+        assert "`verify` failed" in str(next(reads.sorties_as_json(mission))["error"])
 
 
 @pytest.mark.parametrize("result", [float("nan"), object(), "x" * 1_100_000])

@@ -53,7 +53,7 @@ def test_every_key_does_what_the_docs_say() -> None:
         assert fleet.run_to_end(engine, mission) == "failed"
     finally:
         engine.stop(within_s=5)
-    items = {item["key"]: item for item in reads.items(mission)}
+    items = {item["key"]: item for item in reads.sorties_as_json(mission)}
     assert {key: items[key]["result"] for key in SUCCEEDED} == SUCCEEDED
     assert {key for key, item in items.items() if item["state"] == "failed"} == set(FAILED)
     for key, words in FAILED.items():

@@ -75,7 +75,7 @@ def test_secrets_are_masked_in_everything_that_the_work_reports(engine: Engine, 
     if code:
         assert "Its last output: failing with [redacted]" in Attempt.objects.get(number=1).error
     else:
-        document = json.dumps(list(reads.items(mission)), default=str)
+        document = json.dumps(list(reads.sorties_as_json(mission)), default=str)
         assert "[redacted]" in document
         assert Attempt.objects.get(sortie__key="next").result == {"output": "[redacted]\n"}
 

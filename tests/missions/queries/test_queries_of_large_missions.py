@@ -52,7 +52,7 @@ def test_showing_a_large_mission_takes_little_memory_and_few_queries(large: Miss
 
     board = reads.notable(large, total=NUMBER, limit=30)
     assert [item["key"] for item in board] == ["s7", "s8", "s9"]
-    waits = list(reads.items(large, states=["pending"], results=False))
+    waits = list(reads.sorties_as_json(large, states=["pending"], results=False))
     assert waits[0]["waits_for"] == "Waits for s0, s1, s2, s3, s4 and 9991 more."
 
     document = json.loads(json_file.read_text())

@@ -208,7 +208,7 @@ class TestWhileItRuns:
             workspace={"repository": str(project.path)},
         )
         assert fleet.run_mission(mission) == "succeeded", [
-            (item["key"], item["error"]) for item in reads.items(mission)
+            (item["key"], item["error"]) for item in reads.sorties_as_json(mission)
         ]
         assert repository.branch(mission).files() == ["app.py", "dir/file", "fine", "good"]
 
@@ -219,7 +219,7 @@ class TestWhileItRuns:
             {"edit": {"run": attack + "sed -i s/two/new/ app.py"}},
             workspace={"repository": str(project.path), "verify": verify},
         )
-        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.items(mission)]
+        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.sorties_as_json(mission)]
         assert repository.branch(mission).read("app.py") == "one\nnew\nthree\n"
 
     def test_copies_do_not_share_their_stashes(self, project: Repository) -> None:
@@ -231,14 +231,14 @@ class TestWhileItRuns:
             {name: {"run": script.format(name=name)} for name in ("one", "other")},
             workspace={"repository": str(project.path)},
         )
-        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.items(mission)]
+        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.sorties_as_json(mission)]
         assert repository.branch(mission).files() == ["app.py", "dir/file", "one", "other"]
         assert project.git("stash", "list") == ""
 
     def test_commits_of_the_work_itself_are_only_part_of_its_change(self, project: Repository) -> None:
         script = "echo 1 > a; git add a; git commit -qm mine; git tag v1; git checkout -qb other; echo 2 > b; git gc -q"
         mission = fleet.launch({"edit": {"run": script}}, workspace={"repository": str(project.path)})
-        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.items(mission)]
+        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.sorties_as_json(mission)]
         branch = repository.branch(mission)
         assert (branch.files(), branch.subjects()) == (["a", "app.py", "b", "dir/file"], ["edit: A test"])
         assert Change.objects.get().files == ["a", "b"]

@@ -30,7 +30,7 @@ def test_the_changes_of_a_sortie_land_on_the_branch_and_the_checkout_stays_uncha
     engine = fleet.engine()
     try:
         assert fleet.run_to_end(engine, mission) == "succeeded", [
-            (item["error"], item["waits_for"]) for item in reads.items(mission)
+            (item["error"], item["waits_for"]) for item in reads.sorties_as_json(mission)
         ]
     finally:
         engine.stop(within_s=5)
