@@ -92,7 +92,7 @@ def _count(mark: CounterMark) -> None:
         return  # an idle fleet writes nothing
     now = timezone.now()
     mark.snapshot = snapshot
-    if mark.coming_xid and int(snapshot.split(":")[0]) >= mark.coming_xid:
+    if mark.coming_xid and _oldest_running_xid(snapshot) >= mark.coming_xid:
         mark.settled, mark.coming_xid = mark.coming, 0
     if abs(now - mark.at) >= MIN_INTERVAL:
         if not mark.coming_xid:
@@ -101,8 +101,13 @@ def _count(mark: CounterMark) -> None:
     mark.save()
 
 
+def _oldest_running_xid(snapshot: str) -> int:
+    """The id before which all transactions had ended at the time of the snapshot (its xmin)."""
+    return int(snapshot.split(":")[0])
+
+
 def _next_xid(snapshot: str) -> int:
-    """The id of the first transaction after the snapshot."""
+    """The id of the first transaction after the snapshot (its xmax)."""
     return int(snapshot.split(":")[1])
 
 
