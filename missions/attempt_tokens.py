@@ -18,6 +18,7 @@ from fleet import errors, ids
 from fleet.access import lease_tokens
 from fleet.postgres import statements
 from missions.models import Attempt, Sortie
+from missions.states import SortieState
 
 BYTES = 24  # of randomness
 
@@ -60,7 +61,7 @@ def parse(token: str) -> tuple[UUID, int]:
 def mission(token: str) -> UUID:
     """The mission of a verified token's attempt; StaleLease if that attempt is no longer the running one."""
     sortie, number = parse(token)
-    running = Sortie.objects.filter(id=sortie, state="running", attempt=number)
+    running = Sortie.objects.filter(id=sortie, state=SortieState.RUNNING, attempt=number)
     mission_id = running.values_list("mission", flat=True).first()
     if mission_id is None:
         raise StaleLease(f"Attempt {number} of {ids.encode(ids.SORTIE, sortie)} is no longer the running one.")

@@ -135,7 +135,7 @@ def save_uncommitted(
 
 def _is_committed(state: Mapping[str, Any]) -> bool:
     """Whether the work of a sortie is committed, so that its attempt only merges."""
-    return any(change["state"] in (Change.State.COMMITTED, Change.State.LANDING) for change in state["changes"])
+    return any(change["state"] in Change.TO_MERGE for change in state["changes"])
 
 
 def keep_commits(*, checkpoint: str, mission: UUID, workspace: CurrentWorkspace) -> None:

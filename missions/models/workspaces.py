@@ -65,6 +65,9 @@ class Change(models.Model):
         CONFLICTED = "conflicted"  # good, but it conflicts with the branch
         KEPT = "kept"  # from an unsuccessful attempt, or dropped; only kept for inspection
 
+    TO_MERGE = (State.COMMITTED, State.LANDING)
+    UNMERGED = (*TO_MERGE, State.CONFLICTED)
+
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
     sortie = models.ForeignKey(Sortie, on_delete=models.CASCADE, related_name="changes", db_index=False)
     attempt = models.IntegerField()

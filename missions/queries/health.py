@@ -9,11 +9,12 @@ from django.db.models.functions import Extract, Now
 from fleet import humanise, invocation
 from fleet.monitoring import health
 from missions.models import Sortie
+from missions.states import SortieState
 
 
 def queue() -> str:
     """Why the check fails; empty if it passes."""
-    oldest = Sortie.objects.filter(state="queued").aggregate(waited=Extract(Now() - Min("ready_at"), "epoch"))
+    oldest = Sortie.objects.filter(state=SortieState.QUEUED).aggregate(waited=Extract(Now() - Min("ready_at"), "epoch"))
     waited_s = float(oldest["waited"] or 0)
     if not 0 < settings.FLEET_ALERT_QUEUE_S < waited_s:
         return ""

@@ -16,6 +16,7 @@ from agents.models import Agent, AgentType, Node
 from fleet import humanise, invocation
 from fleet.postgres import clock, statements
 from missions.models import Mission, Sortie
+from missions.states import SortieState
 
 HEALTHY = {"healthy", "starting", "draining"}
 
@@ -62,7 +63,7 @@ def _row(agent: Agent, sorties: Iterable[str], *, now: datetime) -> dict[str, An
 def running_by(agents: Iterable[Agent], *, missions: QuerySet[Mission] | None = None) -> dict[UUID, list[str]]:
     """The keys of the sorties that each agent is running; `missions`: only sorties of these."""
     keys: dict[UUID, list[str]] = {}
-    running = Sortie.objects.filter(state="running", agent__in=[agent.id for agent in agents])
+    running = Sortie.objects.filter(state=SortieState.RUNNING, agent__in=[agent.id for agent in agents])
     if missions is not None:
         running = running.filter(mission__in=missions.values("id"))
     for agent, key in running.values_list("agent", "key"):

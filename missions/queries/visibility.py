@@ -12,6 +12,7 @@ from fleet.access.models import Role
 from fleet.access.rules import Visibility
 from missions import attempt_tokens
 from missions.models import Artifact, Mission, Sortie
+from missions.states import SortieState
 
 
 def missions(actor: Actor, action: str = "missions.read") -> QuerySet[Mission]:
@@ -36,7 +37,7 @@ def missions(actor: Actor, action: str = "missions.read") -> QuerySet[Mission]:
     teams = actor.team_ids()
     visible = own | Q(team__in=teams) if teams else own
     if actor.role == Role.AGENT:
-        running = Sortie.objects.filter(mission=OuterRef("id"), state="running", agent__by=actor.user)
+        running = Sortie.objects.filter(mission=OuterRef("id"), state=SortieState.RUNNING, agent__by=actor.user)
         visible |= Q(Exists(running))
     return all_missions.filter(visible)
 

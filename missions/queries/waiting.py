@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from agents import queries as agents
 from missions.models import Mission, Sortie
-from missions.states import SortieState
+from missions.states import MissionState, SortieState
 
 MAX_HOLDERS = 100  # the most holders of a concurrency key that are counted
 MAX_NAME = 80  # characters of a name in a sentence
@@ -69,7 +69,7 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], lookups: 
         return f"It was cancelled: {sortie.waits_for}".rstrip(".") + "."
     if sortie.state not in (SortieState.PENDING, SortieState.READY, SortieState.QUEUED, SortieState.WAITING):
         return ""
-    if mission.state in ("paused", "planned"):
+    if mission.state in (MissionState.PAUSED, MissionState.PLANNED):
         return f"Waits for its mission to be resumed: it is {mission.state}."
     match sortie.state:
         case SortieState.PENDING:

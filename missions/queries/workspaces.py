@@ -65,9 +65,8 @@ def change_as_json(change: Change) -> dict[str, Any]:
 
 def unmerged_changes(missions: Iterable[UUID]) -> QuerySet[Change]:
     """Accepted work that is not on a branch yet: committed, and waiting for a merge or for a person."""
-    states = (Change.State.COMMITTED, Change.State.LANDING, Change.State.CONFLICTED)
     return (
-        Change.objects.filter(sortie__mission__in=list(missions), state__in=states, number_of_files__gt=0)
+        Change.objects.filter(sortie__mission__in=list(missions), state__in=Change.UNMERGED, number_of_files__gt=0)
         .exclude(sortie__state=SortieState.SUCCEEDED)
         .select_related("sortie")
         .order_by("sortie__turn", "sortie", "attempt")

@@ -134,8 +134,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, fold
 
 def _workspace(*, claim: Claim, spec: SortieSpec, attempt_context: Context) -> WorkspaceAttempt:
     changes = Change.objects.filter(sortie_id=claim.id)
-    unmerged = (Change.State.COMMITTED, Change.State.LANDING, Change.State.CONFLICTED)
-    change = changes.filter(state__in=unmerged).order_by("-attempt").first()
+    change = changes.filter(state__in=Change.UNMERGED).order_by("-attempt").first()
     workspace = Workspace.objects.get(mission_id=claim.mission)
     moving.complete(workspace)
     uncommitted = claim.attempt > 1 and not changes.filter(attempt=claim.attempt - 1).exists()

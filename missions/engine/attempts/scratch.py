@@ -11,6 +11,7 @@ from django.conf import settings
 from fleet import errors, ids
 from missions.models import Sortie
 from missions.removal import remove
+from missions.states import SortieState
 
 
 def path(marker: str) -> Path:
@@ -32,7 +33,7 @@ def sweep() -> int:
     """Remove the folders of attempts that no longer run, which killed agents left behind. Returns how many."""
     attempts = {folder: attempt for folder in _folders() if (attempt := _attempt(folder.name)) is not None}
     sorties = {sortie for sortie, _ in attempts.values()}
-    running = set(Sortie.objects.filter(id__in=sorties, state="running").values_list("id", "attempt"))
+    running = set(Sortie.objects.filter(id__in=sorties, state=SortieState.RUNNING).values_list("id", "attempt"))
     ended = [folder for folder, attempt in attempts.items() if attempt not in running]
     for folder in ended:
         remove(folder)

@@ -16,11 +16,10 @@ from fleet.postgres.locks import Lock
 from missions.claims import Claim
 from missions.engine.outages import Stopped
 from missions.models import Change, Conflict, Patch, SavedWork, Sortie, VerifiedTree, Workspace
+from missions.states import SortieState
 from missions.workspaces import commits, conflicts, reservations
 from missions.workspaces.commits import Commit
 from missions.workspaces.reservation_index import ReservedPattern
-
-TO_MERGE = (Change.State.COMMITTED, Change.State.LANDING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +32,7 @@ class ChangeRecords:
     @contextmanager
     def _lock_running_attempt(self) -> Iterator[None]:
         """A transaction that locks this attempt as the running one. Raises Stopped if it is not."""
-        sortie = Sortie.objects.filter(id=self.claim.id, state="running", attempt=self.claim.attempt)
+        sortie = Sortie.objects.filter(id=self.claim.id, state=SortieState.RUNNING, attempt=self.claim.attempt)
         with transaction.atomic():
             if sortie.select_for_update(no_key=True).first() is None:
                 raise Stopped
@@ -69,7 +68,7 @@ class ChangeRecords:
     def save(self, commit: Commit, *, state: Change.State, **facts: Any) -> Change:
         """Store the change of this attempt, which supersedes those of earlier attempts."""
         with self._lock_running_attempt():
-            Change.objects.filter(sortie_id=self.claim.id, state__in=(*TO_MERGE, Change.State.CONFLICTED)).exclude(
+            Change.objects.filter(sortie_id=self.claim.id, state__in=Change.UNMERGED).exclude(
                 attempt=self.claim.attempt
             ).update(state=Change.State.KEPT)
             SavedWork.objects.filter(sortie=self.claim.id).delete()

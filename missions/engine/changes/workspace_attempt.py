@@ -22,7 +22,7 @@ from agents.drivers.base import Brief, Evidence, Stop
 from agents.shim import beneath
 from fleet import errors, ids, values
 from missions.claims import Claim
-from missions.engine.changes.records import TO_MERGE, ChangeRecords
+from missions.engine.changes.records import ChangeRecords
 from missions.engine.outages import Stopped, until_answered
 from missions.engine.output.buffer import OutputBuffer
 from missions.models import Change, Conflict, Patch, SavedWork, Workspace
@@ -75,7 +75,7 @@ class WorkspaceAttempt:
     @property
     def only_merges(self) -> bool:
         """Whether the work is done and only needs to be merged."""
-        return self.change is not None and self.change.state in TO_MERGE
+        return self.change is not None and self.change.state in Change.TO_MERGE
 
     @property
     def waits_for_person(self) -> bool:

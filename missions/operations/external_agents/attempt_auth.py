@@ -13,6 +13,7 @@ from missions.claims import Claim
 from missions.engine.attempts import preparation
 from missions.models import Attempt, Sortie
 from missions.plan import SortieSpec
+from missions.states import SortieState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ def authenticate(token: str, *, ended_as: str | None = None) -> AuthenticatedAtt
     if attempt is None or not attempt_tokens.matches(token, attempt.token):
         raise errors.NotFound("Unknown lease token.", hint="Claim a sortie; the response contains its token.")
     row = attempt.sortie
-    running = row.state == "running" and row.attempt == number
+    running = row.state == SortieState.RUNNING and row.attempt == number
     internal = attempt.agent is not None and attempt.agent.pid is not None
     # An attempt whose patch was accepted is committed.
     same_outcome = ("succeeded", "committed") if ended_as == "succeeded" else (ended_as,)

@@ -20,6 +20,7 @@ from missions.engine.settlement import settle_and_claim
 from missions.models import Attempt, Sortie
 from missions.operations.external_agents import attempt_auth, membership
 from missions.plan import SortieSpec
+from missions.states import SortieState
 
 MAX_CLAIM = 64  # sorties in one claim
 
@@ -112,7 +113,7 @@ def renew_lease(*, token: str) -> Heartbeat:
 def _room(agent: UUID) -> int:
     """How many more sorties the agent may hold; locks its row, to serialise claims. Raises Conflict if none."""
     row = Agent.objects.select_for_update().get(id=agent)
-    count = Sortie.objects.filter(state="running", agent=agent).count()
+    count = Sortie.objects.filter(state=SortieState.RUNNING, agent=agent).count()
     if count >= row.concurrency:
         raise errors.Conflict(
             f"{row.ref} holds {count} {'sortie' if count == 1 else 'sorties'}, as many as its concurrency allows.",

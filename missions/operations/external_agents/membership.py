@@ -17,6 +17,7 @@ from missions.engine.settlement import settle_and_claim
 from missions.engine.settlement.settling import Consequences
 from missions.models import Sortie
 from missions.operations import transitions
+from missions.states import SortieState
 
 
 def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -> Agent:
@@ -75,7 +76,7 @@ def leave(*, agent: UUID) -> None:
 
 def record_heartbeat(agent: UUID, *, claimed: bool = False) -> Agent:
     """Record that the agent is alive. Raises Conflict if it has ended."""
-    running = Sortie.objects.filter(state="running", agent=agent).count()
+    running = Sortie.objects.filter(state=SortieState.RUNNING, agent=agent).count()
     with connection.cursor() as cursor:
         alive = agents.heartbeat(
             cursor.cursor.connection, agent=agent, running=running, claimed_s_ago=0.0 if claimed else None
@@ -92,7 +93,7 @@ def record_heartbeat_and_apply_order(agent: UUID) -> Agent:
     queue. Raises Conflict if it has ended.
     """
     row = record_heartbeat(agent)
-    holds = row.order and Sortie.objects.filter(state="running", agent=row.id).exists()
+    holds = row.order and Sortie.objects.filter(state=SortieState.RUNNING, agent=row.id).exists()
     if not row.order or (row.order == Agent.Order.DRAIN and holds):
         return row
     _end(row, why="its agent was ordered to end", reason=row.reason or f"It was ordered to {row.order}.")
@@ -107,7 +108,7 @@ def _end(row: Agent, *, why: str, reason: str, audit_kind: str = "") -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         if audit_kind:
             audit.record(kind=audit_kind, subject=row.ref)
-        attempts = list(Sortie.objects.filter(state="running", agent=row.id).values_list("id", "attempt"))
+        attempts = list(Sortie.objects.filter(state=SortieState.RUNNING, agent=row.id).values_list("id", "attempt"))
         consequences = settle_and_claim.give_back(cursor.cursor, attempts=attempts, why=why)
         agents.end(agents=[row.id], state=Agent.State.TERMINATED, reason=reason)
     follow_up(consequences)

@@ -15,7 +15,6 @@ from missions.workspaces.diffs import Diff
 
 MAX_SORTIES = 50  # whose unmerged work the diff of a mission contains
 UNCOMMITTED, NONE = "uncommitted", "none"
-UNMERGED = (Change.State.COMMITTED, Change.State.LANDING, Change.State.CONFLICTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ def of_mission(mission: Mission, *, max_bytes: int = diffs.MAX_BYTES, binary: bo
     bytes_left, unmerged = max_bytes - len(landed.patch), []
     for sortie in _unlanded_sorties(mission):
         work = _of_sortie(sortie, workspace, max_bytes=max(bytes_left, 0), binary=binary)
-        if work.state in (UNCOMMITTED, *UNMERGED):
+        if work.state in (UNCOMMITTED, *Change.UNMERGED):
             unmerged.append(work)
             bytes_left -= len(work.diff.patch)
     return MissionDiff(workspace=workspace, landed=landed, unmerged=tuple(unmerged))
@@ -143,7 +142,7 @@ def _is_editing(sortie: Sortie, change: Change | None) -> bool:
     """Whether the running attempt is still changing its copy, and not merging a change that is already committed."""
     if change is None:
         return True
-    return change.attempt != sortie.attempt and change.state not in (Change.State.COMMITTED, Change.State.LANDING)
+    return change.attempt != sortie.attempt and change.state not in Change.TO_MERGE
 
 
 def _between(mirror: Path, *, base: str, commit: str, max_bytes: int, binary: bool) -> Diff:

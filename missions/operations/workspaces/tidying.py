@@ -147,7 +147,7 @@ def _may_have_uncommitted(row: Sortie) -> bool:
     newest = Change.objects.filter(sortie=row.id).order_by("-attempt").first()
     if newest is None:
         return True
-    return newest.attempt < row.attempt and newest.state not in (Change.State.COMMITTED, Change.State.LANDING)
+    return newest.attempt < row.attempt and newest.state not in Change.TO_MERGE
 
 
 def _keep_uncommitted(row: Sortie, copy: Copy) -> None:
