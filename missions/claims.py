@@ -14,10 +14,10 @@ from fleet.postgres.hot_path import Cursor
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Claim:
-    """One attempt that this process holds under a lease. `attempt` is the fencing token.
+    """One attempt that an agent holds under a lease. `attempt` is the fencing token.
 
-    `lease_end` is when the lease ends, as claimed, on this process's monotonic clock (fleet/lease.py). Unless the lease
-    is renewed, no process of the attempt runs after that time.
+    `lease_end` is when the lease ends, as claimed, on the monotonic clock of the process that claimed it
+    (fleet/lease.py). Unless the lease is renewed, no process of the attempt runs after that time.
     """
 
     id: UUID
@@ -27,7 +27,7 @@ class Claim:
     tries: int
     max_tries: int
     spec: Mapping[str, Any]
-    lease_end: float = field(default=0.0)
+    lease_end: float = 0.0
     marker: str = field(init=False)  # `srt_…/3`: the attempt's name in its environment, in logs and to users
 
     def __post_init__(self) -> None:

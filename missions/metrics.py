@@ -36,7 +36,9 @@ class MissionsCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         counters.fold()  # if another process is counting, the totals are slightly old
-        yield from _by_state()
+        yield from _missions()
+        yield from _sorties()
+        yield from _alerts()
         yield from _queues()
         yield from _demand()
         totals = counters.totals()
@@ -44,23 +46,29 @@ class MissionsCollector(Collector):
         yield from _schedules(totals)
 
 
-def _by_state() -> Iterator[Metric]:
+def _missions() -> Iterator[Metric]:
     missions = GaugeMetricFamily("fleet_missions", "Missions by state.", labels=["state"])
     by_state = dict(Mission.objects.order_by().values_list("state").annotate(number=Count("id")))
     for state in MissionState:
         missions.add_metric([state.value], by_state.get(state.value, 0))
     yield missions
+
+
+def _sorties() -> Iterator[Metric]:
     sorties = GaugeMetricFamily("fleet_sorties", "Sorties that have not ended, by state.", labels=["state"])
-    live = Sortie.objects.filter(state__in=LIVE).order_by().values_list("state").annotate(number=Count("id"))
-    by_state = dict(live)
-    for sortie_state in LIVE:
-        sorties.add_metric([sortie_state.value], by_state.get(sortie_state.value, 0))
+    live = Sortie.objects.filter(state__in=LIVE).order_by()
+    by_state = dict(live.values_list("state").annotate(number=Count("id")))
+    for state in LIVE:
+        sorties.add_metric([state.value], by_state.get(state.value, 0))
     yield sorties
-    raised = GaugeMetricFamily("fleet_alerts", "Active alerts by rule.", labels=["rule"])
+
+
+def _alerts() -> Iterator[Metric]:
+    active = GaugeMetricFamily("fleet_alerts", "Active alerts by rule.", labels=["rule"])
     by_rule = dict(Alert.objects.order_by().values_list("rule").annotate(number=Count("id")))
     for rule in alerts.RULES:
-        raised.add_metric([rule], by_rule.get(rule, 0))
-    yield raised
+        active.add_metric([rule], by_rule.get(rule, 0))
+    yield active
 
 
 def _queues() -> Iterator[Metric]:

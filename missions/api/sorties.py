@@ -57,6 +57,12 @@ _TEXT = {
     **text_response("text/plain", "f 10 f", status=206),
     **text_response("text/plain", "", status=416),
 }
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Cache-Control": "private, no-store",
+    "X-Accel-Buffering": "no",  # nginx would hold back the output of `follow`
+}
 
 
 class SortieDetail(ApiView):
@@ -165,14 +171,6 @@ class RetrySortie(ApiView):
         actor = actor_of(request)
         sortie = visibility.sortie(actor, ref, "sorties.retry")
         return _accepted(operations.retry_sortie(sortie=sortie.id, can_execute=actor.can_execute), request)
-
-
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "sandbox; default-src 'none'",
-    "Cache-Control": "private, no-store",
-    "X-Accel-Buffering": "no",
-}
 
 
 def _detail(sortie: Sortie, request: Request) -> dict[str, Any]:

@@ -71,18 +71,15 @@ def act(command: OperatorCommand, mission: Mission, options: dict[str, Any]) -> 
 
 
 def _diff(command: OperatorCommand, mission: Mission, sortie: Sortie | None, options: dict[str, Any]) -> int:
-    if sortie is not None:
-        sortie.mission = mission
     work: SortieDiff | MissionDiff
     if sortie is not None:
+        sortie.mission = mission  # saves a query
         work = diffs.of_sortie(sortie, binary=options["raw"])
         parts = [(sortie.key, work.state, work.diff)]
     else:
         work = diffs.of_mission(mission, binary=options["raw"])
         parts = [(work.workspace.branch, "landed", work.landed)]
-        parts += [
-            (unmerged_work.sortie.key, unmerged_work.state, unmerged_work.diff) for unmerged_work in work.unmerged
-        ]
+        parts += [(part.sortie.key, part.state, part.diff) for part in work.unmerged]
     if options["json"]:
         command.show(work.as_json())
     elif not any(diff.files for _, _, diff in parts):

@@ -37,9 +37,8 @@ BATCH = 500  # sorties per message
 MAX_SUMMARY_KEYS = 2_000
 QUEUE_TIMEOUT_S = 5.0  # how long a plan waits for the one before it
 WALL_TIME_FACTOR = 3.0  # the wall time that the allowed CPU time may take before the process is killed
-PROGRAM = (
-    "from missions.plan import reader_process; reader_process.main()"  # with -m, its classes would belong to __main__
-)
+# Not with -m: the pickled classes of this module would belong to __main__.
+PROGRAM = "from missions.plan import reader_process; reader_process.main()"
 _LENGTH = struct.Struct("!Q")
 
 

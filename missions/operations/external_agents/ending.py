@@ -76,9 +76,8 @@ def complete(
     _check_patch(attempt, workspace=workspace, patch=patch, token=token)
     if patch is not None and patch.text and workspace is not None:
         specs = _added(attempt, evidence, edits_templates)
-        return _settle(
-            attempt, _waits_for_merge(attempt, result), patch=_patch_row(attempt, patch, result, specs), lane=workspace
-        )
+        row = _patch_row(attempt, patch, result, specs)
+        return _settle(attempt, _waits_for_merge(attempt, result), patch=row, workspace=workspace)
     if attempt.spec.verify is not None and verified != 0:
         why = "no exit code was reported (`verified`)" if verified is None else f"it ended with exit code {verified}"
         evidence = Evidence(
@@ -186,15 +185,16 @@ def _settle(
     settlement: Settlement,
     *,
     patch: Patch | None = None,
-    lane: Workspace | None = None,
+    workspace: Workspace | None = None,
 ) -> str:
-    row = Agent.objects.get(id=attempt.agent)
+    """Settle an attempt, with its patch if it has one; returns the sortie's state. Raises StaleLease if it is lost."""
+    agent = Agent.objects.get(id=attempt.agent)
     with transaction.atomic(), connection.cursor() as cursor:
-        if patch is not None and lane is not None:
+        if patch is not None and workspace is not None:
             patch.save()
-            Lane.objects.get_or_create(repository=lane.repository, branch=lane.branch)
+            Lane.objects.get_or_create(repository=workspace.repository, branch=workspace.branch)
         consequences = settle_and_claim.settle_and_claim(
-            cursor.cursor, by=membership.claimant(row), settlements=[settlement]
+            cursor.cursor, by=membership.claimant(agent), settlements=[settlement]
         )
         Agent.objects.filter(id=attempt.agent).update(settled=F("settled") + len(consequences.accepted))
         if attempt.claim.id in consequences.accepted:
