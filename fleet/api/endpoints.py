@@ -1,7 +1,7 @@
 """`@endpoint` declares a method of the API: its action (fleet.access.rules), its body, its query and its response.
 
     class Missions(ApiView):
-        @endpoint("missions.create", body=Launch, response=shapes.MissionResponse, status=201)
+        @endpoint("missions.create", body=Launch, response=responses.MissionResponse, status=201)
         def post(self, request: Request, *, body: Validated) -> Response: ...
 
 The permission check, the validation, the OpenAPI document and the role matrix of the tests all follow from the
