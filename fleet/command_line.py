@@ -54,11 +54,26 @@ def main() -> None:
             "started it: run this as that user, or set FLEET_HOME to a folder of your own.",
         )
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not (reason := _explain(error)):
             raise
         discard_stdout()
+        exit_with(1, reason)
+
+
+def _explain(error: OSError) -> str:
+    """What a user can do about an error of the file system; empty for other errors."""
+    if error.errno == errno.EROFS:
+        where = f"The folder {os.path.dirname(str(error.filename))}" if error.filename else "A folder"
+        return (
+            f"{where} cannot be written, because it is on a read-only file system: remount it read-write, or set "
+            "FLEET_HOME to a folder that can be written."
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename or "the output or the fleet's folder"
-        exit_with(1, f"{error.strerror}: {where} could not be written. Free some space, and try again.")
+        return f"{error.strerror}: {where} could not be written. Free some space, and try again."
+    if str(error.strerror).startswith("No usable temporary directory"):  # by tempfile
+        return f"{error.strerror}. Set TMPDIR to a folder that can be written."
+    return ""
 
 
 def execute(argv: list[str], *, interruptible: bool) -> None:

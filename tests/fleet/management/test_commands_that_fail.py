@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from fleet.config.home import Home
+
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
 
@@ -73,6 +75,36 @@ def test_a_control_loop_without_postgres_says_so_and_waits_for_it(tmp_path: Path
     code, text = end(waiting)
     assert code == 0
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fleet_up", "--detach"),
+        ("fleet_up",),
+        ("fleet_up", "--run", "examples/repo_audit/audit.yaml", "--param", "repository=."),
+        ("fleet_services", "up", "--detach"),
+    ],
+)
+@pytest.mark.parametrize("was_started", [False, True])
+def test_a_start_on_a_read_only_file_system_names_the_folder(
+    tmp_path: Path, arguments: tuple[str, ...], was_started: bool
+) -> None:
+    if was_started:
+        Home(tmp_path).create_folders()
+    read_only = f'mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path} && exec "$0" manage.py "$@"'
+    env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    result = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", read_only, sys.executable, *arguments],
+        cwd=ROOT, env={**env, "FLEET_HOME": str(tmp_path)}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    if "unshare" in result.stderr:
+        pytest.skip("this host refuses user namespaces")
+    assert result.returncode in (1, 2)
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert str(tmp_path) in result.stderr
+    assert "read-only file system" in result.stderr.lower()
+    assert "FLEET_HOME" in result.stderr
 
 
 @pytest.fixture
