@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +20,81 @@ LOG = "supervisor"
 READY_S = 180  # until a supervisor must be ready
 STOPPED_S = 120  # until it must have stopped
 ENDED_S = 10  # until its process must have ended
+POLL_S = 0.05
 
 
-def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
+def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any] | None:
     """Run the command `arguments`, a supervisor, in the background and return its status once it is ready.
 
-    Its output goes to its log and, until it is ready, to `say`. Raises Unavailable if it ends before it is ready.
+    Its output goes to its log and, until it is ready, to `say`. Ctrl-C stops it again. Returns None if another command
+    has started a supervisor meanwhile. Raises Unavailable if it ends before it is ready.
     """
     home.create_folders()
-    offset = _size(home)
-    with logfiles.open_for_append(home, LOG) as log:
-        process = subprocess.Popen(
-            invocation.program(*arguments),
-            cwd=base,
-            env=invocation.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    with contextlib.ExitStack() as stack:
+        with _explain_interrupts(say):
+            stack.enter_context(lock.hold_start(home, say))
+        if lock.is_held(home):
+            return None
+        relay = _LogRelay(home, say)
+        with logfiles.open_for_append(home, LOG) as log:
+            process = subprocess.Popen(
+                invocation.program(*arguments),
+                cwd=base,
+                env=invocation.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            return _wait_for_start(home, process, relay)
+        except KeyboardInterrupt:
+            _stop_start(process, relay, say)
+            raise
+
+
+def _wait_for_start(home: Home, process: subprocess.Popen[bytes], relay: _LogRelay) -> dict[str, Any] | None:
     deadline = time.monotonic() + READY_S
     while True:
         status = state(home)
-        offset = _relay_log(home, offset, say)
+        relay.show_new_lines()
         if status.get("pid") == process.pid and status["ready"]:
             return status
         if process.poll() is not None:
-            _relay_log(home, offset, say)
+            relay.show_new_lines()
             if lock.is_held(home):  # another supervisor was started at the same moment and took the lock first
-                return wait_until_ready(home)
+                return None
             raise errors.Unavailable(
                 "The start failed for the reason given above.", hint=f"The full log is {logfiles.path(home, LOG)}."
             )
         _pause(deadline)
+
+
+def _stop_start(process: subprocess.Popen[bytes], relay: _LogRelay, say: Callable[[str], None]) -> None:
+    """Stop a supervisor that is not ready yet, and show its output until it has ended."""
+    say("Interrupted. Stopping what has been started.")
+    process.terminate()
+    while process.poll() is None:
+        try:
+            relay.show_new_lines()
+            time.sleep(POLL_S)
+        except KeyboardInterrupt:  # stop now, without the grace periods
+            process.terminate()
+    relay.show_new_lines()
+    say("The start was interrupted. What it had started is stopped.")
+
+
+@contextlib.contextmanager
+def _explain_interrupts(say: Callable[[str], None]) -> Iterator[None]:
+    """After Ctrl-C during a wait for the start of another command, say that the start continues."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            "No longer waiting. The start continues. "
+            f"Show it: {invocation.command('fleet_services', 'status')}. Stop it: {invocation.command('fleet_down')}"
+        )
+        raise
 
 
 def running_status(home: Home) -> dict[str, Any] | None:
@@ -69,14 +111,18 @@ def running_status(home: Home) -> dict[str, Any] | None:
     return None
 
 
-def wait_until_ready(home: Home) -> dict[str, Any]:
-    """Return the status of the running supervisor once it is ready; raises NotRunning if it ends before that."""
+def wait_until_ready(home: Home, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return the status of the running supervisor once it is ready; raises NotRunning if it ends before that.
+
+    After Ctrl-C, `say` explains that the supervisor goes on starting.
+    """
     deadline = time.monotonic() + READY_S
-    while True:
-        status = dict(control_socket.send_request(home, {"do": "status"}))
-        if status["ready"]:
-            return status
-        _pause(deadline)
+    with _explain_interrupts(say):
+        while True:
+            status = dict(control_socket.send_request(home, {"do": "status"}))
+            if status["ready"]:
+                return status
+            _pause(deadline)
 
 
 def state(home: Home) -> dict[str, Any]:
@@ -130,19 +176,20 @@ def _pause(deadline: float) -> None:
             f"The supervisor is not ready after {humanise.duration(READY_S)}. It keeps trying.",
             hint=f"Watch it: {invocation.command('fleet_services', 'status')}",
         )
-    time.sleep(0.05)
+    time.sleep(POLL_S)
 
 
-def _relay_log(home: Home, offset: int, say: Callable[[str], None]) -> int:
-    """Pass the complete lines of the log after this offset to `say`. Returns the offset after them."""
-    with logfiles.path(home, LOG).open("rb") as log:
-        log.seek(offset)
-        complete, newline, _ = log.read().rpartition(b"\n")
-    for line in complete.decode(errors="replace").splitlines():
-        say(line)
-    return offset + len(complete) + len(newline)
+class _LogRelay:
+    """Passes the lines that the supervisor's log gets from now on to `say`."""
 
+    def __init__(self, home: Home, say: Callable[[str], None]) -> None:
+        self._log, self._say = logfiles.path(home, LOG), say
+        self._offset = self._log.stat().st_size if self._log.exists() else 0
 
-def _size(home: Home) -> int:
-    log = logfiles.path(home, LOG)
-    return log.stat().st_size if log.exists() else 0
+    def show_new_lines(self) -> None:
+        with self._log.open("rb") as log:
+            log.seek(self._offset)
+            complete, newline, _ = log.read().rpartition(b"\n")
+        self._offset += len(complete) + len(newline)
+        for line in complete.decode(errors="replace").splitlines():
+            self._say(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from argparse import ArgumentParser
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fleet.backup import upgrading
 from fleet.console import arguments
 from fleet.management.operator import OperatorCommand
 from fleet.services import composition, detached, logfiles, statuses
-from fleet.services.supervision import control_socket
+from fleet.services.supervision import control_socket, lock
 
 
 class Command(OperatorCommand):
@@ -78,27 +79,35 @@ class Command(OperatorCommand):
         return 0
 
     def _up(self, *, detach: bool, as_json: bool) -> int:
-        if detached.running_status(settings.FLEET_HOME) is not None:
+        home = settings.FLEET_HOME
+        while (running := detached.running_status(home)) is None:
+            if detach:
+                status = detached.start(home, base=settings.BASE_DIR, arguments=("fleet_services", "up"), say=self.say)
+                if status is not None:
+                    if as_json:
+                        self.show(status)
+                    return 0
+            else:
+                with suppress(lock.AlreadyRunning):  # another command has started it in this moment
+                    return self._run_services(as_json=as_json)
+        if running["ready"]:
             self.say("The services are already running.")
-            detached.wait_until_ready(settings.FLEET_HOME)
-            return self._status(as_json=as_json)
-        if not detach:
-            supervisor = composition.services(self.say)
+        else:
+            self.say("The services are already starting. Waiting until they are ready.")
+            detached.wait_until_ready(home, say=self.say)
+        return self._status(as_json=as_json)
 
-            async def wait() -> int:
-                supervisor.say("The services are ready. Ctrl-C stops them.")
-                if as_json:
-                    self.show(supervisor.status())
-                return await supervisor.wait()
+    def _run_services(self, *, as_json: bool) -> int:
+        supervisor = composition.services(self.say)
 
-            processes.become_subreaper()
-            return asyncio.run(supervisor.run(wait))
-        status = detached.start(
-            settings.FLEET_HOME, base=settings.BASE_DIR, arguments=("fleet_services", "up"), say=self.say
-        )
-        if as_json:
-            self.show(status)
-        return 0
+        async def wait() -> int:
+            supervisor.say("The services are ready. Ctrl-C stops them.")
+            if as_json:
+                self.show(supervisor.status())
+            return await supervisor.wait()
+
+        processes.become_subreaper()
+        return asyncio.run(supervisor.run(wait))
 
     def _restart(self, name: str | None, *, as_json: bool) -> int:
         before = control_socket.send_request(settings.FLEET_HOME, {"do": "status"})

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from argparse import ArgumentParser
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,18 @@ class Command(OperatorCommand):
     def _act(self, mission: list[str] | None, options: dict[str, Any]) -> int:
         if mission is not None and options["run"] != "-":  # standard input can be read only once
             call_command(*mission, "--dry-run")
-        if (status := detached.running_status(settings.FLEET_HOME)) is not None:
-            return self._use_running(status, mission, as_json=options["json"])
-        if options["detach"]:
-            status = detached.start(settings.FLEET_HOME, base=settings.BASE_DIR, arguments=("fleet_up",), say=self.say)
-            if options["json"]:
-                self.show({**status, "urls": services.addresses()})
-            return 0
-        return self._run_fleet(mission)
+        home = settings.FLEET_HOME
+        while (running := detached.running_status(home)) is None:
+            if options["detach"]:
+                status = detached.start(home, base=settings.BASE_DIR, arguments=("fleet_up",), say=self.say)
+                if status is not None:
+                    if options["json"]:
+                        self.show({**status, "urls": services.addresses()})
+                    return 0
+            else:
+                with suppress(lock.AlreadyRunning):  # another command has started it in this moment
+                    return self._run_fleet(mission)
+        return self._use_running(running, mission, as_json=options["json"])
 
     def _run_fleet(self, mission: list[str] | None) -> int:
         supervisor = composition.fleet(self.say)
@@ -97,8 +102,11 @@ class Command(OperatorCommand):
                 hint="Stop them first; the fleet then starts them with the same data: "
                 + invocation.command("fleet_services", "down"),
             )
-        self.say("The fleet is already running.")
-        status = detached.wait_until_ready(settings.FLEET_HOME)
+        if status["ready"]:
+            self.say("The fleet is already running.")
+        else:
+            self.say("The fleet is already starting. Waiting until it is ready.")
+            status = detached.wait_until_ready(settings.FLEET_HOME, say=self.say)
         if mission is not None:
             return asyncio.run(foreground.run(mission))
         self._show_addresses(self.say)

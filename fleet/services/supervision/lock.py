@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fleet import errors, invocation
@@ -28,6 +28,19 @@ def hold(home: Home) -> Iterator[None]:
                 hint=f"Show it: {invocation.command('fleet_services', 'status')}. "
                 f"Stop it: {invocation.command('fleet_down')}",
             )
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def hold_start(home: Home, say: Callable[[str], None]) -> Iterator[None]:
+    """Let only one command at a time start a supervisor in the background; another one waits until it has."""
+    handle = os.open(home.run / "start.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not _acquire(handle):
+            say("A start is already in progress. Waiting until it is done.")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
