@@ -39,8 +39,8 @@ class AgentType(models.Model):
     )
     max_running = models.PositiveIntegerField(
         default=0,
-        verbose_name="running sorties",
-        help_text="Maximum in the whole fleet; 0: limited only by its agents' slots. Sorties that are running are not stopped.",
+        help_text="Maximum number of sorties of this type that run at once in the whole fleet; 0: limited only by its agents' "
+        "slots. Sorties that are running are not stopped.",
     )
     autoscale = models.BooleanField(
         default=False,

@@ -44,6 +44,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterField(
             model_name="agenttype",
+            name="max_running",
+            field=models.PositiveIntegerField(
+                default=0,
+                help_text="Maximum number of sorties of this type that run at once in the whole fleet; 0: limited only by "
+                "its agents' slots. Sorties that are running are not stopped.",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="agenttype",
             name="network",
             field=models.BooleanField(default=True, help_text="Whether the workload has access to the network."),
         ),

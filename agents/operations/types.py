@@ -25,7 +25,7 @@ STRING_LISTS = {
     "prompt_argv": (re.compile(r"[^\0]+", re.DOTALL), '["claude", "-p"]'),
     "env_allow": (re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), '["HTTPS_PROXY"]'),
     "env_secret": (re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), '["OPENAI_API_KEY"]'),
-    "readable": (re.compile(r"/[^\0]*", re.DOTALL), '["/srv/models"]'),
+    "readable": (re.compile(r"[^\0]+", re.DOTALL), '["/srv/models"]'),
 }
 
 
@@ -50,7 +50,8 @@ def string_list(setting: str, value: Any, *, stored: Sequence[str] = ()) -> list
     """The valid form of a value of a setting in STRING_LISTS. `stored`: the value that it replaces.
 
     New paths of `readable` are resolved, because attempts do not follow links, which a workload could have put there.
-    Stored ones are not resolved again, for the same reason. Raises Invalid unless it is a list of strings of its pattern.
+    Stored ones are not resolved again, for the same reason. Raises Invalid unless it is a list of strings of its pattern,
+    and for relative paths.
     """
     pattern, example = STRING_LISTS[setting]
     items = value or []
@@ -61,6 +62,12 @@ def string_list(setting: str, value: Any, *, stored: Sequence[str] = ()) -> list
             f"{setting} is not valid.", hint=f"Pass a JSON list of strings, such as {example}.", pointer=f"/{setting}"
         )
     if setting == "readable":
+        if relative := [path for path in items if not os.path.isabs(path)]:
+            raise errors.Invalid(
+                f"readable: {relative[0]!r} is a relative path.",
+                hint="Write an absolute path, such as /srv/models.",
+                pointer=f"/{setting}",
+            )
         return [path if path in stored else os.path.realpath(path) for path in items]
     return items
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from argparse import ArgumentTypeError
 from typing import Any
 
@@ -11,7 +13,7 @@ from agents.operations import types
 from fleet import errors, invocation
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
-from missions.management import completion
+from missions.management import completion, mission_watch
 from missions.queries import roster
 
 
@@ -39,7 +41,14 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
                 "No setting was given.",
                 hint=f"For example: {invocation.command('fleet_agents', 'type', 'set', options['type'], '--concurrency', '4')}",
             )
+        if isinstance(paths := changes.get("readable"), list):
+            changes["readable"] = [_absolute(path) for path in paths]
         agent_type = types.change(name=options["type"], changes=changes)
+        for path in agent_type.readable if "readable" in changes else ():
+            if not os.path.lexists(path):
+                command.say(
+                    f"Warning: {lines.one_line(path)} does not exist on this host. Where it is missing, workloads run without it."
+                )
     else:
         agent_type = types.find(options["type"])
     (row,) = roster.types([agent_type])
@@ -48,20 +57,41 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
         return 0
     fields = {
         "name": agent_type.name,
-        **types.settings_of(agent_type),
-        "takes_prompt": row["takes_prompt"],
-        "live": row["live"],
+        **{name: _format(name, value) for name, value in types.settings_of(agent_type).items()},
+        "takes prompts": "yes" if row["takes_prompt"] else "no",
+        "live agents": str(row["live"]),
     }
-    for name, value in fields.items():
-        command.stdout.write(f"{name.replace('_', ' '):<14} {lines.one_line(_format(value))}".rstrip())
+    labels = [name.replace("_", " ") for name in fields]
+    indent = max(map(len, labels)) + 2
+    width = lines.columns(command.stdout)
+    for label, text in zip(labels, fields.values(), strict=True):
+        command.stdout.write(lines.fitted(f"{label:<{indent}}{lines.one_line(text)}", width=width, indent=indent))
     return 0
 
 
-def _format(value: Any) -> str:
-    """A setting in the syntax of `type set`: booleans as `on` or `off`, lists as JSON."""
+def _absolute(path: Any) -> Any:
+    """A path from the command line as an absolute one: relative ones start from the current folder, ~ from a home folder.
+
+    Anything but a path is returned unchanged, to be refused later.
+    """
+    if not isinstance(path, str) or not path:
+        return path
+    expanded = os.path.expanduser(path)
+    return expanded if os.path.isabs(expanded) else os.path.join(mission_watch.current_folder(), expanded)
+
+
+def _format(setting: str, value: Any) -> str:
+    """A setting in the syntax of `type set`. If it is zero or empty, the help text says what that means."""
     if isinstance(value, bool):
         return "on" if value else "off"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+    if value:
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+    text, key = ("0", "0") if value == 0 else ("none", "Empty")
+    help_text = (
+        "" if setting == "prompt_argv" else str(AgentType._meta.get_field(setting).help_text)
+    )  # a line of its own
+    meaning = re.search(rf"\b{key}: ([^.]+)\.", help_text)
+    return f"{text} ({meaning[1]})" if meaning else text
 
 
 def _parser(setting: str, field_type: str) -> tuple[Any, str]:

@@ -52,6 +52,7 @@ def test_a_change_requires_the_current_etag(boss: api.Client) -> None:
         ({"prompt_argv": "claude -p"}, "/prompt_argv"),
         ({"prompt_argv": [""]}, "/prompt_argv/0"),
         ({"env_allow": ["A B"]}, "/env_allow"),
+        ({"readable": ["models"]}, "/readable"),
         ({"agents": -1}, "/agents"),
         ({"name": "other"}, "/name"),
     ],

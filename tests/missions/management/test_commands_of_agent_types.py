@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +25,40 @@ def test_settings_are_changed_and_shown() -> None:
     assert (document["prompt_argv"], document["concurrency"], document["enabled"]) == (["cat", "-"], 3, False)
     assert manage("fleet_agents", "type", "show", "backend", "--json").json == document
     text = manage("fleet_agents", "type", "show", "backend").out
-    assert 'prompt argv    ["cat", "-"]' in text
-    assert "enabled        off" in text
+    assert re.search(r'^prompt argv +\["cat", "-"\]$', text, re.MULTILINE)
+    assert re.search(r"^enabled +off$", text, re.MULTILINE)
     entry = Entry.objects.filter(kind="agenttype.changed").order_by("-id")[0]
     assert entry.after == {"prompt_argv": ["cat", "-"], "concurrency": 3, "enabled": False}
     assert entry.actor.startswith("command:")
+
+
+def test_settings_are_shown_in_two_columns_and_what_is_not_set_in_words() -> None:
+    AgentType.objects.filter(name="backend").update(description="", prompt_argv=[], max_running=0, alert_silence_s=None)
+    lines = manage("fleet_agents", "type", "show", "backend").out.splitlines()
+    column = lines[0].index("backend")
+    assert all(line[column - 1] == " " and line[column] != " " for line in lines)
+    text = {line[:column].strip(): line[column:] for line in lines}
+    assert text["description"] == text["prompt argv"] == text["env allow"] == "none"
+    assert text["max running"] == "0 (limited only by its agents' slots)"
+    assert text["memory mb"] == "0 (4 GB, or half of the host's memory if that is less)"
+    assert text["alert silence s"] == "none (FLEET_ALERT_SILENCE_S applies)"
+    assert (text["takes prompts"], text["live agents"]) == ("no", "0")
+
+
+def test_relative_paths_start_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    result = set_backend("--readable", '["models", "./models/../models", "/srv"]')
+    assert (result.code, result.err) == (0, "")
+    folder = str((tmp_path / "models").resolve())
+    assert AgentType.objects.get(name="backend").readable == [folder, folder, os.path.realpath("/srv")]
+
+
+def test_a_path_that_does_not_exist_is_stored_with_a_warning(tmp_path: Path) -> None:
+    result = set_backend("--readable", f'["{tmp_path}/gone"]')
+    assert result.code == 0
+    assert result.err.startswith(f"Warning: {tmp_path.resolve()}/gone does not exist on this host.")
+    assert AgentType.objects.get(name="backend").readable == [f"{tmp_path.resolve()}/gone"]
 
 
 @pytest.mark.parametrize(
