@@ -46,7 +46,7 @@ def launch(*, actor: Actor, body: Mapping[str, Any]) -> Mission:
                     hint="See /api/v1/agent-types.",
                     pointer="/agent",
                 )
-            plan, text = _plan_for_objective(body["agent"], body["objective"])
+            plan, text = operations.plan_for_task(agent_type=body["agent"], task=body["objective"])
             params["task"] = body["objective"]
     try:
         return operations.launch(
@@ -71,20 +71,6 @@ def _template_plan(template: Template) -> tuple[Plan, str]:
     except PlanError as error:
         detail = f"{template.name} can no longer be launched: {error.problems[0]} Tell the fleet's operators."
         raise ValidationError({"template": [detail]}) from None
-
-
-def _plan_for_objective(agent_type: str, objective: str) -> tuple[Plan, str]:
-    """The plan of an objective. Its errors are reported on `agent` and `objective`, because the client sent no plan."""
-    try:
-        return operations.plan_for_task(agent_type=agent_type, task=objective)
-    except PlanError as error:
-        details: dict[str, list[str]] = {}
-        for problem in error.problems:
-            takes_no_prompt = problem.where.endswith(".prompt")
-            fix = "See `takes_prompt` in GET /api/v1/agent-types." if takes_no_prompt else problem.fix
-            field = "agent" if problem.where.startswith("sorties") else "objective"
-            details.setdefault(field, []).append(f"{problem.message} {fix}".strip())
-        raise ValidationError(details) from None
 
 
 def _params_errors(error: PlanError, plan: Plan, params: Mapping[str, Any]) -> dict[str, Any]:

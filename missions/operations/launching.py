@@ -12,14 +12,14 @@ from uuid import UUID
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
-from fleet import audit, errors, ids
+from fleet import audit, errors, ids, invocation
 from fleet.events.models import Event
 from missions import folders, hints
 from missions.engine.settlement import insertion
 from missions.models import Mission, Schedule, Workspace
 from missions.operations import permissions
 from missions.operations.workspaces import preparing
-from missions.plan import Plan, bind, load
+from missions.plan import Plan, PlanError, PlanProblem, bind, load
 from missions.queries import plan_context
 from missions.states import MissionState
 
@@ -27,8 +27,8 @@ from missions.states import MissionState
 def plan_for_task(*, agent_type: str, task: str) -> tuple[Plan, str]:
     """A plan with one sortie, for an agent type that takes prompts. Launch it with the parameter `task`.
 
-    The text is an input of the plan, so that nothing in it is read as a template. Raises Invalid if it is blank;
-    PlanError if the type takes no prompts.
+    The text is an input of the plan, so that nothing in it is read as a template. Raises Invalid if the task is blank or
+    too long, or if the type does not exist or takes no prompts.
     """
     if not task.strip():
         raise errors.Invalid("The task is empty.", hint="Say what to do.", pointer="/objective")
@@ -40,7 +40,25 @@ def plan_for_task(*, agent_type: str, task: str) -> tuple[Plan, str]:
         },
         ensure_ascii=False,
     )
-    return load(text=text, context=plan_context.current()), text
+    try:
+        return load(text=text, context=plan_context.current()), text
+    except PlanError as error:
+        raise _task_error(error.problems[0], agent_type) from None
+
+
+def _task_error(problem: PlanProblem, agent_type: str) -> errors.Invalid:
+    """The error of a task for a problem of its plan, which the caller did not write and does not see."""
+    if problem.where == "sorties.task.prompt":
+        set_command = ("type", "set", agent_type, "--prompt-argv", '["claude", "-p"]')
+        return errors.Invalid(
+            f"The agent type {agent_type!r} takes no prompts.",
+            hint=f"Set the command that reads them, for example: {invocation.command('fleet_agents', *set_command)}",
+            over_http="Choose one with `takes_prompt` from GET /api/v1/agent-types, or have an administrator set the "
+            f"command that reads them: `prompt_argv` in PATCH /api/v1/agent-types/{agent_type}.",
+            pointer="/agent",
+        )
+    pointer = "/agent" if problem.where.startswith("sorties") else "/objective"
+    return errors.Invalid(problem.message, hint=problem.fix, pointer=pointer)
 
 
 def launch(

@@ -49,7 +49,10 @@ def test_a_problem_of_the_agent_of_an_objective_points_to_agent(ann: api.Client)
     AgentType.objects.filter(name="backend").update(prompt_argv=[])
     result = input_errors(ann.post("missions", {"objective": "Mend it.", "agent": "backend"}))
     assert result.keys() == {"/agent"}
-    assert result["/agent"].endswith("See `takes_prompt` in GET /api/v1/agent-types.")
+    assert result["/agent"].startswith(
+        "The agent type 'backend' takes no prompts. Choose one with `takes_prompt` from "
+    )
+    assert result["/agent"].endswith("`prompt_argv` in PATCH /api/v1/agent-types/backend.")
 
 
 def test_a_problem_of_a_broken_template_points_to_template(ann: api.Client) -> None:
