@@ -13,7 +13,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from agents.node import log_shipping, sampling
-from fleet import ids
+from fleet import ids, invocation
 from fleet.access import tokens
 from fleet.api import idempotency
 from fleet.console import arguments, lines
@@ -103,14 +103,21 @@ class Command(OperatorCommand):
             if folders:
                 self.say(f"Removed {lines.counted(folders, 'scratch folder')} of agents that were killed.")
         else:
-            hint = " Add --yes to remove them." if outdated else ""
-            self.say(f"{lines.counted(len(outdated), 'finished mission')} would be removed.{hint}")
+            self.say(f"{lines.counted(len(outdated), 'finished mission')} would be removed.")
             if samples or pieces:
                 self.say(
                     f"{lines.counted(samples, 'sample')} would be thinned, "
                     f"and {lines.counted(pieces, 'log piece')} of ended agents removed."
                 )
         repository_cleanup.report(self, repositories, unmerged_work)
+        if not options["yes"]:
+            limits = [
+                word
+                for name, default in (("days", settings.FLEET_RETAIN_DAYS), ("most", settings.FLEET_RETAIN_MISSIONS))
+                if options[name] != default
+                for word in (f"--{name}", str(options[name]))
+            ]
+            self.say(f"This was a dry run. To clean up: {invocation.command('fleet_cleanup', *limits, '--yes')}")
         return 0
 
 
