@@ -2,6 +2,7 @@
 -- attempt whose outcome stands. If the row is not the captured one, the outcome is copied to a new attempt; with
 -- `resume_data`, so is the value that the next attempt resumes from. A sortie that may run waits until no process of an
 -- earlier attempt is left; if it may only run later, `wake_at` has that time. `recount` sets `remaining` afterwards.
+-- An attempt that was running has no known end: its copy ends when it started, because it did not run until the restore.
 WITH sortie_by_key AS (
     SELECT id, key FROM missions_sortie WHERE mission_id = %(mission)s
     UNION ALL
@@ -85,8 +86,9 @@ WITH sortie_by_key AS (
     INSERT INTO missions_attempt (
         sortie_id, number, state, started_at, finished_at, result, error, exit_code, cpu_s, max_rss_bytes, note)
     SELECT id, attempt, CASE WHEN final THEN coalesce(kept ->> 'outcome', class) ELSE 'lost' END,
-           coalesce((kept ->> 'started_at')::timestamptz, clock_timestamp()),
-           coalesce((kept ->> 'outcome_at')::timestamptz, clock_timestamp()), nullif(data -> 'result', 'null'),
+           coalesce((kept ->> 'started_at')::timestamptz, (kept ->> 'outcome_at')::timestamptz, clock_timestamp()),
+           coalesce((kept ->> 'outcome_at')::timestamptz, (kept ->> 'started_at')::timestamptz, clock_timestamp()),
+           nullif(data -> 'result', 'null'),
            CASE WHEN final THEN data ->> 'error' ELSE 'It was interrupted by a restore.' END,
            (kept ->> 'exit_code')::int, (kept ->> 'cpu_s')::float8, (kept ->> 'max_rss_bytes')::bigint,
            coalesce(kept ->> 'note', '')

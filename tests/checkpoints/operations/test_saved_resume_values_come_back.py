@@ -76,6 +76,8 @@ def test_the_saved_value_comes_back_after_the_rows_were_deleted(tmp_path: Any) -
     new_mission = restore(checkpoint).mission
     assert result_of_next_attempt(new_mission) == {"step": 7}
     assert list(Attempt.objects.values_list("number", "state")) == [(1, "lost"), (2, "succeeded")]
+    copy = Attempt.objects.get(number=1)
+    assert copy.started_at == copy.finished_at, "it did not run until the restore"
 
 
 def test_a_fork_starts_from_the_beginning(tmp_path: Any) -> None:
