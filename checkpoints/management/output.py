@@ -20,7 +20,7 @@ MAX_VALUE = 60  # characters of a changed value
 
 def table(summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
     """Write one line per checkpoint."""
-    rows = [("ID", "CREATED (UTC)", "TRIGGER", "SORTIES", "SIZE", "NEW", "NAME")]
+    rows = []
     for summary in summaries:
         created = datetime.fromisoformat(summary["created_at"]).astimezone(UTC)
         rows.append(
@@ -31,13 +31,12 @@ def table(summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
                 f"{summary['sorties']:,}",
                 lines.size(summary["bytes"]),
                 lines.size(summary["new_bytes"]),
-                lines.one_line(summary["name"] or summary["note"]) + (" (kept)" if summary["keep"] else ""),
+                (summary["name"] or summary["note"]) + (" (kept)" if summary["keep"] else ""),
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        out.write(lines.fitted(line, width=lines.columns(out)))
+    header = ("ID", "CREATED (UTC)", "TRIGGER", "SORTIES", "SIZE", "NEW", "NAME")
+    for line in lines.table(header, rows, width=lines.columns(out)):
+        out.write(line)
 
 
 def detail(data: dict[str, Any], out: OutputWrapper) -> None:
@@ -48,7 +47,8 @@ def detail(data: dict[str, Any], out: OutputWrapper) -> None:
         out.write(lines.fitted(indent + lines.one_line(line), width=width))
 
     title = f"{data['id']}  {data['name']}".rstrip()
-    write(f"{title}  {data['trigger']}  {data['created_at'][:19]}  {lines.size(data['bytes'])}")
+    created = f"{datetime.fromisoformat(data['created_at']).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    write(f"{title}  {data['trigger']}  {created}  {lines.size(data['bytes'])}")
     if data["note"]:
         write(data["note"], indent="  ")
     for content in data["contents"]:

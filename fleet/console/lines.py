@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO, cast
 
 from django.core.management.base import OutputWrapper
@@ -81,6 +81,17 @@ def fitted(text: str, *, width: int | None, indent: int = 4) -> str:
             break_on_hyphens=False,
         )
     )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, width: int | None) -> Iterator[str]:
+    """Yield the lines of a table. On a terminal that is too narrow for columns, rows are not aligned, but wrapped."""
+    cells = [header, *([one_line(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    if width is not None and sum(widths[:-1]) + 2 * len(widths) > width:
+        widths = [0] * len(widths)
+    for row in cells:
+        line = "  ".join(cell.ljust(to) for cell, to in zip(row, widths, strict=True))
+        yield fitted(line.rstrip(), width=width)
 
 
 def padded(text: str, to: int, *, width: int | None) -> str:

@@ -70,17 +70,16 @@ def _list(command: OperatorCommand, options: dict[str, Any]) -> int:
     if options["json"]:
         command.show(roster.rows(agents, sorties), one_line=options["watch"] is not None)
         return 0
-    width = lines.columns(command.stdout)
-    for agent in agents:
-        activity = lines.one_line(", ".join(sorties.get(agent.id, [])) or agent.reason)
-        name = lines.padded(agent.name, 24, width=width)
-        command.stdout.write(
-            lines.fitted(
-                f"{agent.ref}  {name} {agent.pid or '-':>8} {agent.state:<10} {activity}".rstrip(), width=width
-            )
-        )
     if not agents:
         command.say(f"There are no agents. {start_hint()}")
+        return 0
+    rows = [
+        (agent.ref, agent.name, agent.pid or "–", agent.state, ", ".join(sorties.get(agent.id, [])) or agent.reason)
+        for agent in agents
+    ]
+    header = ("ID", "NAME", "PID", "STATE", "SORTIES OR REASON")
+    for line in lines.table(header, rows, width=lines.columns(command.stdout)):
+        command.stdout.write(line)
     return 0
 
 
@@ -97,7 +96,7 @@ def _status_of_agent(command: OperatorCommand, options: dict[str, Any]) -> int:
         return 0
     for name, value in row.items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
-        if text:
+        if text and value is not None:
             command.stdout.write(f"{name.replace('_', ' '):<12} {lines.one_line(text)}")
     return 0
 
@@ -146,8 +145,10 @@ def _health(command: OperatorCommand, options: dict[str, Any]) -> int:
     if options["json"]:
         command.show(health, one_line=options["watch"] is not None)
     else:
-        for agent in health["agents"]:
-            command.stdout.write(f"{agent['id']}  {agent['name']:<24} {agent['state']:<10} {agent['health']}")
+        rows = [[agent[name] for name in ("id", "name", "state", "health")] for agent in health["agents"]]
+        if rows:
+            for line in lines.table(("ID", "NAME", "STATE", "HEALTH"), rows, width=lines.columns(command.stdout)):
+                command.stdout.write(line)
         if health["missing"]:
             command.stdout.write(f"Types without an agent: {', '.join(health['missing'])}. {health['remedy']}")
     return 0 if health["healthy"] else UNHEALTHY

@@ -91,7 +91,7 @@ def _reason(item: dict[str, Any]) -> str:
 
 def summaries_as_text(*, summaries: Sequence[dict[str, Any]], out: OutputWrapper) -> None:
     """Write a table: id, state, ended sorties, start, duration, name."""
-    rows = [("ID", "STATE", "DONE", "STARTED (UTC)", "TOOK", "NAME")]
+    rows = []
     for summary in summaries:
         done = sum(summary["sorties"][state] for state in ("succeeded", "failed", "skipped", "cancelled"))
         started = datetime.fromisoformat(summary["created_at"]).astimezone(UTC)
@@ -102,13 +102,12 @@ def summaries_as_text(*, summaries: Sequence[dict[str, Any]], out: OutputWrapper
                 f"{done}/{summary['sorties']['total']}",
                 f"{started:%Y-%m-%d %H:%M:%S}",
                 humanise.duration(summary["elapsed_s"]),
-                lines.one_line(summary["name"]),
+                summary["name"],
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        out.write(lines.fitted(line, width=lines.columns(out)) + "\n")
+    header = ("ID", "STATE", "DONE", "STARTED (UTC)", "TOOK", "NAME")
+    for line in lines.table(header, rows, width=lines.columns(out)):
+        out.write(line)
 
 
 def output_of_sorties(

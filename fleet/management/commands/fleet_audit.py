@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,8 @@ from fleet.audit.models import Outcome
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 
+HEADER = ("ID", "TIME (UTC)", "KIND", "OUTCOME", "ACTOR", "ADDRESS", "SUBJECT", "CHANGE")
+WIDTHS = (8, 19, 22, 7, 18, 15, 30, 0)  # fixed, because the entries are streamed
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -74,19 +77,23 @@ class Command(OperatorCommand):
     def _list(self, options: dict[str, Any]) -> int:
         filters = {name: options[name] for name in ("kind", "actor", "subject", "outcome", "since")}
         width = lines.columns(self.stdout)
-        entry = None
-        for entry in queries.entries(**filters)[: options["limit"]].iterator(chunk_size=200):
+        number = 0
+        entries = queries.entries(**filters)[: options["limit"]].iterator(chunk_size=200)
+        for number, entry in enumerate(entries, start=1):
             data = queries.serialize_entry(entry)
             if options["json"]:
                 self.stdout.write(json.dumps(data))
                 continue
+            if number == 1:
+                self.stdout.write(_line(HEADER, width=width))
             change = {name: data[name] for name in ("before", "after") if data[name] is not None} | data["data"]
-            text = (
-                f"{entry.id} {entry.at:%Y-%m-%d %H:%M:%S} {entry.outcome} {entry.kind} {entry.actor} "
-                f"{entry.address} {entry.subject} {json.dumps(change, ensure_ascii=False) if change else ''}"
+            outcome = "" if entry.outcome == entry.kind else entry.outcome  # not "denied denied"
+            cells = (
+                *(str(entry.id), f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.kind, outcome, entry.actor, entry.address),
+                *(entry.subject, json.dumps(change, ensure_ascii=False) if change else ""),
             )
-            self.stdout.write(lines.fitted(lines.one_line(text), width=width))
-        if entry is None and not options["json"]:
+            self.stdout.write(_line(cells, width=width))
+        if not number and not options["json"]:
             self.say("No matching entries." if any(filters.values()) else "No entries.")
         return 0
 
@@ -122,6 +129,11 @@ class Command(OperatorCommand):
             if gaps:
                 self.say(protection.remedy())
         return 1 if report.problems or alarm else 0
+
+
+def _line(cells: Sequence[str], *, width: int | None) -> str:
+    columns = (lines.padded(lines.one_line(cell), to, width=width) for cell, to in zip(cells, WIDTHS, strict=True))
+    return lines.fitted("  ".join(columns).rstrip(), width=width)
 
 
 def _since(text: str) -> datetime:

@@ -111,16 +111,19 @@ class Command(OperatorCommand):
             return 0
         if not existing:
             self.say(f"There is no backup in {folder}. Create one: {invocation.command('fleet_backup', 'create')}")
+            return 0
+        rows: list[tuple[object, ...]] = []
         for item in existing:
             try:
                 manifest = item.manifest
             except Damaged as error:
-                self.stdout.write(f"{item.name}  damaged: {error}")
+                rows.append((item.name, "–", "–", "–", "–", f"damaged: {error}"))
                 continue
-            self.stdout.write(
-                f"{item.name}  {lines.size(manifest.total_bytes):>9}  {lines.counted(len(manifest.files), 'file')}  "
-                f"fleet {manifest.version}, Postgres {manifest.server // 10_000}"
-            )
+            size, server = lines.size(manifest.total_bytes), manifest.server // 10_000
+            rows.append((item.name, size, f"{len(manifest.files):,}", manifest.version, server, ""))
+        header = ("NAME", "SIZE", "FILES", "FLEET", "POSTGRES", "")
+        for line in lines.table(header, rows, width=lines.columns(self.stdout)):
+            self.stdout.write(line)
         return 0
 
     def _verify(self, folder: Path, name: str | None, *, as_json: bool) -> int:

@@ -55,13 +55,23 @@ class Command(OperatorCommand):
         if options["json"]:
             self.show([operations.serialize_key(key) for key in keys])
             return 0
-        width, now = lines.columns(self.stdout), timezone.now()
-        for key in keys:
-            used = f"used {key.used_at:%Y-%m-%d %H:%M}" if key.used_at else "never used"
-            columns = ((key.user.username, 14), (",".join(key.scopes), 20), (_validity(key, now), 16), (used, 21))
-            row = " ".join(lines.padded(text, to, width=width) for text, to in columns)
-            self.stdout.write(lines.fitted(f"{key.prefix} {row} {lines.one_line(key.name)}".rstrip(), width=width))
-        if not keys:
+        now = timezone.now()
+        rows = [
+            (
+                key.prefix,
+                key.user.username,
+                ",".join(key.scopes),
+                _validity(key, now),
+                f"{key.used_at:%Y-%m-%d %H:%M}" if key.used_at else "never",
+                key.name,
+            )
+            for key in keys
+        ]
+        if rows:
+            header = ("PREFIX", "USER", "SCOPES", "VALIDITY", "LAST USED (UTC)", "NAME")
+            for line in lines.table(header, rows, width=lines.columns(self.stdout)):
+                self.stdout.write(line)
+        else:
             empty = f"{options['user']} has no keys." if options["user"] else "No keys."
             create = invocation.command(
                 "fleet_key", "create", "NAME", "--user", options["user"] or "USER", "--scope", "read"

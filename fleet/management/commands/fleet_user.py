@@ -94,14 +94,15 @@ class Command(OperatorCommand):
         if as_json:
             self.show(users)
             return 0
-        width = lines.columns(self.stdout)
+        rows = []
         for user in users:
-            notes = [f"in {', '.join(user['teams'])}"] if user["teams"] else []
-            notes += ["plan.execute"] if user["can_execute"] else []
-            notes += [] if user["active"] else ["disabled"]
-            name, role = (lines.padded(user[key], to, width=width) for key, to in (("name", 20), ("role", 6)))
-            text = f"{name} {role} {'; '.join(notes)}"
-            self.stdout.write(lines.fitted(text.rstrip(), width=width))
+            permission = "plan.execute" if user["can_execute"] else "–"
+            state = "active" if user["active"] else "disabled"
+            rows.append((user["name"], user["role"], state, permission, ", ".join(user["teams"]) or "–"))
+        for line in lines.table(
+            ("NAME", "ROLE", "STATE", "PERMISSION", "TEAMS"), rows, width=lines.columns(self.stdout)
+        ):
+            self.stdout.write(line)
         return 0
 
 

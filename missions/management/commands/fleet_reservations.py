@@ -48,13 +48,13 @@ class Command(OperatorCommand):
             return 0
         if not rows:
             self.say("No files are reserved.")
-        for row in rows:
-            self.stdout.write(_line(row))
+            return 0
+        header = ("ID", "STATE", "MODE", "FILES", "UNTIL (UTC)", "SORTIE")
+        for line in lines.table(header, [_cells(row) for row in rows], width=lines.columns(self.stdout)):
+            self.stdout.write(line)
         return 0
 
 
-def _line(row: dict[str, Any]) -> str:
-    kind = "reads" if row["shared"] else "touches"
-    pattern, key = lines.one_line(row["pattern"]), lines.one_line(row["key"])
-    until = f"  until {row['until'][11:19]}" if row["until"] else ""
-    return f"{row['id']}  {row['state']:<9}  {kind:<7}  {pattern:<30}  {key}{until}"
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    mode, until = "reads" if row["shared"] else "touches", row["until"][11:19] if row["until"] else "–"
+    return row["id"], row["state"], mode, row["pattern"], until, row["key"]

@@ -137,7 +137,10 @@ class Command(OperatorCommand):
         if options["json"]:
             self.show(schedules.detail(row))
         else:
-            self.say(f"{verb} {lines.one_line(row.name)} ({row.ref}). {_next(row)}")
+            status = _next(row)
+            if verb == "Paused":
+                status = f"Reason: {lines.one_line(row.reason)}" if row.reason else ""
+            self.say(f"{verb} {lines.one_line(row.name)} ({row.ref}). {status}".rstrip())
         return 0
 
     def _run(self, row: Schedule, options: dict[str, Any]) -> int:
@@ -161,13 +164,22 @@ class Command(OperatorCommand):
             return 0
         if not summaries:
             self.say("There are no schedules.")
-        for row in summaries:
-            last = f"last {row['last']['outcome']}" if row["last"] else "no tick yet"
-            state = "paused" if row["paused"] else _local_time(row["next_at"], row["timezone"])
-            name, owner = lines.one_line(row["name"]), lines.one_line(row["owner"] or "operator")
-            self.stdout.write(
-                f"{row['id']}  {name:<20}  {row['cron']:<14}  {row['timezone']:<20}  {state:<22}  {owner:<12}  {last}"
+            return 0
+        cells = [
+            (
+                row["id"],
+                row["name"],
+                row["cron"],
+                row["timezone"],
+                "paused" if row["paused"] else _local_time(row["next_at"], row["timezone"]),
+                row["owner"] or "operator",
+                row["last"]["outcome"] if row["last"] else "none",
             )
+            for row in summaries
+        ]
+        header = ("ID", "NAME", "CRON", "TIMEZONE", "NEXT", "OWNER", "LAST TICK")
+        for line in lines.table(header, cells, width=lines.columns(self.stdout)):
+            self.stdout.write(line)
         return 0
 
     def _show(self, row: Schedule, options: dict[str, Any]) -> int:
@@ -179,14 +191,15 @@ class Command(OperatorCommand):
         write = self.stdout.write
         write(f"{lines.one_line(row.name)}  {row.ref}")
         write(f"  {row.cron} in {row.timezone}: {cron.explanation(row.cron)}")
-        write(f"  {_next(row)}")
+        if row.paused or not detail["upcoming"]:
+            write(f"  {_next(row)}")
         owner = detail["owner"] or ("the host's operator" if row.operator else "a deleted user")
         write(f"  owned by {lines.one_line(owner)}")
         deadline = f", deadline {humanise.duration(row.deadline_s)}" if row.deadline_s else ""
         write(f"  overlap {row.overlap}, catch-up {row.catch_up}{deadline}")
         write(f"  {row.runs:,} launched, {row.skips:,} skipped or missed, {row.failures:,} failed")
         for at in detail["upcoming"]:
-            write(f"  next  {at}")
+            write(f"  next  {_local_time(at, row.timezone)}")
         for tick in ticks:
             missed = f", for {tick['missed']:,} missed" if tick["missed"] else ""
             mission = f"  {tick['mission']}" if tick["mission"] else ""
@@ -252,7 +265,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
 
 def _next(row: Schedule) -> str:
     if row.paused:
-        return f"It is paused. {row.reason}".strip()
+        return f"It is paused: {lines.one_line(row.reason)}" if row.reason else "It is paused."
     return (
         f"Next: {_local_time(row.next_at.isoformat(), row.timezone)}"
         if row.next_at
