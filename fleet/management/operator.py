@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -90,7 +91,9 @@ class OperatorCommand(BaseCommand):
         raise NotImplementedError
 
     def say(self, line: str) -> None:
-        """Print a line for people, on stderr."""
+        """Print a line for people, on stderr, after what was printed on stdout before it, even if that is a pipe."""
+        with suppress(OSError, ValueError):  # reported when the command ends
+            self.stdout.flush()
         self.stderr.write(line, self.style.NOTICE if line.endswith("!") else lambda text: text)
 
     def show(self, data: object, *, one_line: bool = False) -> None:
