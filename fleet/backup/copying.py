@@ -107,14 +107,20 @@ def _without_links(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
-def disk_error(error: OSError, folder: Path) -> errors.Unavailable:
-    """The error to raise for an OSError while files are copied to or from `folder`."""
+OTHER_FOLDER = "choose another folder with --folder"
+
+
+def disk_error(error: OSError, folder: Path, *, remedy: str = "") -> errors.Unavailable:
+    """The error to raise for an OSError while files are copied to or from `folder`. `remedy`: how to avoid the folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return errors.Unavailable(
             f"The disk of {folder} is full. Nothing of this run was kept.",
-            hint="Free space there, or choose another folder with --folder.",
+            hint=f"Free space there{f', or {remedy}' if remedy else ''}.",
         )
+    denied = isinstance(error, PermissionError)
+    hints = [*(["check its owner and its permissions"] if denied else []), *([remedy] if remedy else [])]
+    hint = ", or ".join(hints)
     return errors.Unavailable(
         f"{error.filename or folder} cannot be read or written ({error.strerror or error}).",
-        hint="Check its owner and its permissions.",
+        hint=f"{hint[:1].upper()}{hint[1:]}." if hint else "",
     )

@@ -49,7 +49,7 @@ def create(*, folder: Path, keep: int | None = None, full: bool = False, say: Sa
             written, new_bytes = _write(name, draft, earlier, say)
             backup = folders.complete(folder, written)
         except OSError as error:
-            raise copying.disk_error(error, folder) from error
+            raise copying.disk_error(error, folder, remedy=copying.OTHER_FOLDER) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         removed = () if keep is None else tuple(folders.keep_newest(folder, keep))

@@ -83,7 +83,7 @@ def lock(folder: Path) -> Iterator[None]:
         copying.make_folder(folder)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise copying.disk_error(error, folder) from error
+        raise copying.disk_error(error, folder, remedy=copying.OTHER_FOLDER) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
