@@ -16,6 +16,11 @@ from fleet import errors
 MISSION, SORTIE, AGENT, NODE, ARTIFACT = "msn", "srt", "agt", "nod", "art"
 KEY, SESSION, CHECKPOINT, CONFLICT, RESERVATION = "key", "ses", "chk", "cfl", "rsv"
 SCHEDULE = "sch"
+_NOUNS = {
+    MISSION: "a mission", SORTIE: "a sortie", AGENT: "an agent", NODE: "a node", ARTIFACT: "an artifact", KEY: "a key",
+    SESSION: "a session", CHECKPOINT: "a checkpoint", CONFLICT: "a conflict", RESERVATION: "a reservation",
+    SCHEDULE: "a schedule",
+}  # fmt: skip
 
 EXAMPLE = UUID("01997c5e-2f8a-7b31-9c44-5d1e6f7a8b90")  # for documentation
 
@@ -45,8 +50,10 @@ def pattern(prefix: str) -> str:
 def decode(prefix: str, text: str) -> UUID:
     """Parse an id with this prefix; raises Invalid for any other text."""
     head, _, tail = text.strip().lower().partition("_")
-    if head != prefix or len(tail) != 26 or any(character not in _VALUES for character in tail) or tail[0] > "7":
-        raise errors.Invalid(f"{text!r} is not an id of this kind.", hint=f"It must look like {prefix}_01j….")
+    valid = len(tail) == 26 and all(character in _VALUES for character in tail) and tail[0] <= "7"
+    if head != prefix or not valid:
+        given = f"is the id of {_NOUNS[head]}, not of" if valid and head in _NOUNS else "is not the id of"
+        raise errors.Invalid(f"{text!r} {given} {_NOUNS[prefix]}.", hint=f"Such an id looks like {prefix}_01j….")
     number = 0
     for character in tail:
         number = number << 5 | _VALUES[character]

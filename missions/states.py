@@ -45,6 +45,12 @@ class SortieState(TextChoices):
 
 
 FINAL_SORTIE_STATES = [state.value for state in SortieState if state.final]
+_ENDED = {"succeeded": "has succeeded", "failed": "has failed", "skipped": "was skipped", "cancelled": "was cancelled"}
+
+
+def predicate(state: str) -> str:
+    """The state of a mission or a sortie as the predicate of a sentence: `is running`, `has succeeded`."""
+    return _ENDED.get(state, f"is {state}")
 
 
 def ended_badly(*, state: str, tolerated: bool) -> bool:

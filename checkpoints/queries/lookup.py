@@ -6,7 +6,7 @@ from uuid import UUID
 
 from checkpoints.files import loading, storage
 from checkpoints.models import Checkpoint
-from fleet import errors, ids
+from fleet import errors, ids, invocation
 from missions.models import Mission
 from missions.queries import reads
 from missions.states import MissionState
@@ -52,7 +52,10 @@ def find(reference: str) -> Checkpoint:
             matching = [id for id in recent if ids.encode(ids.CHECKPOINT, id).endswith(reference)]
             matches = list(checkpoints.filter(id__in=matching[: MAX_LISTED + 1]))
     if not matches:
-        raise errors.NotFound(f"There is no checkpoint {reference!r}.", hint="See the list of checkpoints.")
+        raise errors.NotFound(
+            f"There is no checkpoint {reference!r}.",
+            hint=f"List them: {invocation.command('fleet_checkpoint', 'list')}",
+        )
     if len(matches) > 1:
         listed = ", ".join(f"{row.ref} of {_missions(row)}" for row in matches[:MAX_LISTED])
         more = " and others" if len(matches) > MAX_LISTED else ""

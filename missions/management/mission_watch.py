@@ -68,14 +68,15 @@ class Watch:
             with Board(resolve_command=workspaces.resolve_command) as board:
                 while not self._poll(board, deadline=deadline, quiet=quiet):
                     if time.monotonic() >= deadline:
-                        self.say(f"It is still {self.mission.state}.")
+                        waited = humanise.duration(timeout_s or 0)
+                        self.say(f"The mission has not ended within {waited}; it is still {self.mission.state}.")
                         self._print_next_commands()
                         return TIMED_OUT
                     time.sleep(POLL_S)
             if self.on_event:
                 self._send_last_events()
         except KeyboardInterrupt:
-            self.say("\nThe mission is still running.")
+            self.say(f"\nThe mission is still {self.mission.state}.")
             self._print_next_commands()
             return DETACHED
         return 0 if self.mission.state == MissionState.SUCCEEDED else UNSUCCESSFUL

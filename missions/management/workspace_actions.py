@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fleet import ids, invocation
+from fleet import humanise, ids, invocation
 from fleet.console import lines
 from fleet.management.operator import OperatorCommand
 from missions.management import completion
@@ -21,6 +21,23 @@ from missions.workspaces import repositories
 from missions.workspaces.diffs import Diff
 
 ACTIONS = ("diff", "conflicts", "resolve", "merge", "discard")
+KINDS: dict[str, str] = {
+    Conflict.Kind.PREDICTED: "predicted conflict",
+    Conflict.Kind.RESERVATION: "conflict of reservations",
+    Conflict.Kind.STRAY: "change outside its reservations, in conflict",
+    Conflict.Kind.MERGE: "merge conflict",
+    Conflict.Kind.VERIFY: "failed verification after the merge",
+}
+OUTCOMES: dict[str, str] = {
+    Conflict.Outcome.OPEN: "not resolved yet",
+    Conflict.Outcome.ORDERED: "one waits for the other",
+    Conflict.Outcome.REFUSED: "the request was refused",
+    Conflict.Outcome.REWORK: "another attempt resolves it",
+    Conflict.Outcome.MANUAL: "waited for a person",
+    Conflict.Outcome.FAILED: "the sortie failed",
+    Conflict.Outcome.RESOLVED: "resolved",
+    Conflict.Outcome.DROPPED: "the change was dropped",
+}
 
 
 def add_arguments(action: Callable[[str, str], ArgumentParser]) -> None:
@@ -137,14 +154,14 @@ def _conflicts(command: OperatorCommand, mission: Mission, options: dict[str, An
 
 
 def _conflict(row: Conflict) -> str:
-    others = f"with {', '.join(row.others[:5])}" if row.others else ""
-    files = f"in {', '.join(row.files[:5])}" if row.files else ""
-    more = f"and {len(row.files) - 5:,} more files" if len(row.files) > 5 else ""
-    attempt = f"attempt {row.attempt}" if row.attempt else ""
-    by = f"by {row.by}" if row.by else ""
-    description = " ".join(part for part in (row.sortie.key, attempt, row.kind, others, files, more) if part)
+    sortie = row.sortie.key + (f", attempt {row.attempt}" if row.attempt else "")
+    others = f" with {humanise.shorten_list(row.others, 5)}" if row.others else ""
+    files = f" in {humanise.shorten_list(row.files, 5)}" if row.files else ""
+    waits = row.outcome == Conflict.Outcome.MANUAL and row.closed_at is None
+    outcome = "waits for a person" if waits else OUTCOMES[row.outcome]
+    by = f" (decided by {row.by})" if row.by else ""
     return lines.one_line(
-        f"{row.created_at:%Y-%m-%d %H:%M:%S}  {description}: {workspaces.conflict_status(row)} {by}".rstrip()
+        f"{row.created_at:%Y-%m-%d %H:%M:%S} UTC  {sortie}: {KINDS[row.kind]}{others}{files}; {outcome}{by}"
     )
 
 
@@ -174,12 +191,19 @@ def _merge(command: OperatorCommand, mission: Mission, options: dict[str, Any]) 
     if options["json"]:
         command.show({"mission": mission.ref, **merged.as_json()})
         return 0
-    command.say(
-        f"{merged.branch} of {merged.repository} contains the work of the mission ({merged.outcome}; {merged.commit[:12]})."
-    )
+    branch, commit = f"branch {merged.branch}", merged.commit[:12]
+    match merged.outcome:
+        case "created":
+            command.say(f"Created the {branch} in {merged.repository}, with the mission's work ({commit}).")
+        case "fast-forwarded":
+            command.say(f"Moved the {branch} in {merged.repository} forward to the mission's work ({commit}).")
+        case "merged":
+            command.say(f"Merged the mission's work into the {branch} in {merged.repository} ({commit}).")
+        case _:
+            command.say(f"The {branch} in {merged.repository} already contains the mission's work ({commit}).")
     if waiting:
-        keys = ", ".join(lines.one_line(change.sortie.key) for change in waiting[:5])
-        command.say(f"Not merged yet, because it has not landed: the work of {keys}.")
+        keys = humanise.shorten_list([lines.one_line(change.sortie.key) for change in waiting], 5)
+        command.say(f"The work of {keys} is not in it, because it has not landed yet.")
     return 0
 
 
@@ -209,7 +233,7 @@ def _write_unmerged(command: OperatorCommand, lost: Unmerged) -> None:
     if not lost:
         command.say("All of its work is merged.")
         return
-    command.say("Not merged into the user's repository:")
+    command.say("This work is not in your repository:")
     for commit in lost.commits:
         command.stdout.write(f"  {commit['commit'][:12]}  {lines.one_line(commit['subject'])}")
     for change in lost.changes:

@@ -13,7 +13,7 @@ from missions.engine.settlement import insertion, settling
 from missions.models import Mission, Need, Sortie
 from missions.operations import permissions, transitions
 from missions.operations.workspaces import discarding
-from missions.states import MissionState, SortieState, ended_badly
+from missions.states import MissionState, SortieState, ended_badly, predicate
 
 
 def retry(*, mission: UUID, can_execute: bool) -> Mission:
@@ -57,7 +57,7 @@ def retry_sortie(*, sortie: UUID, can_execute: bool) -> Sortie:
         reopened = _reopen(mission=row.mission_id, sortie=sortie)
         if sortie not in reopened:
             raise errors.Conflict(
-                f"{row.key} is {row.state}. Only failed, cancelled or skipped sorties can be retried."
+                f"{row.key} {predicate(row.state)}. Only failed, cancelled or skipped sorties can be retried."
             )
         _refuse_running_dependents(reopened=list(reopened))
         row.refresh_from_db()

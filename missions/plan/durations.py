@@ -19,6 +19,8 @@ def seconds(value: str | int | float) -> float:
         total = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(value))
     else:
         total = float(value)
-    if not 0 < total <= LONGEST_S:
-        raise ValueError("is not above zero and at most 365d")
+    if not total > 0:
+        raise ValueError("is too short: it must be above zero")
+    if total > LONGEST_S:
+        raise ValueError("is too long: at most 365d is allowed")
     return total

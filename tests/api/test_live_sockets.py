@@ -150,7 +150,7 @@ def test_the_close_reason_is_a_sentence(web: Web) -> None:
 def test_an_invalid_url_is_not_reported_as_an_invalid_cursor(web: Web) -> None:
     ann = api.person("ann")
     status, why = close_reason(open_socket(web, "/ws/v1/missions/xx", **bearer(ann)))
-    assert (status, why) == (4404, "'xx' is not an id of this kind. It must look like msn_01j….")
+    assert (status, why) == (4404, "'xx' is not the id of a mission. Such an id looks like msn_01j….")
     assert close_code(open_socket(web, f"{ALL}?other=1", **bearer(ann))) == 4404
 
 

@@ -20,7 +20,7 @@ from fleet.management.operator import OperatorCommand
 from missions import operations as missions
 from missions.models import Mission
 from missions.queries import reads
-from missions.states import MissionState
+from missions.states import MissionState, predicate
 
 LIVE = [state for state in MissionState if not state.final and state is not MissionState.CANCELLING]
 
@@ -196,7 +196,7 @@ class Command(OperatorCommand):
                 {"mission": summary, "checkpoint": checkpoint.ref, "safety": safety, "replaced": restored.replaced}
             )
             return 0
-        self.say(f"Restored {restored.mission.ref} to {checkpoint.ref}. It is {restored.mission.state}.")
+        self.say(f"Restored {restored.mission.ref} to {checkpoint.ref}. It {predicate(restored.mission.state)}.")
         if restored.safety is not None:
             undo = invocation.command("fleet_checkpoint", "restore", restored.safety.ref)
             self.say(f"Undo the restore: {undo}")
@@ -226,7 +226,7 @@ class Command(OperatorCommand):
             self.show({"mission": reads.summary(mission), "rerun": rerun, "dropped": dropped, "stale": stale})
             return 0
         self.stdout.write(mission.ref)
-        self.say(f"{lines.one_line(mission.name)} is {mission.state}: {mission.origin}.")
+        self.say(f"{lines.one_line(mission.name)} {predicate(mission.state)}: {mission.origin}.")
         for keys, description in (
             (forked.rerun, "To run again"),
             (forked.dropped, "Left out, because sorties that run again had added them"),
@@ -281,7 +281,7 @@ class Command(OperatorCommand):
             self.show({"mission": reads.summary(mission), "checkpoint": imported.checkpoint.ref, "missing": missing})
             return 0
         self.stdout.write(mission.ref)
-        self.say(f"{lines.one_line(mission.name)} is {mission.state}: {mission.origin}.")
+        self.say(f"{lines.one_line(mission.name)} {predicate(mission.state)}: {mission.origin}.")
         if imported.missing:
             self.say(f"Left out, because their bytes are not in the file: {output.keys(imported.missing)}")
         if mission.state == MissionState.PLANNED:

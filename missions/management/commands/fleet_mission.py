@@ -28,7 +28,7 @@ from missions.management import (
 from missions.models import Mission, Sortie
 from missions.operations.workspaces import preparing
 from missions.queries import plan_context, reads, schedules
-from missions.states import MissionState, SortieState
+from missions.states import MissionState, SortieState, predicate
 
 EXIT_CODES = """exit codes:
   0 success, 1 error, 2 wrong usage or an invalid plan, 3 the wait timed out,
@@ -271,7 +271,7 @@ class Command(OperatorCommand):
         elif options["number"] == 0:
             pass
         elif options["state"]:
-            self.say(f"No mission is {options['state']}.")
+            self.say(f"There is no mission in the state {options['state']}.")
         elif options["schedule"]:
             self.say("The schedule has launched no mission that is still stored.")
         else:
@@ -355,7 +355,7 @@ class Command(OperatorCommand):
         if options["json"]:
             self.show(reads.summary(mission))
         else:
-            self.say(f"{mission.ref} is {mission.state}.")
+            self.say(f"{mission.ref} {predicate(mission.state)}.")
         return 0
 
 

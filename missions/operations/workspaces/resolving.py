@@ -14,7 +14,7 @@ from fleet.postgres import statements
 from missions.models import Change, Conflict, Sortie, WaitsOn, Workspace
 from missions.operations import cancelling, permissions
 from missions.queries import workspaces
-from missions.states import SortieState
+from missions.states import SortieState, predicate
 from missions.workspaces import commits, conflicts, diffs, git, merging, repositories
 
 
@@ -85,7 +85,7 @@ def _conflicted(row: Sortie) -> Change:
     waits = row.state == SortieState.WAITING and row.waits_on == WaitsOn.PERSON
     if not waits or change is None or change.state != Change.State.CONFLICTED:
         raise errors.Conflict(
-            f"{row.key} does not wait for a person to resolve a conflict; it is {row.state}.",
+            f"{row.key} has no conflict that waits for a person. It {predicate(row.state)}.",
             hint=f"See: {invocation.command('fleet_mission', 'conflicts', row.mission.ref)}",
             over_http=f"See GET /api/v1/missions/{row.mission.ref}/conflicts.",
         )

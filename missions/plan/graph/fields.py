@@ -133,7 +133,7 @@ def duration(*, data: Mapping[str, Any], key: str, path: Path, problems: Problem
     try:
         return durations.seconds(value)
     except ValueError as error:
-        fix = "Write 90s, 10m, 1h30m or a number of seconds, above zero and at most 365d."
+        fix = "Write 90s, 10m, 1h30m or a number of seconds."
         problems.add((*path, key), f"{quoted(value)} {error}.", fix)
         return None
 

@@ -104,7 +104,7 @@ def test_show_and_conflicts_name_a_command_that_resolves_it(project: Repository)
     assert f"branch fleet/{mission.ref} for {project.path}, from main (" in result.out
     (command,) = [line.partition("Resolve it: ")[2] for line in result.out.splitlines() if "Resolve it: " in line]
     conflicts = fleet_mission("conflicts", mission.ref)
-    assert "late attempt 1 merge with early in app.py: waits for a person" in conflicts.out
+    assert "late, attempt 1: merge conflict with early in app.py; waits for a person" in conflicts.out
     assert f"Resolve it: {command}" in conflicts.out
     fetch = conflicts.out.partition("By hand: ")[2].partition(", commit")[0]
     subprocess.run(shlex.split(fetch), cwd=project.path, check=True, capture_output=True)
@@ -115,7 +115,8 @@ def test_show_and_conflicts_name_a_command_that_resolves_it(project: Repository)
     assert fleet.run_mission(mission) == "succeeded"
     assert "Resolve it" not in fleet_mission("show", mission.ref).out
     assert (
-        "late attempt 1 merge with early in app.py: rework by command:" in fleet_mission("conflicts", mission.ref).out
+        "late, attempt 1: merge conflict with early in app.py; another attempt resolves it (decided by command:"
+        in fleet_mission("conflicts", mission.ref).out
     )
 
 
@@ -161,7 +162,7 @@ def test_resolve_drop_cancels_the_sortie(project: Repository) -> None:
     assert Conflict.objects.get(sortie__key="late").outcome == "dropped"
     second_result = fleet_mission("resolve", mission.ref, "late", "--drop")
     assert second_result.code == 1
-    assert "late does not wait for a person to resolve a conflict; it is cancelled." in second_result.err
+    assert "late has no conflict that waits for a person. It was cancelled." in second_result.err
 
 
 def test_resolve_needs_exactly_one_decision(project: Repository) -> None:
@@ -176,8 +177,8 @@ def test_merge_says_where_the_work_is_and_what_has_not_landed(project: Repositor
     assert result.code == 0
     commit = project.git("rev-parse", "review")
     assert result.err == (
-        f"review of {project.path} contains the work of the mission (created; {commit[:12]}).\n"
-        "Not merged yet, because it has not landed: the work of late.\n"
+        f"Created the branch review in {project.path}, with the mission's work ({commit[:12]}).\n"
+        "The work of late is not in it, because it has not landed yet.\n"
     )
     second_result = fleet_mission("merge", mission.ref, "--into", "review", "--json").json
     assert second_result == {

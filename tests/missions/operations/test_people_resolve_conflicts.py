@@ -125,7 +125,7 @@ def test_a_sortie_without_a_conflict_has_nothing_to_resolve(project: Repository)
         lambda: resolving.drop(sortie=early.id),
     ]
     for resolve in decisions:
-        with pytest.raises(errors.Conflict, match="early does not wait for a person"):
+        with pytest.raises(errors.Conflict, match="early has no conflict that waits for a person"):
             resolve()
 
 
