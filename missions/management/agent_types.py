@@ -87,9 +87,9 @@ def _format(setting: str, value: Any) -> str:
     if value:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
     text, key = ("0", "0") if value == 0 else ("none", "Empty")
-    help_text = (
-        "" if setting == "prompt_argv" else str(AgentType._meta.get_field(setting).help_text)
-    )  # a line of its own
+    if setting == "prompt_argv":  # whether the type takes prompts has a line of its own
+        return text
+    help_text = getattr(AgentType._meta.get_field(setting), "help_text", "")
     meaning = re.search(rf"\b{key}: ([^.]+)\.", help_text)
     return f"{text} ({meaning[1]})" if meaning else text
 
