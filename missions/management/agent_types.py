@@ -13,7 +13,7 @@ from agents.operations import types
 from fleet import errors, invocation
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
-from missions.management import completion, mission_watch
+from missions.management import completion, plan_arguments
 from missions.queries import roster
 
 
@@ -77,7 +77,7 @@ def _absolute(path: Any) -> Any:
     if not isinstance(path, str) or not path:
         return path
     expanded = os.path.expanduser(path)
-    return expanded if os.path.isabs(expanded) else os.path.join(mission_watch.current_folder(), expanded)
+    return expanded if os.path.isabs(expanded) else os.path.join(plan_arguments.current_folder(), expanded)
 
 
 def _format(setting: str, value: Any) -> str:
