@@ -102,7 +102,7 @@ class SpawnForm(BaseDialogForm):  # type: ignore[misc]  # unfold has no types
 
 @admin.register(Agent)
 class AgentAdmin(ReadOnlyAdmin):
-    list_display = ("name", "coloured_state", "type", "node", "last_heartbeat", "age", "reason", "ref")
+    list_display = ("name", "coloured_state", "type", "node", "last_heartbeat", "age", "reason", "ref_column")
     list_filter = ("state", "type", "node")
     list_select_related = ("node", "type")
     search_fields = ("reason", "node__name")

@@ -23,7 +23,9 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from django.utils.module_loading import import_string
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
@@ -164,6 +166,12 @@ class ReadOnlyAdmin(StrictFiltersAdmin):
     @admin.display(description="ID", ordering="pk")
     def ref(self, row: Any) -> str:
         return str(row.ref)
+
+    @admin.display(description="ID", ordering="pk")
+    def ref_column(self, row: Any) -> SafeString:
+        """The id in a list, where it wraps if the columns do not fit: a list cuts off what is too wide."""
+        style = "min-width: 9rem; white-space: normal; overflow-wrap: anywhere"
+        return format_html('<div style="{}">{}</div>', style, row.ref)
 
     def available_actions(self, row: Any) -> Collection[str]:
         """Return the names of the actions that apply to a row in its current state."""

@@ -65,7 +65,7 @@ class AttemptAdmin(ReadOnlyAdmin):
 
 @admin.register(Artifact)
 class ArtifactAdmin(ReadOnlyAdmin):
-    list_display = ("path", "file", "bytes", "media_type", "sortie_link", "created_at", "ref")
+    list_display = ("path", "file", "bytes", "media_type", "sortie_link", "created_at", "ref_column")
     list_select_related = ("sortie",)
     search_fields = ("path", "digest")
     search_help_text = "A path, a digest, or an id (art_…, srt_…, msn_…)"

@@ -53,7 +53,7 @@ REPOSITORY = ("Work on the repository", {"fields": ("branch", "repository", "wor
 
 @admin.register(Mission)
 class MissionAdmin(ReadOnlyAdmin):
-    list_display = ("name", "coloured_state", "progress", "started", "took", "created_by", "ref")
+    list_display = ("name", "coloured_state", "progress", "started", "took", "created_by", "ref_column")
     list_filter = ("state", "created_at")
     list_select_related = ("created_by",)
     search_fields = ("name", "objective")

@@ -23,7 +23,9 @@ REPOSITORY = ("Work on the repository", {"fields": ("changes", "conflicts", "dif
 
 @admin.register(Sortie)
 class SortieAdmin(ReadOnlyAdmin):
-    list_display = ("key", "coloured_state", "mission_link", "status_column", "agent_type", "started", "took", "ref")
+    list_display = (
+        "key", "coloured_state", "mission_link", "status_column", "agent_type", "started", "took", "ref_column",
+    )  # fmt: skip
     list_filter = ("state", "agent_type", "started_at")
     linked_filters = ("mission",)
     list_select_related = ("mission", "agent_type")
