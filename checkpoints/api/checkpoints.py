@@ -232,6 +232,8 @@ class ResumeCheckpoint(Costly):
 
 
 class ForkCheckpoint(Costly):
+    large_body_methods = ("POST",)
+
     @endpoint("checkpoints.fork", body=Fork, response=responses.ForkedResponse, status=201, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Create a mission that continues from a checkpoint. Requires plan.execute, as a launch does."""

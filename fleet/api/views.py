@@ -33,13 +33,19 @@ LINKS = (
 )  # fmt: skip
 
 
+# Ten times as many small values would take seconds to parse, during which the process answers nobody. This is enough
+# for the longest report, escaped as JSON allows.
+MAX_BODY_BYTES = 2_000_000
+
+
 class ApiView(APIView):
     """A resource of the API. Its methods are declared with `@endpoint`."""
 
     permission_classes = [RulePermission]
     http_method_names = ["get", "head", "post", "patch", "delete"]
     rate_kind = Kind.IP  # for callers without a machine key, session or lease
-    max_body_bytes: int | None = None  # below the limit of the settings; None: that limit
+    max_body_bytes: ClassVar[int] = MAX_BODY_BYTES
+    large_body_methods: ClassVar[Collection[str]] = ()  # whose bodies have the limit of the settings, for a plan
 
     @classmethod
     def declaration(cls, method: str | None) -> Endpoint | None:
@@ -63,7 +69,7 @@ class ApiView(APIView):
             request._request.META.setdefault("CONTENT_LENGTH", str(len(body)))
         except RequestDataTooBig:
             raise BodyTooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.") from None
-        if self.max_body_bytes is not None and len(body) > self.max_body_bytes:
+        if len(body) > self.max_body_bytes and request.method not in self.large_body_methods:
             raise BodyTooLarge(f"The body is larger than {self.max_body_bytes:,} bytes.")
         super().initial(request, *args, **kwargs)
 
@@ -145,8 +151,7 @@ class Costly(ApiView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        costly = request.method in self.costly_methods
-        if costly and isinstance(request.auth, Actor) and request.auth.user is not None:
+        if self.is_costly(request) and isinstance(request.auth, Actor) and request.auth.user is not None:
             try:
                 costs.check(request.auth.user.pk)
             except costs.BudgetExceeded as error:
@@ -154,6 +159,10 @@ class Costly(ApiView):
                 raise
             costs.begin()
             self._charged_user, self._started_at = request.auth.user.pk, time.thread_time()
+
+    def is_costly(self, request: Request) -> bool:
+        """Whether to charge the user for this request. Its body has been read, but not parsed."""
+        return request.method in self.costly_methods
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         if self._charged_user is not None:

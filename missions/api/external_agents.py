@@ -26,14 +26,14 @@ from fleet.access.models import Role
 from fleet.api.endpoints import Validated, endpoint
 from fleet.api.openapi.examples import file_response
 from fleet.api.serializers import Id, Json, Strict, Text
-from fleet.api.views import ApiView, Costly, IgnoreAccept, actor_of
+from fleet.api.views import MAX_BODY_BYTES, ApiView, Costly, IgnoreAccept, actor_of
 from fleet.limits import counting
 from fleet.limits.counting import Quota
 from fleet.web import shared_counters
 from missions.api import responses
 from missions.models import Sortie
 from missions.operations import external_agents, permissions
-from missions.operations.external_agents import ending
+from missions.operations.external_agents import attempt_auth, ending
 from missions.operations.workspaces import bundling
 from missions.queries import visibility
 
@@ -168,7 +168,19 @@ class ReportProgress(ApiView):
         report(token=lease_token(actor_of(request), body, ref), body=body)
 
 
-class CompleteSortie(ApiView):
+class CompleteSortie(Costly):
+    costly_methods = ()  # but see `is_costly`
+    large_body_methods = ("POST",)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse a workload of the fleet's own agents before its body is parsed: it may not complete its sortie."""
+        super().initial(request, *args, **kwargs)
+        if (lease := actor_of(request).lease) and self.is_costly(request):
+            attempt_auth.authenticate_to_end(lease, "succeeded")
+
+    def is_costly(self, request: Request) -> bool:
+        return len(request._request.body) > MAX_BODY_BYTES
+
     @endpoint("sorties.fly", body=Complete, response=responses.StateResponse)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Complete the sortie. Repeating the request returns the first response. 409 if the result differs from the

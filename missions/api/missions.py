@@ -116,6 +116,8 @@ class SortieFilter(LimitQuery):
 
 
 class Missions(Costly):
+    large_body_methods = ("POST",)
+
     @endpoint("missions.list", query=MissionFilter, response=page_of(responses.MissionResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The missions of the caller and of its teams; for admins, all missions."""
@@ -140,6 +142,8 @@ class Missions(Costly):
 
 
 class PlanCheck(Costly):
+    large_body_methods = ("POST",)
+
     @endpoint("missions.create", body=Check, response=responses.CheckResponse)
     def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
         """Check a plan without launching it. A 422 lists all of its errors."""

@@ -154,6 +154,8 @@ class PauseReason(Strict):
 
 
 class Schedules(Costly):
+    large_body_methods = ("POST",)
+
     @endpoint("schedules.list", query=ScheduleFilter, response=page_of(ScheduleResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """The schedules of the caller and of its teams; for admins, all schedules."""
@@ -183,7 +185,7 @@ class PreviewSchedule(ApiView):
 
 
 class ScheduleDetail(Costly):
-    costly_methods = ("PATCH",)
+    costly_methods = large_body_methods = ("PATCH",)
 
     @endpoint("schedules.read", response=ScheduleDetailResponse, extra_headers=[headers.IF_NONE_MATCH, headers.ETAG])
     def get(self, request: Request, ref: str) -> Response:
