@@ -6,15 +6,38 @@ They are unmanaged: Django neither creates, alters nor empties them, because the
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
+
+from fleet import values
+
+UNREADABLE = 1_000  # characters
 
 
 class Outcome(models.TextChoices):
     OK = "ok"
     DENIED = "denied"  # the caller lacked the permission
     FAILED = "failed"  # the attempt failed, such as a wrong password
+
+
+class Document(models.JSONField):
+    """JSON that can always be shown: what the fleet does not accept (fleet/values.py) is read as `{"unreadable": text}`.
+
+    Whoever has the application's password may add such a document, and must not make a page of the trail unreadable.
+    """
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return values.parse(value)
+        except (ValueError, RecursionError):
+            return {"unreadable": value[:UNREADABLE]}
+
+    def deconstruct(self) -> Any:
+        name, _, arguments, options = super().deconstruct()
+        return name, "django.db.models.JSONField", arguments, options  # the migrations need no more
 
 
 class Entry(models.Model):
@@ -31,9 +54,9 @@ class Entry(models.Model):
     address = models.CharField(max_length=64)
     request = models.CharField(max_length=100)
     subject = models.CharField(max_length=200)  # a typed id, or "user:ann", or a table
-    before = models.JSONField(null=True)
-    after = models.JSONField(null=True)
-    data = models.JSONField()
+    before = Document(null=True)
+    after = Document(null=True)
+    data = Document()
 
     class Meta:
         managed = False
