@@ -37,6 +37,8 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(statements.read('fleet', 'audit_trail'), 'DROP SCHEMA fleet_audit CASCADE'),
+        migrations.RunSQL(statements.read('fleet', 'audit_accept_seal'), migrations.RunSQL.noop),
+        migrations.RunSQL(statements.read('fleet', 'audit_accept_trigger'), migrations.RunSQL.noop),
         migrations.CreateModel(
             name='Entry',
             fields=[

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.forms import model_to_dict
 
 from fleet import audit, errors
 from fleet.audit import anchor, chain, sealing, verification
@@ -65,6 +68,8 @@ def _first_unsealed() -> int:
         {"first_id": 1, "first_xid": 1},
         {"count": 2, "leaves": b"\0" * 80},
         {"leaves": END.to_bytes(8, "big") + b"\0" * 32},
+        {"at": datetime(9999, 12, 31, tzinfo=UTC)},
+        {"at": datetime(1, 1, 1, tzinfo=UTC)},
     ],
     ids=lambda changed: " and ".join(changed),
 )
@@ -75,6 +80,22 @@ def test_a_seal_out_of_order_is_refused_and_sealing_continues(changed: dict[str,
     forged = next_seal(**changed)
     with pytest.raises(DatabaseError), transaction.atomic():
         forged.save(force_insert=True)
+    assert seal() == 1
+    assert verification.verify(unsealed_s=0).problems == []
+
+
+@pytest.mark.parametrize("at", ["20000-01-01 00:00:00+00", "0044-03-15 00:00:00+00 BC", "infinity"])
+def test_a_seal_with_a_time_that_python_cannot_read_is_refused(at: str) -> None:
+    """With it, every later seal and every verification would fail."""
+    seal()
+    audit.record(kind="test.forged")
+    fleet.until(_settled)
+    forged = next_seal()
+    with pytest.raises(DatabaseError, match="its time does not continue the chain"), transaction.atomic():
+        run(
+            "INSERT INTO fleet_audit.seal SELECT * FROM jsonb_populate_record(NULL::fleet_audit.seal, %s)",
+            json.dumps({**model_to_dict(forged), "at": at, "leaves": f"\\x{forged.leaves.hex()}"}),
+        )
     assert seal() == 1
     assert verification.verify(unsealed_s=0).problems == []
 
