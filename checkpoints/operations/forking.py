@@ -20,6 +20,8 @@ from checkpoints.operations.restoring import NotExact
 from checkpoints.rows import reading, workspaces, writing
 from checkpoints.rows.writing import Target
 from fleet import audit, errors, ids
+from fleet.access.actor import role_of
+from fleet.access.models import Role
 from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
@@ -87,7 +89,7 @@ def fork(
                 name=name or None,
                 origin=_origin(saved, checkpoint, sorties),
                 owner=by.id if by else None,
-                team=checkpoint.team_id,
+                team=checkpoint.team_id if _is_in_team(by, checkpoint) else None,
                 changes={"inputs": inputs, **({"state": "live"} if live else {})},
             )
             with connection.cursor() as cursor:
@@ -288,6 +290,11 @@ def _check_rights(
         return
     if not can_execute and (saved.mission_kept["executes"] or any(spec.runs_code for spec in edited.values())):
         raise permissions.refusal()
+
+
+def _is_in_team(by: User | None, checkpoint: Checkpoint) -> bool:
+    """Whether the caller may still share missions with the checkpoint's team: as for a launch, only with an own one."""
+    return by is None or role_of(by) == Role.ADMIN or by.groups.filter(id=checkpoint.team_id).exists()
 
 
 def _is_current(template: str, text: str) -> bool:

@@ -197,6 +197,16 @@ def test_a_fork_belongs_to_its_creator_and_shows_its_origin(ann: api.Client, mis
     assert Mission.objects.count() == 2
 
 
+def test_a_fork_is_shared_with_the_team_only_by_a_member(ann: api.Client, mission: Mission, checkpoint: str) -> None:
+    def forked_team() -> Any:
+        forked = ann.post(f"checkpoints/{checkpoint}/fork", {}).json()["mission"]
+        return ann.get(f"missions/{forked['id']}").json()["team"]
+
+    assert forked_team() == "web"
+    ann.user.groups.clear()
+    assert forked_team() is None
+
+
 def test_an_edited_sortie_is_given_as_an_object(ann: api.Client, checkpoint: str) -> None:
     edit = {"sorties": {"b": {"agent": "backend", "driver": "scripted", "needs": ["a"]}}}
     assert ann.post(f"checkpoints/{checkpoint}/fork", {"edit": edit}).json()["rerun"] == ["b"]
