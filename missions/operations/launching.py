@@ -49,10 +49,10 @@ def plan_for_task(*, agent_type: str, task: str) -> tuple[Plan, str]:
 def _task_error(problem: PlanProblem, agent_type: str) -> errors.Invalid:
     """The error of a task for a problem of its plan, which the caller did not write and does not see."""
     if problem.where == "sorties.task.prompt":
-        set_command = ("type", "set", agent_type, "--prompt-argv", '["claude", "-p"]')
+        example = invocation.command("fleet_agents", "type", "set", agent_type, "--prompt-argv", '["claude", "-p"]')
         return errors.Invalid(
             f"The agent type {agent_type!r} takes no prompts.",
-            hint=f"Set the command that reads them, for example: {invocation.command('fleet_agents', *set_command)}",
+            hint=f"Set the command that reads them, for example: {example}",
             over_http="Choose one with `takes_prompt` from GET /api/v1/agent-types, or have an administrator set the "
             f"command that reads them: `prompt_argv` in PATCH /api/v1/agent-types/{agent_type}.",
             pointer="/agent",

@@ -132,7 +132,7 @@ def test_a_sortie_without_a_conflict_has_nothing_to_resolve(project: Repository)
 def test_only_the_first_of_two_decisions_takes_effect(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     resolving.drop(sortie=late(mission).id)
-    with pytest.raises(errors.Conflict, match="it is cancelled"):
+    with pytest.raises(errors.Conflict, match="It was cancelled"):
         resolving.retry(sortie=late(mission).id, can_execute=True)
 
 
