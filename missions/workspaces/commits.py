@@ -318,7 +318,15 @@ def _changes(copy: Copy, base: str, tree: str) -> Commit:
             hint="Ignore generated files in .gitignore.",
         )
     lines_added = lines_removed = 0
-    counts = git.run("diff-tree", "-r", "-z", "--numstat", "--no-renames", base, tree, env=copy.read_env)
+    try:
+        counts = git.run("diff-tree", "-r", "-z", "--numstat", "--no-renames", base, tree, env=copy.read_env)
+    except git.GitError as error:
+        if "out of memory" in error.text.lower():
+            raise Refused(
+                "The files that the attempt changed have too many lines for git to compare.",
+                hint="Store large files as artifacts (`outputs`), or ignore them in .gitignore.",
+            ) from error
+        raise
     for row in counts.split(b"\0"):
         columns = row.split(b"\t")
         if len(columns) == 3 and columns[0] != b"-":  # not a binary file

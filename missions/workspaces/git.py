@@ -31,6 +31,11 @@ MIN_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
 TIMEOUT_S = 120.0
 NETWORK_TIMEOUT_S = 900.0
 PIECE_BYTES = 1_000_000
+# Memory of one process of git (RLIMIT_DATA), in units of 1 KiB, where files of workloads decide how much it needs: about
+# 40 bytes for each line that it compares (git 2.39), three times as much to merge, and 70 for each pattern of a .gitignore.
+MEMORY_KB = 2_000_000
+_LIMIT_MEMORY = f"ulimit -d {MEMORY_KB} 2>/dev/null || :\n"  # a lower limit may apply already
+_COMPARING = ("diff-tree", "merge-tree")  # commands that compare the contents of files
 CONFIGURATION = Path(__file__).with_name("gitconfig")
 PUSH_CONFIGURATION = Path(__file__).with_name("gitconfig-push")  # the receiving repository runs its hooks
 # These override what a repository's own configuration says.
@@ -124,11 +129,12 @@ def _command_line(
 ) -> tuple[list[str], dict[str, str]]:
     """The arguments and the environment of a git command in the repository `at`."""
     environment = {**_environment(), **(env or {})}
+    program = ["/bin/sh", "-c", f'{_LIMIT_MEMORY}exec "$0" "$@"', "git"] if arguments[0] in _COMPARING else ["git"]
     if at is None:
-        return ["git", *_OPTIONS, *arguments], environment
+        return [*program, *_OPTIONS, *arguments], environment
     # If there is no repository, git must not use one in a parent folder.
     environment["GIT_CEILING_DIRECTORIES"] = str(at.resolve().parent)
-    return ["git", *_OPTIONS, "-C", str(at), *arguments], environment
+    return [*program, *_OPTIONS, "-C", str(at), *arguments], environment
 
 
 def line(*arguments: str, at: Path | None = None, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
@@ -257,12 +263,12 @@ def run_in_sandbox(
 
     Only `run` and the objects of the repository are writable: whatever happens here must not change a file that the
     engine writes to, or that configures its git. The script gets `arguments` as "$1", "$2" and so on. With
-    FLEET_SANDBOX=off it runs without a sandbox. Raises GitError if its exit code is not in `accept`; errors.Unavailable
-    if the copy is not there.
+    FLEET_SANDBOX=off it runs without a sandbox. Each process may use MEMORY_KB.
+    Raises GitError if its exit code is not in `accept`; errors.Unavailable if the copy is not there.
     """
     if copy.is_symlink() or not copy.is_dir():
         raise errors.Unavailable(f"The copy {copy} has been removed or replaced.", hint="Retry the sortie.")
-    argv = ["/bin/sh", "-euc", script, "sh", *arguments]
+    argv = ["/bin/sh", "-euc", _LIMIT_MEMORY + script, "sh", *arguments]
     words = ("add", *arguments)
     with ExitStack() as descriptors:
         pass_fds: list[int] = []
