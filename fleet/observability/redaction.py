@@ -32,7 +32,11 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\btkt_[\w-]{8,}"), f"tkt_{HIDDEN}"),
     (re.compile(r"\b(flk_[0-9A-Za-z]{4,12})_[\w-]{8,}"), rf"\1_{HIDDEN}"),  # the prefix identifies the key
     (re.compile(r"\b(srt_[0-9a-z]{26}\.\d+)\.[\w-]{8,}"), rf"\1.{HIDDEN}"),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}(\.[\w-]*)?"), HIDDEN),
+    # It looks for the dot once per word, because looking from each `-eyJ` of a word takes quadratic time.
+    (
+        re.compile(r"(?<![\w-])(?=[\w-]*\.[\w-]{4})((?:[\w-]*?-)?)eyJ[\w-]{8,}\.[\w-]{4,}(\.[\w-]*)?"),
+        rf"\1{HIDDEN}",
+    ),
     (URL_PASSWORD, rf"\1:{HIDDEN}@"),
     (re.compile(r"\b(Bearer|Basic|Token)\s+[\w+/=.~-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
     (

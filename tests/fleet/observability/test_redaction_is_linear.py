@@ -23,6 +23,8 @@ HOSTILE = {
     "many at signs": "://b:c@",
     "beginnings of private keys": "-----BEGIN PRIVATE KEY-----",
     "beginnings of tokens": "eyJaaaaaaaa.",
+    "beginnings of tokens in one word": "-eyJ",
+    "words in one": "a-",
     "machine keys": "flk_aaaa_",
     "names of secrets": "password",
     "names of secrets with spaces": "password" + " " * 1_000,
