@@ -11,11 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from agents.drivers.base import Json
 from fleet import values
+
+JOINED = 500  # of `max_bytes`, the share up to which small pieces are joined: each becomes a row, with its overhead
 
 Progress = tuple[float | None, str]  # fraction, note
 
@@ -64,14 +66,22 @@ class OutputBuffer:
         with self.lock:
             if self.head_bytes < self.max_bytes // 2:
                 self.head_bytes += len(data)
-                self.pieces.append(piece)
+                self._append(self.pieces, piece)
                 return
-            self.tail.append(piece)
+            self._append(self.tail, piece)
             self.tail_bytes += len(data)
             while self.tail_bytes > self.max_bytes // 2 and len(self.tail) > 1:
                 dropped = self.tail.popleft().size
                 self.tail_bytes -= dropped
                 self.dropped_bytes += dropped
+
+    def _append(self, pieces: deque[Piece], piece: Piece) -> None:
+        """Append a piece, or join it to the last one if both are small: a workload may print single bytes."""
+        last = pieces[-1] if pieces else None
+        if last is not None and last.stream == piece.stream and last.size + piece.size <= self.max_bytes // JOINED:
+            pieces[-1] = replace(last, text=last.text + piece.text, size=last.size + piece.size)
+        else:
+            pieces.append(piece)
 
     def progress(self, *, fraction: float | None, note: str) -> None:
         self.active = True

@@ -34,3 +34,16 @@ def test_the_tail_is_measured_in_bytes(character: str) -> None:
 def test_output_within_the_limit_is_complete() -> None:
     text = "".join(f"{number} – ünï\n" for number in range(1_000))
     assert store(text, keep=100_000, chunk=7) == text
+
+
+def test_output_in_single_bytes_becomes_few_rows() -> None:
+    """Each row takes more than 100 bytes besides its text, in the agent's memory and in the database."""
+    page = OutputBuffer(sortie=uuid4(), attempt=1, max_bytes=100_000, on_open=lambda buffer: None)
+    for number in range(200_000):
+        page.output(stream="stdout", data=b"%d" % (number % 10))
+    page.close()
+    assert len(page.pieces) < 2_000
+    text = "".join(piece.text for piece in page.pieces)
+    assert text.startswith("0123456789")
+    assert text.endswith("0123456789")
+    assert 99_000 < text.count("5") * 10 < 101_000
