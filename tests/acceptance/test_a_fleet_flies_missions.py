@@ -175,7 +175,7 @@ def test_a_paused_mission_starts_nothing_until_it_is_resumed(fleet: Fleet) -> No
     paused = fleet.json("fleet_mission", "show", mission)
     assert paused["state"] == "paused"
     assert paused["items"][1]["state"] == "ready"
-    assert "is resumed" in paused["items"][1]["waits_for"]
+    assert "to be resumed" in paused["items"][1]["waits_for"]
     fleet.manage("fleet_mission", "resume", mission)
     assert fleet.wait(mission)["state"] == "succeeded"
 

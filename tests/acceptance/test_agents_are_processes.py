@@ -74,7 +74,7 @@ def test_agents_are_spawned_and_terminated_by_command(fleet: Fleet) -> None:
         (["nonsense"], 1, "There is no agent type 'nonsense'"),
         (["backend", "--node", "nowhere"], 1, "There is no node 'nowhere'"),
         (["backend", "--count", "40"], 1, "no room for 40 more"),
-        (["backend", "Write a poem"], 2, "no command that takes a prompt"),
+        (["backend", "Write a poem"], 2, "takes no prompts"),
     ],
 )
 def test_an_impossible_spawn_is_refused_with_the_reason(
