@@ -97,6 +97,7 @@ def fork(
             targets = graph.targets(rerun=rerun, dropped=dropped, edited=edited)
             writing.put_back(mission=id, targets=targets, origin=turn, checkpoint=checkpoint.ref)
             workspaces.put_back(saved, mission=id, replaced="", branch=f"fleet/{ids.encode(ids.MISSION, id)}")
+            workspaces.replace_reservations(edited.values(), mission=id)
             _require_exact(id, saved, keys=saved.state.keys() - rerun - dropped)
             Event.objects.create(
                 kind="checkpoint.forked",
@@ -256,6 +257,7 @@ def _edited_specs(saved: SavedMission, graph: _Graph, text: str, inputs: Mapping
         context=plan_context.current(),
         defaults=mission_state["defaults"],
         inputs=inputs,
+        workspace=saved.has_workspace,
     )
     folders.check_prompts(specs=specs, folder=mission_state["folder"], workspace=saved.has_workspace)
     return {spec.key: spec for spec in specs}

@@ -21,8 +21,9 @@ from checkpoints.files.loading import SavedMission
 from checkpoints.recovery.risks import WorkspaceFacts
 from fleet import errors, ids
 from fleet.postgres import clock, statements
-from missions.models import Change, Sortie, Workspace
-from missions.plan import globs
+from missions.engine.settlement import insertion
+from missions.models import Change, Reservation, Sortie, Workspace
+from missions.plan import SortieSpec, globs
 from missions.workspaces import copies, git, moving, repositories, reservations, uncommitted
 from missions.workspaces.commits import Message
 from missions.workspaces.reservation_index import ReservationIndex, ReservedPattern
@@ -189,6 +190,15 @@ def put_back_parts(state: Mapping[str, Any], kept: Mapping[str, Any], *, mission
     with connection.cursor() as cursor:
         for name in ("workspace_clear", "workspace_put_back"):
             cursor.execute(statements.read("checkpoints.rows", name))
+
+
+def replace_reservations(specs: Iterable[SortieSpec], *, mission: UUID) -> None:
+    """Give sorties with a new spec the reservations that it requests, in the caller's transaction."""
+    edited = {spec.key: spec for spec in specs}
+    sorties = dict(Sortie.objects.filter(mission=mission, key__in=edited).values_list("key", "id"))
+    Reservation.objects.filter(sortie__in=sorties.values()).delete()
+    with connection.cursor() as cursor:
+        insertion.reserve(cursor.cursor, mission=mission, specs=[edited[key] for key in sorties], sorties=sorties)
 
 
 def keep_unmerged(mission: UUID, *, repository: str) -> None:

@@ -124,7 +124,7 @@ def insert(
         for spec in specs:
             for need in spec.needs:
                 copy.write_row((known[spec.key].id, known[need].id, need.partition("[")[0]))
-    _reserve(cursor, mission=mission, specs=specs, sorties={key: upstream.id for key, upstream in known.items()})
+    reserve(cursor, mission=mission, specs=specs, sorties={key: upstream.id for key, upstream in known.items()})
     cursor.execute(
         "INSERT INTO fleet_event (kind, scope, subject, data)"
         " SELECT 'sortie.' || state, mission_id, id, '{}' FROM missions_sortie WHERE id = ANY (%(inserted)s) ORDER BY turn",
@@ -161,7 +161,7 @@ def _set_limits(cursor: Cursor, *, limits: Mapping[str, int], new: Sequence[UUID
         cursor.execute(statements.read("missions.engine.settlement", "set_limit"), parameters)
 
 
-def _reserve(cursor: Cursor, *, mission: UUID, specs: Sequence[SortieSpec], sorties: Mapping[str, UUID]) -> None:
+def reserve(cursor: Cursor, *, mission: UUID, specs: Sequence[SortieSpec], sorties: Mapping[str, UUID]) -> None:
     """Insert the reservations that the plan requests (`touches` and `reads`); admission puts them into force."""
     if not any(spec.touches or spec.reads for spec in specs):
         return

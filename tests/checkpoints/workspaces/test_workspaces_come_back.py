@@ -15,7 +15,7 @@ from checkpoints.rows import workspaces
 from fleet import errors
 from missions import operations as missions
 from missions.engine.process.runtime import Engine
-from missions.models import Change, Mission, Sortie, Workspace
+from missions.models import Change, Mission, Reservation, Sortie, Workspace
 from missions.operations.workspaces import discarding
 from missions.workspaces import git, merging, moving
 from tests.support import fleet, killing, repository
@@ -186,6 +186,20 @@ def test_a_fork_may_replace_a_sortie_by_a_prompt_that_works_in_its_copy(project:
     edit = "sorties:\n  second: {agent: backend, needs: [first], prompt: Write two.txt.}\n"
     forked = operations.fork(checkpoint=checkpoint, edit=edit, can_execute=True).mission
     assert Sortie.objects.get(mission=forked, key="second").brief.spec["prompt"] == "Write two.txt."
+
+
+def test_a_replaced_sortie_of_a_fork_reserves_what_its_new_version_touches(project: Repository, engine: Engine) -> None:
+    plan = {
+        "first": {"run": "echo 1 > one.txt", "touches": ["old/**"]},
+        "second": {"run": "echo 2 > two.txt", "needs": ["first"], "touches": ["old/**"]},
+    }
+    mission = fleet.launch(plan, workspace={"repository": str(project.path)})
+    checkpoint = operations.capture(missions=[mission.id])
+    new = "{agent: backend, needs: [first], run: echo new > two.txt, touches: [two.txt], reads: [one.txt]}"
+    forked = operations.fork(checkpoint=checkpoint, edit=f"sorties: {{second: {new}}}", can_execute=True).mission
+    reserved = Reservation.objects.filter(sortie__mission=forked).values_list("sortie__key", "pattern", "shared")
+    assert sorted(reserved) == [("first", "old/**", False), ("second", "one.txt", True), ("second", "two.txt", False)]
+    assert finish(forked) == "succeeded"
 
 
 # ── Refs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
