@@ -38,6 +38,6 @@ def test_the_format_is_the_one_that_is_written() -> None:
 
 def test_risks_have_a_row_with_their_level() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (low|medium|high|blocking) \|", PAGE, re.MULTILINE))
-    source = (Path(__file__).resolve().parents[2] / "checkpoints" / "recovery" / "plan.py").read_text()
+    source = (Path(__file__).resolve().parents[2] / "checkpoints" / "recovery" / "risks.py").read_text()
     levels = dict(re.findall(r'kind="(\w+)",\s+level=Level\.(\w+),', source))
     assert rows == {kind: Level[level].value for kind, level in levels.items()}

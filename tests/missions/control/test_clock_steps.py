@@ -13,11 +13,12 @@ from agents import operations as agents
 from agents.models import Agent
 from fleet import ids
 from fleet.celery import app
-from fleet.postgres import clock, roles
+from fleet.postgres import clock
 from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Sortie
 from tests.support import fleet
+from tests.support.tampering import as_superuser
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 SECOND = "interval '1 second'"
@@ -26,7 +27,7 @@ SECOND = "interval '1 second'"
 @pytest.fixture
 def step_clock() -> Iterator[Any]:
     """Sets the clock of this connection: a schema before pg_catalog in its search path replaces the functions."""
-    with roles.as_owner(), connection.cursor() as cursor:
+    with as_superuser(), connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA stepped")
         cursor.execute("CREATE TABLE stepped.by (seconds float8)")
         cursor.execute("INSERT INTO stepped.by VALUES (0)")
@@ -35,6 +36,8 @@ def step_clock() -> Iterator[Any]:
             " 'SELECT pg_catalog.clock_timestamp() + seconds * interval ''1 second'' FROM stepped.by'"
         )
         cursor.execute("GRANT USAGE ON SCHEMA stepped TO PUBLIC; GRANT ALL ON stepped.by TO PUBLIC")
+        # It compares the time of a seal with the clock.
+        cursor.execute("ALTER FUNCTION fleet_audit.accept_seal() SET search_path = stepped, pg_catalog, pg_temp")
     with connection.cursor() as cursor:
         cursor.execute("SET search_path = stepped, pg_catalog, public")
 
@@ -44,7 +47,8 @@ def step_clock() -> Iterator[Any]:
 
         yield step
         cursor.execute("RESET search_path")
-    with roles.as_owner(), connection.cursor() as cursor:
+    with as_superuser(), connection.cursor() as cursor:
+        cursor.execute("ALTER FUNCTION fleet_audit.accept_seal() SET search_path = pg_catalog, pg_temp")
         cursor.execute("DROP SCHEMA stepped CASCADE")
 
 
