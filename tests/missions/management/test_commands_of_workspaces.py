@@ -125,10 +125,10 @@ def test_watch_says_that_a_sortie_waits_for_a_person(project: Repository, capsys
     Board(resolve_command=workspaces.resolve_command).update(
         reads.summary(mission), list(reads.sorties_as_json(mission, results=False))
     )
-    shown = capsys.readouterr().err.splitlines()
-    (number,) = [number for number, line in enumerate(shown) if "… late waiting" in line]
-    assert "Waits for a person, because its change conflicts with early in app.py" in shown[number]
-    command = shown[number + 1].partition("Resolve it: ")[2]
+    lines = capsys.readouterr().err.splitlines()
+    (number,) = [number for number, line in enumerate(lines) if "… late waiting" in line]
+    assert "Waits for a person, because its change conflicts with early in app.py" in lines[number]
+    command = lines[number + 1].partition("Resolve it: ")[2]
     assert shlex.split(command)[-5:] == ["fleet_mission", "resolve", mission.ref, "late", "--retry"]
 
 
