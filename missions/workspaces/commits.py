@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fleet import errors
-from missions.workspaces import git, repositories
+from missions.workspaces import git, refusals, repositories
 from missions.workspaces.copies import Copy
+from missions.workspaces.git import printable
+from missions.workspaces.refusals import Refused
 
 GITLINK, LINK, MISSING = "160000", "120000", "000000"
 MAX_FILES = 100_000  # changed by one attempt
@@ -72,26 +73,7 @@ xargs -0r git ls-files -z --others --modified --exclude-standard --"""
 _APPLY = 'ulimit -v 4000000; git apply --cached --whitespace=nowarn -- "$1" && git write-tree'
 _CHECK_OUT = 'git read-tree --reset -u "$1" && git clean -ffdq'
 
-# What git says about files that it does not add. The first group is the path.
-_NESTED = re.compile(r"'(.+)' does not have a commit checked out")
-_UNREADABLE = re.compile(
-    r"could not open directory '(.+)': Permission denied"
-    r'|open\("(.+)"\): Permission denied'
-    r"|^(?!bwrap:|find:)(.+): Permission denied$",
-    re.M,
-)
-_SPECIAL = re.compile(r"^error: (.+): can only add regular files", re.M)
-_NAME = re.compile(r"^error: [Ii]nvalid path '(.+)'$", re.M)
 _FSCK = re.compile(r"^error: object \w+: (.+)$", re.M)
-
-
-class Refused(errors.Invalid):
-    """The engine refuses to commit the files of the copy. The message says why, and what to do."""
-
-
-def printable(path: str) -> str:
-    """A path as text that the database can store: bytes that are not UTF-8 are replaced."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\x00", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,11 +200,11 @@ def _check_patched(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int
     present = [file for file in files if file.mode != MISSING]
     for file in present:
         if file.mode == GITLINK:
-            raise _nested(str(file))
+            raise refusals.nested(str(file))
     sizes = _sizes(copy, present)
     for file, size in zip(present, sizes, strict=True):
         if size > max_bytes:
-            raise _large(file.path, max_bytes)
+            raise refusals.large(file.path, max_bytes)
     if sum(sizes) > max_total_bytes:
         raise Refused(
             f"The files that the patch changes have {sum(sizes):,} bytes; {max_total_bytes:,} are allowed.",
@@ -248,11 +230,11 @@ def write_tree(copy: Copy, *, max_bytes: int | None = None) -> str:
             _refuse_suspects(copy, max_bytes or UNLIMITED_BYTES)
             completed = _run(copy, _ADD)
     except git.GitError as error:
-        if refusal := _refusal(error.text):
+        if refusal := refusals.explain(error.text):
             raise refusal from error
         raise
     # Git leaves out folders that it cannot read, and succeeds.
-    if refusal := _refusal(completed.stderr.decode("utf-8", "replace")):
+    if refusal := refusals.explain(completed.stderr.decode("utf-8", "replace")):
         raise refusal
     return completed.stdout.decode().strip()
 
@@ -274,10 +256,10 @@ def _run(copy: Copy, script: str, *arguments: str, accept: Sequence[int] = (0,))
 def _refuse_suspects(copy: Copy, max_bytes: int) -> None:
     """Raise Refused if one of the suspect files would be committed, or would block git."""
     for path in _run(copy, _FIND_PIPES).stdout.splitlines():
-        raise _special(printable(os.fsdecode(path)).removeprefix("./"))
+        raise refusals.special(printable(os.fsdecode(path)).removeprefix("./"))
     for path in _run(copy, _FIND_LARGE, str(max_bytes)).stdout.split(b"\0"):
         if path:
-            raise _large(os.fsdecode(path), max_bytes)
+            raise refusals.large(os.fsdecode(path), max_bytes)
 
 
 def check_out(copy: Copy, *, tree: str) -> None:
@@ -345,7 +327,7 @@ def _changed_files(raw: bytes) -> Iterator[ChangedFile]:
 def _check(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, secret: bytes, merged: Sequence[str]) -> None:
     for file in files:
         if file.mode == GITLINK:
-            raise _nested(str(file))
+            raise refusals.nested(str(file))
         if secret and secret in os.fsencode(file.path):
             raise Refused("The name of a file contains the attempt's own token.", hint="Rename it.")
     present = [file for file in files if file.mode != MISSING]
@@ -357,7 +339,7 @@ def _check(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, secret
             )
     for file, size in zip(present, _sizes(copy, present), strict=True):
         if size > max_bytes:
-            raise _large(file.path, max_bytes)
+            raise refusals.large(file.path, max_bytes)
     markers = [f"\n{mark} {side}".encode() for mark, side in zip(("<<<<<<<", ">>>>>>>"), merged, strict=False)]
     needles = [*markers, *filter(None, [secret])]
     if not needles:
@@ -381,37 +363,3 @@ def _contained(pieces: Iterable[bytes], needles: Sequence[bytes]) -> set[bytes]:
         contained |= {needle for needle in needles if needle in text}
         end = text[-overlap:]
     return contained
-
-
-def _refusal(text: str) -> Refused | None:
-    """Why git did not add a file, according to its output; None if the output gives no such reason."""
-    if match := _NESTED.search(text):
-        return _nested(match[1])
-    if match := _UNREADABLE.search(text):
-        path = next(filter(None, match.groups()))
-        return Refused(
-            f"{path.rstrip('/')} cannot be read, so it cannot be committed.", hint="Change its mode (chmod)."
-        )
-    if match := _SPECIAL.search(text):
-        return _special(match[1])
-    if match := _NAME.search(text):
-        return Refused(f"Git does not allow the name {match[1]}.", hint="Rename or remove it.")
-    return None
-
-
-def _large(path: str, max_bytes: int) -> Refused:
-    return Refused(
-        f"{printable(path)} is too large: a committed file may have at most {max_bytes:,} bytes (FLEET_COMMIT_BYTES).",
-        hint="Store it as an artifact (`outputs`), or ignore it in .gitignore.",
-    )
-
-
-def _special(path: str) -> Refused:
-    return Refused(f"{path} is not a regular file, so it cannot be committed.", hint="Remove it.")
-
-
-def _nested(path: str) -> Refused:
-    return Refused(
-        f"{path.rstrip('/')} is a git repository of its own, whose files would not be committed.",
-        hint="Remove its .git folder, or ignore it in .gitignore.",
-    )

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from fleet.events.models import Event
 from missions.models import Change, Conflict
 from missions.workspaces import git, merging
-from missions.workspaces.commits import printable
+from missions.workspaces.git import printable
 
 MAX_FILES = 100
 MAX_TEXT = 4_000

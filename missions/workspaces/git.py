@@ -71,6 +71,11 @@ class GitError(errors.FleetError):
         return tuple(map(Path, _LOCKED.findall(self.text)))
 
 
+def printable(path: str) -> str:
+    """A path as text that the database can store: bytes that are not UTF-8 are replaced."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\x00", "")
+
+
 @cache
 def version() -> tuple[int, int]:
     """The version of git; (0, 0) if there is none."""

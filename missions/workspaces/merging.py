@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from fleet import ids
-from missions.workspaces import commits, git, repositories
+from missions.workspaces import git, repositories
 from missions.workspaces.commits import Message
 
 
@@ -44,7 +44,7 @@ def merge(mirror: Path, *, onto: str, commit: str) -> Merge:
         return Merge(tree=tree, clean=clean)
     separator = rest.index("")
     files, messages = tuple(dict.fromkeys(rest[:separator])), rest[separator + 1 :]
-    return Merge(tree=tree, clean=clean, files=files, text=commits.printable("\n".join(_messages(messages))))
+    return Merge(tree=tree, clean=clean, files=files, text=git.printable("\n".join(_messages(messages))))
 
 
 def _messages(parts: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from missions.workspaces import commits, diffs, git, merging
+from missions.workspaces import diffs, git, merging, refusals
 from tests.support import repository
 from tests.support.repository import Repository
 
@@ -42,7 +42,7 @@ def test_files_with_too_many_lines_are_not_merged(project: Repository) -> None:
 def test_an_attempt_with_too_many_lines_is_refused_with_the_remedy(project: Repository) -> None:
     sortie = repository.sortie(project)
     (sortie.path / "lines.txt").write_bytes(b"\n" * LINES)
-    with pytest.raises(commits.Refused, match="too many lines"):
+    with pytest.raises(refusals.Refused, match="too many lines"):
         sortie.commit(max_bytes=2 * LINES)
 
 

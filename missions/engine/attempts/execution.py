@@ -28,7 +28,7 @@ from missions.engine.settlement import verdict
 from missions.engine.settlement.settling import Settlement
 from missions.models import Change
 from missions.plan import SortieSpec
-from missions.workspaces import commits
+from missions.workspaces import refusals
 
 log = logging.getLogger("fleet.execution")
 
@@ -49,7 +49,7 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
         return verdict.judge(claim=claim, spec=spec, evidence=Evidence(finished=False, ok=False, stopped=stop.reason))
     except errors.FleetError as error:
         # An error in the plan is permanent. The next try may produce other outputs and other changes.
-        retryable = (collection.UnusableOutput, commits.Refused)
+        retryable = (collection.UnusableOutput, refusals.Refused)
         permanent = isinstance(error, errors.Invalid) and not isinstance(error, retryable)
         return attempt.failed(str(error), permanent=permanent)
     except Exception as error:  # drivers return evidence; anything that they raise is a defect and costs one try
@@ -112,7 +112,7 @@ class _Attempt:
     def _commit_patch(self, workspace: WorkspaceAttempt) -> Settlement:
         try:
             change = workspace.commit_patch(output=self.output, stop=self.stop)
-        except commits.Refused:
+        except refusals.Refused:
             workspace.drop_patch(stop=self.stop)
             raise
         if isinstance(change, Evidence):

@@ -23,7 +23,7 @@ from missions.engine.settlement import verdict
 from missions.engine.settlement.settling import Settlement
 from missions.models import Change, Conflict, WaitsOn, Workspace
 from missions.plan import SortieSpec
-from missions.workspaces import commits, conflicts, copies, lanes, merging, repositories
+from missions.workspaces import commits, conflicts, copies, git, lanes, merging, repositories
 
 log = logging.getLogger("fleet.workspaces")
 
@@ -230,7 +230,7 @@ class Landing:
             stop=self.stop,
         )
         with_others = f" with {', '.join(others)}" if others else ""
-        where = f" in {', '.join(map(commits.printable, files[:3]))}" if files else ""
+        where = f" in {', '.join(map(git.printable, files[:3]))}" if files else ""
         if kind == Conflict.Kind.MERGE:
             reason = f"its change conflicts{with_others}{where}"
         else:

@@ -17,7 +17,7 @@ from missions.claims import Claim
 from missions.engine.outages import Stopped
 from missions.models import Change, Conflict, Patch, SavedWork, Sortie, VerifiedTree, Workspace
 from missions.states import SortieState
-from missions.workspaces import commits, conflicts, reservations
+from missions.workspaces import conflicts, git, reservations
 from missions.workspaces.commits import Commit
 from missions.workspaces.reservation_index import ReservedPattern
 
@@ -50,7 +50,7 @@ class ChangeRecords:
                 sortie=self.claim.id,
                 mission=self.claim.mission,
                 branch=(self.workspace.repository, self.workspace.branch),
-                paths=[commits.printable(path) for path in commit.paths],
+                paths=[git.printable(path) for path in commit.paths],
             )
             if holders:
                 conflicts.record(

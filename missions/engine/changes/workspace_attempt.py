@@ -27,7 +27,7 @@ from missions.engine.outages import Stopped, until_answered
 from missions.engine.output.buffer import OutputBuffer
 from missions.models import Change, Conflict, Patch, SavedWork, Workspace
 from missions.plan import SortieSpec
-from missions.workspaces import commits, conflicts, copies, git, merging, repositories
+from missions.workspaces import commits, conflicts, copies, git, merging, refusals, repositories
 from missions.workspaces.commits import Commit, Message
 from missions.workspaces.reservation_index import ReservedPattern
 
@@ -129,7 +129,7 @@ class WorkspaceAttempt:
     def commit_patch(self, *, output: OutputBuffer, stop: Stop) -> Change | Evidence:
         """Commit the patch of an external agent. Returns the change, or the evidence of a failed setup.
 
-        Raises commits.Refused if the patch may not be committed, or does not apply to the commit that it is based on.
+        Raises refusals.Refused if the patch may not be committed, or does not apply to the commit that it is based on.
         """
         assert self.patch is not None
         git.require()
@@ -137,7 +137,7 @@ class WorkspaceAttempt:
         tip = repositories.tip(mirror, self.workspace.branch, start=self.workspace.base_commit)
         self.tip = self.patch.base
         if not repositories.contains(mirror, commit=self.tip, ref=tip):
-            raise commits.Refused(
+            raise refusals.Refused(
                 f"{self.tip[:12]} is not on the branch {self.workspace.branch}.", hint="Send the `base` of the claim."
             )
         with copies.lock(self.copy, attempt=self.claim.attempt) as descriptor:
@@ -214,7 +214,7 @@ class WorkspaceAttempt:
     def commit(self, *, evidence: Evidence, added: Sequence[SortieSpec], output: OutputBuffer, stop: Stop) -> Change:
         """Commit the work of a successful attempt.
 
-        Raises commits.Refused if it may not be committed, and NothingChanged if the plan requires a change and there is
+        Raises refusals.Refused if it may not be committed, and NothingChanged if the plan requires a change and there is
         none.
         """
         merged = (self.tip, self.change.commit) if self.change is not None else ()

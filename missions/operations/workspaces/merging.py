@@ -95,7 +95,7 @@ def _commit(row: Mission, workspace: Workspace, mirror: Path, *, target: Target,
     except git.GitError as error:
         raise errors.Conflict(f"{workspace.branch} does not merge with {target.branch}: {error.text[-300:]}") from error
     if not merged.clean:
-        files = ", ".join(map(commits.printable, merged.files[:5]))
+        files = ", ".join(map(git.printable, merged.files[:5]))
         raise errors.Conflict(
             f"{workspace.branch} conflicts with {target.branch} in {files or 'a rename'}.",
             hint="Merge it into a new branch (--into NAME), and merge that one by hand.",

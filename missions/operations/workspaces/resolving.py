@@ -15,7 +15,7 @@ from missions.models import Change, Conflict, Sortie, WaitsOn, Workspace
 from missions.operations import cancelling, permissions
 from missions.queries import workspaces
 from missions.states import SortieState, predicate
-from missions.workspaces import commits, conflicts, diffs, git, merging, repositories
+from missions.workspaces import conflicts, diffs, git, merging, repositories
 
 
 def retry(*, sortie: UUID, can_execute: bool) -> Sortie:
@@ -101,7 +101,7 @@ def _merge_base(workspace: Workspace, commit: str) -> str:
         raise errors.Conflict(f"{commit[:12]} has no history in common with {workspace.branch}.")
     merged = merging.merge(mirror, onto=tip, commit=commit)
     if not merged.clean:
-        files = ", ".join(map(commits.printable, merged.files[:5]))
+        files = ", ".join(map(git.printable, merged.files[:5]))
         raise errors.Conflict(
             f"{commit[:12]} conflicts with {workspace.branch} too, in {files}.",
             hint=f"Merge the branch into it first: git pull {mirror} {workspace.branch}",

@@ -12,7 +12,7 @@ import pytest
 
 from missions.models import Change, Mission, Sortie
 from missions.queries import reads
-from missions.workspaces import commits, copies, git, repositories
+from missions.workspaces import commits, copies, git, refusals, repositories
 from tests.support import fleet, repository
 from tests.support.repository import Repository
 
@@ -132,7 +132,7 @@ def test_a_folder_replaced_by_a_link_while_git_reads_discloses_nothing(project: 
                 with copies.reader(sortie.copy) as own:
                     tree = commits.write_tree(own)
                     text = git.run("diff-tree", "-p", "-r", own.base, tree, env=own.read_env)
-            except (git.GitError, commits.Refused):
+            except (git.GitError, refusals.Refused):
                 continue  # the folder changes while git reads it
             assert b"top secret" not in text
     finally:
@@ -166,7 +166,7 @@ def test_a_name_that_is_not_utf8_is_committed(project: Repository) -> None:
     with open(os.fsencode(sortie.path) + b"/\xff\xfe", "w") as file:
         file.write("new\n")
     (path,) = sortie.commit().paths
-    assert commits.printable(path) == "\ufffd\ufffd"
+    assert git.printable(path) == "\ufffd\ufffd"
 
 
 def test_pipes_and_sockets_are_left_out(project: Repository) -> None:

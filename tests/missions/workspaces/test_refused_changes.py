@@ -17,7 +17,7 @@ from django.test import override_settings
 from fleet import errors
 from fleet.config.home import Home
 from missions.workspaces import merging
-from missions.workspaces.commits import Refused
+from missions.workspaces.refusals import Refused
 from tests.support import repository
 from tests.support.confined import NOBODY, ROOT
 from tests.support.repository import Repository, Sortie
