@@ -38,7 +38,7 @@ down: install  ## stop the fleet
 test: dev  ## run the tests; they start their own services
 	@mkdir -p build; rm -f build/failed.txt
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not drill and not containers" --durations=5 --list-failed build/failed.txt $(RESULTS)=build/tests.xml \
-	|| { test -s build/failed.txt && echo "These failed beside other tests, and are repeated alone:" && cat build/failed.txt && $(PY) -m pytest @build/failed.txt; }
+	|| { test -s build/failed.txt && echo "These failed while other tests ran in parallel. Running them again alone:" && cat build/failed.txt && $(PY) -m pytest @build/failed.txt; }
 
 coverage: dev  ## run the tests and measure their coverage, including the fleets that they start
 	@rm -f .coverage .coverage.*; mkdir -p build

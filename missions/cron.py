@@ -58,7 +58,7 @@ def check(*, cron: str, timezone: str) -> None:
     except (CronSimError, ValueError) as error:
         raise errors.Invalid(_problem(cron, str(error)), hint=FIELDS, pointer="/cron") from None
     if first is None:
-        raise errors.Invalid(f"The cron expression {cron!r} matches no date of the next 50 years.", pointer="/cron")
+        raise errors.Invalid(f"The cron expression {cron!r} matches no date in the next 50 years.", pointer="/cron")
 
 
 def times(*, cron: str, timezone: str, after: datetime) -> Iterator[datetime]:

@@ -117,7 +117,7 @@ def _totals(totals: Mapping[Key, Total], types: list[str]) -> Iterator[Metric]:
     retries = CounterMetricFamily("fleet_retries", "Failed attempts that are retried.", labels=["type"])
     losses = CounterMetricFamily("fleet_lease_losses", "Attempts taken from lost agents.", labels=["type"])
     agents = CounterMetricFamily("fleet_agents_ended", "Agents that have ended.", labels=["type", "outcome"])
-    waits = HistogramMetricFamily("fleet_sortie_wait_seconds", "Time from ready to claimed.", labels=["type"])
+    waits = HistogramMetricFamily("fleet_sortie_wait_seconds", "Time from queued to claimed.", labels=["type"])
     runs = HistogramMetricFamily("fleet_attempt_run_seconds", "Time from claimed to ended.", labels=["type"])
     for type in types:
         for state in ENDED:

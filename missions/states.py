@@ -103,7 +103,7 @@ SORTIE_ARROWS = (
         "waiting",
         "ready",
         "wake, settle, resolve",
-        "its time has come, the lane of its branch is free but it is under a limit, or a person decided",
+        "its time has come; the lane of its branch is free, but a limit applies; or a person decided",
     ),
     _arrow("j", "waiting", "queued", "settle, sweep", "its work is committed, and the lane of its branch is free"),
     _arrow("k", "queued", "running", "claim", "an agent claimed it: attempt + 1, a lease"),

@@ -42,7 +42,7 @@ def check_writable(folder: Path, *, hidden: Sequence[Path]) -> None:
             f"{folder} is shared by the whole system, so no mission may write to it. Start the mission in a folder below it."
         )
     if any(path.is_relative_to(folder) for path in map(Path, SYSTEM)):
-        raise Refused(f"{folder} contains folders of the system. Start the mission in a folder below it.")
+        raise Refused(f"{folder} contains system folders. Start the mission in a folder below it.")
     closed = trusted_programs.folders_closed_to_missions()
     if used := next((path for path in closed if path.is_relative_to(folder)), None):
         raise Refused(f"{folder} contains {used}, whose programs the fleet runs. Start the mission in another folder.")

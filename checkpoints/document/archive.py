@@ -127,7 +127,7 @@ class Reader:
         if len({part.blob for part in entry.parts}) != len(entry.parts):
             raise Malformed("its manifest names a blob twice")
         if (total := sum(part.bytes for part in entry.parts)) > self._max_content:
-            raise Malformed(f"its content has {total:,} bytes; {self._max_content:,} are allowed")
+            raise Malformed(f"its content has {total:,} bytes; at most {self._max_content:,} are allowed")
         return manifest, entry
 
     def blob(self, part: Part) -> str:
@@ -199,7 +199,7 @@ class Reader:
         if header != _header(name, size):
             raise Malformed(f"the header of {name} does not have the form that a fleet writes")
         if size > limit:
-            raise Malformed(f"{name} has {size:,} bytes; {limit:,} are allowed")
+            raise Malformed(f"{name} has {size:,} bytes; at most {limit:,} are allowed")
         return size
 
     def _body(self, size: int) -> bytes:

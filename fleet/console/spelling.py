@@ -25,7 +25,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Missions": {
         "mission": "launch missions, watch them, and control them",
-        "schedule": "launch missions at fixed times",
+        "schedule": "launch missions on a cron schedule",
         "spawn": "start an agent and give it a task",
         "reservations": "list the files that sorties have reserved; release some",
         "checkpoint": "capture missions; restore, fork, verify or move them",

@@ -72,7 +72,7 @@ class SystemHealthResponse(serializers.Serializer[Any]):
 class SampleResponse(serializers.Serializer[Any]):
     at = serializers.DateTimeField()
     step_s = serializers.FloatField(initial=10.0, help_text="the time that the sample covers")
-    cpu = serializers.FloatField(initial=0.35, help_text="processors in use")
+    cpu = serializers.FloatField(initial=0.35, help_text="CPUs in use")
     memory_bytes = serializers.IntegerField(initial=48_234_496)
     processes = serializers.IntegerField(initial=3)
 
@@ -223,7 +223,7 @@ class SystemHealth(ApiView):
 class AgentResources(ApiView):
     @endpoint("agents.read", response=ResourcesResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """The resource use of an agent over time: processors, memory, processes."""
+        """The resource use of an agent over time: CPUs, memory, processes."""
         agent = _find(ref)
         samples = list(agent_queries.samples(agent, limit=MAX_SAMPLES))
         return {"id": agent.ref, "samples": [{**sample, "at": sample["at"].isoformat()} for sample in samples]}

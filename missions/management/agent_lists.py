@@ -124,7 +124,7 @@ def _status_of_fleet(command: OperatorCommand, options: dict[str, Any]) -> int:
         serves = f", serves only {', '.join(node['types'])}" if node["types"] else ""
         command.stdout.write(
             f"{node['name']:<20} {state:<{state_width}}  {node['agents']} of {node['max_agents']} agents,"
-            f" load {node['load']} on {node['cpus']} processors, {node['memory_free_bytes'] / 1e9:.1f} GB free{serves}"
+            f" load {node['load']} on {node['cpus']} CPUs, {node['memory_free_bytes'] / 1e9:.1f} GB free{serves}"
         )
     for row in types:
         command.stdout.write(

@@ -1,4 +1,4 @@
-"""`fleet_agents resources`: processors and memory in use by agents and their sorties, now and over time."""
+"""`fleet_agents resources`: the CPU and memory use of agents and their sorties, now and over time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BAR_WIDTH = 20  # columns
 
 
 def add_arguments(actions: Any) -> None:
-    resources = actions.add_parser("resources", help="show processors and memory in use, or one agent's history")
+    resources = actions.add_parser("resources", help="show CPU and memory use, or one agent's history")
     agent = resources.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
     completion.complete(agent, by=completion.agents)
     agent_lists.add_filters(resources)

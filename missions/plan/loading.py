@@ -101,7 +101,7 @@ def _by_name(items: object, *, path: Path, context: PlanContext, problems: Probl
         problems.add(path, "The sorties to add are not a list.", 'Write a list: [{"name": …, "agent": …, "run": …}].')
         problems.fail()
     if len(items) > context.max_added:
-        message = f"There are {len(items):,} sorties to add; {context.max_added:,} are allowed."
+        message = f"There are {len(items):,} sorties to add; at most {context.max_added:,} are allowed."
         problems.add(path, message, "Add fewer, with more work in each.")
         problems.fail()
     sorties: dict[str, Any] = {}
@@ -114,7 +114,7 @@ def _by_name(items: object, *, path: Path, context: PlanContext, problems: Probl
         if not isinstance(name, str):
             problems.add(path, f"Item {index + 1} has no name.", 'Give it a "name", as a string.')
         elif name in sorties:
-            problems.add(path, f"{quoted(name)} is given twice.", "Choose another name.")
+            problems.add(path, f"{quoted(name)} appears twice.", "Choose another name.")
         else:
             sorties[name] = item
     return sorties
@@ -171,7 +171,7 @@ def _plan(source: Source, context: PlanContext, problems: Problems) -> Plan:
         problems.fail()
     names = list(data["sorties"]) if isinstance(data.get("sorties"), dict) else []
     if len(names) > context.max_sorties:
-        message = f"The plan has {len(names):,} sorties; {context.max_sorties:,} are allowed."
+        message = f"The plan has {len(names):,} sorties; at most {context.max_sorties:,} are allowed."
         problems.add(("sorties",), message, "Split it into several plans.")
         problems.fail()
     broken = structure.check(source=source, problems=problems)

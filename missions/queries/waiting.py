@@ -74,7 +74,7 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], lookups: 
     match sortie.state:
         case SortieState.PENDING:
             needs = ", ".join(unfinished[:5]) + (f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else "")
-            return f"Waits for {needs}." if needs else "Waits for the control loop, which will free it."
+            return f"Waits for {needs}." if needs else "Waits for the control loop to queue it."
         case SortieState.READY | SortieState.QUEUED if sortie.agent_type_id not in lookups.served:
             return f"Waits for an agent of type {sortie.agent_type_id}: none is taking work (check the health of its agents)."
         case SortieState.READY if sortie.blocked_by_id:

@@ -109,7 +109,7 @@ class Incoming:
         if len(start) != _PACK_HEADER_BYTES or start[:8] != b"PACK\0\0\0\2":
             raise Refused("its bundle has no pack of objects")
         if (count := int.from_bytes(start[8:])) > MAX_OBJECTS:
-            raise Refused(f"its bundle has {count:,} objects; {MAX_OBJECTS:,} are allowed")
+            raise Refused(f"its bundle has {count:,} objects; at most {MAX_OBJECTS:,} are allowed")
         pack, empty, run = (self.folder / name for name in ("pack", "empty", "run"))
         for folder in (empty, run):
             folder.mkdir(mode=0o700)
@@ -147,7 +147,7 @@ class Incoming:
         for size in map(int, git.stream_lines("cat-file", form, env=self.env, stdin=b"\n".join([*ids, b""]))):
             total += size
             if size > max_file_bytes:
-                raise Refused(f"its bundle has an object of {size:,} bytes; {max_file_bytes:,} are allowed")
+                raise Refused(f"its bundle has an object of {size:,} bytes; at most {max_file_bytes:,} are allowed")
             if total > max_bytes:
                 raise Refused(f"its bundle has more than {max_bytes:,} bytes")
         return set(ids)

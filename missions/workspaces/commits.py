@@ -207,7 +207,7 @@ def _check_patched(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int
             raise refusals.large(file.path, max_bytes)
     if sum(sizes) > max_total_bytes:
         raise Refused(
-            f"The files that the patch changes have {sum(sizes):,} bytes; {max_total_bytes:,} are allowed.",
+            f"The files that the patch changes have {sum(sizes):,} bytes; at most {max_total_bytes:,} are allowed.",
             hint="Send a smaller patch.",
         )
 
@@ -296,7 +296,7 @@ def _changes(copy: Copy, base: str, tree: str) -> Commit:
     files = tuple(_changed_files(raw))
     if len(files) > MAX_FILES:
         raise Refused(
-            f"The attempt changed {len(files):,} files; {MAX_FILES:,} are allowed.",
+            f"The attempt changed {len(files):,} files; at most {MAX_FILES:,} are allowed.",
             hint="Ignore generated files in .gitignore.",
         )
     lines_added = lines_removed = 0

@@ -95,7 +95,7 @@ def require() -> None:
     if version() < MIN_VERSION:
         needed = ".".join(map(str, MIN_VERSION))
         found = (
-            "git is not installed in a folder of the system"
+            "no git is installed in the system's folders"
             if version() == (0, 0)
             else f"found {'.'.join(map(str, version()))}"
         )

@@ -260,7 +260,7 @@ def test_sizes_are_limited(project: Repository, attacker: Repository, exported: 
     data = with_tip(exported, tip, bundle_of(attacker, tip))
     assert len(data) < MB
     settings.FLEET_COMMIT_BYTES = 2 * MB
-    assert_refused(data, project, "an object of 3,000,000 bytes; 2,000,000 are allowed")
+    assert_refused(data, project, "an object of 3,000,000 bytes; at most 2,000,000 are allowed")
     settings.FLEET_COMMIT_BYTES, settings.FLEET_IMPORT_FILE_BYTES = 4 * MB, 10 * MB
     assert_refused(data, project, "more than 10,000,000 bytes")
 
@@ -300,7 +300,7 @@ def test_the_number_of_objects_is_limited(project: Repository, exported: bytes) 
     opened = OpenedExport.of(exported)
     start = opened.commits.index(b"PACK")
     opened.commits = opened.commits[: start + 8] + b"\xff\xff\xff\xff" + opened.commits[start + 12 :]
-    assert_refused(opened.reseal(), project, "4,294,967,295 objects; 2,000,000 are allowed")
+    assert_refused(opened.reseal(), project, "4,294,967,295 objects; at most 2,000,000 are allowed")
 
 
 # ── Other missions of the same mirror ────────────────────────────────────────────────────────────────────────────────

@@ -50,9 +50,9 @@ class Command(OperatorCommand):
         create.add_argument(
             "--all", action="store_true", help="capture every live mission, the agent types and the concurrency limits"
         )
-        create.add_argument("--note", default="", help="a text to show with it")
+        create.add_argument("--note", default="", help="a note that is shown with it")
         create.add_argument("--keep", action="store_true", help="retention never removes it")
-        listing = action("list", "list the last checkpoints")
+        listing = action("list", "list the most recent checkpoints")
         listing.add_argument("-n", "--number", type=arguments.count, default=20, help="how many (default: 20)")
         show = action("show", "show a checkpoint and its recovery context")
         diff = action("diff", "show what has changed from a checkpoint to another one, or to the mission now")

@@ -141,7 +141,7 @@ def check_graph(sorties: Mapping[str, ImportedSortie], *, state: str, max_sortie
     if not 0 < len(sorties) <= max_sorties:
         raise Malformed(f"the mission has {len(sorties):,} sorties; 1 to {max_sorties:,} are allowed")
     if (needs := sum(len(sortie.needs) for sortie in sorties.values())) > max_needs:
-        raise Malformed(f"the sorties have {needs:,} needs in all; {max_needs:,} are allowed")
+        raise Malformed(f"the sorties have {needs:,} needs in all; at most {max_needs:,} are allowed")
     # A sortie follows the one that added it, so no order exceeds the number of sorties.
     orders = [sortie.order for sortie in sorties.values()]
     if min(orders) != 0 or max(orders) > max_sorties:
@@ -185,10 +185,10 @@ def _check_mission_state(state: str, sorties: Iterable[ImportedSortie]) -> None:
     bad = False
     for sortie in sorties:
         if not sortie.ended:
-            raise Malformed(f"the mission has {state}, but not all of its sorties have ended")
+            raise Malformed(f"the mission is recorded as {state}, but not all of its sorties have ended")
         bad = bad or ended_badly(state=sortie.state, tolerated=sortie.spec.allow_failure)
     if state != "cancelled" and bad is not (state == "failed"):
-        raise Malformed(f"the mission has {state}, which does not match the states of its sorties")
+        raise Malformed(f"the mission is recorded as {state}, which does not match the states of its sorties")
 
 
 def _check_acyclic(graph: Mapping[str, Iterable[str]], message: str) -> None:

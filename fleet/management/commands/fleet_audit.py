@@ -30,7 +30,7 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        listing = actions.add_parser("list", help="show the last entries, newest first; times are in UTC")
+        listing = actions.add_parser("list", help="show the most recent entries, newest first; times are in UTC")
         listing.add_argument("--kind", default="", help="only this kind and its subkinds: role finds role.changed")
         listing.add_argument("--actor", default="", help="only by this actor: user:ann, key:flk_…, database:postgres")
         listing.add_argument("--subject", default="", help="only about this: msn_…, user:ann, missions_sortie")

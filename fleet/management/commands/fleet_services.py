@@ -53,7 +53,7 @@ class Command(OperatorCommand):
             "--lines",
             type=arguments.count,
             default=50,
-            help="the number of last lines, over all logs (default: 50)",
+            help="show the last LINES lines of all logs together (default: 50)",
         )
         for action in (up, down, restart, status, upgrade):
             action.add_argument("--json", action="store_true", help="print one JSON document")

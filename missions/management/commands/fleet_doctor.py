@@ -90,8 +90,8 @@ def _git() -> Finding:
     needed = ".".join(map(str, git.MIN_VERSION))
     if git.version() == (0, 0) and (ignored := shutil.which("git")) and not trusted_programs.find("git"):
         return Finding(
-            "git", False, f"{ignored} is ignored, because it is in no folder of the system, so a workload could replace it",
-            f"Install git {needed} or newer as a package of the system, or list its folder in FLEET_PROGRAM_FOLDERS.",
+            "git", False, f"{ignored} is ignored: it is outside the system's folders, so a workload could replace it",
+            f"Install your distribution's package of git {needed} or newer, or list its folder in FLEET_PROGRAM_FOLDERS.",
         )  # fmt: skip
     if git.version() == (0, 0):
         return Finding("git", False, "not found", f"Install git {needed} or newer; workspaces and the sample need it.")

@@ -70,7 +70,7 @@ class Command(OperatorCommand):
             help="only check the plan and its inputs, without the database, so agent types are not checked",
         )
         run.add_argument("--list-saved", type=Path, help=SUPPRESS)  # for fleet_up: see mission_watch.print_outcome
-        listing = action("list", "list the last missions")
+        listing = action("list", "list the most recent missions")
         listing.add_argument(
             "--state", choices=[state.value for state in MissionState], metavar="STATE", help="only in this state"
         )

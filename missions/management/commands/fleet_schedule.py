@@ -20,7 +20,7 @@ OPTIONS = ("name", "cron", "timezone", "overlap", "catch_up", "deadline_s", "tem
 
 
 class Command(OperatorCommand):
-    help = "Launch missions at the times of a cron expression."
+    help = "Launch missions on a cron schedule."
 
     def epilog(self) -> str:
         examples = (

@@ -106,7 +106,9 @@ def _check_patch(
     key = attempt.claim.key
     if workspace is None:
         if patch is not None:
-            raise errors.Invalid(f"{key} does not work on a repository.", hint="Send no patch.", pointer="/patch")
+            raise errors.Invalid(
+                f"{key} has no workspace, so it takes no patch.", hint="Omit `patch` and `base`.", pointer="/patch"
+            )
         return
     if patch is None or not patch.text:
         if attempt.spec.changes == "required":

@@ -338,7 +338,7 @@ class _Builder:
         if key in frame.places:
             first = line_of(frame.places[key])
             fix = "Remove or rename one of them."
-            self._add_problem(event, f"{quoted(key)} is given twice, first on line {first}.", fix, key)
+            self._add_problem(event, f"{quoted(key)} appears twice, first on line {first}.", fix, key)
         elif key == "<<" and event.__class__ is yaml.ScalarEvent and event.implicit[0]:
             fix = "Write the keys out, or move what all sorties share to defaults:."
             self._add_problem(event, "YAML's merge key (<<) is not supported.", fix, key)

@@ -81,7 +81,7 @@ def check(*, source: Source, problems: Problems) -> set[Path]:
             items: Any = error.instance
             repeated = _repeated(items)
             item = quoted(items[repeated[0]]) if repeated else "A value"
-            problems.add(path, f"{item} is given twice.", _fix(steps, kind, value, error, problems))
+            problems.add(path, f"{item} appears twice.", _fix(steps, kind, value, error, problems))
             duplicates.update((*path, index) for index in repeated)
         else:
             if source.is_read(path):
@@ -181,7 +181,7 @@ def _sentence(kind: str, value: Any, instance: Any, node: dict[str, Any]) -> str
         return "It is empty."
     if kind in ("maxLength", "maxItems", "maxProperties"):
         unit = {"maxLength": "characters", "maxItems": "items", "maxProperties": "keys"}[kind]
-        return f"It has {len(instance):,} {unit}; {value:,} are allowed."
+        return f"It has {len(instance):,} {unit}; at most {value:,} are allowed."
     if kind in ("minimum", "maximum", "exclusiveMinimum"):
         limit = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above"}[kind]
         return f"It is {instance}, but must be {limit} {value}."

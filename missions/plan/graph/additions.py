@@ -55,7 +55,7 @@ def load_added(
         alias = name
         if isinstance(name, str):
             if name in used_names:
-                reason = "is already in the mission" if name in existing else "is given twice"
+                reason = "is already in the mission" if name in existing else "appears twice"
                 problems.add((f"{ADDED}{parent}",), f"{quoted(name)} {reason}.", "Choose another name.")
             # `loading` accepts neither repeated names nor parts, so such a sortie gets an alias until it is loaded.
             needs_alias = name in used_names or _PART.fullmatch(name)
@@ -63,7 +63,7 @@ def load_added(
             used_names.add(name)
             names[alias] = name
             if len(name) > matrix.MAX_KEY:
-                message = f"{quoted(name)} has {len(name)} characters; {matrix.MAX_KEY} are allowed."
+                message = f"{quoted(name)} has {len(name)} characters; at most {matrix.MAX_KEY} are allowed."
                 problems.add((f"{ADDED}{parent}",), message, "Choose a shorter name.")
             path = (f"{ADDED}{parent}", name, "before")
             before[alias] = _before(

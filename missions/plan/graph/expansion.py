@@ -34,14 +34,12 @@ def check_size(
             repeated += len(json.dumps(own))
         total += len(draft.combinations) * repeated
     if total > (allowed := MAX_EXPANSION * context.max_bytes):
-        message = (
-            f"With all matrices and defaults expanded, the plan has {total:,} characters; {allowed:,} are allowed."
-        )
+        message = f"With all matrices and defaults expanded, the plan has {total:,} characters; at most {allowed:,} are allowed."
         problems.add(("sorties",), message, "Move long texts into files.")
         return False
     edges = sum(len(draft.keys) * sum(map(len, draft.groups.values())) for draft in drafts)
     if edges > context.max_needs:
-        message = f"The sorties have {edges:,} needs in all; {context.max_needs:,} are allowed."
+        message = f"The sorties have {edges:,} needs in all; at most {context.max_needs:,} are allowed."
         fix = "Add a sortie between the two groups, which needs the first one and is needed by the second."
         problems.add(("sorties",), message, fix)
         return False
@@ -73,7 +71,7 @@ def check_concurrency_keys(*, drafts: Iterable[Draft], broken: set[Path], proble
         limit = concurrency.get("limit", 1)
         for key in _expand_text(draft, concurrency["key"], problems.deadline):
             if len(key) > matrix.MAX_KEY:
-                message = f"The key {quoted(key)} has {len(key)} characters; {matrix.MAX_KEY} are allowed."
+                message = f"The key {quoted(key)} has {len(key)} characters; at most {matrix.MAX_KEY} are allowed."
                 problems.add(path, message, "Use shorter values.")
             if (*path, "limit") in broken:
                 continue

@@ -177,7 +177,7 @@ def check_output(*, value: str, path: Path, problems: Problems) -> None:
     """Check that an output is a path below the sortie's folder that fits its database column."""
     fix = "Give a path below the sortie's folder, such as build/report.html."
     if len(value) > MAX_OUTPUT:
-        message = f"The output {quoted(value)} has {len(value)} characters; {MAX_OUTPUT} are allowed."
+        message = f"The output {quoted(value)} has {len(value)} characters; at most {MAX_OUTPUT} are allowed."
         problems.add(path, message, "Give a shorter path.")
     if value.startswith(("/", "~")) or "\\" in value:
         problems.add(path, f"The output {quoted(value)} is not a relative path.", fix)

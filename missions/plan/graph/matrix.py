@@ -29,7 +29,7 @@ def combinations(
     include, exclude = matrix.get("include", []), matrix.get("exclude", [])
     count = math.prod(len(axis) for axis in axes.values()) if axes else 0
     if count + len(include) > limit:
-        message = f"The matrix makes {count + len(include):,} sorties; {limit:,} are allowed."
+        message = f"The matrix makes {count + len(include):,} sorties; at most {limit:,} are allowed."
         problems.add(path, message, "Give it fewer values, or split the plan.")
         return []
     product = list(itertools.product(*axes.values())) if axes else []
@@ -116,7 +116,7 @@ def _without_excluded(
         tables.setdefault(positions, {}).setdefault(values[0] if len(values) == 1 else values, index)
         valid.append(index)
     if len(tables) > MAX_AXIS_SETS:
-        message = f"The patterns use {len(tables):,} different sets of axes; {MAX_AXIS_SETS} are allowed."
+        message = f"The patterns use {len(tables):,} different sets of axes; at most {MAX_AXIS_SETS} are allowed."
         problems.add(path, message, "Use the same axes in more of them.")
         return list(combinations)
     lookups = [

@@ -130,9 +130,7 @@ class Graph:
             drafts.append(self._draft(name, item, removed.get(("sorties", name), set()), is_read))
             total += len(drafts[-1].combinations)
             if total > self.limit:  # checked within the loop: a few bytes of a plan make thousands of combinations
-                message = (
-                    f"With all matrices expanded, there are {total:,} or more sorties; {self.limit:,} are allowed."
-                )
+                message = f"With all matrices expanded, there are {total:,} or more sorties; at most {self.limit:,} are allowed."
                 self.problems.add(("sorties",), message, "Split it into several plans.")
                 return None
         return drafts
@@ -215,7 +213,7 @@ class Graph:
         keys = [matrix.key(name=draft.name, combination=combination) for combination in draft.combinations]
         for key in keys:
             if len(key) > matrix.MAX_KEY:
-                message = f"The key {quoted(key)} has {len(key)} characters; {matrix.MAX_KEY} are allowed."
+                message = f"The key {quoted(key)} has {len(key)} characters; at most {matrix.MAX_KEY} are allowed."
                 self.problems.add((*draft.path, "matrix"), message, "Use shorter values.")
                 break
         draft.keys, draft.key_set = tuple(keys), frozenset(keys)

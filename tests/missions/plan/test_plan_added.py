@@ -58,7 +58,7 @@ def test_added_sorties_may_need_each_other_and_existing_ones() -> None:
         ([{"name": "a", "agent": "testing", "run": "x", "budget": 1}], ["not available yet"]),
         ([{"name": "a", "agent": "testing", "driver": "scripted", "with": {"x": "a\0"}}], ["NUL"]),
         ([{"name": "a", "agent": "testing", "run": "x", "needs": ["a"]}], ["itself"]),
-        ([{"name": "a", "agent": "testing", "run": "x"}] * 2, ["given twice"]),
+        ([{"name": "a", "agent": "testing", "run": "x"}] * 2, ["appears twice"]),
         ([{"name": f"a[{'x' * 120}]" + "y", "agent": "testing", "run": "x"}], ["not a valid name for a sortie"]),
         ([{"name": f"{'a' * 100}[{'x' * 120}]", "agent": "testing", "run": "x"}], ["222 characters", "200"]),
         ([{"name": "a", "agent": "testing", "run": "x", "before": "report"}], ["not a list of names"]),
@@ -90,7 +90,7 @@ def test_all_problems_of_a_list_are_reported_together() -> None:
     problems = [problem.message for problem in excinfo.value.problems]
     for words in (
         '"inventory" is already in the mission', '"soon" is not a duration', '"nobody" is not a sortie of this mission',
-        '"scan[part=1]" is given twice', 'no agent type "testng"', "It has nothing to do", '"gone" is not a sortie',
+        '"scan[part=1]" appears twice', 'no agent type "testng"', "It has nothing to do", '"gone" is not a sortie',
         'The key "color" is not known', 'Item 6 is the string "text"', "Item 7 has no name",
     ):  # fmt: skip
         assert len([item for item in problems if words in item]) == 1, (words, problems)

@@ -22,7 +22,7 @@ def problem_texts(text: str) -> list[tuple[str, str]]:
 def test_a_broken_item_of_a_list_does_not_hide_the_others() -> None:
     found = problem_texts(whole('a: {agent: testing, run: x, outputs: [../a, /b, "", ../a]}'))
     assert sorted(found) == [
-        ("sorties.a.outputs", '"../a" is given twice.'),
+        ("sorties.a.outputs", '"../a" appears twice.'),
         ("sorties.a.outputs", "It is empty."),
         ("sorties.a.outputs", 'The output "../a" is not below the sortie\'s folder.'),
         ("sorties.a.outputs", 'The output "/b" is not a relative path.'),
@@ -40,7 +40,7 @@ def test_a_duplicate_need_hides_no_unknown_need_cycle_or_template() -> None:
         )
     ]
     assert sorted(found) == [
-        '"d" is given twice.',
+        '"d" appears twice.',
         '"zz" is not a sortie of this plan.',
         "The needs form a cycle: c → d → c.",
         '{{ needs.e.result }}: "e" is not in the needs of this sortie.',

@@ -32,7 +32,7 @@ SORTIES = {
     "arguments for a command": ("{agent: testing, run: x, with: {a: 1}}", "Only call and driver", "env:"),
     "an unknown need": ("{agent: testing, run: x, needs: [later]}", '"later" is not a sortie', ""),
     "a need of itself": ("{agent: testing, run: x, needs: [one]}", "needs itself", "Remove"),
-    "a need twice": ("{agent: testing, run: x, needs: [a, a]}", '"a" is given twice', "distinct names"),
+    "a need twice": ("{agent: testing, run: x, needs: [a, a]}", '"a" appears twice', "distinct names"),
     "needs that are no list": ("{agent: testing, run: x, needs: a}", "must be a list", "[inventory, lint]"),
     "a bad duration": ("{agent: testing, run: x, timeout: 10 minutes}", "is not a duration", "90s, 10m, 1h30m"),
     "a duration of nothing": ("{agent: testing, run: x, timeout: 0}", "above 0", "above zero"),

@@ -65,7 +65,7 @@ def test_a_product_that_is_too_large_is_refused_before_it_is_expanded() -> None:
     (found,) = problems(
         whole(f"m: {{agent: testing, run: x, matrix: {{{', '.join(f'{a}: [{values}]' for a in 'abcdef')}}}}}")
     )
-    assert "1,000,000,000,000,000,000 sorties; 10,000 are allowed" in found.message
+    assert "1,000,000,000,000,000,000 sorties; at most 10,000 are allowed" in found.message
 
 
 def test_several_matrices_count_together() -> None:

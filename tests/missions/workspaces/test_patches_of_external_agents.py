@@ -172,4 +172,4 @@ def test_a_sortie_without_a_repository_takes_no_patch(agent: api.Client) -> None
     lease = claim(agent)
     body = {"patch": "x", "base": "9fceb02d0ae598e95dc970b74767f19372d61af8"}
     response = api.Client(lease["token"]).post(f"sorties/{lease['sortie']}/complete", body)
-    assert (response.status_code, "does not work on a repository" in response.json()["detail"]) == (422, True)
+    assert (response.status_code, "takes no patch" in response.json()["detail"]) == (422, True)
