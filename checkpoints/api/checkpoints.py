@@ -106,7 +106,7 @@ class Fork(MissionSelection):
 class Checkpoints(Costly):
     @endpoint("checkpoints.list", query=Filter, response=page_of(responses.CheckpointResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The checkpoints of the caller's own and teams' missions; for admins, all checkpoints."""
+        """List the checkpoints of the caller's own and teams' missions; for admins, all checkpoints."""
         rows = visibility.checkpoints(actor_of(request), "checkpoints.list")
         if "mission" in query:
             rows = rows.filter(missions__contains=[ids.decode(ids.MISSION, query["mission"])])
@@ -135,7 +135,7 @@ class Checkpoints(Costly):
 class LatestCheckpoint(ApiView):
     @endpoint("checkpoints.read", response=responses.CheckpointDetailResponse)
     def get(self, request: Request, mission: str) -> dict[str, Any]:
-        """The newest checkpoint of a mission, even if the mission's rows are gone."""
+        """Get the newest checkpoint of a mission, even if the mission's rows are gone."""
         actor = actor_of(request)
         rows = visibility.checkpoints(actor).filter(missions__contains=[ids.decode(ids.MISSION, mission)])
         checkpoint = rows.first()
@@ -149,7 +149,7 @@ class CheckpointDetail(Costly):
 
     @endpoint("checkpoints.read", response=responses.CheckpointDetailResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """A checkpoint with its contents. A 409 means that its files are damaged."""
+        """Get a checkpoint with its contents. A 409 means that its files are damaged."""
         actor = actor_of(request)
         return _detail(actor, visibility.checkpoint(actor, ref))
 
@@ -173,7 +173,7 @@ class Plan(Costly):
 
     @endpoint("checkpoints.read", query=MissionSelection, response=responses.RecoveryPlanResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
-        """The recovery plan: what a restore would do now, and its risks. Changes nothing."""
+        """Get the recovery plan: what a restore would do now, and its risks. Changes nothing."""
         actor = actor_of(request)
         checkpoint = visibility.checkpoint(actor, ref)
         mission = visibility.mission_of(checkpoint, query.get("mission"))
@@ -186,7 +186,7 @@ class Diff(Costly):
 
     @endpoint("checkpoints.read", query=Comparison, response=responses.DifferenceResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
-        """What has changed in a mission between this checkpoint and another one, or the mission as it is now."""
+        """Compare a mission in this checkpoint with another checkpoint, or with the mission as it is now."""
         actor = actor_of(request)
         checkpoint = visibility.checkpoint(actor, ref)
         other = visibility.checkpoint(actor, query["other"]) if "other" in query else None

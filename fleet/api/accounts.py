@@ -131,7 +131,7 @@ class Logout(ApiView):
 class Me(ApiView):
     @endpoint("me.read", response=MeResponse)
     def get(self, request: Request) -> dict[str, Any]:
-        """The caller and its permissions."""
+        """Get the caller and its permissions."""
         actor = actor_of(request)
         return {
             "name": actor.name,

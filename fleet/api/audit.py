@@ -57,7 +57,7 @@ class AuditFilter(PageQuery):
 class Audit(ApiView):
     @endpoint("audit.list", query=AuditFilter, response=page_of(EntryResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The audit trail, newest entries first."""
+        """List entries of the audit trail, newest first."""
         filters = {name: query[name] for name in ("kind", "actor", "subject", "outcome", "since") if name in query}
         entries = queries.entries(**filters)
         return paginate(request, entries, query=query, serialize=lambda rows: [*map(queries.serialize_entry, rows)])

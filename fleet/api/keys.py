@@ -55,7 +55,7 @@ class NewKey(Strict):
 class Keys(ApiView):
     @endpoint("keys.list", query=PageQuery, response=page_of(KeyResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The caller's machine keys; for an admin, those of all users."""
+        """List the caller's machine keys; for an admin, those of all users."""
         return paginate(
             request,
             _keys(request, "keys.list"),
@@ -93,7 +93,7 @@ class Keys(ApiView):
 class KeyDetail(ApiView):
     @endpoint("keys.list", response=KeyResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """One machine key."""
+        """Get a machine key."""
         return operations.serialize_key(self._find(request, "keys.list", ref))
 
     @endpoint("keys.revoke", response=None, status=204)

@@ -196,7 +196,7 @@ class RootResponse(serializers.Serializer[Any]):
 class Root(ApiView):
     @endpoint("root.read", response=RootResponse)
     def get(self, request: Request) -> dict[str, Any]:
-        """The URLs of the API, by name."""
+        """List the URLs of the API, by name."""
         links: dict[str, Any] = {}
         for name in LINKS:
             try:

@@ -111,14 +111,14 @@ class ChangeType(Strict):
 class AgentTypes(ApiView):
     @endpoint("agent-types.list", query=PageQuery, response=page_of(TypeResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The agent types."""
+        """List agent types."""
         return paginate(request, AgentType.objects.all(), query=query, serialize=roster.types, ordering="name")
 
 
 class AgentTypeDetail(ApiView):
     @endpoint("agent-types.list", response=TypeDetailResponse)
     def get(self, request: Request, ref: str) -> Response:
-        """An agent type, by its name."""
+        """Get an agent type, by its name."""
         representation = _type(request, types.find(ref))
         return Response(representation, headers={"ETag": _etag(representation)})
 

@@ -145,7 +145,7 @@ class LogQuery(Strict):
 class Agents(ApiView):
     @endpoint("agents.list", query=AgentFilter, response=page_of(AgentResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The live agents, or with `all` every agent."""
+        """List live agents. With `all`, include those that have ended."""
         agents = Agent.objects.select_related("type", "node")
         if states := query.get("state"):
             agents = agents.filter(state__in=sorted(states))
@@ -183,7 +183,7 @@ class SpawnAgents(ApiView):
 class AgentDetail(ApiView):
     @endpoint("agents.read", response=AgentResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """An agent."""
+        """Get an agent."""
         return _row(request, _find(ref))
 
     @endpoint("agents.end", query=EndQuery, response=AgentResponse, status=202)
@@ -200,7 +200,7 @@ class AgentDetail(ApiView):
 class AgentHealth(ApiView):
     @endpoint("agents.read", response=HealthResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """The health of an agent."""
+        """Check the health of an agent."""
         agent = _find(ref)
         return {
             "id": agent.ref,
@@ -213,7 +213,7 @@ class AgentHealth(ApiView):
 class SystemHealth(ApiView):
     @endpoint("agents.list", response=SystemHealthResponse)
     def get(self, request: Request) -> dict[str, Any]:
-        """The health of all agents."""
+        """Check the health of all agents."""
         health = roster.health(list(agent_queries.live()))
         if health["remedy"]:
             health["remedy"] = f"For the fleet's operators: {health['remedy']}"
@@ -223,7 +223,7 @@ class SystemHealth(ApiView):
 class AgentResources(ApiView):
     @endpoint("agents.read", response=ResourcesResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """The resource use of an agent over time: CPUs, memory, processes."""
+        """Get the resource use of an agent over time: CPUs, memory, processes."""
         agent = _find(ref)
         samples = list(agent_queries.samples(agent, limit=MAX_SAMPLES))
         return {"id": agent.ref, "samples": [{**sample, "at": sample["at"].isoformat()} for sample in samples]}
@@ -232,7 +232,7 @@ class AgentResources(ApiView):
 class AgentLogs(ApiView):
     @endpoint("agents.logs", query=LogQuery, response=AgentLogResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
-        """The last lines of the log of an agent's process."""
+        """Get the last lines of the log of an agent's process."""
         agent = _find(ref)
         pieces = agent_queries.last_lines(agent, lines=query["lines"])
         return {"id": agent.ref, "text": "".join(piece.text for piece in pieces)}
@@ -241,7 +241,7 @@ class AgentLogs(ApiView):
 class Nodes(ApiView):
     @endpoint("nodes.list", query=PageQuery, response=page_of(NodeResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The nodes."""
+        """List nodes."""
         return paginate(request, Node.objects.all(), query=query, serialize=roster.nodes, ordering="name")
 
 

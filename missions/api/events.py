@@ -33,14 +33,14 @@ class EventFilter(PageQuery):
 class EventList(ApiView):
     @endpoint("events.list", query=EventFilter, response=page_of(responses.EventResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """Events of the visible missions; for admins, those of agents, nodes and services too."""
+        """List events of the visible missions; for admins, those of agents, nodes and services too."""
         return _page(request, visible_events(actor_of(request), Event.objects.all()), query)
 
 
 class MissionEvents(ApiView):
     @endpoint("missions.read", query=EventFilter, response=page_of(responses.EventResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """The events of a mission and its sorties."""
+        """List the events of a mission and its sorties."""
         mission = visibility.mission(actor_of(request), ref)
         return _page(request, Event.objects.filter(scope=mission.id), query)
 

@@ -244,7 +244,7 @@ class RepositoryBundle(Costly):
 
     @endpoint("sorties.read", response=file_response("# v2 git bundle"))
     def get(self, request: Request, ref: str) -> StreamingHttpResponse:
-        """The branch of the sortie's mission with its history, as a git bundle: `git clone -b BRANCH FILE FOLDER`. A
+        """Download the mission's branch with its history, as a git bundle: `git clone -b BRANCH FILE FOLDER`. A
         caller may download two at once, and gets 429 for more."""
         actor = actor_of(request)
         sortie = visibility.sortie(actor, ref)
@@ -275,7 +275,7 @@ class AgentHeartbeat(ApiView):
 class AgentLeave(ApiView):
     @endpoint("agents.beat", response=None, status=204)
     def post(self, request: Request, ref: str) -> None:
-        """Sign the agent off. Its sorties are queued again at once, and it is not considered lost."""
+        """Deregister the agent. Its sorties are queued again at once, and it is not considered lost."""
         external_agents.leave(agent=own_agent(actor_of(request), ref))
 
 

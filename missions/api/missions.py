@@ -120,7 +120,7 @@ class Missions(Costly):
 
     @endpoint("missions.list", query=MissionFilter, response=page_of(responses.MissionResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The missions of the caller and of its teams; for admins, all missions."""
+        """List the missions of the caller and of its teams; for admins, all missions."""
         missions = visibility.missions(actor_of(request), "missions.list").only(*reads.SUMMARY_FIELDS)
         if states := query.get("state"):
             missions = missions.filter(state__in=sorted(states))
@@ -161,7 +161,7 @@ class PlanCheck(Costly):
 class PlanSchema(ApiView):
     @endpoint("root.read", response=responses.PlanSchemaResponse)
     def get(self, request: Request) -> Response:
-        """The plan format as a JSON Schema (draft 2020-12), for editors and clients."""
+        """Get the plan format as a JSON Schema (draft 2020-12), for editors and clients."""
         return Response({"schema": structure.SCHEMA})
 
 
@@ -170,7 +170,7 @@ class MissionDetail(ApiView):
         "missions.read", response=responses.MissionDetailResponse, extra_headers=[headers.IF_NONE_MATCH, headers.ETAG]
     )
     def get(self, request: Request, ref: str) -> Response:
-        """A mission."""
+        """Get a mission."""
         mission = visibility.mission(actor_of(request), ref)
         representation = _detail(mission)
         return Response(representation, headers={"ETag": _etag(representation)})
@@ -235,7 +235,7 @@ class RetryMission(MissionAction):
 class MissionProgress(ApiView):
     @endpoint("missions.read", response=responses.ProgressResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """The progress of a mission."""
+        """Get the progress of a mission."""
         return reads.progress(visibility.mission(actor_of(request), ref))
 
     @endpoint("missions.report", body=external_agents.Report, response=None, status=204)
@@ -247,7 +247,7 @@ class MissionProgress(ApiView):
 class MissionSorties(ApiView):
     @endpoint("missions.read", query=SortieFilter, response=page_of(responses.SortieResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
-        """The sorties of a mission, in the order of the plan."""
+        """List the sorties of a mission, in the order of the plan."""
         mission = visibility.mission(actor_of(request), ref)
         limit = query.get("limit", 50)
         after = reads.find_sortie(mission, query["after"]) if "after" in query else None
@@ -273,7 +273,7 @@ class MissionSorties(ApiView):
 class MissionGraph(ApiView):
     @endpoint("missions.read", response=responses.GraphResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """The graph of a mission: its sorties and their needs."""
+        """Get the graph of a mission: its sorties and their needs."""
         mission = visibility.mission(actor_of(request), ref)
         sorties = list(Sortie.objects.filter(mission=mission).order_by("turn", "id")[: MAX_NODES + 1])
         nodes = sorties[:MAX_NODES]
@@ -296,7 +296,7 @@ class MissionGraph(ApiView):
 class MissionTimeline(ApiView):
     @endpoint("missions.read", query=PageQuery, response=page_of(responses.TimelineEntryResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """The attempts of a mission, in the order in which they started."""
+        """List the attempts of a mission, in the order in which they started."""
         mission = visibility.mission(actor_of(request), ref)
         attempts = Attempt.objects.filter(sortie__mission=mission).select_related("sortie").defer("result", "resume")
         return paginate(
@@ -312,14 +312,14 @@ class LogsQuery(Strict):
         help_text="a sortie's key or id, or the name of a matrix; all sorties by default",
     )
     after = serializers.IntegerField(
-        default=0, min_value=0, max_value=2**63 - 1, help_text="start after the piece with this id"
+        default=0, min_value=0, max_value=2**63 - 1, help_text="start after the chunk with this id"
     )
 
 
 class MissionLogs(ApiView):
     @endpoint("missions.read", query=LogsQuery, response=responses.MissionLogResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
-        """The output of all attempts of a mission, interleaved by time."""
+        """Get the output of all attempts of a mission, interleaved by time."""
         mission = visibility.mission(actor_of(request), ref)
         selected = Sortie.objects.filter(mission=mission)
         sorties = None
@@ -340,7 +340,7 @@ class MissionLogs(ApiView):
 class MissionArtifacts(ApiView):
     @endpoint("missions.read", query=PageQuery, response=page_of(responses.ArtifactResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """The artifacts of a mission."""
+        """List the artifacts of a mission."""
         artifacts = reads.artifacts(visibility.mission(actor_of(request), ref))
         return paginate(
             request,

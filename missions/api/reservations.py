@@ -71,7 +71,7 @@ class ReleasedResponse(serializers.Serializer[Any]):
 class MissionReservations(ApiView):
     @endpoint("missions.read", query=ReservationQuery, response=page_of(ReservationResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """The reservations of a mission's sorties."""
+        """List the reservations of a mission's sorties."""
         mission = visibility.mission(actor_of(request), ref)
         rows = reservations.rows(missions=Mission.objects.filter(id=mission.id), ended=query["ended"])
         return _page(request, rows, query)
@@ -80,7 +80,7 @@ class MissionReservations(ApiView):
 class SortieReservations(ApiView):
     @endpoint("sorties.read", query=ReservationQuery, response=page_of(ReservationResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """The reservations of a sortie."""
+        """List the reservations of a sortie."""
         sortie = visibility.sortie(actor_of(request), ref)
         missions = Mission.objects.filter(id=sortie.mission_id)
         return _page(request, reservations.rows(missions=missions, sortie=sortie.id, ended=query["ended"]), query)

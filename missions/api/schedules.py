@@ -158,7 +158,7 @@ class Schedules(Costly):
 
     @endpoint("schedules.list", query=ScheduleFilter, response=page_of(ScheduleResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The schedules of the caller and of its teams; for admins, all schedules."""
+        """List the schedules of the caller and of its teams; for admins, all schedules."""
         rows = schedules.visible(actor_of(request), "schedules.list")
         if "name" in query:
             rows = rows.filter(name=query["name"])
@@ -180,7 +180,7 @@ class Schedules(Costly):
 class PreviewSchedule(ApiView):
     @endpoint("schedules.preview", query=PreviewQuery, response=PreviewResponse)
     def get(self, request: Request, *, query: Validated) -> dict[str, Any]:
-        """The next times of a cron expression, in its time zone."""
+        """List the next times of a cron expression, in its time zone."""
         return schedules.preview(cron_text=query["cron"], timezone=query["timezone"], number=query["limit"])
 
 
@@ -189,7 +189,7 @@ class ScheduleDetail(Costly):
 
     @endpoint("schedules.read", response=ScheduleDetailResponse, extra_headers=[headers.IF_NONE_MATCH, headers.ETAG])
     def get(self, request: Request, ref: str) -> Response:
-        """A schedule."""
+        """Get a schedule."""
         representation = schedules.detail(schedules.schedule(actor_of(request), ref))
         return Response(representation, headers={"ETag": _etag(representation)})
 
@@ -215,7 +215,7 @@ class ScheduleDetail(Costly):
 class ScheduleTicks(ApiView):
     @endpoint("schedules.read", query=PageQuery, response=page_of(TickResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """The ticks of a schedule, the newest first: the outcome of each scheduled time."""
+        """List the ticks of a schedule, newest first: the outcome of each scheduled time."""
         rows = schedules.ticks(schedules.schedule(actor_of(request), ref))
         return paginate(
             request, rows, query=query, serialize=lambda page: [*map(schedules.tick_as_json, page)], ordering="-id"

@@ -38,7 +38,7 @@ class LogQuery(Strict):
         required=False, min_value=1, max_value=2**31 - 1, help_text="the last one by default"
     )
     after = serializers.IntegerField(
-        default=0, min_value=0, max_value=2**63 - 1, help_text="start after the piece with this id"
+        default=0, min_value=0, max_value=2**63 - 1, help_text="start after the chunk with this id"
     )
 
 
@@ -68,14 +68,14 @@ _HEADERS = {
 class SortieDetail(ApiView):
     @endpoint("sorties.read", response=responses.SortieDetailResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """A sortie."""
+        """Get a sortie."""
         return _detail(visibility.sortie(actor_of(request), ref), request)
 
 
 class SortieAttempts(ApiView):
     @endpoint("sorties.read", query=PageQuery, response=page_of(responses.AttemptResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """The attempts of a sortie, with their results and resource use."""
+        """List the attempts of a sortie, with their results and resource use."""
         sortie = visibility.sortie(actor_of(request), ref)
         attempts = Attempt.objects.filter(sortie=sortie).select_related("sortie")
         return paginate(request, attempts, query=query, serialize=lambda rows: [*map(_attempt, rows)], ordering="id")
@@ -84,7 +84,7 @@ class SortieAttempts(ApiView):
 class SortieLogs(ApiView):
     @endpoint("sorties.read", query=LogQuery, response=responses.LogResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
-        """The output of an attempt, in pieces: stdout and stderr in the order in which they were written."""
+        """Get the output of an attempt in chunks: stdout and stderr in the order in which they were written."""
         sortie = visibility.sortie(actor_of(request), ref)
         number = _attempt_number(sortie, query.get("attempt"))
         ended = not _is_running(sortie, number)  # read before the pieces, or the last ones could be missed
@@ -111,7 +111,7 @@ class SortieLogText(ApiView):
         extra_headers=[headers.RANGE, headers.CONTENT_RANGE, headers.ACCEPT_RANGES],
     )
     def get(self, request: Request, ref: str, *, query: Validated) -> HttpResponse | StreamingHttpResponse:
-        """The output as plain text, for `curl`. Byte ranges (RFC 9110, section 14) work, except with `follow`."""
+        """Get the output as plain text, for `curl`. Byte ranges (RFC 9110, section 14) work, except with `follow`."""
         sortie = visibility.sortie(actor_of(request), ref)
         number = _attempt_number(sortie, query.get("attempt"))
         if query["follow"]:
@@ -132,7 +132,7 @@ class SortieLogText(ApiView):
 class SortieArtifacts(ApiView):
     @endpoint("sorties.read", query=PageQuery, response=page_of(responses.ArtifactResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """The artifacts of a sortie."""
+        """List the artifacts of a sortie."""
         sortie = visibility.sortie(actor_of(request), ref)
         artifacts = reads.artifacts(sortie.mission).filter(sortie=sortie)
         return paginate(
@@ -152,7 +152,7 @@ class ArtifactContent(ApiView):
         extra_headers=[headers.IF_NONE_MATCH, headers.ETAG, headers.DISPOSITION, headers.LENGTH],
     )  # fmt: skip
     def get(self, request: Request, ref: str) -> StreamingHttpResponse:
-        """The content of an artifact, as an attachment."""
+        """Download the content of an artifact, as an attachment."""
         return views.attachment(visibility.artifact(actor_of(request), ref))
 
 

@@ -23,7 +23,7 @@ from missions.queries import plan_context
 class Templates(ApiView):
     @endpoint("templates.list", query=PageQuery, response=page_of(responses.TemplateResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
-        """The templates, each with its inputs."""
+        """List templates, each with its inputs."""
         templates = Template.objects.filter(enabled=True)
         return paginate(
             request, templates, query=query, serialize=lambda rows: [*map(_serialize, rows)], ordering="name"

@@ -60,7 +60,7 @@ class MissionDiff(Costly):
 
     @endpoint("missions.diff", response=workspace_responses.MissionDiffResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """A mission's changes to its repository: what has landed, what is still to be merged, and running work."""
+        """Get a mission's changes to its repository: what has landed, what is still to be merged, and running work."""
         mission = visibility.mission(actor_of(request), ref, "missions.diff")
         with _charge_git_time():
             return diffs.of_mission(mission, max_bytes=MAX_BYTES).as_json()
@@ -71,7 +71,7 @@ class SortieDiff(Costly):
 
     @endpoint("missions.diff", response=workspace_responses.SortieDiffResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
-        """A sortie's changes to the repository. A running attempt is not disturbed."""
+        """Get a sortie's changes to the repository. A running attempt is not disturbed."""
         sortie = visibility.sortie(actor_of(request), ref, "missions.diff")
         with _charge_git_time():
             return diffs.of_sortie(sortie, max_bytes=MAX_BYTES).as_json()
@@ -80,7 +80,7 @@ class SortieDiff(Costly):
 class MissionConflicts(ApiView):
     @endpoint("missions.read", query=ConflictFilter, response=page_of(workspace_responses.ConflictResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
-        """The conflicts of a mission, the newest first, and how they were resolved."""
+        """List the conflicts of a mission, newest first, and how they were resolved."""
         mission = visibility.mission(actor_of(request), ref)
         rows = workspaces.conflicts_of(mission)
         if "sortie" in query:

@@ -38,7 +38,7 @@ def add_arguments(actions: Any) -> None:
     source.add_argument("--attempt", metavar="srt_…/N", help="show the output of this attempt instead")
     output_format = logs.add_mutually_exclusive_group()
     output_format.add_argument("--json", action="store_true", help="print one JSON document")
-    output_format.add_argument("--jsonl", action="store_true", help="print one JSON document per piece of output")
+    output_format.add_argument("--jsonl", action="store_true", help="print one JSON document per chunk of output")
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:

@@ -99,7 +99,7 @@ class Command(OperatorCommand):
         action("wait", "wait until no mission is running")
         logs = action("logs", "show the output of a sortie, the members of a matrix, or all sorties")
         logs.add_argument("--raw", action="store_true", help="do not make control characters visible")
-        logs.add_argument("--jsonl", action="store_true", help="print one JSON document per piece of output")
+        logs.add_argument("--jsonl", action="store_true", help="print one JSON document per chunk of output")
         artifacts = action("artifacts", "list or save the files that a mission produced")
         artifacts.add_argument("--save", metavar="FOLDER", help="write them to this folder")
         cancel = action("cancel", "cancel a mission or one sortie")
