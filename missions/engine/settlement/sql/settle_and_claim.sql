@@ -55,21 +55,23 @@ WITH settlement AS (
 ), ended AS (
     SELECT n.sortie_id AS id, count(*) AS needs
     FROM settled
-    JOIN missions_need n ON n.upstream_id = settled.id
-    JOIN missions_sortie d ON d.id = n.sortie_id
-    WHERE settled.state <> 'waiting' AND (d.always OR NOT settled.bad)
+    CROSS JOIN LATERAL (SELECT sortie_id FROM missions_need WHERE upstream_id = settled.id OFFSET 0) n
+    WHERE settled.state <> 'waiting'
+      AND (NOT settled.bad OR (SELECT d.always FROM missions_sortie d WHERE d.id = n.sortie_id))
     GROUP BY n.sortie_id
 ), dependents AS (
     SELECT d.id, d.agent_type_id, d.priority, d.turn, d.remaining - ended.needs AS remaining,
            CASE WHEN d.remaining > ended.needs THEN 'pending'
-                WHEN d.gated OR m.state <> 'running' THEN 'ready'
+                WHEN d.gated OR (SELECT m.state FROM missions_mission m WHERE m.id = d.mission_id) <> 'running'
+                THEN 'ready'
                 ELSE 'queued' END AS state
-    FROM ended
-    JOIN missions_sortie d ON d.id = ended.id
-    JOIN missions_mission m ON m.id = d.mission_id
-    WHERE d.state = 'pending'
-    ORDER BY d.id
-    FOR UPDATE OF d
+    FROM (SELECT * FROM ended ORDER BY id) ended
+    CROSS JOIN LATERAL (
+        SELECT id, mission_id, agent_type_id, priority, turn, remaining, gated
+        FROM missions_sortie
+        WHERE id = ended.id AND state = 'pending'
+        FOR UPDATE
+    ) d
 ), able_agent AS (
     SELECT FROM agents_agent a JOIN agents_agenttype t ON t.name = a.type_id
     WHERE a.id = %(agent)s AND a.state IN ('spawning', 'idle', 'busy') AND %(max_claims)s > 0
