@@ -3,10 +3,13 @@
 WITH renewal AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS t (id, attempt)
 ), locked AS (
-    SELECT s.id FROM missions_sortie s JOIN renewal ON renewal.id = s.id
-    WHERE s.state = 'running' AND s.attempt = renewal.attempt
-    ORDER BY s.id
-    FOR UPDATE OF s
+    SELECT s.id
+    FROM (SELECT * FROM renewal ORDER BY id) renewal
+    CROSS JOIN LATERAL (
+        SELECT id FROM missions_sortie
+        WHERE id = renewal.id AND attempt = renewal.attempt AND lease_until IS NOT NULL
+        FOR UPDATE
+    ) s
 )
 UPDATE missions_sortie s
 SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)

@@ -2,20 +2,25 @@
 -- sorties of the missions in `stopped`. Sorties that run `if: always` are not skipped.
 WITH RECURSIVE doomed AS (
     SELECT n.sortie_id AS id
-    FROM missions_need n JOIN missions_sortie d ON d.id = n.sortie_id
-    WHERE n.upstream_id = ANY (%(bad)s) AND NOT d.always AND d.state = 'pending'
+    FROM missions_need n
+    WHERE n.upstream_id = ANY (%(bad)s)
+      AND (SELECT NOT d.always AND d.state = 'pending' FROM missions_sortie d WHERE d.id = n.sortie_id)
     UNION
     SELECT s.id FROM missions_sortie s
     WHERE s.mission_id = ANY (%(stopped)s) AND NOT s.always AND s.state IN ('pending', 'waiting', 'ready', 'queued')
     UNION
     SELECT n.sortie_id
-    FROM doomed JOIN missions_need n ON n.upstream_id = doomed.id JOIN missions_sortie d ON d.id = n.sortie_id
-    WHERE NOT d.always AND d.state = 'pending'
+    FROM doomed
+    CROSS JOIN LATERAL (SELECT sortie_id FROM missions_need WHERE upstream_id = doomed.id OFFSET 0) n
+    WHERE (SELECT NOT d.always AND d.state = 'pending' FROM missions_sortie d WHERE d.id = n.sortie_id)
 ), locked AS (
-    SELECT s.id, s.state AS was FROM missions_sortie s
-    WHERE s.id IN (SELECT id FROM doomed) AND s.state IN ('pending', 'waiting', 'ready', 'queued')
-    ORDER BY s.id
-    FOR UPDATE
+    SELECT s.id, s.state AS was
+    FROM (SELECT id FROM doomed ORDER BY id) doomed
+    CROSS JOIN LATERAL (
+        SELECT id, state FROM missions_sortie
+        WHERE id = doomed.id AND state IN ('pending', 'waiting', 'ready', 'queued')
+        FOR UPDATE
+    ) s
 ), skipped AS (
     UPDATE missions_sortie s
     SET state = 'skipped', finished_at = clock_timestamp(), wake_at = NULL, waits_on = '', waits_for = %(why)s
