@@ -75,10 +75,10 @@ def storage() -> Storage:
     return storages["artifacts"]
 
 
-def sweep() -> int:
+def sweep(*, dry_run: bool = False) -> int:
     """Remove drafts left by processes that were killed while they stored a file; returns how many."""
     store = storage()
-    return store.sweep() if isinstance(store, AtomicFileStorage) else 0
+    return store.sweep(dry_run=dry_run) if isinstance(store, AtomicFileStorage) else 0
 
 
 def open_stored(artifact: Artifact) -> File[bytes]:

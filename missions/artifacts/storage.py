@@ -50,7 +50,7 @@ class AtomicFileStorage(FileSystemStorage):
             self.delete(draft)
         return name
 
-    def sweep(self) -> int:
+    def sweep(self, *, dry_run: bool = False) -> int:
         """Remove drafts without a write for ABANDONED_S, whose writers were killed; returns how many.
 
         A live writer that is slower than that fails when it renames its file, and its attempt is retried.
@@ -60,6 +60,7 @@ class AtomicFileStorage(FileSystemStorage):
             for draft in Path(self.path("drafts")).iterdir():
                 with suppress(FileNotFoundError):  # it was completed, or another process sweeps too
                     if time.time() - draft.stat().st_mtime > ABANDONED_S:
-                        draft.unlink()
+                        if not dry_run:
+                            draft.unlink()
                         removed += 1
         return removed

@@ -20,19 +20,22 @@ MAX_LISTED = 20
 class Cleanup:
     """How many copies and mirrors were removed, or would be, and which unused folders are kept."""
 
-    removed: bool
     copies: int
     mirrors: int
     kept: tuple[KeptFolder, ...]
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "copies": 0 if self.removed else self.copies,
-            "mirrors": 0 if self.removed else self.mirrors,
-            "copies_removed": self.copies if self.removed else 0,
-            "mirrors_removed": self.mirrors if self.removed else 0,
+            "copies": self.copies,
+            "mirrors": self.mirrors,
             "kept": [{"path": str(folder.path), "reason": folder.reason} for folder in self.kept],
         }
+
+    def counted(self) -> list[str]:
+        """`["1 copy of a repository", "2 mirrors"]`, without what there is none of."""
+        copies = "1 copy of a repository" if self.copies == 1 else f"{self.copies:,} copies of repositories"
+        mirrors = lines.counted(self.mirrors, "mirror")
+        return [text for number, text in ((self.copies, copies), (self.mirrors, mirrors)) if number]
 
 
 def clean(*, remove: bool) -> Cleanup:
@@ -46,18 +49,11 @@ def clean(*, remove: bool) -> Cleanup:
     else:
         copies, mirrors = len(sorties), len(tidying.unused_mirrors().removable)
     kept += tidying.unused_mirrors().kept
-    return Cleanup(removed=remove, copies=copies, mirrors=mirrors, kept=tuple(kept))
+    return Cleanup(copies=copies, mirrors=mirrors, kept=tuple(kept))
 
 
-def report(command: OperatorCommand, cleanup: Cleanup, unmerged: Sequence[Unmerged]) -> None:
-    """Print what was removed or would be, and what is kept and why."""
-    if cleanup.copies or cleanup.mirrors:
-        copies = f"{cleanup.copies:,} {'copy' if cleanup.copies == 1 else 'copies'} of repositories"
-        mirrors = lines.counted(cleanup.mirrors, "mirror")
-        if cleanup.removed:
-            command.say(f"Removed {copies} and {mirrors}.")
-        else:
-            command.say(f"{copies} and {mirrors} would be removed.")
+def report_kept(command: OperatorCommand, cleanup: Cleanup, unmerged: Sequence[Unmerged]) -> None:
+    """Print what is kept and why."""
     for work in unmerged[:MAX_LISTED]:
         mission = ids.encode(ids.MISSION, work.mission)
         counts = f"{lines.counted(len(work.commits), 'commit')} and {lines.counted(len(work.changes), 'change')}"

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from fleet.events.models import Event
 from fleet.postgres import statements
@@ -49,15 +50,19 @@ def remove(*, missions: Sequence[UUID]) -> int:
     return removed
 
 
+def outdated_events(*, now: datetime, days: int) -> QuerySet[Event]:
+    """Events older than `days` that belong to no mission (agents, nodes, services)."""
+    return Event.objects.filter(scope=None, at__lt=now - timedelta(days=days))
+
+
 def remove_events(*, now: datetime, days: int) -> int:
-    """Remove events older than `days` that belong to no mission (agents, nodes, services). Returns the count."""
+    """Remove the outdated events, once the counters include them. Returns the count."""
     counters.fold(wait=True)
-    deleted, _ = Event.objects.filter(scope=None, at__lt=now - timedelta(days=days)).delete()
-    return deleted
+    return outdated_events(now=now, days=days).delete()[0]
 
 
-def remove_ticks(*, now: datetime, days: int) -> int:
-    """Remove ticks of schedules that are older than `days`, except those that wait and the newest of each schedule."""
+def outdated_ticks(*, now: datetime, days: int) -> QuerySet[Tick]:
+    """Ticks of schedules that are older than `days`, except those that wait and the newest of each schedule."""
     newest = Tick.objects.order_by("schedule_id", "-id").distinct("schedule_id").values("id")
     old = Tick.objects.filter(at__lt=now - timedelta(days=days)).exclude(outcome=Tick.Outcome.WAITING)
-    return old.exclude(id__in=newest).delete()[0]
+    return old.exclude(id__in=newest)

@@ -29,14 +29,15 @@ def make(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True)
 
 
-def sweep() -> int:
+def sweep(*, dry_run: bool = False) -> int:
     """Remove the folders of attempts that no longer run, which killed agents left behind. Returns how many."""
     attempts = {folder: attempt for folder in _folders() if (attempt := _attempt(folder.name)) is not None}
     sorties = {sortie for sortie, _ in attempts.values()}
     running = set(Sortie.objects.filter(id__in=sorties, state=SortieState.RUNNING).values_list("id", "attempt"))
     ended = [folder for folder, attempt in attempts.items() if attempt not in running]
-    for folder in ended:
-        remove(folder)
+    if not dry_run:
+        for folder in ended:
+            remove(folder)
     return len(ended)
 
 

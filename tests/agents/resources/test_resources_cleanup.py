@@ -38,10 +38,13 @@ def test_old_samples_are_thinned_and_old_logs_removed() -> None:
         take(alive, hours_ago=hours_ago)
     take(old, hours_ago=24 * 40, step_s=600)
     counted = manage("fleet_cleanup")
-    assert "4 samples would be thinned, and 1 log piece of ended agents removed." in counted.err
+    assert (
+        "Would remove 4 resource samples (older ones are replaced by means).\nWould remove 1 log piece of ended agents.\n"
+        in counted.err
+    )
     assert (Sample.objects.filter(step_s=10).count(), LogPiece.objects.count()) == (4, 3)
     result = manage("fleet_cleanup", "--yes", "--json").json
-    assert (result["samples_thinned"], result["log_pieces_removed"]) == (4, 1)
+    assert (result["samples"], result["log_pieces"]) == (4, 1)
     assert [s.step_s for s in Sample.objects.filter(agent=alive).order_by("at")] == [600, 600, 600, 10]
     assert not Sample.objects.filter(agent=old).exists()
     assert set(LogPiece.objects.values_list("agent", flat=True)) == {alive.id, recent.id}

@@ -66,7 +66,7 @@ def test_stored_bytes_are_deleted_with_their_last_artifact() -> None:
 def test_nothing_is_deleted_without_yes(capsys: pytest.CaptureFixture[str]) -> None:
     ended_missions(1)
     call_command("fleet_cleanup", "--most", "0")
-    assert "1 finished mission would be removed" in capsys.readouterr().err
+    assert "Would remove 1 finished mission.\n" in capsys.readouterr().err
     assert Mission.objects.count() == 1
     call_command("fleet_cleanup", "--most", "0", "--yes")
     assert Mission.objects.count() == 0

@@ -61,8 +61,8 @@ def age(file: Path, seconds: float) -> None:
 
 
 def by_hand() -> None:
-    assert manage("fleet_cleanup", "--json").json["drafts_removed"] == 0
-    assert manage("fleet_cleanup", "--yes", "--json").json["drafts_removed"] == 1
+    assert manage("fleet_cleanup", "--json").json["drafts"] == 1
+    assert manage("fleet_cleanup", "--yes", "--json").json["drafts"] == 1
 
 
 def by_the_store() -> None:

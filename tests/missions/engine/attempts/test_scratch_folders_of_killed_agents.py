@@ -46,9 +46,9 @@ def test_folders_of_ended_attempts_are_removed_and_those_of_running_ones_stay() 
             scratch.path(f"{ids.encode(ids.SORTIE, ids.new())}/7"),
         ]
         scratch.make(to_remove[-1])
-        assert manage("fleet_cleanup", "--json").json["scratch_removed"] == 0
+        assert manage("fleet_cleanup", "--json").json["scratch_folders"] == 3
         assert all(folder.exists() for folder in to_remove), "a dry run"
-        assert manage("fleet_cleanup", "--yes", "--json").json["scratch_removed"] == 3
+        assert manage("fleet_cleanup", "--yes", "--json").json["scratch_folders"] == 3
         assert not any(folder.exists() for folder in to_remove)
         assert runs.exists()
         assert other.exists()

@@ -156,7 +156,7 @@ def test_a_cleanup_removes_old_ticks_but_not_the_newest_one_of_a_schedule() -> N
         Tick.objects.create(schedule=schedule, at=at, outcome="skipped", decided_at=Now())
     other = schedules.create("other")
     Tick.objects.create(schedule=other, at=clock.now() - timedelta(days=900), outcome="launched")
-    assert cleaning.remove_ticks(now=clock.now(), days=365) == 3
+    assert cleaning.outdated_ticks(now=clock.now(), days=365).delete()[0] == 3
     assert Tick.objects.filter(schedule=schedule).count() == Tick.objects.filter(schedule=other).count() == 1
 
 
