@@ -41,6 +41,7 @@ def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMissio
         current_sorties = {key: LiveSortie(line, current.rows[key].state) for key, line in current.state_lines.items()}
     mission_state = saved.mission_state
     saved_sorties = {key: ParsedSortie.parse(line, saved.kept[key]) for key, line in saved.state.items()}
+    agent_types = dict(AgentType.objects.values_list("name", "enabled"))
     digests = {digest for sortie in saved_sorties.values() for digest in sortie.artifacts}
     return make_plan(
         checkpoint=checkpoint.ref,
@@ -49,7 +50,8 @@ def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMissio
         saved=saved_sorties,
         current=current_sorties,
         facts=Facts(
-            agent_types=set(AgentType.objects.values_list("name", flat=True)),
+            agent_types=agent_types.keys(),
+            disabled_types={name for name, enabled in agent_types.items() if not enabled},
             served_types=agents.served_types(),
             callables=discovery.names(),
             missing_artifacts={digest for digest in digests if not collection.has(digest)},

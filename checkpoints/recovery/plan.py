@@ -119,7 +119,7 @@ def make_plan(
         mission=mission,
         state="paused" if saved_state == "live" else saved_state,
         **sorted_lists,
-        agents_to_spawn=tuple(sorted(types - set(facts.served_types))),
+        agents_to_spawn=tuple(sorted(types - set(facts.served_types) - set(facts.disabled_types))),
         branch=facts.workspace.branch if facts.workspace else "",
         tip=facts.workspace.tip if facts.workspace else "",
         commits_removed=facts.workspace.commits_removed if facts.workspace else 0,

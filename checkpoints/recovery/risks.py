@@ -35,6 +35,7 @@ class Facts:
     """The current state of the fleet that a restore depends on."""
 
     agent_types: Collection[str]
+    disabled_types: Collection[str]
     served_types: Collection[str]  # types with an agent that takes work
     callables: Collection[str]
     missing_artifacts: Collection[str]  # digests that are not in the store
@@ -79,6 +80,13 @@ def assess(
             level=Level.BLOCKING,
             message=f"This fleet has no agent type {_abbreviated(missing)}.",
             mitigation="Create it in the admin, under Agent types.",
+        )
+    if disabled := sorted({sortie.type for sortie in unfinished} & set(facts.disabled_types)):
+        yield Risk(
+            kind="disabled_agent_type",
+            level=Level.MEDIUM,
+            message=f"Sorties of disabled agent types would wait: {_abbreviated(disabled)}.",
+            mitigation="Enable the types in the admin, under Agent types.",
         )
     if missing := sorted({sortie.call for sortie in unfinished if sortie.call} - set(facts.callables)):
         yield Risk(
