@@ -25,7 +25,7 @@ class AgentType(models.Model):
         default=list,
         blank=True,
         help_text="A command and its arguments as a JSON list, which gets a sortie's prompt on standard input. "
-        "Empty: this type takes no prompts.",
+        "Empty: this type takes no prompts, unless it is for external agents only.",
     )
     concurrency = models.PositiveSmallIntegerField(
         default=2, validators=[MinValueValidator(1)], help_text="Sorties that one agent runs at once."

@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('name', models.CharField(max_length=40, primary_key=True, serialize=False, validators=[django.core.validators.RegexValidator('^[a-z][a-z0-9_-]*$', 'Lowercase letters, digits, - and _, starting with a letter.')])),
                 ('description', models.CharField(blank=True, max_length=200)),
-                ('prompt_argv', models.JSONField(blank=True, default=list, help_text="A command and its arguments as a JSON list, which gets a sortie's prompt on standard input. Empty: this type takes no prompts.")),
+                ('prompt_argv', models.JSONField(blank=True, default=list, help_text="A command and its arguments as a JSON list, which gets a sortie's prompt on standard input. Empty: this type takes no prompts, unless it is for external agents only.")),
                 ('concurrency', models.PositiveSmallIntegerField(default=2, help_text='Sorties that one agent runs at once.', validators=[django.core.validators.MinValueValidator(1)])),
                 ('agents', models.PositiveSmallIntegerField(default=1, help_text='Agents of this type that each node keeps running, even without work.')),
                 ('max_agents', models.PositiveSmallIntegerField(default=0, help_text='Maximum number of agents of this type in the whole fleet; 0: limited only by what the nodes allow.')),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from argparse import ArgumentTypeError
+from argparse import SUPPRESS, ArgumentTypeError
 from typing import Any
 
 from agents.models import AgentType
@@ -27,15 +27,20 @@ def add_arguments(actions: Any) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")
     for setting in types.SETTINGS:
         field = AgentType._meta.get_field(setting)
-        parse, metavar = _parser(setting, field.get_internal_type())
+        parse, metavar = _parser(setting, field)
         change.add_argument(
-            f"--{setting.replace('_', '-')}", dest=setting, type=parse, metavar=metavar, help=_help(setting, field)
+            f"--{setting.replace('_', '-')}",
+            dest=setting,
+            default=SUPPRESS,
+            type=parse,
+            metavar=metavar,
+            help=_help(setting, field),
         )
 
 
 def act(command: OperatorCommand, options: dict[str, Any]) -> int:
     if options["verb"] == "set":
-        changes = {setting: options[setting] for setting in types.SETTINGS if options[setting] is not None}
+        changes = {setting: options[setting] for setting in types.SETTINGS if setting in options}
         if not changes:
             raise errors.Invalid(
                 "No setting was given.",
@@ -94,13 +99,16 @@ def _format(setting: str, value: Any) -> str:
     return f"{text} ({meaning[1]})" if meaning else text
 
 
-def _parser(setting: str, field_type: str) -> tuple[Any, str]:
+def _parser(setting: str, field: Any) -> tuple[Any, str]:
     """The function that reads an option's value, and its placeholder in the help."""
     if setting in types.STRING_LISTS:
         return _json, "JSON"
-    if field_type == "BooleanField":
-        return _switch, "on|off"
-    return (str, "TEXT") if field_type == "CharField" else (arguments.count, "N")
+    match field.get_internal_type():
+        case "BooleanField":
+            return _switch, "on|off"
+        case "CharField":
+            return str, "TEXT"
+    return (_count_or_none, "N|none") if field.null else (arguments.count, "N")
 
 
 def _help(setting: str, field: Any) -> str:
@@ -117,6 +125,10 @@ def _switch(text: str) -> bool:
     if text not in {"on", "off"}:
         raise ArgumentTypeError(f"{text!r} is neither on nor off")
     return text == "on"
+
+
+def _count_or_none(text: str) -> int | None:
+    return None if text == "none" else arguments.count(text)
 
 
 def _json(text: str) -> Any:

@@ -45,6 +45,13 @@ def test_settings_are_shown_in_two_columns_and_what_is_not_set_in_words() -> Non
     assert (text["takes prompts"], text["live agents"]) == ("no", "0")
 
 
+def test_a_limit_is_removed_with_the_word_none() -> None:
+    assert set_backend("--alert-silence-s", "60", "--json").json["alert_silence_s"] == 60
+    assert set_backend("--alert-silence-s", "none", "--json").json["alert_silence_s"] is None
+    result = set_backend("--concurrency", "none")
+    assert (result.code, "--concurrency" in result.err) == (2, True)
+
+
 def test_relative_paths_start_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").mkdir()
     monkeypatch.chdir(tmp_path)
