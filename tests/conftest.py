@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.support import cluster, measuring, templates
+from tests.support import child_coverage, cluster, templates
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = pytest.StashKey[cluster.Cluster]()
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         shared = cluster.Cluster(Path(os.environ["FLEET_HOME"]), durable=False)  # started by the first process
         own = {"FLEET_HOME": str(shared.home.root / name)}  # so that workers do not share files either
         os.environ.update(shared.environment(redis_index=1 + int(name.removeprefix("gw")) % 63) | own)
-        measuring.keep()
+        child_coverage.withhold()
     else:
         urls = ("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_DIRECT_URL", "REDIS_URL")
         for name in (*urls, "FLEET_REDIS_INDEX"):

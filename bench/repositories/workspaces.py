@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import installation
+from tests.support.waiting import until
 
 FILES, FOLDERS = 20_000, 200
 SORTIES = 20
@@ -115,7 +116,7 @@ def _end_together(project: Path, flag: Path) -> float:
             fleet.beat()
             return all((settings.FLEET_HOME.work / name / ".git" / "ready").exists() for name in names)
 
-        fleet.until(all_work, within_s=300)
+        until(all_work, within_s=300)
         flag.touch()
         started = time.perf_counter()
 
@@ -124,7 +125,7 @@ def _end_together(project: Path, flag: Path) -> float:
             fleet.beat()
             return Mission.objects.filter(id=mission.id, finished_at__isnull=False).exists()
 
-        fleet.until(ended, within_s=300)
+        until(ended, within_s=300)
         elapsed = time.perf_counter() - started
     finally:
         flag.touch()

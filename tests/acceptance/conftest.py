@@ -17,11 +17,9 @@ from typing import Any
 import pytest
 
 from fleet.config.home import Home
-from tests.support import templates
+from tests.support import child_coverage, templates, warm
 from tests.support.documented_client import DocumentedClient
-from tests.support.measuring import measured
-from tests.support.waiting import until as until
-from tests.support.warm import Warm, anywhere
+from tests.support.waiting import until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PASSWORD = "a long enough password"
@@ -34,7 +32,7 @@ class Fleet:
 
     home: Path
     env: dict[str, str]
-    warm: Warm | None = None
+    warm_process: warm.WarmProcess | None = None
 
     def manage(
         self,
@@ -44,10 +42,10 @@ class Fleet:
         env: Mapping[str, str] | None = None,
         cwd: Path = CHECKOUT,
     ) -> subprocess.CompletedProcess[str]:
-        if self.warm and env is None:
-            result = self.warm.manage(*arguments, cwd=cwd, timeout=timeout)
+        if self.warm_process and env is None:
+            result = self.warm_process.manage(*arguments, cwd=cwd, timeout=timeout)
         else:
-            result = anywhere().manage(*arguments, env={**self.env, **(env or {})}, cwd=cwd, timeout=timeout)
+            result = warm.shared().manage(*arguments, env={**self.env, **(env or {})}, cwd=cwd, timeout=timeout)
         assert not check or result.returncode == 0, (
             f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
         )
@@ -108,12 +106,12 @@ def running(*, restored_from: Path | None = None, **more: str) -> Iterator[Fleet
     try:
         if restored_from is not None:
             cold.manage("fleet_backup", "restore", str(restored_from), timeout=90)
-        cold.manage("fleet_up", "--detach", timeout=START_S, env=measured())
-        warm = Warm(env)  # the settings connect to the services
-        warm_fleet = Fleet(home, env, warm)
+        cold.manage("fleet_up", "--detach", timeout=START_S, env=child_coverage.environment())
+        warm_process = warm.WarmProcess(env)  # the settings connect to the services
+        warm_fleet = Fleet(home, env, warm_process)
         until(lambda: len([a for a in warm_fleet.json("fleet_agents", "list") if a["state"] in ("idle", "busy")]) == 6)
         yield warm_fleet
-        warm.stop()
+        warm_process.stop()
     finally:
         cold.manage("fleet_down", check=False, timeout=90)
         shutil.rmtree(home, ignore_errors=True)

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from agents.confinement import probe
-from tests.acceptance.conftest import Fleet, until
+from tests.acceptance.conftest import Fleet
 from tests.support.documented_client import DocumentedClient
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("fleet")
 ASK = """

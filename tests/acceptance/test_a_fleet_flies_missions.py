@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.acceptance.conftest import Fleet, until
+from tests.acceptance.conftest import Fleet
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("fleet")
 

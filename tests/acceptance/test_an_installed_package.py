@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 import fleet
-from tests.support import installed
-from tests.support.installed import Installation
+from tests.support import installed_package
+from tests.support.installed_package import InstalledPackage
 from tests.support.supervised import CHECKOUT
 
 pytestmark = [pytest.mark.xdist_group("installed"), pytest.mark.timeout(400)]
@@ -20,25 +20,25 @@ pytestmark = [pytest.mark.xdist_group("installed"), pytest.mark.timeout(400)]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return installed.build_wheel(tmp_path_factory.mktemp("build"))
+    return installed_package.build_wheel(tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture(scope="module")
-def package(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def package(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InstalledPackage]:
     """The wheel, with the packages of the tests' environment."""
-    installation = Installation(tmp_path_factory.mktemp("installed"))
+    installation = InstalledPackage(tmp_path_factory.mktemp("installed"))
     installation.borrow_packages()
     installation.pip_install("--offline", "--no-deps", wheel)
     yield installation
     stop(installation)
 
 
-def stop(installation: Installation) -> None:
+def stop(installation: InstalledPackage) -> None:
     if (installation.folder / ".fleet").exists():
         installation.fleet("down", check=False, timeout=90)
 
 
-def processes(installation: Installation) -> list[psutil.Process]:
+def processes(installation: InstalledPackage) -> list[psutil.Process]:
     """The processes that run this installation's Python or work in its folder."""
     found = []
     for process in psutil.process_iter():
@@ -50,7 +50,7 @@ def processes(installation: Installation) -> list[psutil.Process]:
     return found
 
 
-def run_first_mission(installation: Installation) -> None:
+def run_first_mission(installation: InstalledPackage) -> None:
     """Create a fleet, and run the commands that it prints, exactly as printed."""
     result = installation.fleet("init")
     lines = re.findall(r"^  (fleet [^ ].*?)   ", result.stderr, re.MULTILINE)
@@ -71,7 +71,7 @@ def run_first_mission(installation: Installation) -> None:
     assert [" ".join(process.cmdline())[:120] for process in processes(installation)] == []
 
 
-def test_without_a_fleet_a_command_says_how_to_create_one_and_writes_nothing(package: Installation) -> None:
+def test_without_a_fleet_a_command_says_how_to_create_one_and_writes_nothing(package: InstalledPackage) -> None:
     assert package.fleet("--version").stdout == f"fleet {fleet.__version__}\n"
     assert "mission       launch missions" in package.fleet("help").stdout
     elsewhere = package.home.parent / "elsewhere"
@@ -84,7 +84,7 @@ def test_without_a_fleet_a_command_says_how_to_create_one_and_writes_nothing(pac
     assert list(elsewhere.iterdir()) == list(package.home.iterdir()) == []
 
 
-def test_a_user_flies_a_mission_in_an_empty_folder(package: Installation) -> None:
+def test_a_user_flies_a_mission_in_an_empty_folder(package: InstalledPackage) -> None:
     run_first_mission(package)
     assert sorted(path.name for path in package.folder.iterdir()) == [".fleet", ".flightline", "below", "plan.yaml"]
     assert [path for path in package.home.rglob("*") if path.is_file()] == [
@@ -92,7 +92,7 @@ def test_a_user_flies_a_mission_in_an_empty_folder(package: Installation) -> Non
     ]
 
 
-def test_settings_of_the_folder_apply_to_every_process(package: Installation) -> None:
+def test_settings_of_the_folder_apply_to_every_process(package: InstalledPackage) -> None:
     package.fleet("init")
     file = package.folder / ".fleet" / "settings.env"
     file.write_text('FLEET_LOG="json"\n')
@@ -111,7 +111,7 @@ def test_settings_of_the_folder_apply_to_every_process(package: Installation) ->
         file.write_text("")
 
 
-def test_a_folder_that_contains_a_fleet_is_used_only_if_the_user_created_it_there(package: Installation) -> None:
+def test_a_folder_that_contains_a_fleet_is_used_only_if_the_user_created_it_there(package: InstalledPackage) -> None:
     """Work that may write to a folder could otherwise choose the settings of the user's next command."""
     unknown = package.home.parent / "unknown"
     (unknown / ".fleet").mkdir(parents=True)
@@ -125,7 +125,7 @@ def test_a_folder_that_contains_a_fleet_is_used_only_if_the_user_created_it_ther
 @pytest.mark.parametrize("pinned", [True, False], ids=["pinned", "resolved"])
 def test_a_full_installation_flies_a_mission(pinned: bool, wheel: Path, tmp_path: Path) -> None:
     """With the hash-pinned requirements, and with what the wheel's own ranges allow today; both need a network."""
-    installation = Installation(tmp_path)
+    installation = InstalledPackage(tmp_path)
     if pinned:
         installation.pip_install("--require-hashes", "-r", CHECKOUT / "requirements.txt")
         installation.pip_install("--no-deps", wheel)

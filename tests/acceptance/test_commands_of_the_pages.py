@@ -101,9 +101,9 @@ def shell(pages_fleet: Fleet) -> Iterator[tuple[Path, dict[str, str]]]:
         folder, programs = root / "work", root / "bin"
         for path in (folder, programs, root / "home"):
             path.mkdir()
-        assert pages_fleet.warm is not None
+        assert pages_fleet.warm_process is not None
         for program in ("fleet", "manage.py"):
-            pages_fleet.warm.write_program(programs / program)
+            pages_fleet.warm_process.write_program(programs / program)
         (folder / ".fleet").symlink_to(pages_fleet.env["FLEET_HOME"])
         (folder / ".venv").symlink_to(sys.prefix)
         for name in ("examples", "manage.py"):

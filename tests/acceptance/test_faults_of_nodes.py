@@ -22,7 +22,8 @@ from fleet import errors, ids, processes
 from fleet.events.models import Event
 from missions.models import Attempt, Sortie
 from tests.support import fleet, hosts
-from tests.support.hosts import Host, until
+from tests.support.hosts import Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -284,7 +285,7 @@ def test_agents_continue_when_their_logs_fill_the_disk(host_group: hosts.Hosts, 
     new_host = host_group.add("full")
     resource.prlimit(new_host.pid, resource.RLIMIT_FSIZE, (most, most))  # inherited by its agents
     (agent,) = hosts.spawn(kind, new_host)
-    with new_host.log_of(agent).open("a") as log:
+    with new_host.agent_log_path(agent).open("a") as log:
         log.write("x" * most)
     size = len(new_host.agent_log(agent))
     mission = fleet.launch(

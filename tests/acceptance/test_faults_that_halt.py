@@ -15,15 +15,16 @@ import pytest
 from agents.models import Agent
 from missions.models import Attempt, Mission
 from tests.support import fleet, hosts, overlaps, writing
-from tests.support.hosts import Host, until
+from tests.support.hosts import Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("faults")
 
-NOTE = overlaps.NOTE.format(path='"$0"')
+RECORD_TIME = overlaps.RECORD_TIME.format(path='"$0"')
 SCRIPT = f"""trap '' TERM HUP
 case $FLEET_ATTEMPT in
-*/1) while :; do {NOTE}; sleep 0.02; done;;
-*) for n in 1 2 3 4 5 6 7 8 9 10; do {NOTE}; sleep 0.05; done;;
+*/1) while :; do {RECORD_TIME}; sleep 0.02; done;;
+*) for n in 1 2 3 4 5 6 7 8 9 10; do {RECORD_TIME}; sleep 0.05; done;;
 esac"""
 
 
@@ -118,9 +119,7 @@ def test_a_halted_shim_alone_changes_nothing_while_its_lease_is_renewed(here: Ho
     mission, agent, shim = start_sortie(here, kind, path, "a command")
     shim.suspend()
     size = path.stat().st_size
-    fleet.until(
-        lambda: (Attempt.objects.get(sortie__mission=mission).state != "running") or path.stat().st_size > 20 * size
-    )
+    until(lambda: (Attempt.objects.get(sortie__mission=mission).state != "running") or path.stat().st_size > 20 * size)
     hosts.kill(agent)
     check_no_overlap(mission, path)
     assert hosts.have_ended(shim.pid)

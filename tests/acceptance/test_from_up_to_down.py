@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import START_S, Fleet, running, until
+from tests.acceptance.conftest import START_S, Fleet, running
+from tests.support import child_coverage
 from tests.support.documented_client import DocumentedClient, LiveEvents
-from tests.support.measuring import measured
 from tests.support.running import all_processes, kill_everything
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("checkpoints"), pytest.mark.timeout(400)]
 
@@ -85,7 +86,9 @@ def test_a_mission_survives_the_death_of_every_process_and_its_user_misses_no_ev
         assert all_processes(fleet_home) == []
         first.wait(seconds=10)
         assert first.end == {}
-        started = Fleet(fleet.home, fleet.env).manage("fleet_up", "--detach", timeout=START_S, env=measured())
+        started = Fleet(fleet.home, fleet.env).manage(
+            "fleet_up", "--detach", timeout=START_S, env=child_coverage.environment()
+        )
         assert f"{mission} The whole way: continues" in started.stderr
 
         second = LiveEvents(ann, mission, cursor=first.cursor)  # with the token from before

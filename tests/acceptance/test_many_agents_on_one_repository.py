@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Fleet, until
+from tests.acceptance.conftest import Fleet
 from tests.support import repository
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("fleet")
 

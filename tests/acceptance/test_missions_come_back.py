@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Fleet, running, until
+from tests.acceptance.conftest import Fleet, running
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("checkpoints"), pytest.mark.timeout(300)]
 

@@ -14,9 +14,9 @@ from agents import operations
 from agents.models import Agent, Node
 from fleet.events.models import Event
 from missions.models import Mission, Sortie
-from tests.support import fleet, hosts
-from tests.support.hosts import Host, until
-from tests.support.warm import anywhere
+from tests.support import fleet, hosts, warm
+from tests.support.hosts import Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("hosts")
 
@@ -169,7 +169,7 @@ def test_a_halted_postgres_with_open_connections_blocks_nobody_forever(
     (pid,) = until(lambda: hosts.live_pids(pids))
     host.database.halt()
     env = {**os.environ, **host.addresses(), "FLEET_POSTGRES_TIMEOUT_S": "1"}
-    listing = anywhere().manage("fleet_agents", "list", env=env, timeout=15)
+    listing = warm.shared().manage("fleet_agents", "list", env=env, timeout=15)
     assert (listing.returncode, listing.stdout) == (1, "")
     assert listing.stderr.startswith("Postgres does not answer")
     until(lambda: hosts.have_ended(pid))

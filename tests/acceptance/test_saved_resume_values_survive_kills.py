@@ -12,7 +12,8 @@ import pytest
 
 from missions.models import Attempt, Mission
 from tests.support import fleet, hosts
-from tests.support.hosts import Host, until
+from tests.support.hosts import Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("faults")
 

@@ -12,6 +12,7 @@ from fleet.access.models import Role
 from missions import attempt_tokens
 from missions.models import Attempt, Mission, Sortie
 from tests.support import api, fleet
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +40,7 @@ def claim(agent: api.Client, ref: str) -> dict[str, Any]:
         fleet.beat()
         return agent.post("sorties/claim", {"agent": ref}).json()["leases"]
 
-    (lease,) = fleet.until(try_claim)
+    (lease,) = until(try_claim)
     return dict(lease)
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import psycopg
 
-from tests.support import live
+from tests.support import live, warm
 from tests.support.cluster import Cluster
 from tests.support.live import Listener
 from tests.support.waiting import until
-from tests.support.warm import anywhere
 
 CREATE_KEY = """
 from fleet.access import operations
@@ -28,8 +27,8 @@ def test_a_stream_survives_a_restart_of_postgres_and_an_outage_of_redis(
 ) -> None:
     env = private_services.environment()
     whole = {**os.environ, **env, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
-    assert anywhere().manage("migrate", "-v0", env=whole).returncode == 0
-    key = anywhere().manage("shell", "--no-imports", "-c", CREATE_KEY, env=whole).stdout.strip()
+    assert warm.shared().manage("migrate", "-v0", env=whole).returncode == 0
+    key = warm.shared().manage("shell", "--no-imports", "-c", CREATE_KEY, env=whole).stdout.strip()
     headers = {"Authorization": f"Bearer {key}"}
     path = "/api/v1/events/stream"
 

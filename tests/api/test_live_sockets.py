@@ -24,7 +24,7 @@ from fleet.live.models import Ticket
 from missions import operations as missions
 from tests.support import api, live
 from tests.support.live import Listener, Web, bearer
-from tests.support.supervised import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 PLACES = 12

@@ -22,7 +22,7 @@ from missions import operations as missions
 from missions.models import Mission
 from tests.support import api, fleet, live
 from tests.support.live import Listener, Web, bearer, run_concurrently
-from tests.support.supervised import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 ALL = "/api/v1/events/stream"

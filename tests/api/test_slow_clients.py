@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 from tests.support import api, live
 from tests.support.live import Listener, Web
-from tests.support.supervised import until
+from tests.support.waiting import until
 
 TIMEOUT_S = 1
 PLACES = 20

@@ -13,7 +13,7 @@ from missions.models import Attempt, Output
 from tests.support import api, live
 from tests.support import web as stored
 from tests.support.live import Listener, Web
-from tests.support.supervised import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 POOL = 2

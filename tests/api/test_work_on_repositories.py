@@ -57,7 +57,7 @@ def test_missions_and_sorties_have_a_diff(project: Repository) -> None:
 
 def test_a_patch_of_more_than_a_megabyte_is_cut_off(project: Repository) -> None:
     ann = api.person("ann")
-    ref = own(conflicting.landed_mission(project, run_="seq 1 300000 > numbers.txt"), ann)
+    ref = own(conflicting.landed_mission(project, run="seq 1 300000 > numbers.txt"), ann)
     diff = ann.get(f"missions/{ref}/diff").json()
     assert (len(diff["patch"]), diff["truncated"]) == (1_000_000, True)
     assert diff["files"] == [{"path": "numbers.txt", "added": 300_000, "removed": 0}]

@@ -16,7 +16,8 @@ from agents.models import Agent, AgentType
 from fleet import errors
 from missions.models import Sortie
 from tests.support import fleet, hosts
-from tests.support.hosts import Host, until
+from tests.support.hosts import Host
+from tests.support.waiting import until
 
 ACTIONS = 50
 TYPES = ("survey", "repair", "cargo")

@@ -9,9 +9,10 @@ import os
 import signal
 import time
 
-from tests.acceptance.conftest import Fleet, until
+from tests.acceptance.conftest import Fleet
 from tests.acceptance.test_faults_of_the_fleet import chain, check_ledger, home
 from tests.support import running
+from tests.support.waiting import until
 
 
 def test_a_killed_control_loop_is_restarted_and_its_work_continues(fleet: Fleet) -> None:

@@ -17,11 +17,12 @@ import psycopg
 import pytest
 
 from fleet import ids
-from tests.acceptance.conftest import Fleet, running, until
+from tests.acceptance.conftest import Fleet, running
 from tests.acceptance.test_faults_of_the_fleet import check_ledger, home
 from tests.drills.faults import Clock, FaultInjector
 from tests.support import overlaps
 from tests.support import running as processes
+from tests.support.waiting import until
 
 SORTIES = int(os.environ.get("FLEET_DRILL_SORTIES", "10000"))
 TYPES = ("backend", "frontend", "testing", "security", "performance", "documentation")
@@ -30,7 +31,7 @@ LONGEST_S = 900 + SORTIES  # ten times the duration without faults
 SCRIPT = f"""#!/bin/sh
 [ -z "$3" ] || trap '' TERM HUP
 n=0
-while {overlaps.NOTE.format(path='"$1"')}; [ $n -lt $2 ]; do n=$((n + 1)); sleep 0.1; done
+while {overlaps.RECORD_TIME.format(path='"$1"')}; [ $n -lt $2 ]; do n=$((n + 1)); sleep 0.1; done
 """
 
 

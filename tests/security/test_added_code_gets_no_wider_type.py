@@ -12,6 +12,7 @@ from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Template
 from missions.operations import external_agents
 from tests.support import api, fleet
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -24,7 +25,7 @@ def extra(agent: str, **keys: Any) -> dict[str, Any]:
 
 def first_attempt(engine: Engine, mission: Mission) -> Attempt:
     """The only attempt of the adding sortie. The added sortie may never run, because no agent of its type exists."""
-    fleet.until(lambda: engine.run_slot() or fleet.states(mission.id)["adder"] in ("succeeded", "failed"))
+    until(lambda: engine.run_slot() or fleet.states(mission.id)["adder"] in ("succeeded", "failed"))
     return Attempt.objects.get(sortie__mission=mission, sortie__key="adder")
 
 
@@ -60,7 +61,7 @@ def test_naming_a_type_by_an_added_sortie_does_not_count(engine: Engine) -> None
     second = {"name": "second", "agent": "backend", "driver": "scripted", "with": {"add": [extra("vault")]}}
     prompt = {"name": "asked", "agent": "vault", "prompt": "Hello", "outputs": ["a"]}
     mission = fleet.launch({"adder": {"with": {"add": [prompt, second]}}})
-    fleet.until(lambda: engine.run_slot() or fleet.states(mission.id).get("second") == "failed")
+    until(lambda: engine.run_slot() or fleet.states(mission.id).get("second") == "failed")
     assert "extra" not in fleet.states(mission.id)
 
 

@@ -18,8 +18,8 @@ from fleet.config import credentials, datastores
 from fleet.config.env import Environment
 from fleet.config.home import Home
 from fleet.services.providers import probes
+from tests.support import warm
 from tests.support.cluster import Cluster
-from tests.support.warm import anywhere
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
@@ -43,7 +43,7 @@ AS_BEFORE = (
 
 def manage(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in SERVICES}
-    return anywhere().manage(*arguments, env={**environment, "FLEET_HOME": str(cluster.home.root)}, timeout=100)
+    return warm.shared().manage(*arguments, env={**environment, "FLEET_HOME": str(cluster.home.root)}, timeout=100)
 
 
 def session(

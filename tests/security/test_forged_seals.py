@@ -21,9 +21,9 @@ from missions.control import alerts
 from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Alert
-from tests.support import fleet
 from tests.support.sealing import seal
 from tests.support.tampering import as_superuser, run
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -76,7 +76,7 @@ def _first_unsealed() -> int:
 def test_a_seal_out_of_order_is_refused_and_sealing_continues(changed: dict[str, Any]) -> None:
     seal()
     audit.record(kind="test.forged")
-    fleet.until(_settled)
+    until(_settled)
     forged = next_seal(**changed)
     with pytest.raises(DatabaseError), transaction.atomic():
         forged.save(force_insert=True)
@@ -89,7 +89,7 @@ def test_a_seal_with_a_time_that_python_cannot_read_is_refused(at: str) -> None:
     """With it, every later seal and every verification would fail."""
     seal()
     audit.record(kind="test.forged")
-    fleet.until(_settled)
+    until(_settled)
     forged = next_seal()
     with pytest.raises(DatabaseError, match="its time does not continue the chain"), transaction.atomic():
         run(
@@ -133,11 +133,11 @@ def test_an_open_transaction_that_delays_sealing_is_reported_and_raises_an_alert
     with psycopg.connect(**address, application_name="forgotten shell") as session:
         session.execute("SELECT pg_current_xact_id()")
         audit.record(kind="test.waiting")
-        fleet.until(lambda: sealing.blocker(longer_than_s=0.1))
+        until(lambda: sealing.blocker(longer_than_s=0.1))
         assert sealing.seal() == 0
         values = sealing.blocker(longer_than_s=0.1)
         assert values is not None
-        fleet.until(lambda: (values := sealing.blocker(longer_than_s=0.1)) and values.pid == session.info.backend_pid)
+        until(lambda: (values := sealing.blocker(longer_than_s=0.1)) and values.pid == session.info.backend_pid)
         alerts.AlertMonitor().check()
         (alert,) = Alert.objects.filter(rule="audit_unsealed")
         assert f"process {session.info.backend_pid} (forgotten shell, role {session.info.user}" in alert.message

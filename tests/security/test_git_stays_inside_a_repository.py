@@ -45,7 +45,7 @@ def profile(tmp_path: Path) -> Path:
 
 def mirror_with_commit(project: Repository) -> tuple[Path, str]:
     """The mirror of the repository, and a commit there that the repository does not have."""
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh("echo new > new.txt")
     commit = sortie.commit().commit
     return sortie.copy.mirror, commit

@@ -11,6 +11,7 @@ from missions.engine.process.runtime import Engine
 from missions.models import Attempt
 from tests.support import fleet
 from tests.support.driver_runs import DriverRun, brief
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -38,7 +39,7 @@ def test_running_work_sees_no_backup_that_is_made_meanwhile(tmp_path: Path) -> N
     shell = f"echo started > {project}/started; while ! test -e {project}/go; do sleep .05; done; cat {backups}/*; true"
     for fields in ({"writable": (project,)}, {"writable": (project,), "readable": (project,)}):
         run = DriverRun("command", brief(scratch, shell=shell, hidden=(backups,), **fields))
-        fleet.until(lambda: (project / "started").exists())
+        until(lambda: (project / "started").exists())
         backups.mkdir(parents=True, exist_ok=True)
         (backups / "database.dump").write_text("the hashes of all passwords")
         (project / "go").touch()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agents.confinement.attempt_limits import Limits, StopReason
-from tests.support.driver_runs import DriverRun, brief, until
+from tests.support.driver_runs import DriverRun, brief
+from tests.support.waiting import until
 
 GOOD = {"position": 1}
 SAVE = """printf '{"position": 1}' > "$FLEET_RESUME"; sleep 1.2; """

@@ -48,7 +48,7 @@ def test_a_folder_replaced_by_a_link_during_the_copy_discloses_nothing(
             os.rename(hidden_folder, conf)
             time.sleep(random.uniform(0, 0.02))  # so that git often finds the folder, but the copy then finds the link
 
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     base = project.git("rev-parse", "HEAD")
     swapper = threading.Thread(target=swap)
     swapper.start()
@@ -66,13 +66,13 @@ def test_a_folder_replaced_by_a_link_during_the_copy_discloses_nothing(
 
 def test_a_file_gets_no_setuid_bit(project: Repository) -> None:
     (project.path / "conf" / "key").chmod(0o6755)
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     assert copies.include_ignored(sortie.copy, repository=project.path, base=project.git("rev-parse", "HEAD")) == 1
     assert (sortie.path / "conf" / "key").stat().st_mode & 0o7777 == 0o755
 
 
 def test_files_of_the_fleet_stay_hidden_in_a_checkout(project: Repository) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     with override_settings(FLEET_HOME=Home(project.path / "conf")):
         base = project.git("rev-parse", "HEAD")
         assert copies.include_ignored(sortie.copy, repository=project.path, base=base) == 0
@@ -80,7 +80,7 @@ def test_files_of_the_fleet_stay_hidden_in_a_checkout(project: Repository) -> No
 
 def test_a_checkout_behind_a_link_is_refused(project: Repository, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(project.path)
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     with pytest.raises(errors.Invalid, match="is a symbolic link") as excinfo:
         copies.include_ignored(sortie.copy, repository=tmp_path / "link", base=project.git("rev-parse", "HEAD"))
     assert str(project.path) in excinfo.value.hint

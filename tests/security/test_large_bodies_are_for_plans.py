@@ -16,6 +16,7 @@ from fleet.api.views import MAX_BODY_BYTES
 from missions import attempt_tokens
 from missions.models import Sortie
 from tests.support import api, fleet
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -79,7 +80,7 @@ def test_a_workload_is_refused_before_its_large_body_is_parsed() -> None:
     agent = amy.post("agents", {"type": "backend"}).json()["id"]
     fleet.launch({"one": {"run": "make it"}})
     fleet.beat()
-    fleet.until(lambda: amy.post("sorties/claim", {"agent": agent}).json()["leases"])
+    until(lambda: amy.post("sorties/claim", {"agent": agent}).json()["leases"])
     Agent.objects.update(pid=1)  # as if one of the fleet's own agents had claimed it
     sortie = Sortie.objects.get()
     token = attempt_tokens.issue(sortie=sortie.id, attempt=1)

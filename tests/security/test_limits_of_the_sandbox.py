@@ -13,9 +13,9 @@ import pytest
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
 from missions import removal
-from tests.support import fleet
 from tests.support.cgroups import NO_CGROUP
 from tests.support.driver_runs import DriverRun, brief, surviving_processes
+from tests.support.waiting import until
 
 LARGE_ENVIRONMENT = """
 import ctypes, os, struct, sys, time
@@ -37,7 +37,7 @@ time.sleep(60)
 def test_a_huge_environment_of_a_process_is_not_read_completely(tmp_path: Path) -> None:
     """The search for processes of attempts reads the environments of all processes."""
     run = DriverRun("command", brief(tmp_path, argv=("python3", "-c", LARGE_ENVIRONMENT)))
-    fleet.until(lambda: run.reporter.out or run.evidence)
+    until(lambda: run.reporter.out or run.evidence)
     if run.evidence is not None:
         pytest.skip("this kernel does not let a process replace its environment")
     tracemalloc.start()

@@ -40,7 +40,7 @@ def test_files_with_too_many_lines_are_not_merged(project: Repository) -> None:
 
 
 def test_an_attempt_with_too_many_lines_is_refused_with_the_remedy(project: Repository) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     (sortie.path / "lines.txt").write_bytes(b"\n" * LINES)
     with pytest.raises(refusals.Refused, match="too many lines"):
         sortie.commit(max_bytes=2 * LINES)
@@ -48,7 +48,7 @@ def test_an_attempt_with_too_many_lines_is_refused_with_the_remedy(project: Repo
 
 def test_the_memory_of_git_in_the_sandbox_is_limited(project: Repository) -> None:
     """It keeps the patterns of every .gitignore in memory that applies to a file."""
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     completed = git.run_in_sandbox(
         "ulimit -d",
         copy=sortie.path,

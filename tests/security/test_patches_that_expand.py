@@ -43,7 +43,7 @@ def disk_usage(folder: Path) -> int:
 def test_a_large_file_is_refused_before_it_is_written(project: Repository, tmp_path: Path) -> None:
     data = patch(project, tmp_path, {"large.bin": 50 * MB})
     assert len(data) < MB
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     with pytest.raises(refusals.Refused, match=r"large\.bin is too large"):
         commits.apply(sortie.copy, patch=data, max_bytes=10 * MB)
     assert not (sortie.path / "large.bin").exists()
@@ -52,7 +52,7 @@ def test_a_large_file_is_refused_before_it_is_written(project: Repository, tmp_p
 
 def test_many_files_are_refused_together(project: Repository, tmp_path: Path) -> None:
     data = patch(project, tmp_path, {f"file{number}": 9 * MB for number in range(6)})
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     with pytest.raises(refusals.Refused, match="have 54,000,000 bytes; at most 50,000,000 are allowed"):
         commits.apply(sortie.copy, patch=data, max_bytes=10 * MB, max_total_bytes=50 * MB)
     assert disk_usage(sortie.path) < MB
@@ -60,7 +60,7 @@ def test_many_files_are_refused_together(project: Repository, tmp_path: Path) ->
 
 def test_other_patches_change_the_files_as_before(project: Repository, tmp_path: Path) -> None:
     data = patch(project, tmp_path, {"app.py": 100, "new.bin": MB, "old.txt": -1})
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     commits.apply(sortie.copy, patch=data, max_bytes=10 * MB)
     assert sorted(os.listdir(sortie.path)) == [".git", "app.py", "new.bin"]
     assert sortie.commit(max_bytes=10 * MB).paths == ("app.py", "new.bin", "old.txt")

@@ -13,7 +13,7 @@ import pytest
 from fleet import errors
 from missions.workspaces import commits, copies, diffs, git, refusals, repositories, uncommitted
 from tests.support import repository
-from tests.support.repository import Repository, Sortie
+from tests.support.repository import Repository, SortieCopy
 
 # A repository at lib whose HEAD is the commit of the submodule, and which configures a program.
 ATTACK = """
@@ -42,20 +42,20 @@ def project(tmp_path: Path) -> Repository:
     return new_project
 
 
-def traces(tmp_path: Path, sortie: Sortie) -> list[Path]:
+def traces(tmp_path: Path, sortie: SortieCopy) -> list[Path]:
     folders = (tmp_path, sortie.copy.engine, sortie.path, sortie.copy.mirror)
     return [path for folder in folders for path in folder.rglob("attacked")]
 
 
 def test_a_submodule_runs_nothing_when_the_work_is_committed(project: Repository, tmp_path: Path) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh(ATTACK.format(head=SAME_COMMIT) + "echo two > app.py")
     assert sortie.commit().paths == ("app.py",)
     assert traces(tmp_path, sortie) == []
 
 
 def test_a_submodule_runs_nothing_when_running_work_is_read(project: Repository, tmp_path: Path) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh(ATTACK.format(head=SAME_COMMIT) + "echo two > app.py")
     message = commits.Message(author="backend", subject="half", trailers={})
     saved_ref = uncommitted.save(
@@ -75,7 +75,7 @@ def test_a_repository_that_the_work_has_created_runs_nothing_however_often_it_is
 ) -> None:
     project.git("rm", "-rqf", "lib")
     project.commit({}, "Without a submodule")
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh(ATTACK.format(head=OWN_COMMIT) + "echo two > app.py")
     for _ in range(3):  # when it is checked, committed and saved
         with pytest.raises(refusals.Refused, match="lib is a git repository of its own"):
@@ -84,10 +84,10 @@ def test_a_repository_that_the_work_has_created_runs_nothing_however_often_it_is
 
 
 def test_a_submodule_that_was_removed_or_moved_is_noticed(project: Repository) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh("rmdir lib; sed -i d .gitmodules")
     assert sortie.commit().paths == (".gitmodules", "lib")
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh(f"git init -q lib; {OWN_COMMIT}")
     with pytest.raises(refusals.Refused, match="lib is a git repository of its own"):
         sortie.commit()
@@ -96,7 +96,7 @@ def test_a_submodule_that_was_removed_or_moved_is_noticed(project: Repository) -
 # ── The second line of defence ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def attack(sortie: Sortie, script: str) -> str:
+def attack(sortie: SortieCopy, script: str) -> str:
     """Run a script in the sandbox in which git commits the work of an attempt. Returns its output."""
     return git.run_in_sandbox(
         script,
@@ -114,7 +114,7 @@ def attack(sortie: Sortie, script: str) -> str:
 def test_a_program_in_gits_sandbox_can_replace_none_of_the_engines_files(
     project: Repository, tmp_path: Path, name: str
 ) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     before = (sortie.copy.base, (sortie.copy.git_folder / "config").read_text())
     target = tmp_path / "target"
     attack(sortie, f'cd "$(dirname "$GIT_DIR")"; rm -rf {name}; ln -s {target} {name}; echo attacked > {name}')
@@ -124,7 +124,7 @@ def test_a_program_in_gits_sandbox_can_replace_none_of_the_engines_files(
 
 
 def test_a_program_in_gits_sandbox_cannot_name_other_stores_of_objects(project: Repository) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     before = (sortie.copy.git_folder / "objects" / "info" / "alternates").read_text()
     attack(
         sortie,
@@ -136,7 +136,7 @@ def test_a_program_in_gits_sandbox_cannot_name_other_stores_of_objects(project: 
 def test_an_index_that_became_a_link_is_not_read(project: Repository, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     commit = sortie.copy.base
     attack(sortie, f'rm "$GIT_INDEX_FILE"; ln -s {secret} "$GIT_INDEX_FILE"')
     with copies.lock(sortie.copy, attempt=1), pytest.raises(errors.FleetError):

@@ -8,14 +8,15 @@ from typing import Any
 from missions.models import Mission, Sortie
 from tests.support import fleet
 from tests.support.repository import Repository
+from tests.support.waiting import until
 
 # Waits until the other sortie has landed, so that the two always conflict.
 SLOW = "until test -e {flag}; do sleep 0.05; done"
 
 
-def landed_mission(project: Repository, *, run_: str = "echo new > new.txt", **workspace: Any) -> Mission:
+def landed_mission(project: Repository, *, run: str = "echo new > new.txt", **workspace: Any) -> Mission:
     """A mission that has ended, with one sortie `edit`."""
-    mission = fleet.launch({"edit": {"run": run_}}, workspace={"repository": str(project.path), **workspace})
+    mission = fleet.launch({"edit": {"run": run}}, workspace={"repository": str(project.path), **workspace})
     fleet.run_mission(mission)
     return Mission.objects.get(id=mission.id)
 
@@ -62,6 +63,6 @@ def wait_for_a_person(mission: Mission) -> None:
         return Sortie.objects.filter(mission=mission, key="late", state="waiting", waits_on="person").exists()
 
     try:
-        fleet.until(waits)
+        until(waits)
     finally:
         engine.stop(within_s=5)

@@ -12,7 +12,6 @@ from agents.confinement.attempt_limits import Limits
 from agents.drivers import reaper
 from agents.drivers.base import Brief, Evidence, Json, Stop, Stream
 from fleet import ids
-from tests.support.waiting import until as until
 
 PATH = frozenset({"PATH"})
 FLEET = "tests"

@@ -15,10 +15,10 @@ from django.test import TransactionTestCase
 
 from fleet.postgres import roles
 
-FEW = 2_000  # tables with more rows are truncated, together with the tables that refer to them
-COPIES = "migrated"  # the schema of the copies
+MAX_DELETED_ROWS = 2_000  # tables with more rows are truncated, together with the tables that refer to them
+COPIES_SCHEMA = "migrated"  # the schema of the copies
 _TABLES = f"""
-SELECT quote_ident(tablename), to_regclass('{COPIES}.' || quote_ident(tablename)) IS NOT NULL
+SELECT quote_ident(tablename), to_regclass('{COPIES_SCHEMA}.' || quote_ident(tablename)) IS NOT NULL
 FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'django_migrations'
 """
 
@@ -31,12 +31,12 @@ def install() -> None:
             return  # no test of this run uses the database, so pytest-django created none
         counts = _counts(cursor, tables)
     with roles.as_owner(), connection.cursor() as cursor:
-        cursor.execute(f"CREATE SCHEMA {COPIES}")
+        cursor.execute(f"CREATE SCHEMA {COPIES_SCHEMA}")
         for table, count in counts.items():
             if count:
-                cursor.execute(f"CREATE TABLE {COPIES}.{table} AS TABLE {table}")
+                cursor.execute(f"CREATE TABLE {COPIES_SCHEMA}.{table} AS TABLE {table}")
         cursor.execute(
-            f"GRANT USAGE ON SCHEMA {COPIES} TO PUBLIC; GRANT SELECT ON ALL TABLES IN SCHEMA {COPIES} TO PUBLIC"
+            f"GRANT USAGE ON SCHEMA {COPIES_SCHEMA} TO PUBLIC; GRANT SELECT ON ALL TABLES IN SCHEMA {COPIES_SCHEMA} TO PUBLIC"
         )
     TransactionTestCase._fixture_setup = classmethod(lambda _: None)  # type: ignore[attr-defined]
     TransactionTestCase._fixture_teardown = lambda _: empty()  # type: ignore[attr-defined]
@@ -47,7 +47,7 @@ def empty() -> None:
     with connection.cursor() as cursor:
         tables = _tables(cursor)
         counts = _counts(cursor, [table for table, _ in tables])
-    if large := [table for table, count in counts.items() if count > FEW]:
+    if large := [table for table, count in counts.items() if count > MAX_DELETED_ROWS]:
         with roles.as_owner(), connection.cursor() as cursor:  # only the owner may truncate
             cursor.execute(f"TRUNCATE {', '.join(large)} CASCADE")
     with atomic(), connection.cursor() as cursor:
@@ -55,11 +55,11 @@ def empty() -> None:
         for table, copied in tables:
             if copied:
                 cursor.execute(
-                    f"SELECT EXISTS (TABLE {table} EXCEPT TABLE {COPIES}.{table})"
-                    f" OR (SELECT count(*) FROM {table}) <> (SELECT count(*) FROM {COPIES}.{table})"
+                    f"SELECT EXISTS (TABLE {table} EXCEPT TABLE {COPIES_SCHEMA}.{table})"
+                    f" OR (SELECT count(*) FROM {table}) <> (SELECT count(*) FROM {COPIES_SCHEMA}.{table})"
                 )
                 if cursor.fetchone()[0]:
-                    cursor.execute(f"DELETE FROM {table}; INSERT INTO {table} TABLE {COPIES}.{table}")
+                    cursor.execute(f"DELETE FROM {table}; INSERT INTO {table} TABLE {COPIES_SCHEMA}.{table}")
             elif counts[table] and table not in large:
                 cursor.execute(f"DELETE FROM {table}")
 
@@ -71,7 +71,9 @@ def _tables(cursor: Any) -> list[tuple[str, bool]]:
 
 
 def _counts(cursor: Any, tables: list[str]) -> dict[str, int]:
-    """The number of rows of each table, counted up to FEW + 1."""
-    counted = (f"(SELECT count(*) FROM (SELECT FROM {table} LIMIT {FEW + 1}) kept)" for table in tables)
+    """The number of rows of each table, counted up to MAX_DELETED_ROWS + 1."""
+    counted = (
+        f"(SELECT count(*) FROM (SELECT FROM {table} LIMIT {MAX_DELETED_ROWS + 1}) counted_rows)" for table in tables
+    )
     cursor.execute(f"SELECT ARRAY[{', '.join(counted)}]")
     return dict(zip(tables, cursor.fetchone()[0], strict=True))

@@ -20,7 +20,7 @@ from missions.hints import HintPublisher
 from missions.models import Mission, Sortie
 from missions.operations import transitions
 from missions.queries import plan_context
-from tests.support.waiting import until as until
+from tests.support.waiting import until
 
 
 def launch(

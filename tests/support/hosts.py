@@ -31,10 +31,9 @@ from fleet.celery import app
 from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Attempt, Mission, Sortie
-from tests.support import databases, fleet, ledger
-from tests.support.measuring import measured
+from tests.support import child_coverage, databases, ledger
 from tests.support.proxy import Proxy
-from tests.support.waiting import until as until
+from tests.support.waiting import until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LEASE_S = 4.0
@@ -70,11 +69,11 @@ class Host:
         with (self.home / "node.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "fleet_node", "--name", self.name],
-                cwd=CHECKOUT, env={**os.environ, **measured(), **self.addresses(), **self._env, **env},
+                cwd=CHECKOUT, env={**os.environ, **child_coverage.environment(), **self.addresses(), **self._env, **env},
                 stdout=log, stderr=log,
             )  # fmt: skip
         if wait:
-            fleet.until(lambda: Node.objects.filter(name=self.name, up=True).exclude(joined_at__in=joined).exists())
+            until(lambda: Node.objects.filter(name=self.name, up=True).exclude(joined_at__in=joined).exists())
 
     def addresses(self) -> dict[str, str]:
         """The environment with which a command on this host finds the services, through the proxies."""
@@ -101,9 +100,9 @@ class Host:
         return (self.home / "node.log").read_text()
 
     def agent_log(self, agent: Agent) -> str:
-        return self.log_of(agent).read_text()
+        return self.agent_log_path(agent).read_text()
 
-    def log_of(self, agent: Agent) -> Path:
+    def agent_log_path(self, agent: Agent) -> Path:
         return self.home / "private" / "logs" / f"agent-{agent.name}.log"
 
     def children(self) -> set[int]:
@@ -202,7 +201,7 @@ def control() -> Iterator[None]:
 def spawn(type: str, host: Host, *, count: int = 1, concurrency: int | None = None) -> list[Agent]:
     """Start agents on a host and wait until they are idle."""
     ids = [agent.id for agent in operations.spawn(type=type, node=host.name, count=count, concurrency=concurrency)]
-    fleet.until(lambda: not Agent.objects.filter(id__in=ids, state="spawning").exists())
+    until(lambda: not Agent.objects.filter(id__in=ids, state="spawning").exists())
     agents = list(Agent.objects.filter(id__in=ids).order_by("ordinal"))
     assert [agent.state for agent in agents] == ["idle"] * count, [(agent.state, agent.reason) for agent in agents]
     return agents
@@ -245,7 +244,7 @@ def running_agent(mission: Mission) -> Agent:
 
 def wait(mission: Mission, *, within_s: float = 120) -> Mission:
     """Wait until the mission has ended; then check its events, and that no sortie succeeded twice."""
-    fleet.until(lambda: Mission.objects.filter(id=mission.id, finished_at__isnull=False).exists(), within_s=within_s)
+    until(lambda: Mission.objects.filter(id=mission.id, finished_at__isnull=False).exists(), within_s=within_s)
     rebuilt = ledger.check(mission.id, sequential=False)
     assert all(account.succeeded <= 1 for account in rebuilt.sorties.values()), rebuilt
     mission.refresh_from_db()

@@ -85,7 +85,7 @@ def hashes() -> dict[str, str]:
 
 
 @contextmanager
-def installed(root: Path, blocker: Any) -> Iterator[Installation]:
+def populated(root: Path, blocker: Any) -> Iterator[Installation]:
     """An installation with a mission that has landed work, an artifact, a checkpoint and a sealed audit trail."""
     home, files = Home(root / "home"), root / "checkpoints"
     stores = {

@@ -27,7 +27,7 @@ from missions.plan import SortieSpec
 
 
 @dataclass
-class Step:
+class ManualAttempt:
     """A running attempt. Each method is one part of what the engine does with it."""
 
     claim: Claim
@@ -73,7 +73,7 @@ class Step:
             )
 
 
-def begin(mission: Mission, key: str) -> Step:
+def begin(mission: Mission, key: str) -> ManualAttempt:
     """Start the next attempt of a sortie in any state. An earlier attempt is lost."""
     with transaction.atomic():
         sortie = Sortie.objects.select_for_update().get(mission=mission, key=key)
@@ -105,7 +105,7 @@ def begin(mission: Mission, key: str) -> Step:
         type_settings=TypeSettings(agent_type="backend"),
         folder=scratch.path(claim.marker),
     )
-    return Step(claim=claim, prepared=prepared)
+    return ManualAttempt(claim=claim, prepared=prepared)
 
 
 def land(mission: Mission, key: str, script: str) -> str:

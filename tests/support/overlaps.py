@@ -9,7 +9,7 @@ from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 
-NOTE = 'read s _ < /proc/uptime; echo "$FLEET_ATTEMPT $s" >> {path}'
+RECORD_TIME = 'read s _ < /proc/uptime; echo "$FLEET_ATTEMPT $s" >> {path}'
 
 
 def spans(text: str) -> dict[str, dict[int, tuple[float, float]]]:

@@ -83,7 +83,7 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Sortie:
+class SortieCopy:
     """A copy of a repository as the engine makes it for a sortie, without rows. `attempt`: of its commits."""
 
     copy: copies.Copy
@@ -118,11 +118,11 @@ class Sortie:
             )
 
 
-def sortie(repository: Repository, *, tip: str = "", branch: str = "fleet/test", tree: str = "") -> Sortie:
-    """A sortie with a new copy of the repository, at the commit `tip` (default: that of its branch)."""
+def sortie_copy(repository: Repository, *, tip: str = "", branch: str = "fleet/test", tree: str = "") -> SortieCopy:
+    """A new copy of the repository for a sortie, at the commit `tip` (default: that of its branch)."""
     base = repository.git("rev-parse", "HEAD")
     store = repositories.ensure(str(repository.path), commit=base)
     tip = tip or repositories.tip(store, branch, start=base)
-    copy = Sortie(copies.of(sortie=ids.new(), mirror=store))
+    copy = SortieCopy(copies.of(sortie=ids.new(), mirror=store))
     copies.make(copy.copy, branch=branch, tip=tip, author="backend", tree=tree)
     return copy

@@ -14,10 +14,10 @@ from missions.workspaces import git
 from tests.support import fleet, repository
 from tests.support.repository import Repository
 
-TWO = {"first": {"run": "echo 1 > one.txt"}, "second": {"run": "echo 2 > two.txt", "needs": ["first"]}}
+TWO_SORTIES = {"first": {"run": "echo 1 > one.txt"}, "second": {"run": "echo 2 > two.txt", "needs": ["first"]}}
 
 
-def launch(project: Repository, sorties: dict[str, Any] = TWO, **plan: Any) -> Mission:
+def launch(project: Repository, sorties: dict[str, Any] = TWO_SORTIES, **plan: Any) -> Mission:
     return fleet.launch(sorties, workspace={"repository": str(project.path)}, folder=str(project.path), **plan)
 
 

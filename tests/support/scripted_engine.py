@@ -99,8 +99,8 @@ def run(arguments: list[str]) -> int:
     env = {"PATH": os.environ["PATH"], {"5432": "PGPORT", "6379": "VALKEY_PORT"}[inner_port]: port}
     for part in arguments:
         if part.startswith("--env="):
-            variable, given, value = part.removeprefix("--env=").partition("=")
-            env[variable] = value if given else os.environ[variable]
+            variable, separator, value = part.removeprefix("--env=").partition("=")
+            env[variable] = value if separator else os.environ[variable]
     if volume := options.get("--volume"):
         source, target = volume.split(":")
         (STATE / "volumes" / source).mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connection
 
 from fleet.audit import sealing
-from tests.support import fleet
+from tests.support.waiting import until
 
 NO_EARLIER_TRANSACTION = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint > coalesce(max(xid), 0) FROM fleet_audit.entry
@@ -25,5 +25,5 @@ def seal(**options: Any) -> int:
             cursor.execute(NO_EARLIER_TRANSACTION)
             return bool(cursor.fetchone()[0])
 
-    fleet.until(settled)
+    until(settled)
     return sealing.seal(**options)

@@ -18,10 +18,8 @@ from typing import Any
 import psutil
 
 from fleet.config.home import Home
-from tests.support import templates
-from tests.support.measuring import measured
-from tests.support.waiting import until as until
-from tests.support.warm import anywhere
+from tests.support import child_coverage, templates, warm
+from tests.support.waiting import until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _NOT_INHERITED = (
@@ -43,14 +41,14 @@ class Checkout:
         self.env = {
             **{name: value for name, value in os.environ.items() if name not in _NOT_INHERITED},
             "FLEET_HOME": str(root),
-            **measured(),
+            **child_coverage.environment(),
             **(env or {}),
         }
 
     def manage(
         self, *arguments: str, check: bool = True, timeout: float = 120, cwd: Path = CHECKOUT
     ) -> subprocess.CompletedProcess[str]:
-        process = anywhere().manage(*arguments, env=self.env, cwd=cwd, timeout=timeout)
+        process = warm.shared().manage(*arguments, env=self.env, cwd=cwd, timeout=timeout)
         assert not check or process.returncode == 0, (
             f"{arguments}: {process.returncode}\n{process.stdout}\n{process.stderr}"
         )

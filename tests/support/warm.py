@@ -3,7 +3,7 @@
 `manage.py` takes a second to start, which adds up to half a minute in a test that runs thirty commands. Each command
 has its own process and environment.
 
-By default the forked process has not read any settings. With `Warm(env)` it has read those of `env`, which is faster
+By default the forked process has not read any settings. With `WarmProcess(env)` it has read those of `env`, which is faster
 still, but then they cannot be changed.
 """
 
@@ -44,7 +44,7 @@ LIBRARIES = (
 )
 
 
-class Warm:
+class WarmProcess:
     """The client of a process that forks one child per command.
 
     With `env`, that process has read the settings of this environment.
@@ -106,9 +106,9 @@ class Warm:
 
 
 @functools.cache
-def anywhere() -> Warm:
+def shared() -> WarmProcess:
     """The process for commands with any environment. It ends with this process."""
-    return Warm()
+    return WarmProcess()
 
 
 def serve(listener: socket.socket, env: Mapping[str, str] | None) -> None:
@@ -117,7 +117,7 @@ def serve(listener: socket.socket, env: Mapping[str, str] | None) -> None:
         __import__(name)
     gc.freeze()  # otherwise a garbage collection in a fork would copy every page
     if env is not None:
-        settle(env)
+        load_settings(env)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the children are not waited for
     while listener.fileno() in select.select([listener.fileno(), 0], [], [])[0]:
         connection, _ = listener.accept()
@@ -146,7 +146,7 @@ def serve_one(connection: socket.socket) -> NoReturn:
     command(json.loads(data))
 
 
-def settle(env: Mapping[str, str]) -> None:
+def load_settings(env: Mapping[str, str]) -> None:
     """Replace the environment and read its settings."""
     os.environ.clear()
     os.environ.update(env, DJANGO_SETTINGS_MODULE="fleet.settings")

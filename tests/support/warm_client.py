@@ -56,13 +56,13 @@ def settings_of(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name.startswith(READ_BY_SETTINGS)}
 
 
-def main(address: str, manage: str, settled: Mapping[str, str]) -> int:
-    """Run this process's command in the warm process at `address`, which has read the settings of `settled`.
+def main(address: str, manage: str, expected: Mapping[str, str]) -> int:
+    """Run this process's command in the warm process at `address`, which has read the settings `expected`.
 
     With other settings, or where the process cannot be reached, this becomes the program `manage`.
     """
     try:
-        if settings_of(os.environ) != settled:
+        if settings_of(os.environ) != expected:
             raise OSError("other settings")
         command = start(address, sys.argv, env=os.environ, cwd=os.getcwd(), streams=(0, 1, 2))
     except OSError:  # in a sandbox, for example

@@ -23,6 +23,7 @@ from missions.engine.settlement import settle_and_claim, settling
 from missions.engine.settlement.settle_and_claim import Claimant
 from missions.models import Attempt, Mission, Sortie
 from tests.support import fleet
+from tests.support.waiting import until
 from tests.upgrades.release_0_1.agent import Agent, Claim, Settlement
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -108,7 +109,7 @@ def run_beside(engine: Engine, missions: list[Mission]) -> None:
             fleet.beat()
             return not Mission.objects.filter(finished_at=None).exists()
 
-        fleet.until(all_ended)
+        until(all_ended)
     finally:
         ended.set()
         thread.join()
@@ -150,7 +151,7 @@ def test_an_old_agent_takes_over_from_a_dead_new_one() -> None:
             fleet.beat()
             return agent.settle_and_claim(want=1)[0]
 
-        (claim,) = fleet.until(try_claim)
+        (claim,) = until(try_claim)
         assert (claim.id, claim.attempt) == (lost_claim.id, lost_claim.attempt + 1)
         late = settling.Settlement(id=lost_claim.id, attempt=lost_claim.attempt, state="succeeded", outcome="succeeded")
         assert settle_and_claim.settle_and_claim(cursor, by=new, settlements=[late]).accepted == set()

@@ -16,7 +16,8 @@ from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
 from agents.shim import tree
 from tests.support.cgroups import needs_cgroup
-from tests.support.driver_runs import FLEET, DriverRun, brief, surviving_processes, until
+from tests.support.driver_runs import FLEET, DriverRun, brief, surviving_processes
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 MB = 1_000_000

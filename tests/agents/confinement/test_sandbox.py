@@ -17,7 +17,8 @@ import pytest
 from agents.confinement.attempt_limits import StopReason
 from agents.drivers.base import Brief
 from tests.support.confined import ROOT, SECRET, USERS, Place, places
-from tests.support.driver_runs import DriverRun, brief, surviving_processes, until
+from tests.support.driver_runs import DriverRun, brief, surviving_processes
+from tests.support.waiting import until
 
 ESCAPES = Path(__file__).with_name("sandbox_escapes.py")
 WORKER = "import os, subprocess, sys; subprocess.run([*sys.argv[1:], str(os.getpid())], check=True)"

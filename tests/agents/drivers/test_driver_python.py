@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agents.confinement.attempt_limits import Limits, StopReason
-from tests.support.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes, until
+from tests.support.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes
+from tests.support.waiting import until
 
 HERE = "tests.contracts.callables"
 

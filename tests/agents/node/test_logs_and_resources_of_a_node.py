@@ -15,7 +15,7 @@ from django.conf import settings
 from agents.confinement import probe
 from agents.models import Agent, AgentType, LogPiece, Sample
 from fleet import processes
-from tests.support import fleet
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -59,19 +59,19 @@ def log_of(agent: Agent) -> str:
 
 def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
     node = start()
-    fleet.until(lambda: Agent.objects.filter(state="idle").exists())
+    until(lambda: Agent.objects.filter(state="idle").exists())
     first = Agent.objects.get(state="idle")
     assert first.pid is not None
 
-    fleet.until(lambda: Sample.objects.filter(agent=first).count() >= 3)
-    fleet.until(lambda: Sample.objects.filter(agent=first, cpu__gt=0).exists())
+    until(lambda: Sample.objects.filter(agent=first).count() >= 3)
+    until(lambda: Sample.objects.filter(agent=first, cpu__gt=0).exists())
     sample = Sample.objects.filter(agent=first, cpu__gt=0).order_by("at")[0]
     assert sample.cpu < 4
     assert 5_000_000 < sample.memory_bytes < 400_000_000
     assert sample.processes >= 1
 
-    fleet.until(lambda: "runs sorties of type backend" in log_of(first))
-    fleet.until(lambda: "Connected to" in log_of(first) or "ready." in log_of(first))
+    until(lambda: "runs sorties of type backend" in log_of(first))
+    until(lambda: "Connected to" in log_of(first) or "ready." in log_of(first))
     secrets = {settings.FLEET_ENDPOINTS.postgres.password, settings.FLEET_CREDENTIALS.redis_password}
     assert not [secret for secret in secrets if secret in log_of(first)]
     assert "://:[redacted]@" in log_of(first), "the broker is named without its password"
@@ -82,13 +82,13 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
         os.kill(first.pid, signal.SIGSTOP)
         file.write(b"its last words, without a line's end")
     os.kill(first.pid, signal.SIGKILL)
-    fleet.until(lambda: Agent.objects.filter(type="backend", state="idle").exclude(id=first.id).exists())
+    until(lambda: Agent.objects.filter(type="backend", state="idle").exclude(id=first.id).exists())
     first.refresh_from_db()
     assert first.state == "lost"
     assert log_of(first).endswith("its last words, without a line's end")
 
     second = Agent.objects.get(state="idle")
-    fleet.until(lambda: "runs sorties of type backend" in log_of(second))
+    until(lambda: "runs sorties of type backend" in log_of(second))
     assert "its last words" not in log_of(second)
     node.send_signal(signal.SIGTERM)
     node.wait(30)
@@ -99,14 +99,14 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
 
 def test_output_of_agents_after_their_node_was_killed_is_not_lost(start: Start, tmp_path: Path) -> None:
     node = start()
-    fleet.until(lambda: Agent.objects.filter(state="idle").exists())
+    until(lambda: Agent.objects.filter(state="idle").exists())
     first = Agent.objects.get(state="idle")
-    fleet.until(lambda: "ready." in log_of(first))
+    until(lambda: "ready." in log_of(first))
     node.kill()
     node.wait()
     path = tmp_path / "private" / "logs" / "agent-backend-1@here.log"
-    fleet.until(lambda: not processes.is_alive(pid=first.pid, start_time=first.start_time))
+    until(lambda: not processes.is_alive(pid=first.pid, start_time=first.start_time))
     whole = path.read_text()
     assert len(whole) > len(log_of(first)), "the agent logged its shutdown"
     start()
-    fleet.until(lambda: log_of(first).endswith(whole[-30:]))
+    until(lambda: log_of(first).endswith(whole[-30:]))

@@ -23,7 +23,8 @@ from fleet.events.models import Event
 from missions import operations as operations_of_missions
 from missions.models import Sortie
 from tests.support import fleet, hosts
-from tests.support.hosts import Host, until
+from tests.support.hosts import Host
+from tests.support.waiting import until
 
 COMPILER = shutil.which("cc")
 pytestmark = [

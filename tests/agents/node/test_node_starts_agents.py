@@ -14,8 +14,9 @@ from django.test import override_settings
 from agents import operations
 from agents.models import Agent, AgentType
 from fleet import errors
-from tests.support import fleet, hosts
-from tests.support.hosts import Host, until
+from tests.support import hosts
+from tests.support.hosts import Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("nodes")
 
@@ -97,7 +98,7 @@ def test_a_node_takes_no_more_agents_than_it_may_have(host: Host, kind: str) -> 
     assert len(hosts.live(kind)) == 2, "all requested agents, or none"
     AgentType.objects.filter(name=kind).update(agents=9)
     until(lambda: len(hosts.live(kind)) == 3)
-    fleet.until(lambda: Agent.objects.filter(type=kind, state="idle").count() == 3)
+    until(lambda: Agent.objects.filter(type=kind, state="idle").count() == 3)
     assert len(host.children()) == 3
 
 

@@ -13,7 +13,8 @@ from fleet import errors
 from missions.control import scaling
 from tests.support import fleet, hosts
 from tests.support.console import manage
-from tests.support.hosts import Host, until
+from tests.support.hosts import Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("types of nodes")
 

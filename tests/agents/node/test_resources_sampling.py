@@ -17,7 +17,7 @@ from agents import usage
 from agents.models import Agent, AgentType, Sample
 from agents.node import sampling
 from fleet import ids, processes
-from tests.support import fleet
+from tests.support.waiting import until
 
 BUSY = "import time\nend = time.process_time() + {}\nwhile time.process_time() < end: pass\n"
 FAMILY = (
@@ -45,7 +45,7 @@ def family() -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_process_is_measured_with_its_descendants(family: subprocess.Popen[str]) -> None:
-    fleet.until(lambda: usage.measure(family.pid).memory_bytes > 120_000_000)
+    until(lambda: usage.measure(family.pid).memory_bytes > 120_000_000)
     use = usage.measure(family.pid)
     assert use.memory_bytes < 200_000_000
     assert use.processes == 2

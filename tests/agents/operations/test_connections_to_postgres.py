@@ -22,6 +22,7 @@ from missions.control import scaling
 from missions.models import Sortie
 from tests.support import console, fleet, hosts
 from tests.support.hosts import Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("nodes")
 
@@ -57,8 +58,8 @@ def test_an_agent_with_sixty_sorties_uses_at_most_the_documented_connections(hos
     (agent,) = hosts.spawn("survey", host, concurrency=SLOTS)
     sleeping = {"agent": "survey", "with": {"seconds": 600}}
     mission = fleet.launch({f"s{n}": sleeping for n in range(SLOTS)})
-    fleet.until(lambda: Sortie.objects.filter(mission=mission, state="running").count() == SLOTS)
-    fleet.until(lambda: connections(agent, host) <= pool.CONNECTIONS_PER_AGENT)
+    until(lambda: Sortie.objects.filter(mission=mission, state="running").count() == SLOTS)
+    until(lambda: connections(agent, host) <= pool.CONNECTIONS_PER_AGENT)
     assert connections(agent, host) <= pool.CONNECTIONS_PER_AGENT == 5
     missions.cancel(mission=mission.id)
     hosts.end_agents(agent)
@@ -112,7 +113,7 @@ def test_a_node_starts_no_kept_agent_without_connections_for_it(host: Host) -> N
     try:
         hosts.agent_type("kept", agents=1)
         full = host_group.add("full", FLEET_SPARE_CONNECTIONS=str(most))
-        fleet.until(lambda: "kept-1 is not started: Postgres allows" in full.log())
+        until(lambda: "kept-1 is not started: Postgres allows" in full.log())
         assert not Agent.objects.filter(type="kept", node=full.node).exists()
     finally:
         AgentType.objects.filter(name="kept").update(agents=0)
@@ -121,9 +122,7 @@ def test_a_node_starts_no_kept_agent_without_connections_for_it(host: Host) -> N
 
 def test_the_command_says_why(host: Host) -> None:
     hosts.agent_type("survey")
-    fleet.until(
-        lambda: hosts.live("survey") == [] and hosts.live("kept") == []
-    )  # otherwise their connections would be freed
+    until(lambda: hosts.live("survey") == [] and hosts.live("kept") == [])  # otherwise their connections would be freed
     with room_for(0):
         result = console.manage("fleet_agents", "spawn", "survey")
     assert result.code != 0

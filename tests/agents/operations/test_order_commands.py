@@ -11,7 +11,8 @@ from agents.models import Agent
 from missions.models import Attempt, Mission
 from tests.support import fleet, hosts
 from tests.support.console import CommandResult, manage
-from tests.support.hosts import Host, until
+from tests.support.hosts import Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("orders")
 

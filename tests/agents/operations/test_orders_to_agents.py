@@ -16,7 +16,8 @@ from agents.models import Agent, Node
 from fleet.events.models import Event
 from missions.models import Sortie
 from tests.support import fleet, hosts
-from tests.support.hosts import Host, until
+from tests.support.hosts import Host
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("orders")
 Order = Agent.Order

@@ -18,8 +18,9 @@ from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
 from agents.drivers.base import Stop
 from fleet import checks, ids, lease
-from tests.support.driver_runs import DriverRun, brief, surviving_processes, until
-from tests.support.warm import anywhere
+from tests.support import warm
+from tests.support.driver_runs import DriverRun, brief, surviving_processes
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 TICK = "{ python3 -c 'import time; print(time.monotonic())' >> %s; }"
@@ -199,7 +200,7 @@ def test_a_lease_too_short_for_the_grace_period_is_refused(
 @pytest.mark.parametrize("command", ["fleet_node", "fleet_up", "fleet_control"])
 def test_commands_that_start_agents_refuse_a_lease_that_is_too_short(command: str, tmp_path: Path) -> None:
     env = {**os.environ, "FLEET_LEASE_S": "6", "FLEET_GRACE_S": "5"}
-    result = anywhere().manage(command, env=env)
+    result = warm.shared().manage(command, env=env)
     assert result.returncode == 1
     assert "fleet.E002" in result.stderr
     assert "Raise FLEET_LEASE_S" in result.stderr

@@ -18,7 +18,8 @@ import pytest
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
 from agents.shim import tree
-from tests.support.driver_runs import DriverRun, brief, surviving_processes, until
+from tests.support.driver_runs import DriverRun, brief, surviving_processes
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -24,6 +24,7 @@ from missions.queries import counters, reads
 from tests.support import fleet
 from tests.support.checkpoints import DIAMOND, digest, manifest, saved_digest
 from tests.support.restoring import restore
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -82,7 +83,7 @@ def test_a_running_sortie_is_fenced_and_waits_for_the_end_of_its_lease(engine: E
     mission = fleet.launch({"slow": {"with": {"seconds": 60}}})
     start = operations.capture(missions=[mission.id])
     threading.Thread(target=engine.run_slot, daemon=True).start()
-    fleet.until(lambda: fleet.states(mission.id) == {"slow": "running"})
+    until(lambda: fleet.states(mission.id) == {"slow": "running"})
     lease = Sortie.objects.get(mission=mission).lease_until
     restore(start)
     row = Sortie.objects.get(mission=mission)

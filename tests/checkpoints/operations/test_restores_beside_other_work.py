@@ -18,6 +18,7 @@ from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from tests.support import fleet
 from tests.support.checkpoints import DIAMOND, digest, saved_digest
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True), pytest.mark.timeout(300)]
 
@@ -110,7 +111,7 @@ def test_agents_settle_and_add_sorties_throughout_restores() -> None:
             Sortie.objects.filter(mission=mission, state="waiting").update(wake_at=Now())
             return Mission.objects.get(id=mission.id).finished_at is not None
 
-        fleet.until(has_ended, within_s=120)
+        until(has_ended, within_s=120)
     finally:
         ending.set()
         thread.join(30)

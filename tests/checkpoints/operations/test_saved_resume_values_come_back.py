@@ -12,6 +12,7 @@ from checkpoints import operations
 from missions.models import Attempt, Mission, Sortie
 from tests.support import fleet
 from tests.support.restoring import finish, restore
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -96,11 +97,11 @@ def test_a_running_attempt_does_not_save_any_more_after_a_restore(tmp_path: Any)
     thread = threading.Thread(target=engine.run_slot, daemon=True)
     thread.start()
     try:
-        fleet.until(lambda: Attempt.objects.filter(resume={"step": 1}).exists())
+        until(lambda: Attempt.objects.filter(resume={"step": 1}).exists())
         checkpoint = operations.capture(missions=[mission.id])
         restore(checkpoint)
         assert Attempt.objects.get().resume == {"step": 1}
-        fleet.until(lambda: Attempt.objects.get().state == "lost")
+        until(lambda: Attempt.objects.get().state == "lost")
     finally:
         engine.stop(within_s=10)
         thread.join(10)

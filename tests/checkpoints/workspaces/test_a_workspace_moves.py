@@ -25,7 +25,8 @@ from missions.workspaces import copies, git, repositories
 from tests.support import archives, conflicting, fleet, killing, repository
 from tests.support.checkpoints import digest, saved_digest
 from tests.support.repository import Repository
-from tests.support.restoring import TWO, finish, launch, refs
+from tests.support.restoring import TWO_SORTIES, finish, launch, refs
+from tests.support.waiting import until
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
@@ -95,8 +96,8 @@ def test_a_mission_without_commits_needs_only_its_base(project: Repository, else
 
 def test_a_mission_continues_where_it_was(project: Repository, elsewhere: Repository, engine: Engine) -> None:
     third = {"agent": "frontend", "run": "cat one.txt two.txt > three.txt", "needs": ["second"]}
-    mission = launch(project, {**TWO, "third": third})
-    fleet.until(lambda: bool(engine.run_slot()) or fleet.states(mission.id)["second"] == "succeeded")
+    mission = launch(project, {**TWO_SORTIES, "third": third})
+    until(lambda: bool(engine.run_slot()) or fleet.states(mission.id)["second"] == "succeeded")
     data = export(mission)
     missions.cancel(mission=mission.id, reason="It moves.")
     result = import_there(data, elsewhere).mission
@@ -171,7 +172,7 @@ def test_uncommitted_work_travels(project: Repository, elsewhere: Repository) ->
     thread = threading.Thread(target=engine.run_slot, daemon=True)
     thread.start()
     try:
-        fleet.until(lambda: (copy.path / "ready.log").exists())
+        until(lambda: (copy.path / "ready.log").exists())
         data = export(mission)
     finally:
         engine.stop(within_s=5)
@@ -261,7 +262,7 @@ def test_a_shared_branch_travels_with_the_commits_of_the_others(
     project: Repository, elsewhere: Repository, engine: Engine
 ) -> None:
     plan: dict[str, Any] = {"workspace": {"repository": ".", "branch": "shared"}, "folder": str(project.path)}
-    fleet.run_to_end(engine, fleet.launch(TWO, **plan))
+    fleet.run_to_end(engine, fleet.launch(TWO_SORTIES, **plan))
     project.commit({"later.txt": "later\n"})
     elsewhere.git("pull", "--quiet")
     mission = fleet.launch({"third": {"run": "echo 3 > three.txt"}}, **plan)

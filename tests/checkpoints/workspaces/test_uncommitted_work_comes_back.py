@@ -32,7 +32,7 @@ def run_until(mission: Mission, *, until: Callable[[], bool]) -> Iterator[None]:
     thread = threading.Thread(target=engine.run_slot, daemon=True)
     thread.start()
     try:
-        fleet.until(until)
+        until(until)
         yield
     finally:
         engine.stop(within_s=5)

@@ -21,7 +21,8 @@ from missions.workspaces import git, merging, moving
 from tests.support import fleet, killing, repository
 from tests.support.checkpoints import digest, manifest, sortie
 from tests.support.repository import Repository
-from tests.support.restoring import TWO, finish, launch, refs, restore
+from tests.support.restoring import TWO_SORTIES, finish, launch, refs, restore
+from tests.support.waiting import until
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
@@ -64,7 +65,7 @@ def test_the_replaced_branch_and_its_changes_come_back_too(project: Repository, 
 
 def test_a_restore_keeps_what_had_landed_by_the_time_of_the_checkpoint(project: Repository, engine: Engine) -> None:
     mission = launch(project)
-    fleet.until(lambda: bool(engine.run_slot()) or fleet.states(mission.id)["first"] == "succeeded")
+    until(lambda: bool(engine.run_slot()) or fleet.states(mission.id)["first"] == "succeeded")
     middle = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
     restore(middle)
@@ -180,7 +181,7 @@ def test_a_fork_has_a_branch_of_its_own_at_the_tip_of_the_checkpoint(project: Re
 
 
 def test_a_fork_may_replace_a_sortie_by_a_prompt_that_works_in_its_copy(project: Repository, engine: Engine) -> None:
-    mission = fleet.launch(TWO, workspace={"repository": str(project.path)})
+    mission = fleet.launch(TWO_SORTIES, workspace={"repository": str(project.path)})
     checkpoint = operations.capture(missions=[mission.id])
     AgentType.objects.filter(name="backend").update(prompt_argv=["true"])
     edit = "sorties:\n  second: {agent: backend, needs: [first], prompt: Write two.txt.}\n"
@@ -237,7 +238,7 @@ def test_a_shared_branch_moves_back_only_with_force(project: Repository, engine:
         "workspace": {"repository": str(project.path), "branch": "shared"},
         "folder": str(project.path),
     }
-    mission = fleet.launch(TWO, **plan)
+    mission = fleet.launch(TWO_SORTIES, **plan)
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
     other = fleet.launch({"third": {"run": "echo 3 > three.txt"}}, **plan)
@@ -253,7 +254,7 @@ def test_a_branch_of_another_users_mission_does_not_move_back(project: Repositor
         "workspace": {"repository": str(project.path), "branch": "shared"},
         "folder": str(project.path),
     }
-    mission = fleet.launch(TWO, **plan)
+    mission = fleet.launch(TWO_SORTIES, **plan)
     Mission.objects.filter(id=mission.id).update(created_by=User.objects.create_user("ann"))
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)

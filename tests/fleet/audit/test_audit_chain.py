@@ -15,9 +15,9 @@ from fleet import audit
 from fleet.audit import chain, sealing, verification
 from fleet.audit.models import Entry, Seal
 from fleet.audit.verification import AuditProblem
-from tests.support import fleet
 from tests.support.sealing import seal
 from tests.support.tampering import run, tampering
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -256,7 +256,7 @@ def test_a_database_restored_in_another_cluster_continues_its_chain(
     with tampering():
         run("DELETE FROM fleet_audit.seal")
         run("UPDATE fleet_audit.entry SET cluster = 42, xid = xid + 1000000000 WHERE id < %s", new[0])
-        fleet.until(all_sealed)
+        until(all_sealed)
         clusters = list(Seal.objects.order_by("number").values_list("cluster", flat=True))
         assert clusters == sorted(clusters, key=[42, here].index)  # in any number of seals
         assert set(clusters) == {42, here}

@@ -12,10 +12,10 @@ from fleet.audit.models import Entry
 from fleet.celery import app
 from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
-from tests.support import fleet
 from tests.support.console import manage
 from tests.support.sealing import seal
 from tests.support.tampering import tampered
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -95,7 +95,7 @@ def test_the_control_loop_seals() -> None:
         control.beat()
         return bool(manage("fleet_audit", "verify", "--json").json["waiting"] == 0)
 
-    fleet.until(all_sealed)
+    until(all_sealed)
 
 
 def test_the_docs_show_the_sql_that_protect_prints() -> None:

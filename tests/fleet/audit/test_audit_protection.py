@@ -8,8 +8,8 @@ import subprocess
 import psycopg
 import pytest
 
+from tests.support import warm
 from tests.support.cluster import Cluster
-from tests.support.warm import anywhere
 
 RECORD = (
     "INSERT INTO fleet_audit.entry (kind, outcome, actor, address, request, subject, data) "
@@ -23,7 +23,7 @@ def manage(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str
         for name, value in os.environ.items()
         if name not in {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
     }
-    return anywhere().manage(*arguments, env={**environment, "FLEET_HOME": str(cluster.home.root)}, timeout=100)
+    return warm.shared().manage(*arguments, env={**environment, "FLEET_HOME": str(cluster.home.root)}, timeout=100)
 
 
 def session(cluster: Cluster, *, as_superuser: bool = False) -> psycopg.Connection[tuple[object, ...]]:
@@ -88,7 +88,7 @@ def test_an_external_postgres_gets_an_owner_for_the_audit_trail(private_services
     environment = {**{name: value for name, value in os.environ.items() if name != "DATABASE_OWNER_URL"}, **urls}
 
     def run(*arguments: str) -> str:
-        return anywhere().manage(*arguments, env=environment, timeout=100).stdout
+        return warm.shared().manage(*arguments, env=environment, timeout=100).stdout
 
     with session(private_services, as_superuser=True) as boss:
         boss.execute("ALTER DATABASE fleet OWNER TO fleet")

@@ -12,5 +12,5 @@ def installation(tmp_path: Path, django_db_setup: None, django_db_blocker: Any) 
     """An installation with data of every kind (tests/support/installation.py)."""
     from tests.support import installation  # noqa: PLC0415  (imports Django's)
 
-    with installation.installed(tmp_path, django_db_blocker) as installed:
-        yield installed
+    with installation.populated(tmp_path, django_db_blocker) as populated:
+        yield populated

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installed import run
+from tests.support.installed_package import run
 from tests.support.supervised import CHECKOUT
 
 

@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import fleet
-from tests.support import installed
+from tests.support import installed_package
 from tests.support.supervised import CHECKOUT
 
 PACKAGES = ("fleet", "agents", "missions", "checkpoints")
@@ -17,7 +17,7 @@ PACKAGES = ("fleet", "agents", "missions", "checkpoints")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    return zipfile.ZipFile(installed.build_wheel(tmp_path_factory.mktemp("build")))
+    return zipfile.ZipFile(installed_package.build_wheel(tmp_path_factory.mktemp("build")))
 
 
 def metadata(wheel: zipfile.ZipFile, name: str) -> str:
@@ -34,7 +34,7 @@ def requirements() -> set[Requirement]:
 def test_the_wheel_contains_every_tracked_file_of_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed
-    assert packed == set(installed.tracked(*PACKAGES))
+    assert packed == set(installed_package.tracked(*PACKAGES))
 
 
 def test_the_wheel_requires_what_the_checkout_does_in_ranges(wheel: zipfile.ZipFile) -> None:

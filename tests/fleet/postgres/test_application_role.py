@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.support import warm
 from tests.support.cluster import Cluster, url
-from tests.support.warm import anywhere
 
 pytestmark = pytest.mark.xdist_group("roles")
 NAME = "newcomer"
@@ -39,7 +39,7 @@ def environment(private_services: Cluster) -> dict[str, str]:
 
 def prepare(environment: dict[str, str], password: str) -> subprocess.CompletedProcess[str]:
     env = {**environment, "POSTGRES_PASSWORD": password}
-    return anywhere().manage("fleet_prepare", "--application-role", env=env, timeout=100)
+    return warm.shared().manage("fleet_prepare", "--application-role", env=env, timeout=100)
 
 
 def connect(environment: dict[str, str], password: str) -> psycopg.Connection[tuple[object, ...]]:
@@ -56,7 +56,7 @@ def test_the_role_is_created_owns_nothing_and_may_use_every_table(environment: d
                 session.execute(sql.SQL(attempt))
         owned = "SELECT count(*) FROM pg_class WHERE relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)"
         assert session.execute(sql.SQL(owned)).fetchone() == (0,)
-    check_result = anywhere().manage(
+    check_result = warm.shared().manage(
         "fleet_audit", "verify", env={**environment, "POSTGRES_PASSWORD": "it's \\ first"}, timeout=100
     )
     assert check_result.returncode == 0, check_result.stdout + check_result.stderr

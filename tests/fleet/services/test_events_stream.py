@@ -12,7 +12,7 @@ from django.db import connection, connections, transaction
 from fleet.commit_order import Position
 from fleet.events import stream
 from fleet.events.models import Event
-from tests.support import supervised
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -47,7 +47,7 @@ def test_an_event_that_commits_late_is_not_skipped() -> None:
     assert not stream.since(last=Position()).filter(kind="early").exists()
     may_end.set()
     thread.join(60)
-    supervised.until(lambda: [event.kind for event in stream.since(last=Position())] == ["late", "early"])
+    until(lambda: [event.kind for event in stream.since(last=Position())] == ["late", "early"])
 
 
 def test_an_event_is_not_skipped_because_an_older_transaction_has_a_larger_id() -> None:

@@ -20,7 +20,8 @@ from fleet.config.home import Home
 from fleet.config.programs import ENGINES, EngineName
 from fleet.services.providers.engine import Engine
 from tests.support.engines import IMAGES, ScriptedEngine
-from tests.support.supervised import Checkout, until
+from tests.support.supervised import Checkout
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("engines")
 

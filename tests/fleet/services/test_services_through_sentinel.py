@@ -18,7 +18,8 @@ from fleet.limits import cache
 from fleet.services.providers import probes
 from tests.support.cluster import Cluster, remove, temporary
 from tests.support.sentinels import Group
-from tests.support.supervised import Checkout, checkout, until
+from tests.support.supervised import Checkout, checkout
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]
 

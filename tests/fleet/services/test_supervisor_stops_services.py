@@ -13,7 +13,7 @@ from fleet.config.home import Home
 from fleet.services.supervision import lock
 from fleet.services.supervision.supervisor import Supervisor
 from tests.fleet.services.supervisor_harness import FOREVER, SupervisorHarness, new_service, no_work
-from tests.support.supervised import until
+from tests.support.waiting import until
 
 
 def is_dead(pid: int) -> bool:

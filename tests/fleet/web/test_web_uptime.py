@@ -13,8 +13,8 @@ import pytest
 
 from fleet.web import uptime
 from fleet.web.models import Uptime
-from tests.support import fleet
 from tests.support.supervised import CHECKOUT
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -35,17 +35,17 @@ def test_the_site_records_its_uptime_until_all_processes_are_halted(
             env={**subprocess_environment, "FLEET_PROCESS": "web", "FLEET_WEB_WORKERS": "2"},
         )
     try:
-        fleet.until(Uptime.objects.exists)
+        until(Uptime.objects.exists)
         since = Uptime.objects.get().up_since
         workers = psutil.Process(site.pid).children()
         workers[0].suspend()
-        fleet.until(lambda: uptime.has_been_up(for_s=2 * uptime.BEAT_S))
+        until(lambda: uptime.has_been_up(for_s=2 * uptime.BEAT_S))
         assert Uptime.objects.get().up_since == since, "the other process answers"
         workers[1].suspend()
-        fleet.until(lambda: not uptime.has_been_up(for_s=0))
+        until(lambda: not uptime.has_been_up(for_s=0))
         for worker in workers:
             worker.resume()
-        fleet.until(lambda: uptime.has_been_up(for_s=0))
+        until(lambda: uptime.has_been_up(for_s=0))
         assert Uptime.objects.get().up_since > since
     finally:
         for worker in psutil.Process(site.pid).children():

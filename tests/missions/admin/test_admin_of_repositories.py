@@ -45,7 +45,7 @@ def link(name: str, row: object) -> str:
 
 
 def test_a_mission_shows_its_branch_and_diff(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="sed -i s/two/agent/ app.py; echo '<b>bold</b>' > new.html")
+    mission = conflicting.landed_mission(project, run="sed -i s/two/agent/ app.py; echo '<b>bold</b>' > new.html")
     content = page("missions_mission", row=mission.id)
     assert link("missions_workspace", mission.id) in content
     assert f"{project.path}, from main (" in content
@@ -111,7 +111,7 @@ def test_a_diff_that_cannot_be_read_is_explained(project: Repository) -> None:
 
 
 def test_a_long_diff_is_cut_off_and_names_the_command_for_all_of_it(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="seq 1 9000 > numbers.txt")
+    mission = conflicting.landed_mission(project, run="seq 1 9000 > numbers.txt")
     content = page("missions_mission", row=mission.id)
     assert "+1900</span>" in content
     assert "+8000</span>" not in content

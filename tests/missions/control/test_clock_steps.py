@@ -19,6 +19,7 @@ from missions.hints import HintPublisher
 from missions.models import Sortie
 from tests.support import fleet
 from tests.support.tampering import as_superuser
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 SECOND = "interval '1 second'"
@@ -59,24 +60,24 @@ def beat_until(control: ControlLoop, condition: Callable[[], bool]) -> None:
         control.beat()
         return condition()
 
-    fleet.until(after_a_beat)
+    until(after_a_beat)
 
 
 def test_a_clock_is_trusted_after_it_was_steady_for_a_whole_lease(step_clock: Any) -> None:
     pace = clock.StepDetector(window_s=0.6, tolerance_s=0.25)
     assert not pace.is_steady(), "the clock may have been set just before"
-    fleet.until(pace.is_steady)
+    until(pace.is_steady)
     for seconds in (600, -600, 2):
         step_clock(seconds)
         assert not pace.is_steady()
-        fleet.until(pace.is_steady)
+        until(pace.is_steady)
     step_clock(0.1)
     assert pace.is_steady(), "a small step is within the margin of a lease"
 
 
 def test_a_step_is_detected_even_after_a_long_pause(step_clock: Any) -> None:
     pace = clock.StepDetector(window_s=0.2, tolerance_s=0.25)
-    fleet.until(pace.is_steady)
+    until(pace.is_steady)
     time.sleep(0.5)
     step_clock(600)
     assert not pace.is_steady()
@@ -90,7 +91,7 @@ def test_a_clock_set_forward_expires_no_lease(step_clock: Any, settings: Any) ->
     control = ControlLoop(hint_publisher=HintPublisher(app))
     try:
         engine._start_another_slot()
-        fleet.until(lambda: fleet.states(mission.id) == {"one": "running"})
+        until(lambda: fleet.states(mission.id) == {"one": "running"})
         start = time.monotonic()
         beat_until(control, lambda: time.monotonic() - start > 5)
         assert control._clock_is_steady

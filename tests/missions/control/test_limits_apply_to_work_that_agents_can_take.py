@@ -24,6 +24,7 @@ from missions.models import ConcurrencyKey, Mission, Sortie
 from missions.operations import external_agents
 from missions.queries import reads
 from tests.support import fleet, ledger
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -297,7 +298,7 @@ def test_concurrent_claims_and_admission_exceed_no_limit() -> None:
             fleet.launch({"urgent": {"priority": 1 + number % 3, "concurrency": {"key": "one", "limit": 3}}})
             admission.admit()
             most = max(most, Sortie.objects.filter(state__in=["queued", "running"]).count())
-        fleet.until(lambda: admission.admit() is not None and not Sortie.objects.exclude(state="succeeded").exists())
+        until(lambda: admission.admit() is not None and not Sortie.objects.exclude(state="succeeded").exists())
     finally:
         ended.set()
         worker.join(60)

@@ -21,6 +21,7 @@ from missions.models import CounterMark, Mission, Sortie
 from missions.operations import cleaning
 from missions.queries import counters
 from tests.support import fleet, web
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -143,7 +144,7 @@ def test_old_events_are_not_read_again() -> None:
         counters.fold()
         return CounterMark.objects.get().settled >= last
 
-    fleet.until(has_settled)  # transactions in other tests' databases may have to end first
+    until(has_settled)  # transactions in other tests' databases may have to end first
     before = _version_of_the_mark()
     assert counters.fold()
     assert _version_of_the_mark() == before, "an idle fleet writes nothing"

@@ -24,6 +24,7 @@ from missions.models import Attempt, Sortie
 from missions.operations import external_agents
 from missions.plan import SortieSpec
 from tests.support import fleet
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -105,11 +106,11 @@ def test_output_counts_as_activity_even_if_it_is_not_stored(agent: UUID, output_
     buffer = output_writer.buffer(sortie=lease.sortie, attempt=lease.attempt)
     buffer.output(stream="stdout", data=b"x" * 10_000)  # more than is kept
     buffer.activity_recorded_at -= ACTIVITY_S
-    fleet.until(lambda: last_activity_at() is not None)
+    until(lambda: last_activity_at() is not None)
     first = last_activity_at()
     buffer.activity_recorded_at -= ACTIVITY_S
     buffer.output(stream="stdout", data=b"y" * 10_000)  # stays in memory until the end
-    fleet.until(lambda: last_activity_at() > first)
+    until(lambda: last_activity_at() > first)
     output_writer.close(buffer, stop=Stop())
 
 

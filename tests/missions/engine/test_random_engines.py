@@ -26,6 +26,7 @@ from missions import operations
 from missions.models import Mission, Sortie
 from tests.missions.engine.test_random_missions import KEYS, ORDERS
 from tests.support import fleet, ledger
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -79,7 +80,7 @@ def test_concurrent_engines_under_two_control_loops_keep_every_rule(
                     order(chance, missions)
             for mission in Mission.objects.filter(id__in=missions, state="paused"):
                 operations.resume(mission=mission.id, can_execute=True)
-            fleet.until(lambda: not Mission.objects.filter(id__in=missions, finished_at=None).exists())
+            until(lambda: not Mission.objects.filter(id__in=missions, finished_at=None).exists())
         for mission_id in missions:
             ledger.check(mission_id, sequential=False)
     finally:

@@ -10,6 +10,7 @@ from missions.engine.process.runtime import Engine
 from missions.management import mission_output
 from tests.missions.management.fleet_mission import fleet_mission
 from tests.support import fleet, web
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -18,8 +19,8 @@ def test_logs_print_the_output_of_a_sortie_as_text_or_as_json(engine: Engine) ->
     mission = fleet.launch(
         {"one": {"run": "echo out; echo err >&2"}, "two": {"needs": ["one"], "run_at": "2090-01-01T00:00:00Z"}}
     )
-    fleet.until(lambda: (engine.run_slot(), fleet.states(mission.id)["one"] == "succeeded")[1])
-    fleet.until(lambda: fleet_mission("logs", mission.ref, "one").out == "out\n")
+    until(lambda: (engine.run_slot(), fleet.states(mission.id)["one"] == "succeeded")[1])
+    until(lambda: fleet_mission("logs", mission.ref, "one").out == "out\n")
     assert fleet_mission("logs", mission.ref, "one").err == "err\n"
     pieces = fleet_mission("logs", mission.ref, "one", "--json").json
     assert {piece["stream"]: piece["text"] for piece in pieces} == {"stdout": "out\n", "stderr": "err\n"}
@@ -64,7 +65,7 @@ def test_following_a_sortie_shows_its_retries_until_it_has_ended(
 
 def test_following_one_attempt_ends_with_that_attempt(engine: Engine) -> None:
     mission = fleet.launch({"one": {"run": "echo first; false", "retry": {"max_attempts": 2, "backoff": "100s"}}})
-    fleet.until(lambda: (engine.run_slot(), fleet.states(mission.id)["one"] == "waiting")[1])
+    until(lambda: (engine.run_slot(), fleet.states(mission.id)["one"] == "waiting")[1])
     result = fleet_mission("logs", mission.ref, "one", "-f", "--attempt", "1")
     assert (result.code, result.out) == (0, "first\n")
 

@@ -29,7 +29,7 @@ def project(tmp_path: Path) -> Repository:
 
 
 def test_diff_prints_the_patch_of_a_mission_or_of_a_sortie(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="sed -i s/two/agent/ app.py; echo new > new.txt")
+    mission = conflicting.landed_mission(project, run="sed -i s/two/agent/ app.py; echo new > new.txt")
     result = fleet_mission("diff", mission.ref)
     assert result.code == 0
     assert "-two\n+agent\n" in result.out
@@ -55,22 +55,22 @@ def test_diff_has_the_documented_shape(project: Repository) -> None:
 
 
 def test_the_diff_of_an_existing_branch_leaves_out_what_the_base_has_got_since(project: Repository) -> None:
-    conflicting.landed_mission(project, branch="shared", run_="echo 1 > first.txt")
+    conflicting.landed_mission(project, branch="shared", run="echo 1 > first.txt")
     project.commit({"moved.txt": "moved\n"})
-    later = conflicting.landed_mission(project, branch="shared", run_="echo 2 > second.txt")
+    later = conflicting.landed_mission(project, branch="shared", run="echo 2 > second.txt")
     files = fleet_mission("diff", later.ref, "--json").json["files"]
     assert [file["path"] for file in files] == ["first.txt", "second.txt"]
 
 
 def test_control_characters_of_a_patch_do_not_reach_the_terminal(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="printf 'a\\033]0;title\\007b\\n' > new.txt")
+    mission = conflicting.landed_mission(project, run="printf 'a\\033]0;title\\007b\\n' > new.txt")
     out = fleet_mission("diff", mission.ref).out
     assert "\033" not in out
     assert "a␛]0;title␇b" in out
 
 
 def test_a_raw_patch_can_be_applied(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="printf '\\377\\000' > data.bin; sed -i s/two/agent/ app.py")
+    mission = conflicting.landed_mission(project, run="printf '\\377\\000' > data.bin; sed -i s/two/agent/ app.py")
     out = io.TextIOWrapper(io.BytesIO())
     with contextlib.redirect_stdout(out):
         call_command("fleet_mission", "diff", mission.ref, "--raw")
@@ -81,7 +81,7 @@ def test_a_raw_patch_can_be_applied(project: Repository) -> None:
 
 
 def test_an_empty_diff_says_that_nothing_changed(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="true")
+    mission = conflicting.landed_mission(project, run="true")
     assert (fleet_mission("diff", mission.ref).out, fleet_mission("diff", mission.ref).err) == (
         "",
         "Nothing has been changed.\n",
@@ -223,7 +223,7 @@ def test_discard_lists_changes_and_removes_them_only_with_yes(project: Repositor
 
 
 def test_discard_says_that_a_shared_branch_stays(project: Repository) -> None:
-    first, second = (conflicting.landed_mission(project, branch="shared", run_=f"echo 1 > {name}") for name in "ab")
+    first, second = (conflicting.landed_mission(project, branch="shared", run=f"echo 1 > {name}") for name in "ab")
     message = fleet_mission("discard", first.ref).err
     assert "Its commits and copies would be removed. shared stays, because another mission uses it." in message
     fleet_mission("discard", first.ref, "--yes")
@@ -235,7 +235,7 @@ def test_the_outcome_names_the_commands_for_what_has_landed(project: Repository)
     result = fleet_mission("watch", mission.ref)
     assert f"fleet_mission diff {mission.ref}\n" in result.err
     assert f"fleet_mission merge {mission.ref}\n" in result.err
-    unchanged = conflicting.landed_mission(project, run_="true")
+    unchanged = conflicting.landed_mission(project, run="true")
     assert "fleet_mission merge" not in fleet_mission("watch", unchanged.ref).err
 
 

@@ -15,6 +15,7 @@ from missions.models import Attempt, Mission, Sortie
 from missions.states import MissionState, SortieState
 from tests.missions.management.fleet_mission import ITEM, SUMMARY, fleet_mission
 from tests.support import fleet, web
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -99,7 +100,7 @@ def test_show_prints_how_long_each_sortie_took(engine: Engine) -> None:
 
 def test_show_prints_when_the_next_try_starts(engine: Engine) -> None:
     mission = fleet.launch({"one": {"with": {"fail": "not yet"}, "retry": {"max_attempts": 3, "backoff": "100s"}}})
-    fleet.until(lambda: (engine.run_slot(), fleet.states(mission.id)["one"] == "waiting")[1])
+    until(lambda: (engine.run_slot(), fleet.states(mission.id)["one"] == "waiting")[1])
     (item,) = fleet_mission("show", "latest", "--json").json["items"]
     assert item["state"] == "waiting"
     assert re.fullmatch(r"retry 2/3 in (\d+ s|1 min( \d+ s)?)", item["status"])

@@ -17,6 +17,7 @@ from missions.operations.workspaces import diffs, discarding
 from missions.states import SortieState
 from tests.support import conflicting, fleet, repository
 from tests.support.repository import Repository
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,7 +46,7 @@ def running_mission(project: Repository, script: str) -> Iterator[tuple[Mission,
     thread = threading.Thread(target=run_slot)
     thread.start()
     try:
-        fleet.until((copy_of(mission) / ".git" / "begun").exists)
+        until((copy_of(mission) / ".git" / "begun").exists)
         yield mission, flag
     finally:
         flag.touch()
@@ -62,7 +63,7 @@ def sortie(mission: Mission, key: str = "edit") -> Sortie:
 
 
 def test_the_diff_of_a_sortie_is_what_it_has_landed(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="sed -i s/two/agent/ app.py; printf '\\0' > data.bin")
+    mission = conflicting.landed_mission(project, run="sed -i s/two/agent/ app.py; printf '\\0' > data.bin")
     work = diffs.of_sortie(sortie(mission))
     assert (work.state, work.attempt, work.diff.truncated) == ("landed", 1, False)
     assert "-two\n+agent\n" in work.diff.text()
@@ -73,7 +74,7 @@ def test_the_diff_of_a_sortie_is_what_it_has_landed(project: Repository) -> None
 
 
 def test_a_patch_with_binary_files_can_be_applied(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="sed -i s/two/agent/ app.py; printf '\\0' > data.bin")
+    mission = conflicting.landed_mission(project, run="sed -i s/two/agent/ app.py; printf '\\0' > data.bin")
     patch = project.path / "work.patch"
     patch.write_bytes(diffs.of_mission(mission, binary=True).landed.patch)
     project.git("apply", "work.patch")
@@ -132,7 +133,7 @@ def test_a_sortie_that_has_not_started_has_no_diff(project: Repository) -> None:
 
 
 def test_the_changes_of_a_failed_attempt_are_shown(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="echo new > new.txt; exit 1")
+    mission = conflicting.landed_mission(project, run="echo new > new.txt; exit 1")
     assert sortie(mission).state == SortieState.FAILED
     work = diffs.of_sortie(sortie(mission))
     assert (work.state, [file.path for file in work.diff.files]) == ("kept", ["new.txt"])
@@ -140,7 +141,7 @@ def test_the_changes_of_a_failed_attempt_are_shown(project: Repository) -> None:
 
 
 def test_a_long_patch_is_cut_off_and_says_so(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="seq 1 10000 > numbers.txt")
+    mission = conflicting.landed_mission(project, run="seq 1 10000 > numbers.txt")
     work = diffs.of_sortie(sortie(mission), max_bytes=1_000)
     assert (len(work.diff.patch), work.diff.truncated) == (1_000, True)
     assert work.diff.lines_added == 10_000

@@ -70,7 +70,7 @@ def test_uncommitted_work_survives_every_kill(project: Repository) -> None:
     step = 0
     while True:
         step += 1
-        mission = conflicting.landed_mission(project, run_="echo kept > new.txt; exit 1")
+        mission = conflicting.landed_mission(project, run="echo kept > new.txt; exit 1")
         sortie = Sortie.objects.get(mission=mission)
         Change.objects.filter(sortie=sortie).delete()  # as if the agent had been lost before the commit
         Attempt.objects.filter(sortie=sortie).update(state="lost")
@@ -87,7 +87,7 @@ def test_uncommitted_work_survives_every_kill(project: Repository) -> None:
 
 
 def test_unmerged_work_of_a_mission_survives_every_kill(project: Repository) -> None:
-    unmerged = conflicting.landed_mission(project, run_="echo unmerged > unmerged.txt")
+    unmerged = conflicting.landed_mission(project, run="echo unmerged > unmerged.txt")
     step, was_killed = 0, True
     while was_killed:
         step += 1

@@ -111,7 +111,7 @@ def test_a_branch_that_has_moved_on_gets_a_merge_commit(project: Repository) -> 
 
 
 def test_a_conflict_with_the_branch_is_refused_with_its_files(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="sed -i s/two/agent/ app.py")
+    mission = conflicting.landed_mission(project, run="sed -i s/two/agent/ app.py")
     project.git("switch", "--quiet", "--create", "next")
     theirs = project.commit({"app.py": "one\ntheirs\nthree\n"})
     project.git("switch", "--quiet", "main")

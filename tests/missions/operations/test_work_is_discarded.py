@@ -99,7 +99,7 @@ def test_a_mission_that_runs_is_not_discarded(project: Repository) -> None:
 
 def test_a_branch_that_another_mission_uses_stays(project: Repository) -> None:
     first = conflicting.landed_mission(project, branch="feature")
-    second = conflicting.landed_mission(project, run_="echo 2 > two.txt", branch="feature")
+    second = conflicting.landed_mission(project, run="echo 2 > two.txt", branch="feature")
     discarding.discard(mission=first.id)
     assert repository.branch(second).files() == ["app.py", "new.txt", "two.txt"]
     discarding.discard(mission=second.id)
@@ -107,7 +107,7 @@ def test_a_branch_that_another_mission_uses_stays(project: Repository) -> None:
 
 
 def test_a_mission_whose_work_was_discarded_is_not_retried(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="echo new > new.txt; exit 1")
+    mission = conflicting.landed_mission(project, run="echo new > new.txt; exit 1")
     discarding.discard(mission=mission.id)
     with pytest.raises(errors.Conflict, match="discarded"):
         operations.retry(mission=mission.id, can_execute=True)
@@ -152,7 +152,7 @@ def test_the_copy_of_a_sortie_that_has_landed_is_removed_and_its_work_stays(proj
 
 
 def test_the_copy_of_an_unsuccessful_sortie_stays_for_a_day(project: Repository) -> None:
-    mission = conflicting.landed_mission(project, run_="echo new > new.txt; exit 1")
+    mission = conflicting.landed_mission(project, run="echo new > new.txt; exit 1")
     assert tidying.tidy() == 0
     Sortie.objects.filter(mission=mission).update(finished_at=timezone.now() - timedelta(days=2))
     assert tidying.tidy() == 1
@@ -167,7 +167,7 @@ def test_copies_of_sorties_that_have_not_ended_stay(project: Repository) -> None
 
 def failed_with_uncommitted_work(project: Repository, script: str) -> tuple[Mission, Sortie]:
     """A failed sortie whose last attempt left uncommitted work in its copy, as if its agent had been killed."""
-    mission = conflicting.landed_mission(project, run_=f"{script}; exit 1")
+    mission = conflicting.landed_mission(project, run=f"{script}; exit 1")
     sortie = Sortie.objects.get(mission=mission)
     Change.objects.filter(sortie=sortie).delete()
     Attempt.objects.filter(sortie=sortie).update(state="lost")

@@ -6,6 +6,7 @@ import pytest
 
 from missions.models import Mission, Sortie
 from tests.support import fleet
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -26,6 +27,6 @@ def test_added_sorties_have_the_priority_of_their_parent() -> None:
     ]
     mission = fleet.launch({"first": {"priority": 9, "with": {"add": additions}}}, defaults={"priority": 2}, priority=5)
     engine = fleet.engine()
-    fleet.until(lambda: (engine.run_slot(), fleet.states(mission.id)["first"] == "succeeded")[1])
+    until(lambda: (engine.run_slot(), fleet.states(mission.id)["first"] == "succeeded")[1])
     engine.stop(within_s=5)
     assert priorities(mission) == {"first": 9, "more": 9, "own": 1}

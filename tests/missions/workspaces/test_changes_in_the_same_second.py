@@ -22,7 +22,7 @@ def project(tmp_path: Path) -> Repository:
 
 def test_an_immediate_change_of_equal_size_is_committed(project: Repository) -> None:
     for _ in range(5):
-        sortie = repository.sortie(project)
+        sortie = repository.sortie_copy(project)
         (sortie.path / "folder1" / "file1").write_text("x0001\n")
         status = (sortie.path / "folder2" / "file2").stat()
         (sortie.path / "folder2" / "file2").write_text("x0002\n")
@@ -38,7 +38,7 @@ def test_an_immediate_change_of_equal_size_is_committed(project: Repository) -> 
 def test_an_immediate_change_of_a_link_and_a_rename_are_committed(project: Repository) -> None:
     (project.path / "link").symlink_to("one")
     project.commit({"a": "a\n", "b": "b\n"})
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     (sortie.path / "link").unlink()
     (sortie.path / "link").symlink_to("two")
     (sortie.path / "a").rename(sortie.path / "c")
@@ -48,7 +48,7 @@ def test_an_immediate_change_of_a_link_and_a_rename_are_committed(project: Repos
 
 
 def test_immediate_changes_of_every_file_are_committed(project: Repository) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     for file in sortie.path.glob("folder*/file*"):
         file.write_text("x" + file.read_text()[1:])
     assert len(sortie.commit().files) == FILES
@@ -59,7 +59,7 @@ def test_unchanged_files_are_not_read_again(project: Repository) -> None:
     for _ in range(20):
         time.sleep(1 - time.time() % 1)
         started = int(time.time())
-        sortie = repository.sortie(project)
+        sortie = repository.sortie_copy(project)
         (sortie.path / "folder1" / "file1").write_text("x0001\n")
         time.sleep(copies.TICK_S)
         copies._record_time(sortie.copy.git_folder)

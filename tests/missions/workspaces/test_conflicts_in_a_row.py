@@ -101,7 +101,7 @@ def test_folders_that_were_renamed_in_two_ways_are_a_conflict_without_a_file(tmp
     """Git cannot decide where a new file belongs. No file has conflict markers."""
     text = "".join(f"{number}\n" for number in range(50))
     project = repository.create(tmp_path / "project", {f"a/{name}": f"{name}\n{text}" for name in "1234"})
-    theirs, ours = repository.sortie(project), repository.sortie(project)
+    theirs, ours = repository.sortie_copy(project), repository.sortie_copy(project)
     theirs.sh("mkdir b c; git mv a/1 a/2 b; git mv a/3 a/4 c")
     ours.sh("echo new > a/new")
     result = merging.merge(ours.copy.mirror, onto=theirs.commit().commit, commit=ours.commit().commit)

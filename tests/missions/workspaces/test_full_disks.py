@@ -16,7 +16,7 @@ from fleet import errors, ids
 from fleet.config.home import Home
 from missions.workspaces import commits, copies, git, merging, repositories
 from tests.support import repository
-from tests.support.repository import Repository, Sortie
+from tests.support.repository import Repository, SortieCopy
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 
@@ -90,7 +90,7 @@ def test_a_full_disk_fails_the_copy_and_the_next_one_is_complete(
 ) -> None:
     commit = project.git("rev-parse", "HEAD")
     store = repositories.ensure(str(project.path), commit=commit)
-    new_sortie = Sortie(copies.of(sortie=ids.new(), mirror=store))
+    new_sortie = SortieCopy(copies.of(sortie=ids.new(), mirror=store))
 
     def make() -> None:
         with copies.lock(new_sortie.copy, attempt=1):
@@ -109,7 +109,7 @@ def test_a_full_disk_fails_the_copy_and_the_next_one_is_complete(
 def test_a_full_disk_fails_the_commit_and_the_next_one_is_complete(
     disk: Disk, project: Repository, free_bytes: int
 ) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     (sortie.path / "new").write_text(os.urandom(20_000).hex())
     results: list[commits.Commit] = []
     fails_on(disk, lambda: results.append(sortie.commit()), free_bytes=free_bytes)
@@ -120,7 +120,7 @@ def test_a_full_disk_fails_the_commit_and_the_next_one_is_complete(
 
 def test_a_full_disk_fails_the_move_of_the_branch(disk: Disk, project: Repository) -> None:
     """A full disk must not be mistaken for a move by another attempt, or the sortie would wait forever."""
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     (sortie.path / "new").write_text("new\n")
     change = sortie.commit()
     store = sortie.copy.mirror

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from missions.models import Change, Mission, Sortie
 from tests.support import fleet, killing, landing, repository
-from tests.support.landing import Step
+from tests.support.landing import ManualAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,7 +58,7 @@ def test_an_attempt_that_is_halted_just_before_the_swap_loses(mission: Mission) 
 
 @pytest.mark.drill
 def test_a_halted_attempt_moves_nothing_when_it_continues(mission: Mission) -> None:
-    def commit(number: int) -> Step:
+    def commit(number: int) -> ManualAttempt:
         step = landing.begin(mission, f"s{number}")
         step.work(f"echo {number} > f{number}.txt")
         step.commit()

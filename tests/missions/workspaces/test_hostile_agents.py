@@ -53,7 +53,7 @@ def project(tmp_path: Path) -> Repository:
 def test_the_copys_own_git_repository_neither_runs_programs_nor_hides_files(
     project: Repository, tmp_path: Path
 ) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     flag = tmp_path / "attacked"
     sortie.sh(ATTACK.format(flag=flag) + "sed -i s/two/new/ app.py; echo '$Id$' > new")
     change = sortie.commit()
@@ -61,7 +61,7 @@ def test_the_copys_own_git_repository_neither_runs_programs_nor_hides_files(
     with copies.lock(sortie.copy, attempt=1):
         commits.check_out(sortie.copy, tree=change.tree)
     assert git.run("cat-file", "blob", f"{change.commit}:new", at=sortie.copy.mirror) == b"$Id$\n"
-    next_sortie = repository.sortie(project, tip=change.commit)
+    next_sortie = repository.sortie_copy(project, tip=change.commit)
     assert "new" in next_sortie.sh("cat app.py")
     assert not flag.exists()
 
@@ -79,7 +79,7 @@ def test_the_copys_own_git_repository_neither_runs_programs_nor_hides_files(
     ],
 )
 def test_files_are_committed_whatever_the_agent_does_to_dot_git(project: Repository, script: str) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh(f"{script}; sed -i s/two/new/ app.py; echo y > dir/file")
     change = sortie.commit()
     assert change.paths == ("app.py", "dir/file")
@@ -93,7 +93,7 @@ def test_links_are_committed_as_links_and_never_followed_out_of_the_copy(project
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "file").write_text("secret")
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh(f"rm -r dir; ln -s {secret} dir; ln -s /etc/passwd passwd; ln -s ../../.. up")
     change = sortie.commit()
     assert change.paths == ("dir", "dir/file", "passwd", "up")
@@ -113,7 +113,7 @@ def test_a_folder_replaced_by_a_link_while_git_reads_discloses_nothing(project: 
     for number in range(30):
         (secret / f"file{number}").write_text("top secret\n")
     project.commit({f"many/file{number}": f"{number}\n" for number in range(30)})
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     ending = threading.Event()
 
     def swap() -> None:
@@ -144,7 +144,7 @@ def test_a_folder_replaced_by_a_link_while_git_reads_discloses_nothing(project: 
     "name", ["--all", "-f", ":(glob)**", "*", "new\nline", 'quote"d', "é", "e\u0301", "trailing ", "\\x"]
 )
 def test_git_does_not_interpret_file_names(project: Repository, name: str) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     (sortie.path / name).write_text("new\n")
     assert sortie.commit().paths == (name,)
     (sortie.path / name).unlink()
@@ -152,17 +152,17 @@ def test_git_does_not_interpret_file_names(project: Repository, name: str) -> No
 
 def test_names_that_differ_only_in_case_or_form_are_committed(project: Repository) -> None:
     names = ["README", "readme", "é", "e\u0301"]
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     for number, name in enumerate(names):
         (sortie.path / name).write_text(f"{number}\n")
     change = sortie.commit()
     assert set(change.paths) == set(names)
-    next_sortie = repository.sortie(project, tip=change.commit)
+    next_sortie = repository.sortie_copy(project, tip=change.commit)
     assert [(next_sortie.path / name).read_text() for name in names] == ["0\n", "1\n", "2\n", "3\n"]
 
 
 def test_a_name_that_is_not_utf8_is_committed(project: Repository) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     with open(os.fsencode(sortie.path) + b"/\xff\xfe", "w") as file:
         file.write("new\n")
     (path,) = sortie.commit().paths
@@ -170,7 +170,7 @@ def test_a_name_that_is_not_utf8_is_committed(project: Repository) -> None:
 
 
 def test_pipes_and_sockets_are_left_out(project: Repository) -> None:
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh("mkfifo pipe; mkdir pipes; mkfifo pipes/pipe; echo x > new")
     with socket.socket(socket.AF_UNIX) as server:
         folder = os.open(sortie.path, os.O_PATH)
@@ -245,8 +245,8 @@ class TestWhileItRuns:
 
 
 def test_fifteen_copies_of_one_repository_are_made_concurrently(project: Repository) -> None:
-    sorties: list[repository.Sortie] = []
-    threads = [threading.Thread(target=lambda: sorties.append(repository.sortie(project))) for _ in range(15)]
+    sorties: list[repository.SortieCopy] = []
+    threads = [threading.Thread(target=lambda: sorties.append(repository.sortie_copy(project))) for _ in range(15)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -12,7 +12,7 @@ from django.test import override_settings
 from fleet.config.home import Home
 from missions.workspaces import copies, repositories
 from tests.support import repository
-from tests.support.repository import Repository, Sortie
+from tests.support.repository import Repository, SortieCopy
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def project(tmp_path: Path) -> Repository:
     return new_project
 
 
-def include(project: Repository, sortie: Sortie, *, base: str = "") -> int:
+def include(project: Repository, sortie: SortieCopy, *, base: str = "") -> int:
     return copies.include_ignored(sortie.copy, repository=project.path, base=base or project.git("rev-parse", "HEAD"))
 
 
 def test_the_named_files_are_copied_with_their_mode(project: Repository) -> None:
     (project.path / ".env").chmod(0o640)
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     assert include(project, sortie) == 1
     assert (sortie.path / ".env").read_text() == "KEY=1\n"
     assert (sortie.path / ".env").stat().st_mode & 0o777 == 0o640
@@ -43,10 +43,10 @@ def test_the_named_files_are_copied_with_their_mode(project: Repository) -> None
 
 def test_a_change_that_lands_cannot_name_more_files(project: Repository) -> None:
     base = project.git("rev-parse", "HEAD")
-    first = repository.sortie(project)
+    first = repository.sortie_copy(project)
     (first.path / ".worktreeinclude").write_text("*\n")
     commit = first.commit().commit
-    sortie = repository.sortie(project, tip=commit)
+    sortie = repository.sortie_copy(project, tip=commit)
     assert include(project, sortie, base=base) == 1
     assert not (sortie.path / "secret").exists()
 
@@ -58,9 +58,9 @@ def test_a_link_that_has_landed_does_not_lead_copied_files_out_of_the_copy(proje
     (project.path / ".gitignore").write_text(".env*\nsecret\nconf\n")
     base = project.commit({".worktreeinclude": "conf/\n.env\n"})
     (project.path / "conf" / "local.ini").write_text("x\n")
-    first = repository.sortie(project)
+    first = repository.sortie_copy(project)
     first.sh(f"ln -s {outside} conf; echo > .gitignore; ln -s {outside}/env .env")
-    sortie = repository.sortie(project, tip=first.commit().commit)
+    sortie = repository.sortie_copy(project, tip=first.commit().commit)
     assert (sortie.path / "conf").is_symlink()
     assert include(project, sortie, base=base) == 0
     assert list(outside.iterdir()) == []
@@ -72,7 +72,7 @@ def test_the_fleets_own_files_are_never_copied(project: Repository) -> None:
     (home / "private").mkdir(parents=True)
     (home / "private" / "credentials.json").write_text("{}")
     base = project.commit({".worktreeinclude": "*\n"})
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     with override_settings(FLEET_HOME=Home(home)):
         include(project, sortie, base=base)
     assert (sortie.path / "secret").exists()
@@ -85,12 +85,12 @@ def test_links_and_pipes_are_left_out(project: Repository) -> None:
     (project.path / ".env").symlink_to("/etc/passwd")
     (project.path / "conf").mkdir()
     os.mkfifo(project.path / "conf" / "pipe")
-    assert include(project, repository.sortie(project)) == 0
+    assert include(project, repository.sortie_copy(project)) == 0
 
 
 def test_a_bare_repository_has_no_ignored_files(project: Repository, tmp_path: Path) -> None:
     project.git("clone", "--quiet", "--bare", str(project.path), str(tmp_path / "bare.git"))
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     base = project.git("rev-parse", "HEAD")
     assert copies.include_ignored(sortie.copy, repository=tmp_path / "bare.git", base=base) == 0
     assert repositories.resolve_base(str(tmp_path / "bare.git"), "")[1] == base

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from missions.models import Change, Mission, Sortie
 from tests.support import fleet, killing, landing, repository
-from tests.support.landing import Step
+from tests.support.landing import ManualAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,7 +24,7 @@ def mission(tmp_path: Path) -> Mission:
     )
 
 
-def commit_of(mission: Mission, number: int) -> Step:
+def commit_of(mission: Mission, number: int) -> ManualAttempt:
     """An attempt of the sortie that has committed a file and is about to merge it."""
     step = landing.begin(mission, f"s{number}")
     step.work(f"echo {number} > f{number}.txt")

@@ -16,7 +16,7 @@ from tests.support.repository import Repository
 def check(project: Repository) -> None:
     """Copy, change, commit, merge and move the branch."""
     branch = f"fleet/{project.git('rev-parse', 'HEAD')[:8]}"
-    first, second = repository.sortie(project, branch=branch), repository.sortie(project, branch=branch)
+    first, second = repository.sortie_copy(project, branch=branch), repository.sortie_copy(project, branch=branch)
     first.sh(
         "git log -1 --format=%s >/dev/null; git status --porcelain; echo 1 > first.txt; git add .; git commit -qm x"
     )
@@ -28,7 +28,7 @@ def check(project: Repository) -> None:
     lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
     merging.write_lane(store, branch, content=lane, expected="")
     merging.move(store, branch=branch, lane=lane, tip=base, to=change.commit)
-    third = repository.sortie(project, branch=branch)
+    third = repository.sortie_copy(project, branch=branch)
     assert (third.path / "first.txt").read_text() == "1\n"
     assert third.sh("git log --format=%s").splitlines()[0] == "edit: A test"
 
@@ -103,7 +103,7 @@ def test_submodules_stay_pointers(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
     project.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library.path), "lib")
     project.commit({"a.txt": "b\n"})
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh("echo c > a.txt")
     assert sortie.commit().paths == ("a.txt",)
     check(project)
@@ -141,16 +141,16 @@ def test_a_subfolder_of_a_repository_is_refused(tmp_path: Path) -> None:
 
 def test_a_branch_below_the_name_of_another_is_refused(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
-    repository.sortie(project, branch="fleet/test")
+    repository.sortie_copy(project, branch="fleet/test")
     with pytest.raises(errors.FleetError, match="'refs/heads/fleet/test' exists"):
-        repository.sortie(project, branch="fleet/test/more")
+        repository.sortie_copy(project, branch="fleet/test/more")
 
 
 def test_line_endings_of_other_files_are_not_changed(tmp_path: Path) -> None:
     """Git would normalise them, because .gitattributes was added later."""
     project = repository.create(tmp_path / "project", {"a.txt": "a\r\n", "b.txt": "b\r\n", "c.py": "c\n"})
     project.commit({".gitattributes": "*.txt text=auto\n"})
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh("echo d > c.py; touch a.txt")
     assert sortie.commit().paths == ("c.py",)
     assert (sortie.path / "a.txt").read_bytes() == b"a\r\n"

@@ -95,7 +95,7 @@ def check(project: Repository, plan: list[list[Edit]], order: Random) -> None:
                 landings.append((change, commit, tip))
 
     for number, changes in enumerate(plan):
-        sortie = repository.sortie(project)
+        sortie = repository.sortie_copy(project)
         for place, edit in enumerate(changes):
             apply(sortie.path, edit, f"token-{number}-{place}")
         if (change := sortie.commit()).files:

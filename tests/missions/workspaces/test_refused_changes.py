@@ -20,7 +20,7 @@ from missions.workspaces import merging
 from missions.workspaces.refusals import Refused
 from tests.support import repository
 from tests.support.confined import NOBODY, ROOT
-from tests.support.repository import Repository, Sortie
+from tests.support.repository import Repository, SortieCopy
 
 COMMIT = "git -c user.name=a -c user.email=b commit --quiet --allow-empty --message x"
 
@@ -31,8 +31,8 @@ def project(tmp_path: Path) -> Repository:
 
 
 @pytest.fixture
-def sortie(project: Repository) -> Sortie:
-    return repository.sortie(project)
+def sortie(project: Repository) -> SortieCopy:
+    return repository.sortie_copy(project)
 
 
 @pytest.mark.parametrize(
@@ -44,18 +44,18 @@ def sortie(project: Repository) -> Sortie:
         ("mkdir sub; echo 'gitdir: ../.git' > sub/.git; echo x > sub/file", "sub"),
     ],
 )
-def test_a_repository_inside_the_copy_is_refused(sortie: Sortie, script: str, name: str) -> None:
+def test_a_repository_inside_the_copy_is_refused(sortie: SortieCopy, script: str, name: str) -> None:
     sortie.sh(script)
     with pytest.raises(Refused, match=f"{name} is a git repository of its own"):
         sortie.commit()
 
 
-def test_an_ignored_repository_inside_the_copy_is_accepted(sortie: Sortie) -> None:
+def test_an_ignored_repository_inside_the_copy_is_accepted(sortie: SortieCopy) -> None:
     sortie.sh("echo sub > .gitignore; git init -q sub; echo x > sub/file")
     assert sortie.commit().paths == (".gitignore",)
 
 
-def test_a_large_file_is_refused_before_git_reads_it(sortie: Sortie) -> None:
+def test_a_large_file_is_refused_before_git_reads_it(sortie: SortieCopy) -> None:
     sortie.sh("truncate -s 100G large")
     with pytest.raises(Refused, match="large is too large: a committed file may have at most 1,000,000 bytes"):
         sortie.commit()
@@ -63,7 +63,7 @@ def test_a_large_file_is_refused_before_git_reads_it(sortie: Sortie) -> None:
 
 def test_a_large_file_that_is_ignored_or_unchanged_is_accepted(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "large", {".gitignore": "data\n", "old": "x" * 3_000})
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh("truncate -s 1G data; echo new > new; touch old")
     assert sortie.commit(max_bytes=2_000).paths == ("new",)
 
@@ -74,17 +74,17 @@ def test_the_attempts_own_token_is_refused_in_contents_names_and_links(project: 
         "ln -s s3cr3t new",
         "head -c 999998 /dev/zero > new; printf s3cr3t >> new",
     ):
-        sortie = repository.sortie(project)
+        sortie = repository.sortie_copy(project)
         sortie.sh(script)
         with pytest.raises(Refused, match="new contains the attempt's own token"):
             sortie.commit(secret="s3cr3t", max_bytes=2_000_000)
-    sortie = repository.sortie(project)
+    sortie = repository.sortie_copy(project)
     sortie.sh("echo x > s3cr3t.txt")
     with pytest.raises(Refused, match="name of a file contains"):
         sortie.commit(secret="s3cr3t")
 
 
-def test_a_token_is_found_among_many_files(sortie: Sortie) -> None:
+def test_a_token_is_found_among_many_files(sortie: SortieCopy) -> None:
     sortie.sh("mkdir many; for i in $(seq 300); do echo $i > many/$i; done; echo s3cr3t > many/250")
     with pytest.raises(Refused, match="many/250"):
         sortie.commit(secret="s3cr3t")
@@ -92,13 +92,13 @@ def test_a_token_is_found_among_many_files(sortie: Sortie) -> None:
 
 def test_leftover_conflict_markers_are_refused_but_not_those_in_a_text_about_markers(project: Repository) -> None:
     base = project.git("rev-parse", "HEAD")
-    mine, theirs = repository.sortie(project), repository.sortie(project)
+    mine, theirs = repository.sortie_copy(project), repository.sortie_copy(project)
     mine.sh("sed -i s/two/mine/ a.txt")
     theirs.sh("sed -i s/two/theirs/ a.txt; printf '<<<<<<< ours\\n>>>>>>> theirs\\n' > guide.md")
     change, tip = mine.commit().commit, theirs.commit().commit
     result = merging.merge(mine.copy.mirror, onto=tip, commit=change)
     assert result.files == ("a.txt",)
-    next_sortie = repository.sortie(project, tip=tip, tree=result.tree)
+    next_sortie = repository.sortie_copy(project, tip=tip, tree=result.tree)
     next_sortie.sh("mv a.txt renamed.txt; echo more >> guide.md")
     with pytest.raises(Refused, match=r"renamed\.txt still contains conflict markers"):
         next_sortie.commit(merged=(tip, change))
@@ -107,14 +107,14 @@ def test_leftover_conflict_markers_are_refused_but_not_those_in_a_text_about_mar
     assert base != tip
 
 
-def test_a_pipe_that_replaces_a_file_is_refused(sortie: Sortie) -> None:
+def test_a_pipe_that_replaces_a_file_is_refused(sortie: SortieCopy) -> None:
     sortie.sh("rm a.txt; mkfifo a.txt")
     with pytest.raises(Refused, match=r"a\.txt is not a regular file"):
         sortie.commit()
 
 
 @pytest.mark.parametrize("name", [".gitignore", ".gitattributes", ".gitmodules"])
-def test_a_pipe_on_which_git_would_block_is_refused(sortie: Sortie, name: str) -> None:
+def test_a_pipe_on_which_git_would_block_is_refused(sortie: SortieCopy, name: str) -> None:
     sortie.sh(f"mkfifo dir/{name}")
     with pytest.raises(Refused, match=f"dir/{name} is not a regular file"):
         sortie.commit()
@@ -131,13 +131,13 @@ def test_a_pipe_on_which_git_would_block_is_refused(sortie: Sortie, name: str) -
         ),
     ],
 )
-def test_paths_that_are_dangerous_to_check_out_are_refused(sortie: Sortie, script: str, reason: str) -> None:
+def test_paths_that_are_dangerous_to_check_out_are_refused(sortie: SortieCopy, script: str, reason: str) -> None:
     sortie.sh(script)
     with pytest.raises(Refused, match=reason):
         sortie.commit()
 
 
-def test_the_reason_can_be_stored_whatever_the_name_of_the_file(sortie: Sortie) -> None:
+def test_the_reason_can_be_stored_whatever_the_name_of_the_file(sortie: SortieCopy) -> None:
     with open(os.fsencode(sortie.path) + b"/\xff", "w") as file:
         file.write("x" * 2_000_000)
     with pytest.raises(Refused) as excinfo:
@@ -147,7 +147,7 @@ def test_the_reason_can_be_stored_whatever_the_name_of_the_file(sortie: Sortie) 
 
 def test_a_removed_or_replaced_copy_is_refused(project: Repository) -> None:
     for script in ("rm -rf {0}", "rm -rf {0}; ln -s /etc {0}", "rm -rf {0}; echo > {0}"):
-        sortie = repository.sortie(project)
+        sortie = repository.sortie_copy(project)
         subprocess.run(["/bin/sh", "-c", script.format(sortie.path)], check=True)
         with pytest.raises(errors.FleetError, match="has been removed or replaced"):
             sortie.commit()
@@ -194,7 +194,7 @@ def test_unreadable_files_are_refused_and_not_left_out(script: str, name: str) -
         ):  # only root may be able to run this Python
             settings.FLEET_HOME.root.mkdir()
             project = repository.create(folder / "project", {"a.txt": "a\n", "dir/b.txt": "b\n"})
-            sortie = repository.sortie(project)
+            sortie = repository.sortie_copy(project)
 
             def run() -> None:
                 sortie.sh(script)

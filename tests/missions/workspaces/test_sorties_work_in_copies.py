@@ -82,6 +82,6 @@ def test_sorties_that_end_at_the_same_time_all_land(project: repository.Reposito
 def test_files_that_were_not_changed_are_not_stored_again(project: repository.Repository) -> None:
     """Git cannot tell from their times, which are the same as that of the copy's index."""
     project.commit({f"file{number}.txt": f"{number}\n" for number in range(200)})
-    mission = conflicting.landed_mission(project, run_="sleep 1.1; echo new > new.txt")
+    mission = conflicting.landed_mission(project, run="sleep 1.1; echo new > new.txt")
     engine = settings.FLEET_HOME.commits / Sortie.objects.get(mission=mission).ref / "git" / "objects"
     assert len([path for path in engine.rglob("*") if path.is_file() and len(path.parent.name) == 2]) < 10

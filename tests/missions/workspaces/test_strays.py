@@ -9,6 +9,7 @@ import pytest
 from missions.models import Change, Conflict, Mission, Sortie
 from missions.workspaces import reservations
 from tests.support import fleet, repository
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,7 +41,7 @@ def test_a_stray_is_merged_after_the_holder_and_recorded(project: repository.Rep
     stray = Sortie.objects.get(mission=mission, key="stray")
     try:
         fleet.beat_until(lambda: Conflict.objects.filter(sortie=stray).exists())
-        fleet.until(lambda: fleet.states(mission.id)["stray"] == "waiting")
+        until(lambda: fleet.states(mission.id)["stray"] == "waiting")
         stray.refresh_from_db()
         assert (stray.waits_on, stray.waits_for) == ("merge", "the merge of owner, which has reserved src/**")
         flag.touch()

@@ -20,6 +20,7 @@ from missions.engine.output.writer import CLOSE_TRIES, OutputWriter
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Output, Sortie
 from tests.support import fleet
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -78,7 +79,7 @@ def test_it_is_stored_within_two_seconds_after_it_is_written(engine: Engine, tmp
     mission = fleet.launch({"one": {"run": work}}, folder=str(tmp_path))
     engine._start_another_slot()
     for number in (1, 2):
-        fleet.until(lambda: resumes(mission) == {1: {"n": number}})  # noqa: B023
+        until(lambda: resumes(mission) == {1: {"n": number}})  # noqa: B023
         assert time.time() - float((tmp_path / str(number)).read_text()) < 2
         flag.touch()
     operations.cancel(mission=mission.id)
@@ -123,7 +124,7 @@ def test_after_a_drain_the_next_attempt_gets_what_was_saved_at_the_stop(engine: 
     mission = fleet.launch({"one": steps(first=wait, second=SHOW)}, folder=str(tmp_path))
     drained_engine = fleet.engine()
     drained_engine._start_another_slot()
-    fleet.until(ready.exists)
+    until(ready.exists)
     drained_engine.stop(within_s=0)
     assert list(Attempt.objects.values_list("state", "resume")) == [("returned", 1)]
     assert fleet.run_to_end(engine, mission) == "succeeded"

@@ -13,9 +13,9 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 
 from missions.artifacts import collection, storage
-from tests.support import fleet
 from tests.support.console import manage
 from tests.support.hosts import CHECKOUT
+from tests.support.waiting import until
 
 pytestmark = [  # the whole run has one folder of drafts
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
@@ -89,7 +89,7 @@ def test_an_agent_removes_it_at_its_start(partial_file: Path, subprocess_environ
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        fleet.until(lambda: not partial_file.exists())
+        until(lambda: not partial_file.exists())
     finally:
         worker.terminate()
         worker.wait(30)

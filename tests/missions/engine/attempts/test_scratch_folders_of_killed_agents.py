@@ -16,6 +16,7 @@ from missions.engine.attempts import scratch
 from missions.models import Sortie
 from tests.support import fleet
 from tests.support.console import manage
+from tests.support.waiting import until
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
@@ -35,7 +36,7 @@ def test_folders_of_ended_attempts_are_removed_and_those_of_running_ones_stay() 
     try:
         mission = fleet.launch({"one": {"with": {"hold": True}}, "two": {"agent": "testing"}})
         engine._start_another_slot()
-        fleet.until(lambda: fleet.states(mission.id)["one"] == "running")
+        until(lambda: fleet.states(mission.id)["one"] == "running")
         first, second = Sortie.objects.filter(mission=mission).order_by("key")
         other = settings.FLEET_HOME.scratch / "somebody's own"
         other.mkdir(exist_ok=True)

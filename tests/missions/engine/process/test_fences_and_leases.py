@@ -27,6 +27,7 @@ from missions.operations import transitions
 from missions.states import MISSION_ARROWS, SORTIE_ARROWS, allowed
 from tests.support import fleet
 from tests.support.live import run_concurrently
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -223,7 +224,7 @@ def test_concurrent_agents_never_claim_the_same_sortie() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    fleet.until(lambda: Sortie.objects.filter(mission=mission, state="succeeded").count() == 300)
+    until(lambda: Sortie.objects.filter(mission=mission, state="succeeded").count() == 300)
     for engine in engines:
         engine.stop(within_s=5)
     assert Attempt.objects.filter(state="succeeded").count() == 300
@@ -308,7 +309,7 @@ def test_every_event_of_a_long_run_is_a_transition_of_the_table(database: hot_pa
 def test_without_any_message_nothing_is_lost() -> None:
     engine = fleet.engine()
     mission = fleet.launch({"a": {}, "b": {"needs": ["a"]}})
-    fleet.until(lambda: (transitions.complete(), fleet.state(mission.id))[1] == "succeeded")
+    until(lambda: (transitions.complete(), fleet.state(mission.id))[1] == "succeeded")
     engine.stop(within_s=5)
 
 
@@ -324,13 +325,13 @@ def test_unstarted_claims_are_returned_while_one_sortie_runs_long(
     )
     thread = threading.Thread(target=engine.run_slot)
     thread.start()
-    fleet.until(lambda: Sortie.objects.filter(mission=mission, state="queued").count() == 5)
+    until(lambda: Sortie.objects.filter(mission=mission, state="queued").count() == 5)
     helper = fleet.engine(slots=1)
     helper.run_slot()
-    fleet.until(lambda: Sortie.objects.filter(mission=mission, state="succeeded").count() == 5)
+    until(lambda: Sortie.objects.filter(mission=mission, state="succeeded").count() == 5)
     flag.touch()
     thread.join()
     for item in (engine, helper):
         item.stop(within_s=5)
-    fleet.until(lambda: (transitions.complete(), fleet.state(mission.id))[1] == "succeeded")
+    until(lambda: (transitions.complete(), fleet.state(mission.id))[1] == "succeeded")
     assert set(Sortie.objects.filter(mission=mission).values_list("tries", flat=True)) == {0}

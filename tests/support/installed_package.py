@@ -39,7 +39,7 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-class Installation:
+class InstalledPackage:
     """A virtual environment, and a user with an empty home folder who has its programs on PATH and nothing else set."""
 
     def __init__(self, folder: Path) -> None:

@@ -10,13 +10,13 @@ import os
 _variables: dict[str, str] = {}
 
 
-def keep() -> None:
+def withhold() -> None:
     """Move the variables that make coverage measure every child process out of this process's environment."""
     for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
         if (value := os.environ.pop(name, None)) is not None:
             _variables[name] = value
 
 
-def measured() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The variables that make coverage measure a child process; empty if this run measures nothing."""
     return dict(_variables)
