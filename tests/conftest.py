@@ -18,7 +18,6 @@ import pytest
 
 from tests.support import child_coverage, cluster, templates
 
-ROOT = Path(__file__).resolve().parents[1]
 SHARED = pytest.StashKey[cluster.Cluster]()
 MOST_REPEATED = 5  # so many failures may be due to the load; more are due to the code
 

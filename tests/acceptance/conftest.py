@@ -19,9 +19,9 @@ import pytest
 from fleet.config.home import Home
 from tests.support import child_coverage, templates, warm
 from tests.support.documented_client import DocumentedClient
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 PASSWORD = "a long enough password"
 START_S = 200  # longer than `fleet_up` waits before it reports what is missing
 

@@ -13,7 +13,7 @@ import pytest
 import fleet
 from tests.support import installed_package
 from tests.support.installed_package import InstalledPackage
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 
 pytestmark = [pytest.mark.xdist_group("installed"), pytest.mark.timeout(400)]
 

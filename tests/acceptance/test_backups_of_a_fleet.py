@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import CHECKOUT, Fleet, running
+from tests.acceptance.conftest import Fleet, running
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("backups"), pytest.mark.timeout(300)]

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from scripts import docs
-from tests.acceptance.conftest import CHECKOUT, Fleet, running
+from tests.acceptance.conftest import Fleet, running
 from tests.support import pages
+from tests.support.paths import CHECKOUT
 
 pytestmark = [pytest.mark.xdist_group("pages"), pytest.mark.timeout(900)]
 PASSWORD = "a long enough password"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from fleet.api.endpoints import validate
 from fleet.api.openapi import examples
 from missions.models import Attempt, Output, Sortie, Template
 from tests.support import api, fleet, web
+from tests.support.paths import CHECKOUT
 
 DOCUMENT = api.document()
 VIEWS = {"/" + re.sub(r"<str:(\w+)>", r"{\1}", address): view for address, view in routes()}
@@ -109,7 +109,7 @@ def test_each_parameter_with_a_special_format_has_an_example() -> None:
 
 
 def test_each_documented_problem_has_exactly_one_example() -> None:
-    manual = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    manual = (CHECKOUT / "docs/api.md").read_text()
     rows = re.findall(r"^\| (\d{3}) \| (`.*`) \|", manual, re.MULTILINE)
     documented = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
     result = DOCUMENT["components"]["examples"]

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from tests.support import live
 from tests.support.live import Web
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

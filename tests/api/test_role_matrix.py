@@ -24,8 +24,8 @@ from fleet.api.endpoints import METHODS
 from fleet.api.views import ApiView
 from missions.models import Mission, Reservation, Schedule, Sortie
 from missions.operations import external_agents
-from tests.conftest import ROOT
 from tests.support import api, fleet, repository, web
+from tests.support.paths import CHECKOUT
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -257,4 +257,4 @@ def test_a_lease_token_opens_only_its_sortie_and_its_mission(objects: Objects) -
 
 def test_every_route_has_a_rule_and_the_docs_show_the_same_table() -> None:
     assert problems() == []
-    assert (ROOT / "docs" / "access.md").read_text() == "\n".join(lines()) + "\n"
+    assert (CHECKOUT / "docs" / "access.md").read_text() == "\n".join(lines()) + "\n"

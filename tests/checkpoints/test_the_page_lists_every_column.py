@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from django.apps import apps
 
 from checkpoints.document import FORMAT, manifest
 from checkpoints.recovery.risks import Level
+from tests.support.paths import CHECKOUT
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "checkpoints.md").read_text()
+PAGE = (CHECKOUT / "docs" / "checkpoints.md").read_text()
 LISTED = re.findall(r"`(\w+\.(?:\w+|\*))`", PAGE.partition("## What is captured")[2])
 COLUMNS = [
     f"{model.__name__}.{field.name}"
@@ -38,6 +38,6 @@ def test_the_format_is_the_one_that_is_written() -> None:
 
 def test_risks_have_a_row_with_their_level() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (low|medium|high|blocking) \|", PAGE, re.MULTILINE))
-    source = (Path(__file__).resolve().parents[2] / "checkpoints" / "recovery" / "risks.py").read_text()
+    source = (CHECKOUT / "checkpoints" / "recovery" / "risks.py").read_text()
     levels = dict(re.findall(r'kind="(\w+)",\s+level=Level\.(\w+),', source))
     assert rows == {kind: Level[level].value for kind, level in levels.items()}

@@ -16,6 +16,7 @@ import psutil
 import psycopg
 
 from tests.support import running
+from tests.support.paths import CHECKOUT
 
 SERVICE_INTERVAL_S = (
     70.0  # between two faults of one service, because fleet_up gives up a service that fails repeatedly
@@ -49,7 +50,7 @@ class Clock:
         folder.chmod(0o755)  # Postgres may run as another user
         self.file, self.library = folder / "clock", folder / "shifted_clock.so"
         self.set(0.0)
-        source = Path(__file__).parents[1] / "agents" / "node" / "shifted_clock.c"
+        source = CHECKOUT / "tests" / "agents" / "node" / "shifted_clock.c"
         subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", self.library, source, "-lm"], check=True)
 
     @property

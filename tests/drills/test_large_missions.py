@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.acceptance.conftest import CHECKOUT, Fleet
+from tests.acceptance.conftest import Fleet
 from tests.acceptance.test_faults_of_the_fleet import check_ledger
 from tests.drills.conftest import MB, measure_memory
+from tests.support.paths import CHECKOUT
 
 TYPES = ("backend", "frontend", "testing", "security", "performance", "documentation")
 

@@ -21,7 +21,6 @@ from fleet.services.providers import probes
 from tests.support import warm
 from tests.support.cluster import Cluster
 
-ROOT = Path(__file__).resolve().parents[2]
 SERVICES = {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
 TABLES = """
 SELECT format('%I.%I', schemaname, tablename) FROM pg_tables

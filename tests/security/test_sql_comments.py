@@ -10,10 +10,13 @@ import pytest
 from missions import operations
 from missions.models import Sortie
 from tests.support import fleet
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).parents[2]
 STATEMENTS = [
-    path for app in ("fleet", "agents", "missions") for path in (ROOT / app).rglob("*.sql") if path.parent.name == "sql"
+    path
+    for app in ("fleet", "agents", "missions")
+    for path in (CHECKOUT / app).rglob("*.sql")
+    if path.parent.name == "sql"
 ]
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from agents.confinement import bubblewrap
 from agents.shim.main import LANDLOCK_CREATE_RULESET
-from tests.support.confined import ROOT, SECRET, USERS, Place, places
+from tests.support.confined import SECRET, USERS, Place, places
+from tests.support.paths import CHECKOUT
 
 
 @pytest.fixture(params=USERS)
@@ -68,14 +69,14 @@ def test_the_agent_follows_no_links_in_the_exchange_folder(place: Place) -> None
 
 
 def test_the_fleets_code_is_read_only_even_in_the_missions_folder(place: Place) -> None:
-    code = [ROOT / "agents" / "shim" / "main.py", Path(bubblewrap.program()), Path(bubblewrap.__file__).resolve()]
+    code = [CHECKOUT / "agents" / "shim" / "main.py", Path(bubblewrap.program()), Path(bubblewrap.__file__).resolve()]
     result = place.run(
         "\n".join(f"(echo >> {path}) 2>/dev/null && echo wrote {path}" for path in code)
-        + f"\nmv {ROOT} {ROOT}.x 2>/dev/null; touch {ROOT}/agents/new 2>/dev/null && echo made; true",
-        writable=[str(ROOT.parent)] if os.geteuid() == 0 and place.user == 0 else [str(place.root)],
+        + f"\nmv {CHECKOUT} {CHECKOUT}.x 2>/dev/null; touch {CHECKOUT}/agents/new 2>/dev/null && echo made; true",
+        writable=[str(CHECKOUT.parent)] if os.geteuid() == 0 and place.user == 0 else [str(place.root)],
     )
     assert (result["ok"], result["out"]) == (True, ""), result
-    assert not (ROOT / "agents" / "new").exists()
+    assert not (CHECKOUT / "agents" / "new").exists()
 
 
 def test_the_folder_of_another_attempt_is_invisible(place: Place) -> None:

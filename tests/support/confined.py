@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import CHECKOUT
+
 NOBODY = 65534
 SECRET = "the-fleets-password"
 USERS = ("this user", "an ordinary user")
@@ -57,7 +58,7 @@ class Place:
             env={
                 "PATH": os.environ["PATH"],
                 "DATABASE_URL": SECRET,
-                "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}",
+                "PYTHONPATH": f"{CHECKOUT}:{sysconfig.get_path('purelib')}",
                 "PYTHONDONTWRITEBYTECODE": "1",
             },
             cwd=self.root,
@@ -98,7 +99,7 @@ def places(kind: str) -> Iterator[Place]:
         if user != 0:
             pytest.skip("the current user is an ordinary user already")
         shared_python = _python_for_all()
-        if shared_python is None or not os.access(ROOT, os.X_OK):
+        if shared_python is None or not os.access(CHECKOUT, os.X_OK):
             pytest.skip("an ordinary user can start no Python ≥ 3.11 on this host")
         user, python = NOBODY, shared_python
     root = Path(tempfile.mkdtemp(prefix="fleet-sandbox-"))

@@ -20,8 +20,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "build" / "containers"
+from tests.support.paths import CHECKOUT
+
+FOLDER = CHECKOUT / "build" / "containers"
 BASE, SERVICES, FLEET = "localhost/fleet-test-base", "localhost/fleet-test-services", "localhost/fleet-test"
 COMPOSE = "podman-compose==1.6.0"
 # Debian's own user of Postgres gets the id that the official images have.
@@ -100,7 +101,7 @@ def build() -> None:
     mounts = [part for mount in _pip_mounts() for part in ("--volume", mount)]
     podman(
         "build", "--network=host", "--layers", "--build-arg", f"BASE_IMAGE={BASE}", "-t", FLEET, "-f", "Containerfile",
-        *mounts, str(ROOT), timeout=1800,
+        *mounts, str(CHECKOUT), timeout=1800,
     )  # fmt: skip
 
 
@@ -220,7 +221,14 @@ def _run(
     argv: Sequence[str], *, check: bool = True, timeout: float = 120, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(
-        argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, check=False
+        argv,
+        cwd=CHECKOUT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
     if check and result.returncode:
         raise AssertionError(

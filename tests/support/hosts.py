@@ -32,10 +32,10 @@ from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Attempt, Mission, Sortie
 from tests.support import child_coverage, databases, ledger
+from tests.support.paths import CHECKOUT
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 LEASE_S = 4.0
 TIMES = {
     "FLEET_LEASE_S": LEASE_S,

@@ -23,7 +23,7 @@ from fleet.events import stream
 from fleet.events.models import Event
 from missions.models import Mission
 from tests.support import api, fleet
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 OPTIONS = (

@@ -16,11 +16,10 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from scripts import docs
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
     r"(?:^[ ]*<!-- (?P<comment>[^>]+) -->\n)?^(?P<indent>[ ]*)```(?P<language>\w*)[ ]*\n(?P<text>.*?)^(?P=indent)```",
     re.MULTILINE | re.DOTALL,
@@ -44,7 +43,7 @@ class Block:
 
 def blocks(page: str) -> list[Block]:
     """The blocks of commands of a page, in order."""
-    return list(_blocks(page, (ROOT / page).read_text()))
+    return list(_blocks(page, (CHECKOUT / page).read_text()))
 
 
 def _blocks(page: str, text: str) -> Iterator[Block]:
@@ -68,7 +67,7 @@ def _blocks(page: str, text: str) -> Iterator[Block]:
 
 def unlabelled_commands(page: str) -> list[str]:
     """Lines that look like commands in blocks that nothing runs: their block has no language."""
-    text = (ROOT / page).read_text()
+    text = (CHECKOUT / page).read_text()
     found = []
     for match in BLOCK.finditer(text):
         if match["language"] == "" and not match["text"].lstrip().startswith("$ "):
@@ -82,9 +81,9 @@ def unlabelled_commands(page: str) -> list[str]:
 
 
 def all_blocks() -> list[Block]:
-    return [block for page in docs.pages(ROOT) for block in blocks(page)]
+    return [block for page in docs.pages(CHECKOUT) for block in blocks(page)]
 
 
 def first_plan(page: str) -> str:
     """The first plan that a page shows."""
-    return next(match["text"] for match in BLOCK.finditer((ROOT / page).read_text()) if match["language"] == "yaml")
+    return next(match["text"] for match in BLOCK.finditer((CHECKOUT / page).read_text()) if match["language"] == "yaml")

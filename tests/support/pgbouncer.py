@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from fleet.config.datastores import Postgres
+from tests.support.paths import CHECKOUT
 from tests.support.servers import Server, free_port
 
-SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "pgbouncer.ini"
+SHIPPED = CHECKOUT / "deploy" / "pgbouncer.ini"
 SERVER_CONNECTIONS = 4  # fewer than clients, so that each transaction may get a different one
 
 

@@ -19,9 +19,9 @@ import psutil
 
 from fleet.config.home import Home
 from tests.support import child_coverage, templates, warm
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 _NOT_INHERITED = (
     "DATABASE_URL",
     "DATABASE_OWNER_URL",

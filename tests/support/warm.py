@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from tests.support import warm_client
+from tests.support.paths import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     *("celery.app.base", "django.contrib.messages", "django.core.management", "django.core.serializers.json"),
     *(

@@ -17,9 +17,9 @@ from agents.drivers import reaper
 from agents.shim import tree
 from tests.support.cgroups import needs_cgroup
 from tests.support.driver_runs import FLEET, DriverRun, brief, surviving_processes
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
-ROOT = Path(__file__).resolve().parents[3]
 MB = 1_000_000
 UNMARKED = (
     "(env -i setsid sh -c 'echo $$ > {pid}; exec sleep 600' &);"  # shares no parent, session or marker with the work
@@ -136,7 +136,9 @@ def test_cgroups_of_a_killed_agent_are_removed(tmp_path: Path) -> None:
     first_brief = brief(tmp_path, fleet="one", shell="sleep 600")
     options = {"fleet": "one", "scratch": str(tmp_path), "confined": False}
     options["shell"] = f"{UNMARKED.format(pid=tmp_path / 'pid')} sleep 600"
-    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(options)], cwd=ROOT)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(options)], cwd=CHECKOUT
+    )
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     pid = int((tmp_path / "pid").read_text())
     (shim,) = (child for child, parent in tree.process_parents().items() if parent == worker.pid)

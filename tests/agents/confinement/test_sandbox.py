@@ -16,8 +16,9 @@ import pytest
 
 from agents.confinement.attempt_limits import StopReason
 from agents.drivers.base import Brief
-from tests.support.confined import ROOT, SECRET, USERS, Place, places
+from tests.support.confined import SECRET, USERS, Place, places
 from tests.support.driver_runs import DriverRun, brief, surviving_processes
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 ESCAPES = Path(__file__).with_name("sandbox_escapes.py")
@@ -132,7 +133,7 @@ def test_a_missing_hidden_folder_is_no_error(place: Place) -> None:
 def test_a_hardened_worker_cannot_be_inspected_by_its_user(place: Place) -> None:
     if place.user == 0:
         pytest.skip("only the sandbox restricts root")
-    look = f'import subprocess, sys, os; sys.path.insert(0, "{ROOT}"); sys.path.append("{sysconfig.get_path("purelib")}")\n'
+    look = f'import subprocess, sys, os; sys.path.insert(0, "{CHECKOUT}"); sys.path.append("{sysconfig.get_path("purelib")}")\n'
     look += "from fleet import processes\n"
     cat = 'subprocess.run(["cat", f"/proc/{os.getpid()}/environ"], capture_output=True).stdout'
     code = look + f"print(len({cat}) > 0)\nprocesses.forbid_inspection()\nprint(len({cat}) > 0)"
@@ -153,7 +154,7 @@ def test_an_agent_that_starts_spares_work_that_a_shim_supervises(place: Place) -
     until((place.scratch / "begun").exists)
     reap = subprocess.run(
         [place.python, "-c", "from agents.drivers import reaper; print(reaper.reap_orphans(fleet='one'))"],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{CHECKOUT}:{sysconfig.get_path('purelib')}"},
         capture_output=True,
         text=True,
         check=True,

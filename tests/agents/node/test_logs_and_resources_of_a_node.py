@@ -15,11 +15,12 @@ from django.conf import settings
 from agents.confinement import probe
 from agents.models import Agent, AgentType, LogPiece, Sample
 from fleet import processes
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-MANAGE = str(Path(__file__).resolve().parents[3] / "manage.py")
+MANAGE = str(CHECKOUT / "manage.py")
 
 
 Start = Callable[[], subprocess.Popen[bytes]]

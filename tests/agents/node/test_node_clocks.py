@@ -24,6 +24,7 @@ from missions import operations as operations_of_missions
 from missions.models import Sortie
 from tests.support import fleet, hosts
 from tests.support.hosts import Host
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 COMPILER = shutil.which("cc")
@@ -108,7 +109,7 @@ def test_an_operator_with_a_wrong_clock_sees_and_records_correct_times(
     hosts.spawn("survey", host)
     env = {**os.environ, **host.addresses(), "LD_PRELOAD": str(library), "FLEET_TEST_SHIFT": str(seconds)}
     command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", ASK.format(host=host.name, idle=idle)]
-    result = subprocess.run(command, env=env, cwd=hosts.CHECKOUT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr
     agent, health, heartbeat, mission = json.loads(result.stdout)
     assert 0 <= agent["heartbeat_age_s"] < 30

@@ -18,10 +18,11 @@ from missions.engine.process.runtime import Engine
 from missions.models import Mission, Sortie
 from tests.support import fleet
 from tests.support.console import manage
+from tests.support.paths import CHECKOUT
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-MANAGE = str(Path(__file__).resolve().parents[3] / "manage.py")
+MANAGE = str(CHECKOUT / "manage.py")
 
 
 @pytest.fixture

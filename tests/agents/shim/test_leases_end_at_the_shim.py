@@ -20,9 +20,9 @@ from agents.drivers.base import Stop
 from fleet import checks, ids, lease
 from tests.support import warm
 from tests.support.driver_runs import DriverRun, brief, surviving_processes
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
-ROOT = Path(__file__).resolve().parents[3]
 TICK = "{ python3 -c 'import time; print(time.monotonic())' >> %s; }"
 WRITES = f"trap '' TERM; while :; do {TICK}; done"  # ignores SIGTERM, and writes down the monotonic clock
 
@@ -104,7 +104,7 @@ def test_a_halted_worker_does_not_keep_its_work_alive(
     orders = {"marker": marker, "scratch": str(tmp_path), "driver": driver, "shell": f"touch {ready}; sleep 600",
               "call": "tests.contracts.callables:wait", "arguments": {"ready": str(ready)}, "lease_s": 6}  # fmt: skip
     worker.append(
-        subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)], cwd=ROOT)
+        subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(orders)], cwd=CHECKOUT)
     )
     until(ready.exists)
     ends = time.monotonic() + 6  # at the latest, since the lease started before the work

@@ -19,9 +19,8 @@ from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
 from agents.shim import tree
 from tests.support.driver_runs import DriverRun, brief, surviving_processes
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
-
-ROOT = Path(__file__).resolve().parents[3]
 
 # Forks twice, with a session of its own and an empty environment; writes its pid; ignores SIGTERM and SIGHUP.
 DAEMON = """
@@ -135,7 +134,9 @@ def test_a_halted_shim_is_abandoned_and_the_work_is_ended(tmp_path: Path) -> Non
 def test_the_work_ends_with_a_killed_worker(daemon: Path, tmp_path: Path) -> None:
     attempt = brief(tmp_path)
     request = {"marker": attempt.marker, "scratch": str(tmp_path), "shell": DAEMON.format(pid=daemon) + "sleep 600"}
-    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)], cwd=ROOT)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)], cwd=CHECKOUT
+    )
     until(daemon.exists)
     worker.kill()
     worker.wait()
@@ -152,7 +153,9 @@ def test_work_that_outlives_worker_and_shim_is_reaped_by_the_next_worker(tmp_pat
         "shell": "sleep 600; true",
         "confined": False,
     }
-    worker = subprocess.Popen([sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)], cwd=ROOT)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)], cwd=CHECKOUT
+    )
     until(lambda: len(surviving_processes(attempt)) >= 2)
     # By its command line: only root can read the environment of a shim.
     (shim,) = (pid for pid, parent in tree.process_parents().items() if parent == worker.pid and reaper.is_shim(pid))
@@ -196,7 +199,7 @@ def _print(size: int, scratch: Path) -> None:
     shell = f"yes | head -c {size}; yes | head -c 1000 >&2"
     request = {"scratch": str(scratch), "shell": shell, "timeout_s": 110}
     command = [sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)]
-    outcome = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    outcome = json.loads(subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True).stdout)
     assert outcome["ok"], outcome["error"]
     assert outcome["bytes"] == size + 1000
     assert outcome["peak"] < 60_000_000

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from django.conf import settings
 
@@ -13,11 +11,11 @@ from fleet.celery import app
 from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from tests.support.console import manage
+from tests.support.paths import CHECKOUT
 from tests.support.sealing import seal
 from tests.support.tampering import tampered
 from tests.support.waiting import until
 
-ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
@@ -105,7 +103,7 @@ def test_the_docs_show_the_sql_that_protect_prints() -> None:
         *_, last = sql.splitlines()
         assert last == f'GRANT fleet_audit TO "{endpoints.owner.user}";'
         sql = sql.removesuffix(last).strip()
-    assert sql in (ROOT / "docs" / "audit-trail.md").read_text()
+    assert sql in (CHECKOUT / "docs" / "audit-trail.md").read_text()
 
 
 def test_cleanup_does_not_change_the_audit_trail() -> None:

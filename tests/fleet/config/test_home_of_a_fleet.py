@@ -9,7 +9,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from fleet.config import credentials, home
-from tests.conftest import ROOT
+from tests.support.paths import CHECKOUT
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def test_a_removed_folder_is_no_fleet(user: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_fleet_home_comes_first_and_a_checkout_second(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create(user)
-    assert locate(ROOT) == home.Home(ROOT / ".fleet")
+    assert locate(CHECKOUT) == home.Home(CHECKOUT / ".fleet")
     monkeypatch.setenv("FLEET_HOME", "~/another")
-    assert locate(ROOT) == locate() == home.Home(user / "another")
+    assert locate(CHECKOUT) == locate() == home.Home(user / "another")
 
 
 def test_without_a_fleet_credentials_are_not_stored(user: Path) -> None:
@@ -96,5 +96,5 @@ def test_a_package_is_no_checkout_even_if_another_package_installed_a_manage_py_
         (tmp_path / name).mkdir()
         (tmp_path / name / "manage.py").touch()
         assert home.is_checkout(tmp_path / name) is expected
-    assert home.is_checkout(ROOT)
+    assert home.is_checkout(CHECKOUT)
     assert not home.is_checkout(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +12,13 @@ from django.conf import settings
 
 from agents.models import AgentType
 from fleet.containers import roles
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
-TEXT = (ROOT / "compose.yaml").read_text()
+TEXT = (CHECKOUT / "compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 SECRETS = ("POSTGRES_PASSWORD", "POSTGRES_OWNER_PASSWORD", "REDIS_PASSWORD", "FLEET_SECRET_KEY", "FLOWER_PASSWORD")
-PROFILE = json.loads((ROOT / "deploy" / "seccomp.json").read_text())
+PROFILE = json.loads((CHECKOUT / "deploy" / "seccomp.json").read_text())
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -44,7 +43,7 @@ def test_the_providers_run_the_same_images_by_default() -> None:
 
 
 def test_the_image_is_not_run_as_root() -> None:
-    assert re.search(r"^USER 10001:10001$", (ROOT / "Containerfile").read_text(), re.MULTILINE)
+    assert re.search(r"^USER 10001:10001$", (CHECKOUT / "Containerfile").read_text(), re.MULTILINE)
     others = {name: service for name, service in SERVICES.items() if "FLEET_IMAGE" not in service["image"]}
     assert {name: service["user"] for name, service in others.items()} == {
         "postgres": "postgres",
@@ -57,7 +56,7 @@ def test_every_image_is_pinned_to_a_version_and_may_be_replaced() -> None:
     for service in SERVICES.values():
         assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[\w./-]+:\d+\.\d+[\w.-]*\}", service["image"]), service["image"]
     assert re.search(
-        r"^ARG BASE_IMAGE=[\w./-]+:\d+\.\d+\.\d+[\w.-]*$", (ROOT / "Containerfile").read_text(), re.MULTILINE
+        r"^ARG BASE_IMAGE=[\w./-]+:\d+\.\d+\.\d+[\w.-]*$", (CHECKOUT / "Containerfile").read_text(), re.MULTILINE
     )
 
 
@@ -95,7 +94,7 @@ def test_each_role_of_the_image_has_a_service() -> None:
 
 
 def test_the_sandbox_is_never_switched_off() -> None:
-    files = [ROOT / "compose.yaml", ROOT / "Containerfile", *(ROOT / "deploy").rglob("*.yaml")]
+    files = [CHECKOUT / "compose.yaml", CHECKOUT / "Containerfile", *(CHECKOUT / "deploy").rglob("*.yaml")]
     assert not [file.name for file in files if "FLEET_SANDBOX" in file.read_text()]
 
 

@@ -15,10 +15,9 @@ from fleet import errors
 from fleet.config import ports
 from fleet.config.datastores import Endpoints
 from fleet.containers import roles, waiting
+from tests.support.paths import CHECKOUT
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def endpoints() -> Endpoints:
@@ -27,7 +26,7 @@ def endpoints() -> Endpoints:
     return replace(available, postgres=replace(available.postgres, name=connection.settings_dict["NAME"]))
 
 
-def wait(*needs: waiting.Need, at: Endpoints, seconds: float = 10, base: Path = ROOT) -> list[str]:
+def wait(*needs: waiting.Need, at: Endpoints, seconds: float = 10, base: Path = CHECKOUT) -> list[str]:
     messages: list[str] = []
     waiting.wait(needs, endpoints=at, base=base, seconds=seconds, say=messages.append)
     return messages
@@ -69,7 +68,7 @@ def test_a_wait_ends_as_soon_as_the_service_is_available_and_repeats_no_reason()
         proxy.cut()
         at = replace(available, postgres=replace(available.postgres, port=proxy.port))
         thread = threading.Thread(
-            target=lambda: waiting.wait(("postgres",), endpoints=at, base=ROOT, seconds=30, say=messages.append)
+            target=lambda: waiting.wait(("postgres",), endpoints=at, base=CHECKOUT, seconds=30, say=messages.append)
         )
         thread.start()
         until(lambda: bool(messages))
@@ -88,7 +87,7 @@ def test_a_refused_password_is_waited_for_because_migrate_sets_it() -> None:
 
 
 def test_the_migrations_of_every_app_of_the_fleet_are_waited_for() -> None:
-    own = {config.label for config in apps.get_app_configs() if Path(config.path).parent == ROOT}
+    own = {config.label for config in apps.get_app_configs() if Path(config.path).parent == CHECKOUT}
     assert set(waiting.APPS) == own
 
 

@@ -6,14 +6,13 @@ import argparse
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 from django.core.management import get_commands, load_command_class
 
 from scripts import docs
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
 CODE = re.compile(r"`([^`\n]+)`")
 NAMED = re.compile(r"^(?:\S*manage\.py )?(fleet_[a-z]+|fleet [a-z]+)(?= |$)(.*)$")
 ROLES = {"fleet_owner"}  # of Postgres
@@ -21,13 +20,13 @@ ROLES = {"fleet_owner"}  # of Postgres
 
 def commands_of(page: str) -> Iterator[tuple[str, str, str]]:
     """Each command of the fleet in the text of a page: the whole command, its name, and the rest."""
-    text = docs.FENCE.sub("", (ROOT / page).read_text()).replace("\\|", "|")
+    text = docs.FENCE.sub("", (CHECKOUT / page).read_text()).replace("\\|", "|")
     for code in CODE.findall(text):
         if (match := NAMED.match(code)) and match[1] not in ROLES:
             yield code, match[1].replace("fleet ", "fleet_"), match[2]
 
 
-NAMES = [(page, *item) for page in docs.pages(ROOT) for item in commands_of(page)]
+NAMES = [(page, *item) for page in docs.pages(CHECKOUT) for item in commands_of(page)]
 
 
 @cache

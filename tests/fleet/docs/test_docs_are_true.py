@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 from missions.states import MISSION_ARROWS, SORTIE_ARROWS, Arrow, MissionState, SortieState
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support.paths import CHECKOUT
 
 
 def in_diagram(arrow: Arrow) -> bool:
@@ -17,7 +15,7 @@ def in_diagram(arrow: Arrow) -> bool:
 
 
 def test_the_page_of_states_lists_every_transition_with_its_letter() -> None:
-    page = (ROOT / "docs" / "states.md").read_text()
+    page = (CHECKOUT / "docs" / "states.md").read_text()
     for arrow in (*SORTIE_ARROWS, *MISSION_ARROWS):
         row = f"| {arrow.letter} | {', '.join(sorted(arrow.sources)) or '–'} | {arrow.target} | {arrow.by} | {arrow.why} |"
         assert row in page
@@ -31,19 +29,19 @@ def test_the_page_of_states_lists_every_transition_with_its_letter() -> None:
 
 
 def test_every_setting_has_a_row() -> None:
-    variables = set(re.findall(r'env\.\w+\("(\w+)"', (ROOT / "fleet" / "settings.py").read_text()))
-    rows = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))
+    variables = set(re.findall(r'env\.\w+\("(\w+)"', (CHECKOUT / "fleet" / "settings.py").read_text()))
+    rows = set(re.findall(r"^\| `(\w+)` \|", (CHECKOUT / "docs" / "settings.md").read_text(), re.MULTILINE))
     assert variables <= rows, variables - rows
 
 
 def test_every_setting_is_documented_once_with_its_default() -> None:
-    page = (ROOT / "docs" / "settings.md").read_text()
+    page = (CHECKOUT / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (?:integer|number|boolean|words|text) \| `?(.*?)`? \|", page, re.MULTILINE)
     document = dict(rows)
     assert len(document) == len(rows)
     variables = {
         call.args[0].value: _as_written(ast.literal_eval(call.args[1]) if len(call.args) > 1 else "")
-        for call in ast.walk(ast.parse((ROOT / "fleet" / "settings.py").read_text()))
+        for call in ast.walk(ast.parse((CHECKOUT / "fleet" / "settings.py").read_text()))
         if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant)
         and call.args[0].value in document
     }  # fmt: skip

@@ -11,23 +11,26 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support.paths import CHECKOUT
+
 PATH = re.compile(
     r"(?<![\w/.$~{<*-])((?:[\w-]+/)+[\w-]+\.(?:py|sql|md|yaml|yml|json|sh|c|toml|in|txt|css|html))(?![\w/*-])"
 )
-NAMES = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+NAMES = subprocess.run(
+    ["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+).stdout.splitlines()
 WRITTEN = {
     "requirements/advisories.json",
     "requirements/advisories-ignored.txt",
 }  # written by `make audit`, and by users who ignore an advisory
-TOP = {path.name for path in ROOT.iterdir() if path.is_dir()}
+TOP = {path.name for path in CHECKOUT.iterdir() if path.is_dir()}
 
 
 def tracked(*patterns: str) -> list[Path]:
     result = subprocess.run(
-        ["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        ["git", "ls-files", *patterns], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    return [ROOT / name for name in result.splitlines()]
+    return [CHECKOUT / name for name in result.splitlines()]
 
 
 def prose_of(file: Path) -> Iterator[str]:
@@ -43,13 +46,13 @@ def prose_of(file: Path) -> Iterator[str]:
 
 def exists(path: str) -> bool:
     """From the top, or below the package that a comment is in: `sql/claim.sql`."""
-    return (ROOT / path).exists() or any(name.endswith(f"/{path}") for name in NAMES)
+    return (CHECKOUT / path).exists() or any(name.endswith(f"/{path}") for name in NAMES)
 
 
 @pytest.mark.parametrize("patterns", [("*.md",), ("*.py",), ("*.sql", "*.yaml", "Makefile", "*.sh")], ids=str)
 def test_every_named_path_exists(patterns: tuple[str, ...]) -> None:
     missing = [
-        f"{file.relative_to(ROOT)}: {path}"
+        f"{file.relative_to(CHECKOUT)}: {path}"
         for file in tracked(*patterns)
         if "migrations" not in file.parts and "tests" not in file.parts
         for text in prose_of(file)

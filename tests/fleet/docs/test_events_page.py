@@ -10,8 +10,8 @@ from pathlib import Path
 from agents.models import Agent
 from missions.models import Tick
 from missions.states import MissionState, SortieState
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
 APPS = ("fleet", "agents", "missions", "checkpoints")
 KIND = re.compile(r"(sortie|mission|schedule|agent|node|service|alert|checkpoint)\.([a-z_]+)")
 # Events of these nouns are written for every state that the object enters: 'sortie.' || state, f"mission.{to}".
@@ -28,7 +28,7 @@ BY_STATE = {
 
 def files(suffix: str) -> Iterator[tuple[Path, str]]:
     for app in APPS:
-        for path in (ROOT / app).rglob(f"*{suffix}"):
+        for path in (CHECKOUT / app).rglob(f"*{suffix}"):
             if "migrations" not in path.parts:
                 yield path, path.read_text()
 
@@ -77,7 +77,7 @@ def kinds_in_code() -> set[str]:
 
 
 def test_every_kind_is_documented_and_every_documented_kind_exists() -> None:
-    page = (ROOT / "docs" / "events.md").read_text()
+    page = (CHECKOUT / "docs" / "events.md").read_text()
     rows = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \| \S", page, re.MULTILINE)
     assert len(rows) == len(set(rows))
     assert set(rows) == kinds_in_code()

@@ -13,8 +13,8 @@ import pytest
 
 from scripts import audit, evidence, readiness
 from scripts.evidence import Evidence
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
 JUNIT = """<?xml version="1.0"?><testsuites><testsuite name="abc123" timestamp="2026-01-31T10:00:00+00:00">
 <testcase classname="tests.security.test_a" name="test_one"/>
 <testcase classname="tests.security.test_a" name="test_two[x]"><skipped message="no"/></testcase>
@@ -144,13 +144,13 @@ def test_the_verdict_is_go_only_if_every_criterion_is_met() -> None:
 
 
 def test_the_page_shows_exactly_the_committed_evidence() -> None:
-    committed = {id: Evidence(**fields) for id, fields in json.loads((ROOT / readiness.STORE).read_text()).items()}
-    assert (ROOT / readiness.PAGE).read_text() == readiness.render(committed), "run `make readiness`"
+    committed = {id: Evidence(**fields) for id, fields in json.loads((CHECKOUT / readiness.STORE).read_text()).items()}
+    assert (CHECKOUT / readiness.PAGE).read_text() == readiness.render(committed), "run `make readiness`"
     assert set(committed) <= {criterion.id for criterion in readiness.CRITERIA}
 
 
 def test_each_criterion_names_a_command_of_the_makefile_and_has_an_id_of_its_own() -> None:
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (CHECKOUT / "Makefile").read_text()
     for criterion in readiness.CRITERIA:
         assert f"\n{criterion.command.removeprefix('make ')}: " in makefile
     assert len({criterion.id for criterion in readiness.CRITERIA}) == len(readiness.CRITERIA)

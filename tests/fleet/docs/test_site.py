@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from scripts import diagrams, docs
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
-PAGES = docs.pages(ROOT)
+PAGES = docs.pages(CHECKOUT)
 
 
 def anchors(page: str) -> set[str]:
     """The anchors of a page's headings, as GitHub and the site make them."""
-    text = docs.FENCE.sub("", (ROOT / page).read_text())
+    text = docs.FENCE.sub("", (CHECKOUT / page).read_text())
     counts: Counter[str] = Counter()
     found = set()
     for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
@@ -31,25 +31,25 @@ def anchors(page: str) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_of_a_page_leads_to_a_file_and_to_a_heading(page: str) -> None:
-    text = docs.FENCE.sub("", (ROOT / page).read_text())
+    text = docs.FENCE.sub("", (CHECKOUT / page).read_text())
     for _, target in docs.LINK.findall(text):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        target_file = (ROOT / page).parent / path if path else ROOT / page
+        target_file = (CHECKOUT / page).parent / path if path else CHECKOUT / page
         assert target_file.exists(), f"{page}: {target}"
         if anchor:
-            assert anchor in anchors(target_file.resolve().relative_to(ROOT).as_posix()), f"{page}: {target}"
+            assert anchor in anchors(target_file.resolve().relative_to(CHECKOUT).as_posix()), f"{page}: {target}"
 
 
 def test_every_page_has_one_place_in_the_navigation() -> None:
-    listed_pages = [page for pages in docs.navigation(ROOT).values() for page in pages]
+    listed_pages = [page for pages in docs.navigation(CHECKOUT).values() for page in pages]
     assert sorted(listed_pages) == PAGES, "see docs/site.toml"
 
 
 def test_the_navigation_lists_only_pages_that_exist() -> None:
-    sections = tomllib.loads((ROOT / "docs" / "site.toml").read_text())["nav"]
-    assert [page for section in sections for page in section["pages"] if not (ROOT / page).exists()] == []
+    sections = tomllib.loads((CHECKOUT / "docs" / "site.toml").read_text())["nav"]
+    assert [page for section in sections for page in section["pages"] if not (CHECKOUT / page).exists()] == []
 
 
 def test_every_page_has_a_place_of_its_own_in_the_site() -> None:
@@ -59,7 +59,7 @@ def test_every_page_has_a_place_of_its_own_in_the_site() -> None:
 
 def test_every_page_begins_with_its_only_title() -> None:
     for page in PAGES:
-        text = docs.FENCE.sub("", (ROOT / page).read_text())
+        text = docs.FENCE.sub("", (CHECKOUT / page).read_text())
         assert text.startswith("# "), page
         assert len(re.findall(r"^# ", text, re.MULTILINE)) == 1, page
 

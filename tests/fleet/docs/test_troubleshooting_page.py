@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
+from tests.support.paths import CHECKOUT
+
+PAGE = (CHECKOUT / "docs" / "troubleshooting.md").read_text()
 # Messages in tables whose first column is `message`, and the one in a paragraph.
 TABLES = re.findall(r"^\| message \|.*\n\|---\|---\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
 QUOTED = [
@@ -20,11 +20,11 @@ QUOTED = [
 
 def texts() -> str:
     """All texts in the code. The values in them are replaced by `…`."""
-    found = [(ROOT / "scripts" / "install.sh").read_text()]
+    found = [(CHECKOUT / "scripts" / "install.sh").read_text()]
     for app in ("fleet", "agents", "missions", "checkpoints"):
-        for path in (ROOT / app).rglob("*.py"):
+        for path in (CHECKOUT / app).rglob("*.py"):
             found += [_text(node) for node in ast.walk(ast.parse(path.read_text())) if _text(node)]
-    found += [_text(node) for node in ast.walk(ast.parse((ROOT / "manage.py").read_text())) if _text(node)]
+    found += [_text(node) for node in ast.walk(ast.parse((CHECKOUT / "manage.py").read_text())) if _text(node)]
     return "\n".join(found)
 
 

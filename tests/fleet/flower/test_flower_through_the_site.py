@@ -26,7 +26,7 @@ from agents.models import AgentType
 from fleet.flower import client
 from missions.models import Sortie
 from tests.support import fleet, web
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("flower"), pytest.mark.django_db(transaction=True, serialized_rollback=True)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+from tests.support.paths import CHECKOUT
+
 BUILT = ("build/bench.json", ".mypy_cache/x", ".ruff_cache/x", "fleet/__pycache__/x.pyc", ".coverage")
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+from tests.support.paths import CHECKOUT
+
 TOOLS = ("sh", "dirname", "cat", "cksum", "rm", "mkdir", "env", "sleep", "grep", "ln")
 
 

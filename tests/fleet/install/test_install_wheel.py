@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 import fleet
 from tests.support import installed_package
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 
 PACKAGES = ("fleet", "agents", "missions", "checkpoints")
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -16,9 +15,9 @@ import yaml
 from django.conf import settings
 
 from fleet.containers import roles
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
-FOLDER = ROOT / "deploy" / "kubernetes"
+FOLDER = CHECKOUT / "deploy" / "kubernetes"
 VERSION = "1.33"
 TYPES = ("backend", "documentation", "frontend", "performance", "security", "testing")
 OUR_SECRETS = {
@@ -125,7 +124,7 @@ def test_there_is_a_deployment_with_a_budget_and_scaling_for_each_agent_type(ren
         assert scaler["metadata"]["name"] == name
         assert trigger["metadata"]["valueLocation"] == f'fleet_demand{{type="{name.removeprefix("node-")}"}}'
         assert trigger["authenticationRef"]["name"] in names(rendered, "TriggerAuthentication")
-    assert "fleet_demand" in (ROOT / "missions" / "metrics.py").read_text()
+    assert "fleet_demand" in (CHECKOUT / "missions" / "metrics.py").read_text()
 
 
 def test_every_selector_selects_pods(rendered: list[Document]) -> None:
@@ -201,12 +200,12 @@ def test_containers_run_roles_of_the_image_and_programs_that_are_in_it(rendered:
             for probe in ("startupProbe", "livenessProbe"):
                 if command := container.get(probe, {}).get("exec", {}).get("command"):
                     *_, file, role = command
-                    assert (ROOT / file).is_file()
+                    assert (CHECKOUT / file).is_file()
                     assert role == container["name"]
 
 
 def test_every_variable_is_a_setting_with_a_row(rendered: list[Document]) -> None:
-    rows = set(re.findall(r"`([A-Z_]+)`", (ROOT / "docs" / "settings.md").read_text()))
+    rows = set(re.findall(r"`([A-Z_]+)`", (CHECKOUT / "docs" / "settings.md").read_text()))
     used = {name for file in OUR_SECRETS.values() for name in keys(file)}
     used |= {name for document in of_kind(rendered, "ConfigMap") for name in document["data"]}
     used |= {variable["name"] for container in containers(rendered) for variable in container.get("env", ())}

@@ -11,8 +11,8 @@ import pytest
 
 from agents import operations as agents
 from tests.support import fleet
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 
 # What `complete` does when the Tab key is pressed, with argcomplete's own shell code.
@@ -31,7 +31,7 @@ def tab(line: str, env: dict[str, str]) -> list[str]:
         env={
             **env,
             "PATH": f"{BIN}:{os.environ['PATH']}",
-            "MANAGE": str(ROOT / "manage.py"),
+            "MANAGE": str(CHECKOUT / "manage.py"),
             "REGISTER": str(BIN / "register-python-argcomplete"),
         },
         capture_output=True, text=True, timeout=30, check=False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -14,12 +13,12 @@ from django.urls import get_resolver
 
 from fleet import errors
 from tests.support import api
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = (ROOT / "docs" / "commands.md").read_text()
-METRICS = (ROOT / "docs" / "metrics.md").read_text()
-HTTP = (ROOT / "docs" / "http.md").read_text()
-API = (ROOT / "docs" / "api.md").read_text()
+COMMANDS = (CHECKOUT / "docs" / "commands.md").read_text()
+METRICS = (CHECKOUT / "docs" / "metrics.md").read_text()
+HTTP = (CHECKOUT / "docs" / "http.md").read_text()
+API = (CHECKOUT / "docs" / "api.md").read_text()
 
 
 def actions(name: str) -> set[str]:

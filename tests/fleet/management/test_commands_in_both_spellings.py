@@ -13,14 +13,14 @@ from django.core.management import get_commands
 
 import fleet
 from fleet.console import spelling
-from tests.conftest import ROOT
+from tests.support.paths import CHECKOUT
 
 OURS = {name for name in get_commands() if name.startswith("fleet_")}
 
 
 def command(*argv: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        argv, cwd=ROOT, env={**os.environ, "FLEET_HOME": str(home)}, capture_output=True, text=True, timeout=60,
+        argv, cwd=CHECKOUT, env={**os.environ, "FLEET_HOME": str(home)}, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
 
@@ -28,7 +28,7 @@ def command(*argv: str, home: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def program(tmp_path: Path) -> str:
     link = tmp_path / "fleet"
-    link.symlink_to(ROOT / "manage.py")
+    link.symlink_to(CHECKOUT / "manage.py")
     return str(link)
 
 

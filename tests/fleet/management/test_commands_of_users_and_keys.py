@@ -7,7 +7,6 @@ import os
 import pty
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -20,8 +19,8 @@ from fleet.access import operations
 from fleet.access.models import Key, Role
 from fleet.audit.models import Entry
 from tests.support.console import CommandResult, manage
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "long enough for this"
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -73,7 +72,7 @@ def test_an_invalid_user_is_refused_before_the_password_prompt(monkeypatch: pyte
 def test_ctrl_d_at_the_prompt_creates_no_user(subprocess_environment: dict[str, str]) -> None:
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "manage.py"), "fleet_user", "create", "dora"],
+        [sys.executable, str(CHECKOUT / "manage.py"), "fleet_user", "create", "dora"],
         env=subprocess_environment, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
     )  # fmt: skip
     os.close(terminal)
@@ -231,7 +230,7 @@ def test_bytes_that_are_not_utf_8_are_refused() -> None:
 def test_no_color_is_respected(subprocess_environment: dict[str, str]) -> None:
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "manage.py"), "fleet_user", "grant", "nobody"],
+        [sys.executable, str(CHECKOUT / "manage.py"), "fleet_user", "grant", "nobody"],
         env={**subprocess_environment, "NO_COLOR": "1", "TERM": "xterm"}, stdin=terminal, stdout=terminal, stderr=terminal,
     )  # fmt: skip
     os.close(terminal)

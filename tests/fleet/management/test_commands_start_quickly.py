@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support.paths import CHECKOUT
+
 LOADED = """
 import atexit, sys
 atexit.register(lambda: print("loaded:", *sys.modules, file=sys.stderr))
@@ -27,7 +27,9 @@ registrations.load()
 
 
 def modules_after(code: str) -> set[str]:
-    result = subprocess.run([sys.executable, "-c", LOADED + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", LOADED + code], cwd=CHECKOUT, capture_output=True, text=True, timeout=60
+    )
     modules = set(result.stderr.rpartition("loaded: ")[2].split())
     assert "missions.models" in modules, result.stderr
     return modules

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from fleet.config.home import Home
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
 
 
@@ -24,7 +24,7 @@ def command(*arguments: str, home: Path, options: tuple[str, ...] = (), **how: A
     """A command in a folder where no fleet was ever started."""
     env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
     return subprocess.Popen(
-        [sys.executable, *options, str(ROOT / "manage.py"), *arguments],
+        [sys.executable, *options, str(CHECKOUT / "manage.py"), *arguments],
         env={**env, "FLEET_HOME": str(home)}, stderr=subprocess.PIPE, text=True, **how,
     )  # fmt: skip
 
@@ -96,7 +96,7 @@ def test_a_start_on_a_read_only_file_system_names_the_folder(
     env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
     result = subprocess.run(
         ["unshare", "-rm", "sh", "-c", read_only, sys.executable, *arguments],
-        cwd=ROOT, env={**env, "FLEET_HOME": str(tmp_path)}, capture_output=True, text=True, check=False, timeout=60,
+        cwd=CHECKOUT, env={**env, "FLEET_HOME": str(tmp_path)}, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     if "unshare" in result.stderr:
         pytest.skip("this host refuses user namespaces")
@@ -122,7 +122,7 @@ def test_a_python_without_execute_permission_is_named(shut: Path) -> None:
     python = shutil.which("python3", path="/usr/bin:/bin")
     if not python or subprocess.run([python, "-c", "import django"], capture_output=True, check=False).returncode == 0:
         pytest.skip("this host has no Python without Django")
-    shutil.copy(ROOT / "manage.py", shut)
+    shutil.copy(CHECKOUT / "manage.py", shut)
     (shut / ".venv" / "bin").mkdir(parents=True)
     (shut / ".venv" / "bin" / "python").symlink_to(shut / "shut" / "python3")
     other = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}

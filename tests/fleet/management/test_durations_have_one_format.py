@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from fleet import humanise
-from tests.conftest import ROOT
+from tests.support.paths import CHECKOUT
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,10 @@ def test_only_humanise_formats_durations() -> None:
     own = {"fleet/humanise.py", "fleet/services/journal.py", "fleet/checks.py"}  # a check names settings exactly
     own.add("fleet/containers/health_check.py")  # a standalone program that imports nothing of the fleet
     found = [
-        f"{path.relative_to(ROOT)}:{text.lineno}"
+        f"{path.relative_to(CHECKOUT)}:{text.lineno}"
         for app in ("fleet", "agents", "missions")
-        for path in (ROOT / app).rglob("*.py")
-        if str(path.relative_to(ROOT)) not in own
+        for path in (CHECKOUT / app).rglob("*.py")
+        if str(path.relative_to(CHECKOUT)) not in own
         for text in ast.walk(ast.parse(path.read_text()))
         if isinstance(text, ast.JoinedStr)
         for value, after in zip(text.values, text.values[1:], strict=False)

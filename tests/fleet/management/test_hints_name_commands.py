@@ -15,16 +15,16 @@ import pytest
 from django.core.management import get_commands, load_command_class
 
 from fleet.console import spelling
-from tests.conftest import ROOT
+from tests.support.paths import CHECKOUT
 
 APPS = ("fleet", "agents", "missions", "checkpoints")
 
 
 def trees() -> Iterator[tuple[Path, ast.Module]]:
     for app in APPS:
-        for path in (ROOT / app).rglob("*.py"):
+        for path in (CHECKOUT / app).rglob("*.py"):
             if "migrations" not in path.parts:
-                yield path.relative_to(ROOT), ast.parse(path.read_text())
+                yield path.relative_to(CHECKOUT), ast.parse(path.read_text())
 
 
 def words(call: ast.Call) -> list[str]:
@@ -92,7 +92,7 @@ def programs(tmp_path: Path) -> Path:
     """A folder on PATH with a link named `fleet`, as `make install` puts it into .venv/bin."""
     folder = tmp_path / "my programs"
     folder.mkdir()
-    (folder / "fleet").symlink_to(ROOT / "manage.py")
+    (folder / "fleet").symlink_to(CHECKOUT / "manage.py")
     return folder
 
 
@@ -113,17 +113,19 @@ def test_a_hint_uses_the_users_prefix_and_works_in_the_same_folder(
     typed: str, folder: str, listing: str, programs: Path, subprocess_environment: dict[str, str]
 ) -> None:
     words = {
-        "python": shlex.quote(sys.executable), "root": shlex.quote(str(ROOT)), "programs": shlex.quote(str(programs))
+        "python": shlex.quote(sys.executable), "root": shlex.quote(str(CHECKOUT)), "programs": shlex.quote(str(programs))
     }  # fmt: skip
     env = {
         **subprocess_environment,
         "FLEET_HOME": str(programs.parent / "home"),
         "PATH": f"{programs}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),  # for `python -m`
+        "PYTHONPATH": str(CHECKOUT),  # for `python -m`
     }
 
     def run(line: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(line, shell=True, cwd=ROOT / folder, env=env, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            line, shell=True, cwd=CHECKOUT / folder, env=env, capture_output=True, text=True, check=False
+        )
 
     result = run(f"{typed.format(**words)} show nonsense")
     assert result.returncode == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fleet.events.models import Event
 from missions.control.alerts import RULES
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
-RULES_FILE = yaml.safe_load((ROOT / "deploy" / "prometheus-rules.yml").read_text())
-DASHBOARD = json.loads((ROOT / "deploy" / "grafana-dashboard.json").read_text())
-PAGE = (ROOT / "docs" / "metrics.md").read_text()
+RULES_FILE = yaml.safe_load((CHECKOUT / "deploy" / "prometheus-rules.yml").read_text())
+DASHBOARD = json.loads((CHECKOUT / "deploy" / "grafana-dashboard.json").read_text())
+PAGE = (CHECKOUT / "docs" / "metrics.md").read_text()
 QUERIES = re.findall(r"^\| [^|`]+ \| `(.+)` \|$", PAGE.partition("## Queries")[2], re.MULTILINE)
 ADDED_BY_PROMETHEUS = {"instance", "job"}
 
@@ -121,14 +120,14 @@ def test_the_dashboard_fits_its_grid_and_panels_have_unique_ids() -> None:
 
 
 def test_the_scrape_configuration_names_existing_paths_and_rules() -> None:
-    config = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())
-    assert all((ROOT / "deploy" / name).exists() for name in config["rule_files"])
+    config = yaml.safe_load((CHECKOUT / "deploy" / "prometheus.yml").read_text())
+    assert all((CHECKOUT / "deploy" / name).exists() for name in config["rule_files"])
     (job,) = config["scrape_configs"]
     assert job["metrics_path"] == "/metrics"
     assert job["authorization"]["type"] == "Bearer"
-    assert f"/deploy/{job['authorization']['credentials_file']}" in (ROOT / ".gitignore").read_text()
+    assert f"/deploy/{job['authorization']['credentials_file']}" in (CHECKOUT / ".gitignore").read_text()
 
 
 def test_every_alert_of_the_control_loop_is_documented() -> None:
-    page = (ROOT / "docs" / "monitoring.md").read_text()
+    page = (CHECKOUT / "docs" / "monitoring.md").read_text()
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(RULES)

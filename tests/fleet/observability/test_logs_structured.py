@@ -18,7 +18,7 @@ from fleet.caller import Caller
 from fleet.observability import logs
 from missions.claims import Claim
 from tests.support import api
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 
 ANN = Caller(name="user:ann", user=1, address="198.51.100.1", request="req_1")
 

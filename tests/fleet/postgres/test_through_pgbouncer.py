@@ -19,9 +19,10 @@ import pytest
 
 from fleet import ids
 from tests.support.cluster import Cluster, remove, temporary, url
+from tests.support.paths import CHECKOUT
 from tests.support.pgbouncer import SERVER_CONNECTIONS, pgbouncer
 from tests.support.servers import Server
-from tests.support.supervised import CHECKOUT, Checkout, checkout
+from tests.support.supervised import Checkout, checkout
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]

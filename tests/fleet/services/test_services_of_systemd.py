@@ -15,9 +15,9 @@ from fleet.config.home import Home
 from fleet.services import process_table
 from fleet.services.supervision import beats
 from fleet.services.supervision.service import AlertLimits
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[3]
-UNITS = ROOT / "deploy" / "systemd"
+UNITS = CHECKOUT / "deploy" / "systemd"
 SINGLE = sorted(UNITS.glob("fleet-*.service"))
 EXPOSURE = {
     "fleet-node.service": 5.2,
@@ -55,14 +55,16 @@ def test_the_units_have_a_low_exposure_score(installed: Path, name: str) -> None
 def test_there_is_a_unit_for_each_process_of_a_fleet_with_the_same_command(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.create_folders()
-    processes = process_table.table(base=ROOT, home=home, limits=AlertLimits(), web_port=8000, say=lambda line: None)
+    processes = process_table.table(
+        base=CHECKOUT, home=home, limits=AlertLimits(), web_port=8000, say=lambda line: None
+    )
     names = {"prepare": "migrate"}
     for process in processes:
         unit = (UNITS / f"fleet-{names.get(process.name, process.name)}.service").read_text()
         (started,) = re.findall(r"^ExecStart=/opt/fleet/\.venv/bin/python (.*)$", unit, re.MULTILINE)
         assert process.command is not None
         command = process.command()
-        program = str(ROOT / "fleet" / "__main__.py")  # which manage.py executes
+        program = str(CHECKOUT / "fleet" / "__main__.py")  # which manage.py executes
         words = ["manage.py" if word == program else word for word in command.argv[1:] if word != "-P"]
         assert started.split() == ["8000" if word.isdigit() else word for word in words]
         own = {name: value for name, value in command.env.items() if name == "FLEET_PROCESS"}

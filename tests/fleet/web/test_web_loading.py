@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 
 LOAD = """
 import sys, threading

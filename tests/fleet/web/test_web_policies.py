@@ -15,7 +15,7 @@ from django.test import AsyncRequestFactory, Client, RequestFactory, override_se
 
 from fleet.web.policies import Policies
 from tests.support import web
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 
 BOARD = "https://board.example.org"
 POLICY = "Content-Security-Policy"

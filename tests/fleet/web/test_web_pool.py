@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from tests.support.cluster import Cluster
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 
 ASK = """
 import sys, threading, django; django.setup()

@@ -13,7 +13,7 @@ import pytest
 
 from fleet.web import uptime
 from fleet.web.models import Uptime
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

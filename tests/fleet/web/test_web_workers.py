@@ -20,7 +20,7 @@ from fleet import errors
 from fleet.live.hub import Hub
 from fleet.web import shared_counters
 from fleet.web.shared_counters import SharedCounters
-from tests.support.supervised import CHECKOUT
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 PLACES = 10  # the limit of connections per address

@@ -24,8 +24,8 @@ from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Alert, CounterMark, Mission, Sortie
 from missions.operations import external_agents
-from tests.conftest import ROOT
 from tests.support import console, fleet
+from tests.support.paths import CHECKOUT
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -137,7 +137,7 @@ def test_a_stored_command_is_shown_as_its_reader_types_it(monkeypatch: pytest.Mo
     watch.check()
     lose_agents(4)
     watch.check()
-    monkeypatch.setattr(sys, "argv", [str(ROOT / "manage.py")])
+    monkeypatch.setattr(sys, "argv", [str(CHECKOUT / "manage.py")])
     with override_settings(FLEET_COMMAND="fleet"):
         (alert,) = alerts.active()
     assert alert["message"] == "4 agents were lost within 10 min. See: fleet agents list --all"

@@ -6,18 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.support.cluster import Cluster
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support.paths import CHECKOUT
 
 
 def test_an_outage_of_postgres_is_logged_when_it_begins_and_when_it_ends(private_services: Cluster) -> None:
     private_services.kill("postgres")
     with subprocess.Popen(
         [sys.executable, "manage.py", "fleet_control"],
-        cwd=ROOT, env={**os.environ, **private_services.environment()}, stderr=subprocess.PIPE, text=True,
+        cwd=CHECKOUT, env={**os.environ, **private_services.environment()}, stderr=subprocess.PIPE, text=True,
     ) as loop:  # fmt: skip
         try:
             lines: list[str] = []

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -23,11 +22,10 @@ from missions.models import Mission, Schedule, Tick
 from missions.operations import plan_reading
 from missions.operations import schedules as operations
 from tests.support import killing, schedules
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def in_threads(*works: Callable[[], object]) -> None:
@@ -146,7 +144,7 @@ def test_a_tick_of_a_control_loop_that_is_killed_at_any_step_is_launched_once_by
 def control(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "manage.py", "fleet_control"],
-        cwd=ROOT,
+        cwd=CHECKOUT,
         env={**environment, "FLEET_LEASE_S": "3", "FLEET_RENEW_S": "0.2", "FLEET_GRACE_S": "0.2"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -18,10 +18,10 @@ import pytest
 
 from missions.models import Mission
 from tests.support import fleet
+from tests.support.paths import CHECKOUT
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-ROOT = Path(__file__).resolve().parents[3]
 COLUMNS = 60
 
 
@@ -37,7 +37,7 @@ def test_ctrl_c_does_not_affect_the_mission_and_lines_fit_the_terminal(
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     env = {name: value for name, value in subprocess_environment.items() if name not in {"CI", "NO_COLOR", "COLUMNS"}}
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "manage.py"), "fleet_mission", "run", str(plan)],
+        [sys.executable, str(CHECKOUT / "manage.py"), "fleet_mission", "run", str(plan)],
         env={**env, "TERM": "xterm"}, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
     )  # fmt: skip
     os.close(terminal)
@@ -69,7 +69,7 @@ def test_ctrl_c_does_not_affect_the_mission_and_lines_fit_the_terminal(
 
 def test_status_with_watch_repeats_until_ctrl_c(subprocess_environment: dict[str, str]) -> None:
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "manage.py"), "fleet_status", "--watch", "0.1", "--json"],
+        [sys.executable, str(CHECKOUT / "manage.py"), "fleet_status", "--watch", "0.1", "--json"],
         env=subprocess_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout
@@ -85,7 +85,7 @@ def test_status_with_watch_repeats_until_ctrl_c(subprocess_environment: dict[str
 def test_a_closed_pipe_ends_the_command_silently(subprocess_environment: dict[str, str]) -> None:
     fleet.launch({f"s{n}": {} for n in range(2_000)})
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "manage.py"), "fleet_mission", "show", "latest", "--all"],
+        [sys.executable, str(CHECKOUT / "manage.py"), "fleet_mission", "show", "latest", "--all"],
         env=subprocess_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout

@@ -24,8 +24,7 @@ from fleet.services.supervision import children, lock
 from missions.models import Mission
 from tests.support import fleet, web
 from tests.support.console import manage
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support.paths import CHECKOUT
 
 services = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -34,7 +33,7 @@ def run_without_fleet(tmp_path: Path, *arguments: str, **env: str) -> subprocess
     """A command in a folder where no fleet was ever started."""
     environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
     return subprocess.run(
-        [sys.executable, str(ROOT / "manage.py"), *arguments],
+        [sys.executable, str(CHECKOUT / "manage.py"), *arguments],
         env={**environment, "FLEET_HOME": str(tmp_path / "a home"), **env},
         capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
     )  # fmt: skip
@@ -325,7 +324,7 @@ def test_the_doctor_says_whether_git_is_new_enough(tmp_path: Path, version: str,
 
 
 def test_a_plan_can_be_validated_without_a_fleet(tmp_path: Path) -> None:
-    good = run_without_fleet(tmp_path, "fleet_mission", "validate", str(ROOT / "examples/repo_audit/audit.yaml"))
+    good = run_without_fleet(tmp_path, "fleet_mission", "validate", str(CHECKOUT / "examples/repo_audit/audit.yaml"))
     assert (good.returncode, "The plan is valid" in good.stderr) == (0, True), good.stderr
     assert "the agent types are not checked" in good.stderr
     (tmp_path / "bad.yaml").write_text("mission: x\nsorties:\n  a: {agent: backend, run: ls, needs: [b]}\n")

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples import audit_runs
-
-CHECKOUT = Path(__file__).resolve().parents[3]
+from tests.support.paths import CHECKOUT
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 import missions.plan
 from missions import plan
 from missions.queries import plan_context
+from tests.support.paths import CHECKOUT
 
-ROOT = Path(missions.plan.__file__).parents[2]
-PAGE = (ROOT / "docs" / "plan.md").read_text()
+PAGE = (CHECKOUT / "docs" / "plan.md").read_text()
 SCHEMA = json.loads((Path(missions.plan.__file__).parent / "document" / "schema.json").read_text())
 fresh = pytest.mark.django_db(transaction=True, serialized_rollback=True)  # with the agent types of a new fleet
 
@@ -28,7 +28,7 @@ def load(text: str) -> plan.Plan:
 
 @fresh
 def test_each_complete_plan_of_the_pages_is_valid_in_a_new_fleet() -> None:
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    pages = [CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")]
     plans = [text for page in pages for text in blocks(page.read_text(), "yaml") if re.search(r"^mission:", text, re.M)]
     assert len(plans) >= 2
     for text in plans:

@@ -19,7 +19,8 @@ from fleet.config.home import Home
 from missions.workspaces import merging
 from missions.workspaces.refusals import Refused
 from tests.support import repository
-from tests.support.confined import NOBODY, ROOT
+from tests.support.confined import NOBODY
+from tests.support.paths import CHECKOUT
 from tests.support.repository import Repository, SortieCopy
 
 COMMIT = "git -c user.name=a -c user.email=b commit --quiet --allow-empty --message x"
@@ -175,7 +176,9 @@ def as_nobody(home: Path, run: Callable[[], None]) -> str:
         return file.read().decode()
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not os.access(ROOT, os.X_OK), reason="only root can become an ordinary user")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not os.access(CHECKOUT, os.X_OK), reason="only root can become an ordinary user"
+)
 @pytest.mark.parametrize(
     ("script", "name"),
     [

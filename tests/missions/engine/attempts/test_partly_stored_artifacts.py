@@ -14,7 +14,7 @@ from django.core.files.base import ContentFile
 
 from missions.artifacts import collection, storage
 from tests.support.console import manage
-from tests.support.hosts import CHECKOUT
+from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
 pytestmark = [  # the whole run has one folder of drafts
