@@ -24,6 +24,7 @@ import psycopg
 
 from bench import ROOT
 from bench.web.clients import Client, LoadResults, Request, closed_loop, open_loop
+from fleet.config import ports
 from tests.support import cluster
 
 HISTORY = Path(__file__).with_name("history.sql")
@@ -45,9 +46,7 @@ class Site:
     """A web server that serves one database."""
 
     def __init__(self, env: dict[str, str], command: Callable[[int], list[str]] = fleet_web) -> None:
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            self.port: int = unused.getsockname()[1]
+        self.port = ports.find_free()
         self._process = subprocess.Popen(command(self.port), cwd=ROOT, env={**env, "FLEET_PROCESS": "web"})
         while True:
             with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from fleet.access.models import Role
 from fleet.api.models import IdempotentResponse
 from fleet.events.models import Event
 from missions.models import Mission, Sortie, Template
-from tests.support import api, fleet, web
+from tests.support import api, artifacts, fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -133,7 +133,7 @@ def test_rows_without_a_numeric_id_are_paged_too() -> None:
     mission = web.ended_mission()
     sortie = Sortie.objects.get(mission=mission, key="good")
     for path in ("one", "two", "three"):
-        web.artifact(sortie, path=path, content=b"x")
+        artifacts.add(sortie, path=path, content=b"x")
     files = ["one", "two", "three"]
     types = sorted(AgentType.objects.values_list("name", flat=True))
     lists = {

@@ -19,7 +19,7 @@ from fleet.api.checks import routes
 from fleet.api.endpoints import validate
 from fleet.api.openapi import examples
 from missions.models import Attempt, Output, Sortie, Template
-from tests.support import api, fleet, web
+from tests.support import api, artifacts, fleet
 from tests.support.paths import CHECKOUT
 
 DOCUMENT = api.document()
@@ -171,7 +171,7 @@ def test_real_downloads_have_the_documented_headers() -> None:
     Output.objects.create(
         sortie=sortie, attempt=0, at=timezone.now(), stream="stdout", text="1 of 10 files\n2 of 10 files\n"
     )
-    file = web.artifact(sortie, path="out/report.md", content=b"# Report\n\nNothing to fix.\n")
+    file = artifacts.add(sortie, path="out/report.md", content=b"# Report\n\nNothing to fix.\n")
     log, content = f"sorties/{sortie.ref}/logs.txt", f"artifacts/{file.ref}/content"
     tag = boss.get(content)["ETag"]
     for response, path in (

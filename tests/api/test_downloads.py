@@ -6,7 +6,7 @@ import pytest
 
 from fleet.access.models import Role
 from missions.models import Sortie
-from tests.support import api, web
+from tests.support import api, artifacts, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 ACCEPTED = ["text/plain", "text/*", "application/octet-stream", "image/png", "application/json", "*/*"]
@@ -16,7 +16,7 @@ def test_downloads_ignore_accept_and_refuse_with_a_problem() -> None:
     boss = api.person("boss", Role.ADMIN)
     web.ended_mission()
     sortie = Sortie.objects.get(key="good")
-    artifact = web.artifact(sortie, path="report.txt", content=b"all is well")
+    artifact = artifacts.add(sortie, path="report.txt", content=b"all is well")
     for path, media_type, missing_path in (
         (f"sorties/{sortie.ref}/logs.txt", "text/plain; charset=utf-8", "sorties/srt_x/logs.txt"),
         (f"artifacts/{artifact.ref}/content", "application/octet-stream", "artifacts/art_x/content"),

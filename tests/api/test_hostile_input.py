@@ -18,7 +18,7 @@ from fleet.access import operations
 from fleet.access.models import Key, Role
 from fleet.access.operations import MAX_KEYS
 from missions.models import Attempt, Mission, Output, Sortie, Template
-from tests.support import api, fleet, web
+from tests.support import api, artifacts, fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -114,7 +114,7 @@ def test_ids_cannot_be_guessed_from_each_other(boss: api.Client) -> None:
 def test_an_html_artifact_is_downloaded_and_never_rendered_on_the_sites_origin() -> None:
     mission = web.ended_mission()
     sortie = Sortie.objects.get(mission=mission, key="good")
-    file = web.artifact(sortie, path="../../x/report\r\n.html", content=b"<script>alert(document.cookie)</script>")
+    file = artifacts.add(sortie, path="../../x/report\r\n.html", content=b"<script>alert(document.cookie)</script>")
     response = web.superuser().get(f"/api/v1/artifacts/{file.ref}/content")
     assert response.status_code == 200
     assert response["Content-Type"] == "application/octet-stream"

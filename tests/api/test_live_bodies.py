@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
+from fleet.config import ports
 from tests.support import live
 from tests.support.live import Web
 from tests.support.paths import CHECKOUT
@@ -108,9 +109,7 @@ def test_a_truncated_body_has_no_effect_and_logs_no_error(web: Web) -> None:
 
 
 def test_a_slow_body_is_refused_even_if_it_is_steady() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = ports.find_free()
     env = {**os.environ, **live.environment(), "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     process = subprocess.Popen([sys.executable, "-c", SHORT.format(port=port)], cwd=CHECKOUT, env=env)
     try:

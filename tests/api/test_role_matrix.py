@@ -24,7 +24,7 @@ from fleet.api.endpoints import METHODS
 from fleet.api.views import ApiView
 from missions.models import Mission, Reservation, Schedule, Sortie
 from missions.operations import external_agents
-from tests.support import api, fleet, repository, web
+from tests.support import api, artifacts, fleet, repository
 from tests.support.paths import CHECKOUT
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -72,7 +72,7 @@ class Objects:
             case "artifacts":
                 if mission is None:
                     return f"art_{NOBODY}"
-                return web.artifact(
+                return artifacts.add(
                     Sortie.objects.get(mission=mission, key="one"), path=f"{ids.new()}", content=b"x"
                 ).ref
             case "checkpoints":

@@ -14,7 +14,8 @@ import pytest
 
 from fleet.config import ports
 from tests.support import containers
-from tests.support.containers import Project, podman, until
+from tests.support.containers import Project, podman
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400), pytest.mark.xdist_group("containers")]
 REQUIRED = ("POSTGRES_PASSWORD", "POSTGRES_OWNER_PASSWORD", "REDIS_PASSWORD", "FLEET_SECRET_KEY", "FLOWER_PASSWORD")
@@ -37,9 +38,9 @@ def project(pytestconfig: pytest.Config) -> Iterator[Project]:
     try:
         started = time.monotonic()
         new_project.compose("up", "-d", timeout=600)
-        until(new_project.is_ready, within_s=START_S, why="the site is not ready")
+        until(new_project.is_ready, within_s=START_S)
         report(f"cold start, until /readyz: {time.monotonic() - started:.1f} s")
-        until(lambda: live(new_project) == 6, within_s=180, why="an agent of each type")
+        until(lambda: live(new_project) == 6, within_s=180)
         report(f"until all agents were up:  {time.monotonic() - started:.1f} s")
         size = int(podman("image", "inspect", containers.FLEET, "--format", "{{.Size}}").stdout)
         base = int(podman("image", "inspect", containers.BASE, "--format", "{{.Size}}").stdout)
@@ -85,7 +86,7 @@ def test_the_health_check_of_each_container_passes(project: Project, service: st
     until(
         lambda: podman("healthcheck", "run", name, check=False).returncode == 0,
         within_s=30,
-        why=project.log(service)[-2000:],
+        otherwise=lambda: project.log(service)[-2000:],
     )
 
 
@@ -149,9 +150,9 @@ def test_a_crashed_container_is_restarted_and_the_mission_continues(project: Pro
     before = project.pid(service)
     started = time.monotonic()
     project.crash(service)
-    until(lambda: project.pid(service) not in {0, before}, within_s=120, why=f"{service} was not restarted")
-    until(project.is_ready, within_s=240, why=f"the site is not ready after the crash of {service}")
-    until(lambda: _state(project) == "succeeded", within_s=300, why=f"the mission is {_state(project)}")
+    until(lambda: project.pid(service) not in {0, before}, within_s=120)
+    until(project.is_ready, within_s=240)
+    until(lambda: _state(project) == "succeeded", within_s=300, otherwise=lambda: f"the mission is {_state(project)}")
     report(f"crash of {service}: the mission ended {time.monotonic() - started:.1f} s later")
 
 
@@ -163,7 +164,7 @@ def _state(project: Project) -> str:
 def test_one_type_is_scaled_to_two_containers(project: Project) -> None:
     assert live(project, type="backend") == 1
     project.compose("--profile", "backend", "up", "-d", "--no-recreate", "--scale", "node-backend=2")
-    until(lambda: live(project, type="backend") == 3, within_s=180, why="two more agents of the type backend")
+    until(lambda: live(project, type="backend") == 3, within_s=180)
     assert live(project) == 8
     status = json.loads(project.manage("fleet_agents", "status", "--json").stdout)
     assert sorted(node["types"] for node in status["nodes"] if node["up"]) == [[], ["backend"], ["backend"]]

@@ -14,7 +14,7 @@ from checkpoints.models import Checkpoint
 from checkpoints.operations.transfer.content import Refused
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, ConcurrencyKey, Mission, Sortie
-from tests.support import archives, fleet
+from tests.support import archives, artifacts, fleet
 from tests.support.archives import import_bytes
 
 PLAN = {
@@ -29,11 +29,11 @@ def export_live_mission() -> bytes:
     return archives.export(operations.capture(missions=[fleet.launch(PLAN).id]))
 
 
-def export_ended_mission(engine: Engine, *, artifacts: bool = False) -> bytes:
+def export_ended_mission(engine: Engine, *, with_artifacts: bool = False) -> bytes:
     mission = fleet.launch(PLAN)
     fleet.run_to_end(engine, mission)
-    archives.add_artifact(mission, "top", b"report")
-    return archives.export(operations.capture(missions=[mission.id]), artifacts=artifacts)
+    artifacts.add(mission.sorties.get(key="top"), content=b"report")
+    return archives.export(operations.capture(missions=[mission.id]), artifacts=with_artifacts)
 
 
 def stored_state() -> tuple[object, ...]:

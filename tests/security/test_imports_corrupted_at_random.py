@@ -102,7 +102,7 @@ def mutate(document: Any, data: st.DataObject) -> None:
 
 @pytest.fixture
 def corpus(engine: Engine) -> tuple[list[bytes], set[str]]:
-    files = [export_live_mission(), export_ended_mission(engine, artifacts=True)]
+    files = [export_live_mission(), export_ended_mission(engine, with_artifacts=True)]
     digests = {OpenedExport.of(file).manifest.missions[0].digest for file in files}
     return files, digests
 

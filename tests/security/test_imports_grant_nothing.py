@@ -70,7 +70,7 @@ def test_a_digest_is_not_enough_to_read_another_users_artifact(engine: Engine) -
 
 
 def test_artifacts_of_an_import_that_fails_are_removed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = export_ended_mission(engine, artifacts=True)
+    data = export_ended_mission(engine, with_artifacts=True)
     name = Artifact.objects.get().digest
     Artifact.objects.all().delete()
     collection.delete(name)

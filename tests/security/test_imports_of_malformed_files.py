@@ -95,7 +95,7 @@ def test_bytes_between_members_are_refused() -> None:
 
 
 def test_artifacts_are_checked_against_their_digests(engine: Engine) -> None:
-    data = export_ended_mission(engine, artifacts=True)
+    data = export_ended_mission(engine, with_artifacts=True)
     *others, (info, content) = members(data)
     assert info.name.startswith("artifacts/")
     Artifact.objects.all().delete()
@@ -164,6 +164,6 @@ def test_results_larger_than_allowed_are_refused(engine: Engine, settings: Any) 
 
 
 def test_artifacts_larger_than_allowed_are_refused(engine: Engine, settings: Any) -> None:
-    data = export_ended_mission(engine, artifacts=True)
+    data = export_ended_mission(engine, with_artifacts=True)
     settings.FLEET_ARTIFACT_BYTES = 5
     assert_refused(data, "more than 5 bytes")

@@ -9,7 +9,7 @@ import pytest
 
 from missions.models import Mission, Sortie
 from tests.missions.management.fleet_mission import fleet_mission
-from tests.support import web
+from tests.support import artifacts, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -21,7 +21,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     mission = web.ended_mission()
     Mission.objects.filter(id=mission.id).update(folder=str(folder))
-    web.artifact(Sortie.objects.get(mission=mission, key="good"), path="docs/report.md", content=b"malicious")
+    artifacts.add(Sortie.objects.get(mission=mission, key="good"), path="docs/report.md", content=b"malicious")
     monkeypatch.chdir(folder)
     return folder
 

@@ -14,7 +14,7 @@ from django.urls import reverse
 from fleet import errors
 from missions.artifacts import collection
 from missions.models import Artifact, Sortie
-from tests.support import web
+from tests.support import artifacts, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -28,7 +28,7 @@ def content() -> bytes:
 @pytest.fixture
 def artifact(content: bytes) -> Artifact:
     web.ended_mission()
-    return web.artifact(Sortie.objects.get(key="good"), path="report.txt", content=content)
+    return artifacts.add(Sortie.objects.get(key="good"), path="report.txt", content=content)
 
 
 def path_of(artifact: Artifact) -> Path:

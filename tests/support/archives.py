@@ -11,14 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.files.base import ContentFile
 
 from checkpoints import operations
 from checkpoints.document import Bucket, Manifest, Part, archive, bucket_of
 from checkpoints.models import Checkpoint
 from checkpoints.operations import ImportResult
-from missions.artifacts import collection
-from missions.models import Artifact, Mission, Sortie
 
 LIMIT = 1 << 40
 
@@ -106,16 +103,6 @@ class OpenedExport:
 
 def import_bytes(data: bytes, *, by: User | None = None, can_execute: bool = True, **options: Any) -> ImportResult:
     return operations.import_file(file=io.BytesIO(data), by=by, can_execute=can_execute, **options)
-
-
-def add_artifact(mission: Mission, key: str, content: bytes = b"report", *, path: str = "report.txt") -> Artifact:
-    """Give an ended sortie an artifact, and store its bytes."""
-    digest = hashlib.sha256(content).hexdigest()
-    collection.add(digest, ContentFile(content))
-    sortie = Sortie.objects.get(mission=mission, key=key)
-    return Artifact.objects.create(
-        sortie=sortie, attempt=1, path=path, digest=digest, size=len(content), media_type="text/plain"
-    )
 
 
 def part(text: str, digest: str) -> Part:

@@ -12,7 +12,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -200,15 +199,6 @@ class Project:
             *podman("network", "ls", "--format", "{{.Name}}").stdout.split(),
         ]
         return [name for name in names if name.startswith(f"{self.name}_")]
-
-
-def until(condition: Any, *, within_s: float, why: str) -> float:
-    """Wait until the condition holds, and return the seconds that it took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < within_s, f"after {within_s:g} s: {why}"
-        time.sleep(0.25)
-    return time.monotonic() - started
 
 
 def _program() -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.files.base import ContentFile
 from django.db import connection
 from django.test import override_settings
 
@@ -20,9 +18,8 @@ from checkpoints.models import Checkpoint
 from fleet import audit
 from fleet.config.home import Home
 from fleet.postgres import roles
-from missions.artifacts import collection
-from missions.models import Artifact, Mission
-from tests.support import databases, fleet, landing, repository
+from missions.models import Mission
+from tests.support import artifacts, databases, fleet, landing, repository
 from tests.support.sealing import seal
 
 TEXT = b"The report of the first sortie.\n" * 40
@@ -108,13 +105,10 @@ def populated(root: Path, blocker: Any) -> Iterator[Installation]:
             workspace={"repository": str(project.path)},
         )
         assert landing.land(mission, "edit", "echo b > b.txt") == "succeeded"
-        digest = hashlib.sha256(TEXT).hexdigest()
-        collection.add(digest, ContentFile(TEXT))
-        sortie = mission.sorties.get(key="edit")
-        Artifact.objects.create(
-            sortie=sortie, attempt=1, path="report.txt", digest=digest, size=len(TEXT), media_type="text/plain"
-        )
+        artifact = artifacts.add(mission.sorties.get(key="edit"), content=TEXT)
         checkpoint = checkpoints.capture(missions=[mission.id])
         audit.record(kind="test.backup", subject="something")
         seal()
-        yield Installation(root=root, folder=root / "backups", mission=mission, checkpoint=checkpoint, artifact=digest)
+        yield Installation(
+            root=root, folder=root / "backups", mission=mission, checkpoint=checkpoint, artifact=artifact.digest
+        )

@@ -10,19 +10,18 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
-from urllib.parse import quote
 
 from django.conf import settings
 from django.db import connection
 
+from fleet.config import ports
 from fleet.events import stream
 from fleet.events.models import Event
 from missions.models import Mission
-from tests.support import api, fleet
+from tests.support import api, cluster, fleet
 from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 
@@ -75,10 +74,8 @@ def mission_of(user: Any, team: Any = None) -> Mission:
 def environment() -> dict[str, str]:
     """The environment with which a process uses the test's own database."""
     endpoints = settings.FLEET_ENDPOINTS
-    host = f"{endpoints.postgres.host}:{endpoints.postgres.port}"
-    name = connection.settings_dict["NAME"]
     return {
-        "DATABASE_URL": f"postgresql://{endpoints.postgres.user}:{quote(endpoints.postgres.password)}@{host}/{name}",
+        "DATABASE_URL": cluster.url(endpoints.postgres, database=connection.settings_dict["NAME"]),
         "REDIS_URL": endpoints.redis_url,
         "FLEET_LIVE_RECHECK_S": "1",
     }
@@ -87,9 +84,7 @@ def environment() -> dict[str, str]:
 @contextlib.contextmanager
 def serving(folder: Path, env: Mapping[str, str]) -> Iterator[Web]:
     """Run a web process, which logs into `folder`; yields once it is healthy."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = ports.find_free()
     log = folder / "web.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -163,10 +158,7 @@ class Listener:
 
     def wait_for_events(self, number: int, *, within_s: float = 120) -> list[str]:
         """Wait until at least `number` events have arrived. Returns their kinds."""
-        deadline = time.monotonic() + within_s
-        while len(self.events) < number:
-            assert time.monotonic() < deadline, f"only {self.kinds} have arrived"
-            time.sleep(0.01)
+        until(lambda: len(self.events) >= number, within_s=within_s, otherwise=lambda: f"only {self.kinds}")
         return self.kinds
 
     def __enter__(self) -> Self:

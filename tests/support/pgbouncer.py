@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fleet.config import ports
 from fleet.config.datastores import Postgres
 from tests.support.paths import CHECKOUT
-from tests.support.servers import Server, free_port
+from tests.support.servers import Server
 
 SHIPPED = CHECKOUT / "deploy" / "pgbouncer.ini"
 SERVER_CONNECTIONS = 4  # fewer than clients, so that each transaction may get a different one
@@ -21,7 +22,7 @@ def pgbouncer(folder: Path, postgres: Postgres) -> Server:
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")
-    port = free_port()
+    port = ports.find_free()
     users = folder / "userlist.txt"
     users.write_text(f'"{postgres.user}" "{postgres.password}"\n')
     own = {

@@ -11,9 +11,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fleet.config import programs
+from fleet.config import ports, programs
 from tests.support.certificates import Certificate
-from tests.support.servers import Server, free_port, run_as_server
+from tests.support.servers import Server, run_as_server
 from tests.support.waiting import until
 
 PASSWORD = "of-both-servers"
@@ -24,7 +24,7 @@ def postgres(folder: Path, certificate: Certificate) -> Server:
     binaries = next(_postgres_with_tls(), None)
     if binaries is None:
         pytest.skip("no Postgres on this host was built with OpenSSL")
-    port, data = free_port(), folder / "postgres"
+    port, data = ports.find_free(), folder / "postgres"
     data.mkdir(parents=True, mode=0o700)
     run_as_server([binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"], cwd=data)
     (data / "pg_hba.conf").write_text("hostssl all fleet all scram-sha-256\nhostssl all postgres 127.0.0.1/32 trust\n")
@@ -47,7 +47,7 @@ def redis_server(folder: Path, certificate: Certificate) -> Server:
     program = next(_redis_with_tls(folder), None)
     if program is None:
         pytest.skip("no redis-server or valkey-server on this host was built with TLS")
-    port = free_port()
+    port = ports.find_free()
     lines = [
         "bind 127.0.0.1 -::1", "port 0", f"tls-port {port}", "tls-auth-clients no", 'save ""',
         f"tls-cert-file {certificate.file}", f"tls-key-file {certificate.key}", f"tls-ca-cert-file {certificate.file}",
@@ -84,7 +84,7 @@ def _redis_with_tls(folder: Path) -> Iterator[str]:
             continue
         # Without a certificate it fails in any case. The error shows whether the build knows TLS.
         result = subprocess.run(
-            [program, "--port", "0", "--tls-port", str(free_port())],
+            [program, "--port", "0", "--tls-port", str(ports.find_free())],
             cwd=folder,
             capture_output=True,
             text=True,

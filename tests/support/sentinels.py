@@ -7,8 +7,8 @@ from typing import Self
 
 import redis
 
-from fleet.config import programs
-from tests.support.servers import Server, free_port
+from fleet.config import ports, programs
+from tests.support.servers import Server
 from tests.support.waiting import until
 
 MASTER = "fleet"
@@ -62,7 +62,7 @@ class Group:
         return redis.Redis(port=sentinel.port, password=SENTINEL_PASSWORD)
 
     def _server(self, folder: Path, *, replica_of: int | None) -> Server:
-        port = free_port()
+        port = ports.find_free()
         lines = ["bind 127.0.0.1", f"port {port}", f"requirepass {PASSWORD}", f"masterauth {PASSWORD}", 'save ""']
         if replica_of is not None:
             lines.append(f"replicaof 127.0.0.1 {replica_of}")
@@ -71,7 +71,7 @@ class Group:
         return Server([programs.valkey(), "server.conf"], folder=folder, port=port)
 
     def _sentinel(self, folder: Path) -> Server:
-        port = free_port()
+        port = ports.find_free()
         lines = [
             "bind 127.0.0.1",
             f"port {port}",

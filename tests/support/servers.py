@@ -15,12 +15,6 @@ from fleet.services.supervision.service import Identity
 from tests.support.waiting import until
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Server:
     """A program in a folder of its own. As root it runs as nobody, because some of them refuse root."""
 

@@ -9,10 +9,14 @@ from typing import Any
 POLL_S = 0.02
 
 
-def until(condition: Callable[[], Any], *, within_s: float = 120) -> Any:
-    """Wait until `condition` returns a true value, and return it. Fails the test after `within_s` seconds."""
+def until(condition: Callable[[], Any], *, within_s: float = 120, otherwise: Callable[[], str] | None = None) -> Any:
+    """Wait until `condition` returns a true value, and return it. Fails the test after `within_s` seconds.
+
+    `otherwise`: returns what the failure says in addition.
+    """
     deadline = time.monotonic() + within_s
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not true within {within_s} s" + (f": {otherwise()}" if otherwise else ""))
         time.sleep(POLL_S)
     return value

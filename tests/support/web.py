@@ -1,18 +1,15 @@
-"""Clients of the admin in the test's own process, and missions and artifacts for its pages to display."""
+"""Clients of the admin in the test's own process, and a mission for its pages to display."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
-from django.core.files.base import ContentFile
 from django.test import Client
 from django.urls import reverse
 
-from missions.artifacts import collection
-from missions.models import Artifact, Mission, Sortie
+from missions.models import Mission
 from tests.support import fleet
 
 PASSWORD = "long enough for this"
@@ -66,13 +63,3 @@ def scrape(client: Client) -> dict[str, float]:
     assert response["Content-Type"].startswith("text/plain; version=")
     lines = [line for line in response.content.decode().splitlines() if not line.startswith("#")]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
-
-
-def artifact(sortie: Sortie, *, path: str, content: bytes) -> Artifact:
-    """A stored artifact, as an attempt produces it."""
-    digest = hashlib.sha256(content).hexdigest()
-    if not collection.storage().exists(f"{digest[:2]}/{digest}"):
-        collection.storage().save(f"{digest[:2]}/{digest}", ContentFile(content))
-    return Artifact.objects.create(
-        sortie=sortie, attempt=sortie.attempt, path=path, digest=digest, size=len(content), media_type="text/html"
-    )

@@ -22,7 +22,7 @@ from missions.artifacts import collection
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, Mission, Sortie
 from missions.queries import counters, reads
-from tests.support import archives, fleet
+from tests.support import archives, artifacts, fleet
 from tests.support.checkpoints import DIAMOND, digest, manifest, saved_digest
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_not_exported() -> None:
 def test_artifacts_travel_with_their_bytes(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     fleet.run_to_end(engine, mission)
-    artifact = archives.add_artifact(mission, "top", path="out/report.txt")
+    artifact = artifacts.add(mission.sorties.get(key="top"), path="out/report.txt")
     checkpoint = operations.capture(missions=[mission.id])
     data = archives.export(checkpoint, artifacts=True)
     assert archives.member_names(data)[-1] == f"artifacts/{artifact.digest}"
@@ -182,7 +182,7 @@ def test_artifacts_travel_with_their_bytes(engine: Engine) -> None:
 def test_an_import_without_bytes_lists_the_artifacts_that_it_left_out(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     fleet.run_to_end(engine, mission)
-    artifact = archives.add_artifact(mission, "top", path="out/report.txt")
+    artifact = artifacts.add(mission.sorties.get(key="top"), path="out/report.txt")
     data = archives.export(operations.capture(missions=[mission.id]))
     Artifact.objects.all().delete()
     collection.delete(artifact.digest)
@@ -195,7 +195,7 @@ def test_an_import_without_bytes_lists_the_artifacts_that_it_left_out(engine: En
 def test_an_export_lists_the_artifacts_that_the_store_has_lost(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     fleet.run_to_end(engine, mission)
-    artifact = archives.add_artifact(mission, "top", path="out/report.txt")
+    artifact = artifacts.add(mission.sorties.get(key="top"), path="out/report.txt")
     checkpoint = operations.capture(missions=[mission.id])
     collection.delete(artifact.digest)
     result = operations.export(checkpoint=checkpoint, out=io.BytesIO(), artifacts=True)

@@ -23,6 +23,7 @@ from django.conf import settings
 
 from agents import queries
 from agents.models import AgentType
+from fleet.config import ports
 from fleet.flower import client
 from missions.models import Sortie
 from tests.support import fleet, web
@@ -59,9 +60,7 @@ class Site:
 
 @pytest.fixture
 def site(subprocess_environment: dict[str, str]) -> Iterator[Site]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = ports.find_free()
     env = {**subprocess_environment, "DJANGO_SETTINGS_MODULE": "fleet.settings"}
     node = {"FLEET_NODE": "flowerbed", "FLEET_GRACE_S": "1", "FLEET_DRAIN_S": "1"}
     node["FLEET_POLL_INTERVAL_S"] = "60"  # agents claim only when they get a hint, which is what these tests check

@@ -13,7 +13,7 @@ from django.urls import reverse
 from fleet import ids
 from missions.artifacts import collection
 from missions.models import Artifact, Sortie
-from tests.support import web
+from tests.support import artifacts, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -23,7 +23,7 @@ PAGE = b"<script>alert(1)</script>" + bytes(600_000)  # more than one chunk
 @pytest.fixture
 def artifact() -> Artifact:
     web.ended_mission()
-    return web.artifact(Sortie.objects.get(key="good"), path="out/r\u00e9port.html", content=PAGE)
+    return artifacts.add(Sortie.objects.get(key="good"), path="out/r\u00e9port.html", content=PAGE)
 
 
 def test_an_artifact_is_sent_as_an_attachment_that_no_browser_runs(artifact: Artifact) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fleet.config import ports
 from fleet.web import uptime
 from fleet.web.models import Uptime
 from tests.support.paths import CHECKOUT
@@ -23,9 +23,7 @@ def test_the_site_records_its_uptime_until_all_processes_are_halted(
     subprocess_environment: dict[str, str], tmp_path: Path
 ) -> None:
     assert uptime.has_been_up(for_s=3_600), "without a site, no agent depends on one"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = ports.find_free()
     with (tmp_path / "log").open("wb") as log:
         site = subprocess.Popen(
             [sys.executable, "-m", "fleet.web", f"--port={port}"],

@@ -17,6 +17,7 @@ import pytest
 from django.test import override_settings
 
 from fleet import errors
+from fleet.config import ports
 from fleet.live.hub import Hub
 from fleet.web import shared_counters
 from fleet.web.shared_counters import SharedCounters
@@ -70,9 +71,7 @@ THREAD = "import threading\nthreading.Thread(target=threading.Event().wait).star
 def site(tmp_path: Path) -> Iterator[Site]:
     """A site whose operator has registered a module that starts a thread which never ends."""
     (tmp_path / "threaded.py").write_text(THREAD)
-    with socket.socket() as is_free:
-        is_free.bind(("127.0.0.1", 0))
-        port = is_free.getsockname()[1]
+    port = ports.find_free()
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "fleet.web", f"--port={port}"], cwd=CHECKOUT, stdout=log, stderr=log,

@@ -21,7 +21,7 @@ from fleet import ids
 from missions import operations
 from missions.models import Alert, Artifact, Attempt, Mission, Output, Sortie
 from missions.operations import external_agents
-from tests.support import fleet, web
+from tests.support import artifacts, fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -75,7 +75,7 @@ def test_a_mission_links_to_its_sorties_and_these_to_attempts_and_output(ended_m
     bad = Sortie.objects.get(key="bad")
     attempt = Attempt.objects.get(sortie=bad)
     Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="<b>last words</b>")
-    artifact = web.artifact(Sortie.objects.get(key="good"), path="report.html", content=b"x")
+    artifact = artifacts.add(Sortie.objects.get(key="good"), path="report.html", content=b"x")
 
     mission = boss.get(address("missions_mission", row=ended_mission.id)).content.decode()
     assert "3 of 3: 1 succeeded, 1 failed, 1 skipped" in mission
@@ -253,7 +253,7 @@ def test_a_long_list_repeats_no_query_of_a_short_one(page: str) -> None:
         Alert.objects.create(rule="mission_stalled", subject=waiting.ref, message="Nothing moves.")
         for number, sortie in enumerate(Sortie.objects.filter(key="good")):
             if not sortie.artifacts.exists():
-                web.artifact(sortie, path=f"{number}.html", content=b"x")
+                artifacts.add(sortie, path=f"{number}.html", content=b"x")
 
     more()
     boss.get(address(page))

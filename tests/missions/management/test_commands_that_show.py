@@ -14,7 +14,7 @@ from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from missions.states import MissionState, SortieState
 from tests.missions.management.fleet_mission import ITEM, SUMMARY, fleet_mission
-from tests.support import fleet, web
+from tests.support import artifacts, fleet, web
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 def test_show_has_the_documented_shape() -> None:
     mission = web.ended_mission()
-    web.artifact(Sortie.objects.get(mission=mission, key="good"), path="a/report.html", content=b"x")
+    artifacts.add(Sortie.objects.get(mission=mission, key="good"), path="a/report.html", content=b"x")
     document = fleet_mission("show", mission.ref[-6:], "--json").json
     assert set(document) == SUMMARY | {"workspace", "items", "artifacts"}
     assert document["sorties"]["total"] == 3
@@ -71,7 +71,7 @@ def test_artifacts_are_listed_and_saved_inside_the_folder(tmp_path: Path) -> Non
     mission = web.ended_mission()
     sortie = Sortie.objects.get(mission=mission, key="good")
     Sortie.objects.filter(id=sortie.id).update(key="good[p=a/../../../b]")
-    web.artifact(sortie, path="said.txt", content=b"moon")
+    artifacts.add(sortie, path="said.txt", content=b"moon")
     assert fleet_mission("artifacts", mission.ref, "--json").json[0]["size"] == 4
     assert "said.txt" in fleet_mission("artifacts", mission.ref).out
     assert fleet_mission("artifacts", mission.ref, "--save", str(tmp_path / "kept")).code == 0

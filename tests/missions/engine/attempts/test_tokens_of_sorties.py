@@ -28,7 +28,7 @@ from missions.engine.settlement import settle_and_claim
 from missions.engine.settlement.settling import Settlement
 from missions.models import Attempt, Mission, Output, Sortie
 from missions.operations import external_agents
-from tests.support import api, fleet, web
+from tests.support import api, artifacts, fleet
 
 API = "http://127.0.0.1:9/api/v1"
 reached = override_settings(FLEET_URL="http://127.0.0.1:9")
@@ -76,7 +76,7 @@ def work(db: None) -> Work:
 
 
 def test_a_token_opens_its_own_mission(work: Work) -> None:
-    file = web.artifact(work.sortie, path="page", content=b"made")
+    file = artifacts.add(work.sortie, path="page", content=b"made")
     mission = f"missions/{work.mission.ref}"
     assert work.client.get(mission).json()["inputs"] == {"who": "world"}
     assert [result["key"] for result in work.client.get(f"{mission}/sorties").json()["results"]] == ["first", "second"]
