@@ -13,10 +13,10 @@ from tests.support.documented_client import DocumentedClient
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("fleet")
-ASK = """
+CLIENT = """
 import json, os, sys, urllib.error, urllib.request
 
-def ask(path, body=None):
+def call(path, body=None):
     headers = {"Authorization": "Bearer " + os.environ["FLEET_TOKEN"], "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     try:
@@ -26,12 +26,13 @@ def ask(path, body=None):
         return [error.code, None]
 
 me = os.environ["FLEET_ATTEMPT"].partition("/")[0]
-results = ask(f"missions/{os.environ['FLEET_MISSION']}/sorties")[1]["results"]
-said = [
-    [one["result"] for one in results if one["key"] == "greet"], ask(f"sorties/{me}/progress", {"fraction": 0.5, "note": "asked"}),
-    ask(f"sorties/{me}/complete", {})[0], ask("missions")[0], os.path.exists(sys.argv[1]),
+results = call(f"missions/{os.environ['FLEET_MISSION']}/sorties")[1]["results"]
+answers = [
+    [sortie["result"] for sortie in results if sortie["key"] == "greet"],
+    call(f"sorties/{me}/progress", {"fraction": 0.5, "note": "asked"}),
+    call(f"sorties/{me}/complete", {})[0], call("missions")[0], os.path.exists(sys.argv[1]),
 ]
-open(os.environ["FLEET_RESULT"], "w").write(json.dumps(said))
+open(os.environ["FLEET_RESULT"], "w").write(json.dumps(answers))
 """
 
 
@@ -44,7 +45,7 @@ def test_a_client_written_from_the_document_works_and_another_user_sees_nothing(
         "sorties": {
             "greet": {"agent": "backend", "run": ["echo", "hello {{ inputs.who }}"]},
             "count": {"agent": "testing", "needs": ["greet"], "run": "wc -w < $FLEET_NEEDS/greet.json > $FLEET_RESULT"},
-            "ask": {"agent": "backend", "needs": ["count"], "run": [sys.executable, "-c", ASK, str(key)]},
+            "ask": {"agent": "backend", "needs": ["count"], "run": [sys.executable, "-c", CLIENT, str(key)]},
         },
     }
     status, refusal = ann.call("post_missions", {"plan": plan, "params": {"who": "world"}})

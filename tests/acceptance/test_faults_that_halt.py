@@ -29,23 +29,23 @@ esac"""
 
 
 @pytest.fixture(scope="module")
-def here(host_group: hosts.Hosts) -> Host:
+def first_host(host_group: hosts.Hosts) -> Host:
     return host_group.add("here", FLEET_CALLABLES="tests.support.writing")
 
 
 @pytest.fixture(scope="module")
-def there(host_group: hosts.Hosts) -> Host:
+def second_host(host_group: hosts.Hosts) -> Host:
     return host_group.add("there", FLEET_CALLABLES="tests.support.writing")
 
 
 @pytest.fixture
-def kind(here: Host, there: Host) -> Iterator[str]:
+def kind(first_host: Host, second_host: Host) -> Iterator[str]:
     hosts.agent_type("survey")
     yield "survey"
-    for host in (here, there):
+    for host in (first_host, second_host):
         host.send(signal.SIGCONT)
     hosts.end_agents(*hosts.live("survey"))
-    until(lambda: not here.children() and not there.children())
+    until(lambda: not first_host.children() and not second_host.children())
 
 
 WORKS: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -76,13 +76,13 @@ def check_no_overlap(mission: Mission, path: Path) -> None:
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("halted", [("agent",), ("node", "agent")])
 def test_a_halted_agent_and_its_successor_on_another_host_do_not_overlap(
-    here: Host, there: Host, kind: str, tmp_path: Path, work: str, halted: tuple[str, ...]
+    first_host: Host, second_host: Host, kind: str, tmp_path: Path, work: str, halted: tuple[str, ...]
 ) -> None:
     """The running shim notices that renewals stop, and ends the work. Nothing else could."""
     path = tmp_path / "written"
-    mission, agent, _ = start_sortie(here, kind, path, work)
-    hosts.spawn(kind, there)
-    pids = {"node": here.pid, "agent": agent.pid}
+    mission, agent, _ = start_sortie(first_host, kind, path, work)
+    hosts.spawn(kind, second_host)
+    pids = {"node": first_host.pid, "agent": agent.pid}
     for target in halted:
         os.kill(pids[target] or 0, signal.SIGSTOP)
     check_no_overlap(mission, path)
@@ -95,14 +95,14 @@ def test_a_halted_agent_and_its_successor_on_another_host_do_not_overlap(
 
 @pytest.mark.parametrize("halted", [("agent", "shim"), ("node", "agent", "shim"), ("node", "agent", "shim", "work")])
 def test_a_halted_shim_and_the_next_attempt_on_its_host_do_not_overlap(
-    here: Host, there: Host, kind: str, tmp_path: Path, halted: tuple[str, ...]
+    first_host: Host, second_host: Host, kind: str, tmp_path: Path, halted: tuple[str, ...]
 ) -> None:
     """Both nodes are on this host: before the next attempt starts, all processes of the earlier one are ended."""
     path = tmp_path / "written"
-    mission, agent, shim = start_sortie(here, kind, path, "a command")
+    mission, agent, shim = start_sortie(first_host, kind, path, "a command")
     work = shim.children()[0]
-    hosts.spawn(kind, there)
-    pids = {"node": here.pid, "agent": agent.pid, "shim": shim.pid, "work": work.pid}
+    hosts.spawn(kind, second_host)
+    pids = {"node": first_host.pid, "agent": agent.pid, "shim": shim.pid, "work": work.pid}
     for target in halted:
         os.kill(pids[target] or 0, signal.SIGSTOP)
     check_no_overlap(mission, path)
@@ -114,9 +114,11 @@ def test_a_halted_shim_and_the_next_attempt_on_its_host_do_not_overlap(
     overlaps.check(path)
 
 
-def test_a_halted_shim_alone_changes_nothing_while_its_lease_is_renewed(here: Host, kind: str, tmp_path: Path) -> None:
+def test_a_halted_shim_alone_changes_nothing_while_its_lease_is_renewed(
+    first_host: Host, kind: str, tmp_path: Path
+) -> None:
     path = tmp_path / "written"
-    mission, agent, shim = start_sortie(here, kind, path, "a command")
+    mission, agent, shim = start_sortie(first_host, kind, path, "a command")
     shim.suspend()
     size = path.stat().st_size
     until(lambda: (Attempt.objects.get(sortie__mission=mission).state != "running") or path.stat().st_size > 20 * size)
@@ -125,9 +127,9 @@ def test_a_halted_shim_alone_changes_nothing_while_its_lease_is_renewed(here: Ho
     assert hosts.have_ended(shim.pid)
 
 
-def test_a_sortie_of_a_killed_agent_is_freed_once_its_work_is_gone(here: Host, kind: str, tmp_path: Path) -> None:
+def test_a_sortie_of_a_killed_agent_is_freed_once_its_work_is_gone(first_host: Host, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "written"
-    mission, agent, _ = start_sortie(here, kind, path, "a command")
+    mission, agent, _ = start_sortie(first_host, kind, path, "a command")
     hosts.kill(agent)
     check_no_overlap(mission, path)
     agent.refresh_from_db()
@@ -136,22 +138,22 @@ def test_a_sortie_of_a_killed_agent_is_freed_once_its_work_is_gone(here: Host, k
 
 @pytest.mark.parametrize("killed_process", ["agent", "node"])
 def test_scratch_folders_of_killed_agents_are_removed_at_the_next_start(
-    here: Host, kind: str, tmp_path: Path, killed_process: str
+    first_host: Host, kind: str, tmp_path: Path, killed_process: str
 ) -> None:
     path = tmp_path / "written"
-    mission, agent, _ = start_sortie(here, kind, path, "a command")
-    (scratch,) = (here.home / "scratch").glob("srt_*")
-    (here.home / "scratch" / "notes of somebody").mkdir(exist_ok=True)
+    mission, agent, _ = start_sortie(first_host, kind, path, "a command")
+    (scratch,) = (first_host.home / "scratch").glob("srt_*")
+    (first_host.home / "scratch" / "notes of somebody").mkdir(exist_ok=True)
     if killed_process == "node":
-        here.send(signal.SIGSTOP)  # otherwise it would notice that its agent has died
+        first_host.send(signal.SIGSTOP)  # otherwise it would notice that its agent has died
     hosts.kill(agent)
     if killed_process == "node":
-        here.send(signal.SIGKILL)
-        assert here.process is not None
-        here.process.wait()
-        here.start()
+        first_host.send(signal.SIGKILL)
+        assert first_host.process is not None
+        first_host.process.wait()
+        first_host.start()
     check_no_overlap(mission, path)
     if killed_process == "agent":
-        hosts.spawn(kind, here)  # its successor may have started before the sortie was taken away
+        hosts.spawn(kind, first_host)  # its successor may have started before the sortie was taken away
     until(lambda: not scratch.exists())
-    assert (here.home / "scratch" / "notes of somebody").exists()
+    assert (first_host.home / "scratch" / "notes of somebody").exists()

@@ -22,12 +22,12 @@ pytestmark = pytest.mark.xdist_group("hosts")
 
 
 @pytest.fixture(scope="module")
-def here(host_group: hosts.Hosts) -> Host:
+def near_host(host_group: hosts.Hosts) -> Host:
     return host_group.add("here")
 
 
 @pytest.fixture(scope="module")
-def far(host_group: hosts.Hosts) -> Host:
+def far_host(host_group: hosts.Hosts) -> Host:
     """Reaches Postgres through one proxy and Redis through another."""
     return host_group.add("far", FLEET_POSTGRES_TIMEOUT_S="30")  # longer than a test halts its connection
 
@@ -44,30 +44,30 @@ def first_attempt_waits(pids: Path) -> str:
     return f"echo $FLEET_ATTEMPT $$ >> {pids}; case $FLEET_ATTEMPT in */1) exec sleep 600;; esac; echo done"
 
 
-def test_agents_on_all_hosts_share_the_work_of_their_type(here: Host, far: Host, kind: str) -> None:
-    agents = hosts.spawn(kind, here) + hosts.spawn(kind, far)
+def test_agents_on_all_hosts_share_the_work_of_their_type(near_host: Host, far_host: Host, kind: str) -> None:
+    agents = hosts.spawn(kind, near_host) + hosts.spawn(kind, far_host)
     mission = fleet.launch({f"s{n}": {"agent": kind, "run": "sleep 0.3"} for n in range(8)})
     assert hosts.wait(mission).state == "succeeded"
     agents_used = set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True))
     assert agents_used == {agent.id for agent in agents}
-    assert far.database.passed > 0
-    assert far.redis.passed > 0
+    assert far_host.database.passed > 0
+    assert far_host.redis.passed > 0
 
 
-def test_a_concurrency_limit_applies_across_hosts(here: Host, far: Host, kind: str, tmp_path: Path) -> None:
-    hosts.spawn(kind, here)
-    hosts.spawn(kind, far)
+def test_a_concurrency_limit_applies_across_hosts(near_host: Host, far_host: Host, kind: str, tmp_path: Path) -> None:
+    hosts.spawn(kind, near_host)
+    hosts.spawn(kind, far_host)
     exclusive = f"mkdir {tmp_path}/room && sleep 0.1 && rmdir {tmp_path}/room"
     item = {"agent": kind, "run": exclusive, "concurrency": {"key": "room", "limit": 1}}
     mission = fleet.launch({f"s{n}": item for n in range(4)}, folder=str(tmp_path))
     assert hosts.wait(mission).state == "succeeded"
 
 
-def test_a_host_with_a_slow_network_is_only_slower(far: Host, kind: str) -> None:
-    (agent,) = hosts.spawn(kind, far)
-    until(lambda: "ready." in far.agent_log(agent))
+def test_a_host_with_a_slow_network_is_only_slower(far_host: Host, kind: str) -> None:
+    (agent,) = hosts.spawn(kind, far_host)
+    until(lambda: "ready." in far_host.agent_log(agent))
     assert hosts.wait(fleet.launch({"first": {"agent": kind, "run": "true"}})).state == "succeeded"
-    far.database.delay_s = far.redis.delay_s = 0.08  # each way
+    far_host.database.delay_s = far_host.redis.delay_s = 0.08  # each way
     try:
         mission = fleet.launch({f"s{n}": {"agent": kind, "run": "true"} for n in range(2)})
         assert hosts.wait(mission).state == "succeeded"
@@ -75,12 +75,12 @@ def test_a_host_with_a_slow_network_is_only_slower(far: Host, kind: str) -> None
         operations.order(agents=[agent.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
         until(lambda: Agent.objects.get(id=agent.id).state == "terminated")
     finally:
-        far.database.delay_s = far.redis.delay_s = 0.0
+        far_host.database.delay_s = far_host.redis.delay_s = 0.0
 
 
-def test_a_host_without_redis_continues_to_work(far: Host, kind: str) -> None:
-    (agent,) = hosts.spawn(kind, far)
-    far.redis.cut()
+def test_a_host_without_redis_continues_to_work(far_host: Host, kind: str) -> None:
+    (agent,) = hosts.spawn(kind, far_host)
+    far_host.redis.cut()
     try:
         mission = fleet.launch(
             {"a": {"agent": kind, "run": "true"}, "b": {"agent": kind, "needs": ["a"], "run": "true"}}
@@ -94,22 +94,22 @@ def test_a_host_without_redis_continues_to_work(far: Host, kind: str) -> None:
         mission = fleet.launch({"a": {"agent": kind, "run": "true"}})
         assert hosts.wait(mission).state == "succeeded"
     finally:
-        far.redis.restore()
+        far_host.redis.restore()
     hinted = fleet.launch({"a": {"agent": kind, "run": "true"}})
     assert hosts.wait(hinted).state == "succeeded"
     assert hosts.live(kind) == [successor]
 
 
 def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
-    here: Host, far: Host, kind: str, tmp_path: Path
+    near_host: Host, far_host: Host, kind: str, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
-    (cut_off,) = hosts.spawn(kind, far)
+    (cut_off,) = hosts.spawn(kind, far_host)
     mission = fleet.launch({"one": {"agent": kind, "run": first_attempt_waits(pids)}}, folder=str(tmp_path))
     (pid,) = until(lambda: hosts.live_pids(pids))
     before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
-    (other_agent,) = hosts.spawn(kind, here)
-    far.database.cut()
+    (other_agent,) = hosts.spawn(kind, near_host)
+    far_host.database.cut()
     try:
         until(lambda: hosts.have_ended(pid))
         assert Sortie.objects.get(mission=mission).attempt == 1, "its driver was stopped before the next one started"
@@ -118,42 +118,42 @@ def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
         assert Sortie.objects.get(mission=mission).agent_id == other_agent.id
         until(lambda: Agent.objects.get(id=cut_off.id).state == "lost")
         until(lambda: not Node.objects.get(name="far").up)
-        assert far.process is not None
-        assert far.process.poll() is None
+        assert far_host.process is not None
+        assert far_host.process.poll() is None
     finally:
-        far.database.restore()
+        far_host.database.restore()
     until(lambda: Node.objects.get(name="far").up)
-    (back,) = until(lambda: list(Agent.objects.filter(type=kind, node=far.node, state="idle")))
+    (back,) = until(lambda: list(Agent.objects.filter(type=kind, node=far_host.node, state="idle")))
     assert back.crashes == 0, "its host was disconnected, but nothing crashed"
     until(lambda: not hosts.alive(cut_off))
-    kinds = Event.objects.filter(id__gt=before, subject=far.node.id).order_by("id").values_list("kind", flat=True)
+    kinds = Event.objects.filter(id__gt=before, subject=far_host.node.id).order_by("id").values_list("kind", flat=True)
     assert list(kinds) == ["node.lost", "node.up"]
     hosts.end_agents(other_agent)
-    hosts.spawn(kind, far)
+    hosts.spawn(kind, far_host)
     assert hosts.wait(fleet.launch({"one": {"agent": kind, "run": "true"}})).state == "succeeded"
 
 
 def test_an_outcome_that_arrives_late_over_a_halted_network_is_refused(
-    here: Host, far: Host, kind: str, tmp_path: Path
+    near_host: Host, far_host: Host, kind: str, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
-    (cut_off,) = hosts.spawn(kind, far)
+    (cut_off,) = hosts.spawn(kind, far_host)
     script = f'echo $FLEET_ATTEMPT $$ >> {pids}; sleep 0.7; echo "\\"$FLEET_ATTEMPT\\"" > $FLEET_RESULT'
     mission = fleet.launch({"one": {"agent": kind, "run": script}}, folder=str(tmp_path))
     (pid,) = until(lambda: hosts.live_pids(pids))
-    far.database.halt()
+    far_host.database.halt()
     try:
         until(lambda: hosts.have_ended(pid))  # it has ended by itself, and its outcome is in transit
-        hosts.spawn(kind, here)
+        hosts.spawn(kind, near_host)
         assert hosts.wait(mission).state == "succeeded"
     finally:
-        far.database.restore()
+        far_host.database.restore()
     # The fence refuses it, or the agent itself drops it if it has noticed first that its lease is over.
-    until(lambda: re.search("the outcome was refused|its outcome is discarded", far.agent_log(cut_off)))
+    until(lambda: re.search("the outcome was refused|its outcome is discarded", far_host.agent_log(cut_off)))
     assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
     assert str(Sortie.objects.get(mission=mission).attempts.get(number=2).result).endswith("/2")
     until(lambda: not hosts.alive(cut_off))
-    until(lambda: Agent.objects.filter(type=kind, node=far.node, state="idle").exists())
+    until(lambda: Agent.objects.filter(type=kind, node=far_host.node, state="idle").exists())
 
 
 @pytest.mark.drill
@@ -181,26 +181,26 @@ def test_a_halted_postgres_with_open_connections_blocks_nobody_forever(
     host_group.drop(host)
 
 
-def test_an_order_to_a_disconnected_host_is_carried_out_when_it_reconnects(far: Host, kind: str) -> None:
-    first, second = hosts.spawn(kind, far, count=2)
-    far.database.cut()
+def test_an_order_to_a_disconnected_host_is_carried_out_when_it_reconnects(far_host: Host, kind: str) -> None:
+    first, second = hosts.spawn(kind, far_host, count=2)
+    far_host.database.cut()
     operations.order(agents=[first.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
     (third,) = operations.spawn(type=kind, node="far")
-    far.database.restore()
+    far_host.database.restore()
     until(lambda: Agent.objects.get(id=first.id).state == "terminated")
     until(lambda: Agent.objects.get(id=third.id).state == "idle")
     assert {agent.id for agent in hosts.live(kind)} == {second.id, third.id}
 
 
-def test_a_mission_continues_while_hosts_join_and_leave(here: Host, far: Host, kind: str) -> None:
-    hosts.spawn(kind, here)
-    hosts.spawn(kind, far)
+def test_a_mission_continues_while_hosts_join_and_leave(near_host: Host, far_host: Host, kind: str) -> None:
+    hosts.spawn(kind, near_host)
+    hosts.spawn(kind, far_host)
     mission = fleet.launch({f"s{n:02}": {"agent": kind, "run": "sleep 0.1", "needs": [f"s{n - 2:02}"] if n > 1 else []}
                             for n in range(40)})  # fmt: skip
     for _ in range(3):
-        far.database.cut()
+        far_host.database.cut()
         _progress(mission)
-        far.database.restore()
+        far_host.database.restore()
         _progress(mission)
     assert hosts.wait(mission).state == "succeeded"
     assert sum(Sortie.objects.filter(mission=mission).values_list("tries", flat=True)) == 0

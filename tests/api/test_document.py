@@ -118,9 +118,9 @@ def test_every_response_to_random_input_is_documented(path: str, method: str) ->
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=operation.as_strategy())
-    def ask(case: Any) -> None:
+    def send_request(case: Any) -> None:
         response = case.call(base_url="http://testserver", headers={"Authorization": f"Bearer {boss.bearer}"})
         assert response.status_code < 500, (case.as_curl_command(), response.text)
         case.validate_response(response, checks=CHECKS)
 
-    ask()
+    send_request()

@@ -86,7 +86,7 @@ def leave_a_daemon(context: Context) -> None:
 
 @register
 def hold_memory(context: Context, *, processes: int, megabytes: int) -> None:
-    code = f"held = b'x' * {megabytes * 1_000_000}; import time; time.sleep(600)"
+    code = f"memory = b'x' * {megabytes * 1_000_000}; import time; time.sleep(600)"
     for child in [subprocess.Popen([sys.executable, "-c", code]) for _ in range(processes)]:
         child.wait()
 

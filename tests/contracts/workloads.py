@@ -52,7 +52,7 @@ WORKLOADS: dict[str, dict[str, Workload]] = {
         "leave_a_daemon": lambda: {"shell": "setsid sleep 600 >/dev/null 2>&1 & true"},
         "hold_memory": lambda processes, megabytes: {
             "shell": f"for i in $(seq {processes}); do setsid {sys.executable} -c "
-            f"\"held = b'x' * {megabytes}_000_000; import time; time.sleep(600)\" & done; wait"
+            f"\"memory = b'x' * {megabytes}_000_000; import time; time.sleep(600)\" & done; wait"
         },
         "write_files": lambda files, megabytes, then_s: {
             "shell": f"for i in $(seq {files}); do head -c {megabytes}000000 /dev/zero > file$i || exit; done; "

@@ -38,7 +38,7 @@ def check() -> Iterator[threading.Event]:
 calls: list[int] = []
 
 
-def ask() -> tuple[int, str]:
+def check_readiness() -> tuple[int, str]:
     try:
         response = Client().get("/readyz")
         return response.status_code, response.json()["checks"]["test"]["why"]
@@ -55,7 +55,7 @@ def test_requests_at_the_same_time_share_one_check(check: threading.Event) -> No
     request_started.connect(arrive)
     try:
         with ThreadPoolExecutor(REQUESTS) as threads:
-            responses = [threads.submit(ask) for _ in range(REQUESTS)]
+            responses = [threads.submit(check_readiness) for _ in range(REQUESTS)]
             until(lambda: len(arrived) == REQUESTS and calls)
             check.set()
             assert {response.result(60) for response in responses} == {(503, "It is not.")}
@@ -66,5 +66,5 @@ def test_requests_at_the_same_time_share_one_check(check: threading.Event) -> No
 
 def test_a_later_request_is_checked_anew(check: threading.Event) -> None:
     check.set()
-    assert [ask(), ask()] == [(503, "It is not.")] * 2
+    assert [check_readiness(), check_readiness()] == [(503, "It is not.")] * 2
     assert len(calls) == 2

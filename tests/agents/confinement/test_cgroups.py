@@ -24,7 +24,7 @@ MB = 1_000_000
 UNMARKED = (
     "(env -i setsid sh -c 'echo $$ > {pid}; exec sleep 600' &);"  # shares no parent, session or marker with the work
 )
-HOLD = "held = b'x' * 200_000_000; import time; time.sleep(60)"
+HOLD = "memory = b'x' * 200_000_000; import time; time.sleep(60)"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 HOLD = [  # forever; in the second attempt for one second
     sys.executable, "-c",
-    "import os, time; held = b'x' * 200_000_000; time.sleep(1 if os.environ['FLEET_ATTEMPT'].endswith('/2') else 600)",
+    "import os, time; memory = b'x' * 200_000_000; time.sleep(1 if os.environ['FLEET_ATTEMPT'].endswith('/2') else 600)",
 ]  # fmt: skip
 ONCE = {"max_attempts": 1}
 

@@ -52,12 +52,12 @@ def test_a_spawn_of_another_type_is_refused(host: Host) -> None:
 
 
 def test_a_spawn_goes_to_a_node_that_serves_the_type(host: Host, host_group: hosts.Hosts) -> None:
-    there = host_group.add("there")
+    second_host = host_group.add("there")
     try:
         assert {agent.node.name for agent in operations.spawn(type="digging", count=2) if agent.node} == {"there"}
     finally:
         hosts.end_agents(*hosts.live("digging"))
-        host_group.drop(there)
+        host_group.drop(second_host)
 
 
 def test_the_autoscaler_counts_only_places_where_the_type_is_served(host: Host) -> None:

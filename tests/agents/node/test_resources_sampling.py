@@ -22,9 +22,9 @@ from tests.support.waiting import until
 BUSY = "import time\nend = time.process_time() + {}\nwhile time.process_time() < end: pass\n"
 FAMILY = (
     "import subprocess, sys, time\n"
-    "held = b'x' * 60_000_000\n"
+    "memory = b'x' * 60_000_000\n"
     "subprocess.run([sys.executable, '-c', {busy!r}])\n"  # it has ended, but still counts
-    "child = subprocess.Popen([sys.executable, '-c', 'held = b\"x\" * 60_000_000; import time; time.sleep(600)'],"
+    "child = subprocess.Popen([sys.executable, '-c', 'memory = b\"x\" * 60_000_000; import time; time.sleep(600)'],"
     " start_new_session=True)\n"
     "print('ready', flush=True)\n"
     "child.wait()\n"

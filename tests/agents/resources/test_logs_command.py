@@ -34,7 +34,7 @@ def write_output(agent: Agent, *texts: str) -> None:
     LogPiece.objects.bulk_create(LogPiece(agent=agent, text=text) for text in texts)
 
 
-def test_its_own_output_in_full_or_its_last_lines(agent: Agent) -> None:
+def test_the_output_of_an_agent_is_printed_in_full_or_from_its_last_lines(agent: Agent) -> None:
     write_output(agent, "one\ntwo\n", "thr", "ee\nfour\n", "five")
     assert manage("fleet_agents", "logs", agent.ref).out == "one\ntwo\nthree\nfour\nfive"
     ends = [manage("fleet_agents", "logs", agent.ref, "--lines", str(count)).out for count in range(7)]
@@ -50,7 +50,7 @@ def test_its_own_output_in_full_or_its_last_lines(agent: Agent) -> None:
     ]
 
 
-def test_an_agent_without_output_and_an_unknown_agent(agent: Agent) -> None:
+def test_an_agent_without_output_is_reported_and_an_unknown_one_is_an_error(agent: Agent) -> None:
     result = manage("fleet_agents", "logs", agent.ref)
     assert (result.code, result.out) == (0, "")
     assert f"No output of {agent.ref} is stored." in result.err

@@ -72,7 +72,7 @@ def test_one_agent_has_its_history_in_steps_that_fit_a_screen(node: Node) -> Non
     assert set(document["samples"][0]) == {"at", "step_s", "cpu", "memory_bytes", "processes"}
 
 
-def test_an_agent_without_samples_and_an_unknown_agent(node: Node) -> None:
+def test_an_agent_without_samples_is_reported_and_an_unknown_one_is_an_error(node: Node) -> None:
     item = agent(node)
     Agent.objects.create(type=AgentType.objects.get(name="testing"))
     assert "external: no node measures it" in manage("fleet_agents", "resources").out

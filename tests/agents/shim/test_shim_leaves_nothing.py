@@ -187,15 +187,15 @@ def test_a_stop_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path) -> Non
 
 
 def test_fifty_megabytes_of_output_fill_no_memory(tmp_path: Path) -> None:
-    _print(50_000_000, tmp_path)
+    assert_output_fills_no_memory(50_000_000, tmp_path)
 
 
 @pytest.mark.drill
 def test_a_gigabyte_of_output_fills_no_memory(tmp_path: Path) -> None:
-    _print(1_000_000_000, tmp_path)
+    assert_output_fills_no_memory(1_000_000_000, tmp_path)
 
 
-def _print(size: int, scratch: Path) -> None:
+def assert_output_fills_no_memory(size: int, scratch: Path) -> None:
     shell = f"yes | head -c {size}; yes | head -c 1000 >&2"
     request = {"scratch": str(scratch), "shell": shell, "timeout_s": 110}
     command = [sys.executable, "-m", "tests.agents.shim.shim_worker", json.dumps(request)]

@@ -21,7 +21,7 @@ def test_a_server_has_the_default_port_and_database() -> None:
     assert address.tls is None
 
 
-def test_an_address_of_version_6_keeps_its_brackets() -> None:
+def test_an_ipv6_address_keeps_its_brackets() -> None:
     address = redis_address.parse("redis://[::1]:7000/3")
     assert (address.servers, address.database) == ((("::1", 7000),), 3)
     assert address.broker_urls == ["redis://[::1]:7000/3"]

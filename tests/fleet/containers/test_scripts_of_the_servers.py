@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import redis
 from fleet.config import ports, programs
 from fleet.services.providers import identity
 from fleet.services.supervision.service import Identity
+from tests.support.waiting import until
 
 SCRIPTS = Path(identity.__file__).parent / "scripts"
 PASSWORD = "a@b:/#%'\"\\ $x `y`"
@@ -53,11 +54,11 @@ def output(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def until_healthy(run: Run, script: str, server: subprocess.Popen[str], **env: str) -> None:
-    deadline = time.monotonic() + 60
-    while run(script, "healthy", **env).wait(20) != 0:
+    def is_healthy() -> bool:
         assert server.poll() is None, output(server)
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+        return run(script, "healthy", **env).wait(20) == 0
+
+    until(is_healthy, within_s=60)
 
 
 def test_postgres_creates_its_roles_once_and_accepts_only_passwords(run: Run, tmp_path: Path) -> None:
@@ -111,16 +112,14 @@ def test_valkey_requires_its_password_which_may_contain_anything(run: Run, tmp_p
     file.chmod(0o644)
     env = {"VALKEY_PORT": str(port), "REDIS_PASSWORD_FILE": str(file)}
     server = run("valkey.sh", **env)
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            with redis.Redis(port=port, password=PASSWORD) as client:
-                assert client.ping()
-            break
-        except redis.ConnectionError:
-            assert server.poll() is None, output(server)
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+
+    def answers() -> bool:
+        assert server.poll() is None, output(server)
+        with contextlib.suppress(redis.ConnectionError), redis.Redis(port=port, password=PASSWORD) as client:
+            return bool(client.ping())
+        return False
+
+    until(answers, within_s=20)
     with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()
     assert output(run("valkey.sh")) == (1, "valkey: REDIS_PASSWORD is not set.\n")

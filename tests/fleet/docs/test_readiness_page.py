@@ -104,7 +104,7 @@ def test_coverage_counts_lines_and_branches_of_its_packages(root: Path) -> None:
     assert evidence.coverage("fleet", "agents", floor=90)(root) == Evidence("50.6 %", False, "2026-01-31", "abc123")
 
 
-def test_an_advisory_that_affects_a_pin_is_not_met(root: Path) -> None:
+def test_the_criterion_of_advisories_is_not_met_if_one_affects_a_pin(root: Path) -> None:
     assert evidence.advisories(root) is None
     advisory = {"package": "leaky", "version": "2.0", "ids": ["CVE-2026-1"]}
     write(root, audit.SNAPSHOT, {"date": "2026-01-31", "pins": ["leaky==2.0"], "advisories": [advisory]})
@@ -119,7 +119,7 @@ def test_an_advisory_that_affects_a_pin_is_not_met(root: Path) -> None:
     )
 
 
-def test_a_changed_default_is_not_met(root: Path) -> None:
+def test_a_criterion_is_not_met_if_its_default_changed(root: Path) -> None:
     item = evidence.default_setting("FLEET_LIMIT_IP", "100/m")(root)
     assert item is not None
     assert (item.value, item.met) == ("default: 30/m", False)

@@ -88,7 +88,7 @@ for name in ("fleet.node", "django.request", "uvicorn.error", "celery.worker", "
 """
 
 
-def say(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", **env}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60
@@ -97,7 +97,7 @@ def say(code: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("read", [json.loads, str])
 def test_libraries_log_in_the_same_format_and_commands_only_warnings(read: Callable[[str], Any]) -> None:
-    result = say(SPEAK.format(first="uvicorn"), FLEET_LOG="json" if read is json.loads else "plain")
+    result = run_python(SPEAK.format(first="uvicorn"), FLEET_LOG="json" if read is json.loads else "plain")
     lines = [read(item) for item in result.stderr.splitlines()]
     assert len(lines) == 5, result.stderr
     assert all("loud" in str(item) for item in lines)
@@ -105,13 +105,13 @@ def test_libraries_log_in_the_same_format_and_commands_only_warnings(read: Calla
 
 
 def test_a_service_still_logs_info_after_a_second_django_setup() -> None:
-    result = say("import django; django.setup()\nfrom fleet.observability import logs; logs.enable_info(); django.setup()\n"
+    result = run_python("import django; django.setup()\nfrom fleet.observability import logs; logs.enable_info(); django.setup()\n"
                "import logging, io, sys; sys.stderr = io.StringIO(); logging.getLogger('fleet.node').info('I do')")  # fmt: skip
     assert result.stderr.endswith("INFO fleet.node: I do\n")
 
 
 def test_an_unknown_style_is_refused() -> None:
-    result = say("import django; django.setup()", FLEET_LOG="xml")
+    result = run_python("import django; django.setup()", FLEET_LOG="xml")
     assert "FLEET_LOG='xml' is not one of: plain, json." in result.stderr
 
 

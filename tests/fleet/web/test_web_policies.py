@@ -113,10 +113,10 @@ def test_cookies_are_accepted_only_from_this_sites_pages() -> None:
 LOOK = """
 import django, json; django.setup()
 from django.test import Client
-def ask(path, **more):
+def get(path, **more):
     answer = Client(headers=more).get(path)
     return [answer.status_code, dict(answer.items()), {n: bool(c["secure"]) for n, c in answer.cookies.items()}]
-print(json.dumps([ask("/admin/login/"), ask("/admin/login/", **{"X-Forwarded-Proto": "https"}), ask("/healthz")]))
+print(json.dumps([get("/admin/login/"), get("/admin/login/", **{"X-Forwarded-Proto": "https"}), get("/healthz")]))
 """
 
 

@@ -12,7 +12,7 @@ from tests.support.paths import CHECKOUT
 ASK = """
 import sys, threading, django; django.setup()
 from django.db import close_old_connections, connection
-def ask():
+def query():
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         found.append(cursor.fetchone()[0])
@@ -20,7 +20,7 @@ def ask():
 for line in sys.stdin:
     found = []
     for _ in range(20):
-        thread = threading.Thread(target=ask)
+        thread = threading.Thread(target=query)
         thread.start()
         thread.join()
     print(len(found), len(set(found)), flush=True)

@@ -15,26 +15,26 @@ from fleet.web import requests
 HEALTH = "/healthz"
 
 
-def ask(**headers: str) -> str:
+def request_id(**headers: str) -> str:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return str(Client().get(HEALTH, headers=names)["X-Request-ID"])
 
 
 def test_every_response_has_the_id_of_its_request() -> None:
-    first, second = ask(), ask()
+    first, second = request_id(), request_id()
     assert first != second
     assert first.startswith("req_")
     assert Client().get("/nothing/here")["X-Request-ID"]
 
 
 def test_a_clients_request_id_is_kept_if_it_is_short_and_plain() -> None:
-    assert ask(X_Request_ID="4bf92f3577b34da6") == "4bf92f3577b34da6"
-    assert ask(X_Request_ID="a.b-c_d:1") == "a.b-c_d:1"
+    assert request_id(X_Request_ID="4bf92f3577b34da6") == "4bf92f3577b34da6"
+    assert request_id(X_Request_ID="a.b-c_d:1") == "a.b-c_d:1"
 
 
 @pytest.mark.parametrize("id", ["", "x" * 65, "two words", "a\nb", "a;b", "<b>", "é", "\u202e"])
 def test_any_other_request_id_is_replaced(id: str) -> None:
-    assert ask(X_Request_ID=id).startswith("req_")
+    assert request_id(X_Request_ID=id).startswith("req_")
 
 
 def look(request: HttpRequest) -> HttpResponse:

@@ -22,7 +22,6 @@ from tests.support.tampering import as_superuser
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-SECOND = "interval '1 second'"
 
 
 @pytest.fixture

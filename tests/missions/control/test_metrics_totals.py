@@ -127,7 +127,7 @@ def test_concurrent_scrapes_count_each_event_once() -> None:
     threads = [threading.Thread(target=target) for target in (write, write, count, count)]
     for thread in threads:
         thread.start()
-    time.sleep(1)
+    until(lambda: Event.objects.count() > 700)
     stop.set()
     for thread in threads:
         thread.join(60)

@@ -53,7 +53,7 @@ def test_cleanup_without_yes_only_lists(project: Repository) -> None:
     assert repository.branch(mission).read("new.txt") == "new\n"
     document = cleanup("--json").json
     assert (document["copies"], document["dry_run"]) == (1, True)
-    assert [kept["mission"] for kept in document["unmerged"]] == [mission.ref]
+    assert [entry["mission"] for entry in document["unmerged"]] == [mission.ref]
 
 
 def test_unmerged_work_stays_and_only_its_copies_are_removed(project: Repository) -> None:

@@ -180,7 +180,7 @@ def test_merging_a_mission_without_a_workspace_is_refused(db: None) -> None:
 
 
 @pytest.mark.parametrize("name", ["-f", "a..b", "a b", "refs//x", ":main"])
-def test_names_that_are_no_branches_are_refused(project: Repository, name: str) -> None:
+def test_an_invalid_branch_name_is_refused(project: Repository, name: str) -> None:
     mission = conflicting.landed_mission(project)
     with pytest.raises(errors.Invalid, match="not a valid name for a branch"):
         merging.merge(mission=mission.id, into=name)

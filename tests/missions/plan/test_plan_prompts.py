@@ -19,8 +19,8 @@ CLI = """
 import json, os, sys
 prompt = sys.stdin.read()
 print("thinking about", prompt)
-said = {"prompt": prompt, "arguments": sys.argv[1:], "key": os.environ.get("MODEL_KEY")}
-json.dump(said, open(os.environ["FLEET_RESULT"], "w"))
+received = {"prompt": prompt, "arguments": sys.argv[1:], "key": os.environ.get("MODEL_KEY")}
+json.dump(received, open(os.environ["FLEET_RESULT"], "w"))
 """
 PLAN = {
     "first": {"with": {"result": {"n": 3}}},

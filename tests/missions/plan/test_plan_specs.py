@@ -47,7 +47,7 @@ SPECS = st.builds(
 
 
 @given(SPECS)
-def test_a_spec_survives_the_way_through_json(spec: plan.SortieSpec) -> None:
+def test_a_spec_survives_a_round_trip_through_json(spec: plan.SortieSpec) -> None:
     assert plan.SortieSpec.from_json(json.loads(json.dumps(spec.as_json()))) == spec
 
 

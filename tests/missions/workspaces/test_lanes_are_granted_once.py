@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from fleet import ids
 from missions.models import Lane, Mission, Sortie
 from missions.workspaces import lanes, repositories
 from tests.support import fleet, repository
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,18 +47,18 @@ def in_thread(work: Any) -> tuple[threading.Thread, list[Any]]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_stat_clear_snapshot()")
-            cursor.execute(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                " AND datname = current_database())"
-            )
-            if cursor.fetchone() == (True,):
-                return thread, results
-        time.sleep(0.01)
-    raise AssertionError("nothing waits for a lock")
+    until(_a_session_waits_for_a_lock, within_s=10)
+    return thread, results
+
+
+def _a_session_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database())"
+        )
+        return bool(cursor.fetchone()[0])
 
 
 def test_an_attempt_that_waited_for_the_lock_does_not_take_a_lane_that_was_just_given(mission: Mission) -> None:

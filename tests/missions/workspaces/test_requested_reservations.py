@@ -177,7 +177,7 @@ def test_a_thousand_random_requests_of_concurrent_attempts_never_give_two_of_the
     problems: list[tuple[object, object]] = []
     done, grants = threading.Event(), [0, 0, 0]
 
-    def ask(number: int) -> None:
+    def request_repeatedly(number: int) -> None:
         rng = random.Random(number)
         try:
             for _ in range(334):
@@ -203,7 +203,7 @@ def test_a_thousand_random_requests_of_concurrent_attempts_never_give_two_of_the
             connection.close()
 
     checker = threading.Thread(target=check)
-    workers = [threading.Thread(target=ask, args=[number]) for number in range(len(tokens))]
+    workers = [threading.Thread(target=request_repeatedly, args=[number]) for number in range(len(tokens))]
     for thread in (checker, *workers):
         thread.start()
     for thread in workers:
