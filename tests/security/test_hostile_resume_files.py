@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from agents.confinement.attempt_limits import Limits, StopReason
+from agents.drivers.resume import POLL_S
 from tests.support.driver_runs import DriverRun, brief
 from tests.support.waiting import until
 
 GOOD = {"position": 1}
-SAVE = """printf '{"position": 1}' > "$FLEET_RESUME"; sleep 1.2; """
+TWO_POLLS_S = 2 * POLL_S + 0.2
+SAVE = f"""printf '{{"position": 1}}' > "$FLEET_RESUME"; sleep {TWO_POLLS_S}; """
 LEASE = """
 import fcntl, os, signal, time
 signal.signal(signal.SIGIO, signal.SIG_IGN)
@@ -43,7 +45,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("attack", HOSTILE.values(), ids=HOSTILE)
 def test_it_does_no_harm_and_the_last_valid_value_is_kept(attack: str, tmp_path: Path) -> None:
-    run = DriverRun("command", brief(tmp_path, shell=f"{SAVE}{attack}; sleep 1.2"))
+    run = DriverRun("command", brief(tmp_path, shell=f"{SAVE}{attack}; sleep {TWO_POLLS_S}"))
     evidence = run.end(30)
     assert (evidence.finished, evidence.ok, evidence.error) == (True, True, "")
     assert run.reporter.resumes == [GOOD]
@@ -57,7 +59,7 @@ def test_a_lease_on_the_file_does_not_delay_a_stop(tmp_path: Path) -> None:
     )
     run = DriverRun("command", attempt_brief)
     until(lambda: "leased" in run.reporter.out)
-    time.sleep(1.2)
+    time.sleep(TWO_POLLS_S)
     start = time.monotonic()
     run.stop.set(StopReason.CANCELLED)
     assert run.end().stopped is StopReason.CANCELLED

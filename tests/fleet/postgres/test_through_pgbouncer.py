@@ -26,6 +26,7 @@ from tests.support.supervised import Checkout, checkout
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]
+OUTAGE_S = 1.0
 
 QUICK = {"FLEET_HEARTBEAT_S": "0.5", "FLEET_GRACE_S": "1", "FLEET_RENEW_S": "0.3", "FLEET_LEASE_S": "6"}
 
@@ -243,7 +244,7 @@ def test_a_restart_of_the_pooler_costs_no_attempt(pooled: PooledFleet) -> None:
     mission = pooled.launch({f"s{n}": {"agent": "backend", "run": "sleep 0.3"} for n in range(20)})
     until(lambda: pooled.succeeded(mission) >= 4)
     pooled.pooler.kill()
-    time.sleep(1)
+    time.sleep(OUTAGE_S)
     pooled.pooler.start()
     document = pooled.wait(mission)
     assert document["state"] == "succeeded", document
