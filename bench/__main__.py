@@ -33,8 +33,8 @@ def log(line: str = "") -> None:
 def run_in_process(module: str, *arguments: str, quick: bool) -> dict[str, Any]:
     """Run measurements in another process, with its own services and settings. Returns its results."""
     command = [sys.executable, "-m", module, *arguments, *(["--quick"] if quick else [])]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    results: dict[str, Any] = json.loads(done.stdout)
+    completed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    results: dict[str, Any] = json.loads(completed.stdout)
     return results
 
 

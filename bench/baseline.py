@@ -117,8 +117,8 @@ def commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    completed = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return completed.stdout.strip()
 
 
 def run_record(*, measures: Measures, rounds: int, load: float) -> dict[str, Any]:

@@ -12,15 +12,14 @@ import json
 import os
 import select
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from bench import ROOT, installation
+from bench.checkpoints.json_process import JsonProcess
 from bench.workloads.contenders import Fleet
 
 EVERY_S = 1.0
@@ -43,46 +42,27 @@ class Captures:
     """The process that captures missions (`capture_on_request`)."""
 
     def __init__(self, *, env: dict[str, str], log: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.checkpoints.capture_load", "--captures"],
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log.open("ab"),
-            text=True,
-        )
-        self._receive()
+        argv = [sys.executable, "-m", "bench.checkpoints.capture_load", "--captures"]
+        with log.open("ab") as stderr:
+            self._process = JsonProcess(argv, name="the process that captures", cwd=ROOT, env=env, stderr=stderr)
+        self._process.receive()
 
     def begin(self, mission: UUID) -> None:
-        self._send(str(mission))
+        self._process.send(str(mission))
 
     def end(self) -> list[float]:
         """Stop capturing after the current capture. Returns the milliseconds of each capture."""
-        self._send("")
-        times: list[float] = self._receive()
+        self._process.send(None)
+        times: list[float] = self._process.receive()
         return times
 
     def stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._process.end_input()
         self._process.wait()
-
-    def _send(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
-
-    def _receive(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the process that captures has ended")
-        return json.loads(line)
 
 
 def capture_on_request() -> None:
-    """Read the id of a mission from stdin and capture it every EVERY_S, until an empty line; then print the times."""
+    """Read the id of a mission from stdin and capture it every EVERY_S, until the next line; then print the times."""
     import django  # noqa: PLC0415  (the environment names the database)
 
     django.setup()
@@ -94,7 +74,7 @@ def capture_on_request() -> None:
 
     reply("ready")
     while line := sys.stdin.readline():
-        mission, times, due = UUID(line.strip()), [], time.monotonic() + EVERY_S / 2
+        mission, times, due = UUID(json.loads(line)), [], time.monotonic() + EVERY_S / 2
         while not select.select([sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
             started = time.perf_counter()
             operations.capture(missions=[mission])

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import ROOT, installation
+from bench.checkpoints.json_process import JsonProcess
 from tests.support.cluster import Cluster
 
 PACKAGES = ("langgraph-checkpoint-postgres", "psycopg[binary]")
@@ -68,40 +69,25 @@ class Library:
         database = f"langgraph_{layout}"
         with services.administrator() as session:
             session.execute(f"CREATE DATABASE {database} OWNER fleet_owner")
-        self._process = subprocess.Popen(
-            [VIRTUALENV / "bin" / "python", "-I", CONTENDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        argv = [VIRTUALENV / "bin" / "python", "-I", CONTENDER]
+        self._process = JsonProcess(argv, name="langgraph-checkpoint-postgres")
         url = services.environment(database=database)["DATABASE_OWNER_URL"]
-        self._send({"url": url, "layout": layout, "state": state})
-        first = self._receive()
+        self._process.send({"url": url, "layout": layout, "state": state})
+        first = self._process.receive()
         self.version: str = first["version"]
         self.stats = StorageStats(first_s=first["first_s"], first_bytes=first["first_bytes"])
 
     def store(self, changes: Sequence[Sequence[int]]) -> None:
-        self._send([[f"s{number}" for number in change] for change in changes])
-        self.stats.seconds += self._receive()
+        self._process.send([[f"s{number}" for number in change] for change in changes])
+        self.stats.seconds += self._process.receive()
 
     def finish(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self.stats.bytes = self._receive()["bytes"]
+        self._process.end_input()
+        self.stats.bytes = self._process.receive()["bytes"]
         self._process.wait()
 
     def stop(self) -> None:
         self._process.kill()
-        self._process.wait()
-
-    def _send(self, value: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{json.dumps(value)}\n")
-        self._process.stdin.flush()
-
-    def _receive(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("langgraph-checkpoint-postgres has failed; see above")
-        return json.loads(line)
 
 
 class Fleet:

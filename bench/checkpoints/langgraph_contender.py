@@ -82,10 +82,10 @@ class Thread:
             for _, _, write in history["writes"]:
                 state |= write
             return state
-        found = self.saver.get_tuple(self.config)
-        assert found is not None
+        stored = self.saver.get_tuple(self.config)
+        assert stored is not None
         return {
-            key: values for channel in found.checkpoint["channel_values"].values() for key, values in channel.items()
+            key: values for channel in stored.checkpoint["channel_values"].values() for key, values in channel.items()
         }
 
 

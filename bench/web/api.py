@@ -188,13 +188,13 @@ class Api:
             f"all_{name}": Request(name, path, admin) for name, path in paths.items() if not name.startswith("mission_")
         }
 
-    def time_lists(self, ports: Sequence[int], rounds: int) -> list[dict[str, float]]:
+    def time_lists(self, site_ports: Sequence[int], rounds: int) -> list[dict[str, float]]:
         """The median time of each list at each site, in milliseconds.
 
         The sites are queried alternately, so that changes in the load of the host affect all of them.
         """
-        clients = [Client(port) for port in ports]
-        times: list[dict[str, list[float]]] = [{name: [] for name in self.lists()} for _ in ports]
+        clients = [Client(port) for port in site_ports]
+        times: list[dict[str, list[float]]] = [{name: [] for name in self.lists()} for _ in site_ports]
         for n in range(rounds + 3):
             for name, request in self.lists().items():
                 for client, site_times in zip(clients, times, strict=True):
