@@ -69,7 +69,7 @@ class Library:
         database = f"langgraph_{layout}"
         with services.administrator() as session:
             session.execute(f"CREATE DATABASE {database} OWNER fleet_owner")
-        argv = [VIRTUALENV / "bin" / "python", "-I", CONTENDER]
+        argv: list[str | Path] = [VIRTUALENV / "bin" / "python", "-I", CONTENDER]
         self._process = JsonProcess(argv, name="langgraph-checkpoint-postgres")
         url = services.environment(database=database)["DATABASE_OWNER_URL"]
         self._process.send({"url": url, "layout": layout, "state": state})

@@ -10,8 +10,7 @@ import pytest
 from django.db import connection
 
 from missions.models import Attempt, Output
-from tests.support import api, live
-from tests.support import web as stored
+from tests.support import api, artifacts, live
 from tests.support.live import Listener, Web
 from tests.support.waiting import until
 
@@ -34,7 +33,7 @@ def test_more_streamed_responses_than_connections_leave_the_pool_to_others(tmp_p
     sortie = live.mission_of(ann.user).sorties.get()
     Attempt.objects.create(sortie=sortie, number=1)
     Output.objects.create(sortie=sortie, attempt=1, stream="stdout", text="hello\n")
-    file = stored.artifact(sortie, path="large", content=bytes(20_000_000))
+    file = artifacts.add(sortie, path="large", content=bytes(20_000_000))
     paths = [f"sorties/{sortie.ref}/logs.txt?follow=true", f"artifacts/{file.ref}/content"] * (POOL + 1)
     env = {**live.environment(), "FLEET_WEB_POOL": str(POOL)}
     with live.serving(tmp_path, env) as web, contextlib.ExitStack() as open_connections:

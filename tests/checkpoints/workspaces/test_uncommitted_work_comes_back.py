@@ -18,6 +18,7 @@ from tests.support import fleet, repository
 from tests.support.checkpoints import sortie
 from tests.support.repository import Repository
 from tests.support.restoring import finish, launch, refs, restore
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -26,13 +27,13 @@ DRAFT = "if test -f draft.txt; then cat draft.txt > done.txt; rm draft.txt; else
 
 
 @contextmanager
-def run_until(mission: Mission, *, until: Callable[[], bool]) -> Iterator[None]:
+def run_until(mission: Mission, *, condition: Callable[[], bool]) -> Iterator[None]:
     """Run the mission in an engine until the condition holds. The engine is stopped after the block."""
     engine = fleet.engine()
     thread = threading.Thread(target=engine.run_slot, daemon=True)
     thread.start()
     try:
-        until(until)
+        until(condition)
         yield
     finally:
         engine.stop(within_s=5)
@@ -52,7 +53,7 @@ def test_the_next_attempt_continues_from_the_uncommitted_work(
     )
     row = Sortie.objects.get(mission=mission)
     copy = copies.of(sortie=row.id, mirror=repositories.mirror(str(project.path)))
-    with run_until(mission, until=lambda: (copy.path / "build" / "ready").exists()):
+    with run_until(mission, condition=lambda: (copy.path / "build" / "ready").exists()):
         before = sorted(path.name for path in copy.path.iterdir())
         status = git.line("status", "--porcelain", at=copy.path)
         checkpoint = operations.capture(missions=[mission.id])
@@ -82,7 +83,7 @@ def test_a_restore_captures_the_uncommitted_work_that_it_stops(project: Reposito
     mission = launch(project, {"slow": {"run": DRAFT.format(work="echo half > draft.txt;", flag="build-ready.log")}})
     start = operations.capture(missions=[mission.id])
     copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=repositories.mirror(str(project.path)))
-    with run_until(mission, until=lambda: (copy.path / "build-ready.log").exists()):
+    with run_until(mission, condition=lambda: (copy.path / "build-ready.log").exists()):
         safety = restore(start).safety
     assert safety is not None
     assert not SavedWork.objects.exists()
@@ -94,7 +95,7 @@ def test_a_restore_captures_the_uncommitted_work_that_it_stops(project: Reposito
 def test_uncommitted_work_that_cannot_be_read_does_not_stop_a_capture(project: Repository) -> None:
     mission = launch(project, {"slow": {"run": DRAFT.format(work="", flag="build-ready.log")}})
     copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=repositories.mirror(str(project.path)))
-    with run_until(mission, until=lambda: (copy.path / "build-ready.log").exists()):
+    with run_until(mission, condition=lambda: (copy.path / "build-ready.log").exists()):
         (copy.engine / "base").write_text("0" * 40)
         copy.index.unlink()
         copy.index.write_text("nothing")
@@ -114,7 +115,7 @@ def test_uncommitted_work_that_takes_too_long_to_read_does_not_delay_a_capture(
     mission = launch(project, {"slow": {"run": DRAFT.format(work=work, flag="build-ready.log")}})
     row = Sortie.objects.get(mission=mission)
     copy = copies.of(sortie=row.id, mirror=repositories.mirror(str(project.path)))
-    with run_until(mission, until=lambda: (copy.path / "build-ready.log").exists()):
+    with run_until(mission, condition=lambda: (copy.path / "build-ready.log").exists()):
         checkpoint = operations.capture(missions=[mission.id])
         (copy.path / "big.bin").unlink()  # the engine would take just as long
     _, kept_data = sortie(checkpoint, "slow")
