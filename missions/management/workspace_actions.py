@@ -24,7 +24,7 @@ ACTIONS = ("diff", "conflicts", "resolve", "merge", "discard")
 KINDS: dict[str, str] = {
     Conflict.Kind.PREDICTED: "predicted conflict",
     Conflict.Kind.RESERVATION: "conflict of reservations",
-    Conflict.Kind.STRAY: "change outside its reservations, in conflict",
+    Conflict.Kind.STRAY: "change to files that another sortie has reserved",
     Conflict.Kind.MERGE: "merge conflict",
     Conflict.Kind.VERIFY: "failed verification after the merge",
 }
