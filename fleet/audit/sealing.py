@@ -47,8 +47,8 @@ class Blocker:
         waiting = f"Entries of the audit trail have waited {humanise.duration(self.waited_s)} to be sealed"
         if self.pid is None:
             return (
-                f"{waiting}: a transaction that the fleet may not see is open. Ask an administrator to find the oldest "
-                "transaction in pg_stat_activity and pg_prepared_xacts, and to end it."
+                f"{waiting}: a transaction that the fleet may not see is open. Ask a Postgres administrator to find the "
+                "oldest transaction in pg_stat_activity and pg_prepared_xacts, and to end it."
             )
         session = f"{self.application or 'unnamed'}, role {self.role}, database {self.database}"
         return (

@@ -54,7 +54,7 @@ def lockout_message(seconds: int) -> str:
     return (
         f"{counted(settings.FLEET_LOCKOUT_FAILURES, 'sign-in')} with this name failed from your address. "
         f"Further attempts are refused for {humanise.duration(ceil(seconds / 60) * 60)}. "
-        f"Try again then, or ask an administrator to run: {invocation.command('axes_reset_username', 'NAME')}"
+        f"Try again then, or ask the fleet's operator to run: {invocation.command('axes_reset_username', 'NAME')}"
     )
 
 

@@ -53,7 +53,7 @@ def _task_error(problem: PlanProblem, agent_type: str) -> errors.Invalid:
         return errors.Invalid(
             f"The agent type {agent_type!r} takes no prompts.",
             hint=f"Set the command that reads them, for example: {example}",
-            over_http="Choose one with `takes_prompt` from GET /api/v1/agent-types, or have an administrator set the "
+            over_http="Choose one with `takes_prompt` from GET /api/v1/agent-types, or have an admin set the "
             f"command that reads them: `prompt_argv` in PATCH /api/v1/agent-types/{agent_type}.",
             pointer="/agent",
         )

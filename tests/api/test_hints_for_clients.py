@@ -72,7 +72,7 @@ def test_hints_name_no_commands(ann: api.Client) -> None:
         (api.Client("flk_00000000_nothing").get("me"), 401, "POST /api/v1/keys"),
         (machine.post("missions", {"plan": api.PLAN}), 403, "This key lacks the scope `launch` (missions.create)."),
         (fly.post("agents", {"type": "nothing"}), 404, "See GET /api/v1/agent-types."),
-        (fly.post("agents", {"type": "testing"}), 409, "Ask an administrator to enable it."),
+        (fly.post("agents", {"type": "testing"}), 409, "Ask an admin to enable it."),
     ):
         assert (response.status_code, says in response.json()["detail"]) == (status, True), response.json()
         assert "manage.py" not in response.json()["detail"]

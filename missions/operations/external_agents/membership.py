@@ -31,7 +31,7 @@ def register(*, agent_type: str, concurrency: int = 1, by: User | None = None) -
         raise errors.Conflict(
             f"Agent type {agent_type} is disabled.",
             hint="Enable it in the admin, under Agent types.",
-            over_http="Ask an administrator to enable it.",
+            over_http="Ask an admin to enable it.",
         )
     if by is not None:
         require_open_type(row)
@@ -54,7 +54,7 @@ def require_open_type(agent_type: AgentType) -> None:
         f"Agent type {agent_type.name} is not open to external agents.",
         hint=f"To reserve it for them: {invocation.command('fleet_agents', 'type', 'set', agent_type.name, '--external', 'on')}",
         over_http="Use a type whose `external` or `accepts_external` is true in GET /api/v1/agent-types, or ask an "
-        "administrator to set one of them.",
+        "admin to set one of them.",
     )
 
 
