@@ -23,7 +23,7 @@ from checkpoints.rows.reading import CurrentMission
 from fleet import audit, errors, ids
 from fleet.events.models import Event
 from fleet.postgres import locks
-from fleet.postgres.locks import Lock
+from fleet.postgres.locks import Lock, SubjectLock
 from missions.models import Mission
 from missions.states import FINAL_MISSION_STATES, MissionState
 
@@ -49,8 +49,7 @@ def capture(
     Raises NotFound if a mission's rows are gone; Conflict if one is being cancelled, or if these missions already have a
     checkpoint with this name; Unavailable if the disk is full.
     """
-    require_free_name(name, missions)
-    with locks.session(Lock.CHECKPOINTS, shared=True):
+    with reserve_name(name, missions), locks.session(Lock.CHECKPOINTS, shared=True):
         with reading.snapshot() as snapshot:
             parents = [newest(mission) for mission in missions]
             current = [_read(mission, parent) for mission, parent in zip(missions, parents, strict=True)]
@@ -101,17 +100,26 @@ def newest(mission: UUID) -> Checkpoint | None:
     return Checkpoint.objects.filter(missions__contains=[mission]).order_by("-id").first()
 
 
-def require_free_name(name: str, missions: Sequence[UUID]) -> None:
-    """Raise Conflict if the same missions already have a checkpoint with this name. Automatic ones have no name."""
+@contextmanager
+def reserve_name(name: str, missions: Sequence[UUID]) -> Iterator[None]:
+    """Hold a name for a checkpoint of these missions until its row is committed. No name needs no reservation.
+
+    Raises Conflict if they already have a checkpoint with this name, or if one is being created.
+    """
     if not name:
+        yield
         return
-    existing = Checkpoint.objects.filter(missions=list(missions), name=name).order_by("-id").first()
-    if existing is not None:
-        which = "this mission" if len(missions) == 1 else "these missions"
-        raise errors.Conflict(
-            f"A checkpoint of {which} is already called {name!r}: {existing.ref}.",
-            hint="Choose another name, or delete that checkpoint first.",
-        )
+    with locks.try_session_subject(SubjectLock.CHECKPOINT_NAME, ",".join([name, *map(str, missions)])) as reserved:
+        if not reserved:
+            raise errors.Conflict(f"A checkpoint called {name!r} is being created.", hint="Choose another name.")
+        existing = Checkpoint.objects.filter(missions=list(missions), name=name).order_by("-id").first()
+        if existing is not None:
+            which = "this mission" if len(missions) == 1 else "these missions"
+            raise errors.Conflict(
+                f"A checkpoint of {which} is already called {name!r}: {existing.ref}.",
+                hint="Choose another name, or delete that checkpoint first.",
+            )
+        yield
 
 
 def next_id(earlier: Iterable[Checkpoint | None]) -> UUID:

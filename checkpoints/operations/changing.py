@@ -18,10 +18,9 @@ def change(*, checkpoint: Checkpoint, name: str | None = None, keep: bool | None
     """
     values: dict[str, Any] = {"name": name, "keep": keep}
     values = {field: value for field, value in values.items() if value is not None}
-    with transaction.atomic():
+    new_name = "" if name is None or name == checkpoint.name else name
+    with capturing.reserve_name(new_name, checkpoint.missions), transaction.atomic():
         row = Checkpoint.objects.select_for_update().get(id=checkpoint.id)
-        if name is not None and name != row.name:
-            capturing.require_free_name(name, row.missions)
         before = {field: getattr(row, field) for field in values}
         for field, value in values.items():
             setattr(row, field, value)

@@ -36,6 +36,7 @@ class SubjectLock(IntEnum):
 
     CONDITIONAL_CHANGE = 1  # If-Match: check and change as one step
     IDEMPOTENT_REQUEST = 2  # one request per Idempotency-Key
+    CHECKPOINT_NAME = 3  # the name of a checkpoint while it is captured
 
 
 def try_lock(lock: Lock) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from checkpoints import operations
 from checkpoints.models import Checkpoint
+from fleet import errors
 from missions.models import Mission
 from tests.support import fleet
 from tests.support.console import CommandResult, manage
+from tests.support.live import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -31,6 +34,20 @@ def test_the_command_refuses_a_name_that_the_whole_fleet_already_uses() -> None:
     assert manage("fleet_checkpoint", "create", "nightly", "--all").code == 0
     refused = manage("fleet_checkpoint", "create", "nightly", "--all")
     assert (refused.code, "A checkpoint of these missions is already called 'nightly'" in refused.err) == (1, True)
+
+
+def test_of_concurrent_checkpoints_with_one_name_only_one_is_created() -> None:
+    mission = fleet.launch({"a": {}})
+    errors_raised: list[errors.Conflict] = []
+
+    def capture() -> None:
+        try:
+            operations.capture(missions=[mission.id], name="before-merge")
+        except errors.Conflict as error:
+            errors_raised.append(error)
+
+    run_concurrently(*[capture] * 6)
+    assert (Checkpoint.objects.filter(name="before-merge").count(), len(errors_raised)) == (1, 5)
 
 
 def test_a_name_of_several_missions_is_answered_with_the_ids() -> None:
