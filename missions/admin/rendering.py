@@ -45,7 +45,9 @@ def status_texts(sorties: Sequence[Sortie], mission: Mission | None = None) -> d
     needs = Need.objects.filter(sortie__in=pending).exclude(upstream__state__in=FINAL_SORTIE_STATES)
     for sortie, key in needs.values_list("sortie", "upstream__key"):
         unfinished.setdefault(sortie, []).append(key)
-    attempts = Attempt.objects.filter(sortie__in=[sortie.id for sortie in sorties if sortie.attempt])
+    attempts = Attempt.objects.filter(
+        sortie__in=[sortie.id for sortie in sorties if sortie.started_at or sortie.finished_at]
+    )
     last = {
         attempt.sortie_id: attempt
         for attempt in attempts.filter(number=Coalesce("sortie__accepted", "sortie__attempt")).defer("result", "resume")

@@ -41,6 +41,18 @@ def test_a_mission_that_ran_to_its_end_is_put_back_to_its_start_and_runs_again(e
     assert Sortie.objects.get(mission=mission, key="top").attempt == 2
 
 
+def test_a_sortie_that_runs_again_shows_neither_duration_nor_error_of_the_attempt_that_was_undone(
+    engine: Engine,
+) -> None:
+    mission = fleet.launch({"a": {"allow_failure": True, "with": {"fail": "No disk"}}})
+    start = operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    assert "No disk" in reads.sortie_as_json(Sortie.objects.get(mission=mission))["error"]
+    restore(start)
+    row = reads.sortie_as_json(Sortie.objects.get(mission=mission))
+    assert (row["state"], row["error"], row["elapsed_s"]) == ("ready", None, None)
+
+
 def test_the_state_that_was_replaced_can_be_put_back_too(engine: Engine) -> None:
     mission = fleet.launch(DIAMOND)
     start = operations.capture(missions=[mission.id])
