@@ -68,10 +68,11 @@ A user needs `plan.execute` to launch their own plans that run code (`run`, `cal
 `workspace`). Without it, a user can launch templates and prompts. Admins always have it. Staff who operate missions in
 the admin need it too. Commands do not check it, because they act for the host's operator.
 
-- If a mission was launched with it and not from a template, it is checked again for the caller of `resume`, `retry`,
-  the retry of a sortie, the restore and fork of a checkpoint, and a conflict that is resolved by another attempt or by
-  the caller's own change. A merge into a branch other than the mission's always requires it. Refusals (403) are
-  recorded in the audit trail.
+- A mission that a user with `plan.execute` launched, and not from a template, may contain code, if only in sorties that
+  its agents added. So whoever starts its work again needs the permission too: for `resume`, `retry` (of the mission or
+  of a sortie), a restore or fork of a checkpoint, and a conflict that is resolved by another attempt or by the caller's
+  own change. A merge into a branch other than the mission's always requires it. Refusals (403) are recorded in the
+  audit trail.
 - A template's folder, `readable` and secrets are for its own code. The fork of a mission that was launched from a
   template may be edited only by users who may edit templates (admins, and staff with `plan.execute` who may change
   templates). If the template was changed, disabled or deleted since, only they may fork it with new `params`.
