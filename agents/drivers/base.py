@@ -23,7 +23,7 @@ Stream: TypeAlias = Literal["stdout", "stderr", "fleet"]  # fleet: messages of t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Brief:
+class AttemptBrief:
     """What a driver needs to execute an attempt."""
 
     marker: str  # "srt_…/3": FLEET_ATTEMPT in the environment of every process of the attempt
@@ -206,5 +206,5 @@ class Driver(Protocol):
 
     name: ClassVar[str]
 
-    def run(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
+    def run(self, *, brief: AttemptBrief, reporter: Reporter, stop: Stop) -> Evidence:
         """Execute an attempt. Blocks until every process of it is gone. Raises only for bugs in the driver."""

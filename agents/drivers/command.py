@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from agents.drivers import outcomes, process
-from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, Stream
+from agents.drivers.base import AttemptBrief, Evidence, Json, Reporter, Stop, Stream
 from agents.drivers.exchange import Exchange, Unreadable, environment
 
 TAIL = 4_000  # characters of standard output that become the result if the workload writes none
@@ -38,7 +38,7 @@ class CommandDriver:
 
     name: ClassVar[str] = "command"
 
-    def run(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
+    def run(self, *, brief: AttemptBrief, reporter: Reporter, stop: Stop) -> Evidence:
         argv = brief.argv or ("/bin/sh", "-c", brief.shell)
         tails = _TailReporter(reporter)
         with Exchange(brief) as exchange:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from agents.confinement.host_paths import TMP
-from agents.drivers.base import Brief, Json, Needs
+from agents.drivers.base import AttemptBrief, Json, Needs
 from fleet import values
 
 MAX_VARIABLE_BYTES = 32 * 1024  # per variable; a longer value goes into a file. Linux allows 128 KiB
@@ -43,7 +43,7 @@ class Exchange:
     A second run in the same scratch folder (the `verify` of a sortie) finds the result of the first one there.
     """
 
-    def __init__(self, brief: Brief) -> None:
+    def __init__(self, brief: AttemptBrief) -> None:
         self.path = brief.scratch / ".fleet"
         self._brief = brief
         self._redactor = brief.redactor()
@@ -172,7 +172,7 @@ class Exchange:
         return tuple(sorties)
 
 
-def environment(brief: Brief, exchange: Exchange) -> dict[str, str]:
+def environment(brief: AttemptBrief, exchange: Exchange) -> dict[str, str]:
     """The environment of the workload: allowed variables of the host, those of the plan, and those of the fleet."""
     folder = exchange.path
     home = brief.scratch / ".home"

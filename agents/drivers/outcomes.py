@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.confinement.quota import UNMEASURABLE
-from agents.drivers.base import Brief, Evidence, Json
+from agents.drivers.base import AttemptBrief, Evidence, Json
 from fleet import humanise
 
 # Start errors caused by the command, its environment or its folder. Others (EAGAIN, ENOMEM …) are temporary.
@@ -189,7 +189,7 @@ def evidence(
     )
 
 
-def sandbox_hint(brief: Brief, text: str) -> str:
+def sandbox_hint(brief: AttemptBrief, text: str) -> str:
     """Explain an error about a path that the sandbox hides or makes read-only; "" if the text contains none.
 
     It does not reveal whether anything exists at the path.

@@ -15,7 +15,7 @@ from agents.confinement.attempt_limits import StopReason
 from agents.confinement.host_paths import Refused
 from agents.confinement.quota import Quota
 from agents.drivers import reaper
-from agents.drivers.base import Brief, Reporter, Stop, Stream
+from agents.drivers.base import AttemptBrief, Reporter, Stop, Stream
 from agents.drivers.exchange import Exchange, parse_progress
 from agents.drivers.outcomes import ProcessOutcome
 from agents.drivers.resume import ResumeFile
@@ -29,7 +29,13 @@ LAST_BYTES = 1024 * 1024  # read from a stream after the end; a pipe holds less,
 
 
 def run(
-    *, argv: Sequence[str], brief: Brief, exchange: Exchange, env: Mapping[str, str], reporter: Reporter, stop: Stop
+    *,
+    argv: Sequence[str],
+    brief: AttemptBrief,
+    exchange: Exchange,
+    env: Mapping[str, str],
+    reporter: Reporter,
+    stop: Stop,
 ) -> ProcessOutcome:
     """Run a program, with `brief.stdin` as its standard input, until all its processes have ended."""
     if stop.reason is not None:
@@ -46,7 +52,7 @@ def run(
 def _run(
     argv: Sequence[str],
     *,
-    brief: Brief,
+    brief: AttemptBrief,
     exchange: Exchange,
     env: Mapping[str, str],
     reporter: Reporter,

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import agents.child
 from agents.drivers import outcomes, process
-from agents.drivers.base import Brief, Evidence, Reporter, Stop
+from agents.drivers.base import AttemptBrief, Evidence, Reporter, Stop
 from agents.drivers.exchange import Exchange, Unreadable, environment
 
 PROGRAM = str(Path(agents.child.__file__).with_name("__main__.py"))
@@ -21,7 +21,7 @@ class PythonDriver:
 
     name: ClassVar[str] = "python"
 
-    def run(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
+    def run(self, *, brief: AttemptBrief, reporter: Reporter, stop: Stop) -> Evidence:
         request = {"call": brief.call, "arguments": dict(brief.arguments)}
         with Exchange(brief) as exchange:
             environ = environment(brief, exchange)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from agents.confinement.attempt_limits import StopReason
-from agents.drivers.base import Brief, Evidence, Json, Reporter, Stop, Stream
+from agents.drivers.base import AttemptBrief, Evidence, Json, Reporter, Stop, Stream
 
 CHUNK = 64 * 1024
 POLL_S = 0.01
@@ -42,7 +42,7 @@ class ScriptedDriver:
 
     name: ClassVar[str] = "scripted"
 
-    def run(self, *, brief: Brief, reporter: Reporter, stop: Stop) -> Evidence:
+    def run(self, *, brief: AttemptBrief, reporter: Reporter, stop: Stop) -> Evidence:
         script = brief.arguments
         if not script:
             return _SUCCESS
@@ -94,7 +94,7 @@ def _work(script: Mapping[str, Json], timeout_s: float | None, stop: Stop) -> St
             return stop.reason
 
 
-def _end(script: Mapping[str, Json], brief: Brief) -> Evidence:
+def _end(script: Mapping[str, Json], brief: AttemptBrief) -> Evidence:
     attempt = int(brief.marker.rpartition("/")[2] or 1) if "fail_times" in script else 1
     match script:
         case {"raise": text}:

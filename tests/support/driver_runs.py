@@ -10,7 +10,7 @@ from typing import Any
 from agents import drivers
 from agents.confinement.attempt_limits import Limits
 from agents.drivers import reaper
-from agents.drivers.base import Brief, Evidence, Json, Stop, Stream
+from agents.drivers.base import AttemptBrief, Evidence, Json, Stop, Stream
 from fleet import ids
 
 PATH = frozenset({"PATH"})
@@ -55,9 +55,9 @@ class RecordingReporter:
         return self.tails["stdout"].decode()
 
 
-def brief(scratch: Path, **fields: Any) -> Brief:
+def brief(scratch: Path, **fields: Any) -> AttemptBrief:
     """A brief with a unique marker, whose work inherits PATH. `fields`: further fields of the brief."""
-    return Brief(
+    return AttemptBrief(
         **{
             "marker": f"{ids.encode(ids.SORTIE, ids.new())}/1",
             "fleet": FLEET,
@@ -74,7 +74,7 @@ class DriverRun:
     """One run of a driver, in a separate thread."""
 
     driver: str
-    brief: Brief
+    brief: AttemptBrief
     reporter: RecordingReporter = field(default_factory=RecordingReporter)
     stop: Stop = field(default_factory=Stop)
     evidence: Evidence | None = None
@@ -100,6 +100,6 @@ class DriverRun:
         return self.evidence
 
 
-def surviving_processes(brief: Brief) -> set[int]:
+def surviving_processes(brief: AttemptBrief) -> set[int]:
     """The processes that still carry the attempt's marker."""
     return {process.pid for process in reaper.marked_processes() if process.marker == brief.marker}

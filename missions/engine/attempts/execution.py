@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from agents import drivers
 from agents.drivers import reaper
-from agents.drivers.base import Brief, Evidence, Stop
+from agents.drivers.base import AttemptBrief, Evidence, Stop
 from fleet import errors
 from fleet.observability import logs
 from missions import removal
@@ -119,7 +119,7 @@ class _Attempt:
             return self._judge(change, ())
         return self._land(workspace, change)
 
-    def _work(self, brief: Brief) -> tuple[Evidence, tuple[SortieSpec, ...]]:
+    def _work(self, brief: AttemptBrief) -> tuple[Evidence, tuple[SortieSpec, ...]]:
         """Run the driver and `verify`, and store the outputs. Returns the evidence and the sorties to add."""
         prepared, stop = self._prepared, self.stop
         if prepared.verify is not None:  # outputs are copied after `verify`: what is stored is what was verified
@@ -157,7 +157,7 @@ def _end_earlier_attempts(claim: Claim) -> None:
         )
 
 
-def _verify(brief: Brief, *, evidence: Evidence, output: OutputBuffer, stop: Stop) -> Evidence:
+def _verify(brief: AttemptBrief, *, evidence: Evidence, output: OutputBuffer, stop: Stop) -> Evidence:
     """Run the plan's `verify` command in the same place and environment. The attempt succeeds only if it passes."""
     verified = drivers.get("command").run(brief=brief, reporter=output, stop=stop)
     if verified.ok:

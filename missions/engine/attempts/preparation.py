@@ -11,7 +11,7 @@ from django.db import connection
 
 from agents import drivers
 from agents.confinement.attempt_limits import Limits
-from agents.drivers.base import Brief, Driver
+from agents.drivers.base import AttemptBrief, Driver
 from fleet import errors, ids, invocation, services
 from fleet.config.datastores import SECRETS
 from fleet.observability.redactor import Redactor
@@ -84,8 +84,8 @@ class PreparedAttempt:
     """What an attempt needs."""
 
     driver: Driver
-    brief: Brief  # of the driver
-    verify: Brief | None = None  # of the command that decides on success
+    brief: AttemptBrief  # of the driver
+    verify: AttemptBrief | None = None  # of the command that decides on success
     workspace: WorkspaceAttempt | None = None
 
 
@@ -159,14 +159,14 @@ def _shared_brief(
     folder: Path,
     attempt_context: Context,
     scope: templates.Scope,
-) -> Brief:
+) -> AttemptBrief:
     """The part of the brief that `run` and `verify` share."""
     if attempt_context.folder and not (attempt_context.has_workspace and spec.workspace):
         folders.check_folder(attempt_context.folder)
     # Opened without following links (agents/confinement/bubblewrap.py), because earlier workloads may have left some.
     readable = (*map(Path, type_settings.readable), *map(Path, attempt_context.readable))
     api = "" if spec.driver == "scripted" else services.api_url()
-    return Brief(
+    return AttemptBrief(
         marker=claim.marker,
         try_number=claim.tries + 1,
         fleet=settings.FLEET_HOME.id,
@@ -221,7 +221,7 @@ def _limits(*, spec: SortieSpec, type_settings: TypeSettings) -> Limits:
     )
 
 
-def _with_command(brief: Brief, run: str | tuple[str, ...] | None, scope: templates.Scope) -> Brief:
+def _with_command(brief: AttemptBrief, run: str | tuple[str, ...] | None, scope: templates.Scope) -> AttemptBrief:
     if isinstance(run, tuple):
         return replace(brief, argv=tuple(templates.render_text(text=word, scope=scope) for word in run))
     return replace(brief, shell=run or "")
@@ -242,7 +242,7 @@ def redactor_for_external_agent(*, claim: Claim, spec: SortieSpec, agent_type: s
     if spec.secret_env:
         attempt_context = context.read(claim=claim, spec=spec)
         env = render_variables(spec.env, context.scope(claim=claim, spec=spec, context=attempt_context))
-    return Brief(
+    return AttemptBrief(
         marker=claim.marker,
         scratch=Path(),
         token=token,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from agents import drivers
-from agents.drivers.base import Brief, Evidence, Stop
+from agents.drivers.base import AttemptBrief, Evidence, Stop
 from missions.claims import Claim
 from missions.engine.changes.records import ChangeRecords
 from missions.engine.changes.workspace_attempt import WorkspaceAttempt, print_line, stop_if_asked
@@ -34,7 +34,7 @@ class TreeCheck(NamedTuple):
     """A command that must pass on a merged tree. `brief`: that of the sortie's own `verify`; None: the workspace's."""
 
     command: Any
-    brief: Brief | None
+    brief: AttemptBrief | None
 
     @property
     def is_own(self) -> bool:
@@ -47,7 +47,7 @@ class Landing:
 
     attempt: WorkspaceAttempt
     change: Change
-    verify: Brief | None
+    verify: AttemptBrief | None
     output: OutputBuffer
     stop: Stop
 

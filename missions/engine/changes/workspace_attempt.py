@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 
 from agents import drivers
-from agents.drivers.base import Brief, Evidence, Stop
+from agents.drivers.base import AttemptBrief, Evidence, Stop
 from agents.shim import beneath
 from fleet import errors, ids, values
 from missions.claims import Claim
@@ -53,7 +53,7 @@ class WorkspaceAttempt:
     leftover: int = 0  # the number of an earlier attempt that ended without a commit
     patch: Patch | None = None  # the work of an external agent, not committed yet
     saved: SavedWork | None = None  # uncommitted work that a restore has put back, from which this attempt continues
-    shared_brief: Brief | None = None  # the part of the brief that all commands of the attempt share; see `use_brief`
+    shared_brief: AttemptBrief | None = None  # what all commands of the attempt share; see `use_brief`
     tip: str = ""  # the commit that the attempt starts from
     holder: ReservedPattern | None = None  # reserves files that this attempt has changed, so it is merged first
     checked_tree: str = ""  # of the copy, before the sortie's `verify` began
@@ -87,7 +87,7 @@ class WorkspaceAttempt:
             and self.conflict.outcome == Conflict.Outcome.MANUAL
         )
 
-    def use_brief(self, brief: Brief) -> Brief:
+    def use_brief(self, brief: AttemptBrief) -> AttemptBrief:
         """Turn the shared brief of an attempt into that of work in the copy, and use it for all commands."""
         self.shared_brief = replace(
             brief,
@@ -179,7 +179,7 @@ class WorkspaceAttempt:
             evidence, error=f"`setup` of the workspace failed: {evidence.error or 'it exited with an error'}"
         )
 
-    def with_conflict(self, brief: Brief, description: dict[str, Any] | None) -> Brief:
+    def with_conflict(self, brief: AttemptBrief, description: dict[str, Any] | None) -> AttemptBrief:
         """The brief of the work, with the conflict that it must resolve."""
         if description is None:
             return brief
@@ -243,7 +243,7 @@ class WorkspaceAttempt:
     # ── Helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def _brief(self) -> Brief:
+    def _brief(self) -> AttemptBrief:
         assert self.shared_brief is not None, "call `use_brief` first"
         return self.shared_brief
 

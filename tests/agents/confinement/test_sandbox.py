@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agents.confinement.attempt_limits import StopReason
-from agents.drivers.base import Brief
+from agents.drivers.base import AttemptBrief
 from tests.support.confined import SECRET, USERS, Place, places
 from tests.support.driver_runs import DriverRun, brief, surviving_processes
 from tests.support.paths import CHECKOUT
@@ -41,7 +41,7 @@ def test_no_attack_reaches_the_fleets_credentials(place: Place) -> None:
     assert (place.hidden / "secret").read_text() == SECRET, "it is hidden only from the work"
 
 
-def environments_of(attempt_brief: Brief) -> bytes:
+def environments_of(attempt_brief: AttemptBrief) -> bytes:
     """The environments of an attempt's processes, as the fleet's user can read them."""
     files = [f"/proc/{pid}/environ" for pid in surviving_processes(attempt_brief)]
     return subprocess.run(["cat", *files], stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 from agents import drivers
 from agents.confinement import cgroups
 from agents.confinement.attempt_limits import Limits
-from agents.drivers.base import Brief, Json, Stop, Stream
+from agents.drivers.base import AttemptBrief, Json, Stop, Stream
 from fleet import processes
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     cgroups.activate()
     recorder = Recorder()
     evidence = drivers.get(request.get("driver", "command")).run(
-        brief=Brief(
+        brief=AttemptBrief(
             marker=request.get("marker", "srt_test/1"),
             fleet=request.get("fleet", ""),
             scratch=Path(request["scratch"]),
