@@ -13,7 +13,7 @@ from missions.admin import rendering
 from missions.models import Change, Mission, Sortie
 from missions.operations.workspaces import diffs
 from missions.queries import workspaces
-from missions.workspaces.diffs import Diff
+from missions.workspaces.git_diffs import Diff
 
 DIFF_BYTES = 200_000  # of the diffs on one page
 DIFF_LINES = 2_000

@@ -18,7 +18,7 @@ from missions.operations.workspaces.diffs import MissionDiff, SortieDiff
 from missions.operations.workspaces.unmerged import Unmerged
 from missions.queries import reads, workspaces
 from missions.workspaces import repositories
-from missions.workspaces.diffs import Diff
+from missions.workspaces.git_diffs import Diff
 
 ACTIONS = ("diff", "conflicts", "resolve", "merge", "discard")
 KINDS: dict[str, str] = {

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from fleet.events.models import Event
 from missions.models import Change, Conflict
-from missions.workspaces import git, merging
+from missions.workspaces import branches, git
 from missions.workspaces.git import printable
 
 MAX_FILES = 100
@@ -91,7 +91,7 @@ def describe(*, mirror: Path, change: Change, conflict: Conflict, tip: str, file
         "message": conflict.text,
         "yours": _diff(mirror, change.base, change.commit, paths),
         "theirs": _diff(mirror, change.base, tip, paths),
-        "merged_since": merging.landed_since(mirror, base=change.base, tip=tip),
+        "merged_since": branches.landed_since(mirror, base=change.base, tip=tip),
     }
 
 
@@ -116,9 +116,9 @@ def prompt(description: Mapping[str, Any], *, path: Path) -> str:
 
 def others(mirror: Path, *, base: str, tip: str, files: Sequence[str] = ()) -> list[str]:
     """The keys of the sorties whose work was merged between the two commits, or of those that changed the `files`."""
-    rows = merging.landed_since(mirror, base=base, tip=tip, files=files[:MAX_FILES])
+    rows = branches.landed_since(mirror, base=base, tip=tip, files=files[:MAX_FILES])
     if not rows and files:  # a folder in the place of a file, for example
-        rows = merging.landed_since(mirror, base=base, tip=tip)
+        rows = branches.landed_since(mirror, base=base, tip=tip)
     keys = [row["sortie"] for row in rows if row["sortie"]]
     return list(dict.fromkeys(key.partition(" ")[0] for key in keys))[:20]
 

@@ -18,7 +18,7 @@ from fleet import ids
 from fleet.postgres import statements
 from fleet.postgres.hot_path import Cursor
 from missions.models import Lane
-from missions.workspaces import merging
+from missions.workspaces import branches
 
 LOCK_S = 5  # how long to wait for another attempt that takes the lane
 # After this time, Postgres ends the transaction of a process that was suspended while it took the lane. Writing a ref
@@ -31,10 +31,10 @@ def take(*, repository: str, branch: str, mirror: Path, sortie: UUID, attempt: i
 
     The ref is written while the row is locked, and the lane is taken only once the row is committed. An attempt that is
     halted in between loses its transaction. When it wakes up it may still write the ref, but then stops; the new
-    holder's move then fails (`merging.Moved`), and it takes the lane again.
+    holder's move then fails (`branches.LaneLost`), and it takes the lane again.
     """
     Lane.objects.get_or_create(repository=repository, branch=branch)
-    content = merging.lane_content(mirror, sortie=sortie, attempt=attempt)
+    content = branches.lane_content(mirror, sortie=sortie, attempt=attempt)
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_S}s'")
@@ -50,9 +50,9 @@ def take(*, repository: str, branch: str, mirror: Path, sortie: UUID, attempt: i
             if row is None:
                 return None
             (lane,) = row
-            current = merging.read_lane(mirror, branch)
+            current = branches.read_lane(mirror, branch)
             if current != content:
-                merging.write_lane(mirror, branch, content=content, expected=current)
+                branches.write_lane(mirror, branch, content=content, expected=current)
             cursor.execute(
                 "UPDATE missions_lane SET sortie_id = %s, attempt = %s WHERE id = %s", [sortie, attempt, lane]
             )
@@ -60,7 +60,7 @@ def take(*, repository: str, branch: str, mirror: Path, sortie: UUID, attempt: i
         if isinstance(error.__cause__, (LockNotAvailable, IdleInTransactionSessionTimeout)):
             return None
         raise
-    except merging.Moved:
+    except branches.LaneLost:
         return None
     return content
 

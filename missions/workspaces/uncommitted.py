@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from fleet import errors
-from missions.workspaces import commits, copies, git, merging
+from missions.workspaces import branches, commits, copies, git
 from missions.workspaces.commits import Message
 from missions.workspaces.copies import Copy
 
@@ -65,7 +65,7 @@ def save(copy: Copy, *, message: Message, ref: str, max_bytes: int, deadline: fl
         tree, _, rest = output.partition(b"\n")
         left_out, _, ignored = rest.partition(b"\0\0") if not rest.startswith(b"\0") else (b"", b"", rest[1:])
         commit = base
-        if tree.decode() != merging.tree_of(copy.mirror, base):
+        if tree.decode() != branches.tree_of(copy.mirror, base):
             commit = git.line(
                 "commit-tree",
                 tree.decode(),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from missions.workspaces import diffs, git, merging, refusals
+from missions.workspaces import branches, git, git_diffs, refusals
 from tests.support import repository
 from tests.support.repository import Repository
 
@@ -27,7 +27,7 @@ def test_files_with_too_many_lines_are_not_compared(project: Repository) -> None
     base = project.git("rev-parse", "HEAD")
     commit = commit_lines(project, "\n")
     with pytest.raises(git.GitError, match="memory"):
-        diffs.between(project.path / ".git", base=base, commit=commit)
+        git_diffs.between(project.path / ".git", base=base, commit=commit)
 
 
 def test_files_with_too_many_lines_are_not_merged(project: Repository) -> None:
@@ -36,7 +36,7 @@ def test_files_with_too_many_lines_are_not_merged(project: Repository) -> None:
     project.git("checkout", "--quiet", "-B", "theirs", base)
     theirs = project.commit({"lines.txt": "two\n"})
     with pytest.raises(git.GitError, match="memory"):
-        merging.merge(project.path / ".git", onto=ours, commit=theirs)
+        branches.merge(project.path / ".git", onto=ours, commit=theirs)
 
 
 def test_an_attempt_with_too_many_lines_is_refused_with_the_remedy(project: Repository) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleet import errors
-from missions.workspaces import commits, copies, diffs, git, refusals, repositories, uncommitted
+from missions.workspaces import commits, copies, git, git_diffs, refusals, repositories, uncommitted
 from tests.support import repository
 from tests.support.repository import Repository, SortieCopy
 
@@ -66,7 +66,7 @@ def test_a_submodule_runs_nothing_when_running_work_is_read(project: Repository,
         deadline=time.monotonic() + 60,
     )
     assert git.run("show", f"{saved_ref.commit}:app.py", at=sortie.copy.mirror) == b"two\n"
-    assert [file.path for file in diffs.of_copy(sortie.copy, max_bytes=1_000).files] == ["app.py"]
+    assert [file.path for file in git_diffs.of_copy(sortie.copy, max_bytes=1_000).files] == ["app.py"]
     assert traces(tmp_path, sortie) == []
 
 

@@ -23,7 +23,7 @@ from missions.engine.settlement import verdict
 from missions.engine.settlement.settling import Settlement
 from missions.models import Change, Conflict, WaitsOn, Workspace
 from missions.plan import SortieSpec
-from missions.workspaces import commits, conflicts, copies, git, lanes, merging, repositories
+from missions.workspaces import branches, commits, conflicts, copies, git, lanes, repositories
 
 log = logging.getLogger("fleet.workspaces")
 
@@ -69,7 +69,7 @@ class Landing:
             tip = repositories.tip(self._mirror, self._workspace.branch, start=self._workspace.base_commit)
             if self._has_landed(tip):
                 return self._succeeded()
-            merged = merging.merge(self._mirror, onto=tip, commit=change.commit)
+            merged = branches.merge(self._mirror, onto=tip, commit=change.commit)
             if not merged.clean:
                 return self._conflict(
                     Conflict.Kind.MERGE, tip=tip, files=merged.files, tree=merged.tree, text=merged.text
@@ -124,10 +124,10 @@ class Landing:
 
     def _commit(self, *, tip: str, tree: str) -> str:
         """The commit that lands: one with this tree on the tip, or the tip itself if it contains the work already."""
-        if tree == merging.tree_of(self._mirror, tip):
+        if tree == branches.tree_of(self._mirror, tip):
             return tip
         message = self.attempt.message(self.change.attempt)
-        return merging.create_commit(self._mirror, tree=tree, parent=tip, message=message)
+        return branches.create_commit(self._mirror, tree=tree, parent=tip, message=message)
 
     def _pending_checks(self, tree: str) -> list[TreeCheck]:
         """The checks that have not passed on this tree yet."""
@@ -177,8 +177,8 @@ class Landing:
         stop_if_asked(self.stop)
         try:
             if landed != tip:
-                merging.move(self._mirror, branch=self._workspace.branch, lane=lane, tip=tip, to=landed)
-        except merging.Moved as error:
+                branches.move(self._mirror, branch=self._workspace.branch, lane=lane, tip=tip, to=landed)
+        except branches.LaneLost as error:
             log.info("%s: %s", self._claim.marker, error)
             return False
         change.state, change.landed, change.onto = Change.State.LANDING, landed, tip

@@ -27,7 +27,7 @@ from missions.engine.outages import Stopped, until_answered
 from missions.engine.output.buffer import OutputBuffer
 from missions.models import Change, Conflict, Patch, SavedWork, Workspace
 from missions.plan import SortieSpec
-from missions.workspaces import commits, conflicts, copies, git, merging, refusals, repositories
+from missions.workspaces import branches, commits, conflicts, copies, git, refusals, repositories
 from missions.workspaces.commits import Commit, Message
 from missions.workspaces.reservation_index import ReservedPattern
 
@@ -110,7 +110,7 @@ class WorkspaceAttempt:
         self.tip = repositories.tip(mirror, workspace.branch, start=workspace.base_commit)
         tree, description = "", None
         if self.change is not None and self.conflict is not None:
-            merged = merging.merge(mirror, onto=self.tip, commit=self.change.commit)
+            merged = branches.merge(mirror, onto=self.tip, commit=self.change.commit)
             tree = merged.tree
             description = conflicts.describe(
                 mirror=mirror, change=self.change, conflict=self.conflict, tip=self.tip, files=merged.files
@@ -118,7 +118,7 @@ class WorkspaceAttempt:
             text = json.dumps(description, ensure_ascii=False, indent=1)
             (self._brief.scratch / CONFLICT).write_text(text, encoding="utf-8", errors="replace")
         if self.saved is not None:
-            self.tip, tree = self.saved.base, merging.tree_of(mirror, self.saved.commit)
+            self.tip, tree = self.saved.base, branches.tree_of(mirror, self.saved.commit)
         with copies.lock(self.copy, attempt=self.claim.attempt) as descriptor:
             stop_if_asked(stop)
             if self.leftover and self.copy.exists:

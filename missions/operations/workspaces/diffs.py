@@ -10,8 +10,8 @@ from fleet import errors, ids
 from missions.models import Change, Mission, Sortie, Workspace
 from missions.queries import workspaces
 from missions.states import SortieState
-from missions.workspaces import copies, diffs, git, repositories
-from missions.workspaces.diffs import Diff
+from missions.workspaces import copies, git, git_diffs, repositories
+from missions.workspaces.git_diffs import Diff
 
 MAX_SORTIES = 50  # whose unmerged work the diff of a mission contains
 UNCOMMITTED, NONE = "uncommitted", "none"
@@ -53,7 +53,7 @@ class MissionDiff:
         }
 
 
-def of_sortie(sortie: Sortie, *, max_bytes: int = diffs.MAX_BYTES, binary: bool = False) -> SortieDiff:
+def of_sortie(sortie: Sortie, *, max_bytes: int = git_diffs.MAX_BYTES, binary: bool = False) -> SortieDiff:
     """The work of a sortie: what its running attempt has changed so far, what it has landed, or its last commit.
 
     Raises NotFound if its mission has no workspace; Conflict if the work was discarded.
@@ -62,20 +62,20 @@ def of_sortie(sortie: Sortie, *, max_bytes: int = diffs.MAX_BYTES, binary: bool 
     return _of_sortie(sortie, workspace, max_bytes=max_bytes, binary=binary)
 
 
-def of_change(change: Change, *, max_bytes: int = diffs.MAX_BYTES) -> SortieDiff:
+def of_change(change: Change, *, max_bytes: int = git_diffs.MAX_BYTES) -> SortieDiff:
     """What one attempt has committed, or landed. Errors as for `of_sortie`. Its sortie must be loaded."""
     workspace = _require_usable(workspaces.find(change.sortie.mission))
     return _of_change(change, workspace, max_bytes=max_bytes, binary=False)
 
 
-def of_mission(mission: Mission, *, max_bytes: int = diffs.MAX_BYTES, binary: bool = False) -> MissionDiff:
+def of_mission(mission: Mission, *, max_bytes: int = git_diffs.MAX_BYTES, binary: bool = False) -> MissionDiff:
     """The work of a mission. Errors as for `of_sortie`."""
     workspace = _require_usable(workspaces.find(mission))
     mirror = repositories.mirror(workspace.repository)
     landed = Diff(base=workspace.base_commit, commit=workspace.base_commit)
     if tip := repositories.find_tip(mirror, workspace.branch):
         base = _fork_point(mirror, base=workspace.base_commit, tip=tip)
-        landed = diffs.between(mirror, base=base, commit=tip, max_bytes=max_bytes, binary=binary)
+        landed = git_diffs.between(mirror, base=base, commit=tip, max_bytes=max_bytes, binary=binary)
     bytes_left, unmerged = max_bytes - len(landed.patch), []
     for sortie in _unlanded_sorties(mission):
         work = _of_sortie(sortie, workspace, max_bytes=max(bytes_left, 0), binary=binary)
@@ -121,7 +121,7 @@ def _of_sortie(sortie: Sortie, workspace: Workspace, *, max_bytes: int, binary: 
     change = workspaces.newest_change(sortie.id)
     copy = copies.of(sortie=sortie.id, mirror=mirror)
     if sortie.state == SortieState.RUNNING and _is_editing(sortie, change) and copy.exists:
-        diff = diffs.of_copy(copy, max_bytes=max_bytes, binary=binary)
+        diff = git_diffs.of_copy(copy, max_bytes=max_bytes, binary=binary)
         return SortieDiff(sortie=sortie, state=UNCOMMITTED, attempt=sortie.attempt, diff=diff)
     if change is None:
         return SortieDiff(sortie=sortie, state=NONE, attempt=sortie.attempt, diff=Diff(base="", commit=""))
@@ -147,7 +147,7 @@ def _is_editing(sortie: Sortie, change: Change | None) -> bool:
 
 def _between(mirror: Path, *, base: str, commit: str, max_bytes: int, binary: bool) -> Diff:
     try:
-        return diffs.between(mirror, base=base, commit=commit, max_bytes=max_bytes, binary=binary)
+        return git_diffs.between(mirror, base=base, commit=commit, max_bytes=max_bytes, binary=binary)
     except git.GitError as error:
         raise errors.NotFound(
             f"The commit {commit[:12]} is not in the fleet's mirror on this host: {error.text[-200:]}"

@@ -14,7 +14,7 @@ from fleet.console import lines
 from fleet.events.models import Event
 from missions.models import Mission, Workspace
 from missions.queries import workspaces
-from missions.workspaces import commits, git, merging, repositories, targets
+from missions.workspaces import branches, commits, git, repositories, targets
 from missions.workspaces.targets import Target
 
 
@@ -91,7 +91,7 @@ def _commit(row: Mission, workspace: Workspace, mirror: Path, *, target: Target,
     if repositories.contains(mirror, commit=before, ref=tip):
         return tip
     try:
-        merged = merging.merge(mirror, onto=before, commit=tip)
+        merged = branches.merge(mirror, onto=before, commit=tip)
     except git.GitError as error:
         raise errors.Conflict(f"{workspace.branch} does not merge with {target.branch}: {error.text[-300:]}") from error
     if not merged.clean:
@@ -106,7 +106,7 @@ def _commit(row: Mission, workspace: Workspace, mirror: Path, *, target: Target,
         subject=f"Merge {workspace.branch} into {target.branch}",
         trailers={"Fleet-Mission": row.ref},
     )
-    return merging.create_commit(mirror, tree=merged.tree, parent=before, second_parent=tip, message=message)
+    return branches.create_commit(mirror, tree=merged.tree, parent=before, second_parent=tip, message=message)
 
 
 def _require_trusted_hooks(workspace: Workspace, mirror: Path, target: Target) -> None:

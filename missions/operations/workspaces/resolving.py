@@ -15,7 +15,7 @@ from missions.models import Change, Conflict, Sortie, WaitsOn, Workspace
 from missions.operations import cancelling, permissions
 from missions.queries import workspaces
 from missions.states import SortieState, predicate
-from missions.workspaces import conflicts, diffs, git, merging, repositories
+from missions.workspaces import branches, conflicts, git, git_diffs, repositories
 
 
 def retry(*, sortie: UUID, can_execute: bool) -> Sortie:
@@ -43,7 +43,7 @@ def replace(*, sortie: UUID, revision: str, can_execute: bool) -> Sortie:
     ref = f"{repositories.ATTEMPTS}/{row.ref}/{change.attempt}-resolved"
     commit = repositories.fetch(workspace.repository, revision=revision, to=ref)
     base = _merge_base(workspace, commit)
-    diff = diffs.between(mirror, base=base, commit=commit, max_bytes=0)
+    diff = git_diffs.between(mirror, base=base, commit=commit, max_bytes=0)
     with _decision(sortie, can_execute=can_execute) as (row, change):
         Change.objects.filter(id=change.id).update(
             state=Change.State.COMMITTED,
@@ -99,7 +99,7 @@ def _merge_base(workspace: Workspace, commit: str) -> str:
     base = git.execute("merge-base", tip, commit, at=mirror)
     if base.returncode:
         raise errors.Conflict(f"{commit[:12]} has no history in common with {workspace.branch}.")
-    merged = merging.merge(mirror, onto=tip, commit=commit)
+    merged = branches.merge(mirror, onto=tip, commit=commit)
     if not merged.clean:
         files = ", ".join(map(git.printable, merged.files[:5]))
         raise errors.Conflict(

@@ -12,8 +12,7 @@ from fleet import errors
 from missions.models import Change, Workspace
 from missions.operations.workspaces import merging
 from missions.queries import workspaces
-from missions.workspaces import git, local_repositories, repositories
-from missions.workspaces import merging as mirror_merging
+from missions.workspaces import branches, git, local_repositories, repositories
 
 MAX_COMMITS = 50  # that are listed
 
@@ -47,7 +46,7 @@ def of_mission(mission: UUID) -> Unmerged:
     tip = repositories.find_tip(mirror, workspace.branch)
     commits: tuple[dict[str, str], ...] = ()
     if tip and tip != workspace.base_commit and not _is_merged(workspace, mirror, tip):
-        rows = mirror_merging.landed_since(mirror, base=workspace.base_commit, tip=tip, limit=MAX_COMMITS)
+        rows = branches.landed_since(mirror, base=workspace.base_commit, tip=tip, limit=MAX_COMMITS)
         commits = tuple({**row, "sortie": row["sortie"].partition(" ")[0]} for row in rows)
     return Unmerged(
         mission=mission,

@@ -17,7 +17,7 @@ from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Change, Mission, Reservation, Sortie, Workspace
 from missions.operations.workspaces import discarding
-from missions.workspaces import git, merging, moving
+from missions.workspaces import branches, git, moving
 from tests.support import fleet, killing, repository
 from tests.support.checkpoints import digest, manifest, sortie
 from tests.support.repository import Repository
@@ -89,10 +89,10 @@ def test_an_attempt_that_was_about_to_land_cannot_move_the_branch(project: Repos
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
     branch = repository.branch(mission)
-    lane = merging.read_lane(branch.mirror, branch.name)
+    lane = branches.read_lane(branch.mirror, branch.name)
     restore(start)
-    with pytest.raises(merging.Moved):
-        merging.move(branch.mirror, branch=branch.name, lane=lane, tip=branch.base, to=branch.base)
+    with pytest.raises(branches.LaneLost):
+        branches.move(branch.mirror, branch=branch.name, lane=lane, tip=branch.base, to=branch.base)
     assert branch.tip == branch.base
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from missions.workspaces import copies, diffs
+from missions.workspaces import copies, git_diffs
 from tests.support import repository
 from tests.support.repository import Repository
 
@@ -28,7 +28,7 @@ def test_an_immediate_change_of_equal_size_is_committed(project: Repository) -> 
         (sortie.path / "folder2" / "file2").write_text("x0002\n")
         os.utime(sortie.path / "folder2" / "file2", ns=(status.st_atime_ns, status.st_mtime_ns))
         (sortie.path / "folder3" / "file3").chmod(0o755)
-        assert diffs.of_copy(sortie.copy).text().count("\n+x000") == 2
+        assert git_diffs.of_copy(sortie.copy).text().count("\n+x000") == 2
         assert sortie.commit().paths == ("folder1/file1", "folder2/file2", "folder3/file3")
         (sortie.path / "folder1" / "file1").write_text("y0001\n")
         (sortie.path / "folder4" / "file4").write_text("y0004\n")

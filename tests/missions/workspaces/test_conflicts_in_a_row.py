@@ -13,7 +13,7 @@ from missions.engine.changes.workspace_attempt import CONFLICT
 from missions.engine.settlement import verdict
 from missions.models import Change, Conflict, Mission, Sortie
 from missions.plan import SortieSpec
-from missions.workspaces import merging, refusals
+from missions.workspaces import branches, refusals
 from tests.support import fleet, landing, repository
 from tests.support.repository import Repository
 
@@ -104,7 +104,7 @@ def test_folders_that_were_renamed_in_two_ways_are_a_conflict_without_a_file(tmp
     theirs, ours = repository.sortie_copy(project), repository.sortie_copy(project)
     theirs.sh("mkdir b c; git mv a/1 a/2 b; git mv a/3 a/4 c")
     ours.sh("echo new > a/new")
-    result = merging.merge(ours.copy.mirror, onto=theirs.commit().commit, commit=ours.commit().commit)
+    result = branches.merge(ours.copy.mirror, onto=theirs.commit().commit, commit=ours.commit().commit)
     assert not result.clean
     assert result.files == ()
     assert "Unclear where to rename a to" in result.text

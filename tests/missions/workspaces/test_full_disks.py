@@ -14,7 +14,7 @@ from django.test import override_settings
 
 from fleet import errors, ids
 from fleet.config.home import Home
-from missions.workspaces import commits, copies, git, merging, repositories
+from missions.workspaces import branches, commits, copies, git, repositories
 from tests.support import repository
 from tests.support.repository import Repository, SortieCopy
 
@@ -126,18 +126,18 @@ def test_a_full_disk_fails_the_move_of_the_branch(disk: Disk, project: Repositor
     store = sortie.copy.mirror
     disk.fill()
     with pytest.raises(errors.FleetError):
-        merging.lane_content(store, sortie=ids.new(), attempt=1)
+        branches.lane_content(store, sortie=ids.new(), attempt=1)
     disk.free()
-    lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
+    lane = branches.lane_content(store, sortie=ids.new(), attempt=1)
     disk.fill()
     with pytest.raises(git.GitError):
-        merging.write_lane(store, "fleet/test", content=lane, expected="")
+        branches.write_lane(store, "fleet/test", content=lane, expected="")
     disk.free()
-    merging.write_lane(store, "fleet/test", content=lane, expected="")
+    branches.write_lane(store, "fleet/test", content=lane, expected="")
     disk.fill()
     with pytest.raises(git.GitError):
-        merging.move(store, branch="fleet/test", lane=lane, tip=change.base, to=change.commit)
+        branches.move(store, branch="fleet/test", lane=lane, tip=change.base, to=change.commit)
     assert repositories.read_ref(store, "refs/heads/fleet/test") == change.base
     disk.free()
-    merging.move(store, branch="fleet/test", lane=lane, tip=change.base, to=change.commit)
+    branches.move(store, branch="fleet/test", lane=lane, tip=change.base, to=change.commit)
     assert repositories.read_ref(store, "refs/heads/fleet/test") == change.commit

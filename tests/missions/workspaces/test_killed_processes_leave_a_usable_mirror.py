@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleet import errors, ids
-from missions.workspaces import commits, git, merging, repositories
+from missions.workspaces import branches, commits, git, repositories
 from tests.support import repository
 from tests.support.repository import Repository
 from tests.support.waiting import until
@@ -67,12 +67,12 @@ def test_a_branch_moves_although_locks_were_left_on_it_and_on_its_lane(store: Pa
     second = project.commit({"a.txt": "b\n"})
     repositories.ensure(str(project.path), commit=second)
     assert repositories.tip(store, "fleet/x", start=first) == first
-    lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
+    lane = branches.lane_content(store, sortie=ids.new(), attempt=1)
     leave_lock(store, "refs/fleet/lanes/fleet/x")
-    merging.write_lane(store, "fleet/x", content=lane, expected="")
+    branches.write_lane(store, "fleet/x", content=lane, expected="")
     leave_lock(store, "refs/heads/fleet/x")
     leave_lock(store, "refs/fleet/lanes/fleet/x")
-    merging.move(store, branch="fleet/x", lane=lane, tip=first, to=second)
+    branches.move(store, branch="fleet/x", lane=lane, tip=first, to=second)
     assert repositories.tip(store, "fleet/x", start=first) == second
 
 
@@ -114,16 +114,16 @@ def test_a_disk_error_is_not_mistaken_for_a_moved_branch(store: Path, project: R
     """Otherwise the sortie would wait repeatedly for a merge that never happens."""
     first = project.git("rev-parse", "HEAD")
     repositories.tip(store, "fleet/x", start=first)
-    lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
-    merging.write_lane(store, "fleet/x", content=lane, expected="")
+    lane = branches.lane_content(store, sortie=ids.new(), attempt=1)
+    branches.write_lane(store, "fleet/x", content=lane, expected="")
     (store / "refs/heads/fleet/x.lock").mkdir()  # git can neither create nor remove its lock file
-    second = merging.create_commit(
+    second = branches.create_commit(
         store,
-        tree=merging.tree_of(store, first),
+        tree=branches.tree_of(store, first),
         parent=first,
         message=commits.Message(author="a", subject="s", trailers={}),
     )
     with pytest.raises(git.GitError):
-        merging.move(store, branch="fleet/x", lane=lane, tip=first, to=second)
-    with pytest.raises(merging.Moved):
-        merging.move(store, branch="fleet/x", lane=lane, tip=second, to=first)
+        branches.move(store, branch="fleet/x", lane=lane, tip=first, to=second)
+    with pytest.raises(branches.LaneLost):
+        branches.move(store, branch="fleet/x", lane=lane, tip=second, to=first)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet import errors, ids
-from missions.workspaces import merging, repositories
+from missions.workspaces import branches, repositories
 from tests.support import repository
 from tests.support.repository import Repository
 
@@ -23,11 +23,11 @@ def check(project: Repository) -> None:
     second.sh("echo 2 > second.txt")
     store, base = first.copy.mirror, first.copy.base
     change, second_change = first.commit(), second.commit()
-    result = merging.merge(store, onto=change.commit, commit=second_change.commit)
+    result = branches.merge(store, onto=change.commit, commit=second_change.commit)
     assert result.clean
-    lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
-    merging.write_lane(store, branch, content=lane, expected="")
-    merging.move(store, branch=branch, lane=lane, tip=base, to=change.commit)
+    lane = branches.lane_content(store, sortie=ids.new(), attempt=1)
+    branches.write_lane(store, branch, content=lane, expected="")
+    branches.move(store, branch=branch, lane=lane, tip=base, to=change.commit)
     third = repository.sortie_copy(project, branch=branch)
     assert (third.path / "first.txt").read_text() == "1\n"
     assert third.sh("git log --format=%s").splitlines()[0] == "edit: A test"

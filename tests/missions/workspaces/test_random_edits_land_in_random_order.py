@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from fleet import ids
-from missions.workspaces import commits, git, merging, repositories
+from missions.workspaces import branches, commits, git, repositories
 from tests.support import repository
 from tests.support.repository import Repository
 
@@ -77,8 +77,8 @@ def test_each_landed_commit_is_its_authors_and_the_branch_has_them_all(plan: lis
 def check(project: Repository, plan: list[list[Edit]], order: Random) -> None:
     base = project.git("rev-parse", "HEAD")
     store = repositories.ensure(str(project.path), commit=base)
-    lane = merging.lane_content(store, sortie=ids.new(), attempt=1)
-    merging.write_lane(store, "fleet/test", content=lane, expected="")
+    lane = branches.lane_content(store, sortie=ids.new(), attempt=1)
+    branches.write_lane(store, "fleet/test", content=lane, expected="")
     waiting: list[commits.Commit] = []
     landings: list[tuple[commits.Commit, str, str]] = []  # the author's commit, the commit on the branch, its parent
 
@@ -87,11 +87,11 @@ def check(project: Repository, plan: list[list[Edit]], order: Random) -> None:
         while waiting and order.random() < chance:
             change = waiting.pop()
             tip = repositories.tip(store, "fleet/test", start=base)
-            result = merging.merge(store, onto=tip, commit=change.commit)
+            result = branches.merge(store, onto=tip, commit=change.commit)
             if result.clean:
                 message = commits.Message(author="backend", subject="s", trailers={})
-                commit = merging.create_commit(store, tree=result.tree, parent=tip, message=message)
-                merging.move(store, branch="fleet/test", lane=lane, tip=tip, to=commit)
+                commit = branches.create_commit(store, tree=result.tree, parent=tip, message=message)
+                branches.move(store, branch="fleet/test", lane=lane, tip=tip, to=commit)
                 landings.append((change, commit, tip))
 
     for number, changes in enumerate(plan):

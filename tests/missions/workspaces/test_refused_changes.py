@@ -16,7 +16,7 @@ from django.test import override_settings
 
 from fleet import errors
 from fleet.config.home import Home
-from missions.workspaces import merging
+from missions.workspaces import branches
 from missions.workspaces.refusals import Refused
 from tests.support import repository
 from tests.support.confined import NOBODY
@@ -97,7 +97,7 @@ def test_leftover_conflict_markers_are_refused_but_not_those_in_a_text_about_mar
     mine.sh("sed -i s/two/mine/ a.txt")
     theirs.sh("sed -i s/two/theirs/ a.txt; printf '<<<<<<< ours\\n>>>>>>> theirs\\n' > guide.md")
     change, tip = mine.commit().commit, theirs.commit().commit
-    result = merging.merge(mine.copy.mirror, onto=tip, commit=change)
+    result = branches.merge(mine.copy.mirror, onto=tip, commit=change)
     assert result.files == ("a.txt",)
     next_sortie = repository.sortie_copy(project, tip=tip, tree=result.tree)
     next_sortie.sh("mv a.txt renamed.txt; echo more >> guide.md")

@@ -1,4 +1,4 @@
-"""Merges a change onto the tip of a branch, and moves the branch. Everything happens in the mirror.
+"""The branches of a mirror: merges a change onto the tip of one, and moves it.
 
 A merge becomes one commit whose parent is the tip: the history of the branch is linear, with one commit per sortie.
 """
@@ -25,7 +25,7 @@ class Merge:
     text: str = ""
 
 
-class Moved(Exception):
+class LaneLost(Exception):
     """The branch or its lane now belongs to another attempt, so this one may not move it."""
 
 
@@ -96,22 +96,22 @@ def read_lane(mirror: Path, branch: str) -> str:
 
 
 def write_lane(mirror: Path, branch: str, *, content: str, expected: str) -> None:
-    """Give the lane to another attempt. Raises Moved if it no longer has the `expected` content."""
+    """Give the lane to another attempt. Raises LaneLost if it no longer has the `expected` content."""
     ref = f"{repositories.LANES}/{branch}"
     try:
         repositories.write_refs(mirror, f"update {ref} {content} {expected or '0' * len(content)}\n")
     except git.GitError as error:
         if read_lane(mirror, branch) != expected:
-            raise Moved(str(error)) from error
+            raise LaneLost(str(error)) from error
         raise
 
 
 def move(mirror: Path, *, branch: str, lane: str, tip: str, to: str) -> None:
-    """Move the branch from `tip` to `to` if the lane has the content `lane`. Otherwise raises Moved."""
+    """Move the branch from `tip` to `to` if the lane has the content `lane`. Otherwise raises LaneLost."""
     ref = f"refs/heads/{branch}"
     try:
         repositories.write_refs(mirror, f"verify {repositories.LANES}/{branch} {lane}\nupdate {ref} {to} {tip}\n")
     except git.GitError as error:
         if read_lane(mirror, branch) != lane or repositories.read_ref(mirror, ref) != tip:
-            raise Moved(str(error)) from error
+            raise LaneLost(str(error)) from error
         raise
