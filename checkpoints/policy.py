@@ -25,7 +25,7 @@ from missions.artifacts import holders
 from missions.control import background
 from missions.models import Mission
 from missions.operations import hooks
-from missions.queries import reads
+from missions.queries import mission_json
 from missions.states import FINAL_SORTIE_STATES, MissionState, SortieState
 from missions.workspaces import moving
 
@@ -98,7 +98,7 @@ def register() -> None:
 def capture_due() -> list[Checkpoint]:
     """Capture every running mission whose policy asks for it now."""
     rows = list(Mission.objects.filter(state=MissionState.RUNNING).only("id", "checkpoints", "created_at"))
-    counts = reads.counts([row.id for row in rows])
+    counts = mission_json.counts([row.id for row in rows])
     captured = []
     for row in rows:
         by_state = counts.get(row.id, {})

@@ -24,7 +24,7 @@ from fleet.api.serializers import Id, Json, Strict, Text
 from fleet.api.views import ApiView, Costly, actor_of
 from missions import operations as missions
 from missions.plan import PlanError
-from missions.queries import reads
+from missions.queries import mission_json
 from missions.queries import visibility as mission_visibility
 from missions.states import MissionState
 
@@ -258,7 +258,7 @@ class ForkCheckpoint(Costly):
             mission = missions.resume(mission=mission.id, can_execute=actor.can_execute)
         lists = {name: getattr(forked, name) for name in ("rerun", "dropped", "stale")}
         data = {
-            "mission": reads.summary(mission),
+            "mission": mission_json.summary(mission),
             **{name: list(keys[: bounds.MAX_KEYS]) for name, keys in lists.items()},
             "counts": {name: len(keys) for name, keys in lists.items()},
         }
@@ -286,7 +286,7 @@ def _restore(actor: Actor, ref: str, body: Validated, *, resume: bool) -> Respon
         mission = missions.resume(mission=mission.id, can_execute=actor.can_execute)
     safety = restored.safety.ref if restored.safety else None
     data = {
-        "mission": reads.summary(mission),
+        "mission": mission_json.summary(mission),
         "checkpoint": checkpoint.ref,
         "safety": safety,
         "replaced": restored.replaced,

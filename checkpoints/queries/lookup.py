@@ -8,7 +8,7 @@ from checkpoints.files import loading, storage
 from checkpoints.models import Checkpoint
 from fleet import errors, ids, invocation
 from missions.models import Mission
-from missions.queries import reads
+from missions.queries import mission_lookup
 from missions.states import MissionState
 
 MAX_LISTED = 5  # checkpoints in the message about an ambiguous name
@@ -18,7 +18,11 @@ def mission_id(reference: str | None) -> UUID | None:
     """The id of a mission, or None without a reference. A mission without rows must be named by its full id."""
     if not reference:
         return None
-    return ids.decode(ids.MISSION, reference) if reference.startswith(f"{ids.MISSION}_") else reads.find(reference).id
+    return (
+        ids.decode(ids.MISSION, reference)
+        if reference.startswith(f"{ids.MISSION}_")
+        else mission_lookup.find(reference).id
+    )
 
 
 def missions_without_rows() -> list[UUID]:

@@ -48,7 +48,8 @@ def console() -> Console:
 class Board:
     """Shows the sorties of a mission as they change.
 
-    `update` takes data in the format of missions.queries.reads: the summary, and at most `room` sorties.
+    `update` takes the summary of a mission and at most `room` of its sorties, in the formats of
+    missions.queries.mission_json and missions.queries.sortie_json.
     `resolve_command` returns the command for a sortie that waits for a person, by the mission's id and its key.
     """
 

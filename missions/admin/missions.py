@@ -19,7 +19,7 @@ from fleet.admin.pages import ReadOnlyAdmin, ago, apply_to_rows, between, button
 from missions import operations
 from missions.admin import rendering, work
 from missions.models import Mission, Sortie, Workspace
-from missions.queries import reads
+from missions.queries import mission_json, mission_results, sortie_json
 from missions.states import FINAL_SORTIE_STATES
 
 MAX_ROWS = 200
@@ -139,7 +139,7 @@ class MissionAdmin(ReadOnlyAdmin):
 
     def prepare(self, rows: list[Any]) -> None:
         missions = [mission.id for mission in rows]
-        counts, tolerated = reads.counts(missions), tolerated_by_mission(missions)
+        counts, tolerated = mission_json.counts(missions), tolerated_by_mission(missions)
         for mission in rows:
             mission.counts, mission.tolerated = counts.get(mission.id, {}), tolerated.get(mission.id, 0)
 
@@ -190,7 +190,7 @@ class MissionAdmin(ReadOnlyAdmin):
                 (
                     rendering.link(sortie, sortie.key),
                     sortie.agent_type_id,
-                    reads.status(sortie),
+                    sortie_json.status(sortie),
                     between(sortie.started_at, sortie.finished_at),
                     statuses[sortie.id],
                 )
@@ -224,7 +224,7 @@ class MissionAdmin(ReadOnlyAdmin):
             ("file", "size", "from"),
             (
                 (rendering.download(file), filesizeformat(file.size), rendering.link(file.sortie, file.sortie.key))
-                for file in reads.artifacts(mission)[:MAX_ROWS]
+                for file in mission_results.artifacts(mission)[:MAX_ROWS]
             ),
         )
 

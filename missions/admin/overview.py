@@ -20,7 +20,7 @@ from fleet.postgres import clock
 from missions.admin import rendering
 from missions.admin.missions import progress_text, tolerated_by_mission
 from missions.models import Alert, Mission, Sortie
-from missions.queries import reads
+from missions.queries import mission_json
 from missions.states import FINAL_MISSION_STATES, FINAL_SORTIE_STATES
 
 MAX_ROWS = 10  # of each table
@@ -79,7 +79,7 @@ def _running() -> dict[str, Any]:
         Mission.objects.exclude(state__in=FINAL_MISSION_STATES).defer("plan", "defaults").order_by("-id")[:MAX_ROWS]
     )
     ids = [mission.id for mission in missions]
-    counts, tolerated = reads.counts(ids), tolerated_by_mission(ids)
+    counts, tolerated = mission_json.counts(ids), tolerated_by_mission(ids)
     rows = [
         (
             rendering.link(mission, mission.name),

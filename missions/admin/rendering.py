@@ -19,7 +19,7 @@ from fleet.access.actor import EXECUTE
 from fleet.console import lines
 from missions import plan
 from missions.models import Artifact, Attempt, Mission, Need, Sortie
-from missions.queries import reads, waiting
+from missions.queries import mission_results, waiting
 from missions.states import FINAL_SORTIE_STATES, SortieState
 
 OUTPUT_PIECES, OUTPUT_CHARACTERS = 200, 50_000
@@ -110,7 +110,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> SafeString:
 
 def output(sortie: Sortie, attempt: int) -> SafeString:
     """The end of an attempt's output."""
-    pieces = list(reads.output(sortie=sortie, attempt=attempt).order_by("-id")[: OUTPUT_PIECES + 1])
+    pieces = list(mission_results.output(sortie=sortie, attempt=attempt).order_by("-id")[: OUTPUT_PIECES + 1])
     text = lines.terminal_safe("".join(piece.text for piece in reversed(pieces[:OUTPUT_PIECES])))
     if not text:
         return SafeString("–")

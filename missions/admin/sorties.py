@@ -15,7 +15,7 @@ from fleet.admin.pages import COLOURS, ReadOnlyAdmin, apply_to_rows, between, bu
 from missions import operations, plan
 from missions.admin import rendering, work
 from missions.models import Need, Sortie, Workspace
-from missions.queries import reads
+from missions.queries import sortie_json
 from missions.states import FINAL_SORTIE_STATES
 
 REPOSITORY = ("Work on the repository", {"fields": ("changes", "conflicts", "diff")})
@@ -108,7 +108,7 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @display(description="state", ordering="state", label=COLOURS)  # type: ignore[untyped-decorator]  # Django's own takes no label
     def coloured_state(self, sortie: Sortie) -> str:
-        return reads.status(sortie)
+        return sortie_json.status(sortie)
 
     @admin.display(description="took")
     def took(self, sortie: Sortie) -> str:
@@ -123,7 +123,7 @@ class SortieAdmin(ReadOnlyAdmin):
         needs = Need.objects.filter(sortie=sortie).select_related("upstream").order_by("upstream__turn", "upstream")
         return rendering.table(
             ("sortie", "state"),
-            ((rendering.link(need.upstream, need.upstream.key), reads.status(need.upstream)) for need in needs),
+            ((rendering.link(need.upstream, need.upstream.key), sortie_json.status(need.upstream)) for need in needs),
         )
 
     @admin.display(description="attempts")

@@ -24,7 +24,7 @@ from missions import operations
 from missions.api import external_agents, launching, responses
 from missions.models import Attempt, Mission, Need, Sortie
 from missions.plan.document import structure
-from missions.queries import reads, visibility, workspaces
+from missions.queries import mission_json, mission_lookup, mission_results, sortie_json, visibility, workspaces
 from missions.states import FINAL_SORTIE_STATES, MissionState, SortieState
 
 MAX_NODES = 2_000  # of a graph, in one response
@@ -121,7 +121,7 @@ class Missions(Costly):
     @endpoint("missions.list", query=MissionFilter, response=page_of(responses.MissionResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """List the missions of the caller and of its teams; for admins, all missions."""
-        missions = visibility.missions(actor_of(request), "missions.list").only(*reads.SUMMARY_FIELDS)
+        missions = visibility.missions(actor_of(request), "missions.list").only(*mission_json.SUMMARY_FIELDS)
         if states := query.get("state"):
             missions = missions.filter(state__in=sorted(states))
         if "name" in query:
@@ -236,7 +236,7 @@ class MissionProgress(ApiView):
     @endpoint("missions.read", response=responses.ProgressResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """Get the progress of a mission."""
-        return reads.progress(visibility.mission(actor_of(request), ref))
+        return mission_json.progress(visibility.mission(actor_of(request), ref))
 
     @endpoint("missions.report", body=external_agents.Report, response=None, status=204)
     def patch(self, request: Request, ref: str, *, body: Validated) -> None:
@@ -250,9 +250,9 @@ class MissionSorties(ApiView):
         """List the sorties of a mission, in the order of the plan."""
         mission = visibility.mission(actor_of(request), ref)
         limit = query.get("limit", 50)
-        after = reads.find_sortie(mission, query["after"]) if "after" in query else None
+        after = mission_lookup.find_sortie(mission, query["after"]) if "after" in query else None
         items = list(
-            reads.sorties_as_json(
+            sortie_json.of_mission(
                 mission,
                 states=query.get("state") or None,
                 after=after,
@@ -300,7 +300,7 @@ class MissionTimeline(ApiView):
         mission = visibility.mission(actor_of(request), ref)
         attempts = Attempt.objects.filter(sortie__mission=mission).select_related("sortie").defer("result", "resume")
         return paginate(
-            request, attempts, query=query, serialize=lambda rows: [*map(reads.attempt_as_json, rows)], ordering="id"
+            request, attempts, query=query, serialize=lambda rows: [*map(sortie_json.of_attempt, rows)], ordering="id"
         )
 
 
@@ -324,11 +324,13 @@ class MissionLogs(ApiView):
         selected = Sortie.objects.filter(mission=mission)
         sorties = None
         if "sortie" in query:
-            sorties = [sortie.id for sortie in reads.find_sorties(mission, query["sortie"])]
+            sorties = [sortie.id for sortie in mission_lookup.find_sorties(mission, query["sortie"])]
             selected = selected.filter(id__in=sorties)
         # Read before the pieces; otherwise the last ones could be missed.
         ended = not selected.exclude(state__in=FINAL_SORTIE_STATES).exists()
-        pieces = reads.output_of_mission(mission=mission, sorties=sorties, after=query["after"], limit=MAX_PIECES)
+        pieces = mission_results.output_of_mission(
+            mission=mission, sorties=sorties, after=query["after"], limit=MAX_PIECES
+        )
         return {
             "mission": mission.ref,
             "pieces": pieces,
@@ -341,12 +343,12 @@ class MissionArtifacts(ApiView):
     @endpoint("missions.read", query=PageQuery, response=page_of(responses.ArtifactResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """List the artifacts of a mission."""
-        artifacts = reads.artifacts(visibility.mission(actor_of(request), ref))
+        artifacts = mission_results.artifacts(visibility.mission(actor_of(request), ref))
         return paginate(
             request,
             artifacts,
             query=query,
-            serialize=lambda files: [*map(reads.artifact_as_json, files)],
+            serialize=lambda files: [*map(mission_results.artifact_as_json, files)],
             ordering="id",
         )
 
@@ -358,13 +360,13 @@ def _filter_by(missions: QuerySet[Mission], field: str, rows: QuerySet[Any]) -> 
 
 
 def _summaries(missions: Sequence[Mission]) -> list[dict[str, Any]]:
-    counts = reads.counts([mission.id for mission in missions])
-    return [reads.summary(mission, counts.get(mission.id, {})) for mission in missions]
+    counts = mission_json.counts([mission.id for mission in missions])
+    return [mission_json.summary(mission, counts.get(mission.id, {})) for mission in missions]
 
 
 def _detail(mission: Mission) -> dict[str, Any]:
     return {
-        **reads.summary(mission),
+        **mission_json.summary(mission),
         "priority": mission.priority,
         "team": mission.team.name if mission.team else None,
         "created_by": mission.created_by.username if mission.created_by else None,

@@ -24,7 +24,7 @@ from missions import operations, views
 from missions.api import responses
 from missions.api.missions import Reason
 from missions.models import Attempt, Sortie
-from missions.queries import reads, visibility
+from missions.queries import mission_results, sortie_json, visibility
 from missions.queries.transcripts import SortieTranscript
 from missions.states import SortieState
 
@@ -88,7 +88,7 @@ class SortieLogs(ApiView):
         sortie = visibility.sortie(actor_of(request), ref)
         number = _attempt_number(sortie, query.get("attempt"))
         ended = not _is_running(sortie, number)  # read before the pieces, or the last ones could be missed
-        pieces = list(reads.output(sortie=sortie, attempt=number, after=query["after"])[:MAX_PIECES])
+        pieces = list(mission_results.output(sortie=sortie, attempt=number, after=query["after"])[:MAX_PIECES])
         return {
             "sortie": sortie.ref,
             "attempt": number,
@@ -123,7 +123,7 @@ class SortieLogText(ApiView):
             return StreamingHttpResponse(
                 output, content_type="text/plain; charset=utf-8", headers={**_HEADERS, "Accept-Ranges": "none"}
             )
-        text = "".join(reads.output(sortie=sortie, attempt=number).values_list("text", flat=True).iterator())
+        text = "".join(mission_results.output(sortie=sortie, attempt=number).values_list("text", flat=True).iterator())
         return ranges.respond(
             request=request, content=text.encode(), media_type="text/plain; charset=utf-8", headers=_HEADERS
         )
@@ -134,12 +134,12 @@ class SortieArtifacts(ApiView):
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """List the artifacts of a sortie."""
         sortie = visibility.sortie(actor_of(request), ref)
-        artifacts = reads.artifacts(sortie.mission).filter(sortie=sortie)
+        artifacts = mission_results.artifacts(sortie.mission).filter(sortie=sortie)
         return paginate(
             request,
             artifacts,
             query=query,
-            serialize=lambda files: [*map(reads.artifact_as_json, files)],
+            serialize=lambda files: [*map(mission_results.artifact_as_json, files)],
             ordering="id",
         )
 
@@ -175,7 +175,7 @@ class RetrySortie(ApiView):
 
 def _detail(sortie: Sortie, request: Request) -> dict[str, Any]:
     return {
-        **reads.sortie_as_json(sortie, visible=visibility.missions(actor_of(request))),
+        **sortie_json.of_sortie(sortie, visible=visibility.missions(actor_of(request))),
         "mission": sortie.mission.ref,
     }
 
@@ -187,7 +187,7 @@ def _accepted(sortie: Sortie, request: Request) -> Response:
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
     return {
-        **reads.attempt_as_json(attempt),
+        **sortie_json.of_attempt(attempt),
         "result": attempt.result,
         "exit_code": attempt.exit_code,
         "cpu_s": attempt.cpu_s,

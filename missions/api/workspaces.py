@@ -20,7 +20,7 @@ from fleet.limits import costs
 from missions.api import responses, workspace_responses
 from missions.models import Conflict
 from missions.operations.workspaces import diffs, discarding, merging, resolving, unmerged
-from missions.queries import reads, visibility, workspaces
+from missions.queries import mission_lookup, sortie_json, visibility, workspaces
 
 MAX_BYTES = 1_000_000  # of the patches in one response
 
@@ -84,7 +84,7 @@ class MissionConflicts(ApiView):
         mission = visibility.mission(actor_of(request), ref)
         rows = workspaces.conflicts_of(mission)
         if "sortie" in query:
-            rows = rows.filter(sortie=reads.find_sortie(mission, query["sortie"]))
+            rows = rows.filter(sortie=mission_lookup.find_sortie(mission, query["sortie"]))
         if outcomes := query.get("outcome"):
             rows = rows.filter(outcome__in=["" if outcome == "open" else outcome for outcome in outcomes])
         return paginate(
@@ -115,7 +115,7 @@ class ResolveConflict(Costly):
                 case _:
                     row = resolving.drop(sortie=sortie.id)
         representation = {
-            **reads.sortie_as_json(row, visible=visibility.missions(actor)),
+            **sortie_json.of_sortie(row, visible=visibility.missions(actor)),
             "mission": row.mission.ref,
         }
         return Response(representation, status=202, headers={"Location": f"/api/v1/sorties/{row.ref}"})

@@ -13,7 +13,7 @@ from agents.models import AgentType, Node
 from agents.queries import live
 from fleet import ids
 from missions.models import Mission, Sortie
-from missions.queries import reads
+from missions.queries import mission_lookup
 from missions.queries import schedules as schedule_queries
 
 TIMEOUT_S = 2.0
@@ -37,7 +37,7 @@ def missions(prefix: str = "", **_: Any) -> list[str]:
 def sorties(prefix: str = "", *, parsed_args: Namespace, **_: Any) -> list[str]:
     """The keys of the sorties of the mission already named on the command line, in the plan's order."""
     with _suppress_errors() as offers:
-        matches = Sortie.objects.filter(mission=reads.find(parsed_args.mission), key__startswith=prefix)
+        matches = Sortie.objects.filter(mission=mission_lookup.find(parsed_args.mission), key__startswith=prefix)
         offers += matches.order_by("turn", "id").values_list("key", flat=True)[:MAX_SORTIES]
     return offers
 

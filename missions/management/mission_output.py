@@ -14,7 +14,7 @@ from django.core.management.base import OutputWrapper
 from fleet import errors, humanise
 from fleet.console import json_output, lines
 from missions.models import Attempt, Mission, Sortie, WaitsOn
-from missions.queries import reads, workspaces
+from missions.queries import mission_json, mission_results, sortie_json, workspaces
 from missions.queries.transcripts import Piece, SortieTranscript, Transcript
 from missions.states import FINAL_SORTIE_STATES
 
@@ -26,14 +26,14 @@ Write = Callable[[str], object]
 
 def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Write) -> None:
     """Write the summary with `items` and `artifacts`, streamed: a mission of any size takes little memory."""
-    files = (reads.artifact_as_json(file) for file in reads.artifacts(mission).iterator())
-    items = reads.sorties_as_json(mission, states=states, visible=Mission.objects.all())
-    head = {**reads.summary(mission), "workspace": workspaces.workspace(mission)}
+    files = (mission_results.artifact_as_json(file) for file in mission_results.artifacts(mission).iterator())
+    items = sortie_json.of_mission(mission, states=states, visible=Mission.objects.all())
+    head = {**mission_json.summary(mission), "workspace": workspaces.workspace(mission)}
     json_output.write_object(write, head, {"items": items, "artifacts": files})
 
 
 def mission_as_text(*, mission: Mission, states: Sequence[str] | None, show_all: bool, out: OutputWrapper) -> None:
-    summary = reads.summary(mission)
+    summary = mission_json.summary(mission)
     width = lines.columns(out)
     title = f"{mission.ref}  {lines.one_line(mission.name)}  {mission.state}  {humanise.duration(summary['elapsed_s'])}"
     out.write(lines.fitted(title, width=width) + "\n")
@@ -45,12 +45,12 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, show_all:
         out.write(lines.fitted(f"  {_workspace(workspace)}", width=width) + "\n")
     total = summary["sorties"]["total"]
     if states is not None or show_all or total <= MAX_ROWS:
-        for item in reads.sorties_as_json(mission, states=states, results=False, visible=Mission.objects.all()):
+        for item in sortie_json.of_mission(mission, states=states, results=False, visible=Mission.objects.all()):
             _write_row(mission, item, width, out)
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")
     out.write(lines.fitted(f"  {total:,} sorties: {counts}", width=width) + "\n")
-    notable = reads.notable(mission, total=total, limit=MAX_ROWS, visible=Mission.objects.all())
+    notable = sortie_json.notable(mission, total=total, limit=MAX_ROWS, visible=Mission.objects.all())
     for item in notable:
         _write_row(mission, item, width, out)
     hidden = f"  {total - len(notable):,} more are not shown. --state STATE shows those in one state, --all shows all."

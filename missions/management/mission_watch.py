@@ -22,7 +22,7 @@ from fleet.management.operator import OperatorCommand
 from fleet.postgres import retries
 from missions.management import artifact_files
 from missions.models import Mission
-from missions.queries import reads, workspaces
+from missions.queries import mission_json, mission_lookup, mission_results, sortie_json, workspaces
 from missions.states import MissionState
 
 POLL_S = 0.3
@@ -99,9 +99,11 @@ class Watch:
         if self.on_event:
             self._send_events()
         elif board.live or not quiet:
-            summary = reads.summary(mission)
+            summary = mission_json.summary(mission)
             total = summary["sorties"]["total"]
-            board.update(summary, reads.notable(mission, total=total, limit=board.room, visible=Mission.objects.all()))
+            board.update(
+                summary, sortie_json.notable(mission, total=total, limit=board.room, visible=Mission.objects.all())
+            )
 
     def _print_next_commands(self) -> None:
         self.say(f"Follow it: {invocation.command('fleet_mission', 'watch', self.ref)}")
@@ -138,7 +140,7 @@ def _as_json(event: Event, keys: dict[UUID, str]) -> dict[str, Any]:
 
 def _sortie_keys(events: Iterable[Event]) -> dict[UUID, str]:
     subjects = [event.subject for event in events if event.subject and event.kind.startswith("sortie.")]
-    return reads.keys(subjects)
+    return mission_lookup.keys(subjects)
 
 
 def wait_for_all(*, say: Say) -> int:
@@ -176,7 +178,7 @@ def watch_to_end(
     code = watch.follow(timeout_s=timeout_s, quiet=as_json)
     if code in (TIMED_OUT, DETACHED):
         return code
-    summary = reads.summary(watch.mission)
+    summary = mission_json.summary(watch.mission)
     if as_json and not on_event:
         command.show(summary)
     print_outcome(mission=watch.mission, summary=summary, say=command.say, list_saved=list_saved)
@@ -188,22 +190,22 @@ def print_outcome(*, mission: Mission, summary: dict[str, Any], say: Say, list_s
 
     `list_saved`: a file to write the paths to, one per line.
     """
-    tolerated = reads.tolerated_failures(mission)
+    tolerated = mission_json.tolerated_failures(mission)
     numbers = summary["sorties"] | {"failed": summary["sorties"]["failed"] - tolerated, "tolerated": tolerated}
     counts = ", ".join(f"{n} {name}" for name, n in numbers.items() if n and name != "total")
     say(f"{lines.one_line(mission.name)} {mission.state} in {humanise.duration(summary['elapsed_s'])}: {counts}")
-    for item in reads.sorties_as_json(mission, states=["failed"], limit=MAX_LISTED, results=False):
+    for item in sortie_json.of_mission(mission, states=["failed"], limit=MAX_LISTED, results=False):
         mark, word = ("○", "tolerated: ") if item["tolerated"] else ("✗", "")
         say(f"  {mark} {lines.one_line(item['key'])}: {word}{lines.one_line(item['error'] or '')}")
     if (more := summary["sorties"]["failed"] - MAX_LISTED) > 0:
         show = invocation.command("fleet_mission", "show", mission.ref, "--state", "failed")
         say(f"  … and {more} more: {show}")
-    _print_conclusion(reads.last_result(mission), say)
+    _print_conclusion(mission_results.last_result(mission), say)
     if workspaces.has_landed(mission):
         say(f"  See what has landed: {invocation.command('fleet_mission', 'diff', mission.ref)}")
         say(f"  Create its branch in your repository: {invocation.command('fleet_mission', 'merge', mission.ref)}")
     folder = settings.FLEET_HOME.root / "reports" / mission.ref
-    saved = list(artifact_files.save(reads.artifacts(mission).iterator(), folder))
+    saved = list(artifact_files.save(mission_results.artifacts(mission).iterator(), folder))
     for path in saved[:MAX_LISTED]:
         say(f"  {path}")
     if len(saved) > MAX_LISTED:

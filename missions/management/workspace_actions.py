@@ -16,7 +16,7 @@ from missions.models import Conflict, Mission, Sortie
 from missions.operations.workspaces import diffs, discarding, merging, resolving, unmerged
 from missions.operations.workspaces.diffs import MissionDiff, SortieDiff
 from missions.operations.workspaces.unmerged import Unmerged
-from missions.queries import reads, workspaces
+from missions.queries import mission_lookup, sortie_json, workspaces
 from missions.workspaces import repositories
 from missions.workspaces.git_diffs import Diff
 
@@ -69,7 +69,7 @@ def add_arguments(action: Callable[[str, str], ArgumentParser]) -> None:
 
 
 def act(command: OperatorCommand, mission: Mission, options: dict[str, Any]) -> int:
-    sortie = reads.find_sortie(mission, options["sortie"]) if options.get("sortie") else None
+    sortie = mission_lookup.find_sortie(mission, options["sortie"]) if options.get("sortie") else None
     match options["action"]:
         case "diff":
             return _diff(command, mission, sortie, options)
@@ -176,7 +176,7 @@ def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options
         row = resolving.retry(sortie=sortie.id, can_execute=True)
         message = f"{row.key} is {row.state}: its next attempt resolves the conflict."
     if options["json"]:
-        command.show(reads.sortie_as_json(row, visible=Mission.objects.all()))
+        command.show(sortie_json.of_sortie(row, visible=Mission.objects.all()))
     else:
         command.say(message)
     return 0

@@ -10,7 +10,7 @@ from fleet import invocation
 from fleet.console import lines
 from fleet.services import announcements
 from missions.models import Mission
-from missions.queries import reads
+from missions.queries import mission_json
 from missions.states import FINAL_MISSION_STATES, MissionState, SortieState
 
 MAX_MISSIONS = 10  # in the list
@@ -20,7 +20,7 @@ def announce() -> Iterator[str]:
     """One line per live mission, the oldest first."""
     live: QuerySet[Mission] = Mission.objects.exclude(state__in=FINAL_MISSION_STATES)
     rows = list(live.defer("plan").order_by("id")[: MAX_MISSIONS + 1])
-    counts = reads.counts([row.id for row in rows])
+    counts = mission_json.counts([row.id for row in rows])
     for row in rows[:MAX_MISSIONS]:
         yield f"  {row.ref} {lines.one_line(row.name)}: {_outlook(row, counts.get(row.id, {}))}"
     if len(rows) > MAX_MISSIONS:

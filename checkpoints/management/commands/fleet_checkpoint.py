@@ -19,7 +19,7 @@ from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 from missions import operations as missions
 from missions.models import Mission
-from missions.queries import reads
+from missions.queries import mission_json, mission_lookup
 from missions.states import MissionState, predicate
 
 LIVE = [state for state in MissionState if not state.final and state is not MissionState.CANCELLING]
@@ -121,7 +121,7 @@ class Command(OperatorCommand):
     def _mission(self, reference: str | None) -> Mission:
         """The mission with this reference, by default the only live one."""
         if reference:
-            return reads.find(reference)
+            return mission_lookup.find(reference)
         live = list(Mission.objects.filter(state__in=LIVE).order_by("-id")[:2])
         if len(live) != 1:
             message = "Several missions are live." if live else "No mission is live."
@@ -191,7 +191,7 @@ class Command(OperatorCommand):
         )
         if options["json"]:
             safety = restored.safety.ref if restored.safety else None
-            summary = reads.summary(restored.mission)
+            summary = mission_json.summary(restored.mission)
             self.show(
                 {"mission": summary, "checkpoint": checkpoint.ref, "safety": safety, "replaced": restored.replaced}
             )
@@ -223,7 +223,7 @@ class Command(OperatorCommand):
             mission = missions.resume(mission=mission.id, can_execute=True)
         if options["json"]:
             rerun, dropped, stale = (list(getattr(forked, name)) for name in ("rerun", "dropped", "stale"))
-            self.show({"mission": reads.summary(mission), "rerun": rerun, "dropped": dropped, "stale": stale})
+            self.show({"mission": mission_json.summary(mission), "rerun": rerun, "dropped": dropped, "stale": stale})
             return 0
         self.stdout.write(mission.ref)
         self.say(f"{lines.one_line(mission.name)} {predicate(mission.state)}: {mission.origin}.")
@@ -278,7 +278,9 @@ class Command(OperatorCommand):
         mission = imported.mission
         if options["json"]:
             missing = list(imported.missing)
-            self.show({"mission": reads.summary(mission), "checkpoint": imported.checkpoint.ref, "missing": missing})
+            self.show(
+                {"mission": mission_json.summary(mission), "checkpoint": imported.checkpoint.ref, "missing": missing}
+            )
             return 0
         self.stdout.write(mission.ref)
         self.say(f"{lines.one_line(mission.name)} {predicate(mission.state)}: {mission.origin}.")

@@ -16,7 +16,7 @@ from fleet.console import lines
 from fleet.management.operator import OperatorCommand
 from missions import operations as missions
 from missions.models import Mission
-from missions.queries import reads
+from missions.queries import mission_json
 from missions.states import FINAL_MISSION_STATES, MissionState
 
 
@@ -106,7 +106,7 @@ class Command(OperatorCommand):
 def _describe(row: Mission) -> dict[str, str]:
     """The state of a mission, and what to do about it."""
     if row.state == MissionState.RUNNING:
-        counts = reads.counts([row.id]).get(row.id, {})
+        counts = mission_json.counts([row.id]).get(row.id, {})
         running = lines.counted(counts.get("running", 0), "sortie")
         happens = f"runs, with {running} running. Sorties of lost agents start again by themselves."
     elif row.state == MissionState.CANCELLING:

@@ -27,7 +27,7 @@ from missions.management import (
 )
 from missions.models import Mission, Sortie
 from missions.operations.workspaces import preparing
-from missions.queries import plan_context, reads, schedules
+from missions.queries import mission_json, mission_lookup, mission_results, plan_context, schedules, sortie_json
 from missions.states import MissionState, SortieState, predicate
 
 EXIT_CODES = """exit codes:
@@ -138,17 +138,17 @@ class Command(OperatorCommand):
             case "wait":
                 return self._wait(options)
             case "watch":
-                return self._watch(reads.find(options["mission"]), options)
+                return self._watch(mission_lookup.find(options["mission"]), options)
             case "show":
-                return self._show(reads.find(options["mission"]), options)
+                return self._show(mission_lookup.find(options["mission"]), options)
             case "logs":
-                return self._logs(reads.find(options["mission"]), options)
+                return self._logs(mission_lookup.find(options["mission"]), options)
             case "artifacts":
-                return self._artifacts(reads.find(options["mission"]), options)
+                return self._artifacts(mission_lookup.find(options["mission"]), options)
             case name if name in workspace_actions.ACTIONS:
-                return workspace_actions.act(self, reads.find(options["mission"]), options)
+                return workspace_actions.act(self, mission_lookup.find(options["mission"]), options)
             case _:
-                return self._change(reads.find(options["mission"]), options)
+                return self._change(mission_lookup.find(options["mission"]), options)
 
     # ── Plans ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -224,7 +224,7 @@ class Command(OperatorCommand):
             self.say(f"{mission.ref}: {lines.one_line(mission.name)}, {lines.counted(len(parsed.sorties), 'sortie')}")
             return self._watch(mission, options)
         if options["json"]:
-            self.show(reads.summary(mission))
+            self.show(mission_json.summary(mission))
         else:
             self.say(f"{mission.ref} {mission.state}: {lines.one_line(mission.name)}")
             if options["action"] == "create":
@@ -262,8 +262,8 @@ class Command(OperatorCommand):
         if options["schedule"]:
             rows = rows.filter(schedule=schedules.find(options["schedule"]).id)
         missions = list(rows[: options["number"]])
-        counts = reads.counts(mission.id for mission in missions)
-        summaries = [reads.summary(mission, counts.get(mission.id, {})) for mission in missions]
+        counts = mission_json.counts(mission.id for mission in missions)
+        summaries = [mission_json.summary(mission, counts.get(mission.id, {})) for mission in missions]
         if options["json"]:
             self.show(summaries, one_line=options["watch"] is not None)
         elif summaries:
@@ -289,7 +289,7 @@ class Command(OperatorCommand):
         return 0
 
     def _logs(self, mission: Mission, options: dict[str, Any]) -> int:
-        sorties = reads.find_sorties(mission, options["sortie"]) if options["sortie"] is not None else None
+        sorties = mission_lookup.find_sorties(mission, options["sortie"]) if options["sortie"] is not None else None
         if sorties is not None and len(sorties) == 1:
             return self._log_of_sortie(sorties[0], options)
         pieces = mission_output.output_of_sorties(
@@ -307,7 +307,7 @@ class Command(OperatorCommand):
             mission_output.write_as_json(pieces, one_per_line=options["jsonl"], write=self._write)
             return 0
         if not sortie.attempt:
-            reason = reads.sortie_as_json(sortie, visible=Mission.objects.all())["waits_for"]
+            reason = sortie_json.of_sortie(sortie, visible=Mission.objects.all())["waits_for"]
             self.say(f"{sortie.key} has printed nothing: it has not started. {reason}".rstrip())
         printed = mission_output.write_as_text(pieces, raw=options["raw"])
         if sortie.attempt and not printed:
@@ -316,12 +316,12 @@ class Command(OperatorCommand):
         return 0
 
     def _artifacts(self, mission: Mission, options: dict[str, Any]) -> int:
-        files = reads.artifacts(mission)
+        files = mission_results.artifacts(mission)
         if options["save"]:
             for path in artifact_files.save(files.iterator(), Path(options["save"])):
                 self.say(f"wrote {path}")
         if options["json"]:
-            json_output.write_array(self._write, (reads.artifact_as_json(file) for file in files.iterator()))
+            json_output.write_array(self._write, (mission_results.artifact_as_json(file) for file in files.iterator()))
             self._write("\n")
         elif not options["save"]:
             for file in files.iterator():
@@ -337,7 +337,7 @@ class Command(OperatorCommand):
     # ── Changes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _change(self, mission: Mission, options: dict[str, Any]) -> int:
-        sortie = reads.find_sortie(mission, options["sortie"]).id if options.get("sortie") else None
+        sortie = mission_lookup.find_sortie(mission, options["sortie"]).id if options.get("sortie") else None
         match options["action"]:
             case "cancel" if sortie:
                 operations.cancel_sortie(sortie=sortie, reason=options["reason"])
@@ -353,7 +353,7 @@ class Command(OperatorCommand):
                 operations.resume(mission=mission.id, can_execute=True)
         mission.refresh_from_db()
         if options["json"]:
-            self.show(reads.summary(mission))
+            self.show(mission_json.summary(mission))
         else:
             self.say(f"{mission.ref} {predicate(mission.state)}.")
         return 0

@@ -11,7 +11,7 @@ from fleet.management.operator import OperatorCommand
 from missions.management import completion
 from missions.models import Mission
 from missions.operations import reserving
-from missions.queries import reads, reservations
+from missions.queries import mission_lookup, reservations
 
 
 class Command(OperatorCommand):
@@ -41,7 +41,7 @@ class Command(OperatorCommand):
             return 0
         missions = Mission.objects.all()
         if options["mission"]:
-            missions = missions.filter(id=reads.find(options["mission"]).id)
+            missions = missions.filter(id=mission_lookup.find(options["mission"]).id)
         rows = list(reservations.as_json(reservations.rows(missions=missions, ended=options["all"])))
         if options["json"]:
             self.show(rows)

@@ -90,12 +90,12 @@ ASK = """
 import json
 from agents.models import Agent
 from fleet.admin.pages import ago
-from missions.queries import reads, roster
+from missions.queries import mission_json, roster
 from tests.support import fleet
 (agent,) = Agent.objects.filter(node__name={host!r})
 mission = fleet.launch({{"waits": {{"agent": {idle!r}}}}})
 mission.refresh_from_db()
-print(json.dumps([roster.rows([agent])[0], roster.health([agent]), ago(agent.heartbeat_at), reads.summary(mission)]))
+print(json.dumps([roster.rows([agent])[0], roster.health([agent]), ago(agent.heartbeat_at), mission_json.summary(mission)]))
 """
 
 

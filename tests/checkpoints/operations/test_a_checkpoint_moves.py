@@ -21,7 +21,7 @@ from missions import operations as missions
 from missions.artifacts import collection
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, Mission, Sortie
-from missions.queries import counters, reads
+from missions.queries import counters, mission_results
 from tests.support import archives, artifacts, fleet
 from tests.support.checkpoints import DIAMOND, digest, manifest, saved_digest
 
@@ -35,7 +35,7 @@ def test_a_mission_that_ended_arrives_exactly(engine: Engine) -> None:
     result = archives.import_bytes(archives.export(checkpoint))
     assert (result.mission.state, result.missing) == ("succeeded", ())
     assert digest(result.mission) == saved_digest(result.checkpoint) == saved_digest(checkpoint)
-    assert reads.last_result(result.mission) == reads.last_result(mission)
+    assert mission_results.last_result(result.mission) == mission_results.last_result(mission)
     assert result.mission.id != mission.id
     assert set(result.mission.sorties.values_list("attempt", flat=True)) == {1}
 

@@ -20,7 +20,7 @@ from fleet.events.models import Event
 from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
-from missions.queries import counters, reads
+from missions.queries import counters, mission_results, sortie_json
 from tests.support import fleet
 from tests.support.checkpoints import DIAMOND, digest, manifest, saved_digest
 from tests.support.restoring import restore
@@ -47,9 +47,9 @@ def test_a_sortie_that_runs_again_shows_neither_duration_nor_error_of_the_attemp
     mission = fleet.launch({"a": {"allow_failure": True, "with": {"fail": "No disk"}}})
     start = operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    assert "No disk" in reads.sortie_as_json(Sortie.objects.get(mission=mission))["error"]
+    assert "No disk" in sortie_json.of_sortie(Sortie.objects.get(mission=mission))["error"]
     restore(start)
-    row = reads.sortie_as_json(Sortie.objects.get(mission=mission))
+    row = sortie_json.of_sortie(Sortie.objects.get(mission=mission))
     assert (row["state"], row["error"], row["elapsed_s"]) == ("ready", None, None)
 
 
@@ -81,14 +81,14 @@ def test_going_back_forward_and_back_again_gives_dependents_the_right_results(en
     missions.resume(mission=mission.id, can_execute=True)
     fleet.run_to_end(engine, mission)
     second = operations.capture(missions=[mission.id])
-    assert reads.last_result(mission) == 2
+    assert mission_results.last_result(mission) == 2
     restore(first)
-    assert reads.last_result(mission) == 1
+    assert mission_results.last_result(mission) == 1
     assert Sortie.objects.get(mission=mission, key="a").accepted == 1
     restore(second)
-    assert reads.last_result(mission) == 2
+    assert mission_results.last_result(mission) == 2
     restore(first)
-    assert reads.last_result(mission) == 1
+    assert mission_results.last_result(mission) == 1
 
 
 def test_a_running_sortie_is_fenced_and_waits_for_the_end_of_its_lease(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
 from missions.plan import PlanError
-from missions.queries import reads
+from missions.queries import mission_json
 from tests.support import fleet
 from tests.support.checkpoints import digest, manifest
 
@@ -94,7 +94,7 @@ def test_a_mission_that_still_runs_can_be_forked(engine: Engine) -> None:
 def test_the_origin_is_shown_with_the_mission(engine: Engine) -> None:
     mission, checkpoint = ended_mission(engine)
     forked = operations.fork(checkpoint=checkpoint, sorties=["c"], can_execute=True).mission
-    assert reads.summary(forked)["origin"] == f"fork of {mission.ref} at {checkpoint.ref}, from c"
+    assert mission_json.summary(forked)["origin"] == f"fork of {mission.ref} at {checkpoint.ref}, from c"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from rest_framework.test import APIRequestFactory, force_authenticate
 from rest_framework.views import APIView
 
 from fleet.access.models import Role
-from missions.queries import reads
+from missions.queries import mission_json, sortie_json
 from tests.support import api, fleet, web
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -47,9 +47,12 @@ def test_a_mission_has_the_same_shape_as_in_commands() -> None:
     mission = web.ended_mission()
     boss = web.superuser()
     body: dict[str, Any] = boss.get(f"/api/v1/missions/{mission.ref}").json()
-    assert {**reads.summary(mission), **{name: body[name] for name in body.keys() - reads.summary(mission)}} == body
+    assert {
+        **mission_json.summary(mission),
+        **{name: body[name] for name in body.keys() - mission_json.summary(mission)},
+    } == body
     items = boss.get(f"/api/v1/missions/{mission.ref}/sorties").json()["results"]
-    assert items == list(reads.sorties_as_json(mission))
+    assert items == list(sortie_json.of_mission(mission))
     assert {item["key"]: item["state"] for item in items} == {"good": "succeeded", "bad": "failed", "late": "skipped"}
 
 

@@ -22,7 +22,7 @@ from fleet import errors
 from missions.control import admission, alerts, scaling
 from missions.models import ConcurrencyKey, Mission, Sortie
 from missions.operations import external_agents
-from missions.queries import reads
+from missions.queries import sortie_json
 from tests.support import fleet, ledger
 from tests.support.waiting import until
 
@@ -179,14 +179,14 @@ def test_a_waiting_sortie_names_the_holder_of_its_key() -> None:
     holder = fleet.launch({"build": ONE, "next": ONE})
     admission.admit()
     waiting = fleet.launch({"y": ONE, "z": {"agent": "testing", **ONE}})
-    (y, z) = reads.sorties_as_json(waiting, visible=Mission.objects.all())
+    (y, z) = sortie_json.of_mission(waiting, visible=Mission.objects.all())
     assert y["waits_for"] == (
         f"Waits for the concurrency key 'one', which 'build' of mission 'A test' ({holder.ref}) holds."
     )
     assert z["waits_for"] == "Waits for an agent of type testing: none is taking work (check the health of its agents)."
-    (y, _) = reads.sorties_as_json(waiting)
+    (y, _) = sortie_json.of_mission(waiting)
     assert y["waits_for"].endswith("which a sortie of another mission holds."), "missions of other users are not named"
-    (_, later) = reads.sorties_as_json(holder)
+    (_, later) = sortie_json.of_mission(holder)
     assert "which 'build' of this mission holds" in later["waits_for"]
 
 
@@ -196,7 +196,7 @@ def test_many_holders_and_long_names_are_summarised() -> None:
     fleet.launch({"n" * 60 + str(n): key for n in range(4)})
     admission.admit()
     (mission,) = [
-        mission["waits_for"] for mission in reads.sorties_as_json(Mission.objects.get()) if mission["state"] == "ready"
+        mission["waits_for"] for mission in sortie_json.of_mission(Mission.objects.get()) if mission["state"] == "ready"
     ]
     assert "and 2 more hold" in mission
     assert len(mission) < 400
@@ -310,5 +310,5 @@ def test_a_holder_is_named_only_to_users_who_may_see_it() -> None:
     fleet.launch({"build": ONE})
     admission.admit()
     mine = fleet.launch({"y": ONE})
-    (item,) = reads.sorties_as_json(mine, visible=Mission.objects.filter(id=mine.id))
+    (item,) = sortie_json.of_mission(mine, visible=Mission.objects.filter(id=mine.id))
     assert "which a sortie of another mission holds" in item["waits_for"]

@@ -22,7 +22,7 @@ from missions.hints import HintPublisher
 from missions.models import ConcurrencyKey, Mission, Sortie
 from missions.operations import external_agents
 from missions.plan import PlanError
-from missions.queries import reads
+from missions.queries import sortie_json
 from tests.support import fleet
 from tests.support.live import run_concurrently
 
@@ -138,7 +138,7 @@ def test_run_at_and_keys_still_apply_after_the_limit_of_a_type_is_lifted() -> No
 def test_a_sortie_that_waits_under_a_limit_says_so() -> None:
     mission = limited(2, concurrency=1)
     admission.admit()
-    values = {item["key"]: item["waits_for"] for item in reads.sorties_as_json(mission)}
+    values = {item["key"]: item["waits_for"] for item in sortie_json.of_mission(mission)}
     assert "its mission may have at most 1 sorties queued or running" in values["s1"]
 
 

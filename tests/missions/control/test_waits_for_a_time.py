@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from missions.models import Sortie
-from missions.queries import reads, waiting
+from missions.queries import sortie_json, waiting
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def sentence(when: datetime) -> str:
     mission = fleet.launch({"w": {"run": "ls", "run_at": when.isoformat()}})
     fleet.beat()
-    (item,) = reads.sorties_as_json(mission)
+    (item,) = sortie_json.of_mission(mission)
     assert item["state"] == "waiting"
     return str(item["waits_for"])
 

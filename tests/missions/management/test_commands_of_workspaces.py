@@ -13,7 +13,7 @@ from django.core.management import call_command
 
 from fleet.console.progress import Board
 from missions.models import Conflict, Sortie
-from missions.queries import reads, workspaces
+from missions.queries import mission_json, sortie_json, workspaces
 from tests.missions.management.fleet_mission import ITEM, fleet_mission
 from tests.support import conflicting, fleet, repository
 from tests.support.repository import Repository
@@ -123,7 +123,7 @@ def test_show_and_conflicts_name_a_command_that_resolves_it(project: Repository)
 def test_watch_says_that_a_sortie_waits_for_a_person(project: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     mission = conflicting.waiting_for_a_person(project)
     Board(resolve_command=workspaces.resolve_command).update(
-        reads.summary(mission), list(reads.sorties_as_json(mission, results=False))
+        mission_json.summary(mission), list(sortie_json.of_mission(mission, results=False))
     )
     lines = capsys.readouterr().err.splitlines()
     (number,) = [number for number, line in enumerate(lines) if "… late waiting" in line]
@@ -249,7 +249,7 @@ def test_discard_refuses_while_the_mission_runs(project: Repository) -> None:
 
 def test_items_have_their_change(project: Repository) -> None:
     mission = conflicting.landed_mission(project)
-    item = reads.sortie_as_json(Sortie.objects.select_related("mission").get(mission=mission))
+    item = sortie_json.of_sortie(Sortie.objects.select_related("mission").get(mission=mission))
     assert item["change"] == {
         "attempt": 1, "state": "landed", "commit": item["change"]["commit"], "landed": repository.branch(mission).tip,
         "files": 1, "lines_added": 1, "lines_removed": 0, "no_change": "",

@@ -13,7 +13,7 @@ from fleet.console.progress import SILENT_S, Board
 from missions.control import duties
 from missions.models import Mission
 from missions.operations import external_agents
-from missions.queries import reads, workspaces
+from missions.queries import mission_json, sortie_json, workspaces
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -31,7 +31,7 @@ def test_a_lost_attempt_and_the_next_one_have_separate_lines(capsys: pytest.Capt
 
     def look(summary: dict[str, Any] | None = None) -> list[str]:
         found = Mission.objects.get(id=mission.id)
-        board.update(summary or reads.summary(found), list(reads.sorties_as_json(found, results=False)))
+        board.update(summary or mission_json.summary(found), list(sortie_json.of_mission(found, results=False)))
         stderr = capsys.readouterr().err.splitlines()
         return [line for line in stderr if line.startswith("[")]  # the log is written there too
 
@@ -45,7 +45,7 @@ def test_a_lost_attempt_and_the_next_one_have_separate_lines(capsys: pytest.Capt
         assert look() == ["[0/1] · a queued again: Its agent was lost while it ran."]
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
     assert look() == ["[0/1] ▶ a running, attempt 2"]
-    a_moment_ago = reads.summary(mission)
+    a_moment_ago = mission_json.summary(mission)
     external_agents.complete(token=lease.token)
     assert look(a_moment_ago) == ["[1/1] ✓ a succeeded"]
 
@@ -59,7 +59,7 @@ def test_changes_are_printed_in_order_with_the_count_at_that_moment(capsys: pyte
         external_agents.complete(token=lease.token)
     found = Mission.objects.get(id=mission.id)
     Board(resolve_command=workspaces.resolve_command).update(
-        reads.summary(found), list(reads.sorties_as_json(found, results=False))
+        mission_json.summary(found), list(sortie_json.of_mission(found, results=False))
     )
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")] == [
         "[1/3] ✓ b succeeded",
@@ -74,7 +74,7 @@ def test_simultaneous_ends_are_printed_after_their_needs(capsys: pytest.CaptureF
     external_agents.fail(token=lease.token, error="broken")
     found = Mission.objects.get(id=mission.id)
     Board(resolve_command=workspaces.resolve_command).update(
-        reads.summary(found), list(reads.sorties_as_json(found, results=False))
+        mission_json.summary(found), list(sortie_json.of_mission(found, results=False))
     )
     values = [line.split()[:4] for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
     assert values == [["[1/3]", "✗", "a", "failed:"], ["[2/3]", "–", "b", "skipped:"], ["[3/3]", "–", "c", "skipped:"]]
@@ -86,13 +86,13 @@ def test_a_sortie_read_before_its_need_is_printed_at_the_next_poll(
     """A long list is read in pages: `a` was read while it ran, and `report` after all had ended."""
     mission = fleet.launch({"a": {}, "report": {"needs": ["a"]}})
     agent = external_agents.register(agent_type="backend")
-    board, summary = Board(resolve_command=workspaces.resolve_command), reads.summary(mission)
+    board, summary = Board(resolve_command=workspaces.resolve_command), mission_json.summary(mission)
     (lease,) = external_agents.claim(agent=agent.id)
-    a, _ = reads.sorties_as_json(mission, results=False)
+    a, _ = sortie_json.of_mission(mission, results=False)
     external_agents.complete(token=lease.token)
     (lease,) = external_agents.claim(agent=agent.id)
     external_agents.complete(token=lease.token)
-    now, report = reads.sorties_as_json(mission, results=False)
+    now, report = sortie_json.of_mission(mission, results=False)
     board.update(summary, [a, report])
     board.update(summary, [now, report])
     values = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
@@ -104,7 +104,7 @@ def test_a_retry_is_printed_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
     external_agents.fail(token=lease.token, error="broken")
     Board(resolve_command=workspaces.resolve_command).update(
-        reads.summary(mission), list(reads.sorties_as_json(mission, results=False))
+        mission_json.summary(mission), list(sortie_json.of_mission(mission, results=False))
     )
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
     assert re.fullmatch(r"\[0/1\] … a retry 2/3 in \d+ s: broken", line)
@@ -117,7 +117,7 @@ def test_without_changes_the_progress_is_printed_now_and_then(
     board = Board(resolve_command=workspaces.resolve_command, clock=lambda: now)
 
     def look() -> list[str]:
-        board.update(reads.summary(mission), list(reads.sorties_as_json(mission, results=False)))
+        board.update(mission_json.summary(mission), list(sortie_json.of_mission(mission, results=False)))
         return [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
 
     now = SILENT_S - 1

@@ -20,7 +20,7 @@ from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Output, Sortie
 from missions.operations import external_agents
 from missions.operations.external_agents import Lease
-from missions.queries import reads
+from missions.queries import sortie_json
 from tests.support import fleet, ledger
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -174,7 +174,7 @@ def test_verify_decides_about_success(agent: UUID, verified: int | None, state: 
     assert lease.work["verify"] == "test -f out"
     assert external_agents.complete(token=lease.token, verified=verified) == state
     if state == "failed":
-        assert "`verify` failed" in str(next(reads.sorties_as_json(mission))["error"])
+        assert "`verify` failed" in str(next(sortie_json.of_mission(mission))["error"])
 
 
 @pytest.mark.parametrize("result", [float("nan"), object(), "x" * 1_100_000])

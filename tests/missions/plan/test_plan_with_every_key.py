@@ -8,7 +8,7 @@ import pytest
 
 from missions import operations, plan
 from missions.plan.document import structure
-from missions.queries import plan_context, reads
+from missions.queries import mission_results, plan_context, sortie_json
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -53,7 +53,7 @@ def test_every_key_does_what_the_docs_say() -> None:
         assert fleet.run_to_end(engine, mission) == "failed"
     finally:
         engine.stop(within_s=5)
-    items = {item["key"]: item for item in reads.sorties_as_json(mission)}
+    items = {item["key"]: item for item in sortie_json.of_mission(mission)}
     assert {key: items[key]["result"] for key in SUCCEEDED} == SUCCEEDED
     assert {key for key, item in items.items() if item["state"] == "failed"} == set(FAILED)
     for key, words in FAILED.items():
@@ -63,7 +63,9 @@ def test_every_key_does_what_the_docs_say() -> None:
     assert items["flaky"]["attempt"] == 2
     assert items["skipped"]["waits_for"] == "It was skipped because broken did not succeed."
     assert set(items["join"]["needs"]) == {"adder", "scan[p=1]", "scan[p=2]"}
-    assert [(file.sortie.key, file.path, file.size) for file in reads.artifacts(mission)] == [("keep", "out/a.txt", 5)]
+    assert [(file.sortie.key, file.path, file.size) for file in mission_results.artifacts(mission)] == [
+        ("keep", "out/a.txt", 5)
+    ]
 
 
 def test_the_plan_uses_every_key_that_needs_no_configuration() -> None:

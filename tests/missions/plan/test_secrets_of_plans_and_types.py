@@ -16,7 +16,7 @@ from missions import plan
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Output, Sortie
 from missions.operations import external_agents
-from missions.queries import reads
+from missions.queries import sortie_json
 from tests.missions.plan import plans
 from tests.support import fleet
 
@@ -75,7 +75,7 @@ def test_secrets_are_masked_in_everything_that_the_work_reports(engine: Engine, 
     if code:
         assert "Its last output: failing with [redacted]" in Attempt.objects.get(number=1).error
     else:
-        document = json.dumps(list(reads.sorties_as_json(mission)), default=str)
+        document = json.dumps(list(sortie_json.of_mission(mission)), default=str)
         assert "[redacted]" in document
         assert Attempt.objects.get(sortie__key="next").result == {"output": "[redacted]\n"}
 

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from missions.management import mission_output
 from missions.models import Mission, Sortie
-from missions.queries import reads
+from missions.queries import sortie_json
 from tests.support import fleet, web
 from tests.support.console import manage
 
@@ -48,11 +48,11 @@ def test_showing_a_large_mission_takes_little_memory_and_few_queries(large: Miss
         tracemalloc.stop()
     assert json_file.stat().st_size > 3_000_000
     assert peak < 8_000_000
-    assert len(response) < 3 * NUMBER / reads.PAGE + 10
+    assert len(response) < 3 * NUMBER / sortie_json.PAGE + 10
 
-    board = reads.notable(large, total=NUMBER, limit=30)
+    board = sortie_json.notable(large, total=NUMBER, limit=30)
     assert [item["key"] for item in board] == ["s7", "s8", "s9"]
-    waits = list(reads.sorties_as_json(large, states=["pending"], results=False))
+    waits = list(sortie_json.of_mission(large, states=["pending"], results=False))
     assert waits[0]["waits_for"] == "Waits for s0, s1, s2, s3, s4 and 9991 more."
 
     document = json.loads(json_file.read_text())

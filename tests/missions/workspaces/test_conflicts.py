@@ -8,7 +8,7 @@ import pytest
 
 from missions.artifacts import collection
 from missions.models import Attempt, Change, Conflict, Sortie
-from missions.queries import reads
+from missions.queries import mission_results
 from tests.support import conflicting, fleet, repository
 from tests.support.repository import Repository
 
@@ -55,7 +55,9 @@ def test_the_attempt_that_resolves_it_sees_markers_and_both_sides(project: Repos
         workspace={"repository": "."},
     )
     assert fleet.run_mission(mission, slots=3) == "succeeded"
-    files = {file.path: collection.open_stored(file) for file in reads.artifacts(mission) if file.attempt == 2}
+    files = {
+        file.path: collection.open_stored(file) for file in mission_results.artifacts(mission) if file.attempt == 2
+    }
     seen_text = files["seen.txt"].read().decode()
     assert "<<<<<<<" in seen_text
     assert "early" in seen_text

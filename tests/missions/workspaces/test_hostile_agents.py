@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from missions.models import Change, Mission, Sortie
-from missions.queries import reads
+from missions.queries import mission_results, sortie_json
 from missions.workspaces import commits, copies, git, refusals, repositories
 from tests.support import fleet, repository
 from tests.support.repository import Repository
@@ -186,7 +186,7 @@ class TestWhileItRuns:
     @staticmethod
     def output(mission: Mission, key: str) -> str:
         sortie = Sortie.objects.get(mission=mission, key=key)
-        return "".join(chunk.text for chunk in reads.output(sortie=sortie))
+        return "".join(chunk.text for chunk in mission_results.output(sortie=sortie))
 
     def test_work_sees_neither_other_copies_nor_the_checkout_and_cannot_write_to_the_mirror(
         self, project: Repository
@@ -208,7 +208,7 @@ class TestWhileItRuns:
             workspace={"repository": str(project.path)},
         )
         assert fleet.run_mission(mission) == "succeeded", [
-            (item["key"], item["error"]) for item in reads.sorties_as_json(mission)
+            (item["key"], item["error"]) for item in sortie_json.of_mission(mission)
         ]
         assert repository.branch(mission).files() == ["app.py", "dir/file", "fine", "good"]
 
@@ -219,7 +219,7 @@ class TestWhileItRuns:
             {"edit": {"run": attack + "sed -i s/two/new/ app.py"}},
             workspace={"repository": str(project.path), "verify": verify},
         )
-        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.sorties_as_json(mission)]
+        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in sortie_json.of_mission(mission)]
         assert repository.branch(mission).read("app.py") == "one\nnew\nthree\n"
 
     def test_copies_do_not_share_their_stashes(self, project: Repository) -> None:
@@ -231,14 +231,14 @@ class TestWhileItRuns:
             {name: {"run": script.format(name=name)} for name in ("one", "other")},
             workspace={"repository": str(project.path)},
         )
-        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.sorties_as_json(mission)]
+        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in sortie_json.of_mission(mission)]
         assert repository.branch(mission).files() == ["app.py", "dir/file", "one", "other"]
         assert project.git("stash", "list") == ""
 
     def test_commits_of_the_work_itself_are_only_part_of_its_change(self, project: Repository) -> None:
         script = "echo 1 > a; git add a; git commit -qm mine; git tag v1; git checkout -qb other; echo 2 > b; git gc -q"
         mission = fleet.launch({"edit": {"run": script}}, workspace={"repository": str(project.path)})
-        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in reads.sorties_as_json(mission)]
+        assert fleet.run_mission(mission) == "succeeded", [item["error"] for item in sortie_json.of_mission(mission)]
         branch = repository.branch(mission)
         assert (branch.files(), branch.subjects()) == (["a", "app.py", "b", "dir/file"], ["edit: A test"])
         assert Change.objects.get().files == ["a", "b"]

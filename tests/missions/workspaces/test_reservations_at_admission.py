@@ -17,7 +17,7 @@ from missions.control import admission, file_contest
 from missions.models import Conflict, Mission, Reservation, Sortie
 from missions.operations import external_agents, reserving
 from missions.plan import globs
-from missions.queries import reads
+from missions.queries import sortie_json
 from missions.workspaces.reservation_index import ReservationIndex, ReservedPattern
 from tests.support import fleet, repository
 
@@ -61,7 +61,7 @@ def test_only_the_first_of_two_sorties_with_the_same_files_is_queued_and_the_oth
 ) -> None:
     mission = launch(project, {"api": {"touches": ["src/**"]}, "view": {"touches": ["src/view.py"]}, "free": {}})
     assert admit(mission) == ["api", "free"]
-    waiting = next(item for item in reads.sorties_as_json(mission) if item["key"] == "view")
+    waiting = next(item for item in sortie_json.of_mission(mission) if item["key"] == "view")
     assert (waiting["state"], waiting["waits_for"]) == ("ready", "Waits for api, which has reserved src/**.")
     assert admit(mission) == ["api", "free"]
     end(mission, "api")
@@ -90,7 +90,7 @@ def test_a_later_sortie_does_not_overtake_an_earlier_one_that_it_overlaps(projec
         },
     )
     assert admit(mission) == ["first", "other"]
-    later = next(item for item in reads.sorties_as_json(mission) if item["key"] == "later")
+    later = next(item for item in sortie_json.of_mission(mission) if item["key"] == "later")
     assert later["waits_for"] == "Waits for both, which is ahead of it and needs b."
     end(mission, "first")
     assert admit(mission) == ["both", "other"]
@@ -114,7 +114,7 @@ def test_a_more_urgent_sortie_takes_the_files_of_one_that_is_only_queued(project
     urgent = launch(project, {"urgent": {"touches": ["**"], "priority": 5}}, workspace={"branch": branch_of(mission)})
     assert admit(urgent) == ["urgent"]
     assert admit(mission) == []
-    calm = next(iter(reads.sorties_as_json(mission)))
+    calm = next(iter(sortie_json.of_mission(mission)))
     assert calm["waits_for"] == "Waits for a sortie of another mission, which has reserved **."
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 
 from missions.models import Change, Sortie
-from missions.queries import reads
+from missions.queries import sortie_json
 from tests.support import conflicting, fleet, repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,7 +30,7 @@ def test_the_changes_of_a_sortie_land_on_the_branch_and_the_checkout_stays_uncha
     engine = fleet.engine()
     try:
         assert fleet.run_to_end(engine, mission) == "succeeded", [
-            (item["error"], item["waits_for"]) for item in reads.sorties_as_json(mission)
+            (item["error"], item["waits_for"]) for item in sortie_json.of_mission(mission)
         ]
     finally:
         engine.stop(within_s=5)

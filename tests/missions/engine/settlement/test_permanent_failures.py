@@ -8,7 +8,7 @@ import pytest
 
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt
-from missions.queries import reads
+from missions.queries import sortie_json
 from tests.support import fleet
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -74,7 +74,7 @@ def test_a_refused_result_leaves_its_mission_readable(engine: Engine) -> None:
         {"deep": {"run": ["python3", "-c", "print('[' * 960 + ']' * 960)"]}, "next": {"needs": ["deep"]}}
     )
     assert fleet.run_to_end(engine, mission) == "succeeded"  # a text has no depth
-    assert {item["key"] for item in reads.sorties_as_json(mission)} == {"deep", "next"}
+    assert {item["key"] for item in sortie_json.of_mission(mission)} == {"deep", "next"}
 
 
 def test_the_list_of_added_sorties_has_a_limit_of_its_own(engine: Engine, settings: Any) -> None:
