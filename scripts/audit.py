@@ -64,10 +64,16 @@ def refresh(root: Path) -> int:
         command = [sys.executable, *tool]
         for name in PINNED:
             command += ["-r", str(root / name)]
-        done = subprocess.run([*command, "-f", "json", "-o", str(output)], capture_output=True, text=True, timeout=900)
+        completed = subprocess.run(
+            [*command, "-f", "json", "-o", str(output)], capture_output=True, text=True, timeout=900
+        )
         snapshot = snapshot_of(json.loads(output.read_text()), now=datetime.now(UTC)) if output.exists() else None
     if snapshot is None:
-        reason = (done.stderr.strip().splitlines() or ["pip-audit printed nothing."])[-1] if not done.stdout else ""
+        reason = (
+            (completed.stderr.strip().splitlines() or ["pip-audit printed nothing."])[-1]
+            if not completed.stdout
+            else ""
+        )
         print(
             f"No advisory source knew any of the packages, so {SNAPSHOT} is unchanged. "
             f"Run `make audit` where the package index serves advisories. {reason}".strip(),

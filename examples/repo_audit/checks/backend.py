@@ -100,12 +100,12 @@ def _ruff(files: list[tree.File], scratch: Path, ledger: Ledger) -> None:
         "--",
         *by_disk,
     ]
-    done = subprocess.run(command, cwd=scratch, capture_output=True, timeout=SECONDS, check=False)
+    completed = subprocess.run(command, cwd=scratch, capture_output=True, timeout=SECONDS, check=False)
     try:
-        results = json.loads(done.stdout)
+        results = json.loads(completed.stdout)
     except ValueError:
         ledger.notes.append(
-            f"ruff failed for {len(files)} files: {done.stderr.decode(errors='replace')[-200:].strip()}"
+            f"ruff failed for {len(files)} files: {completed.stderr.decode(errors='replace')[-200:].strip()}"
         )
         return
     from_ruff(results, by_ruff_name, ledger)

@@ -77,15 +77,17 @@ def _bandit(files: list[tree.File], scratch: Path, deadline: float, ledger: Ledg
         batch = names[start : start + BATCH]
         command = [sys.executable, "-P", "-m", "bandit", "-q", "-f", "json", "--exit-zero", "-t", _TESTS, "--", *batch]
         try:
-            done = subprocess.run(command, cwd=scratch, capture_output=True, timeout=max(5.0, remaining_s), check=False)
+            completed = subprocess.run(
+                command, cwd=scratch, capture_output=True, timeout=max(5.0, remaining_s), check=False
+            )
         except subprocess.TimeoutExpired:
             ledger.notes.append(f"bandit: {len(names) - start:,} Python files were skipped for lack of time.")
             return
         try:
-            results = json.loads(done.stdout or b"{}").get("results", [])
+            results = json.loads(completed.stdout or b"{}").get("results", [])
         except ValueError:
             ledger.notes.append(
-                f"bandit failed for {len(batch)} files: {done.stderr.decode(errors='replace')[-200:].strip()}"
+                f"bandit failed for {len(batch)} files: {completed.stderr.decode(errors='replace')[-200:].strip()}"
             )
             continue
         for result in results:

@@ -198,12 +198,12 @@ def _coverage(audit: Audit) -> Part:
     rows = []
     for name, words in gathering.CHECKS.items():
         if name in audit.checked_count and name not in ("history", "hotspots"):
-            done = "did not run" if name in audit.absent else f"{audit.checked_count[name]:,} files"
+            coverage = "did not run" if name in audit.absent else f"{audit.checked_count[name]:,} files"
             rows.append(
                 tag(
                     "tr",
                     tag("td", words.capitalize() if words[0].islower() else words),
-                    tag("td", done, class_="number"),
+                    tag("td", coverage, class_="number"),
                 )
             )
     skipped = [

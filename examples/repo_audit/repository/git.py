@@ -66,16 +66,16 @@ def root(folder: Path) -> Path:
     if not folder.is_dir():
         raise errors.Invalid(f"There is no folder {str(folder)!r} to audit.", hint=hint)
     try:
-        done = _run(folder, "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-toplevel")
+        completed = _run(folder, "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-toplevel")
     except FileNotFoundError:
         raise errors.Unavailable(
             "git is not installed here.", hint="Install git and start the mission again."
         ) from None
-    lines = os.fsdecode(done.stdout).split("\n")
+    lines = os.fsdecode(completed.stdout).split("\n")
     if lines[0] == "true":
         bare = f"{str(folder)!r} is a bare git repository, which has no files to read."
         raise errors.Invalid(bare, hint="Clone it (git clone <it> <folder>) and audit the clone.")
-    if done.returncode or lines[1] != "true":
+    if completed.returncode or lines[1] != "true":
         raise errors.Invalid(f"{str(folder)!r} is not a git repository.", hint=hint + " `git init` makes it one.")
     top = Path("\n".join(lines[2:]).removesuffix("\n")).resolve()
     if not folder.resolve().is_relative_to(top):
@@ -88,13 +88,13 @@ def root(folder: Path) -> Path:
 
 def output(repository: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
     """git's standard output; Unavailable, with the last line of its error output, if it fails."""
-    done = _run(repository, *arguments, stdin=stdin)
-    if done.returncode:
-        messages = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+    completed = _run(repository, *arguments, stdin=stdin)
+    if completed.returncode:
+        messages = completed.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise errors.Unavailable(
             f"git {arguments[0]} failed in {str(repository)!r}: {messages[-1]}", hint="Try `git fsck` there."
         )
-    return done.stdout
+    return completed.stdout
 
 
 def records(repository: Path, *arguments: str, seconds: float, separator: bytes = b"\0") -> Iterator[bytes]:
@@ -163,7 +163,7 @@ def verified(repository: Path) -> tuple[bool, str]:
     The user decides which keys are trusted, so this command reads the settings and keys below HOME.
     """
     env = {name: value for name, value in environment().items() if name != "GIT_CONFIG_GLOBAL"}
-    done = subprocess.run(
+    completed = subprocess.run(
         ["git", "-C", os.fspath(repository), *_CHECKERS, "verify-commit", "HEAD"],
         env=env | {name: os.environ[name] for name in ("HOME", "GNUPGHOME") if name in os.environ},
         stdin=subprocess.DEVNULL,
@@ -171,7 +171,7 @@ def verified(repository: Path) -> tuple[bool, str]:
         stderr=subprocess.STDOUT,
         check=False,
     )
-    return done.returncode == 0, done.stdout.decode(errors="replace").strip()
+    return completed.returncode == 0, completed.stdout.decode(errors="replace").strip()
 
 
 def _run(repository: Path, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
