@@ -34,7 +34,7 @@ def seal(*, batch: int = BATCH) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocker:
-    """The transaction that blocks the sealing. All but `waited_s` is None if this role may not see it."""
+    """The session that blocks the sealing. All but `waited_s` is None if this role may not see it."""
 
     waited_s: float  # how long the oldest unsealed entry has waited
     pid: int | None
@@ -42,6 +42,7 @@ class Blocker:
     role: str | None
     database: str | None
     open_s: float | None
+    action: str = "kept a transaction open"
 
     def __str__(self) -> str:
         waiting = f"Entries of the audit trail have waited {humanise.duration(self.waited_s)} to be sealed"
@@ -52,23 +53,36 @@ class Blocker:
             )
         session = f"{self.application or 'unnamed'}, role {self.role}, database {self.database}"
         return (
-            f"{waiting}: process {self.pid} ({session}) has kept a transaction open for "
+            f"{waiting}: process {self.pid} ({session}) has {self.action} for "
             f"{humanise.duration(self.open_s or 0)}. End it there, or with SELECT pg_terminate_backend({self.pid})."
         )
 
 
 def blocker(*, longer_than_s: float) -> Blocker | None:
-    """Return the oldest open transaction if entries have waited for it longer than this; else None.
+    """Return what has blocked the sealing for longer than this; None if nothing has.
 
-    It may be in another database, because the whole cluster shares its transaction ids.
+    It is the oldest open transaction, if entries wait for it: it may be in another database, because the whole cluster
+    shares its transaction ids. Or it is the session that holds the lock of the sealing.
     """
+    parameters = {"seconds": longer_than_s, "lock": Lock.SEALING}
     with connection.cursor() as cursor:
-        cursor.execute(statements.read("fleet", "audit_blocker"), {"seconds": longer_than_s})
-        row = cursor.fetchone()
-    if row is None:
-        return None
-    waited_s, pid, application, role, database, open_s = row
-    return Blocker(waited_s=waited_s, pid=pid, application=application, role=role, database=database, open_s=open_s)
+        for statement, action in (
+            ("audit_blocker", "kept a transaction open"),
+            ("audit_lock_holder", "held the lock that sealing needs"),
+        ):
+            cursor.execute(statements.read("fleet", statement), parameters)
+            if (row := cursor.fetchone()) is not None:
+                waited_s, pid, application, role, database, open_s = row
+                return Blocker(
+                    waited_s=waited_s,
+                    pid=pid,
+                    application=application,
+                    role=role,
+                    database=database,
+                    open_s=open_s,
+                    action=action,
+                )
+    return None
 
 
 def cluster_and_time() -> tuple[int, datetime]:

@@ -17,6 +17,7 @@ from fleet import audit, errors
 from fleet.audit import anchor, chain, sealing, verification
 from fleet.audit.models import Entry, Seal
 from fleet.celery import app
+from fleet.postgres.locks import Lock
 from missions.control import alerts
 from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
@@ -142,6 +143,24 @@ def test_an_open_transaction_that_delays_sealing_is_reported_and_raises_an_alert
         (alert,) = Alert.objects.filter(rule="audit_unsealed")
         assert f"process {session.info.backend_pid} (forgotten shell, role {session.info.user}" in alert.message
         assert f"pg_terminate_backend({session.info.backend_pid})" in alert.message
+    assert seal() == 1
+    assert sealing.blocker(longer_than_s=0.1) is None
+
+
+def test_a_session_that_holds_the_lock_of_the_sealing_raises_an_alert(settings: Any) -> None:
+    settings.FLEET_ALERT_UNSEALED_S = 0.1
+    value = connection.get_connection_params()
+    address = {name: value[name] for name in ("host", "port", "user", "password", "dbname")}
+    seal()
+    with psycopg.connect(**address, application_name="forgotten shell", autocommit=True) as session:
+        session.execute("SELECT pg_advisory_lock(%s)", [Lock.SEALING])
+        audit.record(kind="test.waiting")
+        assert sealing.seal() == 0
+        until(lambda: sealing.blocker(longer_than_s=0.1))
+        alerts.AlertMonitor().check()
+        (alert,) = Alert.objects.filter(rule="audit_unsealed")
+        assert f"process {session.info.backend_pid} (forgotten shell, role {session.info.user}" in alert.message
+        assert "has held the lock that sealing needs for" in alert.message
     assert seal() == 1
     assert sealing.blocker(longer_than_s=0.1) is None
 
