@@ -109,7 +109,9 @@ def _limits() -> Iterator[Finding]:
         pids = []
     bases = {cgroups.in_use(pid) for pid in pids} or {cgroups.find()}
     for base, why in sorted(bases):
-        message = f"polled; cgroup v2: {why}. Run the node as a systemd service with Delegate=yes."
+        message = (
+            f"polled, because cgroup v2 cannot be used: {why}. Run the node as a systemd service with Delegate=yes."
+        )
         yield Finding("limits", True, message if why else f"by cgroup v2, in {base}")
 
 
