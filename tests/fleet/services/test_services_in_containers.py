@@ -68,7 +68,7 @@ def query(checkout: Checkout, statement: str) -> Any:
         )  # fmt: skip
 
 
-def container_pid(checkout: Checkout, engine: ScriptedEngine, name: EngineName, service: str) -> int:
+def container_pid(checkout: Checkout, name: EngineName, service: str) -> int:
     result = Engine(name).call("inspect", "--format={{.State.Pid}}", f"fleet-{Home(checkout.root).id}-{service}")
     return int(result.stdout)
 
@@ -117,7 +117,7 @@ def test_a_container_that_dies_is_started_again(
     for variable, value in engine.environment.items():
         monkeypatch.setenv(variable, value)
     checkout.manage("fleet_services", "up", "--detach", timeout=90)
-    os.kill(container_pid(checkout, engine, name, service), signal.SIGKILL)
+    os.kill(container_pid(checkout, name, service), signal.SIGKILL)
     until(lambda: (now := status(checkout, service))["restarts"] == 1 and now["state"] == "healthy")
     assert "service.restarted" in str(checkout.json("fleet_services", "status")["events"])
 

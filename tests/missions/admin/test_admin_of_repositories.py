@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import shlex
-from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
@@ -14,16 +13,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from missions.models import Change, Conflict, Mission, Reservation, Sortie
-from tests.support import conflicting, fleet, repository, web
+from tests.support import conflicting, fleet, web
 from tests.support.console import manage
 from tests.support.repository import Repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Repository:
-    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
 def page(name: str, *, row: object = None, query: str = "") -> str:

@@ -29,11 +29,6 @@ def empty_home() -> None:
         removal.remove(folder)
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Repository:
-    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
-
-
 def cleanup(*arguments: str) -> CommandResult:
     return manage("fleet_cleanup", "--most", "0", *arguments)
 

@@ -6,7 +6,6 @@ import contextlib
 import io
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 from django.core.management import call_command
@@ -21,11 +20,6 @@ from tests.support.repository import Repository
 pytestmark = pytest.mark.django_db(transaction=True)
 
 DIFF = {"base", "commit", "files", "patch", "truncated"}
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Repository:
-    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
 def test_diff_prints_the_patch_of_a_mission_or_of_a_sortie(project: Repository) -> None:

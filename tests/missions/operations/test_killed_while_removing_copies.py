@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -45,11 +44,6 @@ if sys.argv[3] == "copies":
 else:
     cleaning.remove(missions=[UUID(text) for text in sys.argv[4:]])
 """
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Repository:
-    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
 def run_and_kill(step: int, operation: str, *subjects: object) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +16,6 @@ from tests.support import conflicting, fleet, repository
 from tests.support.repository import Repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Repository:
-    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
 def late(mission: Mission) -> Sortie:

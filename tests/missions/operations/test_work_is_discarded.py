@@ -26,11 +26,6 @@ from tests.support.repository import Repository
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Repository:
-    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
-
-
 def mirror(project: Repository) -> Path:
     return repositories.mirror(str(project.path))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from missions.artifacts import collection
@@ -13,11 +11,6 @@ from tests.support import conflicting, fleet, repository
 from tests.support.repository import Repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Repository:
-    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
 def test_the_next_attempt_resolves_a_conflict_and_it_costs_no_try(project: Repository) -> None:

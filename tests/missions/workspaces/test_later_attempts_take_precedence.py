@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +14,6 @@ from tests.support import fleet, landing, repository
 from tests.support.repository import Repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Repository:
-    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
 @pytest.fixture
