@@ -24,7 +24,7 @@ CHECKS = {
     "pages": "HTML, templates and CSS",
     "prose": "README, licence, Markdown links",
     "tests": "tests: presence, quality, coverage of hot files",
-    "upkeep": "TODO comments, artefacts, CI, containers, links",
+    "upkeep": "TODO comments, build artifacts, CI, containers, links",
     "provenance": "signature of the newest commit",
     "store": "size of the object store",
 }

@@ -52,7 +52,7 @@ def read(*, claim: Claim, spec: SortieSpec) -> Context:
     if rows and (total := rows[0][3]) > max_bytes:
         raise errors.Invalid(
             f"The results of its needs have {total:,} bytes in total; the limit is {max_bytes:,} (FLEET_NEEDS_BYTES).",
-            hint="Add sorties in between that summarise them, or pass large data as files.",
+            hint="Add sorties in between that summarize them, or pass large data as files.",
         )
     return Context(
         mission=name,
