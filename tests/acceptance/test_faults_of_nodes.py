@@ -34,7 +34,7 @@ def host(host_group: hosts.Hosts) -> Host:
 
 
 @pytest.fixture
-def kind(host: Host) -> Iterator[str]:
+def agent_type(host: Host) -> Iterator[str]:
     hosts.agent_type("survey")
     yield "survey"
     if host.process is None or host.process.poll() is not None:
@@ -64,8 +64,10 @@ def shim_of(pid: int) -> psutil.Process:
     )
 
 
-def test_killing_the_work_costs_a_try_and_killing_the_shim_ends_the_work(host: Host, kind: str, tmp_path: Path) -> None:
-    hosts.spawn(kind, host)
+def test_killing_the_work_costs_a_try_and_killing_the_shim_ends_the_work(
+    host: Host, agent_type: str, tmp_path: Path
+) -> None:
+    hosts.spawn(agent_type, host)
     pids = tmp_path / "pids"
     retried = {**first_attempt_waits(pids), "retry": {"max_attempts": 2, "backoff": "0.1s"}}
     mission = fleet.launch({"one": retried}, folder=str(tmp_path))
@@ -86,9 +88,9 @@ def test_killing_the_work_costs_a_try_and_killing_the_shim_ends_the_work(host: H
 
 
 def test_the_work_of_a_killed_agent_continues_with_another_before_its_lease_ends(
-    host: Host, kind: str, tmp_path: Path
+    host: Host, agent_type: str, tmp_path: Path
 ) -> None:
-    first, second = hosts.spawn(kind, host, count=2)
+    first, second = hosts.spawn(agent_type, host, count=2)
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_attempt_waits(pids)}, folder=str(tmp_path))
     work, child = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
@@ -100,13 +102,13 @@ def test_the_work_of_a_killed_agent_continues_with_another_before_its_lease_ends
     assert first_attempt.finished_at is not None
     assert (second_attempt.started_at - first_attempt.started_at).total_seconds() < hosts.LEASE_S
     until(lambda: hosts.have_ended(work, child))
-    until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 2)
+    until(lambda: [agent.state for agent in hosts.live(agent_type)] == ["idle"] * 2)
 
 
 def test_killing_a_node_ends_its_agents_and_the_next_node_starts_what_was_ordered(
-    host: Host, kind: str, tmp_path: Path
+    host: Host, agent_type: str, tmp_path: Path
 ) -> None:
-    agents = hosts.spawn(kind, host, count=2, concurrency=3)
+    agents = hosts.spawn(agent_type, host, count=2, concurrency=3)
     leaving, staying = agents
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_attempt_waits(pids)}, folder=str(tmp_path))
@@ -120,14 +122,16 @@ def test_killing_a_node_ends_its_agents_and_the_next_node_starts_what_was_ordere
     host.start()
     assert hosts.wait(mission).state == "succeeded"
     assert Sortie.objects.get(mission=mission).tries == 0
-    (new_agent,) = until(lambda: [agent for agent in hosts.live(kind) if agent.state == "idle"])
+    (new_agent,) = until(lambda: [agent for agent in hosts.live(agent_type) if agent.state == "idle"])
     assert new_agent.concurrency == 3
     assert host.children() == {new_agent.pid}
 
 
-def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Host, kind: str, tmp_path: Path) -> None:
+def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(
+    host: Host, agent_type: str, tmp_path: Path
+) -> None:
     """With node, agents and shims dead, only the next agent to start can find the processes of the work."""
-    hosts.spawn(kind, host, concurrency=2)
+    hosts.spawn(agent_type, host, concurrency=2)
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_attempt_waits(pids), "two": first_attempt_waits(pids)}, folder=str(tmp_path))
     process_pids = until(lambda: hosts.live_pids(pids) if len(hosts.live_pids(pids)) == 4 else None)
@@ -143,11 +147,11 @@ def test_killing_everything_at_once_leaves_no_process_and_loses_nothing(host: Ho
     host.start()
     assert hosts.wait(mission).state == "succeeded"
     until(lambda: hosts.have_ended(*process_pids))
-    until(lambda: host.children() == {agent.pid for agent in hosts.live(kind)})
+    until(lambda: host.children() == {agent.pid for agent in hosts.live(agent_type)})
 
 
-def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, kind: str, tmp_path: Path) -> None:
-    hosts.spawn(kind, host)
+def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, agent_type: str, tmp_path: Path) -> None:
+    hosts.spawn(agent_type, host)
     pids = tmp_path / "pids"
     mission = fleet.launch({"one": first_attempt_waits(pids)}, folder=str(tmp_path))
     work, _ = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
@@ -159,18 +163,18 @@ def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, kind: str, tmp_p
     assert not hosts.alive(halted_agent)
     until(lambda: hosts.have_ended(work))
     assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
-    (successor,) = hosts.live(kind)
+    (successor,) = hosts.live(agent_type)
     assert successor.crashes == 0
 
 
-def test_a_halted_agent_that_resumes_after_its_lease_is_refused(host: Host, kind: str, tmp_path: Path) -> None:
+def test_a_halted_agent_that_resumes_after_its_lease_is_refused(host: Host, agent_type: str, tmp_path: Path) -> None:
     flag = tmp_path / "go"
-    hosts.spawn(kind, host)
-    mission = fleet.launch({"one": {"agent": kind, "driver": "scripted", "with": {"hold_until": str(flag)}}})
+    hosts.spawn(agent_type, host)
+    mission = fleet.launch({"one": {"agent": agent_type, "driver": "scripted", "with": {"hold_until": str(flag)}}})
     until(lambda: hosts.running(mission))
     halted_agent = hosts.running_agent(mission)
     assert halted_agent.pid is not None
-    hosts.spawn(kind, host)
+    hosts.spawn(agent_type, host)
     os.kill(halted_agent.pid, signal.SIGSTOP)
     flag.touch()
     until(lambda: hosts.attempts(mission)[0] == ("one", 1, "lost"))
@@ -181,14 +185,14 @@ def test_a_halted_agent_that_resumes_after_its_lease_is_refused(host: Host, kind
     assert (first, [state for _, _, state in others].count("succeeded")) == (("one", 1, "lost"), 1)
 
 
-def test_a_halted_node_counts_as_down_while_its_agents_continue(host: Host, kind: str) -> None:
-    (agent,) = hosts.spawn(kind, host)
+def test_a_halted_node_counts_as_down_while_its_agents_continue(host: Host, agent_type: str) -> None:
+    (agent,) = hosts.spawn(agent_type, host)
     before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
     host.send(signal.SIGSTOP)
     until(lambda: not host.node.up)
     with pytest.raises(errors.Unavailable, match="Node here is not up"):
-        operations.spawn(type=kind, node="here")
-    mission = fleet.launch({"one": {"agent": kind, "run": "true"}})
+        operations.spawn(type=agent_type, node="here")
+    mission = fleet.launch({"one": {"agent": agent_type, "run": "true"}})
     assert hosts.wait(mission).state == "succeeded"
     with pytest.raises(errors.Conflict, match="is already up"):  # only its existence matters
         operations.join(name="here", pid=os.getpid(), start_time=processes.start_time_of(os.getpid()) or 0.0)
@@ -196,10 +200,10 @@ def test_a_halted_node_counts_as_down_while_its_agents_continue(host: Host, kind
     until(lambda: host.node.up)
     events = Event.objects.filter(id__gt=before, subject=host.node.id).order_by("id").values_list("kind", flat=True)
     assert list(events) == ["node.lost", "node.up"]
-    assert [item.id for item in hosts.live(kind)] == [agent.id]
+    assert [item.id for item in hosts.live(agent_type)] == [agent.id]
 
 
-def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group: hosts.Hosts, kind: str) -> None:
+def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group: hosts.Hosts, agent_type: str) -> None:
     """The rows of a killed node contain pids that unrelated processes have reused."""
     with subprocess.Popen(["sleep", "600"]) as other, subprocess.Popen(["sleep", "600"]) as own:
         try:
@@ -207,7 +211,9 @@ def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group:
             assert started_at is not None
             node = Node.objects.create(name="reborn", boot=boot(), pid=other.pid, start_time=started_at - 1, up=True)
             rows = [
-                Agent.objects.create(type_id=kind, node=node, ordinal=ordinal, state="idle", pid=pid, start_time=start)
+                Agent.objects.create(
+                    type_id=agent_type, node=node, ordinal=ordinal, state="idle", pid=pid, start_time=start
+                )
                 for ordinal, (pid, start) in enumerate(
                     [(other.pid, started_at - 1), (own.pid, processes.start_time_of(own.pid))]
                 )
@@ -223,7 +229,7 @@ def test_a_process_that_reuses_the_pid_of_a_dead_agent_is_left_alone(host_group:
 
 
 def test_the_next_node_ends_processes_of_agents_that_were_lost_without_a_node(
-    host_group: hosts.Hosts, kind: str
+    host_group: hosts.Hosts, agent_type: str
 ) -> None:
     with subprocess.Popen(["sleep", "600"]) as ghost, subprocess.Popen(["sleep", "600"]) as other:
         try:
@@ -232,7 +238,13 @@ def test_the_next_node_ends_processes_of_agents_that_were_lost_without_a_node(
             node = Node.objects.create(name="haunted", boot=boot(), pid=ghost.pid, start_time=started_at - 1, up=False)
             for ordinal, (pid, start) in enumerate([(ghost.pid, started_at), (other.pid, started_at - 1)]):
                 Agent.objects.create(
-                    type_id=kind, node=node, ordinal=ordinal, state="lost", pid=pid, start_time=start, ended_at=Now()
+                    type_id=agent_type,
+                    node=node,
+                    ordinal=ordinal,
+                    state="lost",
+                    pid=pid,
+                    start_time=start,
+                    ended_at=Now(),
                 )
             new_host = host_group.add("haunted")
             assert ghost.wait(60) == -signal.SIGTERM
@@ -243,12 +255,14 @@ def test_the_next_node_ends_processes_of_agents_that_were_lost_without_a_node(
             other.kill()
 
 
-def test_after_a_reboot_old_agents_are_lost_and_no_new_process_is_touched(host_group: hosts.Hosts, kind: str) -> None:
+def test_after_a_reboot_old_agents_are_lost_and_no_new_process_is_touched(
+    host_group: hosts.Hosts, agent_type: str
+) -> None:
     with subprocess.Popen(["sleep", "600"]) as other:
         try:
             node = Node.objects.create(name="booted", boot=str(ids.new()), pid=1, start_time=0.0, up=False)
             row = Agent.objects.create(
-                type_id=kind,
+                type_id=agent_type,
                 node=node,
                 ordinal=1,
                 state="idle",
@@ -266,9 +280,9 @@ def test_after_a_reboot_old_agents_are_lost_and_no_new_process_is_touched(host_g
             other.kill()
 
 
-def test_a_node_whose_name_was_taken_over_ends_with_its_agents(host_group: hosts.Hosts, kind: str) -> None:
+def test_a_node_whose_name_was_taken_over_ends_with_its_agents(host_group: hosts.Hosts, agent_type: str) -> None:
     old_host = host_group.add("twice")
-    (agent,) = hosts.spawn(kind, old_host)
+    (agent,) = hosts.spawn(agent_type, old_host)
     Node.objects.filter(name="twice").update(pid=1, start_time=1.0, boot=str(ids.new()))
     assert old_host.process is not None
     assert old_host.process.wait(60) == 0
@@ -279,20 +293,23 @@ def test_a_node_whose_name_was_taken_over_ends_with_its_agents(host_group: hosts
     host_group.drop(old_host)
 
 
-def test_agents_continue_when_their_logs_fill_the_disk(host_group: hosts.Hosts, kind: str) -> None:
+def test_agents_continue_when_their_logs_fill_the_disk(host_group: hosts.Hosts, agent_type: str) -> None:
     """A limit on file sizes simulates the full disk: each write beyond it fails."""
     most = 100_000  # the limit also applies to the in-memory file with the options of a sandbox
     new_host = host_group.add("full")
     resource.prlimit(new_host.pid, resource.RLIMIT_FSIZE, (most, most))  # inherited by its agents
-    (agent,) = hosts.spawn(kind, new_host)
+    (agent,) = hosts.spawn(agent_type, new_host)
     with new_host.agent_log_path(agent).open("a") as log:
         log.write("x" * most)
     size = len(new_host.agent_log(agent))
     mission = fleet.launch(
-        {"a": {"agent": kind, "run": "echo $FLEET_ATTEMPT"}, "b": {"agent": kind, "needs": ["a"], "run": "true"}}
+        {
+            "a": {"agent": agent_type, "run": "echo $FLEET_ATTEMPT"},
+            "b": {"agent": agent_type, "needs": ["a"], "run": "true"},
+        }
     )
     assert hosts.wait(mission).state == "succeeded"
-    assert [item.id for item in hosts.live(kind)] == [agent.id]
+    assert [item.id for item in hosts.live(agent_type)] == [agent.id]
     operations.order(agents=[agent.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
     until(lambda: Agent.objects.get(id=agent.id).state == "terminated")
     assert len(new_host.agent_log(agent)) == size

@@ -39,7 +39,7 @@ def second_host(host_group: hosts.Hosts) -> Host:
 
 
 @pytest.fixture
-def kind(first_host: Host, second_host: Host) -> Iterator[str]:
+def agent_type(first_host: Host, second_host: Host) -> Iterator[str]:
     hosts.agent_type("survey")
     yield "survey"
     for host in (first_host, second_host):
@@ -55,10 +55,10 @@ WORKS: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
-def start_sortie(host: Host, kind: str, path: Path, work: str) -> tuple[Mission, Agent, psutil.Process]:
+def start_sortie(host: Host, agent_type: str, path: Path, work: str) -> tuple[Mission, Agent, psutil.Process]:
     """Start a sortie whose first attempt runs on this host. Returns it with its agent and its shim."""
-    hosts.spawn(kind, host)
-    mission = fleet.launch({"one": {"agent": kind, **WORKS[work](path)}}, folder=str(path.parent))
+    hosts.spawn(agent_type, host)
+    mission = fleet.launch({"one": {"agent": agent_type, **WORKS[work](path)}}, folder=str(path.parent))
     until(path.exists)
     agent = hosts.running_agent(mission)
     return mission, agent, hosts.shim(agent)
@@ -76,12 +76,12 @@ def check_no_overlap(mission: Mission, path: Path) -> None:
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("halted", [("agent",), ("node", "agent")])
 def test_a_halted_agent_and_its_successor_on_another_host_do_not_overlap(
-    first_host: Host, second_host: Host, kind: str, tmp_path: Path, work: str, halted: tuple[str, ...]
+    first_host: Host, second_host: Host, agent_type: str, tmp_path: Path, work: str, halted: tuple[str, ...]
 ) -> None:
     """The running shim notices that renewals stop, and ends the work. Nothing else could."""
     path = tmp_path / "written"
-    mission, agent, _ = start_sortie(first_host, kind, path, work)
-    hosts.spawn(kind, second_host)
+    mission, agent, _ = start_sortie(first_host, agent_type, path, work)
+    hosts.spawn(agent_type, second_host)
     pids = {"node": first_host.pid, "agent": agent.pid}
     for target in halted:
         os.kill(pids[target] or 0, signal.SIGSTOP)
@@ -95,13 +95,13 @@ def test_a_halted_agent_and_its_successor_on_another_host_do_not_overlap(
 
 @pytest.mark.parametrize("halted", [("agent", "shim"), ("node", "agent", "shim"), ("node", "agent", "shim", "work")])
 def test_a_halted_shim_and_the_next_attempt_on_its_host_do_not_overlap(
-    first_host: Host, second_host: Host, kind: str, tmp_path: Path, halted: tuple[str, ...]
+    first_host: Host, second_host: Host, agent_type: str, tmp_path: Path, halted: tuple[str, ...]
 ) -> None:
     """Both nodes are on this host: before the next attempt starts, all processes of the earlier one are ended."""
     path = tmp_path / "written"
-    mission, agent, shim = start_sortie(first_host, kind, path, "a command")
+    mission, agent, shim = start_sortie(first_host, agent_type, path, "a command")
     work = shim.children()[0]
-    hosts.spawn(kind, second_host)
+    hosts.spawn(agent_type, second_host)
     pids = {"node": first_host.pid, "agent": agent.pid, "shim": shim.pid, "work": work.pid}
     for target in halted:
         os.kill(pids[target] or 0, signal.SIGSTOP)
@@ -115,10 +115,10 @@ def test_a_halted_shim_and_the_next_attempt_on_its_host_do_not_overlap(
 
 
 def test_a_halted_shim_alone_changes_nothing_while_its_lease_is_renewed(
-    first_host: Host, kind: str, tmp_path: Path
+    first_host: Host, agent_type: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "written"
-    mission, agent, shim = start_sortie(first_host, kind, path, "a command")
+    mission, agent, shim = start_sortie(first_host, agent_type, path, "a command")
     shim.suspend()
     size = path.stat().st_size
     until(lambda: (Attempt.objects.get(sortie__mission=mission).state != "running") or path.stat().st_size > 20 * size)
@@ -127,9 +127,11 @@ def test_a_halted_shim_alone_changes_nothing_while_its_lease_is_renewed(
     assert hosts.have_ended(shim.pid)
 
 
-def test_a_sortie_of_a_killed_agent_is_freed_once_its_work_is_gone(first_host: Host, kind: str, tmp_path: Path) -> None:
+def test_a_sortie_of_a_killed_agent_is_freed_once_its_work_is_gone(
+    first_host: Host, agent_type: str, tmp_path: Path
+) -> None:
     path = tmp_path / "written"
-    mission, agent, _ = start_sortie(first_host, kind, path, "a command")
+    mission, agent, _ = start_sortie(first_host, agent_type, path, "a command")
     hosts.kill(agent)
     check_no_overlap(mission, path)
     agent.refresh_from_db()
@@ -138,10 +140,10 @@ def test_a_sortie_of_a_killed_agent_is_freed_once_its_work_is_gone(first_host: H
 
 @pytest.mark.parametrize("killed_process", ["agent", "node"])
 def test_scratch_folders_of_killed_agents_are_removed_at_the_next_start(
-    first_host: Host, kind: str, tmp_path: Path, killed_process: str
+    first_host: Host, agent_type: str, tmp_path: Path, killed_process: str
 ) -> None:
     path = tmp_path / "written"
-    mission, agent, _ = start_sortie(first_host, kind, path, "a command")
+    mission, agent, _ = start_sortie(first_host, agent_type, path, "a command")
     (scratch,) = (first_host.home / "scratch").glob("srt_*")
     (first_host.home / "scratch" / "notes of somebody").mkdir(exist_ok=True)
     if killed_process == "node":
@@ -154,6 +156,6 @@ def test_scratch_folders_of_killed_agents_are_removed_at_the_next_start(
         first_host.start()
     check_no_overlap(mission, path)
     if killed_process == "agent":
-        hosts.spawn(kind, first_host)  # its successor may have started before the sortie was taken away
+        hosts.spawn(agent_type, first_host)  # its successor may have started before the sortie was taken away
     until(lambda: not scratch.exists())
     assert (first_host.home / "scratch" / "notes of somebody").exists()

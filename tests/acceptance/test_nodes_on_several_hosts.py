@@ -33,7 +33,7 @@ def far_host(host_group: hosts.Hosts) -> Host:
 
 
 @pytest.fixture
-def kind() -> Iterator[str]:
+def agent_type() -> Iterator[str]:
     hosts.agent_type("survey")
     yield "survey"
     hosts.end_agents(*hosts.live("survey"))
@@ -44,9 +44,9 @@ def first_attempt_waits(pids: Path) -> str:
     return f"echo $FLEET_ATTEMPT $$ >> {pids}; case $FLEET_ATTEMPT in */1) exec sleep 600;; esac; echo done"
 
 
-def test_agents_on_all_hosts_share_the_work_of_their_type(near_host: Host, far_host: Host, kind: str) -> None:
-    agents = hosts.spawn(kind, near_host) + hosts.spawn(kind, far_host)
-    mission = fleet.launch({f"s{n}": {"agent": kind, "run": "sleep 0.3"} for n in range(8)})
+def test_agents_on_all_hosts_share_the_work_of_their_type(near_host: Host, far_host: Host, agent_type: str) -> None:
+    agents = hosts.spawn(agent_type, near_host) + hosts.spawn(agent_type, far_host)
+    mission = fleet.launch({f"s{n}": {"agent": agent_type, "run": "sleep 0.3"} for n in range(8)})
     assert hosts.wait(mission).state == "succeeded"
     agents_used = set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True))
     assert agents_used == {agent.id for agent in agents}
@@ -54,22 +54,24 @@ def test_agents_on_all_hosts_share_the_work_of_their_type(near_host: Host, far_h
     assert far_host.redis.passed > 0
 
 
-def test_a_concurrency_limit_applies_across_hosts(near_host: Host, far_host: Host, kind: str, tmp_path: Path) -> None:
-    hosts.spawn(kind, near_host)
-    hosts.spawn(kind, far_host)
+def test_a_concurrency_limit_applies_across_hosts(
+    near_host: Host, far_host: Host, agent_type: str, tmp_path: Path
+) -> None:
+    hosts.spawn(agent_type, near_host)
+    hosts.spawn(agent_type, far_host)
     exclusive = f"mkdir {tmp_path}/room && sleep 0.1 && rmdir {tmp_path}/room"
-    item = {"agent": kind, "run": exclusive, "concurrency": {"key": "room", "limit": 1}}
+    item = {"agent": agent_type, "run": exclusive, "concurrency": {"key": "room", "limit": 1}}
     mission = fleet.launch({f"s{n}": item for n in range(4)}, folder=str(tmp_path))
     assert hosts.wait(mission).state == "succeeded"
 
 
-def test_a_host_with_a_slow_network_is_only_slower(far_host: Host, kind: str) -> None:
-    (agent,) = hosts.spawn(kind, far_host)
+def test_a_host_with_a_slow_network_is_only_slower(far_host: Host, agent_type: str) -> None:
+    (agent,) = hosts.spawn(agent_type, far_host)
     until(lambda: "ready." in far_host.agent_log(agent))
-    assert hosts.wait(fleet.launch({"first": {"agent": kind, "run": "true"}})).state == "succeeded"
+    assert hosts.wait(fleet.launch({"first": {"agent": agent_type, "run": "true"}})).state == "succeeded"
     far_host.database.delay_s = far_host.redis.delay_s = 0.08  # each way
     try:
-        mission = fleet.launch({f"s{n}": {"agent": kind, "run": "true"} for n in range(2)})
+        mission = fleet.launch({f"s{n}": {"agent": agent_type, "run": "true"} for n in range(2)})
         assert hosts.wait(mission).state == "succeeded"
         assert {number for _, number, _ in hosts.attempts(mission)} == {1}
         operations.order(agents=[agent.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
@@ -78,37 +80,37 @@ def test_a_host_with_a_slow_network_is_only_slower(far_host: Host, kind: str) ->
         far_host.database.delay_s = far_host.redis.delay_s = 0.0
 
 
-def test_a_host_without_redis_continues_to_work(far_host: Host, kind: str) -> None:
-    (agent,) = hosts.spawn(kind, far_host)
+def test_a_host_without_redis_continues_to_work(far_host: Host, agent_type: str) -> None:
+    (agent,) = hosts.spawn(agent_type, far_host)
     far_host.redis.cut()
     try:
         mission = fleet.launch(
-            {"a": {"agent": kind, "run": "true"}, "b": {"agent": kind, "needs": ["a"], "run": "true"}}
+            {"a": {"agent": agent_type, "run": "true"}, "b": {"agent": agent_type, "needs": ["a"], "run": "true"}}
         )
         assert hosts.wait(mission).state == "succeeded"
         assert set(Sortie.objects.filter(mission=mission).values_list("agent", flat=True)) == {agent.id}
         os.kill(agent.pid or 0, signal.SIGKILL)  # an agent that never had Redis works too
         (successor,) = until(
-            lambda: [item for item in hosts.live(kind) if item.id != agent.id and item.state == "idle"]
+            lambda: [item for item in hosts.live(agent_type) if item.id != agent.id and item.state == "idle"]
         )
-        mission = fleet.launch({"a": {"agent": kind, "run": "true"}})
+        mission = fleet.launch({"a": {"agent": agent_type, "run": "true"}})
         assert hosts.wait(mission).state == "succeeded"
     finally:
         far_host.redis.restore()
-    hinted = fleet.launch({"a": {"agent": kind, "run": "true"}})
+    hinted = fleet.launch({"a": {"agent": agent_type, "run": "true"}})
     assert hosts.wait(hinted).state == "succeeded"
-    assert hosts.live(kind) == [successor]
+    assert hosts.live(agent_type) == [successor]
 
 
 def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
-    near_host: Host, far_host: Host, kind: str, tmp_path: Path
+    near_host: Host, far_host: Host, agent_type: str, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
-    (cut_off,) = hosts.spawn(kind, far_host)
-    mission = fleet.launch({"one": {"agent": kind, "run": first_attempt_waits(pids)}}, folder=str(tmp_path))
+    (cut_off,) = hosts.spawn(agent_type, far_host)
+    mission = fleet.launch({"one": {"agent": agent_type, "run": first_attempt_waits(pids)}}, folder=str(tmp_path))
     (pid,) = until(lambda: hosts.live_pids(pids))
     before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
-    (other_agent,) = hosts.spawn(kind, near_host)
+    (other_agent,) = hosts.spawn(agent_type, near_host)
     far_host.database.cut()
     try:
         until(lambda: hosts.have_ended(pid))
@@ -123,28 +125,28 @@ def test_a_host_without_postgres_stops_its_work_and_recovers_by_itself(
     finally:
         far_host.database.restore()
     until(lambda: Node.objects.get(name="far").up)
-    (back,) = until(lambda: list(Agent.objects.filter(type=kind, node=far_host.node, state="idle")))
+    (back,) = until(lambda: list(Agent.objects.filter(type=agent_type, node=far_host.node, state="idle")))
     assert back.crashes == 0, "its host was disconnected, but nothing crashed"
     until(lambda: not hosts.alive(cut_off))
     kinds = Event.objects.filter(id__gt=before, subject=far_host.node.id).order_by("id").values_list("kind", flat=True)
     assert list(kinds) == ["node.lost", "node.up"]
     hosts.end_agents(other_agent)
-    hosts.spawn(kind, far_host)
-    assert hosts.wait(fleet.launch({"one": {"agent": kind, "run": "true"}})).state == "succeeded"
+    hosts.spawn(agent_type, far_host)
+    assert hosts.wait(fleet.launch({"one": {"agent": agent_type, "run": "true"}})).state == "succeeded"
 
 
 def test_an_outcome_that_arrives_late_over_a_halted_network_is_refused(
-    near_host: Host, far_host: Host, kind: str, tmp_path: Path
+    near_host: Host, far_host: Host, agent_type: str, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
-    (cut_off,) = hosts.spawn(kind, far_host)
+    (cut_off,) = hosts.spawn(agent_type, far_host)
     script = f'echo $FLEET_ATTEMPT $$ >> {pids}; sleep 0.7; echo "\\"$FLEET_ATTEMPT\\"" > $FLEET_RESULT'
-    mission = fleet.launch({"one": {"agent": kind, "run": script}}, folder=str(tmp_path))
+    mission = fleet.launch({"one": {"agent": agent_type, "run": script}}, folder=str(tmp_path))
     (pid,) = until(lambda: hosts.live_pids(pids))
     far_host.database.halt()
     try:
         until(lambda: hosts.have_ended(pid))  # it has ended by itself, and its outcome is in transit
-        hosts.spawn(kind, near_host)
+        hosts.spawn(agent_type, near_host)
         assert hosts.wait(mission).state == "succeeded"
     finally:
         far_host.database.restore()
@@ -153,18 +155,18 @@ def test_an_outcome_that_arrives_late_over_a_halted_network_is_refused(
     assert hosts.attempts(mission) == [("one", 1, "lost"), ("one", 2, "succeeded")]
     assert str(Sortie.objects.get(mission=mission).attempts.get(number=2).result).endswith("/2")
     until(lambda: not hosts.alive(cut_off))
-    until(lambda: Agent.objects.filter(type=kind, node=far_host.node, state="idle").exists())
+    until(lambda: Agent.objects.filter(type=agent_type, node=far_host.node, state="idle").exists())
 
 
 @pytest.mark.drill
 def test_a_halted_postgres_with_open_connections_blocks_nobody_forever(
-    host_group: hosts.Hosts, kind: str, tmp_path: Path
+    host_group: hosts.Hosts, agent_type: str, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
     host = host_group.add("halted", FLEET_POSTGRES_TIMEOUT_S="1", FLEET_DRAIN_S="1")
-    (agent,) = hosts.spawn(kind, host)
+    (agent,) = hosts.spawn(agent_type, host)
     fleet.launch(
-        {"one": {"agent": kind, "run": f"echo $FLEET_ATTEMPT $$ >> {pids}; exec sleep 600"}}, folder=str(tmp_path)
+        {"one": {"agent": agent_type, "run": f"echo $FLEET_ATTEMPT $$ >> {pids}; exec sleep 600"}}, folder=str(tmp_path)
     )
     (pid,) = until(lambda: hosts.live_pids(pids))
     host.database.halt()
@@ -181,21 +183,21 @@ def test_a_halted_postgres_with_open_connections_blocks_nobody_forever(
     host_group.drop(host)
 
 
-def test_an_order_to_a_disconnected_host_is_carried_out_when_it_reconnects(far_host: Host, kind: str) -> None:
-    first, second = hosts.spawn(kind, far_host, count=2)
+def test_an_order_to_a_disconnected_host_is_carried_out_when_it_reconnects(far_host: Host, agent_type: str) -> None:
+    first, second = hosts.spawn(agent_type, far_host, count=2)
     far_host.database.cut()
     operations.order(agents=[first.id], order=Agent.Order.TERMINATE, reason="It is not needed.")
-    (third,) = operations.spawn(type=kind, node="far")
+    (third,) = operations.spawn(type=agent_type, node="far")
     far_host.database.restore()
     until(lambda: Agent.objects.get(id=first.id).state == "terminated")
     until(lambda: Agent.objects.get(id=third.id).state == "idle")
-    assert {agent.id for agent in hosts.live(kind)} == {second.id, third.id}
+    assert {agent.id for agent in hosts.live(agent_type)} == {second.id, third.id}
 
 
-def test_a_mission_continues_while_hosts_join_and_leave(near_host: Host, far_host: Host, kind: str) -> None:
-    hosts.spawn(kind, near_host)
-    hosts.spawn(kind, far_host)
-    mission = fleet.launch({f"s{n:02}": {"agent": kind, "run": "sleep 0.1", "needs": [f"s{n - 2:02}"] if n > 1 else []}
+def test_a_mission_continues_while_hosts_join_and_leave(near_host: Host, far_host: Host, agent_type: str) -> None:
+    hosts.spawn(agent_type, near_host)
+    hosts.spawn(agent_type, far_host)
+    mission = fleet.launch({f"s{n:02}": {"agent": agent_type, "run": "sleep 0.1", "needs": [f"s{n - 2:02}"] if n > 1 else []}
                             for n in range(40)})  # fmt: skip
     for _ in range(3):
         far_host.database.cut()

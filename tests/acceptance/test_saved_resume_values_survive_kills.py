@@ -24,7 +24,7 @@ def host(host_group: hosts.Hosts) -> Host:
 
 
 @pytest.fixture
-def kind(host: Host) -> Iterator[str]:
+def agent_type(host: Host) -> Iterator[str]:
     hosts.agent_type("survey")
     yield "survey"
     if host.process is None or host.process.poll() is not None:
@@ -33,13 +33,13 @@ def kind(host: Host) -> Iterator[str]:
     until(lambda: not host.children())
 
 
-def launch(kind: str, folder: Path) -> Mission:
+def launch(agent_type: str, folder: Path) -> Mission:
     """A sortie whose first attempt saves its pid and waits. The second returns the value that it gets."""
     work = (
         'case $FLEET_ATTEMPT in */1) echo "{\\"step\\": 7}" > $FLEET_RESUME; echo $FLEET_ATTEMPT $$ > pids; sleep 600;;'
     )
     work += " *) cp $FLEET_RESUME $FLEET_RESULT;; esac"
-    sortie = {"agent": kind, "run": work, "retry": {"max_attempts": 2, "backoff": "0.1s"}}
+    sortie = {"agent": agent_type, "run": work, "retry": {"max_attempts": 2, "backoff": "0.1s"}}
     return fleet.launch({"one": sortie}, folder=str(folder))
 
 
@@ -49,9 +49,9 @@ def rows(mission: Mission) -> list[tuple[Any, ...]]:
     )
 
 
-def test_a_saved_value_survives_killed_work(host: Host, kind: str, tmp_path: Path) -> None:
-    hosts.spawn(kind, host)
-    mission = launch(kind, tmp_path)
+def test_a_saved_value_survives_killed_work(host: Host, agent_type: str, tmp_path: Path) -> None:
+    hosts.spawn(agent_type, host)
+    mission = launch(agent_type, tmp_path)
     (work,) = until(lambda: hosts.live_pids(tmp_path / "pids") or None)
     os.kill(work, signal.SIGKILL)  # possibly before the value was stored; only the final result is checked
     assert hosts.wait(mission).state == "succeeded"
@@ -59,9 +59,11 @@ def test_a_saved_value_survives_killed_work(host: Host, kind: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("killed", ["agent", "node"])
-def test_a_saved_value_survives_a_killed_agent_or_node(host: Host, kind: str, tmp_path: Path, killed: str) -> None:
-    hosts.spawn(kind, host)
-    mission = launch(kind, tmp_path)
+def test_a_saved_value_survives_a_killed_agent_or_node(
+    host: Host, agent_type: str, tmp_path: Path, killed: str
+) -> None:
+    hosts.spawn(agent_type, host)
+    mission = launch(agent_type, tmp_path)
     until(lambda: rows(mission) == [("running", {"step": 7}, None)])
     if killed == "agent":
         hosts.kill(hosts.running_agent(mission))

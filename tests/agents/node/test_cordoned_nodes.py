@@ -27,7 +27,7 @@ def host(host_group: hosts.Hosts) -> Host:
 
 
 @pytest.fixture
-def kind(host: Host) -> Iterator[str]:
+def agent_type(host: Host) -> Iterator[str]:
     hosts.agent_type("survey")
     yield "survey"
     operations.cordon(node=host.name, on=False)
@@ -48,7 +48,7 @@ def names() -> list[str]:
     return [agent.name for agent in idle()]
 
 
-def test_a_cordoned_node_keeps_and_restarts_its_agents_and_gets_no_new_ones(host: Host, kind: str) -> None:
+def test_a_cordoned_node_keeps_and_restarts_its_agents_and_gets_no_new_ones(host: Host, agent_type: str) -> None:
     set_kept_agents(1)
     until(lambda: names() == ["survey-1@here"])
     result = manage("fleet_agents", "cordon", "here", "--reason", "A new disk")
@@ -59,18 +59,18 @@ def test_a_cordoned_node_keeps_and_restarts_its_agents_and_gets_no_new_ones(host
         [("here", True)],
     )
     with pytest.raises(errors.Conflict, match="here is cordoned"):
-        operations.spawn(type=kind, node="here")
+        operations.spawn(type=agent_type, node="here")
     with pytest.raises(errors.Conflict, match="Every node that is up is cordoned"):
-        operations.spawn(type=kind)
+        operations.spawn(type=agent_type)
     set_kept_agents(3)
-    (agent,) = hosts.live(kind)
+    (agent,) = hosts.live(agent_type)
     hosts.kill(agent)
     until(lambda: [item.name for item in idle() if item.id != agent.id] == ["survey-1@here"])
     assert len(host.children()) == 1
     assert [event.data["why"] for event in Event.objects.filter(kind="node.cordoned")] == ["A new disk"]
 
 
-def test_drained_agents_are_not_replaced_until_the_node_is_uncordoned(host: Host, kind: str) -> None:
+def test_drained_agents_are_not_replaced_until_the_node_is_uncordoned(host: Host, agent_type: str) -> None:
     set_kept_agents(2)
     until(lambda: len(names()) == 2)
     operations.cordon(node="here", on=True)
@@ -84,39 +84,39 @@ def test_drained_agents_are_not_replaced_until_the_node_is_uncordoned(host: Host
     host.stop()
     host.start()
     until(lambda: host.node.up)
-    assert not Agent.objects.filter(type=kind, state__in=Agent.LIVE).exists()
+    assert not Agent.objects.filter(type=agent_type, state__in=Agent.LIVE).exists()
     assert manage("fleet_agents", "uncordon", "here").code == 0
     until(lambda: names() == ["survey-1@here", "survey-2@here"])
     assert manage("fleet_status", "--json").json["cordoned"] == []
 
 
-def test_a_drain_without_a_cordon_says_that_the_node_still_takes_agents(host: Host, kind: str) -> None:
-    hosts.spawn(kind, host)
+def test_a_drain_without_a_cordon_says_that_the_node_still_takes_agents(host: Host, agent_type: str) -> None:
+    hosts.spawn(agent_type, host)
     result = manage("fleet_agents", "drain", "--node", "here")
     assert "./manage.py fleet_agents cordon here" in result.err
-    assert hosts.spawn(kind, host)
+    assert hosts.spawn(agent_type, host)
 
 
-def test_spawned_agents_come_back_after_a_killed_node_is_uncordoned(host: Host, kind: str) -> None:
-    (agent,) = hosts.spawn(kind, host)
+def test_spawned_agents_come_back_after_a_killed_node_is_uncordoned(host: Host, agent_type: str) -> None:
+    (agent,) = hosts.spawn(agent_type, host)
     operations.cordon(node="here", on=True)
     host.send(signal.SIGKILL)
     host.stop()
     host.start()
-    until(lambda: not hosts.live(kind))
+    until(lambda: not hosts.live(agent_type))
     operations.cordon(node="here", on=False)
     until(lambda: names() == [agent.name])
 
 
-def test_the_autoscaler_skips_a_cordoned_node(host: Host, kind: str) -> None:
+def test_the_autoscaler_skips_a_cordoned_node(host: Host, agent_type: str) -> None:
     operations.cordon(node="here", on=True)
-    AgentType.objects.filter(name=kind).update(autoscale=True)
-    fleet.launch({"s": {"agent": kind}})
+    AgentType.objects.filter(name=agent_type).update(autoscale=True)
+    fleet.launch({"s": {"agent": agent_type}})
     with connection.cursor() as cursor:
         cursor.execute("UPDATE missions_sortie SET ready_at = now() - interval '1 min' WHERE state = 'queued'")
 
     def passes_over_it() -> bool:
-        current = next(decision for decision in scaling.decisions() if decision.type == kind)
+        current = next(decision for decision in scaling.decisions() if decision.type == agent_type)
         assert current.spawn == 0, current.why
         # Before that, an agent of the previous test may still be ending.
         return "no node has room for another agent" in current.why
@@ -124,7 +124,7 @@ def test_the_autoscaler_skips_a_cordoned_node(host: Host, kind: str) -> None:
     try:
         until(passes_over_it)
     finally:
-        AgentType.objects.filter(name=kind).update(autoscale=False)
+        AgentType.objects.filter(name=agent_type).update(autoscale=False)
 
 
 def test_an_unknown_node_is_named(host: Host) -> None:

@@ -43,7 +43,7 @@ def host(django_db_setup: None, django_db_blocker: Any, start_failure: Path) -> 
 
 
 @pytest.fixture
-def kind(host: Host, start_failure: Path) -> Iterator[str]:
+def agent_type(host: Host, start_failure: Path) -> Iterator[str]:
     hosts.agent_type("survey")
     yield "survey"
     start_failure.unlink(missing_ok=True)
@@ -60,10 +60,10 @@ def kind(host: Host, start_failure: Path) -> Iterator[str]:
     ],
 )
 def test_an_ordered_agent_that_does_not_come_up_has_failed_and_is_not_tried_again(
-    host: Host, kind: str, start_failure: Path, failure: str, reason: str, message: str
+    host: Host, agent_type: str, start_failure: Path, failure: str, reason: str, message: str
 ) -> None:
     start_failure.write_text(failure)
-    (agent,) = operations.spawn(type=kind, node=host.name)
+    (agent,) = operations.spawn(type=agent_type, node=host.name)
     until(lambda: Agent.objects.get(id=agent.id).state == "failed")
     agent.refresh_from_db()
     assert agent.reason.startswith(reason), agent.reason
@@ -71,45 +71,45 @@ def test_an_ordered_agent_that_does_not_come_up_has_failed_and_is_not_tried_agai
     until(lambda: "".join(agent.log.values_list("text", flat=True)).find(message) >= 0)
     until(lambda: not host.children())
     start_failure.unlink()
-    (next_agent,) = hosts.spawn(kind, host)
-    assert Agent.objects.filter(type=kind, spawned_at__gt=agent.spawned_at).count() == 1, (
+    (next_agent,) = hosts.spawn(agent_type, host)
+    assert Agent.objects.filter(type=agent_type, spawned_at__gt=agent.spawned_at).count() == 1, (
         "only the agent that was ordered now"
     )
     assert next_agent.ordinal == agent.ordinal
 
 
 def test_an_agent_that_its_type_keeps_is_tried_again_until_it_comes_up(
-    host: Host, kind: str, start_failure: Path
+    host: Host, agent_type: str, start_failure: Path
 ) -> None:
-    before = set(Agent.objects.filter(type=kind).values_list("id", flat=True))
+    before = set(Agent.objects.filter(type=agent_type).values_list("id", flat=True))
     start_failure.write_text("die")
-    AgentType.objects.filter(name=kind).update(agents=1)
-    until(lambda: Agent.objects.filter(type=kind, state="failed", crashes=1).exclude(id__in=before).exists())
+    AgentType.objects.filter(name=agent_type).update(agents=1)
+    until(lambda: Agent.objects.filter(type=agent_type, state="failed", crashes=1).exclude(id__in=before).exists())
     start_failure.unlink()
-    (agent,) = until(lambda: list(Agent.objects.filter(type=kind, state="idle")))
+    (agent,) = until(lambda: list(Agent.objects.filter(type=agent_type, state="idle")))
     assert agent.crashes >= 2
     assert agent.ordinal == 1
 
 
-def test_a_node_takes_no_more_agents_than_it_may_have(host: Host, kind: str) -> None:
-    hosts.spawn(kind, host, count=2)
+def test_a_node_takes_no_more_agents_than_it_may_have(host: Host, agent_type: str) -> None:
+    hosts.spawn(agent_type, host, count=2)
     with pytest.raises(errors.Conflict, match="Node here has no room for 2 more: 2 of at most 3 agents"):
-        operations.spawn(type=kind, node=host.name, count=2)
-    assert len(hosts.live(kind)) == 2, "all requested agents, or none"
-    AgentType.objects.filter(name=kind).update(agents=9)
-    until(lambda: len(hosts.live(kind)) == 3)
-    until(lambda: Agent.objects.filter(type=kind, state="idle").count() == 3)
+        operations.spawn(type=agent_type, node=host.name, count=2)
+    assert len(hosts.live(agent_type)) == 2, "all requested agents, or none"
+    AgentType.objects.filter(name=agent_type).update(agents=9)
+    until(lambda: len(hosts.live(agent_type)) == 3)
+    until(lambda: Agent.objects.filter(type=agent_type, state="idle").count() == 3)
     assert len(host.children()) == 3
 
 
-def test_concurrent_spawns_fill_exactly_the_available_places(host: Host, kind: str) -> None:
+def test_concurrent_spawns_fill_exactly_the_available_places(host: Host, agent_type: str) -> None:
     items: list[str] = []
     ready = threading.Barrier(6)
 
     def spawn() -> None:
         ready.wait()
         try:
-            operations.spawn(type=kind)
+            operations.spawn(type=agent_type)
             items.append("spawned")
         except errors.Conflict:
             items.append("full")
@@ -122,54 +122,54 @@ def test_concurrent_spawns_fill_exactly_the_available_places(host: Host, kind: s
     for thread in threads:
         thread.join()
     assert sorted(items) == ["full"] * 3 + ["spawned"] * 3
-    until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 3)
-    assert sorted(agent.ordinal for agent in hosts.live(kind)) == [1, 2, 3]
-    assert host.children() == {agent.pid for agent in hosts.live(kind)}
+    until(lambda: [agent.state for agent in hosts.live(agent_type)] == ["idle"] * 3)
+    assert sorted(agent.ordinal for agent in hosts.live(agent_type)) == [1, 2, 3]
+    assert host.children() == {agent.pid for agent in hosts.live(agent_type)}
 
 
-def test_the_limit_of_a_type_holds_across_the_whole_fleet(host: Host, kind: str) -> None:
-    AgentType.objects.filter(name=kind).update(max_agents=1)
+def test_the_limit_of_a_type_holds_across_the_whole_fleet(host: Host, agent_type: str) -> None:
+    AgentType.objects.filter(name=agent_type).update(max_agents=1)
     try:
-        hosts.spawn(kind, host)
+        hosts.spawn(agent_type, host)
         with pytest.raises(errors.Conflict, match="may have 1 agents in the whole fleet, and has 1"):
-            operations.spawn(type=kind)
+            operations.spawn(type=agent_type)
     finally:
-        AgentType.objects.filter(name=kind).update(max_agents=0)
+        AgentType.objects.filter(name=agent_type).update(max_agents=0)
 
 
 def test_spawning_an_agent_does_not_replace_one_that_waits_after_a_crash(
-    host: Host, kind: str, start_failure: Path
+    host: Host, agent_type: str, start_failure: Path
 ) -> None:
-    (first,) = hosts.spawn(kind, host)
+    (first,) = hosts.spawn(agent_type, host)
     start_failure.write_text("die")
     hosts.kill(first)
-    failed_agents = Agent.objects.filter(type=kind, state="failed", crashes=1, spawned_at__gt=first.spawned_at)
+    failed_agents = Agent.objects.filter(type=agent_type, state="failed", crashes=1, spawned_at__gt=first.spawned_at)
     until(lambda: failed_agents.exists())  # for a second, its post has no agent
     start_failure.unlink()
-    (second,) = hosts.spawn(kind, host)
+    (second,) = hosts.spawn(agent_type, host)
     assert second.ordinal == first.ordinal
-    until(lambda: [agent.state for agent in hosts.live(kind)] == ["idle"] * 2)
-    assert host.children() == {agent.pid for agent in hosts.live(kind)}
+    until(lambda: [agent.state for agent in hosts.live(agent_type)] == ["idle"] * 2)
+    assert host.children() == {agent.pid for agent in hosts.live(agent_type)}
 
 
-def test_a_type_that_is_edited_changes_what_its_nodes_keep(host: Host, kind: str) -> None:
+def test_a_type_that_is_edited_changes_what_its_nodes_keep(host: Host, agent_type: str) -> None:
     def live_agents() -> list[tuple[int, str, int]]:
-        return [(agent.ordinal, agent.state, agent.concurrency) for agent in hosts.live(kind)]
+        return [(agent.ordinal, agent.state, agent.concurrency) for agent in hosts.live(agent_type)]
 
-    of_type = AgentType.objects.filter(name=kind)
+    of_type = AgentType.objects.filter(name=agent_type)
     of_type.update(agents=2)
     until(lambda: live_agents() == [(1, "idle", 1), (2, "idle", 1)])
-    first, second = hosts.live(kind)
+    first, second = hosts.live(agent_type)
     of_type.update(agents=1, concurrency=3)
     until(lambda: live_agents() == [(1, "idle", 1)])
     second.refresh_from_db()
     assert (second.state, second.order) == ("terminated", "drain")
     hosts.kill(first)
     until(lambda: live_agents() == [(1, "idle", 3)])  # a successor uses the current row of the type
-    hosts.spawn(kind, host)
+    hosts.spawn(agent_type, host)
     of_type.update(enabled=False)
     until(lambda: live_agents() == [])  # also the one that was ordered
     with pytest.raises(errors.Conflict, match="is disabled"):
-        operations.spawn(type=kind)
+        operations.spawn(type=agent_type)
     of_type.update(enabled=True)
     until(lambda: live_agents() == [(1, "idle", 3)])

@@ -29,7 +29,7 @@ def host(host_group: hosts.Hosts) -> Host:
 
 
 @pytest.fixture
-def kind(host: Host) -> Iterator[str]:
+def agent_type(host: Host) -> Iterator[str]:
     hosts.agent_type("survey")
     yield "survey"
     hosts.end_agents(*hosts.live("survey"))
@@ -44,15 +44,17 @@ def state(agent: Agent) -> str:
     return Agent.objects.get(id=agent.id).state
 
 
-def waiting_work(kind: str, flag: Path) -> dict[str, Any]:
+def waiting_work(agent_type: str, flag: Path) -> dict[str, Any]:
     """Work whose attempts all wait until a file exists."""
-    return {"agent": kind, "run": f"until [ -e {flag} ]; do sleep 0.05; done"}
+    return {"agent": agent_type, "run": f"until [ -e {flag} ]; do sleep 0.05; done"}
 
 
-def test_a_harder_order_follows_a_softer_one_and_a_softer_one_is_refused(host: Host, kind: str, tmp_path: Path) -> None:
-    (agent,) = hosts.spawn(kind, host)
+def test_a_harder_order_follows_a_softer_one_and_a_softer_one_is_refused(
+    host: Host, agent_type: str, tmp_path: Path
+) -> None:
+    (agent,) = hosts.spawn(agent_type, host)
     flag = tmp_path / "go"
-    mission = fleet.launch({"one": waiting_work(kind, flag)}, folder=str(tmp_path))
+    mission = fleet.launch({"one": waiting_work(agent_type, flag)}, folder=str(tmp_path))
     until(lambda: hosts.running(mission))
     assert [item.id for item in order(Order.DRAIN, agent)] == [agent.id]
     until(lambda: state(agent) == "draining")
@@ -66,12 +68,12 @@ def test_a_harder_order_follows_a_softer_one_and_a_softer_one_is_refused(host: H
         "it was returned after FLEET_DRAIN_S, and not lost"
     )
     flag.touch()
-    hosts.spawn(kind, host)
+    hosts.spawn(agent_type, host)
     assert hosts.wait(mission).state == "succeeded"
 
 
-def test_two_orders_at_once_end_an_agent_once(host: Host, kind: str) -> None:
-    (agent,) = hosts.spawn(kind, host)
+def test_two_orders_at_once_end_an_agent_once(host: Host, agent_type: str) -> None:
+    (agent,) = hosts.spawn(agent_type, host)
     counts: list[int] = []
     ready = threading.Barrier(4)
 
@@ -93,21 +95,21 @@ def test_two_orders_at_once_end_an_agent_once(host: Host, kind: str) -> None:
     assert Event.objects.filter(subject=agent.id, kind="agent.terminated").count() == 1
 
 
-def test_an_order_for_an_agent_that_ends_meanwhile_changes_nothing(host: Host, kind: str) -> None:
-    (agent,) = hosts.spawn(kind, host)
+def test_an_order_for_an_agent_that_ends_meanwhile_changes_nothing(host: Host, agent_type: str) -> None:
+    (agent,) = hosts.spawn(agent_type, host)
     host.send(signal.SIGSTOP)  # so that the order meets a dead agent whose row is still live
     hosts.kill(agent)
     assert len(order(Order.TERMINATE, agent)) == 1
     host.send(signal.SIGCONT)
     until(lambda: state(agent) in {"terminated", "lost"})
     states = ["idle"] if state(agent) == "lost" else []  # it already has a successor
-    until(lambda: [item.state for item in hosts.live(kind)] == states and len(host.children()) == len(states))
+    until(lambda: [item.state for item in hosts.live(agent_type)] == states and len(host.children()) == len(states))
     assert order(Order.NOW, agent) == []
 
 
-def test_an_agent_that_is_ordered_to_end_before_its_start_is_not_started(host: Host, kind: str) -> None:
+def test_an_agent_that_is_ordered_to_end_before_its_start_is_not_started(host: Host, agent_type: str) -> None:
     host.send(signal.SIGSTOP)
-    (agent,) = operations.spawn(type=kind, node=host.name)
+    (agent,) = operations.spawn(type=agent_type, node=host.name)
     order(Order.TERMINATE, agent)
     host.send(signal.SIGCONT)
     until(lambda: state(agent) == "terminated")
@@ -115,46 +117,52 @@ def test_an_agent_that_is_ordered_to_end_before_its_start_is_not_started(host: H
     assert (agent.pid, host.children()) == (None, set())
 
 
-def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(host_group: hosts.Hosts, kind: str) -> None:
+def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(
+    host_group: hosts.Hosts, agent_type: str
+) -> None:
     brief = host_group.add("brief")
-    stays, goes = hosts.spawn(kind, brief, count=2)
+    stays, goes = hosts.spawn(agent_type, brief, count=2)
     brief.send(signal.SIGKILL)
     assert brief.process is not None
     brief.process.wait()
-    (new,) = operations.spawn(type=kind, node="brief")  # the node does not yet count as down
+    (new,) = operations.spawn(type=agent_type, node="brief")  # the node does not yet count as down
     order(Order.TERMINATE, goes)
     brief.start()
     until(lambda: state(new) == "idle")
     until(lambda: not {state(stays), state(goes)} & {"spawning", "idle", "busy", "draining"})
     until(
         lambda: (
-            {(agent.ordinal, agent.state) for agent in hosts.live(kind)}
+            {(agent.ordinal, agent.state) for agent in hosts.live(agent_type)}
             == {(stays.ordinal, "idle"), (new.ordinal, "idle")}
         )
     )
-    assert brief.children() == {agent.pid for agent in hosts.live(kind)}
+    assert brief.children() == {agent.pid for agent in hosts.live(agent_type)}
     host_group.drop(brief)
 
 
-def test_a_restart_starts_a_successor_in_the_same_place(host: Host, kind: str) -> None:
-    (agent,) = hosts.spawn(kind, host)
+def test_a_restart_starts_a_successor_in_the_same_place(host: Host, agent_type: str) -> None:
+    (agent,) = hosts.spawn(agent_type, host)
     order(Order.RESTART, agent)
-    (successor,) = until(lambda: [item for item in hosts.live(kind) if item.id != agent.id and item.state == "idle"])
+    (successor,) = until(
+        lambda: [item for item in hosts.live(agent_type) if item.id != agent.id and item.state == "idle"]
+    )
     assert (successor.ordinal, successor.crashes, state(agent)) == (agent.ordinal, 0, "terminated")
 
 
 def test_a_node_is_drained_without_stopping_its_sorties(
-    host_group: hosts.Hosts, host: Host, kind: str, tmp_path: Path
+    host_group: hosts.Hosts, host: Host, agent_type: str, tmp_path: Path
 ) -> None:
     leaving = host_group.add("leaving")
     flag = tmp_path / "go"
-    agents = hosts.spawn(kind, leaving, count=2)
-    mission = fleet.launch({"one": waiting_work(kind, flag), "two": waiting_work(kind, flag)}, folder=str(tmp_path))
+    agents = hosts.spawn(agent_type, leaving, count=2)
+    mission = fleet.launch(
+        {"one": waiting_work(agent_type, flag), "two": waiting_work(agent_type, flag)}, folder=str(tmp_path)
+    )
     until(lambda: len(hosts.running(mission)) == 2)
     order(Order.DRAIN, *agents)
     until(lambda: {state(agent) for agent in agents} == {"draining"})
-    more = fleet.launch({"three": {"agent": kind, "run": "true"}})
-    hosts.spawn(kind, host)
+    more = fleet.launch({"three": {"agent": agent_type, "run": "true"}})
+    hosts.spawn(agent_type, host)
     assert hosts.wait(more).state == "succeeded"
     flag.touch()
     assert hosts.wait(mission).state == "succeeded"
@@ -165,12 +173,12 @@ def test_a_node_is_drained_without_stopping_its_sorties(
 
 
 def test_a_terminated_node_lets_its_sorties_end_in_time_and_returns_the_others(
-    host_group: hosts.Hosts, host: Host, kind: str, tmp_path: Path
+    host_group: hosts.Hosts, host: Host, agent_type: str, tmp_path: Path
 ) -> None:
     ending = host_group.add("ending")
-    agents = hosts.spawn(kind, ending, count=2)
+    agents = hosts.spawn(agent_type, ending, count=2)
     never = tmp_path / "never"
-    sorties = {"long": waiting_work(kind, never), "short": {"agent": kind, "run": "sleep 0.8"}}
+    sorties = {"long": waiting_work(agent_type, never), "short": {"agent": agent_type, "run": "sleep 0.8"}}
     mission = fleet.launch(sorties, folder=str(tmp_path))
     until(lambda: len(hosts.running(mission)) == 2)
     ending.send(signal.SIGTERM)
@@ -187,6 +195,6 @@ def test_a_terminated_node_lets_its_sorties_end_in_time_and_returns_the_others(
     ending.start()
     assert ending.children() == set(), "agents that were terminated are not started again"
     never.touch()
-    hosts.spawn(kind, host)
+    hosts.spawn(agent_type, host)
     assert hosts.wait(mission).state == "succeeded"
     host_group.drop(ending)
