@@ -12,10 +12,14 @@ import hmac
 import secrets
 from uuid import UUID
 
+from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import F, signals
 
 from fleet import errors, ids
 from fleet.access import lease_tokens
+from fleet.access.actor import role_of
+from fleet.access.rules import RULES
 from fleet.postgres import statements
 from missions.models import Attempt, Sortie
 from missions.states import SortieState
@@ -78,13 +82,30 @@ def matches(token: str, stored: str | None) -> bool:
 
 
 def is_genuine(token: str) -> bool:
-    """Whether a token is genuine, even if its attempt is no longer the running one."""
+    """Whether a token is genuine, even if its attempt is no longer the running one.
+
+    False if a user's external agent has it, and the user was disabled or may no longer run sorties.
+    """
     try:
         sortie, number = parse(token)
     except errors.Invalid:
         return False
-    stored = Attempt.objects.filter(sortie=sortie, number=number).values_list("token", flat=True).first()
-    return matches(token, stored)
+    attempts = Attempt.objects.filter(sortie=sortie, number=number)
+    stored, user = attempts.values_list("token", "agent__by").first() or (None, None)
+    return matches(token, stored) and (user is None or _may_fly(user))
+
+
+def _may_fly(user: int) -> bool:
+    """Whether a user may still run sorties as an external agent."""
+    row = User.objects.select_related("account").filter(id=user, is_active=True).first()
+    return row is not None and role_of(row) in RULES["sorties.fly"].roles
+
+
+def _revoke_tokens(instance: User, **_: object) -> None:
+    """Revoke the tokens of a user who is being deleted, after which nothing shows that the agents were theirs."""
+    running = Sortie.objects.filter(state=SortieState.RUNNING, agent__by=instance)
+    Attempt.objects.filter(sortie__in=running, number=F("sortie__attempt")).update(token=None)
 
 
 lease_tokens.register(is_genuine)
+signals.pre_delete.connect(_revoke_tokens, sender=User, dispatch_uid="missions.attempt_tokens")

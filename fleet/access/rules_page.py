@@ -47,8 +47,8 @@ this page does not allow is denied.
   with it.
 SCOPES
 - A **lease token** allows what its column says, for its attempt or that attempt's mission, while the attempt runs. An
-  external agent gets one with each claim. Sorties of the fleet's own agents have one in `FLEET_TOKEN`, which can report
-  but not complete or fail the sortie.
+  external agent gets one with each claim, which is refused once its user is disabled, deleted or given another role.
+  Sorties of the fleet's own agents have one in `FLEET_TOKEN`, which can report but not complete or fail the sortie.
 
 Objects outside the caller's visibility look exactly like missing ones (404).
 
