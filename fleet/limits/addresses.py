@@ -18,6 +18,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 UNKNOWN = IPv4Address(0)  # an unknown peer, or one on a Unix socket; no packet has this source (RFC 6890)
+LOOPBACK = "127.0.0.1"
 UNIX = "unix"  # stands for Unix sockets in FLEET_TRUSTED_PROXIES
 V6_BITS = 64  # the prefix of an IPv6 address that identifies a client; it chooses the rest itself (RFC 6177)
 
@@ -44,8 +45,13 @@ def is_proxy(peer: str) -> bool:
 
 
 def bucket(address: str) -> str:
-    """The key by which requests are counted: the IPv4 address, or the IPv6 network."""
+    """The key by which requests are counted: the IPv4 address, or the IPv6 network.
+
+    All loopback addresses count as one: every process of this host, even a workload, can use all of 127.0.0.0/8.
+    """
     parsed = read(address) or UNKNOWN
+    if parsed.is_loopback:
+        return LOOPBACK
     return str(parsed if parsed.version == 4 else ip_network((parsed, V6_BITS), strict=False))
 
 
