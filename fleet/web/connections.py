@@ -56,6 +56,12 @@ class WebSocketProtocol(_CountedConnection, WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self.enter()
 
+    def data_received(self, data: bytes) -> None:
+        """Close the connection if websockets refuses the head of the handshake, for which uvicorn would wait forever."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.leave()
         super().connection_lost(exc)

@@ -138,6 +138,15 @@ def test_streams_outlive_the_timeout(web: Web) -> None:
         socket_line.ping().wait(60)
 
 
+def test_a_malformed_websocket_handshake_ends_the_connection(web: Web) -> None:
+    with connect_to(web) as connection:
+        connection.sendall(
+            b"GET /ws/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nContent-Length: 1\r\n\r\n"
+        )
+        assert read_rest(connection) == b""
+
+
 def test_the_connections_of_one_address_are_limited(small_web: Web) -> None:
     with contextlib.ExitStack() as open_connections:
         for _ in range(PLACES):
