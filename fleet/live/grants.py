@@ -7,13 +7,13 @@ from uuid import UUID
 
 from django.contrib.auth import get_user
 from django.contrib.auth.models import User
-from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest
 from django.utils import timezone
 
 from fleet import errors
 from fleet.access.actor import Actor, role_of
 from fleet.access.models import Key, Session
+from fleet.access.sessions import SessionStore
 from fleet.access.tokens import NotSignedIn
 
 
