@@ -17,6 +17,7 @@ from fleet.config import redis_address, unix_sockets
 from fleet.config.datastores import Postgres
 from fleet.config.home import Home
 from fleet.postgres import parameters
+from fleet.services.supervision.service import Overloaded
 
 TIMEOUT_S = 5
 _TLS_ERRORS = (  # in messages of libpq
@@ -60,6 +61,8 @@ async def redis_server(url: str) -> None:
                 f"The certificate of Redis is not valid for REDIS_URL: {message}",
                 hint="Name the CA that signed it (?ssl_ca_certs=FILE), and use the host name in the certificate.",
             ) from error
+        if "max number of clients" in message:
+            raise Overloaded(f"Redis has no connection left: {message}") from error
         raise errors.Unavailable(f"Redis does not answer: {message}") from error
 
 
@@ -111,6 +114,8 @@ def _postgres_error(endpoint: Postgres, message: str, *, setting: str) -> errors
         )
     if "authentication failed" in message or "does not exist" in message or "no pg_hba.conf entry" in message:
         return errors.Invalid(f"{server} refuses {setting}: {message}")
+    if "too many clients" in message or "remaining connection slots" in message:
+        return Overloaded(f"{server} has no connection left: {message}")
     return errors.Unavailable(f"{server} does not answer: {message}")
 
 

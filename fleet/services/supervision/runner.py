@@ -24,7 +24,7 @@ from fleet.services import logfiles
 from fleet.services.providers import identity
 from fleet.services.supervision import children, process_trees
 from fleet.services.supervision.changes import Changes
-from fleet.services.supervision.service import Service
+from fleet.services.supervision.service import Overloaded, Service
 from fleet.services.supervision.thresholds import Crossing, Thresholds
 
 State = Literal["waiting", "starting", "healthy", "unhealthy", "pausing", "failed", "stopping", "stopped", "done"]
@@ -72,6 +72,7 @@ class ServiceRunner:
         self._was_healthy = False  # at any time
         self._stop_requested = False
         self._restart_requested = False
+        self._overloaded = False  # the last probe found a server without a free connection
         self._grace_skipped = False
 
     @property
@@ -220,22 +221,24 @@ class ServiceRunner:
         """Probe the service until it has not answered for too long, and return that as the error."""
         if self.service.once:
             await self._report_progress()
-        started_at = answered_at = time.monotonic()
+        heard_at = time.monotonic()
         pause = 0.02
-        reported = False
+        reported = answered = False
         while True:
             error = await self._probe()
             now = time.monotonic()
             if error and not (reported or self.service.command) and self.state == "starting":
                 reported = True  # at once for an external server: nothing here will start it
                 self._say(f"{error.rstrip('.')}; retrying for {humanise.duration(self.service.ready_s)}")
+            if not error or self._overloaded:
+                heard_at = now
             if not error:
-                if answered_at == started_at and self.service.main_pid is not None:
+                if not answered and self.service.main_pid is not None:
                     self.measured_pid = await asyncio.to_thread(self.service.main_pid)
-                answered_at = now
-            elif self.state == "starting" and now - answered_at > self.service.ready_s:
+                answered = True
+            elif self.state == "starting" and now - heard_at > self.service.ready_s:
                 return f"it did not answer within {humanise.duration(self.service.ready_s)}: {error}"
-            elif self.service.command and self.state != "starting" and now - answered_at > self.service.silent_s:
+            elif self.service.command and self.state != "starting" and now - heard_at > self.service.silent_s:
                 return f"it has not answered for {humanise.duration(self.service.silent_s)}: {error}"
             pause = min(pause * 1.5, 0.5) if error else self.service.probe_every_s
             await asyncio.sleep(pause)
@@ -268,6 +271,7 @@ class ServiceRunner:
     async def _probe(self) -> str:
         """Probe once and record the result; returns the error, or "" if the service answered."""
         started_at = time.monotonic()
+        self._overloaded = False
         try:
             async with asyncio.timeout(_PROBE_S):
                 if self.service.probe is not None:
@@ -276,6 +280,7 @@ class ServiceRunner:
             error = f"no answer within {humanise.duration(_PROBE_S)}"
         except errors.Unavailable as exc:
             error = str(exc)
+            self._overloaded = isinstance(exc, Overloaded)
         else:
             self.response_s = time.monotonic() - started_at if self.service.probe is not None else None
             self._set_healthy()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fleet import errors
+
 # Environment variables that only some processes get: the secrets, or the names of the files that contain them.
 JWT_KEY = frozenset({"FLEET_JWT_KEY", "FLEET_JWT_KEY_FILE"})
 OWNER = frozenset(
@@ -15,6 +17,10 @@ OWNER = frozenset(
 )
 PRIVILEGED = JWT_KEY | OWNER
 Identity = Literal["same", "namespace", "nobody"]  # see launch.py
+
+
+class Overloaded(errors.Unavailable):
+    """A probe found that the server runs, but has no free connection. A restart would only end those that work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from fleet.services.supervision.service import AlertLimits
+from fleet.services.supervision.service import AlertLimits, Overloaded
 from tests.fleet.services.supervisor_harness import SupervisorHarness, new_service, probe_of
 
 
@@ -60,6 +60,30 @@ def test_a_service_that_does_not_answer_is_restarted_even_if_paused(tmp_path: Pa
 
     assert harness.run(silence_it) == 0
     assert harness.kinds() == ["service.silent", "service.restarted"]
+
+
+def test_a_server_without_a_free_connection_is_not_restarted(tmp_path: Path) -> None:
+    full, probes = tmp_path / "full", 0
+
+    async def probe() -> None:
+        nonlocal probes
+        if full.exists():
+            probes += 1
+            raise Overloaded("It has no connection left.")
+
+    service = new_service("base", probe=probe, silent_s=0, probe_every_s=0.02)
+    harness = SupervisorHarness(tmp_path / "home", service)
+
+    async def fill_it() -> None:
+        full.touch()
+        await harness.until(lambda: probes > 3)
+        assert harness.service("base")["restarts"] == 0
+        assert not harness.service("base")["healthy"]
+        full.unlink()
+        await harness.until(lambda: harness.service("base")["healthy"])
+
+    assert harness.run(fill_it) == 0
+    assert harness.kinds() == ["service.silent", "service.normal"]
 
 
 def test_a_service_that_lacks_space_later_is_retried(tmp_path: Path) -> None:
