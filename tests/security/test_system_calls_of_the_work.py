@@ -47,6 +47,28 @@ def test_the_work_shares_no_keyring_and_cannot_bypass_the_filter(place: Place) -
     assert run(place, KEYRINGS).split() == ["-38"] * 4, "ENOSYS, as from a kernel without these calls"
 
 
+RESERVING = """
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+file = os.open("space", os.O_CREAT | os.O_RDWR)
+def call(*arguments):
+    return libc.syscall(*arguments) and -ctypes.get_errno()
+length = ctypes.c_long(1_000_000)
+space = struct.pack("hhqqiI4I", 0, 0, 0, 1_000_000, 0, 0, 0, 0, 0, 0)
+print(call(285, file, 0, ctypes.c_long(0), length))  # fallocate
+print(call(16, file, 0x40305828, space))  # ioctl, FS_IOC_RESVSP
+print(call(16, file, 0x4030582A, space))  # FS_IOC_RESVSP64
+print(call(16, file, 0x40305839, space))  # FS_IOC_ZERO_RANGE
+print(os.stat(file).st_blocks)
+os.posix_fallocate(file, 0, 1_000_000)
+print(os.stat(file).st_size)
+"""
+
+
+def test_the_work_cannot_reserve_disk_space_without_writing(place: Place) -> None:
+    assert run(place, RESERVING).split() == ["-95"] * 4 + ["0", "1000000"], "EOPNOTSUPP; the C library writes instead"
+
+
 FILES = r"""
 import mmap, os, struct
 root = os.environ["MISSION"]
