@@ -63,13 +63,13 @@ def read(folder: Path) -> Manifest:
         digest = document.pop("digest")
         intact = hashlib.sha256(_canonical(document)).hexdigest() == digest
         intact = intact and data == _canonical({**document, "digest": digest})
+        if not intact:
+            raise Damaged(f"{folder / NAME} was changed: its SHA-256 does not match.")
+        return _parse(document, folder)
     except FileNotFoundError as error:
         raise Damaged(f"{folder / NAME} is missing.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise Damaged(f"{folder / NAME} cannot be read: {error}") from error
-    if not intact:
-        raise Damaged(f"{folder / NAME} was changed: its SHA-256 does not match.")
-    return _parse(document, folder)
 
 
 def _parse(document: dict[str, Any], folder: Path) -> Manifest:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -100,3 +104,26 @@ def test_a_manifest_that_names_a_file_outside_the_backup_is_refused(snapshot: Ba
     assert "names a file outside the backup" in problem.message
     with pytest.raises(errors.Conflict, match="names a file outside the backup"):
         backup.restore(backup=changed, force=connection.settings_dict["NAME"])
+
+
+@pytest.mark.parametrize("change", [{"migrations": 5}, {"files": [[1, 2, 3]]}, {"head": None, "more": 1}])
+def test_a_manifest_of_another_shape_is_damaged(snapshot: Backup, change: dict[str, Any]) -> None:
+    document = json.loads((snapshot.path / "manifest.json").read_bytes()) | change
+    del document["digest"]
+    digest = hashlib.sha256(canonical(document)).hexdigest()
+    (snapshot.path / "manifest.json").write_bytes(canonical({**document, "digest": digest}))
+    (problem,) = backup.verify(backup=Backup(snapshot.path)).problems
+    assert (problem.path, problem.problem) == ("manifest.json", "changed")
+
+
+def canonical(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def test_a_named_pipe_in_place_of_a_file_is_not_read(snapshot: Backup) -> None:
+    (artifact,) = (file for file in snapshot.manifest.files if file.path.startswith("artifacts/"))
+    (snapshot.path / artifact.path).unlink()
+    os.mkfifo(snapshot.path / artifact.path)
+    (problem,) = backup.verify(backup=snapshot).problems
+    assert (problem.path, problem.problem) == (artifact.path, "unreadable")
+    assert "not a regular file" in problem.message
