@@ -86,7 +86,8 @@ class StrictFiltersAdmin(Page):  # type: ignore[misc]
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         offered = {*map(_filtered_field, self.get_list_filter(request)), *self.linked_filters}
-        return lookup.partition("__")[0] in offered and bool(super().lookup_allowed(lookup, value, request))
+        fields = {field.partition("__")[0] for field in offered}
+        return lookup.partition("__")[0] in fields and bool(super().lookup_allowed(lookup, value, request))
 
 
 def _filtered_field(entry: Any) -> str:

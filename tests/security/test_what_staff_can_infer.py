@@ -29,6 +29,7 @@ sorties:
         ("fleet_session", "view_session", "refresh"),
         ("auth_user", "view_user", "password"),
         ("fleet_key", "view_key", "user__password"),
+        ("missions_workspace", "view_workspace", "mission__plan"),
     ],
 )
 def test_lists_cannot_be_filtered_by_fields_that_no_page_shows(page: str, permission: str, field: str) -> None:
@@ -45,6 +46,7 @@ def test_filters_that_pages_offer_and_links_of_other_pages_work() -> None:
         ("missions_sortie", {"mission__id__exact": str(mission.id), "state__exact": "failed"}),
         ("missions_sortie", {"agent_type__name__exact": "backend", "started_at__gte": "2026-01-01"}),
         ("missions_mission", {"state__exact": "failed", "q": "x"}),
+        ("missions_workspace", {"mission__state__exact": "failed"}),
         ("agents_node", {"up__exact": "1", "cordoned__exact": "1"}),
         ("agents_agent", {"type__name__exact": "backend"}),
         ("auth_user", {"is_staff__exact": "1"}),
