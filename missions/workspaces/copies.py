@@ -192,12 +192,16 @@ def renew_repository(copy: Copy, *, branch: str, commit: str) -> None:
     """Replace the copy's own repository, which the agent could change, with a new one that has `branch` at `commit`.
 
     Commands that verify a tree then run without the agent's configuration and hooks. The engine's index must have the
-    tree of `commit`.
+    tree of `commit`. The new one is built outside the copy and then moved: another attempt may have got a descriptor of
+    the copy (SCM_RIGHTS), and could lead the engine to other folders with links.
     """
     folder = copy.path / ".git"
-    _remove(folder)
-    init(folder, copy.mirror, author="Fleet", head=branch, tip=commit)
-    _copy_index(copy, folder / "index")
+    with TemporaryDirectory(prefix=READER, dir=copy.path.parent) as outside:  # on the same disk
+        new = Path(outside) / "git"
+        init(new, copy.mirror, author="Fleet", head=branch, tip=commit)
+        _copy_index(copy, new / "index")
+        _remove(folder)
+        new.rename(folder)
 
 
 def _copy_index(copy: Copy, target: Path) -> None:
