@@ -13,6 +13,7 @@ import stat
 
 SYS_OPENAT2 = 437  # the same on every architecture
 NO_MAGIC_LINKS, NO_LINKS, BENEATH = 0x02, 0x04, 0x08  # RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH
+MAX_TRIES = 1_000  # while the path is being renamed; a few milliseconds
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -22,13 +23,20 @@ class _How(ctypes.Structure):
 
 
 def open_at(folder: int, path: str, flags: int, *, resolve: int) -> int:
-    """Open `path`, resolved from the descriptor `folder` with the RESOLVE flags `resolve`, and return a descriptor."""
+    """Open `path`, resolved from the descriptor `folder` with the RESOLVE flags `resolve`, and return a descriptor.
+
+    Raises OSError, with EAGAIN if another process keeps renaming the path or, without blocking, if it has a lease on the
+    file (fcntl(2)).
+    """
     how = _How(flags | os.O_CLOEXEC, 0, resolve)  # the mode must be 0, because no file is created
+    tries = 0
     while True:  # repeat interrupted calls, as Python does with its own (PEP 475)
         descriptor = _libc.syscall(SYS_OPENAT2, folder, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
         if descriptor >= 0:
             return int(descriptor)
-        if (number := ctypes.get_errno()) not in (errno.EINTR, errno.EAGAIN):
+        number = ctypes.get_errno()
+        tries += number == errno.EAGAIN
+        if number not in (errno.EINTR, errno.EAGAIN) or tries == MAX_TRIES:
             raise OSError(number, os.strerror(number), path)
 
 
