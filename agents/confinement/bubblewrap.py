@@ -80,7 +80,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     mounts.add("--unshare-pid", "--unshare-ipc", "--as-pid-1", *_identity())
     if not view.network:
         mounts.add("--unshare-net")
-    _mount_system(mounts, wide=wide, tmp_bytes=view.tmp_bytes)
+    _mount_system(mounts, wide=wide, view=view)
     for path in sorted(set(readable) - set(wide)):
         mounts.bind(path, "--ro-bind-fd")
     for path in host_paths.code_folders():
@@ -137,15 +137,16 @@ def _refusal(path: Path, error: OSError, *, folder: bool) -> str:
     )
 
 
-def _mount_system(mounts: _Mounts, *, wide: Sequence[Path], tmp_bytes: int) -> None:
+def _mount_system(mounts: _Mounts, *, wide: Sequence[Path], view: View) -> None:
     """Mount the system's folders, or those that contain them, and the sandbox's own /proc, /dev and /tmp."""
     for path in wide:
         mounts.add("--ro-bind", str(path), str(path))
     for name in () if Path("/") in wide else host_paths.SYSTEM:
-        mounts.add(*_system_mount(Path(name)))
+        if view.network or name not in host_paths.RESOLVERS:
+            mounts.add(*_system_mount(Path(name)))
     mounts.add("--proc", "/proc", *_protected_proc(), "--dev", "/dev")
     mounts.add("--size", str(SHM_BYTES), "--perms", "1777", "--tmpfs", SHM)
-    mounts.add("--size", str(tmp_bytes), "--perms", "1777", "--tmpfs", TMP)
+    mounts.add("--size", str(view.tmp_bytes), "--perms", "1777", "--tmpfs", TMP)
     if Path("/") not in wide:
         mounts.add("--dir", "/run", "--symlink", TMP, VAR_TMP)
 

@@ -25,6 +25,8 @@ SYSTEM = (
         "/run/current-system",
     ),
 )
+# Left out without a network: systemd-resolved has sockets there, through which a workload could send data in DNS queries.
+RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf")
 # Private mounts of the sandbox; their names are fixed by convention.
 TMP, VAR_TMP, SHM = "/tmp", "/var/tmp", "/dev/shm"  # nosec B108
 # Not allowed as a mission's folder: they hold files of the system or of other attempts.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -148,3 +149,21 @@ def test_a_hidden_program_is_reported_like_a_missing_one(tmp_path: Path) -> None
     for program, words in (("./link", "was not found"), ("/srv/tool", "The sandbox hides /srv/tool")):
         evidence = DriverRun("command", brief(tmp_path / "scratch", argv=(program,))).end()
         assert words in evidence.error
+
+
+def test_without_network_no_resolver_of_the_host_is_reachable(tmp_path: Path) -> None:
+    """systemd-resolved answers queries through sockets in its folder, which the network namespace does not close."""
+    folder = Path(host_paths.RESOLVERS[0])
+    if os.geteuid() != 0 or folder.exists():
+        pytest.skip("this folder cannot be created here")
+    folder.mkdir(parents=True)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(folder / "io.systemd.Resolve"))
+            server.listen()
+            code = f"import socket; socket.socket(socket.AF_UNIX).connect('{folder}/io.systemd.Resolve')"
+            for network in (True, False):
+                attempt_brief = brief(tmp_path, argv=("python3", "-c", code), network=network)
+                assert DriverRun("command", attempt_brief).end().ok is network
+    finally:
+        shutil.rmtree(folder)
