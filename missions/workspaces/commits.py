@@ -20,6 +20,7 @@ from missions.workspaces.refusals import Refused
 
 GITLINK, LINK, MISSING = "160000", "120000", "000000"
 MAX_FILES = 100_000  # changed by one attempt
+MAX_LIST_BYTES = 50_000_000  # of git's list of these files: their modes, ids and paths
 MAX_LISTED = 1_000  # paths that a `Change` lists
 MAX_PATCHED_BYTES = 1_000_000_000  # of all files that a patch changes
 SUSPECTS = 9  # exit code of _PREPARE: the copy has files that git should not read yet
@@ -292,16 +293,25 @@ def store(copy: Copy, *, commit: str, ref: str) -> None:
 
 
 def _changes(copy: Copy, base: str, tree: str) -> Commit:
-    raw = git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", base, tree, env=copy.read_env)
-    files = tuple(_changed_files(raw))
-    if len(files) > MAX_FILES:
+    raw, more = git.read_up_to(
+        MAX_LIST_BYTES, "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", base, tree, env=copy.read_env
+    )
+    if more:
         raise Refused(
-            f"The attempt changed {len(files):,} files; at most {MAX_FILES:,} are allowed.",
+            f"The attempt changed files with names of more than {MAX_LIST_BYTES:,} bytes together.",
             hint="Ignore generated files in .gitignore.",
         )
+    if (count := raw.count(b"\0") // 2) > MAX_FILES:
+        raise Refused(
+            f"The attempt changed {count:,} files; at most {MAX_FILES:,} are allowed.",
+            hint="Ignore generated files in .gitignore.",
+        )
+    files = tuple(_changed_files(raw))
     lines_added = lines_removed = 0
     try:
-        counts = git.run("diff-tree", "-r", "-z", "--numstat", "--no-renames", base, tree, env=copy.read_env)
+        counts, _ = git.read_up_to(
+            MAX_LIST_BYTES, "diff-tree", "-r", "-z", "--numstat", "--no-renames", base, tree, env=copy.read_env
+        )
     except git.GitError as error:
         if "out of memory" in error.text.lower():
             raise Refused(

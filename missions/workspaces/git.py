@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
+import selectors
 import shlex
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
@@ -31,6 +33,8 @@ MIN_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
 TIMEOUT_S = 120.0
 NETWORK_TIMEOUT_S = 900.0
 PIECE_BYTES = 1_000_000
+PIPE_BYTES = 64 * 1024  # the capacity of a pipe
+MAX_OUTPUT_BYTES = 100_000_000  # of a command whose output is read completely. Workloads choose how long paths are
 # Memory of one process of git (RLIMIT_DATA), in units of 1 KiB, where files of workloads decide how much it needs: about
 # 40 bytes for each line that it compares (git 2.39), three times as much to merge, and 70 for each pattern of a .gitignore.
 MEMORY_KB = 2_000_000
@@ -311,24 +315,62 @@ def run_to_end(
     cwd: Path | None = None,
     stdin: bytes = b"",
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program to its end. Errors name the git command `arguments`. Raises GitError after `timeout_s`."""
+    """Run a program to its end. Errors name the git command `arguments`.
+
+    Raises GitError after `timeout_s`, or if it prints more than MAX_OUTPUT_BYTES, which is kept in memory.
+    """
+    with tempfile.TemporaryFile() if stdin else open(os.devnull, "rb") as stdin_file:
+        if stdin:
+            stdin_file.write(stdin)
+            stdin_file.seek(0)
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=stdin_file,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(env),
+                pass_fds=pass_fds,
+                cwd=cwd,
+            )
+        except OSError as error:
+            raise GitError(arguments=arguments, exit_code=-1, text=f"it cannot be started: {error.strerror}") from error
+    with process:
+        try:
+            stdout, stderr = _read_to_end(process, arguments, timeout_s)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(argv, process.returncode, stdout, stderr)
+
+
+def _read_to_end(process: subprocess.Popen[bytes], arguments: Sequence[str], timeout_s: float) -> tuple[bytes, bytes]:
+    """Read both streams of a process until it has ended. Raises GitError like `run_to_end`."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    deadline, size = time.monotonic() + timeout_s, 0
+    pieces: dict[IO[bytes], list[bytes]] = {process.stdout: [], process.stderr: []}
+    late = GitError(arguments=arguments, exit_code=-1, text=f"it took longer than {humanise.duration(timeout_s)}")
+    with selectors.DefaultSelector() as selector:
+        for pipe in pieces:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            if (left_s := deadline - time.monotonic()) <= 0:
+                raise late
+            for key, _ in selector.select(left_s):
+                if not (piece := os.read(key.fd, PIPE_BYTES)):
+                    selector.unregister(key.fileobj)
+                    continue
+                size += len(piece)
+                if size > MAX_OUTPUT_BYTES:
+                    text = f"it printed more than {MAX_OUTPUT_BYTES:,} bytes"
+                    raise GitError(arguments=arguments, exit_code=-1, text=text)
+                pieces[process.stdout if key.fileobj is process.stdout else process.stderr].append(piece)
     try:
-        return subprocess.run(
-            argv,
-            input=stdin,
-            env=dict(env),
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-            pass_fds=pass_fds,
-            cwd=cwd,
-        )
+        process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:
-        raise GitError(
-            arguments=arguments, exit_code=-1, text=f"it took longer than {humanise.duration(timeout_s)}"
-        ) from error
-    except OSError as error:
-        raise GitError(arguments=arguments, exit_code=-1, text=f"it cannot be started: {error.strerror}") from error
+        raise late from error
+    return b"".join(pieces[process.stdout]), b"".join(pieces[process.stderr])
 
 
 def _output(completed: subprocess.CompletedProcess[bytes], arguments: Sequence[str], accept: Sequence[int]) -> bytes:

@@ -17,6 +17,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,6 +32,9 @@ from missions.workspaces import git, local_repositories
 SHA256 = 64  # hexadecimal digits of an id in a repository that uses SHA-256
 # A commit that Postgres records as landed must be on disk.
 _CONFIGURATION = "[core]\n\tfsync = committed,loose-object,reference\n\tfsyncMethod = batch\n"
+MAX_FILES = 1_000_000  # of the commit that a mission starts from
+MAX_NAME_BYTES = 200_000_000  # of the paths of these files together: git keeps them in memory
+RESERVE_BYTES = 1_000_000_000  # left free on the disk
 LOCK_S = 2.0  # how long to wait for other processes that write refs: each takes a few milliseconds
 _URL = re.compile(r"(https|ssh)://[^\s-][^\s]*")
 _SCP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^\s-][^\s]*")  # git@example.org:app.git
@@ -163,8 +167,32 @@ def ensure(repository: str, *, commit: str) -> Path:
                 _create(path, sha256=len(commit) == SHA256)
             if not _has(path, commit):
                 _fetch(path, repository, commit, descriptor)
+                _check_size(path, commit)
                 set_ref(path, f"{BASES}/{commit}", commit)
     return path
+
+
+def _check_size(path: Path, commit: str) -> None:
+    """Raise Invalid if a copy of this commit would fill the memory or the disk. A few objects can have many files."""
+    words, env = ("ls-tree", "-r", "--full-tree"), {"GIT_DIR": str(path)}
+    name_bytes = 0
+    for number, name in enumerate(git.stream_lines(*words, "-z", "--name-only", commit, env=env, separator=b"\0"), 1):
+        name_bytes += len(name)
+        if number > MAX_FILES or name_bytes > MAX_NAME_BYTES:
+            raise _too_large(commit, f"more than {MAX_FILES:,} files, or too long paths")
+    free = shutil.disk_usage(path).free - RESERVE_BYTES
+    for size in git.stream_lines(*words, "--format=%(objectsize)", commit, env=env):
+        free -= 0 if size == b"-" else int(size)  # a submodule
+        if free < 0:
+            raise _too_large(commit, "more bytes than this disk has space for")
+
+
+def _too_large(commit: str, reason: str) -> errors.Invalid:
+    return errors.Invalid(
+        f"The commit {commit[:12]} has {reason}.",
+        hint="Start from another commit, or free disk space.",
+        pointer="/plan/workspace/base",
+    )
 
 
 def fetch(repository: str, *, revision: str, to: str) -> str:
