@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from django.db.models import Model
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -14,6 +17,8 @@ from missions.models import Change, Mission, Sortie
 from missions.operations.workspaces import diffs
 from missions.queries import workspaces
 from missions.workspaces.git_diffs import Diff
+
+Row = TypeVar("Row", bound=Model)
 
 DIFF_BYTES = 200_000  # of the diffs on one page
 DIFF_LINES = 2_000
@@ -76,6 +81,20 @@ def conflicts(sortie: Sortie) -> SafeString:
     return format_html("{}<p>Resolve it: <code>{}</code></p>", table, command)
 
 
+def _once(function: Callable[[Row], SafeString]) -> Callable[[Row], SafeString]:
+    """Compute the diff of a row once: a page asks for the value of each of its fields five times."""
+
+    @functools.wraps(function)
+    def remembered(row: Row) -> SafeString:
+        diff: SafeString | None = row.__dict__.get("_diff_for_page")
+        if diff is None:
+            diff = row.__dict__["_diff_for_page"] = function(row)
+        return diff
+
+    return remembered
+
+
+@_once
 def diff_of_mission(mission: Mission) -> SafeString:
     """What has landed on a mission's branch, and the work that has not landed."""
     try:
@@ -87,6 +106,7 @@ def diff_of_mission(mission: Mission) -> SafeString:
     return _diffs(parts, mission=mission)
 
 
+@_once
 def diff_of_sortie(sortie: Sortie) -> SafeString:
     """The work of a sortie: what it has landed, its last commit, or what it has changed so far."""
     try:
@@ -96,6 +116,7 @@ def diff_of_sortie(sortie: Sortie) -> SafeString:
     return _diffs([(work.state, work.diff)], mission=sortie.mission, sortie=sortie.key)
 
 
+@_once
 def diff_of_change(change: Change) -> SafeString:
     try:
         work = diffs.of_change(change, max_bytes=DIFF_BYTES)

@@ -12,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from missions.admin import work
 from missions.models import Change, Conflict, Mission, Reservation, Sortie
 from tests.support import conflicting, fleet, web
 from tests.support.console import manage
@@ -91,6 +92,15 @@ def test_pages_of_missions_without_a_repository_do_not_mention_one() -> None:
     mission = fleet.launch({"edit": {}})
     assert "Work on the repository" not in page("missions_mission", row=mission.id)
     assert "Work on the repository" not in page("missions_sortie", row=Sortie.objects.get(mission=mission).id)
+
+
+def test_the_diff_of_a_page_is_computed_once(project: Repository) -> None:
+    """A page asks for the value of each field several times, and the diff of a hostile change takes seconds."""
+    mission = conflicting.landed_mission(project)
+    change = Change.objects.get(sortie__mission=mission)
+    assert work.diff_of_mission(mission) is work.diff_of_mission(mission)
+    assert work.diff_of_sortie(change.sortie) is work.diff_of_sortie(change.sortie)
+    assert work.diff_of_change(change) is work.diff_of_change(change)
 
 
 def test_a_diff_that_cannot_be_read_is_explained(project: Repository) -> None:
