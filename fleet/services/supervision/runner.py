@@ -230,7 +230,7 @@ class ServiceRunner:
             if error and not (reported or self.service.command) and self.state == "starting":
                 reported = True  # at once for an external server: nothing here will start it
                 self._say(f"{error.rstrip('.')}; retrying for {humanise.duration(self.service.ready_s)}")
-            if not error or self._overloaded:
+            if not error or (self._overloaded and self._was_healthy):
                 heard_at = now
             if not error:
                 if not answered and self.service.main_pid is not None:
