@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -14,11 +15,13 @@ from django.test import override_settings
 from django.utils import timezone
 
 from agents.models import AgentType
+from fleet import errors
 from fleet.access import operations
 from fleet.access.models import Key, Role
 from fleet.access.operations import MAX_KEYS
 from missions.models import Attempt, Mission, Output, Sortie, Template
 from tests.support import api, artifacts, fleet, web
+from tests.support.live import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -180,6 +183,18 @@ def test_creating_more_keys_does_not_raise_a_users_rate(boss: api.Client) -> Non
     Key.objects.filter(id=keys[1].id).update(expires_at=timezone.now())
     assert boss.post("keys", {"name": "one more", "scopes": ["read"]}).status_code == 201
     assert boss.post("keys", {"name": "one more", "scopes": ["read"]}).status_code == 409
+
+
+def test_concurrent_requests_do_not_create_more_keys_than_are_allowed(boss: api.Client) -> None:
+    for _ in range(MAX_KEYS - 2):
+        operations.create_key(user=boss.user, name="x", scopes=["read"])
+
+    def create() -> None:
+        with suppress(errors.Conflict):
+            operations.create_key(user=boss.user, name="one more", scopes=["read"])
+
+    run_concurrently(*[create] * 8)
+    assert Key.objects.filter(user=boss.user).count() == MAX_KEYS
 
 
 def test_followed_logs_count_as_streams_until_they_end() -> None:

@@ -62,13 +62,14 @@ def create_key(
         )
     if expires_at is not None and expires_at <= timezone.now():
         raise errors.Invalid("`expires_at` is in the past.", hint="Give a future time, or none.", pointer="/expires_at")
-    if Key.objects.filter(user=user, revoked_at=None).exclude(expires_at__lte=Now()).count() >= MAX_KEYS:
-        raise errors.Conflict(
-            f"{user.username} has {MAX_KEYS} machine keys, which is the maximum.", hint="Revoke unused ones."
-        )
     prefix = KEY_PREFIX + secrets.token_hex(4)
     text = f"{prefix}_{secrets.token_urlsafe(32)}"
     with transaction.atomic():
+        list(User.objects.select_for_update(no_key=True).filter(id=user.pk).values_list("id"))  # one key at a time
+        if Key.objects.filter(user=user, revoked_at=None).exclude(expires_at__lte=Now()).count() >= MAX_KEYS:
+            raise errors.Conflict(
+                f"{user.username} has {MAX_KEYS} machine keys, which is the maximum.", hint="Revoke unused ones."
+            )
         if maker is not None and not Key.objects.select_for_update().filter(id=maker, revoked_at=None).exists():
             raise errors.Conflict("The key of this request has been revoked.")
         key = Key.objects.create(
