@@ -66,7 +66,8 @@ def no_regression(root: Path) -> Evidence | None:
 def results_of(*prefixes: str, report: str = TESTS) -> Source:
     """The results of all tests whose dotted name begins with one of `prefixes`, in the newest report of a run.
 
-    A report is JUnit's XML. The name of its suite is the commit: see the Makefile.
+    None if the run had no test of one of the prefixes. A report is JUnit's XML. The name of its suite is the commit: see
+    the Makefile.
     """
 
     def read(root: Path) -> Evidence | None:
@@ -76,7 +77,7 @@ def results_of(*prefixes: str, report: str = TESTS) -> Source:
             return None
         suite = _suite(max(paths, key=lambda path: path.stat().st_mtime))
         cases = [case for case in suite.iter("testcase") if _matches(case, prefixes)]
-        if not cases:
+        if not cases or not all(any(_matches(case, [prefix]) for case in cases) for prefix in prefixes):
             return None
         failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
         skipped = sum(case.find("skipped") is not None for case in cases)

@@ -145,7 +145,9 @@ RELIABILITY = (
     passing(
         "drills",
         "no sortie is lost or accepted twice while agents, Postgres and Redis are killed and halted",
-        "tests.drills",
+        "tests.drills.test_killed_services",
+        "tests.drills.test_random_runs",
+        "tests.drills.test_ten_thousand_sorties_under_faults",
         command="make drills",
         report=evidence.DRILLS,
     ),
