@@ -8,6 +8,7 @@ import pytest
 from django.contrib.postgres.functions import TransactionNow  # the start of the test, which is one transaction
 from django.test import Client
 
+from fleet.access.models import Role
 from fleet.access.rules import Scope
 from fleet.audit.models import Entry
 from fleet.limits.rates import Rate
@@ -107,7 +108,8 @@ def test_a_result_that_cannot_be_stored_leaves_the_lease_unchanged(body: bytes) 
     ann = api.person("ann", can_execute=True)
     ann.post("missions", {"plan": api.PLAN})
     fleet.open_to_external_agents()
-    agent = external_agents.register(agent_type="backend", by=ann.user)
+    robot = api.person("robot", Role.AGENT)
+    agent = external_agents.register(agent_type="backend", by=robot.user)
     (lease,) = external_agents.claim(agent=agent.id)
     attempt = api.Client(lease.token)
     path = f"sorties/{lease.token.partition('.')[0]}/complete"

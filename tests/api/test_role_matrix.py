@@ -121,7 +121,8 @@ def objects(tmp_path: Path) -> Objects:
         )
         mission.refresh_from_db()
     fleet.open_to_external_agents()
-    agent = external_agents.register(agent_type="backend", by=people["ann"])
+    robot = api.person("robot", Role.AGENT)
+    agent = external_agents.register(agent_type="backend", by=robot.user)
     (lease,) = external_agents.claim(agent=agent.id)
     return Objects(**missions, lease=lease.token)
 
