@@ -16,7 +16,7 @@ from missions import operations, plan
 from missions.admin import rendering, work
 from missions.models import Need, Sortie, Workspace
 from missions.queries import sortie_json
-from missions.states import FINAL_SORTIE_STATES
+from missions.states import FINAL_SORTIE_STATES, SortieState
 
 REPOSITORY = ("Work on the repository", {"fields": ("changes", "conflicts", "diff")})
 
@@ -112,6 +112,8 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.display(description="took")
     def took(self, sortie: Sortie) -> str:
+        if sortie.state not in (SortieState.RUNNING, *FINAL_SORTIE_STATES):
+            return "–"
         return between(sortie.started_at, sortie.finished_at)
 
     @admin.display(description="mission", ordering="mission")

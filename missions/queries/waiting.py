@@ -64,7 +64,8 @@ def waits_for(mission: Mission, sortie: Sortie, unfinished: list[str], lookups: 
         return f"It was {sortie.waits_for}.".replace("..", ".")
     if sortie.state == SortieState.WAITING and sortie.waits_for:
         when = f" at {_clock(sortie.wake_at)}" if sortie.wake_at else ""
-        return f"Waits for {sortie.waits_for}{when}.".replace("..", ".")
+        reason, semicolon, error = sortie.waits_for.partition("; ")  # the error may end with a program's output
+        return f"Waits for {reason}{when}{semicolon}{error}.".replace("..", ".")
     if sortie.state == SortieState.CANCELLED and sortie.waits_for:
         return f"It was cancelled: {sortie.waits_for}".rstrip(".") + "."
     if sortie.state not in (SortieState.PENDING, SortieState.READY, SortieState.QUEUED, SortieState.WAITING):

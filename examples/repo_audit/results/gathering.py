@@ -110,7 +110,7 @@ def verdict(audit: Audit) -> tuple[str, str]:
     if number["critical"]:
         return _things(
             number["critical"], "cannot wait.", "cannot wait.", of=len(audit.items)
-        ), "Somebody may already be able to exploit what is listed below."
+        ), f"Somebody may already be able to exploit {'it' if number['critical'] == 1 else 'them'}."
     if number["high"]:
         return _things(number["high"], *["should be fixed this week."] * 2, of=len(audit.items)), (
             "Nothing critical was found; "

@@ -211,7 +211,7 @@ def _prompts() -> Iterator[Finding]:
             False,
             f"takes prompts, but the program {program!r} is not installed on this host",
             "Install it on each host with agents of this type, or name another program: "
-            f"{change} --prompt-argv '[\"PROGRAM\", …]'",
+            f'{change} --prompt-argv \'["claude", "-p"]\'',
         )
 
 

@@ -35,5 +35,11 @@ def test_a_time_today_is_shown_without_a_date() -> None:
         waiting.waits_for(mission, sortie, [], waiting.WaitLookups())
         == f"Waits for its next try at {sortie.wake_at:%H:%M:%S} UTC."
     )
+    sortie.waits_for = "its next try (2 of 3); the last one failed: It ended with exit code 1. Its last output: no"
+    assert (
+        waiting.waits_for(mission, sortie, [], waiting.WaitLookups())
+        == f"Waits for its next try (2 of 3) at {sortie.wake_at:%H:%M:%S} UTC; "
+        "the last one failed: It ended with exit code 1. Its last output: no."
+    )
     sortie.wake_at -= timedelta(days=1)
     assert f"{sortie.wake_at:%Y-%m-%d}" in waiting.waits_for(mission, sortie, [], waiting.WaitLookups())
