@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 CLONE_NEWCGROUP, CLONE_NEWUSER = 0x02000000, 0x10000000
 CLONE3, IO_URING_SETUP, FCHMODAT2, SETXATTRAT = 435, 425, 452, 463  # the same on every architecture
-RESERVING_IOCTLS = (  # FS_IOC_RESVSP, RESVSP64, ZERO_RANGE, and those of 32-bit programs (fs/ioctl.c)
+RESERVING_IOCTLS = (  # FS_IOC_RESVSP, RESVSP64, ZERO_RANGE, and those of 32-bit programs (ioctl.c of the kernel)
     0x40305828, 0x4030582A, 0x40305839, 0x402C5828, 0x402C582A, 0x402C5839,
 )  # fmt: skip
 X32 = 0x40000000  # bit that marks calls of the x32 ABI on x86-64

@@ -41,8 +41,9 @@ def verify(*, checkpoints: Collection[Checkpoint]) -> list[Damage]:
         for manifest in manifests:
             for message, blob in _problems(manifest, checked, missing):
                 damages.append(Damage(message=message, shared_by=tuple(refs_by_blob[blob]) or (manifest.id,)))
-        for message, refs in missing.items():
-            damages.append(Damage(message=message, shared_by=tuple(dict.fromkeys(refs))))
+        for message, blobs in missing.items():
+            refs = {ref for blob in blobs for ref in refs_by_blob[blob]}
+            damages.append(Damage(message=message, shared_by=tuple(sorted(refs))))
         return damages
 
 
@@ -56,7 +57,10 @@ def _manifest(checkpoint: Checkpoint) -> Manifest:
 
 
 def _problems(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
-    """The problems of a checkpoint's blobs: (message, blob). Reads each blob once; adds lost artifacts to `missing`."""
+    """The problems of a checkpoint's blobs: (message, blob). Reads each blob once.
+
+    Adds lost artifacts to `missing`: the message, and the blobs that name the artifact.
+    """
     for entry in manifest.missions:
         for part in [entry.mission, *entry.buckets.values()]:
             if part.blob in checked:
@@ -74,7 +78,7 @@ def _problems(manifest: Manifest, checked: set[str], missing: dict[str, list[str
                         message = (
                             f"The bytes of the artifact {artifact['path']} ({artifact['digest'][:12]}…) are missing."
                         )
-                        missing[message].append(manifest.id)
+                        missing[message].append(part.blob)
     for extra in (manifest.fleet, manifest.context):
         if extra is not None and extra.blob not in checked:
             checked.add(extra.blob)

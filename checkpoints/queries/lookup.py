@@ -32,9 +32,9 @@ def missions_without_rows() -> list[UUID]:
 
 
 def was_live(mission: UUID) -> bool:
-    """Whether a mission was live in its newest intact checkpoint."""
+    """Whether a mission was live in its newest intact checkpoint, which was not taken because it was to be cancelled."""
     checkpoint = loading.newest_intact(mission=mission)
-    if checkpoint is None:
+    if checkpoint is None or checkpoint.trigger == Checkpoint.Trigger.CANCEL:
         return False
     return not MissionState(loading.mission_entry(storage.read_manifest(checkpoint.ref), mission).state).final
 

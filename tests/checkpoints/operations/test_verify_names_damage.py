@@ -83,6 +83,10 @@ def test_missing_artifact_bytes_are_damage(engine: Engine, tmp_path: Path) -> No
     collection.delete(Artifact.objects.get().digest)
     (damage,) = operations.verify(checkpoints=[checkpoint])
     assert damage.message.startswith("The bytes of the artifact made.txt (")
+    second = operations.capture(missions=[mission.id])
+    for selected in ([checkpoint], [checkpoint, second]):
+        (damage,) = operations.verify(checkpoints=selected)
+        assert damage.shared_by == (checkpoint.ref, second.ref)
 
 
 def test_a_restore_of_a_damaged_checkpoint_changes_nothing_and_names_the_newest_intact_one(
