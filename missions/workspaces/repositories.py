@@ -34,7 +34,7 @@ SHA256 = 64  # hexadecimal digits of an id in a repository that uses SHA-256
 _CONFIGURATION = "[core]\n\tfsync = committed,loose-object,reference\n\tfsyncMethod = batch\n"
 MAX_FILES = 1_000_000  # of the commit that a mission starts from
 MAX_NAME_BYTES = 200_000_000  # of the paths of these files together: git keeps them in memory
-RESERVE_BYTES = 1_000_000_000  # left free on the disk
+RESERVE_BYTES = 1_000_000_000  # left free on the disk by a large commit; a smaller one than this is always accepted
 LOCK_S = 2.0  # how long to wait for other processes that write refs: each takes a few milliseconds
 _URL = re.compile(r"(https|ssh)://[^\s-][^\s]*")
 _SCP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^\s-][^\s]*")  # git@example.org:app.git
@@ -180,7 +180,7 @@ def _check_size(path: Path, commit: str) -> None:
         name_bytes += len(name)
         if number > MAX_FILES or name_bytes > MAX_NAME_BYTES:
             raise _too_large(commit, f"more than {MAX_FILES:,} files, or too long paths")
-    free = shutil.disk_usage(path).free - RESERVE_BYTES
+    free = max(shutil.disk_usage(path).free - RESERVE_BYTES, RESERVE_BYTES)  # a full disk has an error of its own
     for size in git.stream_lines(*words, "--format=%(objectsize)", commit, env=env):
         free -= 0 if size == b"-" else int(size)  # a submodule
         if free < 0:
