@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import selectors
-import shlex
 import subprocess
 import tempfile
 import threading
@@ -28,6 +27,7 @@ from agents.confinement.host_paths import Refused
 from agents.confinement.view import View
 from fleet import errors, humanise, trusted_programs
 from missions import hidden_folders
+from missions.workspaces import git_environment
 
 MIN_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
 TIMEOUT_S = 120.0
@@ -40,23 +40,6 @@ MAX_OUTPUT_BYTES = 100_000_000  # of a command whose output is read completely. 
 MEMORY_KB = 2_000_000
 _LIMIT_MEMORY = f"ulimit -d {MEMORY_KB} 2>/dev/null || :\n"  # a lower limit may apply already
 _COMPARING = ("diff-tree", "merge-tree")  # commands that compare the contents of files
-CONFIGURATION = Path(__file__).with_name("gitconfig")
-PUSH_CONFIGURATION = Path(__file__).with_name("gitconfig-push")  # the receiving repository runs its hooks
-# These override what a repository's own configuration says.
-_OPTIONS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false")
-# Whoever may write to a repository can choose the identity in its configuration, and so what git writes to a reflog.
-_IDENTITY = {"GIT_COMMITTER_NAME": "Fleet", "GIT_COMMITTER_EMAIL": "fleet@localhost"}
-# Environment variables that git inherits: paths, the ssh agent, certificates and proxies.
-_INHERITED = (
-    "HOME",
-    "TMPDIR",
-    "SSH_AUTH_SOCK",
-    "GIT_SSL_CAINFO",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "no_proxy",
-    "NO_PROXY",
-)
 _LOCKED = re.compile(r"Unable to create '([^\n]+\.lock)': File exists")
 
 
@@ -137,13 +120,13 @@ def _command_line(
     arguments: Sequence[str], at: Path | None, env: Mapping[str, str] | None
 ) -> tuple[list[str], dict[str, str]]:
     """The arguments and the environment of a git command in the repository `at`."""
-    environment = {**_environment(), **(env or {})}
+    environment = {**git_environment.default(), **(env or {})}
     program = ["/bin/sh", "-c", f'{_LIMIT_MEMORY}exec "$0" "$@"', "git"] if arguments[0] in _COMPARING else ["git"]
     if at is None:
-        return [*program, *_OPTIONS, *arguments], environment
+        return [*program, *git_environment.OPTIONS, *arguments], environment
     # If there is no repository, git must not use one in a parent folder.
     environment["GIT_CEILING_DIRECTORIES"] = str(at.resolve().parent)
-    return [*program, *_OPTIONS, "-C", str(at), *arguments], environment
+    return [*program, *git_environment.OPTIONS, "-C", str(at), *arguments], environment
 
 
 def line(*arguments: str, at: Path | None = None, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
@@ -230,8 +213,8 @@ def blobs(names: Sequence[str], *, env: Mapping[str, str]) -> Iterator[Iterator[
     with tempfile.TemporaryFile() as names_file, tempfile.TemporaryFile() as stderr_file:
         names_file.write("".join(f"{name}\n" for name in names).encode())
         names_file.seek(0)
-        argv = ["git", *_OPTIONS, "cat-file", "--batch"]
-        environment = {**_environment(), **env}
+        argv = ["git", *git_environment.OPTIONS, "cat-file", "--batch"]
+        environment = {**git_environment.default(), **env}
         with subprocess.Popen(
             argv, stdin=names_file, stdout=subprocess.PIPE, stderr=stderr_file, env=environment
         ) as process:
@@ -299,7 +282,7 @@ def run_in_sandbox(
                 )
             except Refused as error:
                 raise errors.Unavailable(str(error)) from error
-        environment = {**_environment(), "HOME": str(run), **env}
+        environment = {**git_environment.default(), "HOME": str(run), **env}
         cwd = None if settings.FLEET_SANDBOX else copy
         completed = run_to_end(argv, words, environment, timeout_s, pass_fds, cwd)
         _output(completed, words, accept)
@@ -378,41 +361,3 @@ def _output(completed: subprocess.CompletedProcess[bytes], arguments: Sequence[s
         text = (completed.stderr or completed.stdout).decode("utf-8", "replace")
         raise GitError(arguments=arguments, exit_code=completed.returncode, text=text)
     return completed.stdout
-
-
-def local_environment() -> dict[str, str]:
-    """The environment of git in a repository of a user on this host: no credentials, no reflogs, a fixed identity."""
-    pairs = [option.split("=", 1) for option in (*_OPTIONS[1::2], "core.logAllRefUpdates=false")]
-    environment = {"GIT_CONFIG_COUNT": str(len(pairs)), **_IDENTITY}
-    for number, (key, value) in enumerate(pairs):
-        environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return {**_base_environment(("HOME", "TMPDIR")), **environment}
-
-
-def _environment() -> dict[str, str]:
-    return {**_base_environment(_INHERITED), **_credentials()}
-
-
-def _base_environment(inherited: Sequence[str]) -> dict[str, str]:
-    return {
-        **{name: os.environ[name] for name in inherited if name in os.environ},
-        "PATH": trusted_programs.path_variable(),  # git and ssh run outside the sandbox
-        "LC_ALL": "C.UTF-8",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": str(CONFIGURATION),
-        "GIT_ATTR_NOSYSTEM": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_LITERAL_PATHSPECS": "1",
-        "GIT_ALLOW_PROTOCOL": "file:https:ssh",  # a repository's own configuration cannot allow others
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-    }
-
-
-def _credentials() -> dict[str, str]:
-    """The configuration with which git finds the passwords of https addresses."""
-    if not settings.FLEET_GIT_CREDENTIALS:
-        return {}
-    helper = f"store --file={shlex.quote(settings.FLEET_GIT_CREDENTIALS)}"  # git passes it to a shell
-    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "credential.helper", "GIT_CONFIG_VALUE_0": helper}

@@ -26,7 +26,7 @@ from agents.shim import beneath
 from fleet import errors
 from fleet.console import lines
 from missions import hidden_folders
-from missions.workspaces import git
+from missions.workspaces import git, git_environment
 
 POINTER = "/plan/workspace/repository"
 QUICK_S = 10.0  # for commands that read a few refs
@@ -79,7 +79,7 @@ class LocalRepository:
         setgid bit. Raises git.GitError after `timeout_s`; Refused if the repository has been replaced.
         """
         argv = ["/bin/sh", "-euc", script, *arguments] if script else ["git", *arguments]
-        environment = {**git.local_environment(), "GIT_DIR": str(self.git_folder), **(env or {})}
+        environment = {**git_environment.in_local_repository(), "GIT_DIR": str(self.git_folder), **(env or {})}
         shared = (*((mirror,) if mirror else ()), *readable)
         with ExitStack() as descriptors:
             argv, pass_fds = self._in_sandbox(

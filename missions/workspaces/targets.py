@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet import errors
-from missions.workspaces import git, local_repositories, repositories
+from missions.workspaces import git, git_environment, local_repositories, repositories
 
 # Whatever the repository's own configuration says: no other ref is written, and no program that it names runs.
 _FETCH = (
@@ -92,7 +92,7 @@ class Target:
             completed = git.execute(
                 *(*_PUSH, "--", self.repository, update),
                 at=mirror,
-                env={"GIT_CONFIG_GLOBAL": str(git.PUSH_CONFIGURATION)},
+                env={"GIT_CONFIG_GLOBAL": str(git_environment.PUSH_CONFIGURATION)},
                 timeout_s=git.NETWORK_TIMEOUT_S,
             )
         else:
@@ -105,7 +105,7 @@ class Target:
         if local.is_bare:
             completed = local.git(
                 *(*_PUSH, _RECEIVE_PACK, "--", str(local.path), update),
-                env={"GIT_DIR": str(mirror), "GIT_CONFIG_GLOBAL": str(git.PUSH_CONFIGURATION)},
+                env={"GIT_DIR": str(mirror), "GIT_CONFIG_GLOBAL": str(git_environment.PUSH_CONFIGURATION)},
                 mirror=mirror,
                 writable=True,
                 ignore_setgid=True,
