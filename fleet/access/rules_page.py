@@ -43,8 +43,8 @@ this page does not allow is denied.
 - **user** may launch missions, operate them, and see those of the user's teams. Teams are Django groups, which admins
   create.
 - **agent** may run sorties as an external agent, and see the missions of these sorties.
-- A **machine key** has its user's permissions, limited by its scopes. A key that was created with another key is revoked
-  with it.
+- A **machine key** has its user's permissions, limited by its scopes. A key that was created with another key is
+  revoked with it.
 SCOPES
 - A **lease token** allows what its column says, for its attempt or that attempt's mission, while the attempt runs. An
   external agent gets one with each claim, which is refused once its user is disabled, deleted or given another role.
