@@ -22,7 +22,7 @@ from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenError
 
 from fleet import audit, errors, ids
-from fleet.access import request_users, signing
+from fleet.access import request_users, sessions, signing
 from fleet.access.models import Session
 from fleet.postgres import statements
 
@@ -64,14 +64,22 @@ class TokenPair:
 
 
 def begin(*, user: User, address: str = "") -> TokenPair:
-    """Start a session for a user who has just signed in."""
+    """Start a session for a user who has just signed in.
+
+    `user`: as read when the password was checked. Raises NotSignedIn if the user has been disabled or has another
+    password since. The lock orders this before or after such a change, which ends all sessions that it finds.
+    """
     refresh = RefreshToken()
-    session = Session.objects.create(
-        user=user,
-        refresh=refresh["jti"],
-        expires_at=refresh.current_time + refresh.lifetime,
-        address=address or None,
-    )
+    with transaction.atomic():
+        stored = User.objects.select_for_update(no_key=True).filter(pk=user.pk, is_active=True)
+        if stored.values_list("password", flat=True).first() != user.password:
+            raise NotSignedIn("The user was changed during this sign-in.", hint="Sign in again.")
+        session = Session.objects.create(
+            user=user,
+            refresh=refresh["jti"],
+            expires_at=refresh.current_time + refresh.lifetime,
+            address=address or None,
+        )
     return _pair(refresh, session)
 
 
@@ -80,8 +88,8 @@ def renew(*, refresh: str) -> TokenPair:
     current = _read(RefreshToken, refresh)
     successor = RefreshToken()
     with transaction.atomic():
-        sessions = Session.objects.select_for_update(of=("self",)).select_related("user")
-        session = sessions.filter(id=_session_id(current)).first()
+        rows = Session.objects.select_for_update(of=("self",)).select_related("user")
+        session = rows.filter(id=_session_id(current)).first()
         if session is None or session.ended_at is not None or not session.user.is_active:
             raise NotSignedIn("This session has ended.", hint="Sign in again.")
         reused = session.refresh != current["jti"]
@@ -124,10 +132,15 @@ def session_of_refresh(*, refresh: str) -> UUID:
 
 
 def end(*, user: User, session: UUID | None = None) -> int:
-    """End one session of a user, or all of them. Their tokens stop working at once. Returns the number ended."""
+    """End one session of a user, or all of them, also those of browsers. Returns the number ended.
+
+    Tokens and cookies of these sessions stop working at once.
+    """
     open_sessions = Session.objects.filter(user=user, ended_at=None)
     with transaction.atomic():
         ended = (open_sessions if session is None else open_sessions.filter(id=session)).update(ended_at=Now())
+        if session is None:
+            ended += sessions.end_of_browsers(user)
         if ended:
             audit.record(kind="sign_out", subject=f"user:{user.username}", data={"sessions": ended})
     return ended

@@ -143,7 +143,7 @@ class KeyAdmin(ReadOnlyAdmin):
 
 @admin.register(Session)
 class SessionAdmin(ReadOnlyAdmin):
-    """Sign-in sessions of API clients. Those of browsers are Django's own and end with their cookies."""
+    """Sign-in sessions of API clients. Those of browsers are Django's own, which have no page."""
 
     list_display = ("user", "address", "began_at", "used_at", "expires_at", "ended_at")
     list_filter = ("ended_at",)

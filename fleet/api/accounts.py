@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth import authenticate, user_logged_in
 from django.contrib.auth.models import User
+from django.db import transaction
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -47,7 +48,7 @@ class SignOut(Strict):
         initial=REFRESH,
         help_text="ends the session of this token; by default that of the caller",
     )
-    everywhere = serializers.BooleanField(default=False, help_text="end all of the user's sessions")
+    everywhere = serializers.BooleanField(default=False, help_text="end all of the user's sessions, also in browsers")
 
 
 class TokenPairResponse(serializers.Serializer[Any]):
@@ -94,8 +95,10 @@ class Token(PublicView):
                 hint="Check the name and the password, or try again later.",
             )
         caller.identify(name=f"user:{user.username}", user=user.id)
-        user_logged_in.send(sender=User, request=request._request, user=user)
-        return asdict(tokens.begin(user=user, address=caller.current().address))
+        with transaction.atomic():  # no entry in the audit trail of a sign-in that is refused now, nor one without it
+            pair = tokens.begin(user=user, address=caller.current().address)
+            user_logged_in.send(sender=User, request=request._request, user=user)
+        return asdict(pair)
 
 
 class Refresh(PublicView):
