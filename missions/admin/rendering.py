@@ -14,11 +14,11 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from fleet import ids, invocation
+from fleet import errors, ids, invocation
 from fleet.access.actor import EXECUTE
 from fleet.console import lines
-from missions import plan
 from missions.models import Artifact, Attempt, Mission, Need, Sortie
+from missions.operations import plan_reading
 from missions.queries import mission_results, waiting
 from missions.states import FINAL_SORTIE_STATES, SortieState
 
@@ -129,7 +129,11 @@ def output(sortie: Sortie, attempt: int) -> SafeString:
 
 def plan_text(text: str) -> SafeString:
     """A plan with its secrets masked."""
-    return format_html('<pre style="white-space: pre-wrap">{}</pre>', plan.masked(text)[:100_000])
+    try:
+        masked_text = plan_reading.masked(text)
+    except errors.Unavailable:
+        masked_text = "The fleet is busy with other plans. Reload the page to see this one."
+    return format_html('<pre style="white-space: pre-wrap">{}</pre>', masked_text[:100_000])
 
 
 def download(artifact: Artifact) -> SafeString:

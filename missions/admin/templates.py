@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from fleet import errors
 from fleet.admin.pages import AuditedAdmin
 from missions import folders, plan
 from missions.admin import rendering
@@ -30,6 +31,8 @@ class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
             plan_reading.load(text)
         except plan.PlanError as error:
             raise ValidationError([str(problem) for problem in error.problems]) from error
+        except errors.Unavailable as error:
+            raise ValidationError(str(error)) from error
         return text
 
     def clean(self) -> dict[str, Any]:
@@ -60,7 +63,7 @@ class TemplateAdmin(AuditedAdmin):
 
     def audit_data(self, row: Template) -> dict[str, Any]:
         """The row for the audit trail, with the secrets of its plan masked."""
-        return {**super().audit_data(row), "text": plan.masked(row.text)}
+        return {**super().audit_data(row), "text": plan_reading.masked(row.text)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Adding and changing templates requires plan.execute, because launching a template does not.

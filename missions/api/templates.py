@@ -32,16 +32,19 @@ class Templates(ApiView):
 
 @functools.lru_cache(maxsize=200)
 def _inputs(text: str) -> Mapping[str, InputSpec]:
-    """The inputs of a plan. Cached, because a plan may be long; agent types are checked only when it is launched."""
-    return plan.load(text=text, context=plan_context.without_database()).inputs
+    """The inputs of a plan. Cached, because a plan may be long; agent types are checked only when it is launched.
+
+    Empty if it is not valid, for example after a change of the plan format: launching it reports the problems.
+    """
+    try:
+        return plan.load(text=text, context=plan_context.without_database()).inputs
+    except errors.Invalid:
+        return {}
 
 
 def _serialize(template: Template) -> dict[str, Any]:
-    try:
-        inputs = {
-            spec.name: {"description": spec.description, "required": spec.required, "default": spec.default}
-            for spec in _inputs(template.text).values()
-        }
-    except errors.Invalid:  # for example after a change of the plan format: launching it reports the problems
-        inputs = {}
+    inputs = {
+        spec.name: {"description": spec.description, "required": spec.required, "default": spec.default}
+        for spec in _inputs(template.text).values()
+    }
     return {"name": template.name, "description": template.description, "inputs": inputs}

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fleet.limits import costs
+from missions import plan
 from missions.plan import Plan, PlanError
 from missions.plan.reader_process import Reader, Summary
 from missions.queries import plan_context
 
 T = TypeVar("T")
+SHORT = 20_000  # characters; these texts take less time than a request to the other process
 reader = Reader()  # one per process of the site; it starts its process when it is first needed
 
 
@@ -22,6 +24,16 @@ def load(text: str) -> Plan:
 def summary(text: str) -> Summary:
     """The summary of the plan in a text. Errors as for `Reader.load`."""
     return _charge(lambda: reader.summary(text=text, context=plan_context.current()))
+
+
+def masked(text: str) -> str:
+    """A plan's text with its secrets hidden. Not charged: whoever sees it need not have written it.
+
+    Unavailable if the reader is busy with other plans for too long.
+    """
+    if len(text) <= SHORT:
+        return plan.masked(text)
+    return reader.masked(text=text, context=plan_context.without_database())
 
 
 def _charge(read: Callable[[], tuple[T, float]]) -> T:

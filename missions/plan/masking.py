@@ -5,6 +5,7 @@ The plan's text is stored unchanged, with their values in it. Code that shows it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,9 +13,11 @@ import yaml
 
 from fleet.observability.redactor import HIDDEN, MIN_LENGTH, Redactor
 from missions.plan.document import parsing
+from missions.plan.document.deadline import Deadline, Expired
 from missions.plan.problems import Advice, Path, PlanError, Problems, dotted
 
 WITHHELD = "This plan contains secrets that cannot be hidden in its text, so it is not shown."
+MAX_SEARCHED = 500_000_000  # characters: the whole text is searched for each secret, at about 10⁹ characters a second
 
 
 def value_of(entry: Any) -> Any:
@@ -39,11 +42,24 @@ def warnings(data: Mapping[str, Any]) -> tuple[Advice, ...]:
     )
 
 
-def masked(text: str) -> str:
-    """A plan's text with its secrets hidden, for people to read; WITHHELD if that is impossible."""
-    secrets = _secrets_in_text(text)
+def masked(text: str, *, max_s: float = math.inf) -> str:
+    """A plan's text with its secrets hidden, for people to read.
+
+    WITHHELD if that is impossible, takes more than about `max_s` seconds of CPU time, or has too many secrets to search
+    for. A text beyond a few thousand characters takes long: see `operations.plan_reading.masked`.
+    """
+    try:
+        return _masked(text, Deadline(max_s))
+    except Expired:
+        return WITHHELD
+
+
+def _masked(text: str, deadline: Deadline) -> str:
+    secrets = _secrets_in_text(text, deadline)
     if not secrets:
         return text  # or it cannot be parsed; but every launched plan can be
+    if len(set(secrets)) * len(text) > MAX_SEARCHED:
+        return WITHHELD
     try:
         ranges = sorted(set(_secret_ranges(yaml.compose(text, Loader=yaml.CSafeLoader))), reverse=True)
     except yaml.YAMLError:
@@ -52,7 +68,7 @@ def masked(text: str) -> str:
     for begin, end in ranges:
         masked_text = f'{masked_text[:begin]}"{HIDDEN}"{masked_text[end:]}'
     masked_text = Redactor(secrets).text(masked_text)
-    remaining = _secrets_in_text(masked_text)
+    remaining = _secrets_in_text(masked_text, deadline)
     return WITHHELD if remaining is None or set(secrets) & set(remaining) else masked_text
 
 
@@ -63,9 +79,9 @@ def masked_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "env": env} if env else dict(spec)
 
 
-def _secrets_in_text(text: str) -> list[str] | None:
+def _secrets_in_text(text: str, deadline: Deadline) -> list[str] | None:
     """The values of the secrets in a plan's text; None if it cannot be parsed."""
-    problems = Problems()
+    problems = Problems(deadline=deadline)
     try:
         data = parsing.read(text=text, max_bytes=len(text) * 4 + 1, problems=problems).data
     except PlanError:

@@ -26,7 +26,7 @@ from pathlib import Path as FilePath
 from typing import IO, Any
 
 from fleet import errors
-from missions.plan import loading
+from missions.plan import loading, masking
 from missions.plan.graph import advice
 from missions.plan.problems import Advice, PlanError, PlanProblem, too_long
 from missions.plan.specs import Plan, PlanContext, SortieSpec
@@ -79,6 +79,14 @@ class Reader:
         """The summary of a plan, and the CPU time that reading it took; errors as in `load`."""
         with self._request("summary", text, context) as (cost_s, summary):
             return summary, cost_s
+
+    def masked(self, *, text: str, context: PlanContext) -> str:
+        """The text with its secrets hidden, as `masking.masked` returns it. Unavailable as in `load`."""
+        try:
+            with self._request("masked", text, context) as (_, masked_text):
+                return str(masked_text)
+        except PlanError:  # it takes too much time or memory
+            return masking.WITHHELD
 
     def stop(self) -> None:
         """End the process."""
@@ -176,6 +184,9 @@ def _read_exactly(pipe: IO[bytes], length: int) -> bytes:
 def _respond(kind: str, text: str, context: PlanContext) -> Iterator[object]:
     """The messages of a response. The first is a result, or a tuple of problems, with the CPU time."""
     before = time.process_time()
+    if kind == "masked":
+        yield masking.masked(text, max_s=context.max_s), time.process_time() - before
+        return
     try:
         plan = loading.load(text=text, context=context)
     except PlanError as error:
