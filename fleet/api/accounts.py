@@ -12,7 +12,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fleet import audit, caller, errors
+from fleet import caller, errors
 from fleet.access import tokens
 from fleet.access.models import Role
 from fleet.access.rules import RULES
@@ -110,7 +110,7 @@ class Refresh(PublicView):
         except tokens.Reused:
             raise  # recorded already
         except tokens.NotSignedIn:
-            audit.record(kind="token", outcome="denied", subject=request.path)
+            self.record_invalid_token(request)
             raise
 
 

@@ -94,9 +94,9 @@ class ApiView(APIView):
             super().perform_authentication(request)
         except (errors.FleetError, PermissionDenied) as error:
             request._not_authenticated()  # type: ignore[attr-defined]
-            self._charge(request)  # first, so that a flood of guesses cannot fill the audit trail
+            self._charge(request)
             if not isinstance(error, PermissionDenied):  # the CSRF check, which `handle_exception` records
-                audit.record(kind="token", outcome="denied", subject=request.path)
+                self.record_invalid_token(request)
             raise
         self._charge(request)
 
@@ -123,9 +123,13 @@ class ApiView(APIView):
         if self.quota.refused:
             raise counting.TooManyRequests(self.quota)
 
+    def record_invalid_token(self, request: Request) -> None:
+        if self._records_denial(request):
+            audit.record(kind="token", outcome="denied", subject=request.path)
+
     def _records_denial(self, request: Request) -> bool:
         """Whether to record one more denial: FLEET_LIMIT_DENIED bounds the entries of a user in the audit trail, or of
-        an address if there is no user (the work of an attempt, a browser without its CSRF token)."""
+        an address if there is no user (the work of an attempt, a browser without its CSRF token, an invalid token)."""
         user = request.auth.user if isinstance(request.auth, Actor) else None
         identity = str(user.pk) if user else ""
         return not counting.charge(request=request._request, kind=Kind.DENIED, identity=identity).refused

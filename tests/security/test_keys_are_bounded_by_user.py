@@ -80,6 +80,15 @@ def test_the_audit_trail_records_a_limited_number_of_denials_without_a_user(sett
     assert Entry.objects.filter(at__gte=TransactionNow(), kind="denied").count() == 3
 
 
+def test_the_audit_trail_records_a_limited_number_of_invalid_tokens(settings: Settings) -> None:
+    settings.FLEET_LIMIT_DENIED = Rate(3, 3_600)
+    for _ in range(5):
+        assert api.Client("no.valid.token").get("me").status_code == 401
+        assert api.anonymous().post("auth/refresh", {"refresh": "no.valid.token"}).status_code == 401
+    assert Entry.objects.filter(at__gte=TransactionNow(), kind="token").count() == 3
+    assert Entry.objects.filter(at__gte=TransactionNow(), kind="limit").count() == 1
+
+
 def test_revoking_a_key_revokes_the_keys_that_it_created() -> None:
     ann = api.person("ann")
     first = api.machine(ann.user, Scope.MANAGE, Scope.READ)
