@@ -87,6 +87,7 @@ def execute(argv: list[str], *, interruptible: bool) -> None:
             sys.stdout.write(f"{spelling.PROGRAM} {fleet.__version__}\n")
             return
 
+    import django
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import ManagementUtility, get_commands
@@ -99,6 +100,15 @@ def execute(argv: list[str], *, interruptible: bool) -> None:
         completion.complete()
 
     class CommandLine(ManagementUtility):
+        def execute(self) -> None:
+            """Run a command of the fleet directly, because Django obeys `--settings` before the command can refuse it."""
+            name = self.argv[1] if len(self.argv) > 1 else ""
+            if spelling.short(name) in spelling.COMMANDS:
+                django.setup()
+                self.fetch_command(name).run_from_argv(self.argv)
+            else:
+                super().execute()
+
         def fetch_command(self, subcommand: str) -> Any:
             settings.INSTALLED_APPS  # noqa: B018  (raises, with the reason, if the settings are invalid)
             if subcommand not in (names := get_commands()):
@@ -123,6 +133,10 @@ def execute(argv: list[str], *, interruptible: bool) -> None:
         name = spelling.PROGRAM if spelling.is_program(program) else program
         CommandLine([name, *spelling.arguments(words)]).execute()
     except ImproperlyConfigured as error:
+        exit_with(2, f"Invalid settings: {error}")
+    except ModuleNotFoundError as error:
+        if not f"{os.environ['DJANGO_SETTINGS_MODULE']}.".startswith(f"{error.name}."):
+            raise
         exit_with(2, f"Invalid settings: {error}")
 
 

@@ -35,6 +35,7 @@ class OperatorCommand(BaseCommand):
     """
 
     requires_system_checks = []
+    base_stealth_options = (*BaseCommand.base_stealth_options, *parsing.DJANGO_OPTIONS)  # only for `call_command`
     acts_as_system = False  # the audit trail does not name the user who started it
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> parsing.Parser:

@@ -8,15 +8,14 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 
-from fleet import errors
 from fleet.audit import protection
 from fleet.backup import restoring
 from fleet.management.commands import migrate
+from fleet.management.operator import OperatorCommand
 from fleet.postgres import locks, roles
 from fleet.postgres.locks import Lock
 
@@ -39,12 +38,12 @@ class Migrate(migrate.Command):
         self.stdout.flush()
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
+    acts_as_system = True
     help = (
         "Apply the migrations, protect the audit trail from the fleet's own role, and, if there is no superuser, create "
         "the first admin with the generated password."
     )
-    requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -53,17 +52,15 @@ class Command(BaseCommand):
             help="first create the role that DATABASE_URL names, or set its password, as the role of DATABASE_OWNER_URL",
         )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, **options: Any) -> int:
         if options["application_role"]:
-            try:
-                roles.ensure_application_role()
-            except errors.FleetError as error:
-                raise CommandError(str(error), returncode=error.exit_code) from error
+            roles.ensure_application_role()
         with locks.session(Lock.PREPARE):
             restoring.require_finished()
             call_command(Migrate(), interactive=False, verbosity=1, stdout=self.stdout, stderr=self.stderr)
             protection.record_protection()
             self._ensure_admin()
+        return 0
 
     def _ensure_admin(self) -> None:
         users = get_user_model()._default_manager

@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
 
+from fleet import checks
 from fleet.celery import app
 from fleet.management import shutdown
+from fleet.management.operator import OperatorCommand
 from fleet.observability import logs
 from fleet.services.supervision import beats
 from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
+    acts_as_system = True
+    requires_system_checks = [checks.TAG]
     help = "Run the control loop: admit, wake, hint, rescue, complete. Ends on SIGTERM or Ctrl-C."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, **options: Any) -> int:
         logs.enable_info()
         ending = shutdown.stop_event()
         hint_publisher = HintPublisher(app)
@@ -27,3 +30,4 @@ class Command(BaseCommand):
             ending=ending, on_beat=lambda: beats.beat(settings.FLEET_HOME, "fleet_control")
         )
         hint_publisher.stop()
+        return 0
