@@ -15,6 +15,7 @@ from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
+from django.contrib.auth.models import Group
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet, UUIDField
 from django.forms import model_to_dict
@@ -138,7 +139,7 @@ class AuditedAdmin(StrictFiltersAdmin):
         before: dict[str, Any] | None = None,
         after: dict[str, Any] | None = None,
     ) -> None:
-        kind = row._meta.model_name
+        kind = "team" if isinstance(row, Group) else row._meta.model_name
         subject = f"user:{row}" if kind == "user" else str(row)
         audit.record(
             kind=f"{kind}.{action}",

@@ -100,6 +100,7 @@ class EntryAdmin(ReadOnlyAdmin):
     search_fields = ("=kind", "=actor", "=subject")
     search_help_text = "A complete kind (role.changed), actor (user:ann) or subject, as the list shows them"
     id_fields = ()
+    rows_name = "audit entries"  # "3 audit entries" below the list
     ordering = ("-id",)
     fields = ("id", "at", "kind", "outcome", "actor", "address", "request", "subject", "before", "after", "data")
 
@@ -178,7 +179,12 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
     admin.site.unregister([User, Group])
     admin.site.index_template = "fleet/overview.html"
 
-    class PersonForm(import_string("unfold.forms.UserChangeForm")):  # type: ignore[misc]
+    UserChangeForm: Any = import_string("unfold.forms.UserChangeForm")
+
+    class PersonForm(UserChangeForm):  # type: ignore[misc]
+        class Meta(UserChangeForm.Meta):  # type: ignore[misc]
+            help_texts = {"groups": "The teams of this user, who sees their missions and has all of their permissions."}
+
         def clean(self) -> Any:
             cleaned = super().clean()
             # Missing in the form of a user who may not change it.

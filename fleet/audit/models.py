@@ -61,7 +61,7 @@ class Entry(models.Model):
     class Meta:
         managed = False
         db_table = '"fleet_audit"."entry"'
-        verbose_name, verbose_name_plural = "audit entry", "audit entries"
+        verbose_name, verbose_name_plural = "audit entry", "audit trail"
         ordering: ClassVar = ["-id"]
 
     def __str__(self) -> str:

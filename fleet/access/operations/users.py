@@ -168,5 +168,5 @@ def _subject(user: User) -> str:
 def _find_team(name: str) -> Group:
     team = Group.objects.filter(name=name).first()
     if team is None:
-        raise errors.NotFound(f"There is no team {name!r}.", hint="Create it in the admin, under Groups.")
+        raise errors.NotFound(f"There is no team {name!r}.", hint="Create it in the admin, under Teams.")
     return team

@@ -73,13 +73,13 @@ def test_changes_of_a_team_are_recorded_with_before_and_after(ann: User) -> None
     )
     assert boss.post("/admin/auth/group/add/", {"name": "web", "permissions": [view.pk]}).status_code == 302
     created = {"name": "web", "permissions": ["missions.view_mission"], "members": []}
-    assert last_entry("group.created") == {"actor": "user:boss", "subject": "web", "before": None, "after": created}
+    assert last_entry("team.created") == {"actor": "user:boss", "subject": "web", "before": None, "after": created}
 
     team = Group.objects.get()
     ann.groups.add(team)
     page = f"/admin/auth/group/{team.pk}/"
     assert boss.post(f"{page}change/", {"name": "site", "permissions": [view.pk, change.pk]}).status_code == 302
-    assert last_entry("group.changed") == {
+    assert last_entry("team.changed") == {
         "actor": "user:boss", "subject": "site",
         "before": {"name": "web", "permissions": ["missions.view_mission"]},
         "after": {"name": "site", "permissions": ["missions.change_mission", "missions.view_mission"]},
@@ -87,7 +87,7 @@ def test_changes_of_a_team_are_recorded_with_before_and_after(ann: User) -> None
 
     assert boss.post(f"{page}delete/", {"post": "yes"}).status_code == 302
     before = {"name": "site", "permissions": ["missions.change_mission", "missions.view_mission"], "members": ["ann"]}
-    assert last_entry("group.deleted") == {"actor": "user:boss", "subject": "site", "before": before, "after": None}
+    assert last_entry("team.deleted") == {"actor": "user:boss", "subject": "site", "before": before, "after": None}
 
 
 def test_joining_and_leaving_a_team_is_recorded(ann: User) -> None:
