@@ -9,7 +9,7 @@ from typing import Any
 
 from django.templatetags.static import static
 
-from fleet.config import credentials, datastores, home, settings_file
+from fleet.config import credentials, datastores, home, settings_file, unix_sockets
 from fleet.config.env import Environment, percentages
 from fleet.limits import addresses, rates
 from fleet.observability import logs
@@ -122,6 +122,7 @@ FLEET_RETAIN_MISSIONS = env.integer("FLEET_RETAIN_MISSIONS", 10_000)
 # ── The site: addresses, limits and processes ────────────────────────────────────────────────────────────────────────
 FLEET_HTTPS = env.boolean("FLEET_HTTPS", False)  # the site accepts only https, through a proxy
 FLEET_TRUSTED_PROXIES = env.parsed("FLEET_TRUSTED_PROXIES", "", addresses.parse_networks)  # their headers are trusted
+FLEET_WEB_SOCKET = env.parsed("FLEET_WEB_SOCKET", "", unix_sockets.parse_path)  # also serves a proxy on this host
 FLEET_CORS_ORIGINS = env.words("FLEET_CORS_ORIGINS")  # other sites whose pages may use the API
 FLEET_LIMIT_IP = env.parsed("FLEET_LIMIT_IP", "100/m", rates.parse)  # per address: anonymous and with access tokens
 FLEET_LIMIT_SESSION = env.parsed("FLEET_LIMIT_SESSION", "600/m", rates.parse)  # per user: of signed-in browsers

@@ -1,4 +1,4 @@
-"""Addresses of Unix sockets in the fleet's private folder, which only the fleet's user can enter."""
+"""Addresses of Unix sockets, such as those in the fleet's private folder, which only the fleet's user can enter."""
 
 from __future__ import annotations
 
@@ -23,3 +23,12 @@ def address(home: Home, name: str) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{name}"
     finally:
         os.close(folder)
+
+
+def parse_path(text: str) -> str:
+    """Parse the path of a socket. Raises ValueError, with the reason, if it is relative or too long."""
+    if text and not os.path.isabs(text):
+        raise ValueError("expected an absolute path, such as /run/fleet/web.sock")
+    if len(os.fsencode(text)) > _MAX_BYTES:
+        raise ValueError(f"the path of a Unix socket may have at most {_MAX_BYTES} bytes")
+    return text

@@ -1,5 +1,8 @@
 """`python -m fleet.web --port N`: the site, served by FLEET_WEB_WORKERS processes that share a port, on the loopback.
 
+With FLEET_WEB_SOCKET they also serve a Unix socket, for a proxy on this host: a workload can connect to the port and
+claim any client address, but cannot see the socket.
+
 A Python process uses one core. The first process loads the site and forks the workers, which share its memory, serve
 requests and end with it. It only replaces workers that die. uvicorn can start several processes too, but it loads the
 site in each of them, and leaves them and the port behind when it is killed.
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -16,7 +20,9 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -31,6 +37,7 @@ from fleet.web import shared_counters, uptime
 HOST = "127.0.0.1"  # unless --host says otherwise, as in a container
 RESTART_DELAY_S = 1.0  # before a dead worker is replaced
 BACKLOG = 2_048  # connections that the kernel accepts before a process does
+SOCKET_MODE = 0o660
 ACCEPTS_AT_ONCE = 1  # otherwise the first process that wakes would accept a whole burst
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -50,8 +57,8 @@ class Server(uvicorn.Server):
 class Workers:
     """The worker processes. SIGTERM or SIGINT stops them all."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
-        self._config, self._listener = config, listener
+    def __init__(self, config: uvicorn.Config, listeners: Sequence[socket.socket]) -> None:
+        self._config, self._listeners = config, list(listeners)
         self._rows: dict[int, int] = {}  # pid to row of the shared counters
         self._stopping = False
 
@@ -85,7 +92,7 @@ class Workers:
         processes.die_with_parent(signal.SIGKILL)
         shared_counters.site.use_row(row)
         if os.getppid() == parent:
-            Server(self._config).run(sockets=[self._listener])
+            Server(self._config).run(sockets=self._listeners)
         os._exit(0)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -109,6 +116,22 @@ def listening_socket(port: int, *, host: str = HOST) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         sys.exit(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port with --port.")
+    return listener
+
+
+def unix_listener(path: str) -> socket.socket:
+    """A bound Unix socket, to which the fleet's user and group can connect. Replaces one that nothing listens on."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(FileNotFoundError):
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:  # of a process that was killed
+                os.unlink(path)
+        listener.bind(path)
+        os.chmod(path, SOCKET_MODE)
+    except OSError as error:
+        sys.exit(f"Cannot listen on {path}: {error.strerror or error}. Set FLEET_WEB_SOCKET to another path.")
     return listener
 
 
@@ -146,10 +169,14 @@ def main() -> None:
     application = load()
     config = configuration(application, port=options.port, host=options.host)
     config.load()
-    listener = listening_socket(options.port, host=options.host)
+    listeners = [listening_socket(options.port, host=options.host)]
+    if settings.FLEET_WEB_SOCKET:
+        listeners.append(unix_listener(settings.FLEET_WEB_SOCKET))
     gc.collect()
     gc.freeze()  # keeps the garbage collector off the loaded objects, so that their memory stays shared
-    Workers(config, listener).run(settings.FLEET_WEB_WORKERS)
+    Workers(config, listeners).run(settings.FLEET_WEB_WORKERS)
+    if settings.FLEET_WEB_SOCKET:
+        Path(settings.FLEET_WEB_SOCKET).unlink(missing_ok=True)
     os._exit(0)  # even if an operator's module has started a thread
 
 

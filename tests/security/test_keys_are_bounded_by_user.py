@@ -46,7 +46,7 @@ def test_the_number_of_keys_that_a_user_creates_per_hour_is_limited(settings: Se
 
 
 def test_all_keys_of_a_user_share_one_rate_limit(settings: Settings) -> None:
-    settings.FLEET_LIMIT_USER = Rate(6, 60)
+    settings.FLEET_LIMIT_USER = Rate(6, 3_600)
     ann, bob = api.person("ann"), api.person("bob")
     statuses = [api.machine(ann.user, Scope.READ).get("me").status_code for _ in range(8)]
     assert statuses == [200] * 6 + [429] * 2
