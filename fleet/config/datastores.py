@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from fleet.config import ports, programs, redis_address
+from fleet.config import ports, programs, redis_address, unix_sockets
 from fleet.config.credentials import Credentials
 from fleet.config.env import Environment
 from fleet.config.home import Home
@@ -37,8 +37,11 @@ _SECRETS = (
 )
 SECRETS = frozenset(name + suffix for name in _SECRETS for suffix in ("", "_FILE"))
 ADMINISTRATOR = "postgres"  # the superuser of the fleet's own cluster
+POSTGRES_FOLDER = "postgres"  # in the private folder: the cluster, and its socket with FLEET_EMBEDDED_SOCKETS
+VALKEY_FOLDER, VALKEY_SOCKET = "valkey", "valkey.sock"
 OWNER = "fleet_owner"  # owns the database of that cluster; this role cannot log in
-ONLY_WITHOUT_URLS = frozenset({"FLEET_SERVICES", "FLEET_REDIS_INDEX"})  # settings that are read only without the URLs
+# Settings that are read only without the URLs.
+ONLY_WITHOUT_URLS = frozenset({"FLEET_SERVICES", "FLEET_EMBEDDED_SOCKETS", "FLEET_REDIS_INDEX"})
 SCRAM = {"require_auth": "scram-sha-256"}  # never send the password to another program that listens on the port
 
 
@@ -93,8 +96,15 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
         )
     recorded = ports.recorded(home)  # empty before the first start
     index = environment.integer("FLEET_REDIS_INDEX", 0)
+    provider = _own_provider(environment, home)
+    password = quote(credentials.redis_password)
+    host, redis_url = "127.0.0.1", f"redis://:{password}@127.0.0.1:{recorded.get('valkey', 0)}/{index}"
+    if environment.boolean("FLEET_EMBEDDED_SOCKETS", False) and provider == "embedded":
+        host = str(home.private / POSTGRES_FOLDER)
+        redis_url = f"unix://:{password}@{quote(str(home.private / VALKEY_FOLDER / VALKEY_SOCKET))}?db={index}"
+        _check_length(f"{host}/.s.PGSQL.65535")
     postgres = Postgres(
-        host="127.0.0.1",
+        host=host,
         port=recorded.get("postgres", 0),
         user="fleet",
         password=credentials.postgres_password,
@@ -102,7 +112,7 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
         options=SCRAM,
     )
     return Endpoints(
-        provider=_own_provider(environment, home),
+        provider=provider,
         postgres=postgres,
         owner=replace(
             postgres,
@@ -110,8 +120,18 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
             password=credentials.postgres_admin_password,
             options={**SCRAM, "options": f"-c role={OWNER}"},
         ),
-        redis_url=f"redis://:{quote(credentials.redis_password)}@127.0.0.1:{recorded.get('valkey', 0)}/{index}",
+        redis_url=redis_url,
     )
+
+
+def _check_length(path: str) -> None:
+    """Raise ImproperlyConfigured if the path is too long for the address of a Unix socket."""
+    try:
+        unix_sockets.parse_path(path)
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"FLEET_EMBEDDED_SOCKETS: {error}, and {path} has more. Set FLEET_PRIVATE to a folder with a shorter path."
+        ) from None
 
 
 def engine_record(home: Home) -> Path:
@@ -129,7 +149,7 @@ def _own_provider(environment: Environment, home: Home) -> ProviderName:
     for name in OWN_PROVIDERS:
         if name == chosen:
             return name
-    if (home.private / "postgres").exists():
+    if (home.private / POSTGRES_FOLDER).exists():
         return "embedded"
     with suppress(FileNotFoundError):
         recorded = engine_record(home).read_text().strip()

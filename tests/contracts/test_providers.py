@@ -31,10 +31,13 @@ LIMITS = AlertLimits(response_s=1.5, memory_bytes=10, restarts=2)
 REAL = pytest.param("real podman", marks=[pytest.mark.containers, pytest.mark.timeout(2400)])
 
 
-@pytest.fixture(params=["external", "embedded", "podman", "docker", REAL])
+SOCKETS = "embedded on sockets"
+
+
+@pytest.fixture(params=["external", "embedded", SOCKETS, "podman", "docker", REAL])
 def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A home with running servers. For `external`, the provider knows only the URLs of embedded servers."""
-    services = temporary(durable=False)
+    services = temporary(durable=False, sockets=request.param == SOCKETS)
     if request.param in {"podman", "docker"}:
         services = engines.ContainerCluster(services.home.root, engine=request.param)
         for variable, value in ScriptedEngine(services.home.root / "test", request.param).environment.items():
@@ -58,13 +61,21 @@ def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def provider(request: pytest.FixtureRequest, cluster: Cluster) -> Provider:
-    name = request.node.callspec.params["cluster"].removeprefix("real ")
+    name = provider_name(request)
     values = cluster.environment() if name == "external" else {"FLEET_SERVICES": name}
+    if request.node.callspec.params["cluster"] == SOCKETS:
+        values["FLEET_EMBEDDED_SOCKETS"] = "yes"
     known = credentials.ensure(cluster.home)
     endpoints = datastores.resolve(Environment(values), cluster.home, known)
     real = "real" in request.node.callspec.params["cluster"]
     images = Images(postgres=containers.SERVICES, valkey=containers.SERVICES) if real else engines.IMAGES
     return base.choose(home=cluster.home, credentials=known, endpoints=endpoints, images=images, say=lambda line: None)
+
+
+def provider_name(request: pytest.FixtureRequest) -> str:
+    """The provider of a cluster."""
+    cluster: str = request.node.callspec.params["cluster"]
+    return cluster.removeprefix("real ").removesuffix(" on sockets")
 
 
 def service(provider: Provider, name: str) -> Service:
@@ -78,7 +89,7 @@ def probe(service: Service) -> None:
 
 def test_the_settings_choose_the_provider(provider: Provider, request: pytest.FixtureRequest) -> None:
     assert provider.name == provider.endpoints().provider
-    assert request.node.callspec.params["cluster"].removeprefix("real ") == provider.name
+    assert provider_name(request) == provider.name
 
 
 def test_a_provider_has_postgres_and_valkey_with_their_limits(provider: Provider) -> None:

@@ -27,11 +27,14 @@ from tests.support import templates
 
 
 class Cluster:
-    """Both servers, as child processes. Without `durable`, commits do not wait for the disk."""
+    """Both servers, as child processes. Without `durable`, commits do not wait for the disk.
 
-    def __init__(self, root: Path, *, durable: bool) -> None:
+    With `sockets` they listen on Unix sockets instead of ports.
+    """
+
+    def __init__(self, root: Path, *, durable: bool, sockets: bool = False) -> None:
         self.home = Home(root)
-        self.embedded = Embedded(self.home, credentials.ensure(self.home), durable=durable)
+        self.embedded = Embedded(self.home, credentials.ensure(self.home), durable=durable, sockets=sockets)
         self._services = {service.name: service for service in self.embedded.services(limits=AlertLimits())}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -161,10 +164,10 @@ def url(postgres: datastores.Postgres, *, database: str) -> str:
     return f"postgresql://{authority}?{options}"
 
 
-def temporary(*, durable: bool) -> Cluster:
+def temporary(*, durable: bool, sockets: bool = False) -> Cluster:
     home = Home(Path(tempfile.mkdtemp(prefix="fleet-test-")))
     templates.copy(home)
-    return Cluster(home.root, durable=durable)
+    return Cluster(home.root, durable=durable, sockets=sockets)
 
 
 def remove(cluster: Cluster) -> None:

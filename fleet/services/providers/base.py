@@ -34,6 +34,6 @@ def choose(
         case "external":
             return External(endpoints)
         case "embedded":
-            return Embedded(home, credentials)
+            return Embedded(home, credentials, sockets=endpoints.postgres.host.startswith("/"))
         case engine:
             return Containers(home, credentials, engine=Engine(engine), images=images, say=say)

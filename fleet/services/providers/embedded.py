@@ -3,6 +3,9 @@
 .fleet/private/postgres/   the database cluster: durable, with SCRAM for every connection
 .fleet/private/valkey/     Valkey's configuration, mode 0600 for its password; no data, because it only carries hints
 .fleet/private/ports.json  the ports on which they listen
+
+With FLEET_EMBEDDED_SOCKETS they listen only on Unix sockets in these folders, which workloads cannot see. A port can
+be used up by anyone who connects to it: Postgres gives each connection a slot before it asks for a password.
 """
 
 from __future__ import annotations
@@ -24,23 +27,29 @@ from fleet.config.home import Home
 from fleet.services.providers import identity, probes
 from fleet.services.supervision.service import AlertLimits, Command, Identity, Service
 
-DATA = "postgres"  # the folder of the cluster, in the private folder
+DATA = datastores.POSTGRES_FOLDER
 CONVERTED = "postgres.converted"  # a complete cluster that will replace it (fleet/backup/upgrading.py)
 DATABASES = 64  # of Valkey: enough for each worker of a test run to have its own
 _CAUSE = re.compile(r"\b(ERROR|FATAL|PANIC|error):")
+# For both kinds of addresses, because the setting may change. The socket is in the folder of the cluster.
+_ACCESS = "host all all 127.0.0.1/32 scram-sha-256\nlocal all all scram-sha-256\n"
 _SYNC_OFF = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 
 
 class Embedded:
-    """Postgres and Valkey of one home. `durable=False` is for throw-away clusters: writes do not wait for the disk."""
+    """Postgres and Valkey of one home, on ports of the loopback or on Unix sockets.
+
+    `durable=False` is for throw-away clusters: writes do not wait for the disk.
+    """
 
     name = "embedded"
 
-    def __init__(self, home: Home, credentials: Credentials, *, durable: bool = True) -> None:
+    def __init__(self, home: Home, credentials: Credentials, *, durable: bool = True, sockets: bool = False) -> None:
         self.home = home
         self._ports = ports.Ports(home)
         self.credentials = credentials
         self.durable = durable
+        self.sockets = sockets
 
     def services(self, *, limits: AlertLimits) -> tuple[Service, ...]:
         return (
@@ -62,7 +71,8 @@ class Embedded:
 
     def endpoints(self) -> datastores.Endpoints:
         """Return the current addresses; the ports are known once the first start has been prepared."""
-        return datastores.resolve(Environment({"FLEET_SERVICES": self.name}), self.home, self.credentials)
+        values = {"FLEET_SERVICES": self.name, "FLEET_EMBEDDED_SOCKETS": "yes" if self.sockets else "no"}
+        return datastores.resolve(Environment(values), self.home, self.credentials)
 
     def _postgres(self) -> Command:
         binaries, data = programs.postgres(), self.home.private / DATA
@@ -71,16 +81,26 @@ class Embedded:
             create_cluster(data, binaries, self.credentials)
         _require_same_version(data, binaries)
         clear_stale_server(data)
+        (data / "pg_hba.conf").write_text(_ACCESS)
         return postgres_command(
-            data, binaries, port=self._ports.choose("postgres"), options=() if self.durable else _SYNC_OFF
+            data,
+            binaries,
+            port=self._ports.choose("postgres"),
+            options=() if self.durable else _SYNC_OFF,
+            sockets=self.sockets,
         )
 
     def _valkey(self) -> Command:
-        folder = self.home.private / "valkey"
+        folder = self.home.private / datastores.VALKEY_FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / datastores.VALKEY_SOCKET).unlink(missing_ok=True)  # of a server that was killed
+        address = (
+            ("port 0", f"unixsocket {datastores.VALKEY_SOCKET}", "unixsocketperm 700")
+            if self.sockets
+            else ("bind 127.0.0.1", f"port {self._ports.choose('valkey')}")
+        )
         lines = (
-            "bind 127.0.0.1",
-            f"port {self._ports.choose('valkey')}",
+            *address,
             f'requirepass "{self.credentials.redis_password}"',
             f"databases {DATABASES}",
             'save ""',
@@ -98,12 +118,14 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def postgres_command(data: Path, binaries: Path, *, port: int, options: tuple[str, ...] = ()) -> Command:
-    """The command that serves the cluster in `data` on a port of the loopback."""
+def postgres_command(
+    data: Path, binaries: Path, *, port: int, options: tuple[str, ...] = (), sockets: bool = False
+) -> Command:
+    """The command that serves the cluster in `data` on a port of the loopback, or on a Unix socket in `data`."""
     settings = {
-        "listen_addresses": "127.0.0.1",
-        "port": str(port),
-        "unix_socket_directories": "",
+        "listen_addresses": "" if sockets else "127.0.0.1",
+        "port": str(port),  # part of the socket's name
+        "unix_socket_directories": "." if sockets else "",
         "max_connections": "400",
         "jit": "off",
         "log_min_error_statement": "panic",  # statements may contain secrets
@@ -161,7 +183,7 @@ def create_cluster(data: Path, binaries: Path, credentials: Credentials) -> None
         f"CREATE DATABASE fleet OWNER {datastores.OWNER}\n"
     )
     _run([binaries / "postgres", "--single", "-D", directory, "postgres"], draft, run_as, stdin=roles)
-    (draft / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+    (draft / "pg_hba.conf").write_text(_ACCESS)
     draft.rename(data)
 
 
