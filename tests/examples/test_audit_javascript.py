@@ -74,3 +74,10 @@ def test_the_report_lists_javascript_that_was_not_checked(tmp_path: Path) -> Non
     assert run.results["report"]["top"][0]["file"] == "server.js"
     assert "were not checked" in run.text("report.md")
     assert "were not checked" in run.text("report.html")
+
+
+@pytest.mark.parametrize("name,code", [("a.js", "let q = 'SELECT * FROM t WHERE id = ';\nq += id;\ndb.query(q);\n"),
+                                       ("a.py", "q = 'SELECT * FROM t WHERE id = '\nq += x\ndb.execute(q)\n")])  # fmt: skip
+def test_the_report_says_once_that_variables_are_not_followed(tmp_path: Path, name: str, code: str) -> None:
+    run = audit_runs.run_audit(audit_runs.repository(tmp_path / "r", {name: code, "b.py": "x = 1\n"}), tmp_path / "out")
+    assert run.text("report.md").count("Values are not followed through variables") == 1

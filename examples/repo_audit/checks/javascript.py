@@ -17,7 +17,7 @@ from tree_sitter import Language, Node, Parser
 from agents.callables import Context, register
 from examples.repo_audit.repository import tree
 from examples.repo_audit.results import rules
-from examples.repo_audit.results.findings import Ledger, Outcome, Rule
+from examples.repo_audit.results.findings import NOT_FOLLOWED, Ledger, Outcome, Rule
 
 SECONDS = 120.0
 LANGUAGES = ("JavaScript", "TypeScript")
@@ -74,7 +74,7 @@ def scripts(context: Context) -> Outcome:
         for rule, line in check(file.path, text):
             ledger.add(rule, file=file.path, line=line, role=file.role)
     if files:
-        ledger.notes.append(NOT_RUN)
+        ledger.notes += [NOT_RUN, NOT_FOLLOWED]
     return ledger.outcome()
 
 

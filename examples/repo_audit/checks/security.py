@@ -14,7 +14,7 @@ from agents.callables import Context, register
 from examples.repo_audit.checks import secrets
 from examples.repo_audit.repository import tree
 from examples.repo_audit.results import rules
-from examples.repo_audit.results.findings import Ledger, Outcome, Rule
+from examples.repo_audit.results.findings import NOT_FOLLOWED, Ledger, Outcome, Rule
 
 SECONDS = 150.0
 BATCH = 400  # files per bandit process
@@ -50,6 +50,8 @@ def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
             python.append(file)
     context.progress(0.6, f"bandit reads {len(python):,} Python files")
     _bandit(python, context.scratch, deadline, ledger)
+    if python:
+        ledger.notes.append(NOT_FOLLOWED)
     return ledger.outcome()
 
 

@@ -59,6 +59,12 @@ class Finding(TypedDict):
     certainty: float
 
 
+NOT_FOLLOWED = (
+    "Code, SQL and commands are checked in the expression that builds or executes them. Values are not followed through "
+    "variables, so text that is first stored in a variable, and extended or executed later, can be missed."
+)
+
+
 class Outcome(TypedDict):
     """The result of a sortie that produces findings.
 
