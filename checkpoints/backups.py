@@ -7,12 +7,12 @@ from django.conf import settings
 from checkpoints.files import storage
 from fleet import ids
 from fleet.backup import hooks, parts
-from fleet.backup.parts import Tree
+from fleet.backup.parts import ContentFolder
 
 
 def register() -> None:
     parts.register(
-        Tree(
+        ContentFolder(
             name="checkpoints",
             home=lambda: settings.FLEET_CHECKPOINTS,
             statement="SELECT id FROM checkpoints_checkpoint",

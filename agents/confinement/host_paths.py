@@ -33,23 +33,25 @@ TMP, VAR_TMP, SHM = "/tmp", "/var/tmp", "/dev/shm"  # nosec B108
 SHARED = (*SYSTEM[:12], "/", "/boot", "/dev", "/home", "/proc", "/run", "/srv", "/sys", TMP, "/var", VAR_TMP)
 
 
-class Refused(Exception):
+class PathRefused(Exception):
     """A path that an attempt may not use. The text says which one, why, and what to do."""
 
 
 def check_writable(folder: Path, *, hidden: Sequence[Path]) -> None:
-    """Raise Refused if a mission may not use this folder."""
+    """Raise PathRefused if a mission may not use this folder."""
     if folder in map(Path, SHARED):
-        raise Refused(
+        raise PathRefused(
             f"{folder} is shared by the whole system, so no mission may write to it. Start the mission in a folder below it."
         )
     if any(path.is_relative_to(folder) for path in map(Path, SYSTEM)):
-        raise Refused(f"{folder} contains system folders. Start the mission in a folder below it.")
+        raise PathRefused(f"{folder} contains system folders. Start the mission in a folder below it.")
     closed = trusted_programs.folders_closed_to_missions()
     if used := next((path for path in closed if path.is_relative_to(folder)), None):
-        raise Refused(f"{folder} contains {used}, whose programs the fleet runs. Start the mission in another folder.")
+        raise PathRefused(
+            f"{folder} contains {used}, whose programs the fleet runs. Start the mission in another folder."
+        )
     if inside(folder, hidden):
-        raise Refused(f"{folder} belongs to the fleet itself. Start the mission in another folder.")
+        raise PathRefused(f"{folder} belongs to the fleet itself. Start the mission in another folder.")
 
 
 @cache

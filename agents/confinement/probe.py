@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from agents.confinement import bubblewrap
-from agents.confinement.host_paths import Refused
+from agents.confinement.host_paths import PathRefused
 from agents.confinement.view import View
 
 _SWITCHES = {  # kernel setting: the value that forbids namespaces, and the remedy
@@ -47,7 +47,7 @@ def sandbox_problem() -> str:
                 timeout=60,
                 check=False,
             )
-        except (OSError, Refused, subprocess.SubprocessError) as error:
+        except (OSError, PathRefused, subprocess.SubprocessError) as error:
             return f"This host does not allow the sandbox: {error}. {_remedy()}"
     if completed.returncode == 0:
         return ""

@@ -42,14 +42,14 @@ class View:
     def hidden_paths(self) -> list[Path]:
         """The hidden paths, without links. A missing one that the workload could create is created here first.
 
-        Raises Refused if the workload could replace a link on the way to a hidden folder.
+        Raises PathRefused if the workload could replace a link on the way to a hidden folder.
         """
         hidden: list[Path] = []
         for path in self.hidden:
             try:
                 real = links.resolve(path, trusts=lambda link: not host_paths.inside(link, self.writable))
             except links.UntrustedLink as error:
-                raise host_paths.Refused(
+                raise host_paths.PathRefused(
                     f"{error.filename} is a symbolic link on the way to a folder of the fleet, and a workload could "
                     f"replace it. Name {path.resolve()} in the settings instead, or start the mission in another folder."
                 ) from error
@@ -68,7 +68,7 @@ class View:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 return False  # then the workload cannot create it either
-            raise host_paths.Refused(
+            raise host_paths.PathRefused(
                 f"{path}, which is hidden from workloads, cannot be created: {error.strerror}."
             ) from error
         return True

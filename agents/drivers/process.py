@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from agents.confinement import cgroups, probe
 from agents.confinement.attempt_limits import StopReason
-from agents.confinement.host_paths import Refused
+from agents.confinement.host_paths import PathRefused
 from agents.confinement.quota import Quota
 from agents.drivers import reaper
 from agents.drivers.base import AttemptBrief, Reporter, Stop, Stream
@@ -77,7 +77,7 @@ def _run(
             stdin=stdin,
             cgroup=group.descriptor,
         )
-    except Refused as refused:
+    except PathRefused as refused:
         return ProcessOutcome(stage="sandbox", why=str(refused))
     except ValueError:  # a NUL, which no argument or variable can contain
         return ProcessOutcome(stage="program", errno=errno.EINVAL)

@@ -24,7 +24,7 @@ SHIP_S = 0.5
 THIN_S = 60.0  # each run thins ten minutes of samples, so a node that was down catches up at ten times real time
 
 
-class Recorder:
+class NodeRecorder:
     """The recorder of a node, called from its only thread. It never raises errors of Postgres or the disk."""
 
     def __init__(self) -> None:

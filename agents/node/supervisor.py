@@ -34,7 +34,7 @@ from agents.node import exits, forking, log_shipping
 from agents.node.notifications import Notifications
 from agents.node.orphans import Orphans
 from agents.node.posts import Post, Posts
-from agents.node.recorder import Recorder
+from agents.node.recorder import NodeRecorder
 from fleet import processes
 
 log = logging.getLogger("fleet.node")
@@ -62,7 +62,7 @@ class NodeSupervisor:
         self._clean_up(surviving_processes)
         self._unreaped: dict[UUID, float] = {}  # agents whose workloads may still run, and when they ended
         self._posts = Posts(self.node)
-        self._recorder = Recorder()
+        self._recorder = NodeRecorder()
         self._recorder.resume(self.node)
         self._notifications = Notifications(self.node.id)
         self._beat_at = self._refreshed_at = -math.inf

@@ -43,7 +43,7 @@ from contextlib import suppress
 
 from agents.shim import outbox, tree
 from agents.shim.lifeline import Lifeline
-from agents.shim.watch import Signals, Watch
+from agents.shim.watch import Signals, WorkloadWatch
 
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_GET_NO_NEW_PRIVS = 4, 22, 36, 39
 SECCOMP_MODE_FILTER = 2
@@ -170,7 +170,7 @@ def main() -> None:
     )
     signals = Signals()
     lifeline = Lifeline(int(lifeline_at), lease_end=float(lease_end))
-    watch = Watch(lifeline=lifeline, signals=signals, grace_s=float(grace_s))
+    watch = WorkloadWatch(lifeline=lifeline, signals=signals, grace_s=float(grace_s))
     watch.wait(0)  # the lease may have been renewed or the pipe closed since LEASE_END was passed
     if watch.must_stop:
         report(status, tree.Children(), ended=False, expired=watch.expired)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from agents.shim.watch import Watch
+from agents.shim.watch import WorkloadWatch
 
 SETTLE_S = 3.0  # after SIGKILL, until survivors (stuck in the kernel, or another user's) are given up
 POLL_S = 0.02  # between checks of processes that are being stopped
@@ -111,7 +111,7 @@ def holders(pids: Iterable[int], files: set[tuple[int, int]]) -> set[int]:
 
 
 def linger(
-    children: Children, stopped: set[int], *, output: set[tuple[int, int]], deadline: float, watch: Watch
+    children: Children, stopped: set[int], *, output: set[tuple[int, int]], deadline: float, watch: WorkloadWatch
 ) -> None:
     """Wait until `deadline` for processes that the ended workload left and that still hold its output.
 
@@ -129,7 +129,7 @@ def linger(
         poll_s = min(2 * poll_s, MAX_POLL_S)
 
 
-def end(children: Children, stopped: set[int], *, watch: Watch) -> int:
+def end(children: Children, stopped: set[int], *, watch: WorkloadWatch) -> int:
     """Terminate all descendants, then kill the rest. Adds them to `stopped`, and returns the number of survivors."""
     if not children.reap():
         return 0

@@ -39,7 +39,7 @@ class Signals:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
-class Watch:
+class WorkloadWatch:
     """The reasons to stop the workload early: the worker stops it or dies, a signal arrives, or the lease ends."""
 
     def __init__(self, *, lifeline: Lifeline, signals: Signals, grace_s: float) -> None:

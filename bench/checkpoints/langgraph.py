@@ -90,7 +90,7 @@ class Library:
         self._process.kill()
 
 
-class Fleet:
+class FleetCheckpoints:
     """Our checkpoints of the mission."""
 
     def __init__(self, sorties: int) -> None:
@@ -162,7 +162,7 @@ def _stored_bytes() -> int:
 
 def measure(*, sorties: int, checkpoints: int) -> dict[str, float]:
     with installation.temporary() as services:
-        fleet = Fleet(sorties)
+        fleet = FleetCheckpoints(sorties)
         libraries: dict[str, Library] = {}
         try:
             for layout in LAYOUTS:
@@ -170,7 +170,7 @@ def measure(*, sorties: int, checkpoints: int) -> dict[str, float]:
             fleet.store_first()
             numbers = [n % sorties for n in range(checkpoints * CHANGED)]
             changes = [numbers[start : start + CHANGED] for start in range(0, len(numbers), CHANGED)]
-            contenders: list[Fleet | Library] = [fleet, *libraries.values()]
+            contenders: list[FleetCheckpoints | Library] = [fleet, *libraries.values()]
             for start in range(0, checkpoints, BATCH_SIZE):
                 for contender in contenders:
                     contender.store(changes[start : start + BATCH_SIZE])

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from checkpoints.operations import Difference, RestoreResult
+from checkpoints.operations import Difference, MissionRestoreResult
 from checkpoints.queries import bounds
 from checkpoints.recovery.context import Context
 from checkpoints.recovery.plan import LISTS, RecoveryPlan
@@ -52,7 +52,7 @@ def mission_link(id: UUID, mission: Mission | None, name: str = "") -> SafeStrin
     return rendering.link(mission, mission.name)
 
 
-def replaced(restored: RestoreResult) -> SafeString | None:
+def replaced(restored: MissionRestoreResult) -> SafeString | None:
     """Where to find the state that a restore has replaced; None if there was none."""
     if restored.safety is None:
         return None

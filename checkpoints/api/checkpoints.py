@@ -47,7 +47,7 @@ class Capture(Strict):
     keep = serializers.BooleanField(required=False, default=False, help_text="retention never removes it")
 
 
-class Change(Strict):
+class CheckpointChangeBody(Strict):
     """At least one of the two."""
 
     name = Text(
@@ -68,7 +68,7 @@ class MissionSelection(Strict):
     )
 
 
-class Comparison(MissionSelection):
+class ComparisonQuery(MissionSelection):
     other = Id(
         ids.CHECKPOINT,
         max_length=40,
@@ -153,7 +153,7 @@ class CheckpointDetail(Costly):
         actor = actor_of(request)
         return _detail(actor, visibility.checkpoint(actor, ref))
 
-    @endpoint("checkpoints.change", body=Change, response=responses.CheckpointResponse)
+    @endpoint("checkpoints.change", body=CheckpointChangeBody, response=responses.CheckpointResponse)
     def patch(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Rename a checkpoint, or change whether retention may remove it."""
         checkpoint = visibility.checkpoint(actor_of(request), ref, "checkpoints.change")
@@ -168,7 +168,7 @@ class CheckpointDetail(Costly):
         return Response(status=204)
 
 
-class Plan(Costly):
+class RecoveryPlanView(Costly):
     costly_methods = ("GET", "HEAD")
 
     @endpoint("checkpoints.read", query=MissionSelection, response=responses.RecoveryPlanResponse)
@@ -181,10 +181,10 @@ class Plan(Costly):
         return bounds.recovery_plan(operations.recovery_plan(checkpoint=checkpoint, mission=mission))
 
 
-class Diff(Costly):
+class CheckpointDiffView(Costly):
     costly_methods = ("GET", "HEAD")
 
-    @endpoint("checkpoints.read", query=Comparison, response=responses.DifferenceResponse)
+    @endpoint("checkpoints.read", query=ComparisonQuery, response=responses.DifferenceResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """Compare a mission in this checkpoint with another checkpoint, or with the mission as it is now."""
         actor = actor_of(request)

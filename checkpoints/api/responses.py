@@ -45,7 +45,7 @@ class CheckpointResponse(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
 
 
-class SavedMission(serializers.Serializer[Any]):
+class SavedMissionResponse(serializers.Serializer[Any]):
     """A mission in a checkpoint."""
 
     id = Id(ids.MISSION)
@@ -66,7 +66,7 @@ class SavedMission(serializers.Serializer[Any]):
 class CheckpointDetailResponse(CheckpointResponse):
     """A checkpoint with its contents."""
 
-    contents = SavedMission(many=True, help_text=f"the first {bounds.MAX_MISSIONS} missions")
+    contents = SavedMissionResponse(many=True, help_text=f"the first {bounds.MAX_MISSIONS} missions")
     truncated = serializers.BooleanField(help_text="whether the checkpoint has more missions than `contents`")
     fleet = serializers.DictField(
         child=serializers.JSONField(),

@@ -21,13 +21,13 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Protocol
 
 import zstandard
 
 from checkpoints.document import manifest as manifests
 from checkpoints.document.buckets import Malformed
-from checkpoints.document.manifest import Manifest, MissionEntry, Part
+from checkpoints.document.manifest import CheckpointManifest, MissionEntry, Part
+from fleet.streams import Readable, Writable
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1_000_000  # one mission has at most 257 parts of about 150 bytes
@@ -42,14 +42,6 @@ _ARTIFACT = re.compile(r"artifacts/([0-9a-f]{64})")
 _COMMITS = re.compile(r"commits/([0-9a-f]{64})\.bundle")
 
 
-class Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-class Writable(Protocol):
-    def write(self, data: bytes, /) -> object: ...
-
-
 class Writer:
     """Writes a container to `out`.
 
@@ -61,7 +53,7 @@ class Writer:
         self._out = out
         self.bytes = 0
 
-    def manifest(self, manifest: Manifest) -> None:
+    def manifest(self, manifest: CheckpointManifest) -> None:
         data = manifests.serialize(manifest)
         self._write_member(MANIFEST, data, len(data))
 
@@ -95,7 +87,7 @@ class Writer:
         self.bytes += len(data)
 
 
-class Reader:
+class ArchiveReader:
     """Reads a container.
 
     Call, in this order, `entry`, `blob` for each of its parts in their order, `commits` if the mission has any, and
@@ -106,7 +98,7 @@ class Reader:
     def __init__(self, file: Readable, *, max_bytes: int, max_content: int) -> None:
         self._file, self._remaining, self._max_content = file, max_bytes, max_content
 
-    def entry(self) -> tuple[Manifest, MissionEntry]:
+    def entry(self) -> tuple[CheckpointManifest, MissionEntry]:
         """The manifest and its only mission."""
         size = self._size(self._read_header(MANIFEST), MANIFEST, MAX_MANIFEST_BYTES)
         data = self._body(size)

@@ -55,7 +55,7 @@ class MissionEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class CheckpointManifest:
     """A checkpoint: missions captured in one snapshot, and with `--all` also agent types and concurrency limits."""
 
     id: str  # chk_…
@@ -81,13 +81,13 @@ class Manifest:
         )
 
 
-def serialize(manifest: Manifest) -> bytes:
+def serialize(manifest: CheckpointManifest) -> bytes:
     """The manifest's bytes, with the SHA-256 of everything else under `sha256`."""
     document = _document(manifest)
     return _canonical({**document, "sha256": hashlib.sha256(_canonical(document)).hexdigest()})
 
 
-def parse(data: bytes) -> Manifest:
+def parse(data: bytes) -> CheckpointManifest:
     """Parse a manifest. Raises Malformed if it is not one, was changed, or has a newer format."""
     try:
         document: dict[str, Any] = json.loads(data)
@@ -103,7 +103,7 @@ def parse(data: bytes) -> Manifest:
         raise Malformed(f"the manifest does not follow its schema: {error.message[:200]}") from error
     if hashlib.sha256(canonical).hexdigest() != claimed:
         raise Malformed("the manifest was changed: its SHA-256 does not match")
-    manifest = Manifest(
+    manifest = CheckpointManifest(
         **{name: document[name] for name in ("id", "name", "note", "trigger", "created_at", "parent")},
         snapshot=document["snapshot"],
         missions=tuple(_mission(entry) for entry in document["missions"]),
@@ -116,7 +116,7 @@ def parse(data: bytes) -> Manifest:
     return manifest
 
 
-def _document(manifest: Manifest) -> dict[str, Any]:
+def _document(manifest: CheckpointManifest) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "id": manifest.id,

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from checkpoints.document import Manifest, MissionEntry, Part
+from checkpoints.document import CheckpointManifest, MissionEntry, Part
 from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from fleet import errors, ids
@@ -42,7 +42,7 @@ class SavedMission:
         return dict(json.loads(self.mission_lines.split("\n")[1]))
 
 
-def mission_entry(manifest: Manifest, mission: UUID | None) -> MissionEntry:
+def mission_entry(manifest: CheckpointManifest, mission: UUID | None) -> MissionEntry:
     """The entry of a mission; if that is None, the only one. Raises NotFound, or Invalid if there are several."""
     if mission is None:
         if len(manifest.missions) != 1:
@@ -71,9 +71,9 @@ def naming_alternative(checkpoint: Checkpoint, mission: UUID | None) -> Iterator
     """Run a block; if it finds a file of the checkpoint damaged, the error names the newest intact checkpoint."""
     try:
         yield
-    except storage.Damaged as error:
+    except storage.CheckpointDamaged as error:
         alternative = newest_intact(mission=mission or checkpoint.missions[0], except_for=checkpoint)
-        raise storage.Damaged(
+        raise storage.CheckpointDamaged(
             f"{checkpoint.ref} is damaged, so nothing was changed. {error.message}",
             hint=f"The newest intact checkpoint of the mission is {alternative.ref}."
             if alternative
@@ -89,7 +89,7 @@ def newest_intact(*, mission: UUID, except_for: Checkpoint | None = None) -> Che
     for candidate in candidates.iterator():
         try:
             load(mission_entry(storage.read_manifest(candidate.ref), mission))
-        except storage.Damaged:
+        except storage.CheckpointDamaged:
             continue
         return candidate
     return None

@@ -19,7 +19,7 @@ import zstandard
 from django.core.files.storage import storages
 
 from checkpoints import document
-from checkpoints.document import Bucket, Manifest, Part, buckets
+from checkpoints.document import Bucket, CheckpointManifest, Part, buckets
 from checkpoints.document.buckets import Malformed
 from fleet import errors, ids
 from missions.artifacts.storage import AtomicFileStorage
@@ -28,7 +28,7 @@ LEVEL = 3
 WRITERS = 8  # threads, because a flush waits for the disk
 
 
-class Damaged(errors.Conflict):
+class CheckpointDamaged(errors.Conflict):
     """A file of a checkpoint is missing or was changed."""
 
 
@@ -102,7 +102,7 @@ def add(contents: Mapping[str, bytes]) -> None:
     _store().add(_missing(contents))
 
 
-def add_checkpoint(manifest: Manifest, contents: Mapping[str, bytes]) -> Added:
+def add_checkpoint(manifest: CheckpointManifest, contents: Mapping[str, bytes]) -> Added:
     """Store a manifest and its contents by their SHA-256. Raises OSError if the disk is full."""
     data, blobs = document.serialize(manifest), _missing(contents)
     compressed = zstandard.ZstdCompressor(level=LEVEL).compress(data)
@@ -135,11 +135,11 @@ def _read(part: Part) -> bytes:
         with _store().open(_blob_path(part.blob)) as file:
             data = decompress(file.read(), size=part.bytes)
     except FileNotFoundError as error:
-        raise Damaged(f"The blob {part.blob[:12]}… is missing.") from error
+        raise CheckpointDamaged(f"The blob {part.blob[:12]}… is missing.") from error
     except (Malformed, OSError) as error:
-        raise Damaged(f"The blob {part.blob[:12]}… cannot be read: {error}.") from error
+        raise CheckpointDamaged(f"The blob {part.blob[:12]}… cannot be read: {error}.") from error
     if hashlib.sha256(data).hexdigest() != part.blob:
-        raise Damaged(f"The blob {part.blob[:12]}… was changed: its SHA-256 does not match.")
+        raise CheckpointDamaged(f"The blob {part.blob[:12]}… was changed: its SHA-256 does not match.")
     return data
 
 
@@ -148,9 +148,9 @@ def read_bucket(part: Part) -> Bucket:
     try:
         bucket = Bucket.parse((data := _read(part)).decode())
     except ValueError as error:
-        raise Damaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {error}.") from error
+        raise CheckpointDamaged(f"The blob {part.blob[:12]}… is not a bucket of sorties: {error}.") from error
     if buckets.digest_of(data) != part.digest:
-        raise Damaged(f"The digest of the blob {part.blob[:12]}… does not match the manifest.")
+        raise CheckpointDamaged(f"The digest of the blob {part.blob[:12]}… does not match the manifest.")
     return bucket
 
 
@@ -166,16 +166,16 @@ def decompress(data: bytes, *, size: int) -> bytes:
     return content
 
 
-def read_manifest(ref: str) -> Manifest:
+def read_manifest(ref: str) -> CheckpointManifest:
     """The manifest of a checkpoint. Raises Damaged if it is missing or was changed."""
     try:
         manifest = document.parse(_manifest_data(ref))
     except FileNotFoundError as error:
-        raise Damaged(f"The manifest of {ref} is missing.") from error
+        raise CheckpointDamaged(f"The manifest of {ref} is missing.") from error
     except (Malformed, OSError) as error:
-        raise Damaged(f"The manifest of {ref} cannot be used: {error}.") from error
+        raise CheckpointDamaged(f"The manifest of {ref} cannot be used: {error}.") from error
     if manifest.id != ref:
-        raise Damaged(f"The manifest of {ref} belongs to {manifest.id}.")
+        raise CheckpointDamaged(f"The manifest of {ref} belongs to {manifest.id}.")
     return manifest
 
 

@@ -11,7 +11,7 @@ from checkpoints.operations.comparing import Difference, diff
 from checkpoints.operations.forking import ForkResult, fork
 from checkpoints.operations.planning import recovery_plan
 from checkpoints.operations.removing import PruneResult, delete, prune
-from checkpoints.operations.restoring import RestoreResult, restore
+from checkpoints.operations.restoring import MissionRestoreResult, restore
 from checkpoints.operations.transfer.exporting import ExportResult, export
 from checkpoints.operations.transfer.importing import ImportResult, import_file
 from checkpoints.operations.verifying import Damage, verify
@@ -22,8 +22,8 @@ __all__ = [
     "ExportResult",
     "ForkResult",
     "ImportResult",
+    "MissionRestoreResult",
     "PruneResult",
-    "RestoreResult",
     "adopt",
     "capture",
     "capture_all",

@@ -8,7 +8,7 @@ from datetime import datetime
 from django.contrib.auth.models import Group, User
 
 from checkpoints import document
-from checkpoints.document import ENDED, Manifest
+from checkpoints.document import ENDED, CheckpointManifest
 from checkpoints.files import loading, storage
 from checkpoints.models import Checkpoint
 from fleet import audit, ids
@@ -32,7 +32,7 @@ def adopt_under_lock() -> list[Checkpoint]:
             continue
         try:
             adopted.append(_row(storage.read_manifest(ref)))
-        except storage.Damaged:
+        except storage.CheckpointDamaged:
             continue
     Checkpoint.objects.bulk_create(adopted, ignore_conflicts=True)
     for checkpoint in adopted:
@@ -40,7 +40,7 @@ def adopt_under_lock() -> list[Checkpoint]:
     return adopted
 
 
-def _row(manifest: Manifest) -> Checkpoint:
+def _row(manifest: CheckpointManifest) -> Checkpoint:
     """The row of a manifest. The owner and team are those of its only mission, if this fleet has them."""
     data = document.serialize(manifest)
     owner = team = None

@@ -24,7 +24,7 @@ def in_use(digests: Collection[str]) -> set[str]:
                         read_blobs.add(part.blob)
                         content = storage.read(part)
                         unused -= {digest for digest in unused if digest in content}
-    except storage.Damaged:
+    except storage.CheckpointDamaged:
         return set(digests)
     return set(digests) - unused
 
@@ -41,6 +41,6 @@ def referenced_by(checkpoints: Iterable[Checkpoint]) -> set[str]:
                         read_blobs.add(part.blob)
                         lines = storage.read_bucket(part).state.values()
                         digests |= {artifact["digest"] for line in lines for artifact in json.loads(line)["artifacts"]}
-        except storage.Damaged:
+        except storage.CheckpointDamaged:
             continue
     return digests

@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from checkpoints.document import ENDED, Manifest
+from checkpoints.document import ENDED, CheckpointManifest
 from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.recovery import context
@@ -91,7 +91,7 @@ def _read(mission: UUID, parent: Checkpoint | None) -> CurrentMission:
     try:
         (entry,) = (entry for entry in storage.read_manifest(parent.ref).missions if entry.id == ref)
         return reading.mission(mission, parent=entry, since=parent.snapshot)
-    except storage.Damaged:
+    except storage.CheckpointDamaged:
         return reading.mission(mission)
 
 
@@ -161,7 +161,7 @@ def store(
     """Write the files, then the row. The caller holds the lock of checkpoints."""
     now = timezone.now()
     contents: dict[str, bytes] = {}
-    manifest = Manifest(
+    manifest = CheckpointManifest(
         id=ids.encode(ids.CHECKPOINT, id),
         name=name,
         note=note,

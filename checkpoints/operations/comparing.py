@@ -18,7 +18,7 @@ from fleet.postgres.locks import Lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class SortieDifference:
     """A sortie that differs. `parts` maps each part of its state that differs to its value before and after."""
 
     key: str
@@ -32,7 +32,7 @@ class Difference:
     mission: dict[str, tuple[Any, Any]]
     added: tuple[str, ...]
     removed: tuple[str, ...]
-    changed: tuple[Change, ...]
+    changed: tuple[SortieDifference, ...]
 
     @property
     def empty(self) -> bool:
@@ -72,7 +72,7 @@ def diff(*, before: Checkpoint, after: Checkpoint | None, mission: UUID | None =
         with loading.naming_alternative(before, id):
             first = loading.load(entry, excluding=unchanged)
     changed = [
-        Change(key=key, parts=_parts(first.state[key], lines[key]))
+        SortieDifference(key=key, parts=_parts(first.state[key], lines[key]))
         for key in sorted(first.state.keys() & lines.keys())
         if first.state[key] != lines[key]
     ]

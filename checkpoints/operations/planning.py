@@ -12,7 +12,7 @@ from checkpoints.files import loading
 from checkpoints.files.loading import SavedMission
 from checkpoints.models import Checkpoint
 from checkpoints.recovery.plan import RecoveryPlan, make_plan
-from checkpoints.recovery.risks import Facts, Level
+from checkpoints.recovery.risks import Level, RecoveryFacts
 from checkpoints.recovery.sorties import LiveSortie, ParsedSortie
 from checkpoints.rows import reading, workspaces
 from checkpoints.rows.reading import CurrentMission
@@ -49,7 +49,7 @@ def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMissio
         saved_state=mission_state["state"],
         saved=saved_sorties,
         current=current_sorties,
-        facts=Facts(
+        facts=RecoveryFacts(
             agent_types=agent_types.keys(),
             disabled_types={name for name, enabled in agent_types.items() if not enabled},
             served_types=agents.served_types(),

@@ -43,7 +43,7 @@ def delete(*, checkpoint: Checkpoint) -> None:
         digests = artifacts.referenced_by([checkpoint])
         _delete([checkpoint], why="deleted")
         collection.delete_unused(digests)
-        with suppress(storage.Damaged):  # another checkpoint is damaged; `prune` reports it
+        with suppress(storage.CheckpointDamaged):  # another checkpoint is damaged; `prune` reports it
             _remove_garbage()
 
 
@@ -100,7 +100,7 @@ def _blobs(checkpoint: Checkpoint) -> set[str]:
     """The blobs of a checkpoint; none if its manifest is damaged."""
     try:
         return {part.blob for part in storage.read_manifest(checkpoint.ref).parts}
-    except storage.Damaged:
+    except storage.CheckpointDamaged:
         return set()
 
 
@@ -131,7 +131,7 @@ def _reachable(*, except_for: Collection[str] = ()) -> set[str]:
     refs = [ref for ref in storage.manifests() if ref not in except_for]
     try:
         return {part.blob for ref in refs for part in storage.read_manifest(ref).parts}
-    except storage.Damaged as error:
-        raise storage.Damaged(
+    except storage.CheckpointDamaged as error:
+        raise storage.CheckpointDamaged(
             f"{error.message} Its blobs are unknown, so none can be removed.", hint="Delete that checkpoint first."
         ) from error

@@ -20,7 +20,7 @@ from checkpoints.operations import capturing, planning
 from checkpoints.recovery.sorties import continues_from
 from checkpoints.rows import reading, workspaces, writing
 from checkpoints.rows.reading import CurrentMission
-from checkpoints.rows.writing import Target
+from checkpoints.rows.writing import SortieWrite
 from fleet import audit, errors, ids
 from fleet.events.models import Event
 from fleet.postgres import clock, locks, statements
@@ -39,7 +39,7 @@ class NotExact(errors.Conflict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreResult:
+class MissionRestoreResult:
     """What a restore did. `safety` has the state that it replaced; None if the mission's rows were gone.
 
     `replaced` is the ref in the mirror that keeps the workspace's branch as it was before; "" without a workspace.
@@ -60,7 +60,7 @@ def restore(
     force: bool = False,
     plan: str = "",
     by: User | None = None,
-) -> RestoreResult:
+) -> MissionRestoreResult:
     """Return a mission to its state in the checkpoint. It is paused afterwards, or ended if it had ended.
 
     Running sorties are taken from their agents and start again only when none of their processes is left. Sorties
@@ -111,10 +111,10 @@ class _PreviousState:
     uncommitted: Mapping[str, Mapping[str, Any]]
 
 
-def _restore_result(saved: SavedMission, *, safety: Checkpoint | None, replaced: str) -> RestoreResult:
+def _restore_result(saved: SavedMission, *, safety: Checkpoint | None, replaced: str) -> MissionRestoreResult:
     """Move the branch as the committed transaction recorded it. If this process is killed, the control loop does it."""
     moved = not replaced or workspaces.complete(saved.id)
-    return RestoreResult(mission=Mission.objects.get(id=saved.id), safety=safety, replaced=replaced, moved=moved)
+    return MissionRestoreResult(mission=Mission.objects.get(id=saved.id), safety=safety, replaced=replaced, moved=moved)
 
 
 def _replaced_ref(saved: SavedMission, checkpoint: str, name: str) -> str:
@@ -181,7 +181,7 @@ def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, can_execute: bool,
     planning.require_acceptable(planning.plan_for(checkpoint, saved, None), force=force, digest=plan)
     lease_end = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = [
-        Target(sortie=ids.new(), created=True, wait_until=lease_end, state=line, kept=saved.kept[key])
+        SortieWrite(sortie=ids.new(), created=True, wait_until=lease_end, state=line, kept=saved.kept[key])
         for key, line in saved.state.items()
     ]
     with transaction.atomic(durable=True):
@@ -225,7 +225,7 @@ def _record(checkpoint: Checkpoint, *, mission: UUID, safety: Checkpoint | None,
 
 def _differences(
     saved: SavedMission, current: CurrentMission, fenced: dict[UUID, datetime | None]
-) -> tuple[list[Target], list[UUID]]:
+) -> tuple[list[SortieWrite], list[UUID]]:
     """The sorties to change or create, and those to remove."""
     lines, kept_lines = current.state_lines, current.kept_lines
     lease_end = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
@@ -238,7 +238,7 @@ def _differences(
         # A sortie that was removed may have processes until its lease ends.
         wait_until = lease_end if row is None else fenced.get(row)
         targets.append(
-            Target(
+            SortieWrite(
                 sortie=row or ids.new(), created=row is None, wait_until=wait_until, state=line, kept=saved.kept[key]
             )
         )

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from checkpoints import document
-from checkpoints.document import Manifest
+from checkpoints.document import CheckpointManifest
 from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from fleet.postgres import locks
@@ -29,11 +29,11 @@ def verify(*, checkpoints: Collection[Checkpoint]) -> list[Damage]:
     """Read every file of these checkpoints. An empty list means that all of them can be restored."""
     with locks.session(Lock.CHECKPOINTS, shared=True):
         damages: list[Damage] = []
-        manifests: list[Manifest] = []
+        manifests: list[CheckpointManifest] = []
         for checkpoint in checkpoints:
             try:
                 manifests.append(_manifest(checkpoint))
-            except storage.Damaged as error:
+            except storage.CheckpointDamaged as error:
                 damages.append(Damage(message=error.message, shared_by=(checkpoint.ref,)))
         refs_by_blob = _refs_by_blob()
         checked: set[str] = set()
@@ -47,16 +47,18 @@ def verify(*, checkpoints: Collection[Checkpoint]) -> list[Damage]:
         return damages
 
 
-def _manifest(checkpoint: Checkpoint) -> Manifest:
+def _manifest(checkpoint: Checkpoint) -> CheckpointManifest:
     manifest = storage.read_manifest(checkpoint.ref)
     if hashlib.sha256(document.serialize(manifest)).hexdigest() != checkpoint.digest:
-        raise storage.Damaged(
+        raise storage.CheckpointDamaged(
             f"The manifest of {checkpoint.ref} was replaced: its SHA-256 does not match the database."
         )
     return manifest
 
 
-def _problems(manifest: Manifest, checked: set[str], missing: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+def _problems(
+    manifest: CheckpointManifest, checked: set[str], missing: dict[str, list[str]]
+) -> Iterator[tuple[str, str]]:
     """The problems of a checkpoint's blobs: (message, blob). Reads each blob once.
 
     Adds lost artifacts to `missing`: the message, and the blobs that name the artifact.
@@ -69,7 +71,7 @@ def _problems(manifest: Manifest, checked: set[str], missing: dict[str, list[str
             try:
                 is_bucket = part is not entry.mission
                 lines = storage.read_bucket(part).state.values() if is_bucket else [storage.read(part)]
-            except storage.Damaged as error:
+            except storage.CheckpointDamaged as error:
                 yield error.message, part.blob
                 continue
             for line in lines if is_bucket else []:
@@ -84,7 +86,7 @@ def _problems(manifest: Manifest, checked: set[str], missing: dict[str, list[str
             checked.add(extra.blob)
             try:
                 storage.read(extra)
-            except storage.Damaged as error:
+            except storage.CheckpointDamaged as error:
                 yield error.message, extra.blob
 
 
@@ -95,6 +97,6 @@ def _refs_by_blob() -> dict[str, list[str]]:
         try:
             for part in storage.read_manifest(ref).parts:
                 refs[part.blob].append(ref)
-        except storage.Damaged:
+        except storage.CheckpointDamaged:
             continue
     return refs

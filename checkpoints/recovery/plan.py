@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from checkpoints.recovery.risks import Facts, Risk, assess
+from checkpoints.recovery.risks import RecoveryFacts, Risk, assess
 from checkpoints.recovery.sorties import LiveSortie, ParsedSortie
 
 
@@ -82,7 +82,7 @@ def make_plan(
     saved_state: str,
     saved: Mapping[str, ParsedSortie],
     current: Mapping[str, LiveSortie] | None,
-    facts: Facts,
+    facts: RecoveryFacts,
     bytes: int,
     age_s: float,
 ) -> RecoveryPlan:

@@ -31,7 +31,7 @@ class Risk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class RecoveryFacts:
     """The current state of the fleet that a restore depends on."""
 
     agent_types: Collection[str]
@@ -60,7 +60,7 @@ class WorkspaceFacts:
 def assess(
     saved: Mapping[str, ParsedSortie],
     lists: Mapping[str, tuple[str, ...]],
-    facts: Facts,
+    facts: RecoveryFacts,
     *,
     rows_gone: bool,
     age_s: float,

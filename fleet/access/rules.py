@@ -47,7 +47,7 @@ class Visibility(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AccessRule:
     """One line of the table."""
 
     roles: frozenset[Role]
@@ -65,8 +65,8 @@ def _rule(
     visibility: Visibility = Visibility.ALL,
     lease: Visibility | None = None,
     starts_code: bool = False,
-) -> Rule:
-    return Rule(frozenset({ADMIN, *roles}), scope, visibility, description, lease, starts_code)
+) -> AccessRule:
+    return AccessRule(frozenset({ADMIN, *roles}), scope, visibility, description, lease, starts_code)
 
 
 _READ = Scope.READ
@@ -75,7 +75,7 @@ _SEE = {"scope": Scope.READ, "visibility": Visibility.TEAMS, "lease": Visibility
 _OWN_AGENT = {"scope": Scope.FLY, "visibility": Visibility.OWN}
 _START = {"scope": Scope.OPERATE, "visibility": Visibility.OWN, "starts_code": True}
 
-RULES: Mapping[str, Rule] = MappingProxyType(
+RULES: Mapping[str, AccessRule] = MappingProxyType(
     {
         "root.read": _rule("list the URLs of the API", USER, AGENT, scope=None),
         "me.read": _rule("see the caller and its permissions", USER, AGENT, scope=None),

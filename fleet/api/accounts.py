@@ -19,7 +19,7 @@ from fleet.access.rules import RULES
 from fleet.api.endpoints import Validated, endpoint
 from fleet.api.serializers import Strict, Text
 from fleet.api.views import ApiView, actor_of
-from fleet.limits.rates import Kind
+from fleet.limits.rates import RequestKind
 
 MAX_TOKEN = 4_096
 # Examples in the OpenAPI document.
@@ -80,7 +80,7 @@ class PublicView(ApiView):
 
     authentication_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
     permission_classes: ClassVar[list[Any]] = []  # type: ignore[misc]
-    rate_kind = Kind.AUTH
+    rate_kind = RequestKind.AUTH
     max_body_bytes = 20_000  # anyone may send these: enough for the longest name and password, escaped as JSON allows
 
 

@@ -54,7 +54,7 @@ class AuditFilter(PageQuery):
     since = serializers.DateTimeField(required=False, initial=MOMENT)
 
 
-class Audit(ApiView):
+class AuditTrailView(ApiView):
     @endpoint("audit.list", query=AuditFilter, response=page_of(EntryResponse))
     def get(self, request: Request, *, query: Validated) -> Response:
         """List entries of the audit trail, newest first."""

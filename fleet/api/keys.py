@@ -18,7 +18,7 @@ from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.serializers import Id, Strict, Text
 from fleet.api.views import ApiView, actor_of
 from fleet.limits import counting
-from fleet.limits.rates import Kind
+from fleet.limits.rates import RequestKind
 
 
 class KeyResponse(serializers.Serializer[Any]):
@@ -76,7 +76,7 @@ class Keys(ApiView):
         expires_at = body.get("expires_at")
         if actor.key is not None and (latest := Key.objects.values_list("expires_at", flat=True).get(id=actor.key)):
             expires_at = min(expires_at or latest, latest)
-        self.quota = counting.charge(request=request._request, kind=Kind.NEW_KEY, identity=str(actor.user.pk))
+        self.quota = counting.charge(request=request._request, kind=RequestKind.NEW_KEY, identity=str(actor.user.pk))
         if self.quota.refused:
             raise counting.TooManyRequests(self.quota)
         created = operations.create_key(

@@ -15,7 +15,7 @@ urlpatterns = [
     path("api/v1/auth/refresh", accounts.Refresh.as_view(), name="api-refresh"),
     path("api/v1/auth/logout", accounts.Logout.as_view(), name="api-logout"),
     path("api/v1/me", accounts.Me.as_view(), name="api-me"),
-    path("api/v1/audit", audit.Audit.as_view(), name="api-audit"),
+    path("api/v1/audit", audit.AuditTrailView.as_view(), name="api-audit"),
     path("api/v1/keys", keys.Keys.as_view(), name="api-keys"),
     path("api/v1/keys/<str:ref>", keys.KeyDetail.as_view(), name="api-key"),
 ]

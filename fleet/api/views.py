@@ -25,7 +25,7 @@ from fleet.access.models import Role
 from fleet.api.endpoints import Endpoint, endpoint
 from fleet.api.permissions import RulePermission
 from fleet.limits import costs, counting
-from fleet.limits.rates import Kind
+from fleet.limits.rates import RequestKind
 
 LINKS = (
     "missions", "schedules", "checkpoints", "agents", "agent-types", "nodes", "events", "audit", "me", "keys", "templates",
@@ -43,7 +43,7 @@ class ApiView(APIView):
 
     permission_classes = [RulePermission]
     http_method_names = ["get", "head", "post", "patch", "delete"]
-    rate_kind = Kind.IP  # for callers without a machine key, session or lease
+    rate_kind = RequestKind.IP  # for callers without a machine key, session or lease
     max_body_bytes: ClassVar[int] = MAX_BODY_BYTES
     large_body_methods: ClassVar[Collection[str]] = ()  # whose bodies have the limit of the settings, for a plan
 
@@ -106,18 +106,23 @@ class ApiView(APIView):
         if isinstance(actor, Actor):
             role = actor.role
             if actor.lease:
-                kind, identity = Kind.AGENT, actor.lease.rpartition(".")[0]
+                kind, identity = RequestKind.AGENT, actor.lease.rpartition(".")[0]
             elif actor.key:
-                kind, identity = (Kind.AGENT if role == Role.AGENT else Kind.KEY), str(actor.key)
+                kind, identity = (RequestKind.AGENT if role == Role.AGENT else RequestKind.KEY), str(actor.key)
             elif actor.user and isinstance(request.successful_authenticator, SessionAuthentication):
                 # By user and not by session: otherwise signing in again would reset the count.
-                kind, identity = Kind.SESSION, str(actor.user.pk)
+                kind, identity = RequestKind.SESSION, str(actor.user.pk)
         route = declaration.action if declaration else ""
         self.quota = counting.charge(request=request._request, kind=kind, identity=identity, role=role, route=route)
-        if not self.quota.refused and isinstance(actor, Actor) and actor.user is not None and kind is not Kind.AGENT:
+        if (
+            not self.quota.refused
+            and isinstance(actor, Actor)
+            and actor.user is not None
+            and kind is not RequestKind.AGENT
+        ):
             # Also by user: otherwise a new key for each request would evade the limit. External agents are counted
             # individually, so that none loses its lease because another one is busy.
-            user_quota = counting.charge(request=request._request, kind=Kind.USER, identity=str(actor.user.pk))
+            user_quota = counting.charge(request=request._request, kind=RequestKind.USER, identity=str(actor.user.pk))
             if user_quota.refused:
                 self.quota = user_quota
         if self.quota.refused:
@@ -132,7 +137,7 @@ class ApiView(APIView):
         an address if there is no user (the work of an attempt, a browser without its CSRF token, an invalid token)."""
         user = request.auth.user if isinstance(request.auth, Actor) else None
         identity = str(user.pk) if user else ""
-        return not counting.charge(request=request._request, kind=Kind.DENIED, identity=identity).refused
+        return not counting.charge(request=request._request, kind=RequestKind.DENIED, identity=identity).refused
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         final = super().finalize_response(request, response, *args, **kwargs)

@@ -33,7 +33,7 @@ def seal(*, batch: int = BATCH) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blocker:
+class SealingBlocker:
     """The session that blocks the sealing. All but `waited_s` is None if this role may not see it."""
 
     waited_s: float  # how long the oldest unsealed entry has waited
@@ -58,7 +58,7 @@ class Blocker:
         )
 
 
-def blocker(*, longer_than_s: float) -> Blocker | None:
+def blocker(*, longer_than_s: float) -> SealingBlocker | None:
     """Return what has blocked the sealing for longer than this; None if nothing has.
 
     It is the oldest open transaction, if entries wait for it: it may be in another database, because the whole cluster
@@ -73,7 +73,7 @@ def blocker(*, longer_than_s: float) -> Blocker | None:
             cursor.execute(statements.read("fleet", statement), parameters)
             if (row := cursor.fetchone()) is not None:
                 waited_s, pid, application, role, database, open_s = row
-                return Blocker(
+                return SealingBlocker(
                     waited_s=waited_s,
                     pid=pid,
                     application=application,

@@ -34,7 +34,7 @@ class AuditProblem:
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class AuditReport:
     """The findings of a verification."""
 
     seals: int = 0
@@ -45,7 +45,7 @@ class Report:
     problems: list[AuditProblem] = field(default_factory=list)
 
 
-def verify(*, unsealed_s: float = UNSEALED_S, heads: Iterable[tuple[int, str]] = ()) -> Report:
+def verify(*, unsealed_s: float = UNSEALED_S, heads: Iterable[tuple[int, str]] = ()) -> AuditReport:
     """Verify the whole trail. `heads` are numbers and digests of earlier seals that were kept elsewhere."""
     verifier = _Verifier(heads)
     forged = Case(
@@ -63,7 +63,7 @@ class _Verifier:
     """Checks the seals one after the other and collects the problems in `report`."""
 
     def __init__(self, heads: Iterable[tuple[int, str]]) -> None:
-        self.report = Report()
+        self.report = AuditReport()
         self._heads: dict[int, set[str]] = {}
         for number, digest in heads:
             self._heads.setdefault(number, set()).add(digest)

@@ -11,7 +11,7 @@ files (`parts.register`) and the statements to run on restored rows (`hooks`). N
 
 from fleet.backup.creating import create
 from fleet.backup.folder import Backup
-from fleet.backup.restoring import RestoreResult, restore
-from fleet.backup.verifying import Report, verify
+from fleet.backup.restoring import BackupRestoreResult, restore
+from fleet.backup.verifying import BackupReport, verify
 
-__all__ = ["Backup", "Report", "RestoreResult", "create", "restore", "verify"]
+__all__ = ["Backup", "BackupReport", "BackupRestoreResult", "create", "restore", "verify"]

@@ -10,16 +10,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from fleet import errors
-from fleet.backup.manifest import File
+from fleet.backup.manifest import BackupFile
+from fleet.streams import Readable
 
 CHUNK_BYTES = 1 << 20
-
-
-class Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -42,22 +39,22 @@ def create(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
 
 
-def write(source: Readable, target: IO[bytes], path: str) -> File:
+def write(source: Readable, target: IO[bytes], path: str) -> BackupFile:
     """Copy an open file to another one."""
     digest, size = hashlib.sha256(), 0
     while chunk := source.read(CHUNK_BYTES):
         target.write(chunk)
         digest.update(chunk)
         size += len(chunk)
-    return File(path, size, digest.hexdigest())
+    return BackupFile(path, size, digest.hexdigest())
 
 
-def copy(source: Path | bytes, folder: Path, path: str) -> File:
+def copy(source: Path | bytes, folder: Path, path: str) -> BackupFile:
     """Copy a file to a path below `folder`. Raises FileNotFoundError if it has disappeared."""
     if isinstance(source, bytes):
         with create(folder / path) as target:
             target.write(source)
-        return File(path, len(source), hashlib.sha256(source).hexdigest())
+        return BackupFile(path, len(source), hashlib.sha256(source).hexdigest())
     with open(source, "rb", opener=_without_links) as file, create(folder / path) as target:
         return write(file, target, path)
 

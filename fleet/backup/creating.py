@@ -17,7 +17,7 @@ from fleet import __version__, audit, errors
 from fleet.backup import clients, copying, dumping, parts
 from fleet.backup import folder as folders
 from fleet.backup.folder import Backup
-from fleet.backup.manifest import DUMP, Damaged, File, Manifest
+from fleet.backup.manifest import DUMP, BackupDamaged, BackupFile, BackupManifest
 from fleet.backup.parts import SourceFile
 from fleet.console import lines
 from fleet.console.lines import Say
@@ -57,17 +57,17 @@ def create(*, folder: Path, keep: int | None = None, full: bool = False, say: Sa
         return CreateResult(backup=backup, new_bytes=new_bytes, removed=removed)
 
 
-def _earlier(folder: Path) -> dict[str, tuple[Path, File]]:
+def _earlier(folder: Path) -> dict[str, tuple[Path, BackupFile]]:
     """The files of the newest backup with an intact manifest, by path."""
     for backup in folders.backups(folder):
         try:
             return {file.path: (backup.path / file.path, file) for file in backup.manifest.files}
-        except (Damaged, errors.Conflict):
+        except (BackupDamaged, errors.Conflict):
             continue
     return {}
 
 
-def _write(name: str, draft: Path, earlier: dict[str, tuple[Path, File]], say: Say) -> tuple[Manifest, int]:
+def _write(name: str, draft: Path, earlier: dict[str, tuple[Path, BackupFile]], say: Say) -> tuple[BackupManifest, int]:
     server = clients.reader()
     progress = _Progress(say)
     with dumping.snapshot(server) as snapshot:
@@ -99,7 +99,7 @@ def _write(name: str, draft: Path, earlier: dict[str, tuple[Path, File]], say: S
             new_bytes += file.size if copied else 0
             present.add(entry.path)
         missing += [f"{part.name}/{path}" for path in sorted(required[part.name] - present)]
-    manifest = Manifest(
+    manifest = BackupManifest(
         name=name,
         created_at=snapshot.at.isoformat(),
         version=__version__,
@@ -115,7 +115,7 @@ def _write(name: str, draft: Path, earlier: dict[str, tuple[Path, File]], say: S
     return manifest, new_bytes
 
 
-def _add(entry: SourceFile, draft: Path, path: str, earlier: tuple[Path, File] | None) -> tuple[File, bool]:
+def _add(entry: SourceFile, draft: Path, path: str, earlier: tuple[Path, BackupFile] | None) -> tuple[BackupFile, bool]:
     """Add a file to the draft; returns it, and whether its bytes were copied."""
     if earlier is not None and isinstance(entry.source, Path):
         source, file = earlier
@@ -124,7 +124,9 @@ def _add(entry: SourceFile, draft: Path, path: str, earlier: tuple[Path, File] |
     return copying.copy(entry.source, draft, path), True
 
 
-def _require_space(draft: Path, name: str, entries: list[SourceFile], earlier: dict[str, tuple[Path, File]]) -> None:
+def _require_space(
+    draft: Path, name: str, entries: list[SourceFile], earlier: dict[str, tuple[Path, BackupFile]]
+) -> None:
     """Raise OSError if the files that have to be copied do not fit on the disk."""
     needed = 0
     for entry in entries:
@@ -138,7 +140,7 @@ def _require_space(draft: Path, name: str, entries: list[SourceFile], earlier: d
         raise OSError(errno.ENOSPC, f"{lines.size(needed)} of {name} do not fit", str(draft))
 
 
-def _require_same_migrations(snapshot: dumping.Snapshot) -> None:
+def _require_same_migrations(snapshot: dumping.DatabaseSnapshot) -> None:
     """Raise Conflict if a migration has changed the tables between the snapshot and the dump."""
     with clients.session(clients.reader()) as session:
         if dumping.migrations(session) != snapshot.migrations:

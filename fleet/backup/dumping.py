@@ -17,7 +17,7 @@ from psycopg import sql
 from fleet import errors
 from fleet.backup import clients, copying
 from fleet.backup.clients import Clients
-from fleet.backup.manifest import DUMP, File
+from fleet.backup.manifest import DUMP, BackupFile
 from fleet.backup.parts import Rows
 from fleet.config.datastores import Postgres
 from fleet.postgres import statements
@@ -27,7 +27,7 @@ LOCK_WAIT = "60s"  # how long pg_dump waits for a migration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class DatabaseSnapshot:
     """An open snapshot, and facts about the database at that moment."""
 
     session: psycopg.Connection[Any]
@@ -44,7 +44,7 @@ class Snapshot:
 
 
 @contextmanager
-def snapshot(server: Postgres) -> Iterator[Snapshot]:
+def snapshot(server: Postgres) -> Iterator[DatabaseSnapshot]:
     """Open a snapshot of the database and export it."""
     with clients.session(server) as session:
         session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -53,7 +53,7 @@ def snapshot(server: Postgres) -> Iterator[Snapshot]:
         id, at, version, database = row
         if not exists(session, "django_migrations"):
             raise errors.Conflict("The database has no tables yet.", hint="Start the fleet once, then back it up.")
-        yield Snapshot(
+        yield DatabaseSnapshot(
             session=session,
             id=id,
             at=at,
@@ -93,7 +93,9 @@ def _head(session: psycopg.Connection[Any]) -> str:
     return str(row[0]) if row else ""
 
 
-def dump(*, snapshot: Snapshot, server: Postgres, programs: Clients, folder: Path, progress: Progress) -> File:
+def dump(
+    *, snapshot: DatabaseSnapshot, server: Postgres, programs: Clients, folder: Path, progress: Progress
+) -> BackupFile:
     """Write the dump of a snapshot to `folder`. Raises Unavailable if pg_dump fails, OSError if the disk is full."""
     address, environment = clients.connection_string(server, programs)
     argv = [programs.program("pg_dump"), "--format=custom", f"--snapshot={snapshot.id}"]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fleet import errors, invocation
 from fleet.backup import copying, manifest
-from fleet.backup.manifest import Manifest
+from fleet.backup.manifest import BackupManifest
 
 LATEST = "latest"
 _NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
@@ -38,11 +38,11 @@ class Backup:
         return self.path.name
 
     @cached_property
-    def manifest(self) -> Manifest:
+    def manifest(self) -> BackupManifest:
         """Raises Damaged if it is missing or was changed."""
         listing = manifest.read(self.path)
         if listing.name != self.name:
-            raise manifest.Damaged(f"{self.path / manifest.NAME} belongs to the backup {listing.name}.")
+            raise manifest.BackupDamaged(f"{self.path / manifest.NAME} belongs to the backup {listing.name}.")
         return listing
 
 
@@ -112,7 +112,7 @@ def draft(folder: Path, name: str) -> Path:
     return folder / f".{name}.partial"
 
 
-def complete(folder: Path, listing: Manifest) -> Backup:
+def complete(folder: Path, listing: BackupManifest) -> Backup:
     """Write the manifest of a draft, and give the draft its name once everything is on the disk."""
     path, target = draft(folder, listing.name), folder / listing.name
     with copying.create(path / manifest.NAME) as file:

@@ -20,18 +20,18 @@ NAME = "manifest.json"
 DUMP = "database.dump"
 
 
-class Damaged(errors.Conflict):
+class BackupDamaged(errors.Conflict):
     """A file of the backup is missing or was changed."""
 
 
-class File(NamedTuple):
+class BackupFile(NamedTuple):
     path: str  # below the backup's folder
     size: int
     sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class BackupManifest:
     """What a backup consists of, and the facts about the database that a restore compares."""
 
     name: str
@@ -44,7 +44,7 @@ class Manifest:
     rows: Mapping[str, int]  # by table
     head: str  # of the audit trail's chain, NUMBER:DIGEST; "" if nothing was sealed
     missing: tuple[str, ...]  # files that rows refer to but that no longer existed
-    files: tuple[File, ...]
+    files: tuple[BackupFile, ...]
 
     @property
     def total_bytes(self) -> int:
@@ -55,7 +55,7 @@ class Manifest:
         return _canonical({**document, "digest": hashlib.sha256(_canonical(document)).hexdigest()})
 
 
-def read(folder: Path) -> Manifest:
+def read(folder: Path) -> BackupManifest:
     """The manifest of the backup in a folder. Raises Damaged if it is missing or was changed."""
     try:
         data = (folder / NAME).read_bytes()
@@ -64,15 +64,15 @@ def read(folder: Path) -> Manifest:
         intact = hashlib.sha256(_canonical(document)).hexdigest() == digest
         intact = intact and data == _canonical({**document, "digest": digest})
         if not intact:
-            raise Damaged(f"{folder / NAME} was changed: its SHA-256 does not match.")
+            raise BackupDamaged(f"{folder / NAME} was changed: its SHA-256 does not match.")
         return _parse(document, folder)
     except FileNotFoundError as error:
-        raise Damaged(f"{folder / NAME} is missing.") from error
+        raise BackupDamaged(f"{folder / NAME} is missing.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-        raise Damaged(f"{folder / NAME} cannot be read: {error}") from error
+        raise BackupDamaged(f"{folder / NAME} cannot be read: {error}") from error
 
 
-def _parse(document: dict[str, Any], folder: Path) -> Manifest:
+def _parse(document: dict[str, Any], folder: Path) -> BackupManifest:
     if document.pop("format") != FORMAT:
         raise errors.Conflict(
             f"{folder / NAME} has a format that this version of the fleet cannot read.",
@@ -80,12 +80,12 @@ def _parse(document: dict[str, Any], folder: Path) -> Manifest:
         )
     for name in ("migrations", "missing"):
         document[name] = tuple(document[name])
-    document["files"] = tuple(File(*file) for file in document["files"])
+    document["files"] = tuple(BackupFile(*file) for file in document["files"])
     for file in document["files"]:
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts:
-            raise Damaged(f"{folder / NAME} names a file outside the backup: {lines.one_line(file.path)}")
-    return Manifest(**document)
+            raise BackupDamaged(f"{folder / NAME} names a file outside the backup: {lines.one_line(file.path)}")
+    return BackupManifest(**document)
 
 
 def _canonical(document: Mapping[str, Any]) -> bytes:

@@ -23,7 +23,7 @@ class SourceFile:
         self.path, self.source = path, source
 
 
-class Part(Protocol):
+class BackupPart(Protocol):
     """Files that belong to a backup. A file never changes once it has its name, unless its source is `bytes`."""
 
     @property
@@ -47,7 +47,7 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class ContentFolder:
     """A folder whose files are stored under names that determine their content, such as digests.
 
     `statement` selects a value per row, and `path` turns it into the path of a file. `includes` decides whether a file
@@ -80,13 +80,13 @@ class Tree:
         return iter(())
 
 
-_parts: dict[str, Part] = {}
+_parts: dict[str, BackupPart] = {}
 
 
-def register(part: Part) -> None:
+def register(part: BackupPart) -> None:
     _parts[part.name] = part
 
 
-def registered() -> list[Part]:
+def registered() -> list[BackupPart]:
     registrations.load()
     return list(_parts.values())

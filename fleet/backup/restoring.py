@@ -19,7 +19,7 @@ from fleet import __version__, audit, errors, invocation
 from fleet.audit import protection, sealing, verification
 from fleet.backup import clients, copying, dumping, hooks, loading, parts, verifying
 from fleet.backup.folder import Backup
-from fleet.backup.manifest import DUMP, Manifest
+from fleet.backup.manifest import DUMP, BackupManifest
 from fleet.config.datastores import Postgres
 from fleet.console import lines
 from fleet.console.lines import Say
@@ -28,7 +28,7 @@ from fleet.services import detached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreResult:
+class BackupRestoreResult:
     """The outcome of a restore."""
 
     backup: Backup
@@ -38,7 +38,7 @@ class RestoreResult:
     notes: tuple[str, ...]  # for the operator
 
 
-def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> RestoreResult:
+def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> BackupRestoreResult:
     """Restore a backup and verify the result.
 
     Raises Conflict if the backup is damaged, if the fleet runs here, if the backup comes from a newer version, if the
@@ -98,7 +98,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Re
         )
     if manifest.missing:
         notes.append(f"Missing already when the backup was made: {lines.counted(len(manifest.missing), 'file')}.")
-    return RestoreResult(
+    return BackupRestoreResult(
         backup=backup,
         rows=sum(manifest.rows.values()),
         files=len(manifest.files),
@@ -135,7 +135,7 @@ def _require_stopped(server: Postgres) -> None:
         )
 
 
-def _require_known_migrations(manifest: Manifest) -> None:
+def _require_known_migrations(manifest: BackupManifest) -> None:
     """Raise Conflict if the backup has migrations that this code does not know."""
     migrations = MigrationLoader(None).disk_migrations
     replaced = (key for migration in migrations.values() for key in migration.replaces)
@@ -153,7 +153,7 @@ def _version(server: Postgres) -> int:
         return session.info.server_version
 
 
-def _restore_files(backup: Backup, manifest: Manifest, say: Say) -> None:
+def _restore_files(backup: Backup, manifest: BackupManifest, say: Say) -> None:
     for part in parts.registered():
         prefix = f"{part.name}/"
         files = [file for file in manifest.files if file.path.startswith(prefix)]
@@ -165,7 +165,7 @@ def _restore_files(backup: Backup, manifest: Manifest, say: Say) -> None:
                 raise copying.disk_error(error, settings.FLEET_HOME.root) from error
 
 
-def _require_rows(manifest: Manifest) -> None:
+def _require_rows(manifest: BackupManifest) -> None:
     """Raise Conflict if a table does not have as many rows as when the backup was made."""
     with clients.session(clients.reader()) as session:
         counts = dumping.count_rows(session)

@@ -9,7 +9,7 @@ from typing import Literal
 from fleet import errors
 from fleet.backup import copying, dumping, manifest, parts
 from fleet.backup.folder import Backup
-from fleet.backup.manifest import DUMP, Damaged, File
+from fleet.backup.manifest import DUMP, BackupDamaged, BackupFile
 from fleet.console import lines
 from fleet.console.lines import Say
 
@@ -26,7 +26,7 @@ class BackupProblem:
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class BackupReport:
     """The findings of a verification."""
 
     backup: str
@@ -35,12 +35,12 @@ class Report:
     problems: list[BackupProblem] = field(default_factory=list)
 
 
-def verify(*, backup: Backup, say: Say = lambda _: None) -> Report:
+def verify(*, backup: Backup, say: Say = lambda _: None) -> BackupReport:
     """Compare each file with its SHA-256, read the dump to its end, and check each part as a whole."""
-    report = Report(backup=backup.name)
+    report = BackupReport(backup=backup.name)
     try:
         listing = backup.manifest
-    except Damaged as error:
+    except BackupDamaged as error:
         report.problems.append(BackupProblem(path=manifest.NAME, problem="changed", message=str(error)))
         return report
     say(f"Verifying {backup.name}: {lines.counted(len(listing.files), 'file')}")
@@ -70,7 +70,7 @@ def require_intact(backup: Backup, *, say: Say) -> None:
         )
 
 
-def _problems(backup: Backup, file: File) -> Iterator[BackupProblem]:
+def _problems(backup: Backup, file: BackupFile) -> Iterator[BackupProblem]:
     try:
         size, sha256 = copying.digest(backup.path / file.path)
     except FileNotFoundError:

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _become(role: roles.Role) -> None:
+def _become(role: roles.ContainerRole) -> None:
     """Wait for what the role needs, and replace this process with its program."""
     waiting.wait(
         role.needs,

@@ -11,7 +11,7 @@ from fleet.containers.waiting import Need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Role:
+class ContainerRole:
     name: str
     needs: tuple[Need, ...]
     argv: tuple[str, ...]
@@ -24,32 +24,32 @@ def _python(*arguments: str) -> tuple[str, ...]:
 ROLES = {
     role.name: role
     for role in (
-        Role(
+        ContainerRole(
             name="migrate",
             needs=("owner", "redis"),
             argv=_python("manage.py", "fleet_prepare", "--application-role"),
         ),
-        Role(
+        ContainerRole(
             name="web",
             needs=("postgres", "redis", "migrations"),
             argv=_python("-m", "fleet.web", "--host", "0.0.0.0", "--port", str(WEB_PORT)),  # nosec B104
         ),
-        Role(
+        ContainerRole(
             name="control",
             needs=("postgres", "redis", "migrations"),
             argv=_python("manage.py", "fleet_control"),
         ),
-        Role(
+        ContainerRole(
             name="node",
             needs=("postgres", "redis", "migrations"),
             argv=_python("manage.py", "fleet_node"),
         ),
-        Role(name="flower", needs=("redis",), argv=_python("-m", "fleet.flower")),
+        ContainerRole(name="flower", needs=("redis",), argv=_python("-m", "fleet.flower")),
     )
 }
 
 
-def find(name: str) -> Role:
+def find(name: str) -> ContainerRole:
     """Return the role of this name; raises NotFound if there is none."""
     if name not in ROLES:
         raise errors.NotFound(f"The image has no role {name!r}.", hint=f"The roles are: {', '.join(ROLES)}.")

@@ -24,7 +24,7 @@ def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:
     return events if scope is None else events.filter(scope=scope)
 
 
-class Snapshot(NamedTuple):
+class TransactionSnapshot(NamedTuple):
     """A snapshot of the transactions.
 
     `position` is after all settled events, `newest` is the first transaction that has not begun, and `running` are
@@ -40,7 +40,7 @@ class Snapshot(NamedTuple):
         return position.xid >= self.newest or position.xid in self.running
 
 
-def snapshot() -> Snapshot:
+def snapshot() -> TransactionSnapshot:
     """Return the current snapshot, from which a reader gets only events that happen from now on."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -48,4 +48,4 @@ def snapshot() -> Snapshot:
             " ARRAY(SELECT pg_snapshot_xip(s)::text::bigint) FROM pg_current_snapshot() s"
         )
         oldest, newest, running = cursor.fetchone()
-    return Snapshot(Position(oldest, 0), newest, frozenset(running))
+    return TransactionSnapshot(Position(oldest, 0), newest, frozenset(running))

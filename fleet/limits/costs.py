@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core.cache import cache
 
 from fleet import errors
-from fleet.limits.counting import Quota
+from fleet.limits.counting import RemainingQuota
 
 WINDOW_S = 60
 _external_costs: ContextVar[list[float] | None] = ContextVar("fleet_costs", default=None)
@@ -24,7 +24,7 @@ _external_costs: ContextVar[list[float] | None] = ContextVar("fleet_costs", defa
 class BudgetExceeded(errors.RateLimited):
     """The budget of this minute is used up; `quota` says when the next one begins."""
 
-    def __init__(self, quota: Quota) -> None:
+    def __init__(self, quota: RemainingQuota) -> None:
         super().__init__(
             f"Your requests have used up the {quota.limit} s of CPU time that each user has per minute.",
             hint=f"Try again in {quota.reset_s} s.",
@@ -37,7 +37,7 @@ def check(user: int) -> None:
     limit = settings.FLEET_LIMIT_COST_S
     if limit and cache.get(_key(user), 0) >= limit * 1_000:
         reset_s = WINDOW_S - int(time.time()) % WINDOW_S
-        raise BudgetExceeded(Quota(limit=max(1, round(limit)), remaining=0, reset_s=reset_s, refused=True))
+        raise BudgetExceeded(RemainingQuota(limit=max(1, round(limit)), remaining=0, reset_s=reset_s, refused=True))
 
 
 def begin() -> None:

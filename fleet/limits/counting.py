@@ -17,7 +17,7 @@ from django_ratelimit.core import get_usage
 
 from fleet import audit, errors, humanise
 from fleet.limits import addresses, rates
-from fleet.limits.rates import Kind, Rate
+from fleet.limits.rates import Rate, RequestKind
 
 log = logging.getLogger("fleet.limits")
 
@@ -25,7 +25,7 @@ TRIES = 3  # attempts to count a request, if Redis goes away or comes back betwe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
+class RemainingQuota:
     """What is left of a rate limit after a request."""
 
     limit: int  # 0: unlimited
@@ -34,13 +34,13 @@ class Quota:
     refused: bool = False
 
 
-UNLIMITED = Quota(limit=0, remaining=0, reset_s=0)
+UNLIMITED = RemainingQuota(limit=0, remaining=0, reset_s=0)
 
 
 class TooManyRequests(errors.RateLimited):
     """The rate limit is exceeded; `quota` says when the window ends."""
 
-    def __init__(self, quota: Quota) -> None:
+    def __init__(self, quota: RemainingQuota) -> None:
         super().__init__(
             f"Too many requests: the limit is {quota.limit} in this window.",
             hint=f"Try again in {humanise.duration(quota.reset_s)}.",
@@ -48,7 +48,9 @@ class TooManyRequests(errors.RateLimited):
         self.quota = quota
 
 
-def charge(*, request: HttpRequest, kind: Kind, identity: str = "", role: str = "", route: str = "") -> Quota:
+def charge(
+    *, request: HttpRequest, kind: RequestKind, identity: str = "", role: str = "", route: str = ""
+) -> RemainingQuota:
     """Count one request at the configured rate of its kind and role.
 
     `identity`: the id of a key, user or agent; by default the client's address.
@@ -60,7 +62,7 @@ def charge(*, request: HttpRequest, kind: Kind, identity: str = "", role: str = 
     return spend(request=request, bucket=f"{kind}:{identity}", rate=rates.for_kind(kind, role=role))
 
 
-def spend(*, request: HttpRequest, bucket: str, rate: Rate) -> Quota:
+def spend(*, request: HttpRequest, bucket: str, rate: Rate) -> RemainingQuota:
     """Count one request in a bucket. The first refusal of a window is recorded in the audit trail."""
     if not rate.count:
         return UNLIMITED
@@ -72,7 +74,7 @@ def spend(*, request: HttpRequest, bucket: str, rate: Rate) -> Quota:
             continue
         if usage["count"] == rate.count + 1:
             _record_refusal(bucket, rate)
-        return Quota(
+        return RemainingQuota(
             limit=rate.count,
             remaining=max(0, rate.count - usage["count"]),
             reset_s=max(1, usage["time_left"]),
@@ -81,7 +83,7 @@ def spend(*, request: HttpRequest, bucket: str, rate: Rate) -> Quota:
     return UNLIMITED
 
 
-def headers(quota: Quota) -> dict[str, str]:
+def headers(quota: RemainingQuota) -> dict[str, str]:
     """The RateLimit headers (draft-ietf-httpapi-ratelimit-headers-07), and Retry-After (RFC 9110, 10.2.3) if refused.
 
     All times are in seconds.

@@ -24,7 +24,7 @@ class Rate:
 OFF = Rate(0)
 
 
-class Kind(StrEnum):
+class RequestKind(StrEnum):
     """Which requests are counted together."""
 
     IP = "ip"  # anonymous requests and those with access tokens, by address
@@ -58,19 +58,19 @@ def parse_overrides(text: str) -> dict[str, Rate]:
     return overrides
 
 
-def for_kind(kind: Kind, *, role: str = "") -> Rate:
+def for_kind(kind: RequestKind, *, role: str = "") -> Rate:
     """The rate for all routes together. The rate of a role replaces that of the kinds IP and SESSION."""
-    if kind in {Kind.IP, Kind.SESSION} and (role_rate := _overrides().get(f"role:{role}")) is not None:
+    if kind in {RequestKind.IP, RequestKind.SESSION} and (role_rate := _overrides().get(f"role:{role}")) is not None:
         return role_rate
-    rates: Mapping[Kind, Rate] = {
-        Kind.IP: settings.FLEET_LIMIT_IP,
-        Kind.SESSION: settings.FLEET_LIMIT_SESSION,
-        Kind.AUTH: settings.FLEET_LIMIT_AUTH,
-        Kind.KEY: settings.FLEET_LIMIT_KEY,
-        Kind.USER: settings.FLEET_LIMIT_USER,
-        Kind.NEW_KEY: settings.FLEET_LIMIT_NEW_KEY,
-        Kind.DENIED: settings.FLEET_LIMIT_DENIED,
-        Kind.AGENT: settings.FLEET_LIMIT_AGENT,
+    rates: Mapping[RequestKind, Rate] = {
+        RequestKind.IP: settings.FLEET_LIMIT_IP,
+        RequestKind.SESSION: settings.FLEET_LIMIT_SESSION,
+        RequestKind.AUTH: settings.FLEET_LIMIT_AUTH,
+        RequestKind.KEY: settings.FLEET_LIMIT_KEY,
+        RequestKind.USER: settings.FLEET_LIMIT_USER,
+        RequestKind.NEW_KEY: settings.FLEET_LIMIT_NEW_KEY,
+        RequestKind.DENIED: settings.FLEET_LIMIT_DENIED,
+        RequestKind.AGENT: settings.FLEET_LIMIT_AGENT,
     }
     return rates[kind]
 

@@ -26,8 +26,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 from fleet import caller, errors, humanise, invocation
 from fleet.console.lines import counted
 from fleet.limits import counting, known_browsers
-from fleet.limits.counting import Quota
-from fleet.limits.rates import Kind
+from fleet.limits.counting import RemainingQuota
+from fleet.limits.rates import RequestKind
 
 MAX_NAME = 150  # characters of a user name in Django
 STATUS = HTTPStatus.TOO_MANY_REQUESTS
@@ -61,7 +61,7 @@ def lockout_message(seconds: int) -> str:
 def refusal(request: HttpRequest, response: HttpResponseBase | None, credentials: Any) -> HttpResponseBase:
     """The response to a client that is locked out. Its RateLimit headers describe the limit of failures."""
     seconds = remaining_s(request, credentials)
-    quota = Quota(limit=settings.FLEET_LOCKOUT_FAILURES, remaining=0, reset_s=seconds, refused=True)
+    quota = RemainingQuota(limit=settings.FLEET_LOCKOUT_FAILURES, remaining=0, reset_s=seconds, refused=True)
     return _too_many(request, code="locked_out", detail=lockout_message(seconds), headers=counting.headers(quota))
 
 
@@ -88,7 +88,7 @@ def page(request: HttpRequest) -> HttpResponseBase:
     if request.method != "POST":
         return admin.site.login(request)
     number = known_browsers.number_of(request)
-    quota = counting.charge(request=request, kind=Kind.AUTH, identity=f"browser:{number}" if number else "")
+    quota = counting.charge(request=request, kind=RequestKind.AUTH, identity=f"browser:{number}" if number else "")
     headers = counting.headers(quota)
     if quota.refused:
         return _too_many(request, code="rate_limited", detail=str(counting.TooManyRequests(quota)), headers=headers)

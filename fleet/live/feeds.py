@@ -47,14 +47,16 @@ class Feed:
     action: str  # of fleet.access.rules
     scope: UUID | None
     start: Position
-    snapshot: stream.Snapshot | None  # omits events committed before it; None: sends all events after `start`
+    snapshot: (
+        stream.TransactionSnapshot | None
+    )  # omits events committed before it; None: sends all events after `start`
     visible_events: Callable[[Actor, QuerySet[Event]], QuerySet[Event]]
     visible_scopes: Callable[[Actor, Collection[UUID]], set[UUID]]
     serialize: Serialize
     closing_kinds: frozenset[str] = frozenset()  # kinds of events that may be the last ones
     outcome: Callable[[UUID], str] | None = None  # the final state of a scope; empty if it has not ended
 
-    def completed(self, last: Position, *, snapshot: stream.Snapshot | None) -> End | None:
+    def completed(self, last: Position, *, snapshot: stream.TransactionSnapshot | None) -> End | None:
         """The End if the scope has ended and no events are left to send after `last`; otherwise None."""
         if self.scope is None or self.outcome is None or not (state := self.outcome(self.scope)):
             return None

@@ -133,7 +133,7 @@ def state(home: Home) -> dict[str, Any]:
     try:
         return dict(control_socket.send_request(home, {"do": "status"}))
     except control_socket.NotRunning:
-        orphans = [] if lock.is_held(home) else children.Register(home).orphans()
+        orphans = [] if lock.is_held(home) else children.ChildRegistry(home).orphans()
         return {"running": False, "left": [{"name": orphan.name, "pid": orphan.pid} for orphan in reversed(orphans)]}
 
 
@@ -164,7 +164,7 @@ def _end_orphans(home: Home, say: Callable[[str], None]) -> bool:
     if not home.run.exists():
         return False
     with lock.hold(home):
-        ended = children.Register(home).end_orphans(say)
+        ended = children.ChildRegistry(home).end_orphans(say)
         control_socket.remove(home)
     return bool(ended)
 

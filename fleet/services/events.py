@@ -20,7 +20,7 @@ def record() -> int:
     return journal.drain(settings.FLEET_HOME, _insert)
 
 
-def _insert(entries: Sequence[journal.Entry]) -> None:
+def _insert(entries: Sequence[journal.JournalEntry]) -> None:
     by_id = {UUID(entry.id): entry for entry in entries}
     recorded = set(Event.objects.filter(subject__in=list(by_id), scope=None).values_list("subject", flat=True))
     Event.objects.bulk_create(

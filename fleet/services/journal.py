@@ -22,7 +22,7 @@ BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class JournalEntry:
     id: str  # identifies an entry that is delivered twice
     at: str  # ISO 8601, UTC
     kind: str  # service.restarted, service.failed, service.slow, service.large, service.restarts, service.normal
@@ -31,9 +31,11 @@ class Entry:
     data: Mapping[str, float | int | str | None] = field(default_factory=dict)
 
 
-def append(home: Home, *, kind: str, service: str, message: str, data: Mapping[str, float | int | str | None]) -> Entry:
+def append(
+    home: Home, *, kind: str, service: str, message: str, data: Mapping[str, float | int | str | None]
+) -> JournalEntry:
     """Append an entry, flushed to disk, and return it."""
-    entry = Entry(
+    entry = JournalEntry(
         id=str(ids.new()),
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         kind=kind,
@@ -53,13 +55,13 @@ def append(home: Home, *, kind: str, service: str, message: str, data: Mapping[s
     return entry
 
 
-def last(home: Home, count: int) -> list[Entry]:
+def last(home: Home, count: int) -> list[JournalEntry]:
     """Return the newest entries that are not drained yet, oldest first."""
     with _locked(home):
         return _entries(_file(home))[-count:]
 
 
-def drain(home: Home, accept: Callable[[Sequence[Entry]], None]) -> int:
+def drain(home: Home, accept: Callable[[Sequence[JournalEntry]], None]) -> int:
     """Pass all entries to `accept`, remove them once it has returned, and return their number.
 
     Delivery is at least once: if `accept` raises or this process dies, the entries stay and are delivered again with
@@ -82,7 +84,7 @@ def drain(home: Home, accept: Callable[[Sequence[Entry]], None]) -> int:
     return len(entries)
 
 
-def _entries(path: Path) -> list[Entry]:
+def _entries(path: Path) -> list[JournalEntry]:
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
@@ -90,7 +92,7 @@ def _entries(path: Path) -> list[Entry]:
     entries = []
     for line in lines:
         try:
-            entries.append(Entry(**json.loads(line)))
+            entries.append(JournalEntry(**json.loads(line)))
         except (ValueError, TypeError):
             continue  # an incomplete line of a writer that was killed
     return entries

@@ -126,7 +126,7 @@ class Spawn(Strict):
     concurrency = serializers.IntegerField(required=False, allow_null=True, default=None, min_value=1, max_value=256)
 
 
-class Register(Strict):
+class RegisterBody(Strict):
     type = Text(max_length=60, initial="testing")
     concurrency = serializers.IntegerField(
         default=1, min_value=1, max_value=256, help_text="maximum number of sorties that it holds at once"
@@ -138,7 +138,7 @@ class EndQuery(Strict):
     reason = Text(max_length=300, required=False, default="", initial="A new version is installed.")
 
 
-class LogQuery(Strict):
+class AgentLogQuery(Strict):
     lines = serializers.IntegerField(default=200, min_value=1, max_value=MAX_LINES)
 
 
@@ -157,7 +157,7 @@ class Agents(ApiView):
             agents = agents.filter(node__name=query["node"])
         return paginate(request, agents, query=query, serialize=lambda rows: _rows(request, rows))
 
-    @endpoint("agents.register", body=Register, response=AgentResponse, status=201)
+    @endpoint("agents.register", body=RegisterBody, response=AgentResponse, status=201)
     def post(self, request: Request, *, body: Validated) -> Response:
         """Register an external agent, which can then claim sorties. Without heartbeats it is considered lost."""
         agent = external_agents.register(
@@ -230,7 +230,7 @@ class AgentResources(ApiView):
 
 
 class AgentLogs(ApiView):
-    @endpoint("agents.logs", query=LogQuery, response=AgentLogResponse)
+    @endpoint("agents.logs", query=AgentLogQuery, response=AgentLogResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """Get the last lines of the log of an agent's process."""
         agent = _find(ref)

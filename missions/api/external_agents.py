@@ -28,7 +28,7 @@ from fleet.api.openapi.examples import file_response
 from fleet.api.serializers import Id, Json, Strict, Text
 from fleet.api.views import MAX_BODY_BYTES, ApiView, Costly, IgnoreAccept, actor_of
 from fleet.limits import counting
-from fleet.limits.counting import Quota
+from fleet.limits.counting import RemainingQuota
 from fleet.web import shared_counters
 from missions.api import responses
 from missions.models import Sortie
@@ -45,7 +45,7 @@ CODE_FREE_KEYS = {  # keys of a sortie that run no code
 }  # fmt: skip
 
 
-class Claim(Strict):
+class ClaimBody(Strict):
     agent = Id(ids.AGENT, max_length=40, help_text="an agent that the caller registered")
     count = serializers.IntegerField(
         default=1, min_value=1, max_value=external_agents.MAX_CLAIM,
@@ -62,7 +62,7 @@ class LeaseBody(Strict):
     )
 
 
-class Report(LeaseBody):
+class ReportBody(LeaseBody):
     fraction = serializers.FloatField(required=False, min_value=0, max_value=1, initial=0.4)
     note = Text(max_length=200, required=False, default="", allow_blank=True, initial="4 of 10 files")
     output = serializers.CharField(
@@ -121,12 +121,12 @@ class HeartbeatBody(Strict):
     )
 
 
-class AgentReport(Report):
+class AgentReport(ReportBody):
     sortie = Id(ids.SORTIE, max_length=40)
 
 
 class ClaimSorties(ApiView):
-    @endpoint("sorties.claim", body=Claim, response=responses.ClaimResponse, secret=True)
+    @endpoint("sorties.claim", body=ClaimBody, response=responses.ClaimResponse, secret=True)
     def post(self, request: Request, *, body: Validated) -> dict[str, Any]:
         """Claim the most urgent sorties of the agent's type. Each comes with its lease token."""
         agent = own_agent(actor_of(request), body["agent"])
@@ -161,7 +161,7 @@ class SortieHeartbeat(ApiView):
 
 
 class ReportProgress(ApiView):
-    @endpoint("sorties.fly", body=Report, response=None, status=204)
+    @endpoint("sorties.fly", body=ReportBody, response=None, status=204)
     def post(self, request: Request, ref: str, *, body: Validated) -> None:
         """Report progress, a note, output, and a value to resume from. Workloads of the fleet's own agents may not send
         `output` or `resume`: the fleet captures what they print and what they write to FLEET_RESUME."""
@@ -224,7 +224,7 @@ class _Download:
         shared_counters.site.add(self._counter)
         if shared_counters.site.count(self._counter) > MAX_BUNDLES:
             self.close()
-            raise counting.TooManyRequests(Quota(limit=MAX_BUNDLES, remaining=0, reset_s=1, refused=True))
+            raise counting.TooManyRequests(RemainingQuota(limit=MAX_BUNDLES, remaining=0, reset_s=1, refused=True))
 
     def __iter__(self) -> Iterator[bytes]:
         return self._pieces
@@ -304,7 +304,7 @@ def report_to_mission(*, actor: Actor, ref: str, body: Validated) -> None:
 
 
 def report(*, token: str, body: Validated) -> None:
-    """Record a report, whose body has been validated as a `Report`."""
+    """Record a report, whose body has been validated as a `ReportBody`."""
     external_agents.progress(
         token=token,
         fraction=body.get("fraction"),

@@ -49,7 +49,7 @@ PLAN = {  # an example in the OpenAPI document
         ),
     ]
 )
-class Launch(Strict):
+class LaunchBody(Strict):
     """Exactly one of `plan`, `template` and `objective`."""
 
     plan = Json(
@@ -134,7 +134,7 @@ class Missions(Costly):
             missions = missions.filter(schedule=ids.decode(ids.SCHEDULE, query["schedule"]))
         return paginate(request, missions, query=query, serialize=_summaries, ordering=query["ordering"])
 
-    @endpoint("missions.create", body=Launch, response=responses.MissionDetailResponse, status=201)
+    @endpoint("missions.create", body=LaunchBody, response=responses.MissionDetailResponse, status=201)
     def post(self, request: Request, *, body: Validated) -> Response:
         """Launch a mission."""
         mission = launching.launch(actor=actor_of(request), body=body)
@@ -238,7 +238,7 @@ class MissionProgress(ApiView):
         """Get the progress of a mission."""
         return mission_json.progress(visibility.mission(actor_of(request), ref))
 
-    @endpoint("missions.report", body=external_agents.Report, response=None, status=204)
+    @endpoint("missions.report", body=external_agents.ReportBody, response=None, status=204)
     def patch(self, request: Request, ref: str, *, body: Validated) -> None:
         """Report on the sortie of the lease token, which must belong to this mission."""
         external_agents.report_to_mission(actor=actor_of(request), ref=ref, body=body)

@@ -147,7 +147,7 @@ class Edge(serializers.Serializer[Any]):
     sortie = serializers.CharField(initial="lint")
 
 
-class Node(serializers.Serializer[Any]):
+class GraphNodeResponse(serializers.Serializer[Any]):
     id = Id(ids.SORTIE)
     key = serializers.CharField(initial="lint")
     agent_type = serializers.CharField(initial="testing")
@@ -157,7 +157,7 @@ class Node(serializers.Serializer[Any]):
 class GraphResponse(serializers.Serializer[Any]):
     """The sorties of a mission and their needs."""
 
-    nodes = Node(many=True)
+    nodes = GraphNodeResponse(many=True)
     edges = Edge(many=True)
     truncated = serializers.BooleanField(help_text="whether the mission has more sorties than these")
 

@@ -33,7 +33,7 @@ POLL_S = 0.5
 FOLLOW_S = 25  # a followed log ends after this time; the client reconnects
 
 
-class LogQuery(Strict):
+class SortieLogQuery(Strict):
     attempt = serializers.IntegerField(
         required=False, min_value=1, max_value=2**31 - 1, help_text="the last one by default"
     )
@@ -82,7 +82,7 @@ class SortieAttempts(ApiView):
 
 
 class SortieLogs(ApiView):
-    @endpoint("sorties.read", query=LogQuery, response=responses.LogResponse)
+    @endpoint("sorties.read", query=SortieLogQuery, response=responses.LogResponse)
     def get(self, request: Request, ref: str, *, query: Validated) -> dict[str, Any]:
         """Get the output of an attempt in chunks: stdout and stderr in the order in which they were written."""
         sortie = visibility.sortie(actor_of(request), ref)

@@ -15,7 +15,7 @@ from missions.models import Conflict
 _PATCH = "--- a/app.py\n+++ b/app.py\n@@ -1 +1 @@\n-two\n+three\n"
 
 
-class FileDiff(serializers.Serializer[Any]):
+class FileDiffResponse(serializers.Serializer[Any]):
     """A changed file, with the number of lines added and removed; both are null if it is binary."""
 
     path = serializers.CharField(initial="app.py")
@@ -23,19 +23,19 @@ class FileDiff(serializers.Serializer[Any]):
     removed = serializers.IntegerField(allow_null=True, initial=1)
 
 
-class Diff(serializers.Serializer[Any]):
+class DiffResponse(serializers.Serializer[Any]):
     """The difference between two commits."""
 
     base = serializers.CharField(allow_blank=True, initial=responses.COMMIT)
     commit = serializers.CharField(
         allow_blank=True, initial=responses.COMMIT, help_text="empty while the work is not committed"
     )
-    files = FileDiff(many=True)
+    files = FileDiffResponse(many=True)
     patch = serializers.CharField(allow_blank=True, trim_whitespace=False, initial=_PATCH)
     truncated = serializers.BooleanField(help_text="whether the patch or the list of files is incomplete")
 
 
-class SortieDiffResponse(Diff):
+class SortieDiffResponse(DiffResponse):
     """A sortie's changes to the repository."""
 
     sortie = Id(ids.SORTIE)
@@ -47,7 +47,7 @@ class SortieDiffResponse(Diff):
     )
 
 
-class MissionDiffResponse(Diff):
+class MissionDiffResponse(DiffResponse):
     """The changes that have landed on a mission's branch, and those that have not, by sortie."""
 
     mission = Id(ids.MISSION)
@@ -101,7 +101,7 @@ class UnmergedChange(responses.ChangeResponse):
     sortie = serializers.CharField(initial="lint")
 
 
-class Unmerged(serializers.Serializer[Any]):
+class UnmergedResponse(serializers.Serializer[Any]):
     """Work that no branch of the repository contains: commits of the mission's branch, and changes that never landed."""
 
     branch = serializers.CharField(allow_blank=True, initial="fleet/login")
@@ -114,4 +114,4 @@ class DiscardedResponse(serializers.Serializer[Any]):
 
     mission = Id(ids.MISSION)
     discarded = serializers.BooleanField()
-    unmerged = Unmerged()
+    unmerged = UnmergedResponse()

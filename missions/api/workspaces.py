@@ -42,7 +42,7 @@ class Resolve(Strict):
     )
 
 
-class Merge(Strict):
+class MergeBody(Strict):
     into = Text(
         max_length=200,
         required=False,
@@ -55,7 +55,7 @@ class Discard(Strict):
     confirm = serializers.BooleanField(default=False, help_text="false only lists the unmerged work")
 
 
-class MissionDiff(Costly):
+class MissionDiffView(Costly):
     costly_methods = ("GET", "HEAD")
 
     @endpoint("missions.diff", response=workspace_responses.MissionDiffResponse)
@@ -66,7 +66,7 @@ class MissionDiff(Costly):
             return diffs.of_mission(mission, max_bytes=MAX_BYTES).as_json()
 
 
-class SortieDiff(Costly):
+class SortieDiffView(Costly):
     costly_methods = ("GET", "HEAD")
 
     @endpoint("missions.diff", response=workspace_responses.SortieDiffResponse)
@@ -122,7 +122,7 @@ class ResolveConflict(Costly):
 
 
 class MergeMission(Costly):
-    @endpoint("missions.merge", body=Merge, response=workspace_responses.MergedResponse, commits=True)
+    @endpoint("missions.merge", body=MergeBody, response=workspace_responses.MergedResponse, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Merge what has landed into a branch of the repository, which is created or moved. 409 if the branch is checked
         out, or if the repository rejects the commit."""

@@ -26,7 +26,7 @@ from agents.models import AgentType
 from fleet.postgres import locks, statements
 from fleet.postgres.locks import Lock
 from missions.control import file_contest
-from missions.control.file_contest import Blocker, Contest, Order
+from missions.control.file_contest import BlockingReservation, Contest, Order
 
 PAGE = 1_000
 
@@ -57,7 +57,7 @@ def _admit_limited() -> Counter[str]:
             fitting = set(choose(contenders, freed=queued, contest=reservations.contest(freed=_ids(queued))))
             displaced = [contender.sortie for contender in queued if contender.sortie not in fitting]
             taken_back = _take_back(displaced, why="a more urgent sortie is waiting")
-        blocked: dict[UUID, Blocker] = {}
+        blocked: dict[UUID, BlockingReservation] = {}
         admitted = choose(
             [contender for contender in contenders if not contender.queued],
             freed=[contender for contender in queued if contender.sortie in taken_back],
@@ -80,7 +80,7 @@ def _take_back(sorties: Sequence[UUID], *, why: str) -> set[UUID]:
         return {sortie for (sortie,) in cursor.fetchall()}
 
 
-def _block(contenders: Sequence[Contender], blockers: Mapping[UUID, Blocker]) -> None:
+def _block(contenders: Sequence[Contender], blockers: Mapping[UUID, BlockingReservation]) -> None:
     """Record whose reservation each of these sorties waits for. It contends again once that reservation ends."""
     if not blockers:
         return
@@ -171,10 +171,10 @@ def _contenders(served: Collection[str]) -> list[Contender]:
         return [Contender(*row) for row in cursor.fetchall()]
 
 
-def _reservations(contenders: Sequence[Contender], served: Collection[str]) -> file_contest.Snapshot:
+def _reservations(contenders: Sequence[Contender], served: Collection[str]) -> file_contest.ReservationSnapshot:
     candidates = [contender for contender in contenders if contender.reserves]
     if not candidates:
-        return file_contest.Snapshot()
+        return file_contest.ReservationSnapshot()
     last = max(contender.order for contender in candidates)
     return file_contest.snapshot(contenders=_ids(candidates), last=last, served=served)
 
@@ -188,14 +188,14 @@ def choose(
     *,
     freed: Sequence[Contender] = (),
     contest: Contest | None = None,
-    blocked: dict[UUID, Blocker] | None = None,
+    blocked: dict[UUID, BlockingReservation] | None = None,
 ) -> list[UUID]:
     """The contenders that fit, in order: each takes a place under each of its limits, and the files it reserves.
 
     The places that the `freed` contenders occupy count as free. Ready contenders that have to wait for a reservation
     are added to `blocked`.
     """
-    contest = contest or file_contest.Snapshot().contest()
+    contest = contest or file_contest.ReservationSnapshot().contest()
     places_left: dict[tuple[str, Hashable], int] = {}
     for contender in contenders:
         for limit, places in contender.limits():

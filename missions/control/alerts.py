@@ -48,7 +48,7 @@ DOWN = {"failed", "unhealthy", "pausing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class AlertFinding:
     """One violation of an alert rule."""
 
     rule: str
@@ -117,7 +117,7 @@ class AlertMonitor:
         counts["lost"] = min(counts["lost"], totals["lost"] - self._lost_at_startup)
         return counts
 
-    def _services(self) -> Iterator[Finding]:
+    def _services(self) -> Iterator[AlertFinding]:
         """Findings from this host's supervisor; none if this host has no supervisor."""
         slow_before, self._slow = self._slow, set()
         host = settings.FLEET_NODE or socket.gethostname()
@@ -127,17 +127,17 @@ class AlertMonitor:
             if 0 < settings.FLEET_ALERT_RESPONSE_S < response_s:
                 self._slow.add(name)
                 if name in slow_before:  # two checks in a row, so that one slow response raises no alert
-                    yield Finding(
+                    yield AlertFinding(
                         rule="service_slow",
                         subject=subject,
                         message=f"{name} takes {humanise.duration(response_s)} to respond.",
                     )
             if 0 < settings.FLEET_ALERT_MEMORY_MB * 1e6 < (service["memory_bytes"] or 0):
                 message = f"{name} uses {service['memory_bytes'] / 1e6:,.0f} MB of memory."
-                yield Finding(rule="service_large", subject=subject, message=message)
+                yield AlertFinding(rule="service_large", subject=subject, message=message)
             if service["state"] in DOWN:
                 message = f"{name} is {service['state']}: {service['error'] or 'see its log'}"
-                yield Finding(rule="service_failed", subject=subject, message=message)
+                yield AlertFinding(rule="service_failed", subject=subject, message=message)
 
 
 def active() -> list[dict[str, Any]]:
@@ -153,13 +153,13 @@ def active() -> list[dict[str, Any]]:
     ]
 
 
-def _queues(served: frozenset[str]) -> Iterator[Finding]:
+def _queues(served: frozenset[str]) -> Iterator[AlertFinding]:
     if not settings.FLEET_ALERT_QUEUE_S:
         return
     queued = Sortie.objects.filter(state="queued", agent_type__in=served).order_by().values_list("agent_type")
     for type, waited_s in queued.annotate(waited=Extract(Now() - Min("ready_at"), "epoch")):
         if waited_s and waited_s > settings.FLEET_ALERT_QUEUE_S:
-            yield Finding(
+            yield AlertFinding(
                 rule="queue_old",
                 subject=type,
                 message=f"A sortie of type {type} has waited {humanise.duration(waited_s)} for an agent. "
@@ -167,7 +167,7 @@ def _queues(served: frozenset[str]) -> Iterator[Finding]:
             )
 
 
-def _unserved(served: frozenset[str]) -> Iterator[Finding]:
+def _unserved(served: frozenset[str]) -> Iterator[AlertFinding]:
     """Types with waiting work that no agent takes."""
     if not settings.FLEET_ALERT_UNSERVED_S:
         return
@@ -182,37 +182,37 @@ def _unserved(served: frozenset[str]) -> Iterator[Finding]:
         waiting = "1 sortie waits" if count == 1 else f"{count:,} sorties wait"
         start = f"Start one: {invocation.command('fleet_agents', 'spawn', type)}"
         remedy = "External agents serve it: register one." if types[type] else start
-        yield Finding(
+        yield AlertFinding(
             rule="unserved",
             subject=type,
             message=f"{waiting} for agents of type {type}, and none is taking work. {remedy}",
         )
 
 
-def _failing() -> Iterator[Finding]:
+def _failing() -> Iterator[AlertFinding]:
     """Types whose agents die after the autoscaler starts them."""
     for decision in scaling.decisions():
         if decision.on and decision.failing:
-            yield Finding(
+            yield AlertFinding(
                 rule="agents_failing",
                 subject=decision.type,
                 message=f"Agents of type {decision.type} die after the autoscaler starts them: {decision.why}",
             )
 
 
-def _windows(counts: dict[str, int]) -> Iterator[Finding]:
+def _windows(counts: dict[str, int]) -> Iterator[AlertFinding]:
     """Events that occurred too often within FLEET_ALERT_WINDOW_S."""
     window = humanise.duration(settings.FLEET_ALERT_WINDOW_S)
     lost = counts["lost"]
     if 0 < settings.FLEET_ALERT_AGENTS_LOST < lost:
-        yield Finding(
+        yield AlertFinding(
             rule="agents_lost",
             subject="agents",
             message=f"{lost} agents were lost within {window}. See: {invocation.command('fleet_agents', 'list', '--all')}",
         )
     retries, attempts = counts["retries"], counts["attempts"]
     if attempts >= MIN_ATTEMPTS and 0 < settings.FLEET_ALERT_RETRY_SHARE < retries / attempts:
-        yield Finding(
+        yield AlertFinding(
             rule="retries_high",
             subject="attempts",
             message=f"{retries} of {attempts} attempts within {window} failed and are retried.",
@@ -220,7 +220,7 @@ def _windows(counts: dict[str, int]) -> Iterator[Finding]:
     for name, count in counts.items():
         if name.startswith("restarts ") and 0 < settings.FLEET_ALERT_RESTARTS < count:
             service = name.removeprefix("restarts ")
-            yield Finding(
+            yield AlertFinding(
                 rule="service_restarting",
                 subject=service,
                 message=f"{service} was restarted {count} times within {window}. "
@@ -258,7 +258,7 @@ def _totals() -> dict[str, int]:
     return sums
 
 
-def _stalled() -> Iterator[Finding]:
+def _stalled() -> Iterator[AlertFinding]:
     if not settings.FLEET_ALERT_STALLED_S:
         return
     with connection.cursor() as cursor:
@@ -266,7 +266,7 @@ def _stalled() -> Iterator[Finding]:
         rows = cursor.fetchall()
     for mission, name, quiet_s, states in rows:
         ref = ids.encode(ids.MISSION, mission)
-        yield Finding(
+        yield AlertFinding(
             rule="mission_stalled",
             subject=ref,
             message=f"Mission {name[:100]!r} has made no progress for {humanise.duration(quiet_s)} "
@@ -276,7 +276,7 @@ def _stalled() -> Iterator[Finding]:
         )
 
 
-def _silent() -> Iterator[Finding]:
+def _silent() -> Iterator[AlertFinding]:
     """Running attempts that have printed nothing for longer than their plan, their type or the setting allows."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -286,7 +286,7 @@ def _silent() -> Iterator[Finding]:
         rows = cursor.fetchall()
     for sortie, key, mission, name, quiet_s in rows:
         ref = ids.encode(ids.MISSION, mission)
-        yield Finding(
+        yield AlertFinding(
             rule="silent",
             subject=ids.encode(ids.SORTIE, sortie),
             message=f"No output from {key[:80]!r} of {name[:80]!r} for {humanise.duration(quiet_s)}; it keeps "
@@ -296,24 +296,24 @@ def _silent() -> Iterator[Finding]:
         )
 
 
-def _audit_trail() -> Iterator[Finding]:
+def _audit_trail() -> Iterator[AlertFinding]:
     if settings.FLEET_ALERT_UNSEALED_S and (blocker := sealing.blocker(longer_than_s=settings.FLEET_ALERT_UNSEALED_S)):
-        yield Finding(rule="audit_unsealed", subject="audit trail", message=str(blocker))
+        yield AlertFinding(rule="audit_unsealed", subject="audit trail", message=str(blocker))
     if (gaps := protection.gaps()) and protection.is_required():
-        yield Finding(
+        yield AlertFinding(
             rule="audit_unprotected",
             subject="audit trail",
             message=f"The application can change the audit trail: {gaps[0]}. {protection.remedy()}",
         )
 
 
-def _schedules() -> Iterator[Finding]:
+def _schedules() -> Iterator[AlertFinding]:
     """Schedules whose launches have failed several times in a row."""
     if not settings.FLEET_ALERT_SCHEDULE_FAILURES:
         return
     failing = Schedule.objects.filter(paused=False, failures_in_a_row__gte=settings.FLEET_ALERT_SCHEDULE_FAILURES)
     for schedule in failing.order_by("id")[:MAX_SCHEDULES]:
-        yield Finding(
+        yield AlertFinding(
             rule="schedule_failing",
             subject=schedule.ref,
             message=f"The last {schedule.failures_in_a_row} launches of the schedule {schedule.name!r} failed. "
@@ -321,7 +321,7 @@ def _schedules() -> Iterator[Finding]:
         )
 
 
-def _as_row(finding: Finding) -> dict[str, str | None]:
+def _as_row(finding: AlertFinding) -> dict[str, str | None]:
     return {
         "rule": finding.rule,
         "subject": finding.subject[:100],

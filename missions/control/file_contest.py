@@ -32,7 +32,7 @@ class WaitingReservation(NamedTuple):
     reservation: ReservedPattern
 
 
-class Blocker(NamedTuple):
+class BlockingReservation(NamedTuple):
     """The reservation that blocks a sortie. It is in force, unless its own sortie is ahead and also waits (`waits`)."""
 
     reservation: ReservedPattern
@@ -45,7 +45,7 @@ class Blocker(NamedTuple):
 
 
 @dataclass(slots=True, kw_only=True)
-class Snapshot:
+class ReservationSnapshot:
     """The reservations that matter to a pass. `requests` has those of the contenders."""
 
     requests: dict[UUID, list[tuple[Branch, ReservedPattern]]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Snapshot:
         return Contest(self, freed=freed)
 
 
-def snapshot(*, contenders: Sequence[UUID], last: Order, served: Collection[str]) -> Snapshot:
+def snapshot(*, contenders: Sequence[UUID], last: Order, served: Collection[str]) -> ReservationSnapshot:
     """Read the reservations on the branches of these contenders, each of which reserves files.
 
     `last` is the order of the last contender: ready sorties after it do not matter.
@@ -87,7 +87,7 @@ def snapshot(*, contenders: Sequence[UUID], last: Order, served: Collection[str]
             for repository, branch, sortie, mission, key, pattern, shared, priority, turn in cursor.fetchall()
             if sortie not in requests
         ]
-    return Snapshot(requests=requests, in_force=reservations.in_force(branches), waiting=waiting)
+    return ReservationSnapshot(requests=requests, in_force=reservations.in_force(branches), waiting=waiting)
 
 
 def _folders(requests: Mapping[UUID, Sequence[tuple[Branch, ReservedPattern]]]) -> dict[str, list[str]]:
@@ -116,7 +116,7 @@ def _folders(requests: Mapping[UUID, Sequence[tuple[Branch, ReservedPattern]]]) 
 class Contest:
     """One pass through the contenders in their order: call `find_blocker` for each, then call `grant` or `wait`."""
 
-    def __init__(self, snapshot: Snapshot, *, freed: Collection[UUID]) -> None:
+    def __init__(self, snapshot: ReservationSnapshot, *, freed: Collection[UUID]) -> None:
         self._requests = snapshot.requests
         self._in_force: dict[Branch, ReservationIndex] = defaultdict(ReservationIndex)
         self._ahead: dict[Branch, ReservationIndex] = defaultdict(ReservationIndex)
@@ -125,7 +125,7 @@ class Contest:
             if reservation.sortie not in freed:
                 self._in_force[branch].add(reservation)
 
-    def find_blocker(self, sortie: UUID, *, order: Order, queued: bool) -> Blocker | None:
+    def find_blocker(self, sortie: UUID, *, order: Order, queued: bool) -> BlockingReservation | None:
         """The reservation that blocks the sortie, if any. A queued sortie is blocked only by reservations in force."""
         requests = self._requests.get(sortie, ())
         if requests and not queued:
@@ -134,9 +134,9 @@ class Contest:
                 self._ahead[earlier.branch].add(earlier.reservation)
         for branch, reservation in requests:
             if (other := self._in_force[branch].find_conflict(reservation)) is not None:
-                return Blocker(other, waits=False)
+                return BlockingReservation(other, waits=False)
             if not queued and (other := self._ahead[branch].find_conflict(reservation)) is not None:
-                return Blocker(other, waits=True)
+                return BlockingReservation(other, waits=True)
         return None
 
     def grant(self, sortie: UUID) -> None:

@@ -51,7 +51,7 @@ class Deaths:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class ScalingFacts:
     """One agent type as the autoscaler sees it. The first ten fields are the columns of sql/scaling_facts.sql."""
 
     type: str
@@ -80,7 +80,7 @@ class Decision:
     failing: bool = False  # work waits, and the agents started for it died
 
 
-def decide(*, facts: Facts, room: int, up_after_s: float) -> Decision:
+def decide(*, facts: ScalingFacts, room: int, up_after_s: float) -> Decision:
     """The decision for one type, given how many more agents the nodes that are up may have."""
 
     def decision(why: str, *, spawn: int = 0, drain: tuple[UUID, ...] = ()) -> Decision:
@@ -147,12 +147,12 @@ def decisions() -> list[Decision]:
     return decisions
 
 
-def _facts() -> list[Facts]:
+def _facts() -> list[ScalingFacts]:
     """One agent type each, without its startable sorties, idle agents and deaths."""
     with connection.cursor() as cursor:
         cursor.execute(statements.read("missions.control", "scaling_facts"))
         columns = [column.name for column in cursor.description]
-        return [Facts(**dict(zip(columns, row, strict=True))) for row in cursor.fetchall()]
+        return [ScalingFacts(**dict(zip(columns, row, strict=True))) for row in cursor.fetchall()]
 
 
 def _startable(types: list[str]) -> dict[str, tuple[int, float]]:

@@ -49,7 +49,7 @@ def retry_query(query: Callable[[], T], *, say: Say, stop: Callable[[], bool] = 
     return retries.retry(query, on_failure=handle_failure, stop=stop, timeout_s=POSTGRES_TIMEOUT_S)
 
 
-class Watch:
+class MissionWatch:
     """One watched mission. `on_event` gets each event as a JSON document; None: show progress instead."""
 
     def __init__(self, *, mission: Mission, say: Say, on_event: OnEvent | None = None) -> None:
@@ -174,7 +174,7 @@ def watch_to_end(
     list_saved: Path | None = None,
 ) -> int:
     """Watch a mission and print its outcome; return the exit code. With `on_event` there is no JSON summary."""
-    watch = Watch(mission=mission, say=command.say, on_event=on_event)
+    watch = MissionWatch(mission=mission, say=command.say, on_event=on_event)
     code = watch.follow(timeout_s=timeout_s, quiet=as_json)
     if code in (TIMED_OUT, DETACHED):
         return code

@@ -20,7 +20,7 @@ from missions.operations import cleaning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class OldDataKind:
     """A kind of old data: `key` is its name in JSON, `name` and `detail` are what a person reads."""
 
     key: str
@@ -33,16 +33,16 @@ class Kind:
         return f"{lines.counted(number, self.name)} {self.detail}".strip()
 
 
-def kinds(*, now: datetime, days: int, missions: Sequence[UUID]) -> list[Kind]:
+def kinds(*, now: datetime, days: int, missions: Sequence[UUID]) -> list[OldDataKind]:
     """All kinds; `missions` are those to remove. Rows and files older than `days` are old, unless they have a limit."""
     return [
-        Kind(
+        OldDataKind(
             key="missions",
             name="finished mission",
             count=lambda: len(missions),
             remove=lambda: cleaning.remove(missions=missions),
         ),
-        Kind(
+        OldDataKind(
             key="events",
             name="event",
             detail="of agents, nodes and services",
@@ -50,7 +50,7 @@ def kinds(*, now: datetime, days: int, missions: Sequence[UUID]) -> list[Kind]:
             remove=lambda: cleaning.remove_events(now=now, days=days),
         ),
         _rows("ticks", "tick", "of schedules", cleaning.outdated_ticks(now=now, days=days)),
-        Kind(
+        OldDataKind(
             key="samples",
             name="resource sample",
             detail="(older ones are replaced by means)",
@@ -58,14 +58,14 @@ def kinds(*, now: datetime, days: int, missions: Sequence[UUID]) -> list[Kind]:
             remove=lambda: _thin(now),
         ),
         _rows("log_pieces", "log piece", "of ended agents", log_shipping.outdated(now=now, days=days)),
-        Kind(
+        OldDataKind(
             key="drafts",
             name="incomplete artifact",
             detail="of killed agents",
             count=lambda: collection.sweep(dry_run=True),
             remove=collection.sweep,
         ),
-        Kind(
+        OldDataKind(
             key="scratch_folders",
             name="scratch folder",
             detail="of killed agents",
@@ -77,8 +77,8 @@ def kinds(*, now: datetime, days: int, missions: Sequence[UUID]) -> list[Kind]:
     ]
 
 
-def _rows(key: str, name: str, detail: str, rows: QuerySet[Any]) -> Kind:
-    return Kind(key=key, name=name, detail=detail, count=rows.count, remove=lambda: rows.delete()[0])
+def _rows(key: str, name: str, detail: str, rows: QuerySet[Any]) -> OldDataKind:
+    return OldDataKind(key=key, name=name, detail=detail, count=rows.count, remove=lambda: rows.delete()[0])
 
 
 def _thin(now: datetime) -> int:

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from fleet import errors, ids
 from fleet.backup import copying, hooks, parts
-from fleet.backup.parts import Query, SourceFile, Tree
+from fleet.backup.parts import ContentFolder, Query, SourceFile
 from missions.models import Change, Workspace
 from missions.states import FINAL_MISSION_STATES
 from missions.workspaces import git, moving, repositories
@@ -98,7 +98,7 @@ def align_branches() -> Iterator[str]:
 
 def register() -> None:
     parts.register(
-        Tree(
+        ContentFolder(
             name="artifacts",
             home=lambda: settings.FLEET_HOME.artifacts,
             statement="SELECT DISTINCT digest FROM missions_artifact",

@@ -8,21 +8,21 @@ from typing import TypeVar
 from fleet.limits import costs
 from missions import plan
 from missions.plan import Plan, PlanError
-from missions.plan.reader_process import Reader, Summary
+from missions.plan.reader_process import PlanReader, Summary
 from missions.queries import plan_context
 
 T = TypeVar("T")
 SHORT = 20_000  # characters; these texts take less time than a request to the other process
-reader = Reader()  # one per process of the site; it starts its process when it is first needed
+reader = PlanReader()  # one per process of the site; it starts its process when it is first needed
 
 
 def load(text: str) -> Plan:
-    """The plan in a text. Errors as for `Reader.load`."""
+    """The plan in a text. Errors as for `PlanReader.load`."""
     return _charge(lambda: reader.load(text=text, context=plan_context.current()))
 
 
 def summary(text: str) -> Summary:
-    """The summary of the plan in a text. Errors as for `Reader.load`."""
+    """The summary of the plan in a text. Errors as for `PlanReader.load`."""
     return _charge(lambda: reader.summary(text=text, context=plan_context.current()))
 
 

@@ -52,7 +52,7 @@ class Summary:
     warnings: Sequence[Advice]
 
 
-class Reader:
+class PlanReader:
     """The client of a reader process, which reads one plan at a time. It is started, or restarted, when needed."""
 
     def __init__(self) -> None:

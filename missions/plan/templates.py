@@ -38,7 +38,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class ReferenceScope:
     """The values of references. `needs` holds results by the name of the need; for a matrix, a list of results."""
 
     needs: Mapping[str, Json] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Scope:
     sortie: Mapping[str, Json] = field(default_factory=dict)
 
 
-def render(*, value: Json, scope: Scope) -> Json:
+def render(*, value: Json, scope: ReferenceScope) -> Json:
     """The value with each reference replaced. Raises errors.Invalid if a path does not exist, and says which do."""
     remaining = MAX_CHARS
 
@@ -66,14 +66,14 @@ def render(*, value: Json, scope: Scope) -> Json:
     return _walk(value, lambda text: _replace(text, resolve, spend=spend))
 
 
-def render_text(*, text: str, scope: Scope) -> str:
+def render_text(*, text: str, scope: ReferenceScope) -> str:
     """The text with each reference replaced: `render`, always as text."""
     return as_text(render(value=text, scope=scope))
 
 
 def fill_matrix(*, value: Json, matrix: Mapping[str, Json]) -> Json:
     """The value with references to `matrix` replaced; all others stay for `render`."""
-    scope = Scope(matrix=matrix)
+    scope = ReferenceScope(matrix=matrix)
 
     def resolve(reference: Reference) -> Json:
         return _lookup(reference, scope) if reference.root == "matrix" else _KEEP
@@ -89,7 +89,7 @@ def shell_text(*, text: str, matrix: Mapping[str, Json]) -> str:
     """
 
     def resolve(reference: Reference) -> Json:
-        value = _lookup(reference, Scope(matrix=matrix))
+        value = _lookup(reference, ReferenceScope(matrix=matrix))
         if not is_safe_in_shell(value):
             raise ValueError(f"The value {quoted(value)} of {reference} has characters that the shell interprets.")
         return value
@@ -179,7 +179,7 @@ def as_text(value: Json) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _lookup(reference: Reference, scope: Scope) -> Json:
+def _lookup(reference: Reference, scope: ReferenceScope) -> Json:
     if reference.root not in ROOTS:
         roots = listed(sorted(ROOTS), joint="or")
         raise errors.Invalid(f"{{{{ {reference} }}}} is not a known reference.", hint=f"Start with {roots}.")

@@ -16,7 +16,7 @@ from missions.workspaces.commits import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merge:
+class MergedTree:
     """A merged tree. If it is not clean, `files` have conflicts, and the tree contains them with conflict markers."""
 
     tree: str
@@ -29,7 +29,7 @@ class LaneLost(Exception):
     """The branch or its lane now belongs to another attempt, so this one may not move it."""
 
 
-def merge(mirror: Path, *, onto: str, commit: str) -> Merge:
+def merge(mirror: Path, *, onto: str, commit: str) -> MergedTree:
     """Merge a commit onto a tip, without touching any file or ref."""
     words = ("merge-tree", "--write-tree", "-z", "--name-only", "--messages", onto, commit)
     completed = git.execute(*words, at=mirror)
@@ -41,10 +41,10 @@ def merge(mirror: Path, *, onto: str, commit: str) -> Merge:
     parts = completed.stdout.decode("utf-8", "surrogateescape").split("\0")
     tree, rest = parts[0].strip(), parts[1:]
     if "" not in rest:  # without messages
-        return Merge(tree=tree, clean=clean)
+        return MergedTree(tree=tree, clean=clean)
     separator = rest.index("")
     files, messages = tuple(dict.fromkeys(rest[:separator])), rest[separator + 1 :]
-    return Merge(tree=tree, clean=clean, files=files, text=git.printable("\n".join(_messages(messages))))
+    return MergedTree(tree=tree, clean=clean, files=files, text=git.printable("\n".join(_messages(messages))))
 
 
 def _messages(parts: list[str]) -> list[str]:

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Protocol
+from typing import IO
 
 from django.conf import settings
 
 from fleet import errors
+from fleet.streams import Writable
 from missions.workspaces import copies, git, repositories
 
 REFS = "refs/fleet/commits"  # names in the bundle only
@@ -33,12 +34,8 @@ _FULL = "No space left on device"
 _UNPACK = 'ulimit -v 4000000; git index-pack --stdin --strict --threads=1 <"$1"'
 
 
-class Refused(ValueError):
+class BundleRefused(ValueError):
     """The bundle is not acceptable. The message completes the sentence "… cannot be used: "."""
-
-
-class Writable(Protocol):
-    def write(self, data: bytes, /) -> object: ...
 
 
 def header(commits: Collection[str], *, base: str) -> bytes:
@@ -88,7 +85,7 @@ class Incoming:
         """
         expected = header(commits, base=self.base)
         if bundle.read(len(expected)) != expected:
-            raise Refused("its bundle does not have exactly the commits that the mission names")
+            raise BundleRefused("its bundle does not have exactly the commits that the mission names")
         self._index(bundle)
         sizes = self._sizes(max_file_bytes=max_file_bytes, max_bytes=max_bytes)
         self._check_closed(commits, sizes)
@@ -107,9 +104,9 @@ class Incoming:
     def _index(self, bundle: IO[bytes]) -> None:
         start = bundle.read(_PACK_HEADER_BYTES)
         if len(start) != _PACK_HEADER_BYTES or start[:8] != b"PACK\0\0\0\2":
-            raise Refused("its bundle has no pack of objects")
+            raise BundleRefused("its bundle has no pack of objects")
         if (count := int.from_bytes(start[8:])) > MAX_OBJECTS:
-            raise Refused(f"its bundle has {count:,} objects; at most {MAX_OBJECTS:,} are allowed")
+            raise BundleRefused(f"its bundle has {count:,} objects; at most {MAX_OBJECTS:,} are allowed")
         pack, empty, run = (self.folder / name for name in ("pack", "empty", "run"))
         for folder in (empty, run):
             folder.mkdir(mode=0o700)
@@ -133,7 +130,7 @@ class Incoming:
             if _FULL in error.text:
                 raise errors.Unavailable("The commits could not be stored: the disk is full.") from error
             reason = " ".join(error.text.splitlines()[:2])[:300].removesuffix(".")
-            raise Refused(f"git does not accept its bundle ({reason})") from error
+            raise BundleRefused(f"git does not accept its bundle ({reason})") from error
         finally:
             pack.unlink(missing_ok=True)
 
@@ -147,9 +144,11 @@ class Incoming:
         for size in map(int, git.stream_lines("cat-file", form, env=self.env, stdin=b"\n".join([*ids, b""]))):
             total += size
             if size > max_file_bytes:
-                raise Refused(f"its bundle has an object of {size:,} bytes; at most {max_file_bytes:,} are allowed")
+                raise BundleRefused(
+                    f"its bundle has an object of {size:,} bytes; at most {max_file_bytes:,} are allowed"
+                )
             if total > max_bytes:
-                raise Refused(f"its bundle has more than {max_bytes:,} bytes")
+                raise BundleRefused(f"its bundle has more than {max_bytes:,} bytes")
         return set(ids)
 
     def _check_closed(self, commits: Collection[str], objects: set[bytes]) -> None:
@@ -163,9 +162,9 @@ class Incoming:
                 for line in git.stream_lines(*words, env=self.env, stdin=f"{self.base}\n".encode()):
                     foreign.discard(line)
         except git.GitError as error:
-            raise Refused("its bundle is incomplete") from error
+            raise BundleRefused("its bundle is incomplete") from error
         if foreign:
-            raise Refused("its bundle refers to objects that are neither in it nor in the history of the base")
+            raise BundleRefused("its bundle refers to objects that are neither in it nor in the history of the base")
 
     def _check_files(self, commits: Collection[str], *, max_bytes: int) -> None:
         """Raise Refused if a commit has far more files than the base, which a few objects can bring about."""
@@ -178,9 +177,9 @@ class Incoming:
             for count, (size, path) in enumerate(self._files(commit), start=1):
                 total += size
                 if count > max_files or total > max_total:
-                    raise Refused(f"its commit {commit[:12]} has too many files, or too large ones")
+                    raise BundleRefused(f"its commit {commit[:12]} has too many files, or too large ones")
                 if len(path) > MAX_PATH_BYTES:
-                    raise Refused(f"its commit {commit[:12]} has a path of more than {MAX_PATH_BYTES:,} bytes")
+                    raise BundleRefused(f"its commit {commit[:12]} has a path of more than {MAX_PATH_BYTES:,} bytes")
 
     def _files(self, commit: str) -> Iterator[tuple[int, bytes]]:
         """The size and the path of each file of a commit. A submodule has the size 0."""

@@ -16,7 +16,7 @@ from typing import Any
 from missions.workspaces import git, refusals, repositories
 from missions.workspaces.copies import Copy
 from missions.workspaces.git import printable
-from missions.workspaces.refusals import Refused
+from missions.workspaces.refusals import CommitRefused
 
 GITLINK, LINK, MISSING = "160000", "120000", "000000"
 MAX_FILES = 100_000  # changed by one attempt
@@ -186,7 +186,7 @@ def apply(copy: Copy, *, patch: bytes, max_bytes: int, max_total_bytes: int = MA
         )
     except git.GitError as error:
         reason = " ".join(error.text.splitlines()[:3])[:500]
-        raise Refused(
+        raise CommitRefused(
             f"The patch does not apply to {copy.base[:12]}: {reason.removesuffix('.')}.",
             hint="Send `git diff --binary BASE`.",
         ) from error
@@ -207,7 +207,7 @@ def _check_patched(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int
         if size > max_bytes:
             raise refusals.large(file.path, max_bytes)
     if sum(sizes) > max_total_bytes:
-        raise Refused(
+        raise CommitRefused(
             f"The files that the patch changes have {sum(sizes):,} bytes; at most {max_total_bytes:,} are allowed.",
             hint="Send a smaller patch.",
         )
@@ -287,7 +287,7 @@ def store(copy: Copy, *, commit: str, ref: str) -> None:
         git.run(*options, "--", str(copy.git_folder), commit, at=copy.mirror)
     except git.GitError as error:
         if match := _FSCK.search(error.text):
-            raise Refused(f"Git does not accept the change: {match[1]}.", hint="Correct this file.") from error
+            raise CommitRefused(f"Git does not accept the change: {match[1]}.", hint="Correct this file.") from error
         raise
     repositories.set_ref(copy.mirror, ref, commit)
 
@@ -297,12 +297,12 @@ def _changes(copy: Copy, base: str, tree: str) -> Commit:
         MAX_LIST_BYTES, "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", base, tree, env=copy.read_env
     )
     if more:
-        raise Refused(
+        raise CommitRefused(
             f"The attempt changed files with names of more than {MAX_LIST_BYTES:,} bytes together.",
             hint="Ignore generated files in .gitignore.",
         )
     if (count := raw.count(b"\0") // 2) > MAX_FILES:
-        raise Refused(
+        raise CommitRefused(
             f"The attempt changed {count:,} files; at most {MAX_FILES:,} are allowed.",
             hint="Ignore generated files in .gitignore.",
         )
@@ -314,7 +314,7 @@ def _changes(copy: Copy, base: str, tree: str) -> Commit:
         )
     except git.GitError as error:
         if "out of memory" in error.text.lower():
-            raise Refused(
+            raise CommitRefused(
                 "The files that the attempt changed have too many lines for git to compare.",
                 hint="Store large files as artifacts (`outputs`), or ignore them in .gitignore.",
             ) from error
@@ -339,12 +339,12 @@ def _check(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, secret
         if file.mode == GITLINK:
             raise refusals.nested(str(file))
         if secret and secret in os.fsencode(file.path):
-            raise Refused("The name of a file contains the attempt's own token.", hint="Rename it.")
+            raise CommitRefused("The name of a file contains the attempt's own token.", hint="Rename it.")
     present = [file for file in files if file.mode != MISSING]
     for file in present:
         # Git gives such a name to a file that conflicts with a folder.
         if any(f"~{side}" in file.path for side in merged):
-            raise Refused(
+            raise CommitRefused(
                 f"{file} is left over from a conflict between a file and a folder.", hint="Rename it, or remove it."
             )
     for file, size in zip(present, _sizes(copy, present), strict=True):
@@ -357,11 +357,11 @@ def _check(copy: Copy, files: Collection[ChangedFile], *, max_bytes: int, secret
     for file, pieces in zip(present, git.blobs([file.blob for file in present], env=copy.read_env), strict=True):
         contained = _contained(pieces, needles)
         if secret in contained:
-            raise Refused(
+            raise CommitRefused(
                 f"{file} contains the attempt's own token.", hint="Remove it; the token expires with the attempt."
             )
         if contained:
-            raise Refused(f"{file} still contains conflict markers.", hint="Resolve the conflict in this file.")
+            raise CommitRefused(f"{file} still contains conflict markers.", hint="Resolve the conflict in this file.")
 
 
 def _contained(pieces: Iterable[bytes], needles: Sequence[bytes]) -> set[bytes]:

@@ -23,7 +23,7 @@ from typing import IO
 from django.conf import settings
 
 from agents.confinement import bubblewrap
-from agents.confinement.host_paths import Refused
+from agents.confinement.host_paths import PathRefused
 from agents.confinement.view import View
 from fleet import errors, humanise, trusted_programs
 from missions import hidden_folders
@@ -280,7 +280,7 @@ def run_in_sandbox(
                     descriptors=descriptors,
                     extra_options=("--die-with-parent", "--chdir", str(copy)),
                 )
-            except Refused as error:
+            except PathRefused as error:
                 raise errors.Unavailable(str(error)) from error
         environment = {**git_environment.default(), "HOME": str(run), **env}
         cwd = None if settings.FLEET_SANDBOX else copy

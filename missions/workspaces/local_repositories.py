@@ -38,11 +38,11 @@ _TRUSTED = {Path(path) for path in host_paths.SHARED} - {Path(path) for path in 
 _UPLOAD_PACK = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "upload-pack")
 
 
-class Missing(errors.Invalid):
+class RepositoryMissing(errors.Invalid):
     """There is no git repository."""
 
 
-class Refused(errors.Invalid):
+class RepositoryRefused(errors.Invalid):
     """The repository could lead git to another place."""
 
 
@@ -144,8 +144,8 @@ class LocalRepository:
                 filtered=filtered,
                 ignore_setgid=ignore_setgid,
             )
-        except host_paths.Refused as error:
-            raise Refused(str(error), pointer=POINTER) from error
+        except host_paths.PathRefused as error:
+            raise RepositoryRefused(str(error), pointer=POINTER) from error
 
 
 def find(repository: str) -> LocalRepository:
@@ -156,7 +156,9 @@ def find(repository: str) -> LocalRepository:
     """
     path = _without_links(repository)
     if any(path.is_relative_to(folder) for folder in _hidden()):
-        raise Refused(f"{repository} belongs to the fleet itself.", hint="Name another repository.", pointer=POINTER)
+        raise RepositoryRefused(
+            f"{repository} belongs to the fleet itself.", hint="Name another repository.", pointer=POINTER
+        )
     with ExitStack() as descriptors:
         top = _open(path, descriptors)
         mode = _mode(top, ".git")
@@ -193,7 +195,7 @@ def _from_git_file(path: Path, content: bytes) -> LocalRepository:
     with ExitStack() as descriptors:
         try:
             folder = _open(git_folder, descriptors)
-        except Missing as error:
+        except RepositoryMissing as error:
             raise _refusal(file, f"names {git_folder}, which does not exist or is reached through a link") from error
         if _mode(folder, "commondir"):
             common = Path(
@@ -226,7 +228,7 @@ def _check(path: Path, folder: int, *, is_common: bool) -> None:
         for name in names:
             mode = _mode(folder, name)
             if not mode and name in required:
-                raise Missing(pointer=POINTER)
+                raise RepositoryMissing(pointer=POINTER)
             if mode and not is_kind(mode):
                 kind = "folder" if is_kind is stat.S_ISDIR else "file"
                 raise _refusal(path / name, f"is not a regular {kind}")
@@ -289,7 +291,7 @@ def _without_links(repository: str) -> Path:
     try:
         return links.resolve(Path(os.path.normpath(repository)), trusts=lambda link: link.parent in _TRUSTED)
     except links.UntrustedLink as error:
-        raise Refused(
+        raise RepositoryRefused(
             f"{error.filename} is a symbolic link, which could be replaced, so git does not follow it.",
             hint=f"If it is yours, name {os.path.realpath(repository)} as the repository.",
             pointer=POINTER,
@@ -305,7 +307,7 @@ def _open(path: Path, descriptors: ExitStack) -> int:
     try:
         descriptor = beneath.open_path(path, folder=True)
     except OSError as error:
-        raise Missing(f"There is no git repository at {path}.", pointer=POINTER) from error
+        raise RepositoryMissing(f"There is no git repository at {path}.", pointer=POINTER) from error
     descriptors.callback(os.close, descriptor)
     return descriptor
 
@@ -335,8 +337,8 @@ def _read(folder: int, name: str, path: Path) -> bytes:
         return file.read(MAX_BYTES)
 
 
-def _refusal(path: Path, reason: str, *, hint: str = "") -> Refused:
+def _refusal(path: Path, reason: str, *, hint: str = "") -> RepositoryRefused:
     hint = hint or "Restore it from a clone that you trust, or launch from the main checkout of the repository."
-    return Refused(
+    return RepositoryRefused(
         f"{lines.one_line(f'{path} {reason}')}, so git does not read this repository.", hint=hint, pointer=POINTER
     )

@@ -19,39 +19,39 @@ _SPECIAL = re.compile(r"^error: (.+): can only add regular files", re.M)
 _NAME = re.compile(r"^error: [Ii]nvalid path '(.+)'$", re.M)
 
 
-class Refused(errors.Invalid):
+class CommitRefused(errors.Invalid):
     """The engine refuses to commit the files of the copy. The message says why, and what to do."""
 
 
-def explain(text: str) -> Refused | None:
+def explain(text: str) -> CommitRefused | None:
     """Why git did not add a file, according to its output; None if the output gives no such reason."""
     if match := _NESTED.search(text):
         return nested(match[1])
     if match := _UNREADABLE.search(text):
         path = next(filter(None, match.groups()))
-        return Refused(
+        return CommitRefused(
             f"{path.rstrip('/')} cannot be read, so it cannot be committed.", hint="Change its mode (chmod)."
         )
     if match := _SPECIAL.search(text):
         return special(match[1])
     if match := _NAME.search(text):
-        return Refused(f"Git does not allow the name {match[1]}.", hint="Rename or remove it.")
+        return CommitRefused(f"Git does not allow the name {match[1]}.", hint="Rename or remove it.")
     return None
 
 
-def large(path: str, max_bytes: int) -> Refused:
-    return Refused(
+def large(path: str, max_bytes: int) -> CommitRefused:
+    return CommitRefused(
         f"{printable(path)} is too large: a committed file may have at most {max_bytes:,} bytes (FLEET_COMMIT_BYTES).",
         hint="Store it as an artifact (`outputs`), or ignore it in .gitignore.",
     )
 
 
-def special(path: str) -> Refused:
-    return Refused(f"{path} is not a regular file, so it cannot be committed.", hint="Remove it.")
+def special(path: str) -> CommitRefused:
+    return CommitRefused(f"{path} is not a regular file, so it cannot be committed.", hint="Remove it.")
 
 
-def nested(path: str) -> Refused:
-    return Refused(
+def nested(path: str) -> CommitRefused:
+    return CommitRefused(
         f"{path.rstrip('/')} is a git repository of its own, whose files would not be committed.",
         hint="Remove its .git folder, or ignore it in .gitignore.",
     )

@@ -99,7 +99,7 @@ def resolve_base(repository: str, base: str) -> tuple[str, str]:
 def _resolve_local(repository: str, base: str) -> tuple[str, str]:
     try:
         local = local_repositories.find(repository)
-    except local_repositories.Missing as error:
+    except local_repositories.RepositoryMissing as error:
         if (top := local_repositories.above(Path(repository))) and Path(repository).is_dir():
             raise errors.Invalid(
                 f"{repository} is not the root of a git repository; it is in the repository {top}.",

@@ -61,7 +61,7 @@ class Target:
             completed = local_repositories.find(self.repository).git(
                 "rev-parse", "--verify", "--quiet", f"{self.ref}^{{commit}}"
             )
-        except (git.GitError, local_repositories.Missing) as error:
+        except (git.GitError, local_repositories.RepositoryMissing) as error:
             raise errors.Unavailable(f"The repository {self.repository} cannot be read: {str(error)[-300:]}") from error
         if completed.returncode and (completed.returncode != 1 or completed.stderr):
             reason = completed.stderr.decode("utf-8", "replace").strip()[-300:]

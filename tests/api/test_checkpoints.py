@@ -10,7 +10,7 @@ from django.db import connection
 
 from checkpoints.files import storage
 from checkpoints.models import Checkpoint
-from checkpoints.operations.comparing import Change, Difference
+from checkpoints.operations.comparing import Difference, SortieDifference
 from checkpoints.queries import bounds
 from fleet import ids
 from fleet.access import operations as access
@@ -330,7 +330,7 @@ def test_diffs_contain_no_secrets() -> None:
     spec = {"run": "x", "env": {"TOKEN": "hush-hush"}, "secret_env": ["TOKEN"]}
     found = Difference(
         mission={"plan": ("a", "b"), "priority": (0, 1)}, added=(), removed=(),
-        changed=(Change(key="a", parts={"spec": (spec, {**spec, "run": "y"})}),),
+        changed=(SortieDifference(key="a", parts={"spec": (spec, {**spec, "run": "y"})}),),
     )  # fmt: skip
     data = bounds.difference(found)
     assert (data["mission"], data["omitted"]) == ({"priority": [0, 1]}, ["plan"])

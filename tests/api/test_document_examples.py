@@ -206,5 +206,5 @@ def test_a_field_without_an_example_fails_the_build_of_the_document() -> None:
 
     assert [examples.for_field(field) for field in Shape().fields.values()] == [[7], []]
     shapes = {"Shape": {"type": "object", "properties": {"unknown": {"type": "integer"}}}}
-    with pytest.raises(examples.Missing, match=r"Shape\.unknown"):
+    with pytest.raises(examples.MissingExample, match=r"Shape\.unknown"):
         examples.compose({"$ref": "#/components/schemas/Shape"}, shapes)

@@ -16,7 +16,7 @@ from fleet import ids
 from fleet.access import operations as access
 from fleet.access import tokens
 from fleet.access.models import Key, Role
-from fleet.access.rules import RULES, Rule, Scope, Visibility
+from fleet.access.rules import RULES, AccessRule, Scope, Visibility
 from fleet.access.rules_page import lines
 from fleet.api.accounts import PublicView
 from fleet.api.checks import problems, routes
@@ -152,7 +152,9 @@ def call(client: api.Client, method: str, address: str, object_id: str) -> int:
     )
 
 
-def expected(rule: Rule, role: Role, relation: str, scopes: frozenset[str] | None, *, code: bool) -> set[int] | None:
+def expected(
+    rule: AccessRule, role: Role, relation: str, scopes: frozenset[str] | None, *, code: bool
+) -> set[int] | None:
     """The statuses that the table of actions allows for a caller without plan.execute.
 
     None: the action is allowed, and the status depends on the object. `code`: the plan runs code and is not a template.

@@ -121,7 +121,7 @@ def _run_sortie(
 ) -> tuple[Any, list[dict[str, Any]]]:
     scratch = folder / spec.key
     scratch.mkdir(parents=True)
-    scope = templates.Scope(needs=needs, inputs=inputs)
+    scope = templates.ReferenceScope(needs=needs, inputs=inputs)
     if spec.run is not None:
         argv = templates.render(value=list(spec.run), scope=scope)
         assert isinstance(argv, list)

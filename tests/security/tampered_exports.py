@@ -11,7 +11,7 @@ from django.conf import settings
 
 from checkpoints import operations
 from checkpoints.models import Checkpoint
-from checkpoints.operations.transfer.content import Refused
+from checkpoints.operations.transfer.content import ImportRefused
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, ConcurrencyKey, Mission, Sortie
 from tests.support import archives, artifacts, fleet
@@ -46,7 +46,7 @@ def stored_state() -> tuple[object, ...]:
 
 def assert_refused(data: bytes, reason: str = "", **options: Any) -> None:
     before = stored_state()
-    with pytest.raises(Refused, match=reason or None):
+    with pytest.raises(ImportRefused, match=reason or None):
         import_bytes(data, **options)
     assert stored_state() == before
 

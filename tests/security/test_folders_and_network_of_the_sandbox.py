@@ -75,7 +75,7 @@ json.dump(sorted(set(opened)), open(os.environ["FLEET_RESULT"], "w"))
 
 @pytest.mark.parametrize("folder", ["/", "/usr", "/etc", "/tmp", "/var", "/proc", "/home"])
 def test_a_system_folder_cannot_be_the_folder_of_a_mission(folder: str) -> None:
-    with pytest.raises(host_paths.Refused):
+    with pytest.raises(host_paths.PathRefused):
         host_paths.check_writable(Path(folder), hidden=[])
 
 

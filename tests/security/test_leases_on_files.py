@@ -64,5 +64,5 @@ def test_a_repository_whose_files_have_leases_is_refused(tmp_path: Path, lease: 
     alternates = project.path / ".git" / "objects" / "info" / "alternates"
     alternates.write_text("\n")
     take(alternates, lease)
-    with pytest.raises(local_repositories.Refused, match="alternates"):
+    with pytest.raises(local_repositories.RepositoryRefused, match="alternates"):
         local_repositories.find(str(project.path))

@@ -42,7 +42,7 @@ def test_files_with_too_many_lines_are_not_merged(project: Repository) -> None:
 def test_an_attempt_with_too_many_lines_is_refused_with_the_remedy(project: Repository) -> None:
     sortie = repository.sortie_copy(project)
     (sortie.path / "lines.txt").write_bytes(b"\n" * LINES)
-    with pytest.raises(refusals.Refused, match="too many lines"):
+    with pytest.raises(refusals.CommitRefused, match="too many lines"):
         sortie.commit(max_bytes=2 * LINES)
 
 

@@ -32,7 +32,7 @@ def project(tmp_path: Path) -> Repository:
 def test_a_commit_with_too_long_paths_is_refused(project: Repository) -> None:
     sortie = repository.sortie_copy(project)
     subprocess.run(["python3", "-c", CREATE.format(files=FILES)], cwd=sortie.path, check=True)
-    with pytest.raises(refusals.Refused, match="with names of more than 50,000,000 bytes"):
+    with pytest.raises(refusals.CommitRefused, match="with names of more than 50,000,000 bytes"):
         sortie.commit()
 
 

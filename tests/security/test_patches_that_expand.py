@@ -44,7 +44,7 @@ def test_a_large_file_is_refused_before_it_is_written(project: Repository, tmp_p
     data = patch(project, tmp_path, {"large.bin": 50 * MB})
     assert len(data) < MB
     sortie = repository.sortie_copy(project)
-    with pytest.raises(refusals.Refused, match=r"large\.bin is too large"):
+    with pytest.raises(refusals.CommitRefused, match=r"large\.bin is too large"):
         commits.apply(sortie.copy, patch=data, max_bytes=10 * MB)
     assert not (sortie.path / "large.bin").exists()
     assert disk_usage(sortie.copy.engine) < 5 * MB
@@ -53,7 +53,7 @@ def test_a_large_file_is_refused_before_it_is_written(project: Repository, tmp_p
 def test_many_files_are_refused_together(project: Repository, tmp_path: Path) -> None:
     data = patch(project, tmp_path, {f"file{number}": 9 * MB for number in range(6)})
     sortie = repository.sortie_copy(project)
-    with pytest.raises(refusals.Refused, match="have 54,000,000 bytes; at most 50,000,000 are allowed"):
+    with pytest.raises(refusals.CommitRefused, match="have 54,000,000 bytes; at most 50,000,000 are allowed"):
         commits.apply(sortie.copy, patch=data, max_bytes=10 * MB, max_total_bytes=50 * MB)
     assert disk_usage(sortie.path) < MB
 

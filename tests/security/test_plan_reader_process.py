@@ -21,7 +21,7 @@ from fleet.api.views import Costly
 from fleet.web.concurrency_limiter import COSTLY, ConcurrencyLimiter
 from missions.operations import plan_reading
 from missions.plan import PlanContext, PlanError
-from missions.plan.reader_process import Reader
+from missions.plan.reader_process import PlanReader
 from tests.support import api
 
 CONTEXT = PlanContext(
@@ -31,13 +31,13 @@ PLAN = json.dumps(api.PLAN)
 
 
 @pytest.fixture
-def reader() -> Iterator[Reader]:
-    started_reader = Reader()
+def reader() -> Iterator[PlanReader]:
+    started_reader = PlanReader()
     yield started_reader
     started_reader.stop()
 
 
-def test_the_reader_is_another_process_without_secrets(reader: Reader) -> None:
+def test_the_reader_is_another_process_without_secrets(reader: PlanReader) -> None:
     assert reader.load(text=PLAN, context=CONTEXT)[0].name == api.PLAN["mission"]
     assert reader.pid is not None
     child = psutil.Process(reader.pid)
@@ -46,21 +46,21 @@ def test_the_reader_is_another_process_without_secrets(reader: Reader) -> None:
     assert child.nice() > psutil.Process().nice()
 
 
-def test_a_plan_of_thousands_of_sorties_is_returned_complete(reader: Reader) -> None:
+def test_a_plan_of_thousands_of_sorties_is_returned_complete(reader: PlanReader) -> None:
     text = json.dumps({"mission": "x", "sorties": {f"s{n}": {"agent": "a", "run": "x"} for n in range(2_345)}})
     found, cost_s = reader.load(text=text, context=CONTEXT)
     assert [sortie.key for sortie in found.sorties] == [f"s{n}" for n in range(2_345)]
     assert cost_s > 0
 
 
-def test_problems_are_returned_with_their_lines(reader: Reader) -> None:
+def test_problems_are_returned_with_their_lines(reader: PlanReader) -> None:
     with pytest.raises(PlanError) as excinfo:
         reader.load(text="mission: x\nsorties:\n  a: {agent: b, run: x, nedes: []}\n", context=CONTEXT)
     assert [(problem.line, problem.where) for problem in excinfo.value.problems] == [(3, "sorties.a.nedes")]
 
 
 def test_a_reader_that_hangs_is_killed_and_the_next_plan_is_read(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
+    reader: PlanReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader.load(text=PLAN, context=CONTEXT)
     hung = reader.pid
@@ -72,7 +72,7 @@ def test_a_reader_that_hangs_is_killed_and_the_next_plan_is_read(
     assert reader.load(text=PLAN, context=CONTEXT)[0].name == api.PLAN["mission"]
 
 
-def test_a_killed_reader_is_replaced(reader: Reader) -> None:
+def test_a_killed_reader_is_replaced(reader: PlanReader) -> None:
     reader.load(text=PLAN, context=CONTEXT)
     assert reader.pid is not None
     os.kill(reader.pid, signal.SIGKILL)

@@ -78,7 +78,7 @@ def test_a_repository_that_the_work_has_created_runs_nothing_however_often_it_is
     sortie = repository.sortie_copy(project)
     sortie.sh(ATTACK.format(head=OWN_COMMIT) + "echo two > app.py")
     for _ in range(3):  # when it is checked, committed and saved
-        with pytest.raises(refusals.Refused, match="lib is a git repository of its own"):
+        with pytest.raises(refusals.CommitRefused, match="lib is a git repository of its own"):
             sortie.commit()
     assert traces(tmp_path, sortie) == []
 
@@ -89,7 +89,7 @@ def test_a_submodule_that_was_removed_or_moved_is_noticed(project: Repository) -
     assert sortie.commit().paths == (".gitmodules", "lib")
     sortie = repository.sortie_copy(project)
     sortie.sh(f"git init -q lib; {OWN_COMMIT}")
-    with pytest.raises(refusals.Refused, match="lib is a git repository of its own"):
+    with pytest.raises(refusals.CommitRefused, match="lib is a git repository of its own"):
         sortie.commit()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from django.contrib.auth.models import User
 
 from checkpoints import operations
-from checkpoints.document import Bucket, Manifest, Part, archive, bucket_of
+from checkpoints.document import Bucket, CheckpointManifest, Part, archive, bucket_of
 from checkpoints.models import Checkpoint
 from checkpoints.operations import ImportResult
 
@@ -38,7 +38,7 @@ def member_names(data: bytes) -> list[str]:
 class OpenedExport:
     """The parts of an exported file. `reseal` writes them as a file again, with matching digests."""
 
-    manifest: Manifest
+    manifest: CheckpointManifest
     mission_lines: list[str]
     state: dict[str, str]
     kept: dict[str, str]
@@ -47,7 +47,7 @@ class OpenedExport:
 
     @classmethod
     def of(cls, data: bytes) -> OpenedExport:
-        reader = archive.Reader(io.BytesIO(data), max_bytes=LIMIT, max_content=LIMIT)
+        reader = archive.ArchiveReader(io.BytesIO(data), max_bytes=LIMIT, max_content=LIMIT)
         manifest, entry = reader.entry()
         own, *buckets = (reader.blob(part) for part in archive.parts(entry))
         state: dict[str, str] = {}

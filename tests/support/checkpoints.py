@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from checkpoints.document import Bucket, Manifest, bucket_of
+from checkpoints.document import Bucket, CheckpointManifest, bucket_of
 from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.rows import reading
@@ -18,7 +18,7 @@ DIAMOND = {
 }
 
 
-def manifest(checkpoint: Checkpoint) -> Manifest:
+def manifest(checkpoint: Checkpoint) -> CheckpointManifest:
     return storage.read_manifest(checkpoint.ref)
 
 

@@ -12,7 +12,7 @@ from fleet.config import credentials, datastores, programs
 from fleet.config.home import Home
 from fleet.config.programs import EngineName
 from fleet.services.providers.containers import Containers, Images
-from fleet.services.providers.engine import Engine
+from fleet.services.providers.engine import ContainerEngine
 from fleet.services.supervision.service import AlertLimits
 from tests.support.cluster import Cluster
 
@@ -56,7 +56,7 @@ class ContainerCluster(Cluster):
 
     def __init__(self, root: Path, *, engine: EngineName, images: Images = IMAGES) -> None:
         self.home = Home(root)
-        self.engine = Engine(engine)
+        self.engine = ContainerEngine(engine)
         self.containers = Containers(
             self.home, credentials.ensure(self.home), engine=self.engine, images=images, say=lambda line: None
         )

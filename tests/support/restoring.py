@@ -21,7 +21,7 @@ def launch(project: Repository, sorties: dict[str, Any] = TWO_SORTIES, **plan: A
     return fleet.launch(sorties, workspace={"repository": str(project.path)}, folder=str(project.path), **plan)
 
 
-def restore(checkpoint: Checkpoint) -> operations.RestoreResult:
+def restore(checkpoint: Checkpoint) -> operations.MissionRestoreResult:
     return operations.restore(checkpoint=checkpoint, can_execute=True)
 
 

@@ -14,14 +14,14 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import DatabaseError
 
-from checkpoints.document import Bucket, Manifest, archive, bucket_of
-from checkpoints.document.archive import Readable
+from checkpoints.document import Bucket, CheckpointManifest, archive, bucket_of
 from checkpoints.document.buckets import Malformed, combined_digest
 from checkpoints.operations.transfer import checking, workspaces
 from checkpoints.operations.transfer.spooling import BundleSpool, Spool
 from checkpoints.rows import workspaces as saved_workspaces
-from checkpoints.rows.writing import Target
+from checkpoints.rows.writing import SortieWrite
 from fleet import errors, ids
+from fleet.streams import Readable
 from missions import plan
 from missions.operations import permissions
 from missions.operations.workspaces import preparing
@@ -35,7 +35,7 @@ _WORKSPACE = ',"workspace":'
 EXPANSION = 2  # of the largest result and plan in a line, because Postgres adds spaces
 
 
-class Refused(errors.Invalid):
+class ImportRefused(errors.Invalid):
     """This fleet cannot import the file."""
 
 
@@ -43,7 +43,7 @@ class Refused(errors.Invalid):
 class Content:
     """The checked content of a file: the lines of its mission, and its sorties."""
 
-    manifest: Manifest
+    manifest: CheckpointManifest
     mission_line: str  # the mission's state
     reason: str
     state: dict[str, str]
@@ -55,7 +55,7 @@ class Content:
     @classmethod
     def read(cls, file: Readable, spool: Spool, bundle: BundleSpool) -> Content:
         """Read and check a file. Raises Malformed, with the reason, if it cannot be imported."""
-        reader = archive.Reader(
+        reader = archive.ArchiveReader(
             file, max_bytes=settings.FLEET_IMPORT_FILE_BYTES, max_content=settings.FLEET_IMPORT_BYTES
         )
         manifest, entry = reader.entry()
@@ -186,9 +186,9 @@ class Content:
         }
         return f"{self.own_line}\n{json.dumps({'concurrency_keys': keys, 'finished_at': None})}\n"
 
-    def targets(self) -> list[Target]:
+    def targets(self) -> list[SortieWrite]:
         return [
-            Target(
+            SortieWrite(
                 sortie=ids.new(),
                 created=True,
                 wait_until=None,
@@ -290,10 +290,10 @@ def _kept(sortie: checking.ImportedSortie, workspace: Mapping[str, Any] | None) 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise Refused for every error of the file, including those that only Postgres detects."""
+    """Raise ImportRefused for every error of the file, including those that only Postgres detects."""
     try:
         yield
-    except (Malformed, bundles.Refused) as error:
+    except (Malformed, bundles.BundleRefused) as error:
         raise _refusal(str(error)) from error
     except DatabaseError as error:
         state = getattr(error.__cause__, "sqlstate", None) or ""
@@ -302,5 +302,7 @@ def translate_errors() -> Iterator[None]:
         raise _refusal("Postgres does not accept its data") from error
 
 
-def _refusal(reason: str) -> Refused:
-    return Refused(f"The file cannot be imported: {reason}.", hint="Nothing was imported. Export the mission again.")
+def _refusal(reason: str) -> ImportRefused:
+    return ImportRefused(
+        f"The file cannot be imported: {reason}.", hint="Nothing was imported. Export the mission again."
+    )

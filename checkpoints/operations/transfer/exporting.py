@@ -12,14 +12,14 @@ from uuid import UUID
 
 from django.db import transaction
 
-from checkpoints.document import Bucket, Manifest, MissionEntry, archive
-from checkpoints.document.archive import Writable
+from checkpoints.document import Bucket, CheckpointManifest, MissionEntry, archive
 from checkpoints.files import loading, storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations.transfer import workspaces
 from checkpoints.operations.transfer.spooling import BundleSpool
 from fleet import audit, errors, ids
 from fleet.events.models import Event
+from fleet.streams import Writable
 from missions.artifacts import collection
 from missions.models import Artifact
 
@@ -63,7 +63,7 @@ def export(
 
 
 def _write(
-    manifest: Manifest, entry: MissionEntry, bundle: BundleSpool | None, *, out: Writable, artifacts: bool
+    manifest: CheckpointManifest, entry: MissionEntry, bundle: BundleSpool | None, *, out: Writable, artifacts: bool
 ) -> ExportResult:
     writer = archive.Writer(out)
     writer.manifest(replace(manifest, missions=(entry,), parent=None, fleet=None, context=None))

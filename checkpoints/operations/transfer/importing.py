@@ -11,7 +11,6 @@ from uuid import UUID
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
-from checkpoints.document.archive import Readable
 from checkpoints.document.buckets import Malformed
 from checkpoints.files import storage
 from checkpoints.models import Checkpoint
@@ -24,6 +23,7 @@ from fleet import audit, errors, ids
 from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
+from fleet.streams import Readable
 from missions import folders
 from missions.models import Mission
 from missions.operations import launching
@@ -67,7 +67,7 @@ def import_file(
     Attempt numbers, agents, leases and the resume data of drivers are ignored. A backoff ends; `run_at` still applies.
     The first checkpoint is made from the new rows, so a restore does not bring back what was replaced.
 
-    Raises Refused (Invalid) with the reason if the file is not a complete and consistent export or exceeds a limit;
+    Raises ImportRefused (Invalid) with the reason if the file is not a complete and consistent export or exceeds a limit;
     Forbidden if it contains code and the importer lacks plan.execute; Invalid if the repository cannot be used; Conflict
     if an agent type is missing; Unavailable if the disk is full or the repository's server does not answer. In all these
     cases nothing is imported.

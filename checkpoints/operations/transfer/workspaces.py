@@ -87,7 +87,7 @@ def receive(
     """Check the commits of the file and copy them to the mirror, where no ref points to them yet.
 
     Returns those of the commits named by the file that the mission may use: its own, and those of the base's history.
-    Raises bundles.Refused with the reason.
+    Raises bundles.BundleRefused with the reason.
     """
     commits, base = commits_of(state, sorties.values()), state["base_commit"]
     named = {

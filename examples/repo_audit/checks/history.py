@@ -23,7 +23,7 @@ SINGLE_AUTHOR = rules.get("history:one-author")
 
 
 @dataclass(slots=True)
-class Changes:
+class RecentChanges:
     """Changes by the newest commits, by the current name of each file."""
 
     commits: Counter[str] = field(default_factory=Counter)
@@ -77,9 +77,9 @@ def heat(commits: dict[str, int]) -> dict[str, float]:
     return {path: round(math.log(count) / math.log(max(2, most)), 2) for path, count in commits.items() if count > 1}
 
 
-def changes_of(root: Path) -> Changes:
+def changes_of(root: Path) -> RecentChanges:
     """Read `git log --numstat` from the newest commit back, following renames, within limits of number and time."""
-    changes = Changes()
+    changes = RecentChanges()
     current_name: dict[str, str] = {}
     log = git.records(
         root, "log", "--no-merges", "--numstat", "-M", "-z", "--no-ext-diff", "--no-textconv",
@@ -136,7 +136,7 @@ def activity(root: Path) -> tuple[list[int], int, list[dict[str, object]]]:
     )
 
 
-def _count(changes: Changes, author: str, touched: list[tuple[str, int]]) -> None:
+def _count(changes: RecentChanges, author: str, touched: list[tuple[str, int]]) -> None:
     if len(touched) > BULK:
         changes.bulk += 1
         return
@@ -146,7 +146,7 @@ def _count(changes: Changes, author: str, touched: list[tuple[str, int]]) -> Non
         changes.authors[path.partition("/")[0] if "/" in path else "."][author] += 1
 
 
-def _add_single_authors(changes: Changes, current_paths: set[str], people: int, ledger: Ledger) -> None:
+def _add_single_authors(changes: RecentChanges, current_paths: set[str], people: int, ledger: Ledger) -> None:
     """Report folders with one author, but only in projects with enough people for others to know them."""
     folders = {path.partition("/")[0] for path in current_paths if "/" in path and not path.startswith(".")}
     for folder, authors in sorted(changes.authors.items()):

@@ -118,7 +118,7 @@ def records(repository: Path, *arguments: str, seconds: float, separator: bytes 
             process.kill()
 
 
-class Entry(NamedTuple):
+class IndexEntry(NamedTuple):
     """One entry of the index: the file's mode (an octal string), the hash of its content, its path as bytes."""
 
     mode: str
@@ -126,14 +126,14 @@ class Entry(NamedTuple):
     path: bytes
 
 
-def tracked(repository: Path) -> list[Entry]:
+def tracked(repository: Path) -> list[IndexEntry]:
     """All tracked entries in the order of the index; for a path in conflict only the first stage."""
-    entries: dict[bytes, Entry] = {}
+    entries: dict[bytes, IndexEntry] = {}
     for line in output(repository, "ls-files", "--stage", "-z").split(b"\0"):
         if line:
             head, _, path = line.partition(b"\t")
             mode, blob, _stage = head.decode().split(" ")
-            entries.setdefault(path, Entry(mode, blob, path))
+            entries.setdefault(path, IndexEntry(mode, blob, path))
     return list(entries.values())
 
 

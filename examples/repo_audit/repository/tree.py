@@ -98,7 +98,7 @@ def load(repository: Path) -> Tree:
     return tree
 
 
-def _add_entry(tree: Tree, entry: git.Entry, path: str, checked: dict[bytes, bool], marked: set[bytes]) -> str:
+def _add_entry(tree: Tree, entry: git.IndexEntry, path: str, checked: dict[bytes, bool], marked: set[bytes]) -> str:
     """Add one entry to the tree; return the reason if it is skipped, else an empty string."""
     if entry.mode == "160000":
         return "submodules"
@@ -185,7 +185,7 @@ def _inside(root: Path, folder: Path) -> bool:
         return False
 
 
-def _marked_by_attributes(root: Path, entries: list[git.Entry]) -> set[bytes]:
+def _marked_by_attributes(root: Path, entries: list[git.IndexEntry]) -> set[bytes]:
     """The paths that .gitattributes marks as generated or vendored, as on GitHub."""
     if not any(entry.path.rpartition(b"/")[2] == b".gitattributes" for entry in entries):
         return set()

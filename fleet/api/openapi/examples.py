@@ -77,7 +77,7 @@ _INPUT_ERRORS: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-class Missing(LookupError):
+class MissingExample(LookupError):
     """A field has no example, and none follows from its type."""
 
 
@@ -148,7 +148,7 @@ def compose(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, body: bool
             return ""
         case _ if not body and "type" not in schema:  # any JSON value is valid, including null
             return None
-    raise Missing(f"{where} has no example. Set the field's `initial`.")
+    raise MissingExample(f"{where} has no example. Set the field's `initial`.")
 
 
 def _problems() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 from fleet.api.endpoints import query_of, validate
 from fleet.api.serializers import Strict
 from fleet.limits import counting
-from fleet.limits.rates import Kind
+from fleet.limits.rates import RequestKind
 
 
 class _DocumentView(APIView):
@@ -33,9 +33,9 @@ class _DocumentView(APIView):
     def initial(self, request: Request, *arguments: Any, **path: Any) -> None:
         user = request._request.user
         if user.is_authenticated:
-            self.quota = counting.charge(request=request._request, kind=Kind.SESSION, identity=str(user.pk))
+            self.quota = counting.charge(request=request._request, kind=RequestKind.SESSION, identity=str(user.pk))
         else:
-            self.quota = counting.charge(request=request._request, kind=Kind.IP)
+            self.quota = counting.charge(request=request._request, kind=RequestKind.IP)
         if self.quota.refused:
             raise counting.TooManyRequests(self.quota)
         super().initial(request, *arguments, **path)

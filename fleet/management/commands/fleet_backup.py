@@ -14,7 +14,7 @@ from django.conf import settings
 from fleet import backup, errors, invocation, processes
 from fleet.backup import folder as folders
 from fleet.backup.folder import LATEST, Backup
-from fleet.backup.manifest import Damaged
+from fleet.backup.manifest import BackupDamaged
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 from fleet.services import composition, detached, foreground
@@ -116,7 +116,7 @@ class Command(OperatorCommand):
         for item in existing:
             try:
                 manifest = item.manifest
-            except Damaged as error:
+            except BackupDamaged as error:
                 rows.append((item.name, "–", "–", "–", "–", f"damaged: {error}"))
                 continue
             size, server = lines.size(manifest.total_bytes), manifest.server // 10_000
@@ -178,7 +178,7 @@ def _summary(item: Backup) -> dict[str, Any]:
     summary: dict[str, Any] = {"name": item.name, "path": str(item.path)}
     try:
         manifest = item.manifest
-    except Damaged as error:
+    except BackupDamaged as error:
         return {**summary, "damaged": str(error)}
     return {
         **summary,

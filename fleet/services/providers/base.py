@@ -10,7 +10,7 @@ from fleet.config.datastores import Endpoints
 from fleet.config.home import Home
 from fleet.services.providers.containers import Containers, Images
 from fleet.services.providers.embedded import Embedded
-from fleet.services.providers.engine import Engine
+from fleet.services.providers.engine import ContainerEngine
 from fleet.services.providers.external import External
 from fleet.services.supervision.service import AlertLimits, Service
 
@@ -36,4 +36,4 @@ def choose(
         case "embedded":
             return Embedded(home, credentials, sockets=endpoints.postgres.host.startswith("/"))
         case engine:
-            return Containers(home, credentials, engine=Engine(engine), images=images, say=say)
+            return Containers(home, credentials, engine=ContainerEngine(engine), images=images, say=say)

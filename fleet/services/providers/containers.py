@@ -17,7 +17,7 @@ from fleet.config.env import Environment
 from fleet.config.home import Home
 from fleet.config.programs import EngineName
 from fleet.services.providers import probes
-from fleet.services.providers.engine import STOP_S, Engine
+from fleet.services.providers.engine import STOP_S, ContainerEngine
 from fleet.services.supervision.service import AlertLimits, Command, Service
 
 MOUNT_POINT = "/var/lib/postgresql"  # where the volume is mounted
@@ -36,7 +36,7 @@ class Containers:
         home: Home,
         credentials: Credentials,
         *,
-        engine: Engine,
+        engine: ContainerEngine,
         images: Images,
         say: Callable[[str], None],
     ) -> None:

@@ -17,7 +17,7 @@ MACHINE_S = 300  # to create or start the virtual machine in which Podman runs o
 STOP_S = 30  # until a container that does not stop is killed
 
 
-class Engine:
+class ContainerEngine:
     """`platform` is sys.platform: on macOS and Windows, Podman runs containers in a virtual machine of its own."""
 
     def __init__(self, name: EngineName, *, platform: str = sys.platform) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Changes:
+class ChangeNotifier:
     """Like asyncio.Condition without its lock: `notify_all` is synchronous, and `wait_for` takes a timeout."""
 
     def __init__(self) -> None:

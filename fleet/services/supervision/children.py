@@ -36,7 +36,7 @@ class ChildRecord:
         return process if same else None
 
 
-class Register:
+class ChildRegistry:
     """The running children in starting order; on disk before anything relies on them."""
 
     def __init__(self, home: Home) -> None:

@@ -23,7 +23,7 @@ from fleet.config.home import Home
 from fleet.services import logfiles
 from fleet.services.providers import identity
 from fleet.services.supervision import children, process_trees
-from fleet.services.supervision.changes import Changes
+from fleet.services.supervision.changes import ChangeNotifier
 from fleet.services.supervision.service import Overloaded, Service
 from fleet.services.supervision.thresholds import Crossing, Thresholds
 
@@ -48,8 +48,8 @@ class ServiceRunner:
         service: Service,
         *,
         home: Home,
-        changes: Changes,
-        register: children.Register,
+        changes: ChangeNotifier,
+        register: children.ChildRegistry,
         say: Callable[[str], None],
         record: Recorder,
     ) -> None:

@@ -20,7 +20,7 @@ from fleet import errors
 from fleet.config.home import Home
 from fleet.services import journal, logfiles
 from fleet.services.supervision import children, control_socket, lock, process_trees
-from fleet.services.supervision.changes import Changes
+from fleet.services.supervision.changes import ChangeNotifier
 from fleet.services.supervision.runner import ServiceRunner
 from fleet.services.supervision.service import Service
 
@@ -42,13 +42,13 @@ class Supervisor:
         self.kind = kind
         self.provider = provider
         self._output = say
-        self._events: deque[journal.Entry] = deque(maxlen=_EVENTS)
-        self._changes = Changes()
+        self._events: deque[journal.JournalEntry] = deque(maxlen=_EVENTS)
+        self._changes = ChangeNotifier()
         self._stopping = False
         self._grace_skipped = False
         self._ready = False
         self._started_at = time.time()
-        register = children.Register(home)
+        register = children.ChildRegistry(home)
         self._register = register
         self._runners = {
             service.name: ServiceRunner(

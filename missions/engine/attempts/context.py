@@ -18,7 +18,7 @@ from missions.plan import SortieSpec, templates
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class AttemptContext:
     """What an attempt gets from its mission, its needs and earlier attempts."""
 
     mission: str
@@ -31,11 +31,11 @@ class Context:
     resume: Any = None  # the newest value to resume from that an earlier attempt saved
 
 
-def read(*, claim: Claim, spec: SortieSpec) -> Context:
+def read(*, claim: Claim, spec: SortieSpec) -> AttemptContext:
     """The attempt's context, from the database. Raises Invalid if the results of its needs exceed FLEET_NEEDS_BYTES."""
     # Such a sortie uses none of this, and the queries would dominate its cost.
     if spec.driver == "scripted" and not spec.arguments:
-        return Context(mission="", folder="", readable=(), inputs={}, results=Needs({}), states={})
+        return AttemptContext(mission="", folder="", readable=(), inputs={}, results=Needs({}), states={})
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT name, folder, readable, inputs, w.mission_id IS NOT NULL"
@@ -54,7 +54,7 @@ def read(*, claim: Claim, spec: SortieSpec) -> Context:
             f"The results of its needs have {total:,} bytes in total; the limit is {max_bytes:,} (FLEET_NEEDS_BYTES).",
             hint="Add sorties in between that summarize them, or pass large data as files.",
         )
-    return Context(
+    return AttemptContext(
         mission=name,
         folder=folder,
         readable=tuple(decode_json(readable)),
@@ -74,9 +74,9 @@ def _earlier_resume(cursor: Any, claim: Claim) -> Any:
     return None if row is None else json.loads(row[0])
 
 
-def scope(*, claim: Claim, spec: SortieSpec, context: Context) -> templates.Scope:
+def scope(*, claim: Claim, spec: SortieSpec, context: AttemptContext) -> templates.ReferenceScope:
     """What the sortie's templates may refer to."""
-    return templates.Scope(
+    return templates.ReferenceScope(
         needs=context.results,
         inputs=context.inputs,
         matrix=spec.matrix,
@@ -85,12 +85,12 @@ def scope(*, claim: Claim, spec: SortieSpec, context: Context) -> templates.Scop
     )
 
 
-def render_values(values: Mapping[str, Any], scope: templates.Scope) -> dict[str, Any]:
+def render_values(values: Mapping[str, Any], scope: templates.ReferenceScope) -> dict[str, Any]:
     """The values with their references replaced."""
     return {name: templates.render(value=value, scope=scope) for name, value in values.items()}
 
 
-def render_variables(env: Mapping[str, str], scope: templates.Scope) -> dict[str, str]:
+def render_variables(env: Mapping[str, str], scope: templates.ReferenceScope) -> dict[str, str]:
     """Environment variables with the references in their values replaced."""
     return {name: templates.render_text(text=value, scope=scope) for name, value in env.items()}
 

@@ -49,7 +49,7 @@ def execute(*, claim: Claim, type_settings: TypeSettings, output: OutputBuffer, 
         return verdict.judge(claim=claim, spec=spec, evidence=Evidence(finished=False, ok=False, stopped=stop.reason))
     except errors.FleetError as error:
         # An error in the plan is permanent. The next try may produce other outputs and other changes.
-        retryable = (collection.UnusableOutput, refusals.Refused)
+        retryable = (collection.UnusableOutput, refusals.CommitRefused)
         permanent = isinstance(error, errors.Invalid) and not isinstance(error, retryable)
         return attempt.failed(str(error), permanent=permanent)
     except Exception as error:  # drivers return evidence; anything that they raise is a defect and costs one try
@@ -112,7 +112,7 @@ class _Attempt:
     def _commit_patch(self, workspace: WorkspaceAttempt) -> Settlement:
         try:
             change = workspace.commit_patch(output=self.output, stop=self.stop)
-        except refusals.Refused:
+        except refusals.CommitRefused:
             workspace.drop_patch(stop=self.stop)
             raise
         if isinstance(change, Evidence):

@@ -18,7 +18,7 @@ from fleet.observability.redactor import Redactor
 from missions import attempt_tokens, folders, hidden_folders
 from missions.claims import Claim
 from missions.engine.attempts import context, scratch
-from missions.engine.attempts.context import Context, decode_json, render_values, render_variables
+from missions.engine.attempts.context import AttemptContext, decode_json, render_values, render_variables
 from missions.engine.changes.workspace_attempt import WorkspaceAttempt
 from missions.models import Change, Patch, SavedWork, Workspace
 from missions.plan import SortieSpec, templates
@@ -132,7 +132,7 @@ def prepare(*, claim: Claim, spec: SortieSpec, type_settings: TypeSettings, fold
     return PreparedAttempt(driver=driver, brief=brief, verify=verify, workspace=workspace)
 
 
-def _workspace(*, claim: Claim, spec: SortieSpec, attempt_context: Context) -> WorkspaceAttempt:
+def _workspace(*, claim: Claim, spec: SortieSpec, attempt_context: AttemptContext) -> WorkspaceAttempt:
     changes = Change.objects.filter(sortie_id=claim.id)
     change = changes.filter(state__in=Change.UNMERGED).order_by("-attempt").first()
     workspace = Workspace.objects.get(mission_id=claim.mission)
@@ -157,8 +157,8 @@ def _shared_brief(
     spec: SortieSpec,
     type_settings: TypeSettings,
     folder: Path,
-    attempt_context: Context,
-    scope: templates.Scope,
+    attempt_context: AttemptContext,
+    scope: templates.ReferenceScope,
 ) -> AttemptBrief:
     """The part of the brief that `run` and `verify` share."""
     if attempt_context.folder and not (attempt_context.has_workspace and spec.workspace):
@@ -221,7 +221,9 @@ def _limits(*, spec: SortieSpec, type_settings: TypeSettings) -> Limits:
     )
 
 
-def _with_command(brief: AttemptBrief, run: str | tuple[str, ...] | None, scope: templates.Scope) -> AttemptBrief:
+def _with_command(
+    brief: AttemptBrief, run: str | tuple[str, ...] | None, scope: templates.ReferenceScope
+) -> AttemptBrief:
     if isinstance(run, tuple):
         return replace(brief, argv=tuple(templates.render_text(text=word, scope=scope) for word in run))
     return replace(brief, shell=run or "")

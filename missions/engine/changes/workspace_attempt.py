@@ -137,7 +137,7 @@ class WorkspaceAttempt:
         tip = repositories.tip(mirror, self.workspace.branch, start=self.workspace.base_commit)
         self.tip = self.patch.base
         if not repositories.contains(mirror, commit=self.tip, ref=tip):
-            raise refusals.Refused(
+            raise refusals.CommitRefused(
                 f"{self.tip[:12]} is not on the branch {self.workspace.branch}.", hint="Send the `base` of the claim."
             )
         with copies.lock(self.copy, attempt=self.claim.attempt) as descriptor:

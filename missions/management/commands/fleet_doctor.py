@@ -35,7 +35,7 @@ FREE_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """The result of one check. `message` describes it; `remedy`: what to do, or empty. The fields are JSON keys."""
 
     name: str
@@ -65,43 +65,45 @@ class Command(OperatorCommand):
         return 0 if all(finding.healthy for finding in findings) else 1
 
 
-def _host() -> Iterator[Finding]:
+def _host() -> Iterator[CheckResult]:
     version = ".".join(map(str, sys.version_info[:3]))
     supported = sys.version_info >= (3, 11)
-    yield Finding("python", supported, version, "" if supported else "Use Python 3.11 or newer.")
+    yield CheckResult("python", supported, version, "" if supported else "Use Python 3.11 or newer.")
     yield _git()
     free = shutil.disk_usage(settings.FLEET_HOME.root).free
-    yield Finding(
+    yield CheckResult(
         "disk", free > FREE_BYTES, f"{free / 1e9:.1f} GB free under {settings.FLEET_HOME.root}",
         "" if free > FREE_BYTES else "Free some space, or move the folder with FLEET_HOME.",
     )  # fmt: skip
     try:
-        yield Finding("callables", True, f"{len(discovery.names())} registered")
+        yield CheckResult("callables", True, f"{len(discovery.names())} registered")
     except FleetError as error:
-        yield Finding("callables", False, error.message, error.hint)
+        yield CheckResult("callables", False, error.message, error.hint)
     if settings.FLEET_SANDBOX:
         problem = probe.sandbox_problem()
-        yield Finding("sandbox", not problem, problem or f"bubblewrap ({bubblewrap.program()})")
+        yield CheckResult("sandbox", not problem, problem or f"bubblewrap ({bubblewrap.program()})")
     else:
-        yield Finding("sandbox", False, checks.NO_SANDBOX, "Remove FLEET_SANDBOX=off.")
+        yield CheckResult("sandbox", False, checks.NO_SANDBOX, "Remove FLEET_SANDBOX=off.")
 
 
-def _git() -> Finding:
+def _git() -> CheckResult:
     needed = ".".join(map(str, git.MIN_VERSION))
     if git.version() == (0, 0) and (ignored := shutil.which("git")) and not trusted_programs.find("git"):
-        return Finding(
+        return CheckResult(
             "git", False, f"{ignored} is ignored: it is outside the system's folders, so a workload could replace it",
             f"Install your distribution's package of git {needed} or newer, or list its folder in FLEET_PROGRAM_FOLDERS.",
         )  # fmt: skip
     if git.version() == (0, 0):
-        return Finding("git", False, "not found", f"Install git {needed} or newer; workspaces and the sample need it.")
+        return CheckResult(
+            "git", False, "not found", f"Install git {needed} or newer; workspaces and the sample need it."
+        )
     version = f"version {'.'.join(map(str, git.version()))} ({trusted_programs.find('git')})"
     if git.version() < git.MIN_VERSION:
-        return Finding("git", False, version, f"Install git {needed} or newer; missions with a workspace need it.")
-    return Finding("git", True, version)
+        return CheckResult("git", False, version, f"Install git {needed} or newer; missions with a workspace need it.")
+    return CheckResult("git", True, version)
 
 
-def _limits() -> Iterator[Finding]:
+def _limits() -> Iterator[CheckResult]:
     """What enforces the limits of attempts: on the nodes of this host, or else on a node that is started like this."""
     try:
         pids = operations.pids_of_nodes_on_this_host()
@@ -112,10 +114,10 @@ def _limits() -> Iterator[Finding]:
         message = (
             f"polled, because cgroup v2 cannot be used: {why}. Run the node as a systemd service with Delegate=yes."
         )
-        yield Finding("limits", True, message if why else f"by cgroup v2, in {base}")
+        yield CheckResult("limits", True, message if why else f"by cgroup v2, in {base}")
 
 
-def _folder() -> Iterator[Finding]:
+def _folder() -> Iterator[CheckResult]:
     for path, expected in (
         (settings.FLEET_HOME.private, 0o700),
         (settings.FLEET_HOME.private / "credentials.json", 0o600),
@@ -123,9 +125,9 @@ def _folder() -> Iterator[Finding]:
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
         except OSError as error:
-            yield Finding("permissions", False, f"{path}: {error.strerror}.", start_hint())
+            yield CheckResult("permissions", False, f"{path}: {error.strerror}.", start_hint())
             continue
-        yield Finding(
+        yield CheckResult(
             "permissions",
             mode == expected,
             f"{path} has mode {mode:04o}",
@@ -133,25 +135,25 @@ def _folder() -> Iterator[Finding]:
         )
 
 
-def _supervisor() -> Iterator[Finding]:
+def _supervisor() -> Iterator[CheckResult]:
     state = detached.state(settings.FLEET_HOME)
     if leftovers := state.get("left"):
         stop = f"Stop them: {invocation.command('fleet_down')}"
-        yield Finding("supervisor", False, statuses.describe_orphans(leftovers), stop)
+        yield CheckResult("supervisor", False, statuses.describe_orphans(leftovers), stop)
     elif state["running"]:
-        yield Finding("supervisor", True, "is running")
+        yield CheckResult("supervisor", True, "is running")
 
 
-def _services() -> Iterator[Finding]:
+def _services() -> Iterator[CheckResult]:
     start = start_hint()
     try:
         with connection.cursor() as cursor:
             cursor.execute("SHOW server_version")
             (version,) = cursor.fetchone()
-        yield Finding("postgres", True, f"version {version}")
+        yield CheckResult("postgres", True, f"version {version}")
         executor = MigrationExecutor(connection)
         pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        yield Finding(
+        yield CheckResult(
             "migrations",
             not pending,
             f"{len(pending)} to apply",
@@ -164,49 +166,49 @@ def _services() -> Iterator[Finding]:
             yield from _readable()
             yield from _path()
     except Error as error:
-        yield Finding("postgres", False, (str(error).strip().splitlines() or ["does not answer"])[0], start)
+        yield CheckResult("postgres", False, (str(error).strip().splitlines() or ["does not answer"])[0], start)
     try:
         with redis_clients.client(settings.FLEET_ENDPOINTS.redis_url, timeout_s=2) as client:
             client.ping()
-        yield Finding("redis", True, "answers")
+        yield CheckResult("redis", True, "answers")
     except redis.RedisError as error:
-        yield Finding("redis", False, str(error), start)
+        yield CheckResult("redis", False, str(error), start)
 
 
-def _audit_trail() -> Iterator[Finding]:
+def _audit_trail() -> Iterator[CheckResult]:
     gaps = protection.gaps()
     if not gaps:
-        yield Finding("audit trail", True, "the application can only add to it")
+        yield CheckResult("audit trail", True, "the application can only add to it")
         return
     status = "no longer protected" if protection.is_required() else "protected by its chain only"
     gap = gaps[0].removeprefix("it ")
-    yield Finding("audit trail", False, f"{status}: the application's role {gap}", protection.remedy())
+    yield CheckResult("audit trail", False, f"{status}: the application's role {gap}", protection.remedy())
 
 
-def _agents(start: str) -> Iterator[Finding]:
+def _agents(start: str) -> Iterator[CheckResult]:
     live = set(Agent.objects.filter(state__in=Agent.LIVE).values_list("type", flat=True))
     node_up = Node.objects.filter(up=True).exists()
     for name in AgentType.objects.filter(enabled=True).values_list("name", flat=True):
         if name in live:
-            yield Finding(name, True, "has an agent")
+            yield CheckResult(name, True, "has an agent")
             continue
         last = Agent.objects.filter(type=name).exclude(reason="").order_by("-ended_at").first()
         message = f"has no agent; the last one {last.state}: {last.reason}" if last and node_up else "has no agent"
         remedy = f"Start one: {invocation.command('fleet_agents', 'spawn', name)}" if node_up else start
-        yield Finding(name, False, message, remedy)
+        yield CheckResult(name, False, message, remedy)
 
 
-def _prompts() -> Iterator[Finding]:
+def _prompts() -> Iterator[CheckResult]:
     """Whether the program that takes a type's prompts is installed on this host."""
     for agent_type in AgentType.objects.filter(enabled=True, external=False).exclude(prompt_argv=[]):
         program = str(agent_type.prompt_argv[0])
         if "/" in program and not program.startswith("/"):
             continue  # a relative path depends on the folder of each sortie
         if path := shutil.which(program):
-            yield Finding(agent_type.name, True, f"gives prompts to {path}")
+            yield CheckResult(agent_type.name, True, f"gives prompts to {path}")
             continue
         change = invocation.command("fleet_agents", "type", "set", agent_type.name)
-        yield Finding(
+        yield CheckResult(
             agent_type.name,
             False,
             f"takes prompts, but the program {program!r} is not installed on this host",
@@ -215,7 +217,7 @@ def _prompts() -> Iterator[Finding]:
         )
 
 
-def _readable() -> Iterator[Finding]:
+def _readable() -> Iterator[CheckResult]:
     """The paths under `readable` of agent types that contain a link: attempts do not follow it."""
     for agent_type in AgentType.objects.filter(enabled=True, external=False).exclude(readable=[]):
         targets = [os.path.realpath(path) for path in agent_type.readable]
@@ -224,22 +226,22 @@ def _readable() -> Iterator[Finding]:
                 change = invocation.command(
                     *("fleet_agents", "type", "set", agent_type.name, "--readable", json.dumps(targets))
                 )
-                yield Finding(
+                yield CheckResult(
                     agent_type.name, False, f"`readable` names {path}, which contains a symbolic link, so attempts fail",
                     f"If you put it there and want workloads to read {target}: {change}",
                 )  # fmt: skip
 
 
-def _path() -> Iterator[Finding]:
+def _path() -> Iterator[CheckResult]:
     """The folders of PATH in which workloads may have put programs."""
     missions = Mission.objects.exclude(folder="").values_list("folder", flat=True).distinct()
     folders = [*settings.FLEET_FOLDERS, *missions]
     for path in trusted_programs.ignored_folders():
         if any(path.is_relative_to(folder) or path.resolve().is_relative_to(folder) for folder in folders):
-            yield Finding(
+            yield CheckResult(
                 "path", True, f"Warning: workloads can write to {path}, which is in PATH. The fleet runs no program from it, but "
                 "this shell does.",
             )  # fmt: skip
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_host, _limits, _folder, _supervisor, _services)
+CHECKS: tuple[Callable[[], Iterator[CheckResult]], ...] = (_host, _limits, _folder, _supervisor, _services)

@@ -223,7 +223,7 @@ def _require_one_host() -> None:
 
 
 def _text(text: str, inputs: Mapping[str, Any]) -> str:
-    return templates.render_text(text=text, scope=templates.Scope(inputs=inputs))
+    return templates.render_text(text=text, scope=templates.ReferenceScope(inputs=inputs))
 
 
 def _command(command: str | tuple[str, ...] | None, inputs: Mapping[str, Any]) -> Any:

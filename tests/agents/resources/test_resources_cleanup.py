@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from agents.models import Agent, AgentType, LogPiece, Sample
-from agents.node.recorder import Recorder
+from agents.node.recorder import NodeRecorder
 from tests.support.console import manage
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -52,7 +52,7 @@ def test_old_samples_are_thinned_and_old_logs_removed() -> None:
 
 def test_a_node_without_postgres_loses_only_samples(caplog: pytest.LogCaptureFixture) -> None:
     """The node's own connection is cut just before it records."""
-    recorder, agent = Recorder(), new_agent()
+    recorder, agent = NodeRecorder(), new_agent()
     path = fleet_settings.FLEET_HOME.logs / f"agent-{agent.ref}.log"
     recorder.begin(agent=agent.id, path=path)
     path.write_text("said meanwhile\n")

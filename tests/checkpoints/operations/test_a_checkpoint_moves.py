@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_is_not_exported() -> None:
     (entry,) = manifest(checkpoint).missions
     storage.remove_blob(list(entry.buckets.values())[-1].blob)
     out = io.BytesIO()
-    with pytest.raises(storage.Damaged):
+    with pytest.raises(storage.CheckpointDamaged):
         operations.export(checkpoint=checkpoint, out=out)
     with pytest.raises(errors.Invalid, match="incomplete"):
         archives.import_bytes(out.getvalue())

@@ -160,7 +160,7 @@ def test_a_flipped_bit_is_found_before_anything_changes(engine: Engine) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(storage.Damaged):
+    with pytest.raises(storage.CheckpointDamaged):
         restore(start)
     assert digest(mission) == end
     path.unlink()

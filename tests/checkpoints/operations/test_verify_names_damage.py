@@ -95,7 +95,7 @@ def test_a_restore_of_a_damaged_checkpoint_changes_nothing_and_names_the_newest_
     mission, first, second = pair
     path((blobs(first) - blobs(second)).pop()).unlink()
     before = digest(mission)
-    with pytest.raises(storage.Damaged) as error:
+    with pytest.raises(storage.CheckpointDamaged) as error:
         operations.restore(checkpoint=first, can_execute=True)
     assert error.value.hint == f"The newest intact checkpoint of the mission is {second.ref}."
     assert digest(mission) == before

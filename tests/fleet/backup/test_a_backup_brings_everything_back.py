@@ -19,7 +19,7 @@ from tests.support import fleet
 from tests.support.installation import TEXT, Installation, hashes
 
 
-def restore(copy: backup.Backup) -> backup.RestoreResult:
+def restore(copy: backup.Backup) -> backup.BackupRestoreResult:
     return backup.restore(backup=copy)
 
 

@@ -69,7 +69,7 @@ def test_a_backup_of_a_newer_version_is_refused(installation: Installation) -> N
     snapshot = backup.create(folder=installation.folder).backup
     path = snapshot.path / manifest.NAME
     original = snapshot.manifest
-    newer = manifest.Manifest(
+    newer = manifest.BackupManifest(
         **{**_fields(original), "migrations": (*original.migrations, "missions.9999_new"), "version": "9.0"}
     )
     path.write_bytes(newer.serialize())
@@ -81,7 +81,7 @@ def test_a_backup_of_a_newer_version_is_refused(installation: Installation) -> N
 
 def test_a_backup_from_a_newer_postgres_is_refused(installation: Installation) -> None:
     snapshot = backup.create(folder=installation.folder).backup
-    newer = manifest.Manifest(**{**_fields(snapshot.manifest), "server": 990001})
+    newer = manifest.BackupManifest(**{**_fields(snapshot.manifest), "server": 990001})
     (snapshot.path / manifest.NAME).write_bytes(newer.serialize())
     with pytest.raises(errors.Conflict, match="comes from Postgres 99"):
         backup.restore(backup=Backup(snapshot.path), force=connection.settings_dict["NAME"])
@@ -156,5 +156,5 @@ def test_the_manifest_is_canonical_json(installation: Installation) -> None:
     assert [problem.path for problem in backup.verify(backup=Backup(snapshot.path)).problems] == [manifest.NAME]
 
 
-def _fields(contents: manifest.Manifest) -> dict[str, Any]:
+def _fields(contents: manifest.BackupManifest) -> dict[str, Any]:
     return {name: getattr(contents, name) for name in contents.__dataclass_fields__}

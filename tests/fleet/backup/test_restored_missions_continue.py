@@ -190,7 +190,7 @@ class MixedBackup:
         fields = {name: getattr(rows.manifest, name) for name in rows.manifest.__dataclass_fields__}
         dump = [file for file in rows.manifest.files if file.path == manifest.DUMP]
         others = [file for file in files.manifest.files if file.path != manifest.DUMP]
-        mixed_backup = manifest.Manifest(**{**fields, "name": files.name, "files": (*dump, *others)})
+        mixed_backup = manifest.BackupManifest(**{**fields, "name": files.name, "files": (*dump, *others)})
         (path / manifest.NAME).write_bytes(mixed_backup.serialize())
         self.backup = Backup(path)
 

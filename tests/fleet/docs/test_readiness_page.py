@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scripts import audit, evidence, readiness
-from scripts.evidence import Evidence
+from scripts.evidence import MeasuredValue
 from tests.support.paths import CHECKOUT
 
 JUNIT = """<?xml version="1.0"?><testsuites><testsuite name="abc123" timestamp="2026-01-31T10:00:00+00:00">
@@ -54,25 +54,25 @@ def test_a_value_comes_from_the_last_run_or_otherwise_from_the_baseline(root: Pa
     source = evidence.bench_figure("spawn", "p95_s", "{:.2f} s", met=readiness.below(5))
     assert source(root) is None
     write(root, "bench/baseline.json", record({"spawn": {"p95_s": 6.0}}))
-    assert source(root) == Evidence("6.00 s", False, "2026-01-31", "abc123")
+    assert source(root) == MeasuredValue("6.00 s", False, "2026-01-31", "abc123")
     write(root, "build/bench.json", record({"spawn": {"p95_s": 0.12}}))
-    assert source(root) == Evidence("0.12 s", True, "2026-01-31", "abc123")
+    assert source(root) == MeasuredValue("0.12 s", True, "2026-01-31", "abc123")
 
 
 def test_a_regression_is_named(root: Path) -> None:
     write(root, "bench/baseline.json", record({"w1": {"ratio": 7.0}}))
     assert evidence.no_regression(root) is None
     write(root, "build/bench.json", record({"w1": {"ratio": 3.0}}))
-    assert evidence.no_regression(root) == Evidence("worse: w1.ratio", False, "2026-01-31", "abc123")
+    assert evidence.no_regression(root) == MeasuredValue("worse: w1.ratio", False, "2026-01-31", "abc123")
 
 
 def test_results_of_tests_are_counted_by_module_with_the_commit_of_the_run(root: Path) -> None:
     assert evidence.results_of("tests", report=evidence.TESTS)(root) is None
     write(root, evidence.TESTS, JUNIT)
-    assert evidence.results_of("tests")(root) == Evidence(
+    assert evidence.results_of("tests")(root) == MeasuredValue(
         "1 passed, 2 failed, 1 skipped", False, "2026-01-31", "abc123"
     )
-    of_security = Evidence("1 passed, 0 failed, 1 skipped", True, "2026-01-31", "abc123")
+    of_security = MeasuredValue("1 passed, 0 failed, 1 skipped", True, "2026-01-31", "abc123")
     assert evidence.results_of("tests.security")(root) == of_security
     assert evidence.results_of("tests.absent")(root) is None
 
@@ -100,8 +100,10 @@ def test_coverage_counts_lines_and_branches_of_its_packages(root: Path) -> None:
     write(root, "build/coverage.json", {"meta": {"timestamp": "2026-01-31T10:00:00"}, "files": files})
     assert evidence.coverage("fleet", floor=90)(root) is None  # no run says which commit it is of
     write(root, evidence.COVERAGE_TESTS, JUNIT)
-    assert evidence.coverage("fleet", floor=90)(root) == Evidence("91.0 %", True, "2026-01-31", "abc123")
-    assert evidence.coverage("fleet", "agents", floor=90)(root) == Evidence("50.6 %", False, "2026-01-31", "abc123")
+    assert evidence.coverage("fleet", floor=90)(root) == MeasuredValue("91.0 %", True, "2026-01-31", "abc123")
+    assert evidence.coverage("fleet", "agents", floor=90)(root) == MeasuredValue(
+        "50.6 %", False, "2026-01-31", "abc123"
+    )
 
 
 def test_the_criterion_of_advisories_is_not_met_if_one_affects_a_pin(root: Path) -> None:
@@ -126,25 +128,27 @@ def test_a_criterion_is_not_met_if_its_default_changed(root: Path) -> None:
 
 
 def test_a_value_stays_until_it_is_measured_again(root: Path) -> None:
-    previous = Evidence("0.12 s", True, "2025-12-31", "old")
+    previous = MeasuredValue("0.12 s", True, "2025-12-31", "old")
     write(root, readiness.STORE, {"spawn": asdict(previous), "gone": asdict(previous)})
     assert readiness.collect(root)["spawn"] == previous
     assert "gone" not in readiness.collect(root)
     write(root, "build/bench.json", record({"spawn": {"p95_s": 9.0}}))
     write(root, "bench/baseline.json", record({}))
-    assert readiness.collect(root)["spawn"] == Evidence("9.00 s", False, "2026-01-31", "abc123")
+    assert readiness.collect(root)["spawn"] == MeasuredValue("9.00 s", False, "2026-01-31", "abc123")
 
 
 def test_the_verdict_is_go_only_if_every_criterion_is_met() -> None:
-    all_met = {criterion.id: Evidence("1", True, "2026-01-31", "abc123") for criterion in readiness.CRITERIA}
+    all_met = {criterion.id: MeasuredValue("1", True, "2026-01-31", "abc123") for criterion in readiness.CRITERIA}
     assert "**Go.**" in readiness.render(all_met)
     first = readiness.CRITERIA[0].id
-    assert "**No-go.**" in readiness.render({**all_met, first: Evidence("1", False, "2026-01-31", "abc123")})
+    assert "**No-go.**" in readiness.render({**all_met, first: MeasuredValue("1", False, "2026-01-31", "abc123")})
     assert "**No-go.**" in readiness.render({id: item for id, item in all_met.items() if id != first})
 
 
 def test_the_page_shows_exactly_the_committed_evidence() -> None:
-    committed = {id: Evidence(**fields) for id, fields in json.loads((CHECKOUT / readiness.STORE).read_text()).items()}
+    committed = {
+        id: MeasuredValue(**fields) for id, fields in json.loads((CHECKOUT / readiness.STORE).read_text()).items()
+    }
     assert (CHECKOUT / readiness.PAGE).read_text() == readiness.render(committed), "run `make readiness`"
     assert set(committed) <= {criterion.id for criterion in readiness.CRITERIA}
 

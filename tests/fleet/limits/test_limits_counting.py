@@ -16,8 +16,8 @@ from django.test import RequestFactory, override_settings
 from fleet import ids
 from fleet.audit.models import Entry
 from fleet.limits import cache, counting
-from fleet.limits.counting import Quota
-from fleet.limits.rates import Kind, Rate, parse_overrides
+from fleet.limits.counting import RemainingQuota
+from fleet.limits.rates import Rate, RequestKind, parse_overrides
 from tests.support.cluster import Cluster
 from tests.support.waiting import until
 
@@ -31,7 +31,7 @@ def new_request() -> HttpRequest:
     return RequestFactory().get("/")
 
 
-def spend(bucket: str, count: int) -> Quota:
+def spend(bucket: str, count: int) -> RemainingQuota:
     return counting.spend(request=new_request(), bucket=bucket, rate=Rate(count, HOUR))
 
 
@@ -42,11 +42,11 @@ def bucket() -> Iterator[str]:
     caches["default"].clear()
 
 
-def run_concurrently(function: Callable[[], Quota], times: int) -> list[Quota]:
+def run_concurrently(function: Callable[[], RemainingQuota], times: int) -> list[RemainingQuota]:
     """The quotas that 50 concurrent clients get."""
     together = threading.Barrier(CLIENTS)
 
-    def client() -> list[Quota]:
+    def client() -> list[RemainingQuota]:
         together.wait()
         try:
             return [function() for _ in range(times)]
@@ -74,7 +74,7 @@ def test_a_route_with_its_own_rate_is_counted_separately(bucket: str) -> None:
     with override_settings(FLEET_LIMIT_IP=Rate(1, HOUR), FLEET_LIMITS=parse_overrides("route:missions.create=2/h")):
 
         def is_refused(route: str) -> bool:
-            return counting.charge(request=new_request(), kind=Kind.IP, route=route).refused
+            return counting.charge(request=new_request(), kind=RequestKind.IP, route=route).refused
 
         assert [is_refused("missions.list"), is_refused("missions.list")] == [False, True]
         assert [is_refused("missions.create") for _ in range(3)] == [False, False, True]
@@ -84,7 +84,8 @@ def test_ten_agents_of_one_host_have_separate_limits(bucket: str) -> None:
     with override_settings(FLEET_LIMIT_AGENT=Rate(3, HOUR), FLEET_LIMIT_IP=Rate(1, HOUR)):
         for agent in range(10):
             values = [
-                counting.charge(request=new_request(), kind=Kind.AGENT, identity=f"agt_{agent}") for _ in range(3)
+                counting.charge(request=new_request(), kind=RequestKind.AGENT, identity=f"agt_{agent}")
+                for _ in range(3)
             ]
             assert not any(item.refused for item in values)
 

@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from fleet.config.env import Environment
 from fleet.limits import rates
-from fleet.limits.rates import Kind, Rate
+from fleet.limits.rates import Rate, RequestKind
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_the_refusal_names_the_variable() -> None:
 def test_a_role_and_a_route_can_have_their_own_rates() -> None:
     own = rates.parse_overrides("role:admin=300/m, route:missions.create=30/m")
     with override_settings(FLEET_LIMITS=own, FLEET_LIMIT_IP=Rate(100), FLEET_LIMIT_KEY=Rate(600)):
-        assert rates.for_kind(Kind.IP) == rates.for_kind(Kind.IP, role="user") == Rate(100)
-        assert rates.for_kind(Kind.IP, role="admin") == Rate(300)
-        assert rates.for_kind(Kind.KEY, role="admin") == Rate(600)
+        assert rates.for_kind(RequestKind.IP) == rates.for_kind(RequestKind.IP, role="user") == Rate(100)
+        assert rates.for_kind(RequestKind.IP, role="admin") == Rate(300)
+        assert rates.for_kind(RequestKind.KEY, role="admin") == Rate(600)
         assert rates.for_route("missions.create") == Rate(30)
         assert rates.for_route("missions.list") is None

@@ -18,7 +18,7 @@ from fleet.config import credentials, datastores
 from fleet.config.env import Environment
 from fleet.config.home import Home
 from fleet.config.programs import ENGINES, EngineName
-from fleet.services.providers.engine import Engine
+from fleet.services.providers.engine import ContainerEngine
 from tests.support.engines import IMAGES, ScriptedEngine
 from tests.support.supervised import Checkout
 from tests.support.waiting import until
@@ -69,7 +69,9 @@ def query(checkout: Checkout, statement: str) -> Any:
 
 
 def container_pid(checkout: Checkout, name: EngineName, service: str) -> int:
-    result = Engine(name).call("inspect", "--format={{.State.Pid}}", f"fleet-{Home(checkout.root).id}-{service}")
+    result = ContainerEngine(name).call(
+        "inspect", "--format={{.State.Pid}}", f"fleet-{Home(checkout.root).id}-{service}"
+    )
     return int(result.stdout)
 
 
@@ -178,11 +180,11 @@ def test_on_macos_podmans_machine_is_created_and_started(
     if machine:
         scripted.write("machine", machine)
     messages: list[str] = []
-    Engine("podman", platform="darwin").ensure_running(messages.append)
+    ContainerEngine("podman", platform="darwin").ensure_running(messages.append)
     created = ["creating Podman's virtual machine"] if machine is None else []
     assert messages == [*created, "starting Podman's virtual machine"]
     assert (scripted.state / "machine").read_text() == "running"
-    Engine("podman", platform="darwin").ensure_running(messages.append)  # it is left alone from then on
+    ContainerEngine("podman", platform="darwin").ensure_running(messages.append)  # it is left alone from then on
     assert len(messages) == len(created) + 1
 
 
@@ -193,5 +195,5 @@ def test_on_linux_no_machine_is_started(tmp_path: Path, monkeypatch: pytest.Monk
     scripted.write("error", "cannot set up namespace")
     scripted.write("machine", "stopped")
     with pytest.raises(errors.Unavailable, match="cannot set up namespace"):
-        Engine("podman", platform="linux").ensure_running(lambda line: None)
+        ContainerEngine("podman", platform="linux").ensure_running(lambda line: None)
     assert not any(call[0] == "machine" for call in scripted.calls())

@@ -197,11 +197,11 @@ def test_an_orphan_is_ended_with_its_descendants(tmp_path: Path) -> None:
         child = int(orphan.stdout.readline())
         home = Home(tmp_path)
         home.create_folders()
-        children.Register(home).add(name="node", pid=orphan.pid, stop_signal=signal.SIGTERM, grace_s=0.5)
-        assert children.Register(home).end_orphans(print) == ["node"]
+        children.ChildRegistry(home).add(name="node", pid=orphan.pid, stop_signal=signal.SIGTERM, grace_s=0.5)
+        assert children.ChildRegistry(home).end_orphans(print) == ["node"]
         assert orphan.wait(60) == -signal.SIGTERM
     assert not lives(child)
-    assert children.Register(home).end_orphans(print) == []
+    assert children.ChildRegistry(home).end_orphans(print) == []
 
 
 def test_thresholds_on_response_time_memory_and_restarts_raise_events() -> None:

@@ -15,12 +15,12 @@ from agents.models import Agent, AgentType, Node
 from fleet import ids
 from missions.control import scaling
 from missions.control.alerts import AlertMonitor
-from missions.control.scaling import Deaths, Facts, decide
+from missions.control.scaling import Deaths, ScalingFacts, decide
 from missions.models import Alert
 from tests.support import fleet
 from tests.support.console import manage
 
-BUSY = Facts(
+BUSY = ScalingFacts(
     type="backend", on=True, max_agents=0, concurrency=2, live=1, starting=0, slots=2, running=2, queued=9, oldest_s=60
 )
 

@@ -12,7 +12,7 @@ from fleet import errors
 from missions.plan import Json, templates
 from tests.missions.plan.plans import sorties
 
-SCOPE = templates.Scope(
+SCOPE = templates.ReferenceScope(
     needs={"lint": {"files": ["a.py", {"n": 3}], "ok": True, "odd name": None}, "shards": [{"n": 1}, {"n": 2}]},
     inputs={"top": 10, "text": "{{ needs.lint.result.ok }}"},
     matrix={"v": "3.11"},
@@ -66,7 +66,7 @@ def test_an_unknown_path_is_reported_with_the_existing_names(value: str, words: 
 
 
 def test_templates_cannot_expand_a_value_without_limit() -> None:
-    scope = templates.Scope(inputs={"x": "x" * 10_000})
+    scope = templates.ReferenceScope(inputs={"x": "x" * 10_000})
     with pytest.raises(errors.Invalid, match="1,000,000 characters"):
         templates.render(value=["{{ inputs.x }}"] * 101, scope=scope)
 

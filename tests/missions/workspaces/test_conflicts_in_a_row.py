@@ -120,7 +120,7 @@ def test_a_file_that_git_renamed_because_it_conflicts_with_a_folder_does_not_lan
     assert late.settle(late.merge(change))
     next_attempt = landing.begin(mission, "late")
     next_attempt.work("echo more > c")
-    with pytest.raises(refusals.Refused, match="left over from a conflict between a file and a folder"):
+    with pytest.raises(refusals.CommitRefused, match="left over from a conflict between a file and a folder"):
         next_attempt.commit()
 
 

@@ -17,7 +17,7 @@ from django.test import override_settings
 from fleet import errors
 from fleet.config.home import Home
 from missions.workspaces import branches
-from missions.workspaces.refusals import Refused
+from missions.workspaces.refusals import CommitRefused
 from tests.support import repository
 from tests.support.confined import NOBODY
 from tests.support.paths import CHECKOUT
@@ -47,7 +47,7 @@ def sortie(project: Repository) -> SortieCopy:
 )
 def test_a_repository_inside_the_copy_is_refused(sortie: SortieCopy, script: str, name: str) -> None:
     sortie.sh(script)
-    with pytest.raises(Refused, match=f"{name} is a git repository of its own"):
+    with pytest.raises(CommitRefused, match=f"{name} is a git repository of its own"):
         sortie.commit()
 
 
@@ -58,7 +58,7 @@ def test_an_ignored_repository_inside_the_copy_is_accepted(sortie: SortieCopy) -
 
 def test_a_large_file_is_refused_before_git_reads_it(sortie: SortieCopy) -> None:
     sortie.sh("truncate -s 100G large")
-    with pytest.raises(Refused, match="large is too large: a committed file may have at most 1,000,000 bytes"):
+    with pytest.raises(CommitRefused, match="large is too large: a committed file may have at most 1,000,000 bytes"):
         sortie.commit()
 
 
@@ -77,17 +77,17 @@ def test_the_attempts_own_token_is_refused_in_contents_names_and_links(project: 
     ):
         sortie = repository.sortie_copy(project)
         sortie.sh(script)
-        with pytest.raises(Refused, match="new contains the attempt's own token"):
+        with pytest.raises(CommitRefused, match="new contains the attempt's own token"):
             sortie.commit(secret="s3cr3t", max_bytes=2_000_000)
     sortie = repository.sortie_copy(project)
     sortie.sh("echo x > s3cr3t.txt")
-    with pytest.raises(Refused, match="name of a file contains"):
+    with pytest.raises(CommitRefused, match="name of a file contains"):
         sortie.commit(secret="s3cr3t")
 
 
 def test_a_token_is_found_among_many_files(sortie: SortieCopy) -> None:
     sortie.sh("mkdir many; for i in $(seq 300); do echo $i > many/$i; done; echo s3cr3t > many/250")
-    with pytest.raises(Refused, match="many/250"):
+    with pytest.raises(CommitRefused, match="many/250"):
         sortie.commit(secret="s3cr3t")
 
 
@@ -101,7 +101,7 @@ def test_leftover_conflict_markers_are_refused_but_not_those_in_a_text_about_mar
     assert result.files == ("a.txt",)
     next_sortie = repository.sortie_copy(project, tip=tip, tree=result.tree)
     next_sortie.sh("mv a.txt renamed.txt; echo more >> guide.md")
-    with pytest.raises(Refused, match=r"renamed\.txt still contains conflict markers"):
+    with pytest.raises(CommitRefused, match=r"renamed\.txt still contains conflict markers"):
         next_sortie.commit(merged=(tip, change))
     next_sortie.sh("printf 'one\\nboth\\nthree\\n' > renamed.txt")
     assert next_sortie.commit(merged=(tip, change)).paths == ("a.txt", "guide.md", "renamed.txt")
@@ -110,14 +110,14 @@ def test_leftover_conflict_markers_are_refused_but_not_those_in_a_text_about_mar
 
 def test_a_pipe_that_replaces_a_file_is_refused(sortie: SortieCopy) -> None:
     sortie.sh("rm a.txt; mkfifo a.txt")
-    with pytest.raises(Refused, match=r"a\.txt is not a regular file"):
+    with pytest.raises(CommitRefused, match=r"a\.txt is not a regular file"):
         sortie.commit()
 
 
 @pytest.mark.parametrize("name", [".gitignore", ".gitattributes", ".gitmodules"])
 def test_a_pipe_on_which_git_would_block_is_refused(sortie: SortieCopy, name: str) -> None:
     sortie.sh(f"mkfifo dir/{name}")
-    with pytest.raises(Refused, match=f"dir/{name} is not a regular file"):
+    with pytest.raises(CommitRefused, match=f"dir/{name} is not a regular file"):
         sortie.commit()
 
 
@@ -134,14 +134,14 @@ def test_a_pipe_on_which_git_would_block_is_refused(sortie: SortieCopy, name: st
 )
 def test_paths_that_are_dangerous_to_check_out_are_refused(sortie: SortieCopy, script: str, reason: str) -> None:
     sortie.sh(script)
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(CommitRefused, match=reason):
         sortie.commit()
 
 
 def test_the_reason_can_be_stored_whatever_the_name_of_the_file(sortie: SortieCopy) -> None:
     with open(os.fsencode(sortie.path) + b"/\xff", "w") as file:
         file.write("x" * 2_000_000)
-    with pytest.raises(Refused) as excinfo:
+    with pytest.raises(CommitRefused) as excinfo:
         sortie.commit()
     assert str(excinfo.value).encode("utf-8")
 
@@ -201,7 +201,7 @@ def test_unreadable_files_are_refused_and_not_left_out(script: str, name: str) -
 
             def run() -> None:
                 sortie.sh(script)
-                with pytest.raises(Refused, match=f"{name}.* cannot be read"):
+                with pytest.raises(CommitRefused, match=f"{name}.* cannot be read"):
                     sortie.commit()
 
             failure = as_nobody(settings.FLEET_HOME.root, run)

@@ -162,8 +162,8 @@ def test_no_file_has_two_exclusive_holders_and_no_sortie_waits_without_a_reason(
     running = [pairs[0] for pairs in random.Random(seed).sample(list(requests.values()), len(rows) // 4)]
     running = [pair for number, pair in enumerate(running) if not overlaps(pair[1], [r for _, r in running[:number]])]
     busy = {reservation.sortie for _, reservation in running}
-    snapshot = file_contest.Snapshot(requests=requests, in_force=running)
-    blocked: dict[Any, file_contest.Blocker] = {}
+    snapshot = file_contest.ReservationSnapshot(requests=requests, in_force=running)
+    blocked: dict[Any, file_contest.BlockingReservation] = {}
     chosen = admission.choose(
         [contender for contender in contenders if contender.sortie not in busy],
         contest=snapshot.contest(),
