@@ -81,7 +81,8 @@ class Embedded:
             create_cluster(data, binaries, self.credentials)
         _require_same_version(data, binaries)
         clear_stale_server(data)
-        (data / "pg_hba.conf").write_text(_ACCESS)
+        if (data / "pg_hba.conf").read_text() != _ACCESS:  # of a cluster from before the setting existed
+            (data / "pg_hba.conf").write_text(_ACCESS)
         return postgres_command(
             data,
             binaries,
