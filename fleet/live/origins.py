@@ -23,7 +23,10 @@ def is_allowed_host(headers: Headers) -> bool:
 
 
 def is_same_origin(headers: Headers) -> bool:
-    """Whether the request comes from a page of this site (same host and port), or not from a page at all."""
+    """Whether the request comes from a page of this site (same host and port), or not from a page at all.
+
+    With FLEET_HTTPS, a page loaded over http may be forged by whoever controls the network.
+    """
     origin = headers.get(b"origin")
     if origin is None:
         return True
@@ -31,7 +34,8 @@ def is_same_origin(headers: Headers) -> bool:
         parts = urlsplit(origin.decode("latin-1"))
     except ValueError:
         return False
-    return parts.scheme in {"http", "https"} and parts.netloc.lower().encode() == headers.get(b"host", b"").lower()
+    schemes = {"https"} if settings.FLEET_HTTPS else {"http", "https"}
+    return parts.scheme in schemes and parts.netloc.lower().encode() == headers.get(b"host", b"").lower()
 
 
 def is_allowed_origin(headers: Headers) -> bool:
