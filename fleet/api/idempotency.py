@@ -53,7 +53,7 @@ def once(
             hint="A UUID works well.",
         )
     digest = _digest(request, access())
-    with _exclusive(caller + key, commits=commits) as acquired:
+    with _exclusive(f"{caller} {key}", commits=commits) as acquired:
         if not acquired:
             raise errors.Conflict(
                 "The first request with this Idempotency-Key is still in progress.", hint="Retry later."

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 class IdempotentResponse(models.Model):
     """The response to a POST, written in the transaction of its effect."""
 
-    caller = models.CharField(max_length=200)  # fleet.access.actor.Actor.name
+    caller = models.CharField(max_length=200)  # ApiView.idempotency_caller
     key = models.CharField(max_length=200)
     request = models.CharField(max_length=64)  # sha256 of method, path, access of the caller, and body
     status = models.SmallIntegerField()

@@ -54,8 +54,11 @@ class ApiView(APIView):
         return getattr(getattr(cls, "get" if name == "head" else name, None), "endpoint", None)
 
     def idempotency_caller(self, request: Request) -> str:
-        """The caller that the Idempotency-Keys of a request belong to."""
-        return request.auth.name if isinstance(request.auth, Actor) else "anonymous"
+        """The caller that the Idempotency-Keys of a request belong to. The name of a user can pass to another user."""
+        actor = request.auth
+        if not isinstance(actor, Actor):
+            return "anonymous"
+        return actor.name if actor.user is None or actor.key is not None else f"user:{actor.user.pk}"
 
     def idempotency_access(self, request: Request) -> str:
         """A fingerprint of what the caller may do and see. A stored response is returned only while it is the same."""
