@@ -52,9 +52,9 @@ def decode(prefix: str, text: str) -> UUID:
     head, _, tail = text.strip().lower().partition("_")
     valid = len(tail) == 26 and all(character in _VALUES for character in tail) and tail[0] <= "7"
     if head != prefix or not valid:
-        given = f"is the id of {_NOUNS[head]}, not of" if valid and head in _NOUNS else "is not the id of"
+        mismatch = f"is the id of {_NOUNS[head]}, not of" if valid and head in _NOUNS else "is not the id of"
         noun = _NOUNS.get(prefix, "an object")  # the admin's search tries any prefix
-        raise errors.Invalid(f"{text!r} {given} {noun}.", hint=f"Such an id looks like {prefix}_01j….")
+        raise errors.Invalid(f"{text!r} {mismatch} {noun}.", hint=f"Such an id looks like {prefix}_01j….")
     number = 0
     for character in tail:
         number = number << 5 | _VALUES[character]

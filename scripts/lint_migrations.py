@@ -234,11 +234,11 @@ def _problems_of_new_constraint(operation: operations.AddConstraint) -> Iterator
 def lint() -> list[str]:
     loader = MigrationLoader(None)
     released = released_state(loader)
-    found: list[str] = []
+    refusals: list[str] = []
     for key in unreleased(loader):
         before = loader.project_state(key, at_end=False)
-        found += problems(loader.graph.nodes[key], before=before, released=released)
-    return found
+        refusals += problems(loader.graph.nodes[key], before=before, released=released)
+    return refusals
 
 
 def main() -> int:
@@ -248,12 +248,12 @@ def main() -> int:
         RELEASED.write_text("\n".join(names) + "\n")
         print(f"{RELEASED.relative_to(ROOT)}: {len(names)} migrations")
         return 0
-    found = lint()
-    for problem in found:
+    refusals = lint()
+    for problem in refusals:
         print(problem)
     new = lines.counted(len(unreleased(loader)), "new migration")
-    print(f"{new} since the last release, {lines.counted(len(found), 'problem')}")
-    return 1 if found else 0
+    print(f"{new} since the last release, {lines.counted(len(refusals), 'problem')}")
+    return 1 if refusals else 0
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ def judge(post: Post, *, code: int, row_state: str | None) -> Exit:
         reason = f"It was ordered to {verb}."
     elif not came_up:
         state = Agent.State.FAILED
-        then = ", then spawn a new agent" if given_up else ""
-        reason = f"Its process ended with {cause} before it reported; see its log{then}."
+        advice = ", then spawn a new agent" if given_up else ""
+        reason = f"Its process ended with {cause} before it reported; see its log{advice}."
     elif given_up:
         state = Agent.State.FAILED
         reason = (

@@ -53,11 +53,11 @@ def spawn(*, type: str, count: int = 1, node: str | None = None, concurrency: in
                 hint=f"Raise its limit ({invocation.command('fleet_agents', 'type', 'set', type)} --max-agents N), "
                 "or terminate one first.",
             )
-        limit, taken = sum(candidate.max_agents for candidate in nodes), live.total()
+        limit, live_agents = sum(candidate.max_agents for candidate in nodes), live.total()
         if count > sum(max(0, candidate.max_agents - live[candidate.id]) for candidate in nodes):
             raise NoCapacity(
                 f"{f'Node {node} has' if node else 'The nodes that are up have'} no room for {count} more:"
-                f" {taken} of at most {limit} agents.",
+                f" {live_agents} of at most {limit} agents.",
                 hint="Terminate some, start a node on another host, or raise FLEET_NODE_MAX_AGENTS and restart the node.",
             )
         connections = capacity()
@@ -131,17 +131,19 @@ def cordon(*, node: str, on: bool, reason: str = "") -> bool:
 
 def free_ordinal(*, type: AgentType, node: Node) -> int:
     """The smallest ordinal, from 1, that no live agent of the type has on the node."""
-    taken = set(Agent.objects.filter(type=type, node=node, state__in=Agent.LIVE).values_list("ordinal", flat=True))
-    return next(ordinal for ordinal in range(1, len(taken) + 2) if ordinal not in taken)
+    used_ordinals = set(
+        Agent.objects.filter(type=type, node=node, state__in=Agent.LIVE).values_list("ordinal", flat=True)
+    )
+    return next(ordinal for ordinal in range(1, len(used_ordinals) + 2) if ordinal not in used_ordinals)
 
 
 def _spawnable_type(name: str) -> AgentType:
     agent_type = AgentType.objects.filter(name=name).first()
     if agent_type is None:
-        known = ", ".join(AgentType.objects.values_list("name", flat=True))
+        names = ", ".join(AgentType.objects.values_list("name", flat=True))
         raise errors.NotFound(
             f"There is no agent type {name!r}.",
-            hint=f"Known types: {known}. Add one in the admin, under Agent types.",
+            hint=f"Known types: {names}. Add one in the admin, under Agent types.",
         )
     if not agent_type.enabled:
         raise errors.Conflict(
@@ -185,8 +187,8 @@ def _lock_nodes(name: str | None, *, type: str) -> list[Node]:
 
 
 def _unknown_node(name: str) -> errors.NotFound:
-    known = ", ".join(Node.objects.filter(up=True).values_list("name", flat=True)) or "none"
-    return errors.NotFound(f"There is no node {name!r}.", hint=f"Nodes that are up: {known}.")
+    names = ", ".join(Node.objects.filter(up=True).values_list("name", flat=True)) or "none"
+    return errors.NotFound(f"There is no node {name!r}.", hint=f"Nodes that are up: {names}.")
 
 
 def _notify(*nodes: UUID | None) -> None:

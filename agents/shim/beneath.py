@@ -28,10 +28,12 @@ def open_at(folder: int, path: str, flags: int, *, resolve: int) -> int:
     Raises OSError, with EAGAIN if another process keeps renaming the path or, without blocking, if it has a lease on the
     file (fcntl(2)).
     """
-    how = _How(flags | os.O_CLOEXEC, 0, resolve)  # the mode must be 0, because no file is created
+    open_how = _How(flags | os.O_CLOEXEC, 0, resolve)  # the mode must be 0, because no file is created
     tries = 0
     while True:  # repeat interrupted calls, as Python does with its own (PEP 475)
-        descriptor = _libc.syscall(SYS_OPENAT2, folder, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+        descriptor = _libc.syscall(
+            SYS_OPENAT2, folder, os.fsencode(path), ctypes.byref(open_how), ctypes.sizeof(open_how)
+        )
         if descriptor >= 0:
             return int(descriptor)
         number = ctypes.get_errno()

@@ -95,17 +95,17 @@ def slow_clients(site: Site) -> dict[str, bool]:
 
 def burst_share(site: Site) -> float:
     """The share of a burst of connections that the busiest process gets; 0.5 is even."""
-    with contextlib.ExitStack() as kept:
+    with contextlib.ExitStack() as stack:
         for _ in range(BURST):
-            client = kept.enter_context(socket.socket())
+            client = stack.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(("127.0.0.1", site.port))  # all at once, without waiting for the server
         time.sleep(TIMEOUT_S / 2)
         owners = Counter(
             process.pid
             for process in _tree(site)
-            for each in process.net_connections("tcp")
-            if each.laddr.port == site.port and each.raddr
+            for connection in process.net_connections("tcp")
+            if connection.laddr.port == site.port and connection.raddr
         )
     return max(owners.values()) / sum(owners.values()) if owners else float("nan")
 
@@ -131,9 +131,9 @@ def _is_ended_by(site: Site, request: bytes) -> bool:
         while time.monotonic() < end:
             time.sleep(0.1)
             if not any(
-                each.raddr and each.raddr.port == client.getsockname()[1]
+                connection.raddr and connection.raddr.port == client.getsockname()[1]
                 for process in _tree(site)
-                for each in process.net_connections("tcp")
+                for connection in process.net_connections("tcp")
             ):
                 return True
     return False

@@ -25,10 +25,10 @@ def adopt() -> list[Checkpoint]:
 def adopt_under_lock() -> list[Checkpoint]:
     """Like `adopt`, but the caller holds the checkpoints lock."""
     stored = {ids.decode(ids.CHECKPOINT, ref): ref for ref in storage.manifests()}
-    known = set(Checkpoint.objects.filter(id__in=stored).values_list("id", flat=True))
+    existing = set(Checkpoint.objects.filter(id__in=stored).values_list("id", flat=True))
     adopted = []
     for id, ref in sorted(stored.items()):
-        if id in known:
+        if id in existing:
             continue
         try:
             adopted.append(_row(storage.read_manifest(ref)))

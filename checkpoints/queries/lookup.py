@@ -27,8 +27,8 @@ def mission_id(reference: str | None) -> UUID | None:
 
 def missions_without_rows() -> list[UUID]:
     """The missions that have checkpoints and no rows."""
-    known = {mission for missions in Checkpoint.objects.values_list("missions", flat=True) for mission in missions}
-    return sorted(known - set(Mission.objects.filter(id__in=known).values_list("id", flat=True)))
+    captured = {mission for missions in Checkpoint.objects.values_list("missions", flat=True) for mission in missions}
+    return sorted(captured - set(Mission.objects.filter(id__in=captured).values_list("id", flat=True)))
 
 
 def was_live(mission: UUID) -> bool:

@@ -34,8 +34,8 @@ class Strict(serializers.Serializer[Any]):
         if not unknown:
             return super().to_internal_value(data)
         noun = self.context.get("noun", "field")
-        known = f"The {noun}s are: {', '.join(self.fields)}." if self.fields else "There are none here."
-        error = ErrorDetail(f"Unknown {noun}. {known}", code="unknown")
+        alternatives = f"The {noun}s are: {', '.join(self.fields)}." if self.fields else "There are none here."
+        error = ErrorDetail(f"Unknown {noun}. {alternatives}", code="unknown")
         problems: dict[str, Any] = {name[:100]: [error] for name in unknown[:20]}
         try:
             super().to_internal_value(data)

@@ -131,7 +131,7 @@ def keep_newest(folder: Path, number: int) -> list[str]:
     """Remove all but the newest backups; returns the names of the removed ones. The caller must hold the lock."""
     removed = backups(folder)[number:]
     for backup in removed:
-        aside = folder / f".{backup.name}.removed"
-        os.rename(backup.path, aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        trash = folder / f".{backup.name}.removed"
+        os.rename(backup.path, trash)
+        shutil.rmtree(trash, ignore_errors=True)
     return [backup.name for backup in removed]

@@ -145,9 +145,9 @@ def _own_provider(environment: Environment, home: Home) -> ProviderName:
     `auto`: the one that has the data of this home, or else the embedded one if its programs are installed, or else the
     container engine of this host.
     """
-    chosen = environment.choice("FLEET_SERVICES", "auto", ("auto", *OWN_PROVIDERS))
+    choice = environment.choice("FLEET_SERVICES", "auto", ("auto", *OWN_PROVIDERS))
     for name in OWN_PROVIDERS:
-        if name == chosen:
+        if name == choice:
             return name
     if (home.private / POSTGRES_FOLDER).exists():
         return "embedded"

@@ -97,9 +97,9 @@ def parse(url: str) -> RedisAddress:
     user_info, _, hosts = authority.rpartition("@")
     username, _, password = user_info.partition(":")
     with_sentinel, with_tls = scheme.endswith("+sentinel"), scheme.startswith("rediss")
-    known = (TLS_OPTIONS if with_tls else ()) + (SENTINEL_OPTIONS if with_sentinel else ()) + ("db",)
-    if unknown := sorted(options.keys() - set(known)):
-        raise InvalidAddress(f"{scheme}:// has no option {unknown[0]!r}; it has {', '.join(known)}")
+    option_names = (TLS_OPTIONS if with_tls else ()) + (SENTINEL_OPTIONS if with_sentinel else ()) + ("db",)
+    if unknown := sorted(options.keys() - set(option_names)):
+        raise InvalidAddress(f"{scheme}:// has no option {unknown[0]!r}; it has {', '.join(option_names)}")
     servers = tuple(_servers(hosts, port=SENTINEL_PORT if with_sentinel else PORT))
     words = [unquote(word) for word in path.split("/") if word]
     address = RedisAddress(

@@ -29,14 +29,14 @@ class SettingsFile:
     path: Path
     lines: Mapping[str, int] = field(default_factory=dict)  # name → the number of its line
 
-    def accept(self, known: Set[str]) -> None:
+    def accept(self, setting_names: Set[str]) -> None:
         """Keep child processes from reading the file again. Raises ImproperlyConfigured if a setting is unknown."""
         for name, number in self.lines.items():
             if name in _LOCATIONS:
                 raise ImproperlyConfigured(
                     f"{self.path}, line {number}: {name} is needed to find this file. Set it in the environment."
                 )
-            if name.startswith(_PREFIX) and name not in known:
+            if name.startswith(_PREFIX) and name not in setting_names:
                 raise ImproperlyConfigured(f"{self.path}, line {number}: there is no setting {name}.")
         if self.lines:
             os.environ[ALREADY_READ] = str(self.path)

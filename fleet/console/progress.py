@@ -63,7 +63,7 @@ class Board:
         if self.console.is_terminal and not os.environ.get("CI"):
             self.live = Live(console=self.console, refresh_per_second=8, transient=False)
         self._seen: dict[str, tuple[str, int]] = {}  # the last seen state and attempt of each sortie
-        self._done = 0  # how many of those had ended
+        self._ended_count = 0  # how many of those had ended
         self._step = 0
         self._wrote_at = clock()
 
@@ -88,26 +88,26 @@ class Board:
             return
         total = summary["sorties"]["total"]
         complete = len(items) == total
-        done = self._done if complete else _done(summary, items)
+        ended_count = self._ended_count if complete else _count_ended(summary, items)
         silent = BEFORE_RUNNING if total <= MAX_LINES else {*BEFORE_RUNNING, "running"}
         for item in self._changed(items, complete=complete):
             before, now = self._seen.get(item["key"]), (item["state"], item["attempt"])
             self._seen[item["key"]] = now
             if complete:
-                done += (now[0] in ENDED) - (before is not None and before[0] in ENDED)
+                ended_count += (now[0] in ENDED) - (before is not None and before[0] in ENDED)
             # A sortie that ran and is queued again was lost with its agent, handed back, or reopened.
             requeued = before is not None and before[0] not in BEFORE_RUNNING and item["state"] in BEFORE_RUNNING
             if item["state"] not in silent or requeued:
-                self._write(f"[{done}/{total}] {_line(item)}")
+                self._write(f"[{ended_count}/{total}] {_line(item)}")
             if item.get("waits_on") == "person":  # on a line of its own, so that it can be pasted
                 self._write(f"      Resolve it: {self._resolve_command(summary['id'], item['key'])}")
-        self._done = done
-        if total > MAX_LINES and done * STEPS // total > self._step:
-            self._step = done * STEPS // total
+        self._ended_count = ended_count
+        if total > MAX_LINES and ended_count * STEPS // total > self._step:
+            self._step = ended_count * STEPS // total
             counts = ", ".join(f"{summary['sorties'][state]} {state}" for state in ENDED if summary["sorties"][state])
-            self._write(f"[{done}/{total}] {counts}")
-        if self._clock() - self._wrote_at >= SILENT_S and done < total:
-            self._write(f"[{done}/{total}] {_situation(summary, items)}")
+            self._write(f"[{ended_count}/{total}] {counts}")
+        if self._clock() - self._wrote_at >= SILENT_S and ended_count < total:
+            self._write(f"[{ended_count}/{total}] {_situation(summary, items)}")
 
     def _changed(self, items: list[dict[str, Any]], *, complete: bool) -> list[dict[str, Any]]:
         """Return the sorties that have changed, in the order in which they changed.
@@ -145,14 +145,14 @@ class Board:
                 *([Text(item["agent_type"], style="dim")] if wide else []),
                 Text(lines.one_line(reason or ""), style="dim"),
             )
-        total, done = summary["sorties"]["total"], _done(summary, items)
+        total, ended_count = summary["sorties"]["total"], _count_ended(summary, items)
         counted = summary["sorties"]
         busy = ", ".join(f"{counted[state]} {state}" for state in ("running", "failed") if counted[state])
         footer = Table.grid(padding=(0, 2))
         footer.add_column(width=max(8, min(40, self.console.width // 3)))
         footer.add_column(overflow="fold")
         title = f"{lines.one_line(summary['name'])}: {summary['state']}, {_elapsed(summary)}"
-        footer.add_row(ProgressBar(total=max(1, total), completed=done), f"{done}/{total}  {title}")
+        footer.add_row(ProgressBar(total=max(1, total), completed=ended_count), f"{ended_count}/{total}  {title}")
         hidden = f"{lines.counted(total - len(items), 'more sortie')} not shown; {busy or 'none is running'}"
         return Group(table, *([Text(hidden, style="dim")] if total > len(items) else []), footer)
 
@@ -173,7 +173,7 @@ def _in_order(changed: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(changed, key=rank)
 
 
-def _done(summary: Mapping[str, Any], items: list[dict[str, Any]]) -> int:
+def _count_ended(summary: Mapping[str, Any], items: list[dict[str, Any]]) -> int:
     """Count the sorties that have ended: from the items if they are complete, which are newer than the summary."""
     if len(items) == summary["sorties"]["total"]:
         return sum(item["state"] in ENDED for item in items)

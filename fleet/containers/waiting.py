@@ -89,7 +89,7 @@ def _check(need: Need, endpoints: Endpoints, base: Path) -> tuple[str, Callable[
 
 async def _migrated(server: Postgres, base: Path) -> None:
     """Return if the database has every migration of this image. It may also have those of a newer one."""
-    known = {(app, file.stem) for app in APPS for file in (base / app / "migrations").glob("[0-9]*.py")}
+    migrations = {(app, file.stem) for app in APPS for file in (base / app / "migrations").glob("[0-9]*.py")}
     try:
         libpq = parameters.for_libpq(server, connect_timeout_s=probes.TIMEOUT_S, application_name="fleet container")
         async with await psycopg.AsyncConnection.connect(**libpq) as session:
@@ -100,5 +100,5 @@ async def _migrated(server: Postgres, base: Path) -> None:
         raise errors.Unavailable("they are being applied") from None
     except psycopg.Error as error:
         raise errors.Unavailable(str(error).strip().splitlines()[0]) from error
-    if missing := known - applied:
-        raise errors.Unavailable(f"{len(missing)} of {len(known)} are not applied yet")
+    if missing := migrations - applied:
+        raise errors.Unavailable(f"{len(missing)} of {len(migrations)} are not applied yet")

@@ -26,8 +26,8 @@ def number_of(request: HttpRequest) -> str:
     """The number of the browser, if the submitted user has signed in with it before; otherwise empty."""
     value = request.get_signed_cookie(COOKIE, default="", salt=COOKIE, max_age=LIFETIME)
     number, _, name = str(value).partition(".")
-    known = _NUMBER.fullmatch(number) and secrets.compare_digest(name, _digest(request.POST.get("username", "")))
-    return number if known else ""
+    authentic = _NUMBER.fullmatch(number) and secrets.compare_digest(name, _digest(request.POST.get("username", "")))
+    return number if authentic else ""
 
 
 def address_of(number: str) -> str:

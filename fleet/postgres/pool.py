@@ -40,8 +40,8 @@ def share() -> None:
 
 def site_connections() -> int:
     """Return the number of connections that all web processes together may open."""
-    each = settings.FLEET_WEB_POOL or settings.FLEET_WEB_CONCURRENCY + MIN_SIZE
-    return settings.FLEET_WEB_WORKERS * each
+    size = settings.FLEET_WEB_POOL or settings.FLEET_WEB_CONCURRENCY + MIN_SIZE
+    return settings.FLEET_WEB_WORKERS * size
 
 
 def _parameters(*, min_size: int, max_size: int, name: str) -> dict[str, Any]:

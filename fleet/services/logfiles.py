@@ -82,10 +82,12 @@ def tail(home: Home, name: str, *, lines: int, end: int | None = None) -> list[s
     """Return the last lines of a log before the offset `end`; raises NotFound if no log has that name."""
     log = path(home, name)
     if name not in names(home):
-        known = ", ".join(names(home))
+        log_names = ", ".join(names(home))
         raise errors.NotFound(
             f"There is no log of {name!r}.",
-            hint=f"The logs are: {known}." if known else f"Start a fleet: {invocation.command('fleet_up', '--detach')}",
+            hint=f"The logs are: {log_names}."
+            if log_names
+            else f"Start a fleet: {invocation.command('fleet_up', '--detach')}",
         )
     return log.read_bytes()[:end].decode(errors="replace").splitlines()[-lines:] if lines else []
 

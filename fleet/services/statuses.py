@@ -56,8 +56,8 @@ def only_service(status: dict[str, Any], name: str) -> dict[str, Any]:
     """Reduce a status to one service and its events; raises NotFound if no service has that name."""
     services = [service for service in status["services"] if service["name"] == name]
     if not services:
-        known = ", ".join(service["name"] for service in status["services"])
-        raise errors.NotFound(f"No service is called {name!r}.", hint=f"The services are: {known}.")
+        service_names = ", ".join(service["name"] for service in status["services"])
+        raise errors.NotFound(f"No service is called {name!r}.", hint=f"The services are: {service_names}.")
     return {**status, "services": services, "events": [e for e in status["events"] if e["service"] == name]}
 
 

@@ -114,12 +114,12 @@ def output(sortie: Sortie, attempt: int) -> SafeString:
     text = lines.terminal_safe("".join(piece.text for piece in reversed(pieces[:OUTPUT_PIECES])))
     if not text:
         return SafeString("–")
-    cut = len(pieces) > OUTPUT_PIECES or len(text) > OUTPUT_CHARACTERS
+    truncated = len(pieces) > OUTPUT_PIECES or len(text) > OUTPUT_CHARACTERS
     note = (
         "… only the end is shown. Show all of it: "
         + invocation.command("fleet_mission", "logs", ids.encode(ids.MISSION, sortie.mission_id), sortie.key)
         + "\n"
-        if cut
+        if truncated
         else ""
     )
     return format_html(

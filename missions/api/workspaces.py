@@ -147,8 +147,10 @@ class DiscardMission(Costly):
         mission = visibility.mission(actor_of(request), ref, "missions.discard")
         discarding.require_discardable(mission)
         with _charge_git_time():
-            lost = discarding.discard(mission=mission.id) if body["confirm"] else unmerged.of_mission(mission.id)
-        return {"mission": mission.ref, "discarded": body["confirm"], "unmerged": lost.as_json()}
+            unmerged_work = (
+                discarding.discard(mission=mission.id) if body["confirm"] else unmerged.of_mission(mission.id)
+            )
+        return {"mission": mission.ref, "discarded": body["confirm"], "unmerged": unmerged_work.as_json()}
 
 
 @contextmanager

@@ -203,12 +203,12 @@ def _failing() -> Iterator[AlertFinding]:
 def _windows(counts: dict[str, int]) -> Iterator[AlertFinding]:
     """Events that occurred too often within FLEET_ALERT_WINDOW_S."""
     window = humanise.duration(settings.FLEET_ALERT_WINDOW_S)
-    lost = counts["lost"]
-    if 0 < settings.FLEET_ALERT_AGENTS_LOST < lost:
+    lost_agents = counts["lost"]
+    if 0 < settings.FLEET_ALERT_AGENTS_LOST < lost_agents:
         yield AlertFinding(
             rule="agents_lost",
             subject="agents",
-            message=f"{lost} agents were lost within {window}. See: {invocation.command('fleet_agents', 'list', '--all')}",
+            message=f"{lost_agents} agents were lost within {window}. See: {invocation.command('fleet_agents', 'list', '--all')}",
         )
     retries, attempts = counts["retries"], counts["attempts"]
     if attempts >= MIN_ATTEMPTS and 0 < settings.FLEET_ALERT_RETRY_SHARE < retries / attempts:

@@ -93,13 +93,13 @@ def summaries_as_text(*, summaries: Sequence[dict[str, Any]], out: OutputWrapper
     """Write a table: id, state, ended sorties, start, duration, name."""
     rows = []
     for summary in summaries:
-        done = sum(summary["sorties"][state] for state in ("succeeded", "failed", "skipped", "cancelled"))
+        ended_count = sum(summary["sorties"][state] for state in ("succeeded", "failed", "skipped", "cancelled"))
         started = datetime.fromisoformat(summary["created_at"]).astimezone(UTC)
         rows.append(
             (
                 summary["id"],
                 summary["state"],
-                f"{done}/{summary['sorties']['total']}",
+                f"{ended_count}/{summary['sorties']['total']}",
                 f"{started:%Y-%m-%d %H:%M:%S}",
                 humanise.duration(summary["elapsed_s"]),
                 summary["name"],

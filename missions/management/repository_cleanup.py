@@ -22,13 +22,13 @@ class Cleanup:
 
     copies: int
     mirrors: int
-    kept: tuple[KeptFolder, ...]
+    kept_folders: tuple[KeptFolder, ...]
 
     def as_json(self) -> dict[str, Any]:
         return {
             "copies": self.copies,
             "mirrors": self.mirrors,
-            "kept": [{"path": str(folder.path), "reason": folder.reason} for folder in self.kept],
+            "kept": [{"path": str(folder.path), "reason": folder.reason} for folder in self.kept_folders],
         }
 
     def counted(self) -> list[str]:
@@ -41,15 +41,15 @@ class Cleanup:
 def clean(*, remove: bool) -> Cleanup:
     """Remove the copies and mirrors that nothing uses, or only count them."""
     sorties = tidying.ended_sorties()
-    kept = tidying.unknown_copies()
+    kept_folders = tidying.unknown_copies()
     if remove:
         copies, unremovable = tidying.remove_copies(sorties)
         mirrors = tidying.remove_mirrors()
-        kept += unremovable
+        kept_folders += unremovable
     else:
         copies, mirrors = len(sorties), len(tidying.unused_mirrors().removable)
-    kept += tidying.unused_mirrors().kept
-    return Cleanup(copies=copies, mirrors=mirrors, kept=tuple(kept))
+    kept_folders += tidying.unused_mirrors().kept_folders
+    return Cleanup(copies=copies, mirrors=mirrors, kept_folders=tuple(kept_folders))
 
 
 def report_kept(command: OperatorCommand, cleanup: Cleanup, unmerged: Sequence[Unmerged]) -> None:
@@ -60,8 +60,8 @@ def report_kept(command: OperatorCommand, cleanup: Cleanup, unmerged: Sequence[U
         merge = invocation.command("fleet_mission", "merge", mission)
         discard = invocation.command("fleet_mission", "discard", mission)
         command.say(f"{mission} is kept, because {counts} are not merged. Merge it: {merge}\n  Discard it: {discard}")
-    for folder in cleanup.kept[:MAX_LISTED]:
+    for folder in cleanup.kept_folders[:MAX_LISTED]:
         command.say(f"{folder.path} is kept: {lines.one_line(folder.reason)}")
-    hidden = max(0, len(unmerged) - MAX_LISTED) + max(0, len(cleanup.kept) - MAX_LISTED)
+    hidden = max(0, len(unmerged) - MAX_LISTED) + max(0, len(cleanup.kept_folders) - MAX_LISTED)
     if hidden:
         command.say(f"{hidden:,} more are kept; --json lists them.")

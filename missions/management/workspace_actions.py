@@ -210,33 +210,33 @@ def _merge(command: OperatorCommand, mission: Mission, options: dict[str, Any]) 
 def _discard(command: OperatorCommand, mission: Mission, options: dict[str, Any]) -> int:
     workspace = discarding.require_discardable(mission)
     discarded = workspace.discarded_at is not None
-    lost = discarding.discard(mission=mission.id) if options["yes"] else unmerged.of_mission(mission.id)
+    unmerged_work = discarding.discard(mission=mission.id) if options["yes"] else unmerged.of_mission(mission.id)
     if options["json"]:
-        command.show({"mission": mission.ref, "discarded": options["yes"], "unmerged": lost.as_json()})
+        command.show({"mission": mission.ref, "discarded": options["yes"], "unmerged": unmerged_work.as_json()})
         return 0
     if discarded:
         command.say(f"The work of {mission.ref} was already discarded.")
         return 0
-    _write_unmerged(command, lost)
+    _write_unmerged(command, unmerged_work)
     if options["yes"]:
         command.say(f"The work of {mission.ref} is discarded.")
     else:
         discard = invocation.command("fleet_mission", "discard", mission.ref, "--yes")
         shared = discarding.is_shared(workspace)
-        kept = f" {lines.one_line(workspace.branch)} stays, because another mission uses it." if shared else ""
+        note = f" {lines.one_line(workspace.branch)} stays, because another mission uses it." if shared else ""
         targets = "Its commits and copies" if shared else "Its branch, commits and copies"
-        command.say(f"{targets} would be removed.{kept} Remove them: {discard}")
+        command.say(f"{targets} would be removed.{note} Remove them: {discard}")
     return 0
 
 
-def _write_unmerged(command: OperatorCommand, lost: Unmerged) -> None:
-    if not lost:
+def _write_unmerged(command: OperatorCommand, unmerged_work: Unmerged) -> None:
+    if not unmerged_work:
         command.say("All of its work is merged.")
         return
     command.say("This work is not in your repository:")
-    for commit in lost.commits:
+    for commit in unmerged_work.commits:
         command.stdout.write(f"  {commit['commit'][:12]}  {lines.one_line(commit['subject'])}")
-    for change in lost.changes:
+    for change in unmerged_work.changes:
         command.stdout.write(
             f"  {change.commit[:12]}  {lines.one_line(change.sortie.key)}: {change.state}, "
             f"{lines.counted(change.number_of_files, 'file')} ({ids.encode(ids.SORTIE, change.sortie_id)})"

@@ -24,9 +24,9 @@ PAGE = 50
 def outdated(*, now: datetime, days: int, keep: int) -> list[UUID]:
     """Finished missions older than `days`, or beyond the newest `keep` of them; oldest first."""
     ended = Mission.objects.filter(state__in=FINAL_MISSION_STATES)
-    old = set(ended.filter(finished_at__lt=now - timedelta(days=days)).values_list("id", flat=True))
+    expired = set(ended.filter(finished_at__lt=now - timedelta(days=days)).values_list("id", flat=True))
     surplus = set(ended.order_by("-id").values_list("id", flat=True)[keep:])
-    return sorted(old | surplus)
+    return sorted(expired | surplus)
 
 
 def remove(*, missions: Sequence[UUID]) -> int:
@@ -64,5 +64,5 @@ def remove_events(*, now: datetime, days: int) -> int:
 def outdated_ticks(*, now: datetime, days: int) -> QuerySet[Tick]:
     """Ticks of schedules that are older than `days`, except those that wait and the newest of each schedule."""
     newest = Tick.objects.order_by("schedule_id", "-id").distinct("schedule_id").values("id")
-    old = Tick.objects.filter(at__lt=now - timedelta(days=days)).exclude(outcome=Tick.Outcome.WAITING)
-    return old.exclude(id__in=newest)
+    expired_ticks = Tick.objects.filter(at__lt=now - timedelta(days=days)).exclude(outcome=Tick.Outcome.WAITING)
+    return expired_ticks.exclude(id__in=newest)

@@ -131,22 +131,22 @@ class SortieSpec:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SortieSpec:
         """The spec that `as_json` wrote. Keys that this version does not know are ignored."""
-        known = {name: value for name, value in data.items() if name in _DEFAULTS}
+        attributes = {name: value for name, value in data.items() if name in _DEFAULTS}
         for name in ("run", "verify", "outputs", "touches", "reads", "before"):
-            if isinstance(known.get(name), list):
-                known[name] = tuple(known[name])
-        if "groups" in known:
-            known["groups"] = {need: tuple(keys) for need, keys in known["groups"].items()}
+            if isinstance(attributes.get(name), list):
+                attributes[name] = tuple(attributes[name])
+        if "groups" in attributes:
+            attributes["groups"] = {need: tuple(keys) for need, keys in attributes["groups"].items()}
         for name in ("matrix_needs", "secret_env"):
-            if name in known:
-                known[name] = frozenset(known[name])
-        if "retry" in known:
-            known["retry"] = Retry(**known["retry"])
-        if "concurrency" in known:
-            known["concurrency"] = Concurrency(**known["concurrency"])
-        if "run_at" in known:
-            known["run_at"] = datetime.fromisoformat(known["run_at"])
-        return cls(**known)
+            if name in attributes:
+                attributes[name] = frozenset(attributes[name])
+        if "retry" in attributes:
+            attributes["retry"] = Retry(**attributes["retry"])
+        if "concurrency" in attributes:
+            attributes["concurrency"] = Concurrency(**attributes["concurrency"])
+        if "run_at" in attributes:
+            attributes["run_at"] = datetime.fromisoformat(attributes["run_at"])
+        return cls(**attributes)
 
 
 _EMPTY: dict[str, Any] = {"groups": {}, "matrix": {}, "arguments": {}, "env": {}}

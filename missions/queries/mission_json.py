@@ -61,8 +61,8 @@ def progress(mission: Mission) -> dict[str, Any]:
     running: list[dict[str, Any]] = []
     if counted.get(SortieState.RUNNING):
         running += sortie_json.of_mission(mission, states=[SortieState.RUNNING], limit=sortie_json.PAGE, results=False)
-    done = ended + sum(sortie["progress"] or 0.0 for sortie in running)
-    fraction = round(done / total, 4) if total else float(MissionState(mission.state).final)
+    completed_work = ended + sum(sortie["progress"] or 0.0 for sortie in running)
+    fraction = round(completed_work / total, 4) if total else float(MissionState(mission.state).final)
     return {
         "id": mission.ref,
         "state": mission.state,

@@ -60,9 +60,9 @@ def write(mirror: Path, *, commits: Collection[str], base: str, out: Writable) -
 def reachable(ids: Collection[str], *, commits: Collection[str], base: str, env: dict[str, str]) -> set[str]:
     """Those of these ids that are commits in the history of `commits` or of `base`."""
     revisions = "".join(f"{commit}\n" for commit in {*commits, base}).encode()
-    wanted = {commit.encode() for commit in ids}
+    requested_ids = {commit.encode() for commit in ids}
     lines = git.stream_lines("rev-list", "--stdin", env=env, stdin=revisions)
-    return {line.decode() for line in lines if line in wanted} if wanted else set()
+    return {line.decode() for line in lines if line in requested_ids} if requested_ids else set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -324,11 +324,11 @@ def existing() -> set[UUID]:
 
 def set_aside(copy: Copy) -> list[Path]:
     """Rename the folders of a copy that is no longer needed. The caller removes them, or later `sweep` does."""
-    aside = []
+    renamed_folders = []
     for folder in (copy.path, copy.engine):
         with suppress(FileNotFoundError):
-            aside.append(folder.rename(folder.with_name(f"{REMOVED}{secrets.token_hex(8)}")))
-    return aside
+            renamed_folders.append(folder.rename(folder.with_name(f"{REMOVED}{secrets.token_hex(8)}")))
+    return renamed_folders
 
 
 def sweep() -> None:

@@ -80,13 +80,15 @@ def version() -> tuple[int, int]:
 def require() -> None:
     """Raise Unavailable if git is missing or too old."""
     if version() < MIN_VERSION:
-        needed = ".".join(map(str, MIN_VERSION))
-        found = (
+        min_version = ".".join(map(str, MIN_VERSION))
+        installed = (
             "no git is installed in the system's folders"
             if version() == (0, 0)
             else f"found {'.'.join(map(str, version()))}"
         )
-        raise errors.Unavailable(f"Workspaces need git {needed} or newer; {found}.", hint="Install a newer git here.")
+        raise errors.Unavailable(
+            f"Workspaces need git {min_version} or newer; {installed}.", hint="Install a newer git here."
+        )
 
 
 def run(

@@ -70,18 +70,20 @@ def of_copy(copy: Copy, *, max_bytes: int = MAX_BYTES, binary: bool = False) -> 
 def _diff(
     base: str, newer: str, commit: str, *, at: Path | None, env: Mapping[str, str], max_bytes: int, binary: bool
 ) -> Diff:
-    counts, more = git.read_up_to(
+    counts, files_truncated = git.read_up_to(
         MAX_BYTES, "diff-tree", *_OPTIONS, "--no-renames", "-z", "--numstat", base, newer, at=at, env=env
     )
     files = tuple(_files(counts))
     form = ("--binary",) if binary else ()
-    patch, cut = git.read_up_to(max_bytes, "diff-tree", *_OPTIONS, "-p", "-M", *form, base, newer, at=at, env=env)
+    patch, patch_truncated = git.read_up_to(
+        max_bytes, "diff-tree", *_OPTIONS, "-p", "-M", *form, base, newer, at=at, env=env
+    )
     return Diff(
         base=base,
         commit=commit,
         files=files[:MAX_FILES],
         patch=patch,
-        truncated=more or cut or len(files) > MAX_FILES,
+        truncated=files_truncated or patch_truncated or len(files) > MAX_FILES,
     )
 
 

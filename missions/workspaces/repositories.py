@@ -372,10 +372,10 @@ def has_work(path: Path) -> bool:
 
 def remove(path: Path) -> None:
     """Remove a mirror that nothing uses. It disappears at once, even if this process is killed meanwhile."""
-    aside = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")
+    trash = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")
     with lock(path.with_suffix(".fetch-lock"), within_s=git.NETWORK_TIMEOUT_S), lock(path.with_suffix(".refs-lock")):
-        path.rename(aside)
-    removal.remove(aside)
+        path.rename(trash)
+    removal.remove(trash)
 
 
 def sweep() -> None:

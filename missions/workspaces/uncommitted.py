@@ -80,13 +80,13 @@ def save(copy: Copy, *, message: Message, ref: str, max_bytes: int, deadline: fl
 
 def _seconds_left(deadline: float) -> float:
     """The seconds until `deadline`. Raises Unavailable if it has passed."""
-    left = deadline - time.monotonic()
-    if left <= 0:
+    remaining_s = deadline - time.monotonic()
+    if remaining_s <= 0:
         raise errors.Unavailable(
             "There was not enough time to read the files of the copy.",
             hint="Ignore large generated files in .gitignore, or raise FLEET_CHECKPOINT_WORK_S.",
         )
-    return left
+    return remaining_s
 
 
 def _write_tree(draft: Copy, base: str, max_bytes: int, deadline: float) -> bytes:

@@ -74,11 +74,11 @@ def hashes() -> dict[str, str]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         tables = sorted({table for (table,) in cursor.fetchall()} - CHANGED)
-        found = {}
+        digests = {}
         for table in tables:
             cursor.execute(_HASHES.format(table))
-            found[table] = str(cursor.fetchone()[0])
-    return found
+            digests[table] = str(cursor.fetchone()[0])
+    return digests
 
 
 @contextmanager

@@ -73,11 +73,11 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        both = {writer, server_writer}
-        self._writers |= both
+        writers = {writer, server_writer}
+        self._writers |= writers
         with contextlib.suppress(OSError):
             await asyncio.gather(self._forward(reader, server_writer), self._forward(server_reader, writer))
-        self._writers -= both
+        self._writers -= writers
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward one direction. Data is written `delay_s` after it was read, which adds latency at full bandwidth."""

@@ -62,9 +62,9 @@ def main(name: str, arguments: list[str]) -> int:
         case _, ["rm", "--force", container]:
             return stop(container, 0) and 0
         case _, ["inspect", "--format={{.State.Pid}}", container]:
-            if (found := running(container)) is None:
+            if (container_state := running(container)) is None:
                 return refuse(f"Error: no such object: {container}")
-            print(found["pid"])  # noqa: T201
+            print(container_state["pid"])  # noqa: T201
             return 0
     return refuse(f"Error: unrecognized command `{name} {' '.join(arguments)}`")
 
@@ -130,12 +130,12 @@ def not_as_root() -> None:
 
 
 def stop(name: str, seconds: float) -> int:
-    if (found := running(name)) is None:
+    if (container_state := running(name)) is None:
         return refuse(f"Error: no container with name or ID {name!r} found: no such container")
-    pid = int(found["pid"])
+    pid = int(container_state["pid"])
     deadline = time.monotonic() + seconds
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.Signals[found["stop_signal"]])
+        os.kill(pid, signal.Signals[container_state["stop_signal"]])
         while running(name) is not None and time.monotonic() < deadline:
             time.sleep(0.05)
         if running(name) is not None:
@@ -146,11 +146,11 @@ def stop(name: str, seconds: float) -> int:
 
 def running(name: str) -> dict[str, str] | None:
     try:
-        found: dict[str, str] = json.loads((STATE / "containers" / name).read_text())
-        state = Path(f"/proc/{found['pid']}/stat").read_text().rpartition(")")[2].split()[0]
+        container_state: dict[str, str] = json.loads((STATE / "containers" / name).read_text())
+        state = Path(f"/proc/{container_state['pid']}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ValueError):
         return None
-    return None if state == "Z" else found
+    return None if state == "Z" else container_state
 
 
 def lines(name: str) -> list[str]:

@@ -148,12 +148,12 @@ def readable_artifacts(digests: Collection[str], spool: Spool, by: User | None) 
     `by` is None for the host's operator.
     """
     if by is None or by.is_superuser:
-        known = {digest for digest in digests if collection.has(digest)}
+        stored = {digest for digest in digests if collection.has(digest)}
     else:
         visible = Mission.objects.filter(Q(created_by=by) | Q(team__in=by.groups.all()))
         rows = Artifact.objects.filter(digest__in=digests, sortie__mission__in=visible)
-        known = {digest for digest in rows.values_list("digest", flat=True) if collection.has(digest)}
-    return known | spool.files.keys()
+        stored = {digest for digest in rows.values_list("digest", flat=True) if collection.has(digest)}
+    return stored | spool.files.keys()
 
 
 @contextmanager

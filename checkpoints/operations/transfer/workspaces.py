@@ -90,18 +90,18 @@ def receive(
     Raises bundles.BundleRefused with the reason.
     """
     commits, base = commits_of(state, sorties.values()), state["base_commit"]
-    named = {
+    commit_ids = {
         change[name]
         for sortie in sorties.values()
         for change in (sortie.workspace or {}).get("changes", ())
         for name in _COMMITS
     }
-    named |= {
+    commit_ids |= {
         conflict["onto"] for sortie in sorties.values() for conflict in (sortie.workspace or {}).get("conflicts", ())
     }
     if not commits:
         env = {"GIT_DIR": str(mirror)}
-        return bundles.reachable(named, commits=(), base=base, env=env) | {base}
+        return bundles.reachable(commit_ids, commits=(), base=base, env=env) | {base}
     with bundles.incoming(mirror, base=base) as incoming:
         incoming.unpack(
             bundle.open(),
@@ -109,7 +109,7 @@ def receive(
             max_file_bytes=settings.FLEET_COMMIT_BYTES,
             max_bytes=settings.FLEET_IMPORT_FILE_BYTES,
         )
-        usable = incoming.reachable(named, commits=commits)
+        usable = incoming.reachable(commit_ids, commits=commits)
         incoming.publish(commits)
     return usable | commits | {base}
 

@@ -51,9 +51,9 @@ def measure(context: Context, *, languages: list[str], part: int = 1, of: int = 
         for function in functions:
             spread[_band(function.cyclomatic_complexity)] += 1
             _check_function(function, file, ledger)
-    kept = sorted(by_file, key=lambda path: -by_file[path][0])[:KEPT_FILES]
+    largest = sorted(by_file, key=lambda path: -by_file[path][0])[:KEPT_FILES]
     ledger.figures = {
-        "files": {path: by_file[path] for path in kept},
+        "files": {path: by_file[path] for path in largest},
         "spread": dict(spread),
         "languages": list(languages),
     }

@@ -128,12 +128,12 @@ def slugs(text: str) -> set[str]:
 
 def slug_of(title: str) -> str:
     """GitHub's anchor for a heading: lower-case letters, digits, hyphens and underscores; spaces become hyphens."""
-    kept = (
+    characters = (
         char
         for char in title.strip().lower()
         if char in " -_" or unicodedata.category(char)[0] in "LN" or unicodedata.category(char) == "Mn"
     )
-    return "".join(kept).replace(" ", "-")
+    return "".join(characters).replace(" ", "-")
 
 
 class LinkTargets:

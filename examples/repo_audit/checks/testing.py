@@ -53,15 +53,15 @@ class _PythonTests:
     def add_module(self, module: ast.Module) -> None:
         for function in ast.walk(module):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                self.calls.setdefault(function.name, set()).update(_called(function))
+                self.calls.setdefault(function.name, set()).update(_callees(function))
                 if _asserts(function):
                     self.asserting.add(function.name)
 
     def report(self, ledger: Ledger) -> None:
         """Report tests without a check. Calls are matched by name, one level deep; if in doubt, nothing is reported."""
-        checking = self.asserting | {name for name, called in self.calls.items() if called & self.asserting}
+        checking = self.asserting | {name for name, callees in self.calls.items() if callees & self.asserting}
         for file, function in self.without_check:
-            if not _called(function) & checking:
+            if not _callees(function) & checking:
                 detail = f"`{function.name}` checks nothing"
                 ledger.add(NO_ASSERTION, file=file.path, line=function.lineno, role=file.role, detail=detail)
 
@@ -209,7 +209,7 @@ def _asserts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     )
 
 
-def _called(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+def _callees(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
     """The last part of each called name: `until` for `supervised.until(...)`."""
     return {_name(node.func).rpartition(".")[2] for node in ast.walk(function) if isinstance(node, ast.Call)} - {""}
 
@@ -247,13 +247,13 @@ def _add_untested(history: Any, repository: tree.Tree, words: set[str], ledger: 
     }
     tests_by_language = Counter(file.language for file in repository.files if file.role == "test")
     hot = [path for path in changed if path in program and changed[path][0] >= 10][:20]
-    unnamed = []
+    unlabelled = []
     for path in hot:
         parts = re.findall(r"[a-z0-9]{3,}", PurePosixPath(path).stem.lower())
         generic = {"index", "main", "init", "app", "mod", "lib"} & set(parts)
         if parts and not generic and tests_by_language[program[path].language] and not words.issuperset(parts):
-            unnamed.append(path)
-    for path in unnamed[:5]:
+            unlabelled.append(path)
+    for path in unlabelled[:5]:
         ledger.add(
             HOT_UNTESTED, file=path, lines=10, detail=f"{path} changed {changed[path][0]} times, and no test names it"
         )

@@ -233,9 +233,14 @@ def _check_sizes(repository: tree.Tree, ledger: Ledger) -> None:
     for file in repository.files:
         if file.size >= 3_000 and file.role == "product" and file.language:
             by_blob[file.blob].append(file)
-    for same in by_blob.values():
-        if len(same) > 1:
-            ledger.add(DUPLICATE, file=same[0].path, lines=len(same), detail=" = ".join(file.path for file in same[:4]))
+    for duplicates in by_blob.values():
+        if len(duplicates) > 1:
+            ledger.add(
+                DUPLICATE,
+                file=duplicates[0].path,
+                lines=len(duplicates),
+                detail=" = ".join(file.path for file in duplicates[:4]),
+            )
     ledger.figures["largest"] = [
         [file.path, file.size] for file in sorted(repository.large, key=lambda file: -file.size)[:10]
     ]

@@ -129,8 +129,8 @@ def _things(number: int, singular: str, plural: str, *, of: int) -> str:
     """A sentence with the count, and with the total if the list below continues with less severe items."""
     words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
     count = words[number] if number < len(words) else str(number)
-    things = ("thing" if number == 1 else "things") if number == of else f"of the {of} things found"
-    return f"{count} {things} {singular if number == 1 else plural}"
+    noun = ("thing" if number == 1 else "things") if number == of else f"of the {of} things found"
+    return f"{count} {noun} {singular if number == 1 else plural}"
 
 
 def outcomes(group: Any) -> list[dict[str, Any]]:

@@ -106,14 +106,14 @@ def _merged(rules: Mapping[str, Rule], findings: Iterable[Finding]) -> list[_Mem
         exact = "" if rule.topic and finding["line"] else finding["detail"]
         places[(rule.topic or rule.id, finding["file"], finding["line"], exact)].append(finding)
     merged = []
-    for same in places.values():
-        same.sort(key=lambda finding: _most_severe_first(rules[finding["rule"]], finding))
+    for duplicates in places.values():
+        duplicates.sort(key=lambda finding: _most_severe_first(rules[finding["rule"]], finding))
         by_tool: dict[str, float] = {}
-        for finding in same:
+        for finding in duplicates:
             rule = rules[finding["rule"]]
             by_tool[rule.tool] = max(by_tool.get(rule.tool, 0.0), rule.confidence * finding["certainty"])
         doubt = math.prod(1 - confidence for confidence in sorted(by_tool.values()))
-        merged.append(_Member(same[0], rules[same[0]["rule"]], 1 - doubt, tuple(sorted(by_tool))))
+        merged.append(_Member(duplicates[0], rules[duplicates[0]["rule"]], 1 - doubt, tuple(sorted(by_tool))))
     return merged
 
 
@@ -124,18 +124,18 @@ def _most_severe_first(rule: Rule, finding: Finding) -> tuple[float, float, str,
 
 def _group(rule: Rule, finding: Finding) -> tuple[str, str]:
     """The key of a finding's item: one item per rule, and another for its findings in tests and examples."""
-    aside = finding["role"] in ("test", "example") and rule.place == "product"
-    return rule.id, "aside" if aside else "product"
+    is_secondary = finding["role"] in ("test", "example") and rule.place == "product"
+    return rule.id, "aside" if is_secondary else "product"
 
 
 def _dropped(
     findings: Iterable[Finding], counts: Mapping[str, int], groups: Mapping[tuple[str, str], Sequence[_Member]]
 ) -> dict[tuple[str, str], int]:
     """The number of findings that were counted but not kept, by the largest group of their rule."""
-    kept = Counter(finding["rule"] for finding in findings)
+    listed = Counter(finding["rule"] for finding in findings)
     dropped: dict[tuple[str, str], int] = {}
     for rule, count in counts.items():
-        if (more := count - kept[rule]) > 0:
+        if (more := count - listed[rule]) > 0:
             of_rule = sorted(key for key in groups if key[0] == rule)
             if of_rule:
                 dropped[max(of_rule, key=lambda key: len(groups[key]))] = more

@@ -127,10 +127,10 @@ class Command(OperatorCommand):
         return 0
 
     def _verify(self, folder: Path, name: str | None, *, as_json: bool) -> int:
-        chosen = [folders.find(folder, name)] if name else folders.backups(folder)
-        if not chosen:
+        selected = [folders.find(folder, name)] if name else folders.backups(folder)
+        if not selected:
             folders.find(folder, LATEST)  # raises NotFound
-        reports = [backup.verify(backup=item, say=self.say) for item in chosen]
+        reports = [backup.verify(backup=item, say=self.say) for item in selected]
         if as_json:
             self.show([{"ok": not report.problems, **asdict(report)} for report in reports])
         else:

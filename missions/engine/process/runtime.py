@@ -159,9 +159,9 @@ class Engine:
         self.drain()
         deadline = time.monotonic() + within_s
         with self._lock:
-            while self._busy and not self._skip_wait and (left := deadline - time.monotonic()) > 0:
+            while self._busy and not self._skip_wait and (remaining_s := deadline - time.monotonic()) > 0:
                 # in short steps: `skip_wait` runs in a signal handler and cannot notify
-                self._idle.wait(min(left, TICK_S))
+                self._idle.wait(min(remaining_s, TICK_S))
             for active_claim in self._claims.values():
                 active_claim.stop.set(StopReason.DRAINED)
             while self._busy:

@@ -68,13 +68,13 @@ def insert(
     now, mission_is_limited = cursor.fetchone() or (None, False)
     cursor.execute("SELECT name FROM agents_agenttype WHERE max_running > 0")
     limited_types = {name for (name,) in cursor.fetchall()}
-    known = dict(existing or {})
-    known.update((spec.key, Upstream(ids.new(), "pending")) for spec in specs)
+    upstreams = dict(existing or {})
+    upstreams.update((spec.key, Upstream(ids.new(), "pending")) for spec in specs)
     queued: Counter[str] = Counter()
     inserted: list[UUID] = []
     with cursor.copy(f"COPY missions_sortie ({', '.join(_SORTIE_COLUMNS)}) FROM STDIN") as copy:
         for place, spec in enumerate(specs):
-            sortie = known[spec.key].id
+            sortie = upstreams[spec.key].id
             inserted.append(sortie)
             gated = (
                 mission_is_limited
@@ -83,7 +83,7 @@ def insert(
                 or spec.agent_type in limited_types
                 or bool(spec.touches or spec.reads)
             )
-            remaining = sum(not known[need].satisfies_need(always=spec.always) for need in spec.needs)
+            remaining = sum(not upstreams[need].satisfies_need(always=spec.always) for need in spec.needs)
             if remaining:
                 sortie_state = "pending"
             elif gated or state != "running":
@@ -119,12 +119,12 @@ def insert(
             copy.write_row([row[column] for column in _SORTIE_COLUMNS])
     with cursor.copy("COPY missions_brief (sortie_id, spec, alert_silence_s) FROM STDIN") as copy:
         for spec in specs:
-            copy.write_row((known[spec.key].id, values.encode(spec.as_json()), spec.alert_silence_s))
+            copy.write_row((upstreams[spec.key].id, values.encode(spec.as_json()), spec.alert_silence_s))
     with cursor.copy("COPY missions_need (sortie_id, upstream_id, name) FROM STDIN") as copy:
         for spec in specs:
             for need in spec.needs:
-                copy.write_row((known[spec.key].id, known[need].id, need.partition("[")[0]))
-    reserve(cursor, mission=mission, specs=specs, sorties={key: upstream.id for key, upstream in known.items()})
+                copy.write_row((upstreams[spec.key].id, upstreams[need].id, need.partition("[")[0]))
+    reserve(cursor, mission=mission, specs=specs, sorties={key: upstream.id for key, upstream in upstreams.items()})
     cursor.execute(
         "INSERT INTO fleet_event (kind, scope, subject, data)"
         " SELECT 'sortie.' || state, mission_id, id, '{}' FROM missions_sortie WHERE id = ANY (%(inserted)s) ORDER BY turn",

@@ -46,8 +46,8 @@ class Command(OperatorCommand):
         now, remove = timezone.now(), options["yes"]
         outdated = cleaning.outdated(now=now, days=options["days"], keep=options["most"])
         unmerged_work = unmerged.of_missions(outdated)
-        kept = {work.mission for work in unmerged_work}
-        removable = [mission for mission in outdated if mission not in kept]
+        unmerged_missions = {work.mission for work in unmerged_work}
+        removable = [mission for mission in outdated if mission not in unmerged_missions]
         kinds = old_data.kinds(now=now, days=options["days"], missions=removable)
         counts = {kind.key: kind.remove() if remove else kind.count() for kind in kinds}
         repositories = repository_cleanup.clean(remove=remove)
@@ -64,13 +64,13 @@ class Command(OperatorCommand):
             )
             return 0
         verb = "Removed" if remove else "Would remove"
-        found = [kind.counted(counts[kind.key]) for kind in kinds if counts[kind.key]] + repositories.counted()
-        for text in found:
+        summary = [kind.counted(counts[kind.key]) for kind in kinds if counts[kind.key]] + repositories.counted()
+        for text in summary:
             self.say(f"{verb} {text}.")
-        if not found:
+        if not summary:
             self.say("There was nothing to remove." if remove else "There is nothing to remove.")
         repository_cleanup.report_kept(self, repositories, unmerged_work)
-        if found and not remove:
+        if summary and not remove:
             limits = [
                 word
                 for name, default in (("days", settings.FLEET_RETAIN_DAYS), ("most", settings.FLEET_RETAIN_MISSIONS))

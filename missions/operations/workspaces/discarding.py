@@ -27,16 +27,20 @@ def discard(*, mission: UUID) -> Unmerged:
     """
     row = Mission.objects.defer("plan").get(id=mission)
     workspace = require_discardable(row)
-    lost = unmerged.of_mission(mission)
+    unmerged_work = unmerged.of_mission(mission)
     with transaction.atomic():
         locked = Mission.objects.select_for_update(of=("self",)).defer("plan").get(id=mission)
         _require_ended(locked)
         if _mark_discarded(workspace):
-            facts = {"branch": workspace.branch, "commits": len(lost.commits), "changes": len(lost.changes)}
-            audit.record(kind="mission.discard", subject=row.ref, before=lost.as_json(), after=facts)
+            facts = {
+                "branch": workspace.branch,
+                "commits": len(unmerged_work.commits),
+                "changes": len(unmerged_work.changes),
+            }
+            audit.record(kind="mission.discard", subject=row.ref, before=unmerged_work.as_json(), after=facts)
             Event.objects.create(kind="mission.discarded", scope=mission, subject=mission, data=facts)
     _remove(workspace)
-    return lost
+    return unmerged_work
 
 
 def remove_merged_work(*, missions: Sequence[UUID]) -> list[UUID]:

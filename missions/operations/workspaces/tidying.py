@@ -44,7 +44,7 @@ class UnusedMirrors(NamedTuple):
     """The mirrors that no mission uses."""
 
     removable: list[Path]
-    kept: list[KeptFolder]  # they still contain work
+    kept_folders: list[KeptFolder]  # they still contain work
 
 
 def ended_sorties(*, before: datetime | None = None) -> list[UUID]:
@@ -59,16 +59,16 @@ def ended_sorties(*, before: datetime | None = None) -> list[UUID]:
 
 def remove_copies(sorties: list[UUID]) -> tuple[int, list[KeptFolder]]:
     """Remove the copies of these sorties. Returns how many, and those that contain work that cannot be committed."""
-    removed, kept = 0, []
+    removed, kept_folders = 0, []
     for sortie in sorties:
         try:
             removed += _remove_copy(sortie)
         except (errors.FleetError, OSError) as error:
             path = copies.of(sortie=sortie, mirror=Path()).path
-            kept.append(KeptFolder(path=path, reason=str(error)))
+            kept_folders.append(KeptFolder(path=path, reason=str(error)))
             log.info("%s is kept: %s", path, error)
     copies.sweep()
-    return removed, kept
+    return removed, kept_folders
 
 
 def tidy() -> int:
@@ -88,15 +88,17 @@ def unknown_copies() -> list[KeptFolder]:
 def unused_mirrors() -> UnusedMirrors:
     mirrors = repositories.mirrors()  # before the rows: an attempt creates a mirror after the row of its mission
     used = {repositories.mirror(name) for name in Workspace.objects.values_list("repository", flat=True).distinct()}
-    removable, kept = [], []
+    removable, kept_folders = [], []
     for path in mirrors:
         if path in used:
             continue
         if repositories.has_work(path):
-            kept.append(KeptFolder(path=path, reason="No mission uses it, but it contains commits or checkpoints."))
+            kept_folders.append(
+                KeptFolder(path=path, reason="No mission uses it, but it contains commits or checkpoints.")
+            )
         else:
             removable.append(path)
-    return UnusedMirrors(removable, kept)
+    return UnusedMirrors(removable, kept_folders)
 
 
 def remove_mirrors() -> int:
@@ -122,10 +124,10 @@ def _remove_copy(sortie: UUID) -> bool:
     with _locked(sortie) as row:
         if row is None or row.attempt != attempt:
             return False
-        aside = copies.set_aside(copy)
-    for folder in aside:
+        renamed_folders = copies.set_aside(copy)
+    for folder in renamed_folders:
         removal.remove(folder)
-    return bool(aside)
+    return bool(renamed_folders)
 
 
 @contextmanager

@@ -122,15 +122,15 @@ def _without_excluded(
     lookups = [
         (itemgetter(*positions) if positions else lambda values: (), table) for positions, table in tables.items()
     ]
-    kept, used = [], set()
+    entries, used = [], set()
     for combination in combinations:
         problems.deadline.check()
         matches = [table[values] for pick, table in lookups if (values := pick(combination)) in table]
         if matches:
             used.add(min(matches))
         else:
-            kept.append(combination)
+            entries.append(combination)
     for index in valid if complete else ():
         if index not in used:
             problems.add((*path, index), "This pattern excludes nothing.", "Remove it, or use values of the matrix.")
-    return kept
+    return entries
