@@ -175,15 +175,15 @@ class Committer(threading.Thread):
         returns = [(claim.id, claim.attempt) for post in batch for claim in post.returns]
         max_claims = 0 if self._stopping else sum(post.max_claims for post in batch)
         with connection.cursor() as cursor:
-            if not (returns or self._uncertain or one_by_one) and all(map(settle_and_claim.is_plain, settlements)):
-                # Nearly every commit takes this path: one statement, which is its own transaction.
+            more_steps = returns or self._uncertain
+            if more_steps or settle_and_claim.needs_transaction(settlements, one_by_one=one_by_one):
+                with hot_path.transaction(connection):
+                    consequences = self._commit_in_steps(cursor, settlements, returns, max_claims, one_by_one)
+            else:  # nearly every commit: one statement, which is its own transaction
                 with hot_path.statement(connection):
                     consequences = settle_and_claim.settle_and_claim(
                         cursor, by=self.claimant, settlements=settlements, max_claims=max_claims
                     )
-            else:
-                with hot_path.transaction(connection):
-                    consequences = self._commit_in_steps(cursor, settlements, returns, max_claims, one_by_one)
         self._uncertain = False
         self._deliver(batch, settlements, returns, consequences)
         return consequences

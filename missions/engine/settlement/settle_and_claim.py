@@ -36,9 +36,9 @@ class Claimant:
     external: bool = False
 
 
-def is_plain(settlement: Settlement) -> bool:
-    """Whether the one statement suffices: the settlement adds no sorties, skips no dependent and has no change."""
-    return settlement.state == "succeeded" and not settlement.added and not settlement.has_change
+def needs_transaction(settlements: Sequence[Settlement], *, one_by_one: bool = False) -> bool:
+    """Whether one statement does not suffice for these settlements, so that the caller must begin a transaction."""
+    return one_by_one or not all(map(_is_plain, settlements))
 
 
 def settle_and_claim(
@@ -51,14 +51,14 @@ def settle_and_claim(
 ) -> Consequences:
     """Accept the settlements whose attempt is the running one, and claim up to `max_claims` sorties, most urgent first.
 
-    Runs in the caller's transaction; if all settlements are plain, it is one statement and needs no transaction. A
+    Runs in the caller's transaction, or without one if `needs_transaction` is false: then it is one statement. A
     settlement that is not accepted changes nothing and is absent from `accepted`.
 
     If Postgres cannot store a settlement (psycopg's DataError, or ValueError, for instance because of a NUL in its
     JSON), roll back and call again with `one_by_one`: then only that one fails.
     """
     consequences = Consequences()
-    if all(map(is_plain, settlements)) and not one_by_one:
+    if not needs_transaction(settlements, one_by_one=one_by_one):
         _execute(cursor, by, settlements, max_claims, consequences)
         return consequences
     if one_by_one:
@@ -86,6 +86,11 @@ def give_back(cursor: Cursor, *, attempts: Sequence[tuple[UUID, int]], why: str)
         settling.free(cursor, ended=cancelled, consequences=consequences)
         settling.skip(cursor, bad=cancelled, consequences=consequences)
     return consequences
+
+
+def _is_plain(settlement: Settlement) -> bool:
+    """Whether a settlement adds no sorties, skips no dependent and has no change."""
+    return settlement.state == "succeeded" and not settlement.added and not settlement.has_change
 
 
 def _settle_in_savepoint(cursor: Cursor, by: Claimant, settlement: Settlement, consequences: Consequences) -> None:
