@@ -8,7 +8,7 @@ WITH renewal AS (
     CROSS JOIN LATERAL (
         SELECT id FROM missions_sortie
         WHERE id = renewal.id AND attempt = renewal.attempt AND lease_until IS NOT NULL
-        FOR UPDATE
+        FOR NO KEY UPDATE
     ) s
 )
 UPDATE missions_sortie s

@@ -12,7 +12,7 @@ WITH unlimited AS (
       AND (s.wake_at IS NULL OR s.wake_at <= clock_timestamp())
     ORDER BY s.id
     LIMIT %(limit)s
-    FOR UPDATE OF s SKIP LOCKED
+    FOR NO KEY UPDATE OF s SKIP LOCKED
 ), admitted AS (
     UPDATE missions_sortie s SET state = 'queued', wake_at = NULL, ready_at = clock_timestamp()
     FROM unlimited

@@ -3,7 +3,7 @@ WITH locked AS (
     SELECT s.id FROM missions_sortie s
     WHERE s.id = ANY (%(ids)s) AND s.state = 'ready'
     ORDER BY s.id
-    FOR UPDATE OF s
+    FOR NO KEY UPDATE OF s
 ), admitted AS (
     UPDATE missions_sortie s
     SET state = 'queued', wake_at = NULL, waits_for = '', blocked_by_id = NULL, ready_at = clock_timestamp()

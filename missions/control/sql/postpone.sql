@@ -3,7 +3,7 @@ WITH early AS (
     SELECT s.id FROM missions_sortie s
     WHERE s.state = 'ready' AND s.wake_at > clock_timestamp()
     ORDER BY s.id
-    FOR UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE missions_sortie s SET state = 'waiting', waits_on = 'time', waits_for = 'the time set by its plan (run_at)'
     FROM early

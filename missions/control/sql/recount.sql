@@ -10,7 +10,7 @@ WITH stuck AS (
                      AND (d.always OR u.state = 'succeeded' OR (u.state = 'failed' AND u.allow_failure))))
     ORDER BY d.id
     LIMIT %(limit)s
-    FOR UPDATE OF d SKIP LOCKED
+    FOR NO KEY UPDATE OF d SKIP LOCKED
 ), freed AS (
     UPDATE missions_sortie d
     SET remaining = 0,

@@ -19,7 +19,7 @@ WITH lost AS (
               AND (%(external)s OR a.pid IS NOT NULL OR a.node_id IS NOT NULL OR a.id IS NULL))
     ORDER BY s.id
     LIMIT %(limit)s
-    FOR UPDATE OF s SKIP LOCKED
+    FOR NO KEY UPDATE OF s SKIP LOCKED
 ), taken AS (
     UPDATE missions_sortie s
     SET state = CASE WHEN lost.cancelling THEN 'cancelled'

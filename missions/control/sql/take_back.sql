@@ -3,7 +3,7 @@ WITH locked AS (
     SELECT s.id FROM missions_sortie s
     WHERE s.id = ANY (%(ids)s) AND s.state = 'queued'
     ORDER BY s.id
-    FOR UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE missions_sortie s SET state = 'ready', gated = true, ready_at = clock_timestamp()
     FROM locked

@@ -3,7 +3,7 @@ WITH locked AS (
     SELECT s.id FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id
     WHERE s.state = 'queued' AND m.state = 'paused' AND m.id = ANY (%(missions)s)
     ORDER BY s.id
-    FOR UPDATE OF s
+    FOR NO KEY UPDATE OF s
 ), moved AS (
     UPDATE missions_sortie s SET state = 'ready', ready_at = clock_timestamp()
     FROM locked

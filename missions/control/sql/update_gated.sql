@@ -13,7 +13,7 @@ WITH wrong AS (
     WHERE s.state = 'pending' AND s.gated <> must.be_admitted
     ORDER BY s.id
     LIMIT %(limit)s
-    FOR UPDATE OF s SKIP LOCKED
+    FOR NO KEY UPDATE OF s SKIP LOCKED
 )
 UPDATE missions_sortie s SET gated = wrong.be_admitted
 FROM wrong

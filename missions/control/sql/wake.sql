@@ -4,7 +4,7 @@ WITH due AS (
     WHERE s.state = 'waiting' AND s.wake_at <= clock_timestamp() AND m.state = 'running'
     ORDER BY s.id
     LIMIT %(limit)s
-    FOR UPDATE OF s SKIP LOCKED
+    FOR NO KEY UPDATE OF s SKIP LOCKED
 ), woken AS (
     UPDATE missions_sortie s
     SET state = 'ready', wake_at = NULL, waits_on = '', waits_for = '', ready_at = clock_timestamp()

@@ -191,7 +191,7 @@ def add(cursor: Cursor, *, parent: UUID, attempt: int, specs: Sequence[SortieSpe
     """
     cursor.execute(
         "SELECT m.id, m.state, s.turn FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id"
-        " WHERE s.id = %(parent)s AND s.attempt = %(attempt)s AND s.state = 'running' FOR UPDATE OF s FOR SHARE OF m",
+        " WHERE s.id = %(parent)s AND s.attempt = %(attempt)s AND s.state = 'running' FOR NO KEY UPDATE OF s FOR SHARE OF m",
         {"parent": parent, "attempt": attempt},
     )
     row = cursor.fetchone()

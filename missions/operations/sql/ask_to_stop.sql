@@ -4,7 +4,7 @@ WITH locked AS (
     WHERE s.state = 'running' AND NOT s.cancel_requested
       AND (s.mission_id = ANY (%(missions)s::uuid[]) OR s.id = ANY (%(sorties)s::uuid[]))
     ORDER BY s.id
-    FOR UPDATE
+    FOR NO KEY UPDATE
 ), requested AS (
     UPDATE missions_sortie s SET cancel_requested = true
     FROM locked

@@ -4,7 +4,7 @@ WITH locked AS (
     WHERE s.state IN ('pending', 'waiting', 'ready', 'queued')
       AND (s.mission_id = ANY (%(missions)s::uuid[]) OR s.id = ANY (%(sorties)s::uuid[]))
     ORDER BY s.id
-    FOR UPDATE
+    FOR NO KEY UPDATE
 ), ended AS (
     UPDATE missions_sortie s
     SET state = 'cancelled', finished_at = clock_timestamp(), wake_at = NULL, waits_on = '', waits_for = left(%(why)s, 500)

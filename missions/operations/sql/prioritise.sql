@@ -10,7 +10,7 @@ WITH locked AS (
     FROM missions_sortie s JOIN locked ON locked.id = s.mission_id
     WHERE s.state IN ('pending', 'waiting', 'ready', 'queued', 'running') AND locked.priority <> %(priority)s
     ORDER BY s.id
-    FOR UPDATE OF s
+    FOR NO KEY UPDATE OF s
 ), shifted AS (
     UPDATE missions_sortie s
     SET priority = least(greatest(s.priority - sorties.before + %(priority)s, -1000), 1000)

@@ -21,7 +21,7 @@ WITH RECURSIVE chosen AS (
     SELECT s.id, s.state AS was FROM missions_sortie s
     WHERE s.id IN (SELECT id FROM chosen UNION SELECT sortie_id FROM pending) AND s.state <> 'running'
     ORDER BY s.id
-    FOR UPDATE
+    FOR NO KEY UPDATE
 ), reopened AS (
     UPDATE missions_sortie s
     SET state = 'pending', finished_at = NULL, started_at = NULL, ready_at = NULL, waits_on = '', waits_for = '',

@@ -75,7 +75,7 @@ def drop(*, sortie: UUID) -> Sortie:
 def _decision(sortie: UUID, *, can_execute: bool) -> Iterator[tuple[Sortie, Change]]:
     """A transaction in which the sortie is locked and waits for a person to decide about the change."""
     with transaction.atomic():
-        row = Sortie.objects.select_for_update(of=("self",)).select_related("mission").get(id=sortie)
+        row = Sortie.objects.select_for_update(of=("self",), no_key=True).select_related("mission").get(id=sortie)
         permissions.require_for_mission(mission=row.mission_id, can_execute=can_execute)
         yield row, _conflicted(row)
 

@@ -134,7 +134,7 @@ def _remove_copy(sortie: UUID) -> bool:
 def _locked(sortie: UUID) -> Iterator[Sortie | None]:
     """The sortie, locked so that no attempt of it starts; None if it has no workspace or has not ended."""
     with transaction.atomic():
-        rows = Sortie.objects.select_for_update(of=("self",)).select_related("mission__workspace")
+        rows = Sortie.objects.select_for_update(of=("self",), no_key=True).select_related("mission__workspace")
         yield rows.filter(id=sortie, state__in=FINAL_SORTIE_STATES, mission__workspace__isnull=False).first()
 
 

@@ -28,7 +28,7 @@ WITH branches AS (
           AND NOT EXISTS (SELECT FROM missions_sortie o WHERE o.id = s.blocked_by_id AND o.state IN ('queued', 'running'))
         ORDER BY s.blocked_by_id IS NOT NULL, s.priority DESC, s.turn, s.id
         LIMIT 1
-        FOR UPDATE OF s SKIP LOCKED
+        FOR NO KEY UPDATE OF s SKIP LOCKED
     ) AS first
 ), granted AS (
     UPDATE missions_sortie s

@@ -14,8 +14,10 @@ from checkpoints.models import Checkpoint
 from fleet import errors
 from fleet.events.models import Event
 from missions import operations as missions
+from missions.attempt_tokens import StaleLease
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
+from missions.operations import external_agents
 from tests.support import fleet
 from tests.support.checkpoints import DIAMOND, digest, saved_digest
 from tests.support.waiting import until
@@ -67,6 +69,38 @@ def test_the_capture_after_a_restore_contains_what_the_restore_changed(engine: E
         thread.join(10)
     after = operations.capture(missions=[mission.id])
     assert saved_digest(after) == digest(mission) == saved_digest(start)
+
+
+def test_progress_that_is_reported_throughout_restores_changes_nothing_once_the_attempt_is_fenced() -> None:
+    mission = fleet.launch({"slow": {}})
+    start = operations.capture(missions=[mission.id])
+    (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
+    accepted = 0
+
+    def report() -> str:
+        nonlocal accepted
+        try:
+            while True:
+                external_agents.progress(token=lease.token, fraction=0.5, output="working\n", resume={"step": accepted})
+                accepted += 1
+        except StaleLease as error:
+            return str(error)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        refusal = thread.submit(report)
+        until(lambda: accepted > 3)
+        restored = operations.restore(checkpoint=start, can_execute=True)
+        assert "lease" in refusal.result()
+    assert digest(mission) == saved_digest(start)
+    assert restored.safety is not None
+    attempt = Attempt.objects.get()
+    assert (attempt.state, Sortie.objects.get().attempt) == ("lost", 1)
+    missions.resume(mission=mission.id, can_execute=True)
+    Sortie.objects.update(wake_at=Now())
+    fleet.beat()
+    assert fleet.states(mission.id) == {"slow": "queued"}
 
 
 def test_agents_settle_and_add_sorties_throughout_restores() -> None:

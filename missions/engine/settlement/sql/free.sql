@@ -21,7 +21,7 @@ WITH ended AS (
         SELECT id, mission_id, remaining, gated
         FROM missions_sortie
         WHERE id = ended.id AND state = 'pending'
-        FOR UPDATE
+        FOR NO KEY UPDATE
     ) d
 ), freed AS (
     UPDATE missions_sortie s

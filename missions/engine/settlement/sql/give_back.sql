@@ -10,7 +10,7 @@ WITH returning_attempt AS (
     FROM missions_sortie s JOIN returning_attempt ON returning_attempt.id = s.id JOIN missions_mission m ON m.id = s.mission_id
     WHERE s.state = 'running' AND s.attempt = returning_attempt.attempt
     ORDER BY s.id
-    FOR UPDATE OF s
+    FOR NO KEY UPDATE OF s
 ), returned AS (
     UPDATE missions_sortie s
     SET state = locked.state, lease_until = NULL, cancel_requested = false,

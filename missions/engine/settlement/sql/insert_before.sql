@@ -5,7 +5,7 @@ WITH edge AS (
     SELECT s.id, s.key FROM missions_sortie s
     WHERE s.mission_id = %(mission)s AND s.state = 'pending' AND s.key IN (SELECT later FROM edge)
     ORDER BY s.id
-    FOR UPDATE
+    FOR NO KEY UPDATE
 ), inserted AS (
     INSERT INTO missions_need (sortie_id, upstream_id, name)
     SELECT locked.id, added.id, split_part(added.key, '[', 1)

@@ -10,7 +10,7 @@
 --    agent of a node whose type was reserved for external agents. An external agent gets none whose work only needs to
 --    be merged, or conflicts: that needs a copy of the repository.
 --
--- If two of these statements meet at one dependent, the second waits at `FOR UPDATE` for the first, then rereads the
+-- If two of these statements meet at one dependent, the second waits at `FOR NO KEY UPDATE` for the first, then rereads the
 -- row. `locked` looks up each sortie by its key, whatever the statistics were when the statement was planned: for a
 -- join with `state = 'running'`, Postgres may read all running sorties once per settlement. A running sortie is one
 -- with a lease. `bad` (ended badly) repeats the rule of `ended_badly` in missions/states.py.
@@ -27,7 +27,7 @@ WITH settlement AS (
         SELECT allow_failure, cancel_requested
         FROM missions_sortie
         WHERE id = new.id AND attempt = new.attempt AND lease_until IS NOT NULL
-        FOR UPDATE
+        FOR NO KEY UPDATE
     ) s
 ), settled AS (
     UPDATE missions_sortie s
@@ -70,7 +70,7 @@ WITH settlement AS (
         SELECT id, mission_id, agent_type_id, priority, turn, remaining, gated
         FROM missions_sortie
         WHERE id = ended.id AND state = 'pending'
-        FOR UPDATE
+        FOR NO KEY UPDATE
     ) d
 ), able_agent AS (
     SELECT FROM agents_agent a JOIN agents_agenttype t ON t.name = a.type_id
@@ -114,7 +114,7 @@ WITH settlement AS (
               AND NOT EXISTS (SELECT FROM missions_patch p WHERE p.sortie_id = s.id))
     ORDER BY s.priority DESC, s.turn, s.id
     LIMIT %(max_claims)s - (SELECT count(*) FROM continued)
-    FOR UPDATE OF s SKIP LOCKED
+    FOR NO KEY UPDATE OF s SKIP LOCKED
 ), claimed_from_queue AS (
     UPDATE missions_sortie s
     SET state = 'running',

@@ -19,7 +19,7 @@ WITH RECURSIVE doomed AS (
     CROSS JOIN LATERAL (
         SELECT id, state FROM missions_sortie
         WHERE id = doomed.id AND state IN ('pending', 'waiting', 'ready', 'queued')
-        FOR UPDATE
+        FOR NO KEY UPDATE
     ) s
 ), skipped AS (
     UPDATE missions_sortie s
