@@ -22,6 +22,7 @@ class Checkpoint(models.Model):
         RESTORE = "restore"  # before the mission was restored
         CLEANUP = "cleanup"  # before its rows were removed
         FAILURE = "failure"  # a sortie has failed
+        END = "end"  # the mission has ended, and an earlier checkpoint shows it live
         SHUTDOWN = "shutdown"
         IMPORT = "import"
 

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from checkpoints.models import Checkpoint
 from checkpoints.operations import artifacts, capture, prune
-from checkpoints.operations.capturing import newest
 from fleet import errors
 from fleet.events.models import Event
+from fleet.postgres import statements
 from missions.artifacts import holders
 from missions.control import background
 from missions.models import Mission
 from missions.operations import hooks
 from missions.queries import mission_json
-from missions.states import FINAL_SORTIE_STATES, MissionState, SortieState
+from missions.states import FINAL_MISSION_STATES, FINAL_SORTIE_STATES, MissionState, SortieState
 from missions.workspaces import moving
 
 log = logging.getLogger("fleet.checkpoints")
@@ -35,6 +38,8 @@ CHECK_S = 2.0
 PRUNE_S = 3_600.0
 SHUTDOWN_S = 2.0
 Trigger = Checkpoint.Trigger
+# Missions that are captured at an interval and at a shutdown: the live ones, except those that are being cancelled.
+CAPTURED_STATES = (MissionState.RUNNING, MissionState.PAUSED, MissionState.PLANNED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +90,44 @@ class LastCapture:
     age_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What the tables say about the captures of a mission."""
+
+    captured_at: datetime | None  # None if it was never captured
+    ended: int
+    failed: int
+    has_changed: bool  # whether anything has happened to the mission since its last capture
+
+    def last(self, launched_at: datetime) -> LastCapture:
+        since = self.captured_at or launched_at
+        return LastCapture(ended=self.ended, failed=self.failed, age_s=(timezone.now() - since).total_seconds())
+
+
+class EndedMissions:
+    """Finds missions that have ended since the last call. The first call finds all that have checkpoints."""
+
+    def __init__(self) -> None:
+        self._live: frozenset[UUID] | None = None
+
+    def find(self) -> list[UUID]:
+        live = frozenset(Mission.objects.exclude(state__in=FINAL_MISSION_STATES).values_list("id", flat=True))
+        if self._live is None:
+            lists = Checkpoint.objects.values_list("missions", flat=True)
+            candidates = {mission for missions in lists.iterator() for mission in missions} - live
+        else:
+            candidates = set(self._live - live)
+        self._live = live
+        return list(
+            Mission.objects.filter(id__in=candidates, state__in=FINAL_MISSION_STATES).values_list("id", flat=True)
+        )
+
+
 def register() -> None:
     """Register the automatic captures and the retention, and report the artifacts that checkpoints use."""
     background.register(name="checkpoints", run=capture_due, every_s=CHECK_S, at_end=capture_at_shutdown)
+    ended = EndedMissions()
+    background.register(name="last checkpoints", run=lambda: capture_ended(ended.find()), every_s=CHECK_S)
     background.register(name="branches of restored missions", run=moving.complete_all, every_s=CHECK_S)
     background.register(name="retention of checkpoints", run=prune_now, every_s=PRUNE_S)
     hooks.before_cancel.register(lambda missions: _capture_before(missions, "cancel", Trigger.CANCEL))
@@ -96,9 +136,10 @@ def register() -> None:
 
 
 def capture_due() -> list[Checkpoint]:
-    """Capture every running mission whose policy asks for it now."""
-    rows = list(Mission.objects.filter(state=MissionState.RUNNING).only("id", "checkpoints", "created_at"))
-    counts = mission_json.counts([row.id for row in rows])
+    """Capture every live mission whose policy asks for it now."""
+    rows = list(Mission.objects.filter(state__in=CAPTURED_STATES).only("id", "checkpoints", "created_at"))
+    missions = [row.id for row in rows]
+    counts, recorded = mission_json.counts(missions), _recorded(missions)
     captured = []
     for row in rows:
         by_state = counts.get(row.id, {})
@@ -106,20 +147,32 @@ def capture_due() -> list[Checkpoint]:
             total=sum(by_state.values()),
             ended=sum(by_state.get(state, 0) for state in FINAL_SORTIE_STATES),
             failed=by_state.get(SortieState.FAILED, 0),
-            last=_last_capture(row),
+            last=recorded[row.id].last(row.created_at),
         )
-        if trigger and (trigger is not Trigger.INTERVAL or _has_changed(row.id)):
+        if trigger and (trigger is not Trigger.INTERVAL or recorded[row.id].has_changed):
             captured += _capture([row.id], trigger)
     return captured
 
 
+def capture_ended(missions: Collection[UUID]) -> list[Checkpoint]:
+    """Capture these missions, which have ended, if an earlier checkpoint shows them live.
+
+    Otherwise a fleet that has only the checkpoints would bring them back and run them again.
+    """
+    recorded = _recorded(missions)
+    changed = [id for id in missions if recorded[id].captured_at and recorded[id].has_changed]
+    rows = Mission.objects.filter(id__in=changed).only("id", "checkpoints").order_by("id")
+    selected = [row.id for row in rows if "end" in Policy.of(row.checkpoints).on]
+    return [checkpoint for id in selected for checkpoint in _capture([id], Trigger.END)]
+
+
 def capture_at_shutdown() -> None:
-    """Capture running missions that have changed; after SHUTDOWN_S start no capture and read no uncommitted work."""
+    """Capture live missions that have changed; after SHUTDOWN_S start no capture and read no uncommitted work."""
     deadline = time.monotonic() + SHUTDOWN_S
-    for row in Mission.objects.filter(state=MissionState.RUNNING).only("id", "checkpoints"):
+    for row in _changed(Mission.objects.filter(state__in=CAPTURED_STATES)):
         if time.monotonic() > deadline:
             return
-        if "shutdown" in Policy.of(row.checkpoints).on and _has_changed(row.id):
+        if "shutdown" in Policy.of(row.checkpoints).on:
             _capture([row.id], Trigger.SHUTDOWN, work_s=deadline - time.monotonic())
 
 
@@ -127,28 +180,30 @@ def prune_now() -> None:
     prune(now=timezone.now(), dry_run=False)
 
 
-def _last_capture(row: Mission) -> LastCapture:
-    checkpoint = Checkpoint.objects.filter(missions=[row.id]).order_by("-id").first()
-    since = checkpoint.created_at if checkpoint else row.created_at
-    return LastCapture(
-        ended=checkpoint.ended if checkpoint else 0,
-        failed=checkpoint.failed if checkpoint else 0,
-        age_s=(timezone.now() - since).total_seconds(),
-    )
+def _recorded(missions: Collection[UUID]) -> dict[UUID, Recorded]:
+    with connection.cursor() as cursor:
+        cursor.execute(statements.read("checkpoints", "last_captures"), {"missions": list(missions)})
+        return {
+            mission: Recorded(
+                captured_at=captured_at,
+                ended=ended,
+                failed=failed,
+                has_changed=captured_at is None or last_event not in (None, "checkpoint.created"),
+            )
+            for mission, captured_at, ended, failed, last_event in cursor.fetchall()
+        }
 
 
-def _has_changed(mission: UUID) -> bool:
-    """Whether anything has happened to a mission since its last capture."""
-    if newest(mission) is None:
-        return True
-    last_kind = Event.objects.filter(scope=mission).order_by("-xid", "-id").values_list("kind", flat=True).first()
-    return last_kind is not None and last_kind != "checkpoint.created"
+def _changed(missions: QuerySet[Mission]) -> list[Mission]:
+    """Those of these missions to which anything has happened since their last capture."""
+    rows = list(missions.only("id", "checkpoints").order_by("id"))
+    recorded = _recorded([row.id for row in rows])
+    return [row for row in rows if recorded[row.id].has_changed]
 
 
 def _capture_before(missions: Sequence[UUID], moment: str, trigger: Trigger) -> None:
-    rows = Mission.objects.filter(id__in=missions).exclude(state=MissionState.CANCELLING).only("id", "checkpoints")
-    selected = [row.id for row in rows if moment in Policy.of(row.checkpoints).on and _has_changed(row.id)]
-    if selected:
+    rows = _changed(Mission.objects.filter(id__in=missions).exclude(state=MissionState.CANCELLING))
+    if selected := [row.id for row in rows if moment in Policy.of(row.checkpoints).on]:
         _capture(selected, trigger)
 
 

@@ -108,7 +108,7 @@ FLEET_AUDIT_ANCHOR = env.text("FLEET_AUDIT_ANCHOR")  # a file to which the heads
 FLEET_CHECKPOINT_EVERY_S = env.number("FLEET_CHECKPOINT_EVERY_S", 600, minimum=0)  # of a mission that changes; 0: never
 FLEET_CHECKPOINT_SORTIES = env.integer("FLEET_CHECKPOINT_SORTIES", 0)  # after every N ended sorties; 0: never
 FLEET_CHECKPOINT_AT = env.parsed("FLEET_CHECKPOINT_AT", "25,50,75", percentages)  # percent of the sorties
-FLEET_CHECKPOINT_ON = env.words("FLEET_CHECKPOINT_ON", ("failure", "cancel", "cleanup", "shutdown"))
+FLEET_CHECKPOINT_ON = env.words("FLEET_CHECKPOINT_ON", ("failure", "end", "cancel", "cleanup", "shutdown"))
 FLEET_CHECKPOINT_WORK_S = env.number("FLEET_CHECKPOINT_WORK_S", 60, minimum=0)  # to read the uncommitted work for one
 FLEET_CHECKPOINT_DAYS = env.number("FLEET_CHECKPOINT_DAYS", 30, minimum=0)  # retention; named and newest ones stay
 FLEET_CHECKPOINT_COUNT = env.integer("FLEET_CHECKPOINT_COUNT", 50)  # per mission

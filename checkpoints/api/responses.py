@@ -131,6 +131,7 @@ class RecoveryPlanResponse(serializers.Serializer[Any]):
     commits_removed = serializers.IntegerField(initial=0, help_text="commits that the branch has now and would lose")
     risks = RiskResponse(many=True)
     bytes = serializers.IntegerField(initial=20_480, help_text="size of the files that a restore reads")
+    format = serializers.IntegerField(initial=1, help_text="format of the checkpoint's files")
     age_s = serializers.FloatField(initial=61.5)
 
 

@@ -69,7 +69,7 @@ def recovery_plan(plan: RecoveryPlan, out: OutputWrapper) -> None:
     """Write what a restore would do, and its risks."""
     width = lines.columns(out)
     out.write(
-        f"{plan.checkpoint}, {humanise.duration(plan.age_s)} old, {lines.size(plan.bytes)}: "
+        f"{plan.checkpoint}, {humanise.duration(plan.age_s)} old, {lines.size(plan.bytes)}, format {plan.format}: "
         f"{plan.mission} would be {plan.state}."
     )
     for name, description in LISTS.items():

@@ -8,6 +8,7 @@ from uuid import UUID
 from agents import discovery
 from agents import queries as agents
 from agents.models import AgentType
+from checkpoints.document.manifest import FORMAT
 from checkpoints.files import loading
 from checkpoints.files.loading import SavedMission
 from checkpoints.models import Checkpoint
@@ -59,6 +60,7 @@ def plan_for(checkpoint: Checkpoint, saved: SavedMission, current: CurrentMissio
             cancelling=current is not None and current.state == MissionState.CANCELLING,
             workspace=workspaces.facts(saved) if saved.has_workspace else None,
         ),
+        format=FORMAT,  # the only one that can be read
         bytes=sum(part.bytes for part in saved.entry.parts),
         age_s=(clock.now() - checkpoint.created_at).total_seconds(),
     )

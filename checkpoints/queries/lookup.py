@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from checkpoints.files import loading, storage
@@ -31,12 +32,26 @@ def missions_without_rows() -> list[UUID]:
     return sorted(captured - set(Mission.objects.filter(id__in=captured).values_list("id", flat=True)))
 
 
-def was_live(mission: UUID) -> bool:
-    """Whether a mission was live in its newest intact checkpoint, which was not taken because it was to be cancelled."""
-    checkpoint = loading.newest_intact(mission=mission)
-    if checkpoint is None or checkpoint.trigger == Checkpoint.Trigger.CANCEL:
-        return False
-    return not MissionState(loading.mission_entry(storage.read_manifest(checkpoint.ref), mission).state).final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostMission:
+    """A mission without rows that is live in its newest intact checkpoint."""
+
+    id: UUID
+    checkpoint: Checkpoint
+    state: MissionState  # in the checkpoint
+
+
+def lost_missions() -> list[LostMission]:
+    """All lost missions, except those whose newest checkpoint was taken because they were to be cancelled."""
+    found = []
+    for mission in missions_without_rows():
+        checkpoint = loading.newest_intact(mission=mission)
+        if checkpoint is None or checkpoint.trigger == Checkpoint.Trigger.CANCEL:
+            continue
+        state = MissionState(loading.mission_entry(storage.read_manifest(checkpoint.ref), mission).state)
+        if not state.final:
+            found.append(LostMission(id=mission, checkpoint=checkpoint, state=state))
+    return found
 
 
 def find(reference: str) -> Checkpoint:

@@ -34,6 +34,7 @@ class RecoveryPlan:
     commits_removed: int  # that the branch has now and would lose
     risks: tuple[Risk, ...]
     bytes: int  # that a restore reads
+    format: int  # of the checkpoint's files
     age_s: float
 
     @property
@@ -58,6 +59,7 @@ class RecoveryPlan:
                 for risk in self.risks
             ],
             "bytes": self.bytes,
+            "format": self.format,
             "age_s": round(self.age_s, 1),
         }
 
@@ -84,6 +86,7 @@ def make_plan(
     current: Mapping[str, LiveSortie] | None,
     facts: RecoveryFacts,
     bytes: int,
+    format: int,
     age_s: float,
 ) -> RecoveryPlan:
     """Compare a saved mission with its rows. `current` is None if the rows are gone.
@@ -125,5 +128,6 @@ def make_plan(
         commits_removed=facts.workspace.commits_removed if facts.workspace else 0,
         risks=tuple(assess(saved, sorted_lists, facts, rows_gone=current is None, age_s=age_s)),
         bytes=bytes,
+        format=format,
         age_s=age_s,
     )

@@ -17,7 +17,7 @@ from checkpoints import operations, policy
 from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations import artifacts
-from checkpoints.policy import LastCapture, Policy
+from checkpoints.policy import EndedMissions, LastCapture, Policy
 from fleet import errors
 from fleet.events.models import Event
 from missions import operations as missions
@@ -115,6 +115,51 @@ def test_running_missions_are_captured_at_a_shutdown() -> None:
     mission = fleet.launch({"one": {}})
     policy.capture_at_shutdown()
     assert triggers(mission) == ["shutdown"]
+
+
+def test_a_planned_mission_is_captured_at_an_interval() -> None:
+    launched = fleet.launch({"one": {}}, checkpoints={"every": "1ms"})
+    planned = operations.fork(checkpoint=operations.capture(missions=[launched.id]), can_execute=True).mission
+    policy.capture_due()
+    policy.capture_due()
+    assert planned.state == "planned"
+    assert triggers(planned) == ["interval"]
+
+
+def test_a_mission_that_ends_after_a_capture_is_captured_once_more(engine: Engine) -> None:
+    ended = EndedMissions()
+    mission = fleet.launch({"one": {}})
+    operations.capture(missions=[mission.id])
+    assert policy.capture_ended(ended.find()) == []
+    fleet.run_to_end(engine, mission)
+    assert [storage.read_manifest(row.ref).missions[0].state for row in policy.capture_ended(ended.find())] == [
+        "succeeded"
+    ]
+    assert policy.capture_ended(ended.find()) == []
+    assert triggers(mission) == ["request", "end"]
+
+
+def test_a_mission_that_ended_while_the_control_loop_was_down_is_captured(engine: Engine) -> None:
+    mission = fleet.launch({"one": {}})
+    operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    policy.capture_ended(EndedMissions().find())
+    policy.capture_ended(EndedMissions().find())
+    assert triggers(mission) == ["request", "end"]
+
+
+def test_the_end_of_a_mission_that_was_never_captured_is_not_captured(engine: Engine) -> None:
+    mission, ended = fleet.launch({"one": {}}), EndedMissions()
+    ended.find()
+    fleet.run_to_end(engine, mission)
+    assert policy.capture_ended(ended.find()) == []
+
+
+def test_the_end_of_a_mission_is_not_captured_if_its_plan_says_so(engine: Engine) -> None:
+    mission = fleet.launch({"one": {}}, checkpoints={"on": []})
+    operations.capture(missions=[mission.id])
+    fleet.run_to_end(engine, mission)
+    assert policy.capture_ended(EndedMissions().find()) == []
 
 
 def test_missions_are_captured_before_cleanup_and_their_artifacts_stay(engine: Engine, tmp_path: Path) -> None:

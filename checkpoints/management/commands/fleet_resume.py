@@ -11,6 +11,7 @@ from checkpoints.files import loading
 from checkpoints.management import output
 from checkpoints.models import Checkpoint
 from checkpoints.queries import lookup
+from checkpoints.queries.lookup import LostMission
 from fleet import errors, ids, invocation
 from fleet.console import lines
 from fleet.management.operator import OperatorCommand
@@ -24,7 +25,8 @@ class Command(OperatorCommand):
     help = (
         "Continue missions. With --mission, a mission continues from its rows, or from its newest intact checkpoint if "
         "its rows are gone. Only with CHECKPOINT does a mission go back to an earlier state. Without arguments, recover all "
-        "missions that have no rows and were live in their newest intact checkpoint."
+        "missions that have no rows and were live in their newest intact checkpoint; those that were paused or planned "
+        "stay paused."
     )
 
     failed = False  # whether a mission could not be recovered
@@ -49,7 +51,7 @@ class Command(OperatorCommand):
         elif mission:
             steps = [self._from_rows(mission, options)]
         else:
-            steps = [self._try_from_rows(mission, options) for mission in _lost_missions()]
+            steps = [self._try_recover(lost, options) for lost in lookup.lost_missions()]
             if not steps:
                 steps = [
                     _describe(row) for row in Mission.objects.exclude(state__in=FINAL_MISSION_STATES).order_by("id")
@@ -63,28 +65,37 @@ class Command(OperatorCommand):
                 self.say("No mission was interrupted.")
         return 1 if self.failed else 0
 
-    def _from_checkpoint(self, checkpoint: Checkpoint, mission: UUID | None, options: dict[str, Any]) -> dict[str, str]:
+    def _from_checkpoint(
+        self, checkpoint: Checkpoint, mission: UUID | None, options: dict[str, Any], *, start: bool = True
+    ) -> dict[str, str]:
+        """Restore a checkpoint. The mission continues afterwards if it had not ended and `start` is set."""
         plan = operations.recovery_plan(checkpoint=checkpoint, mission=mission)
         if options["dry_run"]:
             if not options["json"]:
                 output.recovery_plan(plan, self.stdout)
-            return {"mission": plan.mission, "happens": f"would be restored to {checkpoint.ref} and continue."}
+            afterwards = "continue" if start and plan.state == MissionState.PAUSED else f"be {plan.state}"
+            return {"mission": plan.mission, "happens": f"would be restored to {checkpoint.ref} and {afterwards}."}
         restored = operations.restore(
             checkpoint=checkpoint, mission=mission, can_execute=True, force=options["force"], plan=plan.digest
         )
         row = restored.mission
-        if row.state == MissionState.PAUSED:
-            missions.resume(mission=row.id, can_execute=True)
-        outcome = "continues" if row.state == MissionState.PAUSED else f"has ended ({row.state})"
-        return {"mission": row.ref, "happens": f"was restored to {checkpoint.ref} and {outcome}."}
+        happens = f"was restored to {checkpoint.ref} and"
+        if row.state != MissionState.PAUSED:
+            return {"mission": row.ref, "happens": f"{happens} has ended ({row.state})."}
+        if not start:
+            command = invocation.command("fleet_resume", "--mission", row.ref)
+            return {"mission": row.ref, "happens": f"{happens} is paused. Continue it: {command}"}
+        missions.resume(mission=row.id, can_execute=True)
+        return {"mission": row.ref, "happens": f"{happens} continues."}
 
-    def _try_from_rows(self, mission: UUID, options: dict[str, Any]) -> dict[str, str]:
-        """Like `_from_rows`, but report an error instead of raising it, so that the others are still recovered."""
+    def _try_recover(self, lost: LostMission, options: dict[str, Any]) -> dict[str, str]:
+        """Bring back a mission, which continues if it was running. Reports an error instead of raising it."""
         try:
-            return self._from_rows(mission, options)
+            start = lost.state == MissionState.RUNNING
+            return self._from_checkpoint(lost.checkpoint, lost.id, options, start=start)
         except errors.FleetError as error:
             self.failed = True
-            return {"mission": ids.encode(ids.MISSION, mission), "happens": f"could not be recovered. {error}"}
+            return {"mission": ids.encode(ids.MISSION, lost.id), "happens": f"could not be recovered. {error}"}
 
     def _from_rows(self, mission: UUID, options: dict[str, Any]) -> dict[str, str]:
         row = Mission.objects.filter(id=mission).first()
@@ -116,8 +127,3 @@ def _describe(row: Mission) -> dict[str, str]:
     else:
         happens = f"is {row.state}. Continue it: {invocation.command('fleet_resume', '--mission', row.ref)}"
     return {"mission": row.ref, "happens": happens}
-
-
-def _lost_missions() -> list[UUID]:
-    """Missions without rows that were live in their newest checkpoint."""
-    return [mission for mission in lookup.missions_without_rows() if lookup.was_live(mission)]

@@ -1,4 +1,5 @@
 -- Create a mission from its two lines in a checkpoint. If it was live there, its state is the parameter `state_if_live`.
+-- It keeps its time of creation if it is the same mission (`same`) or has ended; otherwise it starts now.
 WITH created AS (
     INSERT INTO missions_mission (
         id, name, objective, state, priority, stop_on_failure, max_running, inputs, defaults, checkpoints, folder,
@@ -8,7 +9,9 @@ WITH created AS (
            (t.state ->> 'priority')::int, (t.state ->> 'stop_on_failure')::boolean, (t.state ->> 'at_once')::int,
            t.state -> 'inputs', t.state -> 'defaults', t.state -> 'checkpoints', t.state ->> 'folder',
            t.state -> 'readable', t.state ->> 'plan',
-           %(can_execute)s, %(template)s, %(origin)s, %(reason)s, %(owner)s, %(team)s, clock_timestamp(),
+           %(can_execute)s, %(template)s, %(origin)s, %(reason)s, %(owner)s, %(team)s,
+           CASE WHEN %(same)s OR t.state ->> 'state' <> 'live'
+                THEN coalesce((t.kept ->> 'created_at')::timestamptz, clock_timestamp()) ELSE clock_timestamp() END,
            CASE WHEN t.state ->> 'state' <> 'live'
                 THEN coalesce((t.kept ->> 'finished_at')::timestamptz, clock_timestamp()) END
     FROM (SELECT %(state)s::jsonb || %(changes)s::jsonb AS state, %(kept)s::jsonb AS kept) AS t

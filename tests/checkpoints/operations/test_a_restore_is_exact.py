@@ -20,6 +20,7 @@ from fleet.events.models import Event
 from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt, Mission, Sortie
+from missions.operations import external_agents
 from missions.queries import counters, mission_results, sortie_json
 from tests.support import fleet
 from tests.support.checkpoints import DIAMOND, digest, manifest, saved_digest
@@ -89,6 +90,17 @@ def test_going_back_forward_and_back_again_gives_dependents_the_right_results(en
     assert mission_results.last_result(mission) == 2
     restore(first)
     assert mission_results.last_result(mission) == 1
+
+
+def test_the_largest_result_comes_back() -> None:
+    largest = {"text": "€" * (settings.FLEET_RESULT_BYTES // 3 - 10)}  # three bytes each
+    mission = fleet.launch({"large": {"with": {}}})
+    (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
+    external_agents.complete(token=lease.token, result=largest)
+    captured = operations.capture(missions=[mission.id])
+    Mission.objects.all().delete()
+    restore(captured)
+    assert mission_results.last_result(Mission.objects.get(id=mission.id)) == largest
 
 
 def test_a_running_sortie_is_fenced_and_waits_for_the_end_of_its_lease(engine: Engine) -> None:
