@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,20 @@ def test_a_mission_that_ended_arrives_with_its_branch(
     assert b"+2" in diffs.of_sortie(result.mission.sorties.get(key="second")).diff.patch
     assert merging.merge(mission=result.mission.id).commit == own.tip
     assert elsewhere.git("show", f"{own.name}:two.txt") == "2"
+
+
+def test_a_mission_on_a_sha256_repository_arrives_with_its_branch(tmp_path: Path, engine: Engine) -> None:
+    project, elsewhere = Repository(tmp_path / "project"), Repository(tmp_path / "elsewhere")
+    subprocess.run(["git", "init", "--quiet", "--object-format=sha256", str(project.path)], check=True)
+    project.commit({"app.py": "one\n"})
+    project.git("clone", "--quiet", str(project.path), str(elsewhere.path))
+    mission = launch(project)
+    fleet.run_to_end(engine, mission)
+    result = import_there(export(mission), elsewhere)
+    own = repository.branch(result.mission)
+    assert (own.tip, len(own.tip)) == (repository.branch(mission).tip, 64)
+    assert own.subjects() == ["first: A test", "second: A test"]
+    assert digest(result.mission) == saved_digest(result.checkpoint)
 
 
 def test_the_digest_stays_the_same_with_the_same_repository(project: Repository, engine: Engine) -> None:

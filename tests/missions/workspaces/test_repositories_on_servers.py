@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 import pytest
 
+from checkpoints import operations as checkpoints
 from fleet import errors
 from missions.models import Mission
 from missions.operations.workspaces import merging
 from missions.workspaces import targets
-from tests.support import certificates, fleet, git_servers, landing, repository
+from tests.support import archives, certificates, fleet, git_servers, landing, repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -93,6 +94,29 @@ def test_a_repository_over_ssh_can_be_used(ssh: str, served_folder: Path, tmp_pa
     called = (tmp_path / "programs" / "ssh.log").read_text()
     assert "BatchMode=yes" in called
     assert "git@example.org" in called
+
+
+def check_import(address: str, served_folder: Path) -> None:
+    """A mission that another fleet exported is imported with this repository, and its work is merged there."""
+    clone = served_folder.parent / "clone"
+    bare = repository.Repository(served_folder / "app.git")
+    bare.git("clone", "--quiet", ".", str(clone))
+    mission = launch(str(clone))
+    assert landing.land(mission, "edit", "echo b > b.txt") == "succeeded"
+    exported = archives.export(checkpoints.capture(missions=[mission.id]))
+    imported = archives.import_bytes(exported, repository=address).mission
+    assert repository.branch(imported).tip == repository.branch(mission).tip
+    merged = merging.merge(mission=imported.id, into="main")
+    assert bare.git("rev-parse", "main") == merged.commit
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_mission_is_imported_with_a_repository_over_https(https: str, served_folder: Path) -> None:
+    check_import(https, served_folder)
+
+
+def test_a_mission_is_imported_with_a_repository_over_ssh(ssh: str, served_folder: Path) -> None:
+    check_import(ssh, served_folder)
 
 
 def test_a_hook_on_the_server_refuses_a_merge(ssh: str, served_folder: Path) -> None:
