@@ -71,6 +71,8 @@ class BodyLimiter:
         return None
 
     def _check_headers(self, scope: Any) -> None:
+        if not scope["path"].startswith("/"):  # the redirect to https appends the path to the host
+            raise RequestRefused(HTTPStatus.BAD_REQUEST, "bad_request", "The target of the request must be a path.")
         headers = {name.lower(): value for name, value in scope["headers"]}
         if b"transfer-encoding" in headers and b"content-length" in headers:  # RFC 9112, 6.1: request smuggling
             raise RequestRefused(
