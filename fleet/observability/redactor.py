@@ -78,8 +78,9 @@ class Redactor:
         self._secrets = sorted({part for secret in secrets if len(secret) >= MIN_LENGTH for part in _parts(secret)})
         self._streams: dict[str, _Pending] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._secrets)
+    def __len__(self) -> int:
+        """The number of parts of secrets that it searches for: a secret of many lines has many."""
+        return len(self._secrets)
 
     def redact(self, data: bytes) -> bytes:
         """Redact data that is complete."""

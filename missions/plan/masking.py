@@ -17,7 +17,7 @@ from missions.plan.document.deadline import Deadline, Expired
 from missions.plan.problems import Advice, Path, PlanError, Problems, dotted
 
 WITHHELD = "This plan contains secrets that cannot be hidden in its text, so it is not shown."
-MAX_SEARCHED = 500_000_000  # characters: the whole text is searched for each secret, at about 10⁹ characters a second
+MAX_SEARCHED = 100_000_000  # characters: the whole text is searched for each part of each secret
 
 
 def value_of(entry: Any) -> Any:
@@ -58,7 +58,8 @@ def _masked(text: str, deadline: Deadline) -> str:
     secrets = _secrets_in_text(text, deadline)
     if not secrets:
         return text  # or it cannot be parsed; but every launched plan can be
-    if len(set(secrets)) * len(text) > MAX_SEARCHED:
+    redactor = Redactor(secrets)
+    if len(redactor) * len(text) > MAX_SEARCHED:
         return WITHHELD
     try:
         ranges = sorted(set(_secret_ranges(yaml.compose(text, Loader=yaml.CSafeLoader))), reverse=True)
@@ -67,7 +68,7 @@ def _masked(text: str, deadline: Deadline) -> str:
     masked_text = text
     for begin, end in ranges:
         masked_text = f'{masked_text[:begin]}"{HIDDEN}"{masked_text[end:]}'
-    masked_text = Redactor(secrets).text(masked_text)
+    masked_text = redactor.text(masked_text)
     remaining = _secrets_in_text(masked_text, deadline)
     return WITHHELD if remaining is None or set(secrets) & set(remaining) else masked_text
 

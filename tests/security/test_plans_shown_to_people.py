@@ -32,6 +32,14 @@ def test_a_text_is_not_searched_for_countless_secrets() -> None:
     assert plan.masked(many) == WITHHELD
 
 
+def test_each_line_of_a_secret_counts() -> None:
+    lines = "\n".join(f"line {n:06d} of the secret" for n in range(600))
+    env = {"KEY": {"value": lines, "secret": True}}
+    sortie = {"agent": "backend", "run": "true", "env": env}
+    text = json.dumps({"mission": "x", "objective": "x" * (MAX_SEARCHED // 500), "sorties": {"a": sortie}})
+    assert plan.masked(text) == WITHHELD
+
+
 def test_a_plan_that_takes_too_long_to_read_is_withheld_and_not_shown_unmasked() -> None:
     assert plan.masked(plan_with_secrets(100), max_s=0) == WITHHELD
 
