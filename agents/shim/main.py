@@ -49,6 +49,10 @@ PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_GET_NO_NEW_PRIVS = 4
 SECCOMP_MODE_FILTER = 2
 LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446  # the same on every architecture
 ABSTRACT_UNIX_SOCKETS = (0, 0, 1)  # struct landlock_ruleset_attr: no rules, only LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+CAPABILITIES_V3 = 0x20080522  # the version of the structures of capset(2)
+NAMESPACES = 512  # of each kind, which the workload may create; as many as processes
+SHARE = 4  # the workload gets one part in this many of what the kernel lets a user have
 CLONE3, CLONE_INTO_CGROUP = 435, 1 << 33  # clone3(2); the same on every architecture
 
 
@@ -71,6 +75,35 @@ def block_abstract_sockets(libc: ctypes.CDLL) -> None:
         if ruleset >= 0:
             libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0)
             os.close(ruleset)
+
+
+def limit_kernel_objects(libc: ctypes.CDLL) -> None:
+    """Limit what the kernel counts by user, and so for all attempts and the fleet together: namespaces and watches.
+
+    Bubblewrap has left this process the capability to set limits of its own user namespace. It is dropped here. As root
+    there is no such namespace, and outside the sandbox, which sets no_new_privs, no such capability.
+    """
+    if os.geteuid() == 0 or libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1:
+        return
+    for kind in ("user", "mnt", "pid", "net", "ipc", "uts", "time", "cgroup"):
+        _set_user_limit(f"{kind}_namespaces", NAMESPACES)
+    for kind, limit in (
+        ("inotify_instances", "inotify/max_user_instances"),
+        ("inotify_watches", "inotify/max_user_watches"),
+        ("fanotify_groups", "fanotify/max_user_groups"),
+        ("fanotify_marks", "fanotify/max_user_marks"),
+    ):
+        with suppress(OSError, ValueError), open(f"/proc/sys/fs/{limit}", encoding="ascii") as file:
+            _set_user_limit(kind, max(1, int(file.read()) // SHARE))
+    header, none = struct.pack("=Ii", CAPABILITIES_V3, 0), bytes(24)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    if libc.capset(header, none) != 0:
+        raise OSError("the capabilities of the sandbox cannot be dropped")
+
+
+def _set_user_limit(kind: str, value: int) -> None:
+    with suppress(OSError), open(f"/proc/sys/user/max_{kind}", "w", encoding="ascii") as file:
+        file.write(str(value))
 
 
 def clone_into(cgroup: int) -> int:
@@ -163,6 +196,7 @@ def main() -> None:
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     block_abstract_sockets(libc)
+    limit_kernel_objects(libc)
     env = environment(read(int(environment_at)))
     rules = read(int(filter_at)) if int(filter_at) >= 0 else b""
     close_all_except(
