@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.support import cluster
+from tests.support.postgres import cluster
 
 
 @contextmanager

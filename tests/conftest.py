@@ -16,7 +16,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.support import child_coverage, cluster, templates
+from tests.support.postgres import cluster, templates
+from tests.support.processes import child_coverage
 
 SHARED = pytest.StashKey[cluster.Cluster]()
 MOST_REPEATED = 5  # so many failures may be due to the load; more are due to the code
@@ -123,7 +124,7 @@ def delegated_cgroup() -> None:
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
     with django_db_blocker.unblock():
-        from tests.support import emptying  # noqa: PLC0415  (imports Django's)
+        from tests.support.postgres import emptying  # noqa: PLC0415  (imports Django's)
 
         emptying.install()
 
@@ -168,8 +169,8 @@ def private_services() -> Iterator[cluster.Cluster]:
 
 @pytest.fixture(scope="module")
 def host_group(django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
-    """A database and a control loop for the hosts that the module's tests add (tests/support/hosts.py)."""
-    from tests.support import hosts  # noqa: PLC0415  (imports Django's)
+    """A database and a control loop for the hosts that the module's tests add (tests/support/processes/hosts.py)."""
+    from tests.support.processes import hosts  # noqa: PLC0415  (imports Django's)
 
     with hosts.host_group(django_db_blocker) as group:
         yield group

@@ -21,7 +21,7 @@ from typing import Any
 
 from bench import ROOT, installation
 from bench.checkpoints.json_process import JsonProcess
-from tests.support.cluster import Cluster
+from tests.support.postgres.cluster import Cluster
 
 PACKAGES = ("langgraph-checkpoint-postgres", "psycopg[binary]")
 VIRTUALENV = ROOT / "build" / "langgraph"

@@ -37,7 +37,8 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 
 def _measure(folder: Path, rounds: int) -> dict[str, float]:
     from missions.models import Change, Sortie  # noqa: PLC0415
-    from tests.support import fleet, landing, repository  # noqa: PLC0415
+    from tests.support import fleet, repository  # noqa: PLC0415
+    from tests.support.work import landing  # noqa: PLC0415
 
     text = "".join(f"line {number} of a source file\n" for number in range(40))
     files = {f"folder{number % FOLDERS}/file{number}.py": f"{number}\n{text}" for number in range(FILES)}

@@ -25,7 +25,7 @@ import psycopg
 from bench import ROOT
 from bench.web.clients import Client, LoadResults, Request, closed_loop, open_loop
 from fleet.config import ports
-from tests.support import cluster
+from tests.support.postgres import cluster
 
 HISTORY = Path(__file__).with_name("history.sql")
 FEW, MANY = 1_000, 10_000  # missions, each with ten sorties and a hundred events

@@ -25,7 +25,7 @@ import psutil
 from bench.web.api import CONNECTIONS, FEW, LAUNCHES_PER_S, READS_PER_S, Api, Site, fleet_web
 from bench.web.clients import closed_loop, open_loop
 from bench.workloads.contenders import cpu_s
-from tests.support import cluster
+from tests.support.postgres import cluster
 
 WORKERS = 2
 TIMEOUT_S = 1.0  # FLEET_HTTP_TIMEOUT_S, and the equivalent of the others

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from fleet.config.home import Home
-from tests.support import child_coverage, templates, warm
 from tests.support.documented_client import DocumentedClient
 from tests.support.paths import CHECKOUT
+from tests.support.postgres import templates
+from tests.support.processes import child_coverage, warm
 from tests.support.waiting import until
 
 PASSWORD = "a long enough password"

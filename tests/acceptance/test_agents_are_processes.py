@@ -16,8 +16,8 @@ import pytest
 
 from fleet import processes
 from tests.acceptance.conftest import Fleet
-from tests.support import hosts, running
 from tests.support.paths import CHECKOUT
+from tests.support.processes import hosts, running
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("fleet")

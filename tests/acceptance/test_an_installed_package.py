@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 import fleet
-from tests.support import installed_package
-from tests.support.installed_package import InstalledPackage
 from tests.support.paths import CHECKOUT
+from tests.support.processes import installed_package
+from tests.support.processes.installed_package import InstalledPackage
 
 pytestmark = [pytest.mark.xdist_group("installed"), pytest.mark.timeout(400)]
 

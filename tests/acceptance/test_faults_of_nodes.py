@@ -22,8 +22,9 @@ from agents.models import Agent, Node
 from fleet import errors, ids, processes
 from fleet.events.models import Event
 from missions.models import Attempt, Sortie
-from tests.support import fleet, hosts
-from tests.support.hosts import Host
+from tests.support import fleet
+from tests.support.processes import hosts
+from tests.support.processes.hosts import Host
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("faults")

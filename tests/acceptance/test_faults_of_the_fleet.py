@@ -16,8 +16,8 @@ import pytest
 from fleet.celery import app
 from missions import hints
 from tests.acceptance.conftest import Fleet
-from tests.support import running
 from tests.support.paths import CHECKOUT
+from tests.support.processes import running
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("fleet")

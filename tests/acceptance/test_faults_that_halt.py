@@ -14,9 +14,11 @@ import pytest
 
 from agents.models import Agent
 from missions.models import Attempt, Mission
-from tests.support import fleet, hosts, overlaps, writing
-from tests.support.hosts import Host
+from tests.support import fleet
+from tests.support.processes import hosts
+from tests.support.processes.hosts import Host
 from tests.support.waiting import until
+from tests.support.work import overlaps, writing
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -30,12 +32,12 @@ esac"""
 
 @pytest.fixture(scope="module")
 def first_host(host_group: hosts.Hosts) -> Host:
-    return host_group.add("here", FLEET_CALLABLES="tests.support.writing")
+    return host_group.add("here", FLEET_CALLABLES="tests.support.work.writing")
 
 
 @pytest.fixture(scope="module")
 def second_host(host_group: hosts.Hosts) -> Host:
-    return host_group.add("there", FLEET_CALLABLES="tests.support.writing")
+    return host_group.add("there", FLEET_CALLABLES="tests.support.work.writing")
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import START_S, Fleet, running
-from tests.support import child_coverage
 from tests.support.documented_client import DocumentedClient, LiveEvents
-from tests.support.running import all_processes, kill_everything
+from tests.support.processes import child_coverage
+from tests.support.processes.running import all_processes, kill_everything
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("checkpoints"), pytest.mark.timeout(400)]

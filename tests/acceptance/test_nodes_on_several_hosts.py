@@ -14,8 +14,9 @@ from agents import operations
 from agents.models import Agent, Node
 from fleet.events.models import Event
 from missions.models import Mission, Sortie
-from tests.support import fleet, hosts, warm
-from tests.support.hosts import Host
+from tests.support import fleet
+from tests.support.processes import hosts, warm
+from tests.support.processes.hosts import Host
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("hosts")

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from missions.models import Attempt, Mission
-from tests.support import fleet, hosts
-from tests.support.hosts import Host
+from tests.support import fleet
+from tests.support.processes import hosts
+from tests.support.processes.hosts import Host
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("faults")

@@ -19,7 +19,7 @@ from fleet.access.models import Role
 from fleet.api.checks import routes
 from fleet.api.openapi import pages
 from tests.support import api, web
-from tests.support.live import run_concurrently
+from tests.support.processes.live import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 CHECKS = [

@@ -9,7 +9,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db.models.functions import Now
 
 from missions.models import Attempt, Output, Sortie
-from tests.support import api, live
+from tests.support import api
+from tests.support.processes import live
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -21,7 +21,7 @@ from fleet.access.models import Key, Role
 from fleet.access.operations import MAX_KEYS
 from missions.models import Attempt, Mission, Output, Sortie, Template
 from tests.support import api, artifacts, fleet, web
-from tests.support.live import run_concurrently
+from tests.support.processes.live import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

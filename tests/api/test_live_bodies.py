@@ -15,9 +15,9 @@ import pytest
 from django.conf import settings
 
 from fleet.config import ports
-from tests.support import live
-from tests.support.live import Web
 from tests.support.paths import CHECKOUT
+from tests.support.processes import live
+from tests.support.processes.live import Web
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psycopg
 
-from tests.support import live, warm
-from tests.support.cluster import Cluster
-from tests.support.live import Listener
+from tests.support.postgres.cluster import Cluster
+from tests.support.processes import live, warm
+from tests.support.processes.live import Listener
 from tests.support.waiting import until
 
 CREATE_KEY = """

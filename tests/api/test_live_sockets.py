@@ -22,8 +22,9 @@ from fleet.access import tokens
 from fleet.events.models import Event
 from fleet.live.models import Ticket
 from missions import operations as missions
-from tests.support import api, live
-from tests.support.live import Listener, Web, bearer
+from tests.support import api
+from tests.support.processes import live
+from tests.support.processes.live import Listener, Web, bearer
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -20,8 +20,9 @@ from fleet.events import stream
 from fleet.events.models import Event
 from missions import operations as missions
 from missions.models import Mission
-from tests.support import api, fleet, live
-from tests.support.live import Listener, Web, bearer, run_concurrently
+from tests.support import api, fleet
+from tests.support.processes import live
+from tests.support.processes.live import Listener, Web, bearer, run_concurrently
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

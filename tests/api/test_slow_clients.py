@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.support import api, live
-from tests.support.live import Listener, Web
+from tests.support import api
+from tests.support.processes import live
+from tests.support.processes.live import Listener, Web
 from tests.support.waiting import until
 
 TIMEOUT_S = 1

@@ -10,8 +10,9 @@ import pytest
 from django.db import connection
 
 from missions.models import Attempt, Output
-from tests.support import api, artifacts, live
-from tests.support.live import Listener, Web
+from tests.support import api, artifacts
+from tests.support.processes import live
+from tests.support.processes.live import Listener, Web
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

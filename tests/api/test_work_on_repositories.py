@@ -9,8 +9,9 @@ import pytest
 from fleet.access.models import Role
 from fleet.audit.models import Entry
 from missions.models import Mission, Sortie
-from tests.support import api, conflicting, fleet, repository
+from tests.support import api, fleet, repository
 from tests.support.repository import Repository
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

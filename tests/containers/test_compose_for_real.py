@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from fleet.config import ports
-from tests.support import containers
-from tests.support.containers import Project, podman
+from tests.support.services import containers
+from tests.support.services.containers import Project, podman
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400), pytest.mark.xdist_group("containers")]

@@ -20,8 +20,8 @@ from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
 from fleet import ids
 from tests.contracts.workloads import WITH_PROCESSES, WORKLOADS, every_driver, with_processes
-from tests.support.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes
 from tests.support.waiting import until
+from tests.support.work.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes
 
 VALUE = {"a": [1, 2.5, None, "ü"]}
 

@@ -21,9 +21,9 @@ from fleet.services.providers.base import Provider
 from fleet.services.providers.containers import Images
 from fleet.services.supervision.service import AlertLimits, Service
 from fleet.services.supervision.supervisor import Supervisor
-from tests.support import containers, engines
-from tests.support.cluster import Cluster, remove, temporary
-from tests.support.engines import ScriptedEngine
+from tests.support.postgres.cluster import Cluster, remove, temporary
+from tests.support.services import containers, engines
+from tests.support.services.engines import ScriptedEngine
 
 pytestmark = pytest.mark.xdist_group("providers")
 

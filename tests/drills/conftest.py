@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import Fleet, fleet
-from tests.support import running
+from tests.support.processes import running
 
 __all__ = ["fleet"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from tests.support import running
 from tests.support.paths import CHECKOUT
+from tests.support.processes import running
 
 SERVICE_INTERVAL_S = (
     70.0  # between two faults of one service, because fleet_up gives up a service that fails repeatedly

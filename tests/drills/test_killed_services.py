@@ -11,7 +11,7 @@ import time
 
 from tests.acceptance.conftest import Fleet
 from tests.acceptance.test_faults_of_the_fleet import chain, check_ledger, home
-from tests.support import running
+from tests.support.processes import running
 from tests.support.waiting import until
 
 

@@ -20,9 +20,9 @@ from fleet import ids
 from tests.acceptance.conftest import Fleet, running
 from tests.acceptance.test_faults_of_the_fleet import check_ledger, home
 from tests.drills.faults import Clock, FaultInjector
-from tests.support import overlaps
-from tests.support import running as processes
+from tests.support.processes import running as processes
 from tests.support.waiting import until
+from tests.support.work import overlaps
 
 SORTIES = int(os.environ.get("FLEET_DRILL_SORTIES", "10000"))
 TYPES = ("backend", "frontend", "testing", "security", "performance", "documentation")
@@ -47,7 +47,7 @@ def clock() -> Iterator[Clock]:
 @pytest.fixture
 def faulty_fleet(clock: Clock) -> Iterator[Fleet]:
     with running(
-        restored_from=None, FLEET_CALLABLES="tests.support.writing", FLEET_MAX_RESCUES="1000",
+        restored_from=None, FLEET_CALLABLES="tests.support.work.writing", FLEET_MAX_RESCUES="1000",
         FLEET_MAX_CRASHES="100000", FLEET_POSTGRES_TIMEOUT_S="1", **clock.environment,
     ) as fleet:  # fmt: skip
         yield fleet
@@ -61,7 +61,7 @@ def plan(script: Path, written: Path) -> dict[str, Any]:
         command = ["sh", str(script), str(written), str(tenths), "deaf" if number % 10 == 3 else ""]
         match number % 20:
             case 0:
-                work = {"call": "tests.support.writing:note", "with": {"path": str(written), "tenths": tenths}}
+                work = {"call": "tests.support.work.writing:note", "with": {"path": str(written), "tenths": tenths}}
             case 1:
                 work = {"run": command, "verify": command}
             case _:

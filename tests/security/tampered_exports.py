@@ -14,8 +14,9 @@ from checkpoints.models import Checkpoint
 from checkpoints.operations.transfer.content import ImportRefused
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, ConcurrencyKey, Mission, Sortie
-from tests.support import archives, artifacts, fleet
-from tests.support.archives import import_bytes
+from tests.support import artifacts, fleet
+from tests.support.work import archives
+from tests.support.work.archives import import_bytes
 
 PLAN = {
     "top": {"with": {"result": {"n": 1.5, "text": "ü"}}},

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from fleet.config import credentials, datastores
 from fleet.config.env import Environment
 from fleet.config.home import Home
-from tests.support.cluster import Cluster, remove, temporary
+from tests.support.postgres.cluster import Cluster, remove, temporary
 
 ON_SOCKETS = Environment({"FLEET_SERVICES": "embedded", "FLEET_EMBEDDED_SOCKETS": "yes"})
 

@@ -18,8 +18,8 @@ from fleet.config import credentials, datastores
 from fleet.config.env import Environment
 from fleet.config.home import Home
 from fleet.services.providers import probes
-from tests.support import warm
-from tests.support.cluster import Cluster
+from tests.support.postgres.cluster import Cluster
+from tests.support.processes import warm
 
 SERVICES = {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
 TABLES = """

@@ -12,8 +12,8 @@ from fleet import audit
 from fleet.access.models import Role
 from fleet.audit import verification
 from tests.support import api, web
-from tests.support.sealing import seal
-from tests.support.tampering import run
+from tests.support.postgres.sealing import seal
+from tests.support.postgres.tampering import run
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -12,8 +12,8 @@ import pytest
 
 from agents.confinement import host_paths
 from agents.confinement.attempt_limits import Limits
-from tests.support.confined import SECRET
-from tests.support.driver_runs import DriverRun, brief
+from tests.support.work.confined import SECRET
+from tests.support.work.driver_runs import DriverRun, brief
 
 
 def test_a_writable_folder_that_became_a_link_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.driver_runs import DriverRun, brief
+from tests.support.work.driver_runs import DriverRun, brief
 
 
 def test_work_cannot_write_where_the_fleet_looks_for_python_modules(

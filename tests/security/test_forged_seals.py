@@ -22,8 +22,8 @@ from missions.control import alerts
 from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Alert
-from tests.support.sealing import seal
-from tests.support.tampering import as_superuser, run
+from tests.support.postgres.sealing import seal
+from tests.support.postgres.tampering import as_superuser, run
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -16,8 +16,9 @@ from fleet.config.home import Home
 from missions.operations.workspaces import merging
 from missions.workspaces import local_repositories, repositories
 from missions.workspaces.targets import Target
-from tests.support import conflicting, repository
+from tests.support import repository
 from tests.support.repository import Repository
+from tests.support.work import conflicting
 
 NAME = "|| (id) | tee x #"
 SECRET = "the secret"

@@ -10,8 +10,8 @@ from django.test import override_settings
 from missions.engine.process.runtime import Engine
 from missions.models import Attempt
 from tests.support import fleet
-from tests.support.driver_runs import DriverRun, brief
 from tests.support.waiting import until
+from tests.support.work.driver_runs import DriverRun, brief
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

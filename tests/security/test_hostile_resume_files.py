@@ -10,8 +10,8 @@ import pytest
 
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers.resume import POLL_S
-from tests.support.driver_runs import DriverRun, brief
 from tests.support.waiting import until
+from tests.support.work.driver_runs import DriverRun, brief
 
 GOOD = {"position": 1}
 TWO_POLLS_S = 2 * POLL_S + 0.2

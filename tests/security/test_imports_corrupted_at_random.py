@@ -14,7 +14,7 @@ from fleet import errors
 from missions.engine.process.runtime import Engine
 from missions.models import Sortie
 from tests.security.tampered_exports import export_ended_mission, export_live_mission, stored_state
-from tests.support.archives import OpenedExport, import_bytes
+from tests.support.work.archives import OpenedExport, import_bytes
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -19,7 +19,7 @@ from tests.security.tampered_exports import (
     pack,
     tar_member,
 )
-from tests.support.archives import OpenedExport
+from tests.support.work.archives import OpenedExport
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -25,8 +25,8 @@ from tests.security.tampered_exports import (
     set_values,
     tar_member,
 )
-from tests.support import archives
-from tests.support.archives import OpenedExport, import_bytes, sha256
+from tests.support.work import archives
+from tests.support.work.archives import OpenedExport, import_bytes, sha256
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -11,8 +11,8 @@ import pytest
 
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.confinement.quota import Quota
-from tests.support.driver_runs import DriverRun, brief
-from tests.support.quotas import first_exceeded
+from tests.support.work.driver_runs import DriverRun, brief
+from tests.support.work.quotas import first_exceeded
 
 MANY = "import os\nfor number in range({count}): os.mknod(f'{folder}/{{number}}')\n{then}"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.confined import Place, places
+from tests.support.work.confined import Place, places
 
 WATCHES = """
 import ctypes, json

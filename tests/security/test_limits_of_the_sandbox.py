@@ -13,9 +13,9 @@ import pytest
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
 from missions import removal
-from tests.support.cgroups import NO_CGROUP
-from tests.support.driver_runs import DriverRun, brief, surviving_processes
 from tests.support.waiting import until
+from tests.support.work.cgroups import NO_CGROUP
+from tests.support.work.driver_runs import DriverRun, brief, surviving_processes
 
 LARGE_ENVIRONMENT = """
 import ctypes, os, struct, sys, time

@@ -16,8 +16,8 @@ from missions.engine.process.runtime import Engine
 from missions.management.commands import fleet_doctor
 from missions.models import Attempt, Mission, Template
 from tests.support import api, fleet, web
-from tests.support.confined import SECRET
 from tests.support.console import manage
+from tests.support.work.confined import SECRET
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -17,8 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from fleet.config import ports, unix_sockets
 from fleet.config.env import Environment
-from tests.support import live
 from tests.support.paths import CHECKOUT
+from tests.support.processes import live
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db

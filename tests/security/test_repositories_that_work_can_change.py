@@ -14,8 +14,9 @@ from missions import operations, plan
 from missions.models import Mission
 from missions.operations.workspaces import merging
 from missions.queries import plan_context
-from tests.support import conflicting, fleet, repository
+from tests.support import fleet, repository
 from tests.support.repository import Repository
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.confined import USERS, Place, places
+from tests.support.work.confined import USERS, Place, places
 
 pytestmark = pytest.mark.skipif(
     os.uname().machine != "x86_64", reason="the numbers of the system calls are those of x86-64"

@@ -17,8 +17,8 @@ import pytest
 
 from agents.confinement import bubblewrap
 from agents.shim.main import LANDLOCK_CREATE_RULESET
-from tests.support.confined import SECRET, USERS, Place, places
 from tests.support.paths import CHECKOUT
+from tests.support.work.confined import SECRET, USERS, Place, places
 
 
 @pytest.fixture(params=USERS)

@@ -1,1 +1,1 @@
-"""Test infrastructure: real services, in-process engines, hosts, API clients and checkers."""
+"""Test infrastructure: engines in the test's process, clients, and packages for Postgres, servers, fleets and work."""

@@ -15,10 +15,10 @@ from agents.confinement import cgroups
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
 from agents.shim import tree
-from tests.support.cgroups import needs_cgroup
-from tests.support.driver_runs import FLEET, DriverRun, brief, surviving_processes
 from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
+from tests.support.work.cgroups import needs_cgroup
+from tests.support.work.driver_runs import FLEET, DriverRun, brief, surviving_processes
 
 MB = 1_000_000
 UNMARKED = (

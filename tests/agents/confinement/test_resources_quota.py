@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.confinement.quota import Quota
-from tests.support.quotas import first_exceeded
+from tests.support.work.quotas import first_exceeded
 
 MB = 1_000_000
 

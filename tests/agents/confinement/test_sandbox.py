@@ -16,10 +16,10 @@ import pytest
 
 from agents.confinement.attempt_limits import StopReason
 from agents.drivers.base import AttemptBrief
-from tests.support.confined import SECRET, USERS, Place, places
-from tests.support.driver_runs import DriverRun, brief, surviving_processes
 from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
+from tests.support.work.confined import SECRET, USERS, Place, places
+from tests.support.work.driver_runs import DriverRun, brief, surviving_processes
 
 ESCAPES = Path(__file__).with_name("sandbox_escapes.py")
 WORKER = "import os, subprocess, sys; subprocess.run([*sys.argv[1:], str(os.getpid())], check=True)"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.confinement.attempt_limits import Limits
-from tests.support.driver_runs import DriverRun, RecordingReporter, brief
+from tests.support.work.driver_runs import DriverRun, RecordingReporter, brief
 
 
 def test_without_a_written_result_the_end_of_the_output_is_the_result(tmp_path: Path) -> None:

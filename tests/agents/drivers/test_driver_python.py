@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agents.confinement.attempt_limits import Limits, StopReason
-from tests.support.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes
 from tests.support.waiting import until
+from tests.support.work.driver_runs import DriverRun, RecordingReporter, brief, surviving_processes
 
 HERE = "tests.contracts.callables"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agents.confinement.attempt_limits import Limits, StopReason
-from tests.support.driver_runs import DriverRun, RecordingReporter, brief
+from tests.support.work.driver_runs import DriverRun, RecordingReporter, brief
 
 
 def test_it_fails_as_often_as_its_script_says(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers.base import Stop
-from tests.support.driver_runs import DriverRun, brief, surviving_processes
 from tests.support.waiting import until
+from tests.support.work.driver_runs import DriverRun, brief, surviving_processes
 
 
 def run_command(scratch: Path, *argv: str, **limits: Any) -> DriverRun:

@@ -13,9 +13,10 @@ from agents.models import Agent, AgentType
 from fleet import errors
 from fleet.events.models import Event
 from missions.control import scaling
-from tests.support import fleet, hosts
+from tests.support import fleet
 from tests.support.console import manage
-from tests.support.hosts import Host
+from tests.support.processes import hosts
+from tests.support.processes.hosts import Host
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("cordon")

@@ -22,9 +22,10 @@ from fleet import ids
 from fleet.events.models import Event
 from missions import operations as operations_of_missions
 from missions.models import Sortie
-from tests.support import fleet, hosts
-from tests.support.hosts import Host
+from tests.support import fleet
 from tests.support.paths import CHECKOUT
+from tests.support.processes import hosts
+from tests.support.processes.hosts import Host
 from tests.support.waiting import until
 
 COMPILER = shutil.which("cc")

@@ -14,8 +14,8 @@ from django.test import override_settings
 from agents import operations
 from agents.models import Agent, AgentType
 from fleet import errors
-from tests.support import hosts
-from tests.support.hosts import Host
+from tests.support.processes import hosts
+from tests.support.processes.hosts import Host
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("nodes")
@@ -35,7 +35,7 @@ def host(django_db_setup: None, django_db_blocker: Any, start_failure: Path) -> 
             yield host_group.add(
                 "here",
                 FLEET_NODE_MAX_AGENTS="3",
-                FLEET_CALLABLES="tests.support.start_failures",
+                FLEET_CALLABLES="tests.support.processes.start_failures",
                 FLEET_TEST_START_FAILURE=str(start_failure),
             )
         finally:

@@ -20,8 +20,9 @@ from fleet.postgres import pool
 from missions import operations as missions
 from missions.control import scaling
 from missions.models import Sortie
-from tests.support import console, fleet, hosts
-from tests.support.hosts import Host
+from tests.support import console, fleet
+from tests.support.processes import hosts
+from tests.support.processes.hosts import Host
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("nodes")

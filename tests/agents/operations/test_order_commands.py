@@ -9,9 +9,10 @@ import pytest
 
 from agents.models import Agent
 from missions.models import Attempt, Mission
-from tests.support import fleet, hosts
+from tests.support import fleet
 from tests.support.console import CommandResult, manage
-from tests.support.hosts import Host
+from tests.support.processes import hosts
+from tests.support.processes.hosts import Host
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("orders")

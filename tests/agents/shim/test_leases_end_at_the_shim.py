@@ -18,10 +18,10 @@ from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
 from agents.drivers.base import Stop
 from fleet import checks, ids, lease
-from tests.support import warm
-from tests.support.driver_runs import DriverRun, brief, surviving_processes
 from tests.support.paths import CHECKOUT
+from tests.support.processes import warm
 from tests.support.waiting import until
+from tests.support.work.driver_runs import DriverRun, brief, surviving_processes
 
 TICK = "{ python3 -c 'import time; print(time.monotonic())' >> %s; }"
 WRITES = f"trap '' TERM; while :; do {TICK}; done"  # ignores SIGTERM, and writes down the monotonic clock

@@ -18,9 +18,9 @@ import pytest
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.drivers import reaper
 from agents.shim import tree
-from tests.support.driver_runs import DriverRun, brief, surviving_processes
 from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
+from tests.support.work.driver_runs import DriverRun, brief, surviving_processes
 
 # Forks twice, with a session of its own and an empty environment; writes its pid; ignores SIGTERM and SIGHUP.
 DAEMON = """

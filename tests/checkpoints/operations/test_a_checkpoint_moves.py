@@ -22,8 +22,9 @@ from missions.artifacts import collection
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt, Mission, Sortie
 from missions.queries import counters, mission_results
-from tests.support import archives, artifacts, fleet
+from tests.support import artifacts, fleet
 from tests.support.checkpoints import DIAMOND, digest, manifest, saved_digest
+from tests.support.work import archives
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -24,8 +24,8 @@ from missions.operations import external_agents
 from missions.queries import counters, mission_results, sortie_json
 from tests.support import fleet
 from tests.support.checkpoints import DIAMOND, digest, manifest, saved_digest
-from tests.support.restoring import restore
 from tests.support.waiting import until
+from tests.support.work.restoring import restore
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

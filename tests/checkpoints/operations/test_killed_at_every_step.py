@@ -17,8 +17,9 @@ from checkpoints.models import Checkpoint
 from fleet import errors
 from missions import operations as missions
 from missions.engine.process.runtime import Engine
-from tests.support import fleet, killing
+from tests.support import fleet
 from tests.support.checkpoints import DIAMOND, digest, manifest
+from tests.support.processes import killing
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),

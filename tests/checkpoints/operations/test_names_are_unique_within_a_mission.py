@@ -10,7 +10,7 @@ from fleet import errors
 from missions.models import Mission
 from tests.support import fleet
 from tests.support.console import CommandResult, manage
-from tests.support.live import run_concurrently
+from tests.support.processes.live import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

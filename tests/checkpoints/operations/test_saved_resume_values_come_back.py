@@ -11,8 +11,8 @@ from django.db.models.functions import Now
 from checkpoints import operations
 from missions.models import Attempt, Mission, Sortie
 from tests.support import fleet
-from tests.support.restoring import finish, restore
 from tests.support.waiting import until
+from tests.support.work.restoring import finish, restore
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -23,11 +23,13 @@ from missions.engine.process.runtime import Engine
 from missions.models import Change, Conflict, Mission, Reservation, SavedWork, Sortie, Workspace
 from missions.operations.workspaces import diffs, discarding, merging, resolving
 from missions.workspaces import copies, git, repositories
-from tests.support import archives, conflicting, fleet, killing, repository
+from tests.support import fleet, repository
 from tests.support.checkpoints import digest, saved_digest
+from tests.support.processes import killing
 from tests.support.repository import Repository
-from tests.support.restoring import TWO_SORTIES, finish, launch, refs
 from tests.support.waiting import until
+from tests.support.work import archives, conflicting
+from tests.support.work.restoring import TWO_SORTIES, finish, launch, refs
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),

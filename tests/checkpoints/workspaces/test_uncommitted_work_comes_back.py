@@ -17,8 +17,8 @@ from missions.workspaces import copies, git, repositories
 from tests.support import fleet, repository
 from tests.support.checkpoints import sortie
 from tests.support.repository import Repository
-from tests.support.restoring import finish, launch, refs, restore
 from tests.support.waiting import until
+from tests.support.work.restoring import finish, launch, refs, restore
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -18,11 +18,12 @@ from missions.engine.process.runtime import Engine
 from missions.models import Change, Mission, Reservation, Sortie, Workspace
 from missions.operations.workspaces import discarding
 from missions.workspaces import branches, git, moving
-from tests.support import fleet, killing, repository
+from tests.support import fleet, repository
 from tests.support.checkpoints import digest, manifest, sortie
+from tests.support.processes import killing
 from tests.support.repository import Repository
-from tests.support.restoring import TWO_SORTIES, finish, launch, refs, restore
 from tests.support.waiting import until
+from tests.support.work.restoring import TWO_SORTIES, finish, launch, refs, restore
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),

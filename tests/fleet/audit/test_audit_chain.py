@@ -15,8 +15,8 @@ from fleet import audit
 from fleet.audit import chain, sealing, verification
 from fleet.audit.models import Entry, Seal
 from fleet.audit.verification import AuditProblem
-from tests.support.sealing import seal
-from tests.support.tampering import run, tampering
+from tests.support.postgres.sealing import seal
+from tests.support.postgres.tampering import run, tampering
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -12,8 +12,8 @@ from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from tests.support.console import manage
 from tests.support.paths import CHECKOUT
-from tests.support.sealing import seal
-from tests.support.tampering import tampered
+from tests.support.postgres.sealing import seal
+from tests.support.postgres.tampering import tampered
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fleet import audit, caller
 from fleet.audit.models import Entry, Seal
-from tests.support.tampering import as_superuser, run
+from tests.support.postgres.tampering import as_superuser, run
 
 pytestmark = pytest.mark.django_db
 

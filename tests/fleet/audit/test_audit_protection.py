@@ -8,8 +8,8 @@ import subprocess
 import psycopg
 import pytest
 
-from tests.support import warm
-from tests.support.cluster import Cluster
+from tests.support.postgres.cluster import Cluster
+from tests.support.processes import warm
 
 RECORD = (
     "INSERT INTO fleet_audit.entry (kind, outcome, actor, address, request, subject, data) "

@@ -16,7 +16,7 @@ from missions.artifacts import collection
 from missions.models import Artifact, Mission
 from missions.workspaces import git
 from tests.support import fleet
-from tests.support.installation import TEXT, Installation, hashes
+from tests.support.processes.installation import TEXT, Installation, hashes
 
 
 def restore(copy: backup.Backup) -> backup.BackupRestoreResult:

@@ -20,7 +20,7 @@ from fleet import backup, errors
 from fleet.backup import Backup, clients, folder, manifest
 from fleet.config import programs
 from missions import folders
-from tests.support.installation import Installation
+from tests.support.processes.installation import Installation
 
 
 def files(copy: Backup) -> dict[str, int]:

@@ -8,8 +8,9 @@ from django.db import connection
 from fleet import backup, errors
 from fleet.backup import Backup, folder
 from missions.models import Mission
-from tests.support import fleet, killing
-from tests.support.installation import Installation, hashes
+from tests.support import fleet
+from tests.support.processes import killing
+from tests.support.processes.installation import Installation, hashes
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),

@@ -27,9 +27,10 @@ from missions.engine.settlement.settle_and_claim import Claimant
 from missions.models import Attempt, Sortie
 from missions.operations import external_agents
 from missions.states import SortieState
-from tests.support import fleet, landing
+from tests.support import fleet
 from tests.support.checkpoints import digest
-from tests.support.installation import Installation
+from tests.support.processes.installation import Installation
+from tests.support.work import landing
 
 LEASE_S = 1.0  # during restores
 

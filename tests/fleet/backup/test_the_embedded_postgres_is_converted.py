@@ -19,8 +19,9 @@ from fleet.config.credentials import Credentials
 from fleet.config.datastores import Postgres
 from fleet.config.home import Home
 from fleet.services.providers import embedded
-from tests.support import cluster, killing, supervised
-from tests.support.supervised import Checkout
+from tests.support.postgres import cluster
+from tests.support.processes import killing, supervised
+from tests.support.processes.supervised import Checkout
 
 INSTALLED = programs.version(programs.postgres())
 OLDER = [major for major in range(14, INSTALLED) if programs.find_postgres(major) is not None]

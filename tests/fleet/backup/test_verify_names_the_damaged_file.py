@@ -16,7 +16,7 @@ from fleet import backup, errors
 from fleet.backup import Backup
 from missions.models import Mission
 from tests.support import fleet
-from tests.support.installation import Installation
+from tests.support.processes.installation import Installation
 
 KINDS = {
     "the dump": "database.dump",

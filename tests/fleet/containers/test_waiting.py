@@ -16,7 +16,7 @@ from fleet.config import ports
 from fleet.config.datastores import Endpoints
 from fleet.containers import roles, waiting
 from tests.support.paths import CHECKOUT
-from tests.support.proxy import Proxy
+from tests.support.services.proxy import Proxy
 from tests.support.waiting import until
 
 

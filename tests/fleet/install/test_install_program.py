@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installed_package import run
 from tests.support.paths import CHECKOUT
+from tests.support.processes.installed_package import run
 
 
 @pytest.mark.parametrize("name, command", [("fleet-manage", "fleet_up"), ("fleet", "up")])

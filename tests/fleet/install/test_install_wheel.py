@@ -9,8 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import fleet
-from tests.support import installed_package
 from tests.support.paths import CHECKOUT
+from tests.support.processes import installed_package
 
 PACKAGES = ("fleet", "agents", "missions", "checkpoints")
 

@@ -18,7 +18,7 @@ from fleet.audit.models import Entry
 from fleet.limits import cache, counting
 from fleet.limits.counting import RemainingQuota
 from fleet.limits.rates import Rate, RequestKind, parse_overrides
-from tests.support.cluster import Cluster
+from tests.support.postgres.cluster import Cluster
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)  # refusals are recorded

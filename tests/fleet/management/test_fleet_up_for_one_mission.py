@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.running import rows
-from tests.support.supervised import Checkout, checkout
+from tests.support.processes.running import rows
+from tests.support.processes.supervised import Checkout, checkout
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.supervised import Checkout, checkout
+from tests.support.processes.supervised import Checkout, checkout
 
 PLAN = "mission: One\ninputs: {top: {type: integer, required: true}}\nsorties:\n  one: {agent: backend, run: x}\n"
 

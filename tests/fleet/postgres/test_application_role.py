@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.support import warm
-from tests.support.cluster import Cluster, url
+from tests.support.postgres.cluster import Cluster, url
+from tests.support.processes import warm
 
 pytestmark = pytest.mark.xdist_group("roles")
 NAME = "newcomer"

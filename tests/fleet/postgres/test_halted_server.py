@@ -11,7 +11,7 @@ from django.test import override_settings
 
 from fleet import postgres
 from fleet.postgres import hot_path
-from tests.support.proxy import Proxy
+from tests.support.services.proxy import Proxy
 
 SHORT_TIMEOUT = override_settings(FLEET_POSTGRES_TIMEOUT_S=0.1)
 

@@ -18,11 +18,11 @@ import psycopg
 import pytest
 
 from fleet import ids
-from tests.support.cluster import Cluster, remove, temporary, url
 from tests.support.paths import CHECKOUT
-from tests.support.pgbouncer import SERVER_CONNECTIONS, pgbouncer
-from tests.support.servers import Server
-from tests.support.supervised import Checkout, checkout
+from tests.support.postgres.cluster import Cluster, remove, temporary, url
+from tests.support.postgres.pgbouncer import SERVER_CONNECTIONS, pgbouncer
+from tests.support.processes.supervised import Checkout, checkout
+from tests.support.services.servers import Server
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from fleet.services import logfiles
-from tests.support.supervised import Checkout, checkout
+from tests.support.processes.supervised import Checkout, checkout
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("services")

@@ -18,8 +18,8 @@ from fleet.config.home import Home
 from fleet.services.providers.external import External
 from fleet.services.supervision.service import AlertLimits
 from fleet.services.supervision.supervisor import Supervisor
-from tests.support.cluster import Cluster, remove, temporary
-from tests.support.supervised import Checkout, checkout
+from tests.support.postgres.cluster import Cluster, remove, temporary
+from tests.support.processes.supervised import Checkout, checkout
 
 pytestmark = pytest.mark.xdist_group("services")
 

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.running import agents
-from tests.support.supervised import Checkout, checkout
+from tests.support.processes.running import agents
+from tests.support.processes.supervised import Checkout, checkout
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]  # for whole fleets on a busy machine

@@ -19,8 +19,8 @@ from fleet.config.env import Environment
 from fleet.config.home import Home
 from fleet.config.programs import ENGINES, EngineName
 from fleet.services.providers.engine import ContainerEngine
-from tests.support.engines import IMAGES, ScriptedEngine
-from tests.support.supervised import Checkout
+from tests.support.processes.supervised import Checkout
+from tests.support.services.engines import IMAGES, ScriptedEngine
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("engines")

@@ -8,7 +8,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 
-from tests.support.cluster import Cluster
+from tests.support.postgres.cluster import Cluster
 
 
 @pytest.mark.django_db

@@ -19,9 +19,9 @@ from fleet.config.datastores import Endpoints
 from fleet.config.env import Environment
 from fleet.config.home import Home
 from fleet.services.providers import probes
-from tests.support import certificates, secured
-from tests.support.servers import Server
-from tests.support.supervised import checkout
+from tests.support.processes.supervised import checkout
+from tests.support.services import certificates, secured
+from tests.support.services.servers import Server
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]
 

@@ -19,7 +19,7 @@ import redis
 from fleet.config.home import Home
 from fleet.services.supervision import children
 from tests.support.paths import CHECKOUT
-from tests.support.supervised import Checkout, checkout
+from tests.support.processes.supervised import Checkout, checkout
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("services")

@@ -16,9 +16,9 @@ from fleet import errors
 from fleet.config import redis_address
 from fleet.limits import cache
 from fleet.services.providers import probes
-from tests.support.cluster import Cluster, remove, temporary
-from tests.support.sentinels import Group
-from tests.support.supervised import Checkout, checkout
+from tests.support.postgres.cluster import Cluster, remove, temporary
+from tests.support.processes.supervised import Checkout, checkout
+from tests.support.services.sentinels import Group
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.config.home import Home
 from fleet.services.supervision import lock
-from tests.support.supervised import checkout
+from tests.support.processes.supervised import checkout
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("services"), pytest.mark.timeout(300)]

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 
-from tests.support.cluster import Cluster
 from tests.support.paths import CHECKOUT
+from tests.support.postgres.cluster import Cluster
 
 ASK = """
 import sys, threading, django; django.setup()

@@ -14,9 +14,10 @@ from django.urls import reverse
 
 from missions.admin import work
 from missions.models import Change, Conflict, Mission, Reservation, Sortie
-from tests.support import conflicting, fleet, web
+from tests.support import fleet, web
 from tests.support.console import manage
 from tests.support.repository import Repository
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

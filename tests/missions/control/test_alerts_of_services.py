@@ -13,7 +13,7 @@ from django.test import Client, override_settings
 from fleet.config.home import Home
 from missions.control import alerts
 from missions.control.alerts import AlertMonitor
-from tests.support.supervised import Checkout, checkout
+from tests.support.processes.supervised import Checkout, checkout
 from tests.support.waiting import until
 
 pytestmark = [

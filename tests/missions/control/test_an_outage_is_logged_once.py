@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from tests.support.cluster import Cluster
 from tests.support.paths import CHECKOUT
+from tests.support.postgres.cluster import Cluster
 
 
 def test_an_outage_of_postgres_is_logged_when_it_begins_and_when_it_ends(private_services: Cluster) -> None:

@@ -18,7 +18,7 @@ from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Sortie
 from tests.support import fleet
-from tests.support.tampering import as_superuser
+from tests.support.postgres.tampering import as_superuser
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -23,8 +23,9 @@ from missions.control import admission, alerts, scaling
 from missions.models import ConcurrencyKey, Mission, Sortie
 from missions.operations import external_agents
 from missions.queries import sortie_json
-from tests.support import fleet, ledger
+from tests.support import fleet
 from tests.support.waiting import until
+from tests.support.work import ledger
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -24,7 +24,7 @@ from missions.operations import external_agents
 from missions.plan import PlanError
 from missions.queries import sortie_json
 from tests.support import fleet
-from tests.support.live import run_concurrently
+from tests.support.processes.live import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

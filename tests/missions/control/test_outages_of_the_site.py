@@ -17,7 +17,8 @@ from missions.control import duties
 from missions.models import Attempt, Sortie
 from missions.operations import external_agents
 from missions.operations.external_agents import Lease
-from tests.support import fleet, ledger
+from tests.support import fleet
+from tests.support.work import ledger
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

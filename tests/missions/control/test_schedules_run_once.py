@@ -21,8 +21,9 @@ from fleet import errors
 from missions.models import Mission, Schedule, Tick
 from missions.operations import plan_reading
 from missions.operations import schedules as operations
-from tests.support import killing, schedules
+from tests.support import schedules
 from tests.support.paths import CHECKOUT
+from tests.support.processes import killing
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -25,8 +25,9 @@ from fleet.postgres import roles
 from missions import operations
 from missions.models import Mission, Sortie
 from tests.missions.engine.test_random_missions import KEYS, ORDERS
-from tests.support import fleet, ledger
+from tests.support import fleet
 from tests.support.waiting import until
+from tests.support.work import ledger
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

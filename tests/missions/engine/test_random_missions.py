@@ -1,7 +1,8 @@
 """Random orders, claims, outcomes and losses of agents, in random order: rows and events always agree.
 
 Each agent is a real committer with its own connection. The test decides the outcomes, so that a run can be shrunk to the
-few steps that matter. After every step, each mission is rebuilt from its events and compared (tests/support/ledger.py).
+few steps that matter. After every step, each mission is rebuilt from its events and compared
+(tests/support/work/ledger.py).
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ from missions.engine.settlement.settling import Settlement
 from missions.models import Artifact, Mission, Output, Sortie
 from missions.operations import transitions
 from missions.plan import SortieSpec
-from tests.support import fleet, ledger
-from tests.support.simulated_agents import SimulatedAgent
+from tests.support import fleet
+from tests.support.work import ledger
+from tests.support.work.simulated_agents import SimulatedAgent
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

@@ -15,9 +15,10 @@ from missions import removal
 from missions.control import background
 from missions.models import Mission, Sortie
 from missions.workspaces import repositories
-from tests.support import conflicting, repository
+from tests.support import repository
 from tests.support.console import CommandResult, manage
 from tests.support.repository import Repository
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,8 +14,9 @@ from fleet.console.progress import Board
 from missions.models import Conflict, Sortie
 from missions.queries import mission_json, sortie_json, workspaces
 from tests.missions.management.fleet_mission import ITEM, fleet_mission
-from tests.support import conflicting, fleet, repository
+from tests.support import fleet, repository
 from tests.support.repository import Repository
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

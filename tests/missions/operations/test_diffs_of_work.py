@@ -15,9 +15,10 @@ from fleet import errors
 from missions.models import Mission, Sortie
 from missions.operations.workspaces import diffs, discarding
 from missions.states import SortieState
-from tests.support import conflicting, fleet, repository
+from tests.support import fleet, repository
 from tests.support.repository import Repository
 from tests.support.waiting import until
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

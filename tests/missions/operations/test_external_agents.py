@@ -21,7 +21,8 @@ from missions.models import Attempt, Mission, Output, Sortie
 from missions.operations import external_agents
 from missions.operations.external_agents import Lease
 from missions.queries import sortie_json
-from tests.support import fleet, ledger
+from tests.support import fleet
+from tests.support.work import ledger
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

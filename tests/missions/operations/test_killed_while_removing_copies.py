@@ -15,8 +15,9 @@ from missions.models import Attempt, Change, Mission, Sortie
 from missions.operations import cleaning
 from missions.operations.workspaces import merging, tidying
 from missions.workspaces import git, repositories
-from tests.support import conflicting, repository
+from tests.support import repository
 from tests.support.repository import Repository
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,8 +12,9 @@ from fleet.events.models import Event
 from missions.models import Mission
 from missions.operations.workspaces import merging
 from missions.workspaces import targets
-from tests.support import conflicting, fleet, repository
+from tests.support import fleet, repository
 from tests.support.repository import Repository
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

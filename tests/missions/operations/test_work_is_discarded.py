@@ -20,8 +20,9 @@ from missions.models import Attempt, Change, Lane, Mission, Sortie, Workspace
 from missions.operations import cleaning
 from missions.operations.workspaces import discarding, merging, tidying, unmerged
 from missions.workspaces import copies, git, repositories
-from tests.support import conflicting, fleet, repository
+from tests.support import fleet, repository
 from tests.support.repository import Repository
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

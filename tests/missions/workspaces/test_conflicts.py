@@ -7,8 +7,9 @@ import pytest
 from missions.artifacts import collection
 from missions.models import Attempt, Change, Conflict, Sortie
 from missions.queries import mission_results
-from tests.support import conflicting, fleet, repository
+from tests.support import fleet, repository
 from tests.support.repository import Repository
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

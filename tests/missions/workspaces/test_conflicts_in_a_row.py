@@ -14,8 +14,9 @@ from missions.engine.settlement import verdict
 from missions.models import Change, Conflict, Mission, Sortie
 from missions.plan import SortieSpec
 from missions.workspaces import branches, refusals
-from tests.support import fleet, landing, repository
+from tests.support import fleet, repository
 from tests.support.repository import Repository
+from tests.support.work import landing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -8,8 +8,10 @@ import pytest
 from django.conf import settings
 
 from missions.models import Change, Mission, Sortie
-from tests.support import fleet, killing, landing, repository
-from tests.support.landing import ManualAttempt
+from tests.support import fleet, repository
+from tests.support.processes import killing
+from tests.support.work import landing
+from tests.support.work.landing import ManualAttempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

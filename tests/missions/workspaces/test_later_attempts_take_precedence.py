@@ -10,8 +10,9 @@ import pytest
 from missions.engine.outages import Stopped
 from missions.models import Change, Conflict, Mission, VerifiedTree
 from missions.workspaces import copies, git
-from tests.support import fleet, landing, repository
+from tests.support import fleet, repository
 from tests.support.repository import Repository
+from tests.support.work import landing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -19,9 +19,9 @@ from fleet.config.home import Home
 from missions.workspaces import branches
 from missions.workspaces.refusals import CommitRefused
 from tests.support import repository
-from tests.support.confined import NOBODY
 from tests.support.paths import CHECKOUT
 from tests.support.repository import Repository, SortieCopy
+from tests.support.work.confined import NOBODY
 
 COMMIT = "git -c user.name=a -c user.email=b commit --quiet --allow-empty --message x"
 

@@ -14,7 +14,9 @@ from fleet import errors
 from missions.models import Mission
 from missions.operations.workspaces import merging
 from missions.workspaces import targets
-from tests.support import archives, certificates, fleet, git_servers, landing, repository
+from tests.support import fleet, repository
+from tests.support.services import certificates, git_servers
+from tests.support.work import archives, landing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,7 +9,8 @@ from django.conf import settings
 
 from missions.models import Change, Sortie
 from missions.queries import sortie_json
-from tests.support import conflicting, fleet, repository
+from tests.support import fleet, repository
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from missions.models import Attempt, Change, Conflict, Mission, Sortie
-from tests.support import fleet, landing, repository
+from tests.support import fleet, repository
 from tests.support.repository import Repository
+from tests.support.work import landing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -10,9 +10,9 @@ from django.conf import settings
 from fleet import errors
 from missions.workspaces import bundles, copies, git, repositories
 from tests.security.tampered_exports import stored_state
-from tests.support import archives
-from tests.support.archives import OpenedExport
 from tests.support.repository import Repository
+from tests.support.work import archives
+from tests.support.work.archives import OpenedExport
 
 MB = 1_000_000
 EDIT = {"edit": {"run": "echo 1 > one.txt"}}

@@ -14,10 +14,11 @@ from missions.models import Change, Conflict, Mission
 from missions.operations.workspaces import diffs
 from missions.workspaces import git
 from tests.security.imported_commits.hostile_commits import assert_refused, bundle_of, commit_of, tree_of, with_tip
-from tests.support import archives, fleet, repository
-from tests.support.archives import OpenedExport
+from tests.support import fleet, repository
 from tests.support.repository import Repository
-from tests.support.restoring import launch
+from tests.support.work import archives
+from tests.support.work.archives import OpenedExport
+from tests.support.work.restoring import launch
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

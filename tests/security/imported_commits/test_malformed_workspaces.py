@@ -10,9 +10,9 @@ import pytest
 from fleet import errors
 from tests.security.imported_commits.hostile_commits import assert_refused
 from tests.security.tampered_exports import stored_state
-from tests.support import archives
-from tests.support.archives import OpenedExport
 from tests.support.repository import Repository
+from tests.support.work import archives
+from tests.support.work.archives import OpenedExport
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

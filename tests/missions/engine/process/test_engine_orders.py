@@ -16,8 +16,9 @@ from missions.engine.settlement import verdict
 from missions.engine.settlement.settling import Settlement
 from missions.models import Mission, Sortie
 from missions.plan import SortieSpec
-from tests.support import fleet, ledger
-from tests.support.simulated_agents import SimulatedAgent
+from tests.support import fleet
+from tests.support.work import ledger
+from tests.support.work.simulated_agents import SimulatedAgent
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

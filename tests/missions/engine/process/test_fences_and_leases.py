@@ -26,7 +26,7 @@ from missions.models import Artifact, Attempt, Output, Sortie
 from missions.operations import transitions
 from missions.states import MISSION_ARROWS, SORTIE_ARROWS, allowed
 from tests.support import fleet
-from tests.support.live import run_concurrently
+from tests.support.processes.live import run_concurrently
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -19,8 +19,10 @@ from fleet import audit
 from fleet.config.home import Home
 from fleet.postgres import roles
 from missions.models import Mission
-from tests.support import artifacts, databases, fleet, landing, repository
-from tests.support.sealing import seal
+from tests.support import artifacts, fleet, repository
+from tests.support.postgres import databases
+from tests.support.postgres.sealing import seal
+from tests.support.work import landing
 
 TEXT = b"The report of the first sortie.\n" * 40
 # A restore ends sessions, interrupts running sorties, and records both.

@@ -21,8 +21,9 @@ from fleet.config import ports
 from fleet.events import stream
 from fleet.events.models import Event
 from missions.models import Mission
-from tests.support import api, cluster, fleet
+from tests.support import api, fleet
 from tests.support.paths import CHECKOUT
+from tests.support.postgres import cluster
 from tests.support.waiting import until
 
 OPTIONS = (

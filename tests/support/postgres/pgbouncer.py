@@ -11,7 +11,7 @@ import pytest
 from fleet.config import ports
 from fleet.config.datastores import Postgres
 from tests.support.paths import CHECKOUT
-from tests.support.servers import Server
+from tests.support.services.servers import Server
 
 SHIPPED = CHECKOUT / "deploy" / "pgbouncer.ini"
 SERVER_CONNECTIONS = 4  # fewer than clients, so that each transaction may get a different one

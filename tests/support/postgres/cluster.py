@@ -23,7 +23,7 @@ from fleet.config.home import Home
 from fleet.services.providers import identity
 from fleet.services.providers.embedded import Embedded
 from fleet.services.supervision.service import AlertLimits, Service
-from tests.support import templates
+from tests.support.postgres import templates
 
 
 class Cluster:

@@ -27,8 +27,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from tests.support import warm_client
 from tests.support.paths import CHECKOUT
+from tests.support.processes import warm_client
 
 LIBRARIES = (
     *("celery.app.base", "django.contrib.messages", "django.core.management", "django.core.serializers.json"),
@@ -58,7 +58,7 @@ class WarmProcess:
             listener.bind(self.address)
             listener.listen(16)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.warm", str(listener.fileno())],
+                [sys.executable, "-m", "tests.support.processes.warm", str(listener.fileno())],
                 cwd=CHECKOUT, stdin=subprocess.PIPE, text=True, bufsize=1, pass_fds=[listener.fileno()],
             )  # fmt: skip
         # Not as an argument, because the process would then look like one of the fleet of `env`.
@@ -94,7 +94,7 @@ class WarmProcess:
         settings = warm_client.settings_of(self.env or {})
         path.write_text(
             f"#!{sys.executable} -IS\nimport sys\nsys.path.insert(0, {str(CHECKOUT)!r})\n"
-            "from tests.support.warm_client import main\n"
+            "from tests.support.processes.warm_client import main\n"
             f"sys.exit(main({self.address!r}, {str(CHECKOUT / 'manage.py')!r}, {settings!r}))\n"
         )
         path.chmod(0o755)

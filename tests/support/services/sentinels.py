@@ -8,7 +8,7 @@ from typing import Self
 import redis
 
 from fleet.config import ports, programs
-from tests.support.servers import Server
+from tests.support.services.servers import Server
 from tests.support.waiting import until
 
 MASTER = "fleet"

@@ -14,7 +14,7 @@ from fleet.config.programs import EngineName
 from fleet.services.providers.containers import Containers, Images
 from fleet.services.providers.engine import ContainerEngine
 from fleet.services.supervision.service import AlertLimits
-from tests.support.cluster import Cluster
+from tests.support.postgres.cluster import Cluster
 
 IMAGES = Images(postgres="localhost/postgres:1", valkey="localhost/valkey:1")
 

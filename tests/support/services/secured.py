@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from fleet.config import ports, programs
-from tests.support.certificates import Certificate
-from tests.support.servers import Server, run_as_server
+from tests.support.services.certificates import Certificate
+from tests.support.services.servers import Server, run_as_server
 from tests.support.waiting import until
 
 PASSWORD = "of-both-servers"

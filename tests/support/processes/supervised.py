@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 
 from fleet.config.home import Home
-from tests.support import child_coverage, templates, warm
 from tests.support.paths import CHECKOUT
+from tests.support.postgres import templates
+from tests.support.processes import child_coverage, warm
 from tests.support.waiting import until
 
 _NOT_INHERITED = (

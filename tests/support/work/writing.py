@@ -1,4 +1,4 @@
-"""Callables that write the attempt's marker and the time into a file while they run (see tests/support/overlaps.py).
+"""Callables that write the attempt's marker and the time into a file while they run (see overlaps.py).
 
 A test registers them with FLEET_CALLABLES.
 """

@@ -1,4 +1,4 @@
-"""Starts commands in a warm process (tests/support/warm.py), and is the program that does so in place of `manage.py`.
+"""Starts commands in a warm process (warm.py beside it), and is the program that does so in place of `manage.py`.
 
 It imports little, because that program must start quickly.
 """

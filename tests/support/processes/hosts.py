@@ -31,10 +31,12 @@ from fleet.celery import app
 from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Attempt, Mission, Sortie
-from tests.support import child_coverage, databases, ledger
 from tests.support.paths import CHECKOUT
-from tests.support.proxy import Proxy
+from tests.support.postgres import databases
+from tests.support.processes import child_coverage
+from tests.support.services.proxy import Proxy
 from tests.support.waiting import until
+from tests.support.work import ledger
 
 LEASE_S = 4.0
 TIMES = {

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.support.certificates import Certificate
+from tests.support.services.certificates import Certificate
 
 USER, PASSWORD = "ada", "a secret: 'with' $signs"
 SSH = """#!/bin/sh

@@ -1,0 +1,1 @@
+"""Fleets in processes of their own: hosts, installations, and what makes their processes fail or die."""

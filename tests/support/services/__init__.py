@@ -1,0 +1,1 @@
+"""Servers that tests start: Redis, git, proxies and containers, with their certificates."""
