@@ -64,6 +64,12 @@ def set_limit(limit: int, value: int) -> None:
         resource.setrlimit(limit, (value, value))
 
 
+def share(limit: int) -> int:
+    """The workload's share of what the kernel lets all processes of this user have; 0 if that is not limited."""
+    soft = resource.getrlimit(limit)[0]
+    return 0 if soft == resource.RLIM_INFINITY else max(1, soft // SHARE)
+
+
 def block_abstract_sockets(libc: ctypes.CDLL) -> None:
     """Cut the workload off from the host's abstract Unix sockets (D-Bus, X11), which no mount hides.
 
@@ -213,6 +219,7 @@ def main() -> None:
         resource.RLIMIT_FSIZE: int(file_bytes),
         resource.RLIMIT_NPROC: int(processes),
         resource.RLIMIT_NOFILE: int(open_files),
+        **{limit: share(limit) for limit in (resource.RLIMIT_SIGPENDING, resource.RLIMIT_MSGQUEUE)},
     }
     pid, failure = start(argv, env=env, cwd=cwd, limits=limits, rules=rules, cgroup=cgroup)
     if cgroup >= 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,15 @@ import ctypes, json
 libc = ctypes.CDLL(None)
 number = 0
 while libc.inotify_init1(0) >= 0:
+    number += 1
+print(json.dumps(number))
+"""
+SIGNALS = """
+import ctypes, json, os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [40])
+libc = ctypes.CDLL(None)
+number = 0
+while libc.sigqueue(os.getpid(), 40, None) == 0:
     number += 1
 print(json.dumps(number))
 """
@@ -53,6 +63,11 @@ def test_a_workload_leaves_inotify_instances_to_others(place: Place) -> None:
     if available // 4 > 4_000:
         pytest.skip("the workload cannot open as many files")
     assert output(place, WATCHES) == max(1, available // 4)
+
+
+def test_a_workload_leaves_queued_signals_to_others(place: Place) -> None:
+    """Timers need one each, so without them the programs of other attempts fail."""
+    assert 0 < output(place, SIGNALS) <= resource.getrlimit(resource.RLIMIT_SIGPENDING)[0] // 4
 
 
 def test_a_workload_cannot_use_up_the_namespaces_that_sandboxes_need(place: Place) -> None:
