@@ -13,7 +13,13 @@ from missions.engine.process.runtime import Engine
 from missions.models import Change, Conflict, Mission
 from missions.operations.workspaces import diffs
 from missions.workspaces import git
-from tests.security.imported_commits.hostile_commits import assert_refused, bundle_of, commit_of, tree_of, with_tip
+from tests.security.imports.imported_commits.hostile_commits import (
+    assert_refused,
+    bundle_of,
+    commit_of,
+    tree_of,
+    with_tip,
+)
 from tests.support import fleet, repository
 from tests.support.repository import Repository
 from tests.support.work import archives

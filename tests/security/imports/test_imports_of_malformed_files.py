@@ -11,7 +11,7 @@ import zstandard
 from missions.artifacts import collection
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact
-from tests.security.tampered_exports import (
+from tests.security.imports.tampered_exports import (
     assert_refused,
     export_ended_mission,
     export_live_mission,

@@ -11,7 +11,12 @@ from fleet import errors
 from missions.artifacts import collection
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Mission
-from tests.security.tampered_exports import export_ended_mission, export_live_mission, set_spec_values, stored_state
+from tests.security.imports.tampered_exports import (
+    export_ended_mission,
+    export_live_mission,
+    set_spec_values,
+    stored_state,
+)
 from tests.support import fleet
 from tests.support.work import archives
 from tests.support.work.archives import OpenedExport, import_bytes

@@ -27,7 +27,7 @@ def attacker(project: Any, tmp_path: Path) -> Any:
 def exported(project: Any, engine: Any) -> bytes:
     """An exported mission that has landed one commit."""
     from checkpoints import operations  # noqa: PLC0415
-    from tests.security.imported_commits.hostile_commits import EDIT  # noqa: PLC0415
+    from tests.security.imports.imported_commits.hostile_commits import EDIT  # noqa: PLC0415
     from tests.support import fleet  # noqa: PLC0415
     from tests.support.work import archives, restoring  # noqa: PLC0415
 

@@ -15,7 +15,7 @@ from checkpoints.document import archive
 from checkpoints.document.buckets import combined_digest
 from missions.engine.process.runtime import Engine
 from missions.models import ConcurrencyKey, Mission
-from tests.security.tampered_exports import (
+from tests.security.imports.tampered_exports import (
     assert_refused,
     export_ended_mission,
     export_live_mission,

@@ -13,7 +13,7 @@ from checkpoints.files import storage
 from fleet import errors
 from missions.engine.process.runtime import Engine
 from missions.models import Sortie
-from tests.security.tampered_exports import export_ended_mission, export_live_mission, stored_state
+from tests.security.imports.tampered_exports import export_ended_mission, export_live_mission, stored_state
 from tests.support.work.archives import OpenedExport, import_bytes
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

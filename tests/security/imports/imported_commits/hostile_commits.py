@@ -9,7 +9,7 @@ from django.conf import settings
 
 from fleet import errors
 from missions.workspaces import bundles, copies, git, repositories
-from tests.security.tampered_exports import stored_state
+from tests.security.imports.tampered_exports import stored_state
 from tests.support.repository import Repository
 from tests.support.work import archives
 from tests.support.work.archives import OpenedExport

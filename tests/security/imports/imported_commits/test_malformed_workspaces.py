@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fleet import errors
-from tests.security.imported_commits.hostile_commits import assert_refused
-from tests.security.tampered_exports import stored_state
+from tests.security.imports.imported_commits.hostile_commits import assert_refused
+from tests.security.imports.tampered_exports import stored_state
 from tests.support.repository import Repository
 from tests.support.work import archives
 from tests.support.work.archives import OpenedExport

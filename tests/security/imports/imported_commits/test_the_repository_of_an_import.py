@@ -11,8 +11,8 @@ from django.contrib.auth.models import User
 from checkpoints import operations
 from fleet import errors
 from missions.workspaces import repositories
-from tests.security.imported_commits.hostile_commits import assert_refused
-from tests.security.tampered_exports import stored_state
+from tests.security.imports.imported_commits.hostile_commits import assert_refused
+from tests.security.imports.tampered_exports import stored_state
 from tests.support import fleet, repository
 from tests.support.repository import Repository
 from tests.support.work import archives

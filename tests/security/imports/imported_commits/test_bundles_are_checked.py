@@ -11,7 +11,7 @@ import pytest
 from checkpoints import operations
 from missions.engine.process.runtime import Engine
 from missions.workspaces import bundles
-from tests.security.imported_commits.hostile_commits import (
+from tests.security.imports.imported_commits.hostile_commits import (
     EDIT,
     MB,
     assert_refused,

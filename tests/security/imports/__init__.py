@@ -1,0 +1,1 @@
+"""Files that pretend to be exported missions."""

@@ -1,0 +1,1 @@
+"""Attempts to use up memory, disks, processes, connections or the time of the site."""

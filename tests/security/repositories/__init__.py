@@ -1,0 +1,1 @@
+"""Attacks by work on git and on the copies and repositories of others."""

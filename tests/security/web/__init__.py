@@ -1,0 +1,1 @@
+"""Attacks through browsers, proxies and addresses of clients."""
