@@ -46,8 +46,7 @@ def verify(*, backup: Backup, say: Say = lambda _: None) -> BackupReport:
     say(f"Verifying {backup.name}: {lines.counted(len(listing.files), 'file')}")
     for file in listing.files:
         report.files += 1
-        report.bytes += file.size
-        report.problems += _problems(backup, file)
+        report.problems += _problems(backup, file, report)
     damaged = {problem.path for problem in report.problems}
     if DUMP not in damaged and (reason := dumping.problem(backup.path / DUMP, client=listing.client)):
         report.problems.append(BackupProblem(path=DUMP, problem="unreadable", message=reason))
@@ -70,7 +69,7 @@ def require_intact(backup: Backup, *, say: Say) -> None:
         )
 
 
-def _problems(backup: Backup, file: BackupFile) -> Iterator[BackupProblem]:
+def _problems(backup: Backup, file: BackupFile, report: BackupReport) -> Iterator[BackupProblem]:
     try:
         size, sha256 = copying.digest(backup.path / file.path)
     except FileNotFoundError:
@@ -80,6 +79,7 @@ def _problems(backup: Backup, file: BackupFile) -> Iterator[BackupProblem]:
             path=file.path, problem="unreadable", message=f"{file.path} cannot be read: {error.strerror}."
         )
     else:
+        report.bytes += size  # what was read; the manifest may state anything
         if size != file.size:
             message = f"{file.path} has {size:,} bytes instead of {file.size:,}."
             yield BackupProblem(path=file.path, problem="changed", message=message)

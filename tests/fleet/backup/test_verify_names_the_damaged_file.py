@@ -68,6 +68,16 @@ def test_missing_and_shortened_files_are_named(snapshot: Backup) -> None:
     assert found == {"database.dump": "changed", artifact.relative_to(snapshot.path).as_posix(): "missing"}
 
 
+def test_the_bytes_of_a_report_are_those_that_were_read(snapshot: Backup) -> None:
+    listing = snapshot.manifest
+    actual = sum((snapshot.path / file.path).stat().st_size for file in listing.files)
+    files = tuple(file._replace(size=10**18) for file in listing.files)
+    (snapshot.path / "manifest.json").write_bytes(replace(listing, files=files).serialize())
+    report = backup.verify(backup=Backup(snapshot.path))
+    assert len(report.problems) == len(files)
+    assert report.bytes == actual
+
+
 def test_every_file_has_mode_0600(snapshot: Backup) -> None:
     files = [path for path in snapshot.path.rglob("*") if path.is_file()]
     assert len(files) > 10
