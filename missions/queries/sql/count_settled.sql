@@ -37,7 +37,8 @@ WITH fresh AS MATERIALIZED (
           SELECT FROM missions_attempt p
           WHERE p.sortie_id = s.id AND p.number = s.number - 1 AND p.started_at >= s.ready_at)
     UNION ALL
-    SELECT 'retries', type, '', NULL FROM sorties WHERE number IS NOT NULL AND kind = 'sortie.waiting'
+    -- An attempt whose change waits for its merge or conflicts has the outcome `committed`: it has not failed.
+    SELECT 'retries', type, '', NULL FROM sorties WHERE outcome = 'failed' AND kind = 'sortie.waiting'
     UNION ALL
     SELECT 'losses', type, '', NULL FROM sorties WHERE number IS NOT NULL AND why = 'agent lost'
     UNION ALL

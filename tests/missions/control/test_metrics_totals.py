@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.db import connection, connections, transaction
@@ -20,10 +21,17 @@ from missions.control import duties
 from missions.models import CounterMark, Mission, Sortie
 from missions.operations import cleaning
 from missions.queries import counters
-from tests.support import fleet, web
+from tests.support import fleet, repository, web
+from tests.support.repository import Repository
 from tests.support.waiting import until
+from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Repository:
+    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
 def counts(series: str) -> dict[tuple[str, str], int]:
@@ -51,6 +59,17 @@ def test_a_finished_mission_is_counted_once_over_many_scrapes(client: Client) ->
     for _ in range(3):
         second_scrape = web.scrape(client)
         assert {name: second_scrape[name] for name in totals} == totals
+
+
+def test_an_attempt_whose_change_waits_for_its_merge_or_conflicts_is_not_a_retry(
+    client: Client, project: Repository
+) -> None:
+    mission = conflicting.waiting_for_a_person(project)
+    late = Sortie.objects.get(mission=mission, key="late")
+    assert (late.state, late.waits_on) == ("waiting", "person")
+    totals = web.scrape(client)
+    assert totals['fleet_attempts_ended_total{outcome="committed",type="backend"}'] >= 1
+    assert totals['fleet_retries_total{type="backend"}'] == 0
 
 
 def test_totals_do_not_decrease_after_a_cleanup(client: Client) -> None:
