@@ -56,10 +56,13 @@ def report_kept(command: OperatorCommand, cleanup: Cleanup, unmerged: Sequence[U
     """Print what is kept and why."""
     for work in unmerged[:MAX_LISTED]:
         mission = ids.encode(ids.MISSION, work.mission)
-        counts = f"{lines.counted(len(work.commits), 'commit')} and {lines.counted(len(work.changes), 'change')}"
+        parts = (("commit", len(work.commits)), ("change", len(work.changes)))
+        counts = " and ".join(lines.counted(number, noun) for noun, number in parts if number)
         merge = invocation.command("fleet_mission", "merge", mission)
         discard = invocation.command("fleet_mission", "discard", mission)
-        command.say(f"{mission} is kept, because {counts} are not merged. Merge it: {merge}\n  Discard it: {discard}")
+        verb = "is" if len(work.commits) + len(work.changes) == 1 else "are"
+        hints = [f"Merge it: {merge}", f"Discard it: {discard}"] if work.commits else [f"Discard it: {discard}"]
+        command.say("\n  ".join([f"{mission} is kept, because {counts} {verb} not merged. {hints[0]}", *hints[1:]]))
     for folder in cleanup.kept_folders[:MAX_LISTED]:
         command.say(f"{folder.path} is kept: {lines.one_line(folder.reason)}")
     hidden = max(0, len(unmerged) - MAX_LISTED) + max(0, len(cleanup.kept_folders) - MAX_LISTED)
