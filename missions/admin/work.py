@@ -75,7 +75,7 @@ def conflicts(sortie: Sortie) -> SafeString:
             for row in rows
         ),
     )
-    if not any(workspaces.conflict_status(row) == "waits for a person" for row in rows):
+    if not any(map(workspaces.waits_for_person, rows)):
         return table
     command = workspaces.resolve_command(sortie.mission.ref, sortie.key)
     return format_html("{}<p>Resolve it: <code>{}</code></p>", table, command)

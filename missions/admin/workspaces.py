@@ -151,7 +151,7 @@ class ConflictAdmin(SortieChildAdmin):
 
     @admin.display(description="how to resolve it")
     def resolve(self, conflict: Conflict) -> str:
-        if conflict.outcome != Conflict.Outcome.MANUAL or conflict.closed_at is not None:
+        if not workspaces.waits_for_person(conflict):
             return "–"
         return workspaces.resolve_command(conflict.sortie.mission.ref, conflict.sortie.key)
 

@@ -17,6 +17,7 @@ from missions.operations.workspaces import diffs, discarding, merging, resolving
 from missions.operations.workspaces.diffs import MissionDiff, SortieDiff
 from missions.operations.workspaces.unmerged import Unmerged
 from missions.queries import mission_lookup, sortie_json, workspaces
+from missions.states import SortieState
 from missions.workspaces import repositories
 from missions.workspaces.git_diffs import Diff
 
@@ -24,7 +25,6 @@ ACTIONS = ("diff", "conflicts", "resolve", "merge", "discard")
 KINDS: dict[str, str] = {
     Conflict.Kind.PREDICTED: "predicted conflict",
     Conflict.Kind.RESERVATION: "conflict of reservations",
-    Conflict.Kind.STRAY: "change to files that another sortie has reserved",
     Conflict.Kind.MERGE: "merge conflict",
     Conflict.Kind.VERIFY: "failed verification after the merge",
 }
@@ -140,7 +140,7 @@ def _conflicts(command: OperatorCommand, mission: Mission, options: dict[str, An
     width = lines.columns(command.stdout)
     for row in rows:
         command.stdout.write(lines.fitted(_conflict(row), width=width, indent=4))
-        if row.outcome == Conflict.Outcome.MANUAL and row.closed_at is None:
+        if workspaces.waits_for_person(row):
             command.stdout.write(f"    Resolve it: {workspaces.resolve_command(mission.ref, row.sortie.key)}")
             by_hand = invocation.command("fleet_mission", "resolve", mission.ref, row.sortie.key, "--from", "BRANCH")
             workspace = workspaces.find(mission)
@@ -155,14 +155,19 @@ def _conflicts(command: OperatorCommand, mission: Mission, options: dict[str, An
 
 def _conflict(row: Conflict) -> str:
     sortie = row.sortie.key + (f", attempt {row.attempt}" if row.attempt else "")
-    others = f" with {humanise.shorten_list(row.others, 5)}" if row.others else ""
-    files = f" in {humanise.shorten_list(row.files, 5)}" if row.files else ""
-    waits = row.outcome == Conflict.Outcome.MANUAL and row.closed_at is None
-    outcome = "waits for a person" if waits else OUTCOMES[row.outcome]
+    others, files = humanise.shorten_list(row.others, 5), humanise.shorten_list(row.files, 5)
+    if row.kind == Conflict.Kind.STRAY:
+        what = f"changed {files}, which {others or 'another sortie'} has reserved"
+    else:
+        what = KINDS[row.kind] + (f" with {others}" if others else "") + (f" in {files}" if files else "")
+    if workspaces.waits_for_person(row):
+        outcome = "waits for a person"
+    elif row.outcome == Conflict.Outcome.REWORK and row.sortie.state == SortieState.SUCCEEDED:
+        outcome = "another attempt has resolved it"
+    else:
+        outcome = OUTCOMES[row.outcome]
     by = f" (decided by {row.by})" if row.by else ""
-    return lines.one_line(
-        f"{row.created_at:%Y-%m-%d %H:%M:%S} UTC  {sortie}: {KINDS[row.kind]}{others}{files}; {outcome}{by}"
-    )
+    return lines.one_line(f"{row.created_at:%Y-%m-%d %H:%M:%S} UTC  {sortie}: {what}; {outcome}{by}")
 
 
 def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options: dict[str, Any]) -> int:

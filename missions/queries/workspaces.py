@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from fleet import errors, ids, invocation
 from missions.models import Change, Conflict, Mission, Workspace
-from missions.states import SortieState
+from missions.states import FINAL_SORTIE_STATES, SortieState
 
 
 def find(mission: Mission) -> Workspace:
@@ -97,9 +97,15 @@ def conflict_as_json(row: Conflict) -> dict[str, Any]:
     }
 
 
+def waits_for_person(conflict: Conflict) -> bool:
+    """Whether a person has yet to resolve the conflict. Nobody has to if its sortie has ended, by a cancellation."""
+    is_open = conflict.outcome == Conflict.Outcome.MANUAL and conflict.closed_at is None
+    return is_open and conflict.sortie.state not in FINAL_SORTIE_STATES
+
+
 def conflict_status(conflict: Conflict) -> str:
     """The outcome of a conflict for people: `open`, `waits for a person`, or how it ended."""
-    if conflict.outcome == Conflict.Outcome.MANUAL and conflict.closed_at is None:
+    if waits_for_person(conflict):
         return "waits for a person"
     return str(conflict.outcome or "open")
 

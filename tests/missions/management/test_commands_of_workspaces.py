@@ -110,7 +110,27 @@ def test_show_and_conflicts_name_a_command_that_resolves_it(project: Repository)
     assert fleet.run_mission(mission) == "succeeded"
     assert "Resolve it" not in fleet_mission("show", mission.ref).out
     assert (
-        "late, attempt 1: merge conflict with early in app.py; another attempt resolves it (decided by command:"
+        "late, attempt 1: merge conflict with early in app.py; another attempt has resolved it (decided by command:"
+        in fleet_mission("conflicts", mission.ref).out
+    )
+
+
+def test_no_command_resolves_the_conflict_of_a_cancelled_sortie(project: Repository) -> None:
+    mission = conflicting.waiting_for_a_person(project)
+    assert fleet_mission("cancel", mission.ref, "late").code == 0
+    out = fleet_mission("conflicts", mission.ref).out
+    assert "late, attempt 1: merge conflict with early in app.py; waited for a person" in out
+    assert "esolve" not in out
+
+
+def test_conflicts_name_the_sortie_whose_files_a_change_has_strayed_into(project: Repository) -> None:
+    mission = fleet.launch({"edit": {}}, workspace={"repository": str(project.path)})
+    sortie = Sortie.objects.get(mission=mission)
+    Conflict.objects.create(
+        sortie=sortie, attempt=1, kind="stray", outcome="ordered", others=["api"], files=["src/a.py"]
+    )
+    assert (
+        "edit, attempt 1: changed src/a.py, which api has reserved; one waits for the other"
         in fleet_mission("conflicts", mission.ref).out
     )
 
