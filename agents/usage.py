@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from agents.shim import tree
-from fleet import processes
+from fleet.host import processes
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ FLEET_SAMPLES_DAYS = env.number("FLEET_SAMPLES_DAYS", 14, minimum=0.1)  # days u
 FLEET_ENV_ALLOW = env.words("FLEET_ENV_ALLOW", ("PATH", "LANG", "LC_ALL", "TZ", "TERM"))
 FLEET_SANDBOX = env.boolean("FLEET_SANDBOX", True)  # off: workloads have all permissions of the fleet's user
 FLEET_FOLDERS = env.words("FLEET_FOLDERS")  # an API launch may choose a mission's folder below these
-FLEET_PROGRAM_FOLDERS = env.words("FLEET_PROGRAM_FOLDERS")  # besides the system's; see fleet/trusted_programs.py
+FLEET_PROGRAM_FOLDERS = env.words("FLEET_PROGRAM_FOLDERS")  # besides the system's; see fleet/host/trusted_programs.py
 FLEET_CALLABLES = env.words("FLEET_CALLABLES")  # modules whose @register functions plans may call
 FLEET_SCRIPTED_DRIVER = env.boolean("FLEET_SCRIPTED_DRIVER", False)  # the driver of the tests and the bench
 FLEET_ACCESS_MINUTES = env.number("FLEET_ACCESS_MINUTES", 5, minimum=0.1)  # the lifetime of an access token

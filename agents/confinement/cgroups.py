@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agents.confinement.attempt_limits import Limits
-from fleet import processes, trusted_programs
+from fleet.host import processes, trusted_programs
 
 log = logging.getLogger("fleet.node")
 

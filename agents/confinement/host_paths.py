@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from fleet import trusted_programs
+from fleet.host import trusted_programs
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from agents import usage
 from agents.confinement.attempt_limits import Limits, StopReason
 from agents.shim import beneath
-from fleet import processes
+from fleet.host import processes
 
 MEMORY_S = 0.25  # between checks
 DISK_S = 1.0

@@ -17,7 +17,7 @@ from django.conf import settings
 
 from agents.drivers import reaper
 from agents.shim import tree
-from fleet import processes
+from fleet.host import processes
 
 RETRY_S = 1.0  # before a process that survived SIGKILL is killed again
 

@@ -18,7 +18,7 @@ from django.db import connection, transaction
 
 from agents import usage
 from agents.models import Sample
-from fleet import processes
+from fleet.host import processes
 from fleet.postgres import locks, statements
 from fleet.postgres.locks import Lock
 

@@ -35,7 +35,7 @@ from agents.node.notifications import Notifications
 from agents.node.orphans import Orphans
 from agents.node.posts import Post, Posts
 from agents.node.recorder import NodeRecorder
-from fleet import processes
+from fleet.host import processes
 
 log = logging.getLogger("fleet.node")
 

@@ -13,8 +13,9 @@ from django.db.models.functions import Now
 
 from agents.models import Agent, Node
 from agents.operations import lifecycle
-from fleet import errors, invocation, processes
+from fleet import errors, invocation
 from fleet.events.models import Event
+from fleet.host import processes
 
 
 def boot_id() -> str:

@@ -31,7 +31,8 @@ from django.conf import settings
 from django.db import connection
 from django.utils.module_loading import autodiscover_modules
 
-from fleet import errors, processes
+from fleet import errors
+from fleet.host import processes
 from fleet.web import shared_counters, uptime
 
 HOST = "127.0.0.1"  # unless --host says otherwise, as in a container

@@ -25,7 +25,8 @@ from django.conf import settings
 from agents.confinement import bubblewrap
 from agents.confinement.host_paths import PathRefused
 from agents.confinement.view import View
-from fleet import errors, humanise, trusted_programs
+from fleet import errors, humanise
+from fleet.host import trusted_programs
 from missions import hidden_folders
 from missions.workspaces import git_environment
 

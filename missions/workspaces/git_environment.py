@@ -9,7 +9,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from fleet import trusted_programs
+from fleet.host import trusted_programs
 
 CONFIGURATION = Path(__file__).with_name("gitconfig")
 PUSH_CONFIGURATION = Path(__file__).with_name("gitconfig-push")  # the receiving repository runs its hooks

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from fleet import processes
+from fleet.host import processes
 from tests.acceptance.conftest import Fleet
 from tests.support.paths import CHECKOUT
 from tests.support.processes import hosts, running

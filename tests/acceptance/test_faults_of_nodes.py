@@ -19,8 +19,9 @@ from django.test import override_settings
 
 from agents import operations
 from agents.models import Agent, Node
-from fleet import errors, ids, processes
+from fleet import errors, ids
 from fleet.events.models import Event
+from fleet.host import processes
 from missions.models import Attempt, Sortie
 from tests.support import fleet
 from tests.support.processes import hosts

@@ -12,9 +12,10 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet import errors, invocation, processes
+from fleet import errors, invocation
 from fleet.backup import upgrading
 from fleet.console import arguments
+from fleet.host import processes
 from fleet.management.operator import OperatorCommand
 from fleet.services import composition, detached, logfiles, statuses
 from fleet.services.supervision import control_socket, lock

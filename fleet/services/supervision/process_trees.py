@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import psutil
 
-from fleet import processes
+from fleet.host import processes
 
 KILL_S = 10  # how long to wait for killed processes, and to keep killing those that keep forking
 

@@ -21,10 +21,11 @@ from django.db.migrations.executor import MigrationExecutor
 from agents import discovery, operations
 from agents.confinement import bubblewrap, cgroups, probe
 from agents.models import Agent, AgentType, Node
-from fleet import checks, invocation, redis_clients, trusted_programs
+from fleet import checks, invocation, redis_clients
 from fleet.audit import protection
 from fleet.console import lines
 from fleet.errors import FleetError
+from fleet.host import trusted_programs
 from fleet.management.operator import OperatorCommand
 from fleet.services import detached, statuses
 from fleet.services.outages import start_hint

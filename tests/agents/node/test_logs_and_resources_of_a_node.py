@@ -14,7 +14,7 @@ from django.conf import settings
 
 from agents.confinement import probe
 from agents.models import Agent, AgentType, LogPiece, Sample
-from fleet import processes
+from fleet.host import processes
 from tests.support.paths import CHECKOUT
 from tests.support.waiting import until
 

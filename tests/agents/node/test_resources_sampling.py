@@ -16,7 +16,8 @@ from django.test.utils import CaptureQueriesContext
 from agents import usage
 from agents.models import Agent, AgentType, Sample
 from agents.node import sampling
-from fleet import ids, processes
+from fleet import ids
+from fleet.host import processes
 from tests.support.waiting import until
 
 BUSY = "import time\nend = time.process_time() + {}\nwhile time.process_time() < end: pass\n"

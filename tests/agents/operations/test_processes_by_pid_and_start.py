@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet import processes
+from fleet.host import processes
 
 READY = "import signal, sys, time; {}; print('ready', flush=True); time.sleep(600)"
 

@@ -16,7 +16,7 @@ from agents import drivers
 from agents.confinement import cgroups
 from agents.confinement.attempt_limits import Limits
 from agents.drivers.base import AttemptBrief, Json, Stop, Stream
-from fleet import processes
+from fleet.host import processes
 
 
 class Recorder:

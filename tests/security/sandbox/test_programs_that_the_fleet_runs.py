@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agents.confinement import host_paths
-from fleet import trusted_programs
+from fleet.host import trusted_programs
 from missions import folders
 from missions.management.commands import fleet_doctor
 from missions.workspaces import git

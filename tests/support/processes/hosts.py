@@ -26,8 +26,8 @@ from django.test import override_settings
 
 from agents import operations
 from agents.models import Agent, AgentType, Node
-from fleet import processes
 from fleet.celery import app
+from fleet.host import processes
 from missions.control.loop import ControlLoop
 from missions.hints import HintPublisher
 from missions.models import Attempt, Mission, Sortie
