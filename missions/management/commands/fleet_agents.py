@@ -6,22 +6,22 @@ from argparse import ArgumentParser
 from typing import Any
 
 from fleet.management.operator import OperatorCommand
-from missions.management import agent_lists, agent_logs, agent_orders, agent_resources, agent_scaling, agent_types
+from missions.management.agents import lists, logs, orders, resources, scaling, types
 
 ACTIONS = {
-    "list": agent_lists,
-    "status": agent_lists,
-    "health": agent_lists,
-    "types": agent_lists,
-    "type": agent_types,
-    "resources": agent_resources,
-    "logs": agent_logs,
-    "spawn": agent_orders,
-    "drain": agent_orders,
-    "terminate": agent_orders,
-    "cordon": agent_orders,
-    "uncordon": agent_orders,
-    "autoscale": agent_scaling,
+    "list": lists,
+    "status": lists,
+    "health": lists,
+    "types": lists,
+    "type": types,
+    "resources": resources,
+    "logs": logs,
+    "spawn": orders,
+    "drain": orders,
+    "terminate": orders,
+    "cordon": orders,
+    "uncordon": orders,
+    "autoscale": scaling,
 }
 
 

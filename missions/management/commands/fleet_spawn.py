@@ -6,7 +6,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from fleet.management.operator import OperatorCommand
-from missions.management import agent_orders, completion
+from missions.management import completion
+from missions.management.agents import orders
 
 
 class Command(OperatorCommand):
@@ -16,7 +17,7 @@ class Command(OperatorCommand):
         agent_type = parser.add_argument("type", metavar="TYPE", help="an agent type that takes prompts")
         completion.complete(agent_type, by=completion.types)
         parser.add_argument("task", metavar="TASK", help="the prompt")
-        agent_orders.add_spawn_options(parser)
+        orders.add_spawn_options(parser)
 
     def act(self, **options: Any) -> int:
-        return agent_orders.spawn(self, {**options, "count": 1})
+        return orders.spawn(self, {**options, "count": 1})

@@ -17,7 +17,8 @@ from fleet import errors, invocation
 from fleet.console import arguments, lines
 from fleet.management.operator import OperatorCommand
 from missions import operations, plan
-from missions.management import agent_lists, completion, mission_watch, plan_arguments
+from missions.management import completion, mission_watch, plan_arguments
+from missions.management.agents import lists
 from missions.models import Mission
 from missions.queries import roster
 
@@ -39,7 +40,7 @@ def add_arguments(actions: Any) -> None:
     for parser in (drain, terminate):
         references = parser.add_argument("agents", nargs="*", metavar="ID", help="ids (agt_…) or names (backend-1)")
         completion.complete(references, by=completion.agents)
-        agent_lists.add_filters(parser)
+        lists.add_filters(parser)
         parser.add_argument("--all", action="store_true", help="every live agent")
         parser.add_argument("--reason", default="", help="recorded with the agent")
         parser.add_argument("--no-wait", action="store_true", help="return without waiting for the result")
@@ -179,7 +180,7 @@ def _end(command: OperatorCommand, options: dict[str, Any]) -> int:
     selected = [queries.find(reference) for reference in options["agents"]]
     if not selected and not (options["all"] or options["type"] or options["node"]):
         raise errors.Invalid("No agents are selected.", hint="Name agents, or use --type, --node or --all.")
-    selected = selected or agent_lists.select(options)
+    selected = selected or lists.select(options)
     order = Agent.Order.DRAIN
     if options["action"] == "terminate":
         order = Agent.Order.NOW if options["now"] else Agent.Order.TERMINATE

@@ -10,7 +10,8 @@ from agents.models import Agent
 from fleet.console import json_output, lines, repeating, sparklines
 from fleet.management.operator import OperatorCommand
 from fleet.services.outages import start_hint
-from missions.management import agent_lists, completion
+from missions.management import completion
+from missions.management.agents import lists
 
 MAX_ROWS = 40
 BAR_WIDTH = 20  # columns
@@ -20,7 +21,7 @@ def add_arguments(actions: Any) -> None:
     resources = actions.add_parser("resources", help="show CPU and memory use, or one agent's history")
     agent = resources.add_argument("agent", nargs="?", help="its id (agt_…) or its name (backend-1)")
     completion.complete(agent, by=completion.agents)
-    agent_lists.add_filters(resources)
+    lists.add_filters(resources)
     resources.add_argument("--json", action="store_true", help="print one JSON document")
     resources.add_argument("--watch", **repeating.ARGUMENT)
 
@@ -31,7 +32,7 @@ def act(command: OperatorCommand, options: dict[str, Any]) -> int:
 
 
 def _table(command: OperatorCommand, options: dict[str, Any]) -> int:
-    agents = agent_lists.select(options)
+    agents = lists.select(options)
     usage = queries.usage(agents)
     if options["json"]:
         rows = [_row(agent, usage.get(agent.id)) for agent in agents]
