@@ -38,7 +38,7 @@ def check_ledger(fleet: Fleet, mission: str, *, succeeded: Collection[int] = (1,
     """Check that the events are valid and match the rows, and how often each sortie has succeeded."""
     fleet.manage(
         "shell", "--no-imports", "-c",
-        "from fleet import ids\nfrom tests.support import ledger\n"
+        "from fleet import ids\nfrom tests.support.work import ledger\n"
         f"rebuilt = ledger.check(ids.decode(ids.MISSION, {mission!r}), sequential=False)\n"
         f"assert {{account.succeeded for account in rebuilt.sorties.values()}} == {set(succeeded)!r}, rebuilt",
     )  # fmt: skip

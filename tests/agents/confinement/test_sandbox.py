@@ -134,7 +134,7 @@ def test_a_hardened_worker_cannot_be_inspected_by_its_user(place: Place) -> None
     if place.user == 0:
         pytest.skip("only the sandbox restricts root")
     look = f'import subprocess, sys, os; sys.path.insert(0, "{CHECKOUT}"); sys.path.append("{sysconfig.get_path("purelib")}")\n'
-    look += "from fleet import processes\n"
+    look += "from fleet.host import processes\n"
     cat = 'subprocess.run(["cat", f"/proc/{os.getpid()}/environ"], capture_output=True).stdout'
     code = look + f"print(len({cat}) > 0)\nprocesses.forbid_inspection()\nprint(len({cat}) > 0)"
     result = subprocess.run(
