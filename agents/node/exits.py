@@ -36,7 +36,9 @@ def judge(post: Post, *, code: int, row_state: str | None) -> Exit:
         crashes = 0
     if not ordered and row_state != Agent.State.LOST:  # a lost agent was halted or cut off, and did not crash
         crashes += 1
-    given_up = not ordered and (crashes > settings.FLEET_MAX_CRASHES or not (came_up or post.proven or post.permanent))
+    given_up = not ordered and (
+        crashes > settings.FLEET_MAX_CRASHES or not (came_up or post.has_started or post.permanent)
+    )
     if ordered:
         state = Agent.State.TERMINATED
         verb = "stop now" if post.last_order == Agent.Order.NOW else post.last_order

@@ -33,7 +33,7 @@ class Post:
     ordinal: int
     concurrency: int
     permanent: bool  # required by its type's settings, not by an order
-    proven: bool = True  # False: ordered, and no agent has come up yet; a failed start is not retried
+    has_started: bool = True  # False: ordered, and no agent has come up yet; a failed start is not retried
     agent: Agent | None = None
     child: forking.AgentProcess | None = None
     started_at: float = 0.0
@@ -190,7 +190,7 @@ class Posts:
         occupant = self._posts.get(key)
         if occupant is not None and occupant.agent is not None:
             return
-        post = Post(agent.type, agent.ordinal, agent.concurrency, permanent=False, proven=False, agent=agent)
+        post = Post(agent.type, agent.ordinal, agent.concurrency, permanent=False, has_started=False, agent=agent)
         self._posts[key] = post
         if occupant is not None:
             post.permanent, occupant.permanent = occupant.permanent, False

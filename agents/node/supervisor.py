@@ -181,7 +181,7 @@ class NodeSupervisor:
         self._recorder.finish(agent=agent.id)
         row_state = Agent.objects.filter(id=agent.id).values_list("state", flat=True).first()
         ended = exits.judge(post, code=post.child.returncode or 0, row_state=row_state)
-        post.proven |= ended.came_up
+        post.has_started |= ended.came_up
         operations.end(agents=[agent.id], state=ended.state, reason=ended.reason)
         self._unreaped.setdefault(agent.id, time.monotonic())
         log.log(
