@@ -65,16 +65,16 @@ class RecoveryPlan:
 
 
 LISTS = {
-    "keep": "stay as they are",
-    "put_back": "get their outcome back from the checkpoint",
-    "run": "run from their start",
-    "resume": "run from where they stopped",
-    "create": "are created again",
-    "drop": "were added since and are removed",
-    "lost": "have succeeded since; the safety checkpoint keeps their results",
-    "stopped": "are running and are stopped",
-    "uncommitted": "get back the uncommitted work that they had",
-}  # what would happen to the sorties in each list
+    "keep": "unchanged",
+    "put_back": "outcome put back from the checkpoint",
+    "run": "to run from the start",
+    "resume": "to continue from where it stopped",
+    "create": "to be created again",
+    "drop": "added since, to be removed",
+    "lost": "succeeded since; the safety checkpoint keeps the result",
+    "stopped": "running now, to be stopped",
+    "uncommitted": "uncommitted work put back",
+}  # what would happen to each sortie in a list
 
 
 def make_plan(

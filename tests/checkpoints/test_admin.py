@@ -59,7 +59,7 @@ def test_the_page_has_context_plan_and_differences() -> None:
     page = content(boss, address("change", first))
     for sentence in (
         "A test: 0 of 2 sorties have ended",
-        "run from their start",
+        "to run from the start",
         "Finished work would be replaced: a, b.",
     ):
         assert sentence in page
@@ -72,7 +72,7 @@ def test_the_page_has_context_plan_and_differences() -> None:
     assert address("change", first) in page
     Mission.objects.all().delete()
     page = content(boss, address("change", first))
-    assert "are created again" in page
+    assert "to be created again" in page
     assert "(removed)" in page
     assert "(removed)" in content(boss, reverse(PAGE.format("changelist")))
 
