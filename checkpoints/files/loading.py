@@ -98,7 +98,7 @@ def newest_intact(*, mission: UUID, except_for: Checkpoint | None = None) -> Che
 def load(entry: MissionEntry, *, excluding: Mapping[int, Part] = MappingProxyType({})) -> SavedMission:
     """Read a mission, without the buckets that equal those in `excluding`.
 
-    Raises Damaged if a blob is missing, was changed, or does not match the manifest.
+    Raises CheckpointDamaged if a blob is missing, was changed, or does not match the manifest.
     """
     state: dict[str, str] = {}
     kept: dict[str, str] = {}

@@ -126,7 +126,7 @@ def _missing(contents: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def read(part: Part) -> str:
-    """The content of a blob, checked against its SHA-256. Raises Damaged if it is missing or was changed."""
+    """The content of a blob, checked against its SHA-256. Raises CheckpointDamaged if it is missing or was changed."""
     return _read(part).decode()
 
 
@@ -144,7 +144,7 @@ def _read(part: Part) -> bytes:
 
 
 def read_bucket(part: Part) -> Bucket:
-    """Read a bucket of sorties. Raises Damaged if its blob is missing, was changed, or is not a bucket."""
+    """Read a bucket of sorties. Raises CheckpointDamaged if its blob is missing, was changed, or is not a bucket."""
     try:
         bucket = Bucket.parse((data := _read(part)).decode())
     except ValueError as error:
@@ -167,7 +167,7 @@ def decompress(data: bytes, *, size: int) -> bytes:
 
 
 def read_manifest(ref: str) -> CheckpointManifest:
-    """The manifest of a checkpoint. Raises Damaged if it is missing or was changed."""
+    """The manifest of a checkpoint. Raises CheckpointDamaged if it is missing or was changed."""
     try:
         manifest = document.parse(_manifest_data(ref))
     except FileNotFoundError as error:

@@ -53,7 +53,8 @@ class Difference:
 def diff(*, before: Checkpoint, after: Checkpoint | None, mission: UUID | None = None) -> Difference:
     """Compare a mission in two checkpoints or, if `after` is None, in a checkpoint and in its current rows.
 
-    Raises NotFound if a checkpoint does not contain the mission, or its rows are gone; Damaged as a restore does.
+    Raises NotFound if a checkpoint does not contain the mission, or its rows are gone; CheckpointDamaged as a restore
+    does.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         unchanged: Mapping[int, Part]  # these buckets need not be compared

@@ -63,8 +63,8 @@ def fork(
     host's operator.
 
     Raises NotFound for a sortie that the checkpoint does not have; PlanError if `params` or `edit` are invalid;
-    Forbidden if the caller may not start the code, or may not edit it because it comes from a template; Damaged if a
-    file of the checkpoint is missing or was changed.
+    Forbidden if the caller may not start the code, or may not edit it because it comes from a template;
+    CheckpointDamaged if a file of the checkpoint is missing or was changed.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         saved = loading.load_intact(checkpoint, mission)

@@ -26,7 +26,7 @@ from missions.states import MissionState
 
 
 def recovery_plan(*, checkpoint: Checkpoint, mission: UUID | None = None) -> RecoveryPlan:
-    """What a restore of this checkpoint would do now. Changes nothing. Raises Damaged as a restore does."""
+    """What a restore of this checkpoint would do now. Changes nothing. Raises CheckpointDamaged as a restore does."""
     with locks.session(Lock.CHECKPOINTS, shared=True):
         saved = loading.load_intact(checkpoint, mission)
         with reading.snapshot():

@@ -127,7 +127,7 @@ def _remove_garbage() -> None:
 
 
 def _reachable(*, except_for: Collection[str] = ()) -> set[str]:
-    """The blobs that manifests refer to. Raises Damaged if a manifest cannot be read: its blobs are unknown."""
+    """The blobs that manifests refer to. Raises CheckpointDamaged if a manifest, and so its blobs, cannot be read."""
     refs = [ref for ref in storage.manifests() if ref not in except_for]
     try:
         return {part.blob for ref in refs for part in storage.read_manifest(ref).parts}

@@ -66,9 +66,9 @@ def restore(
     Running sorties are taken from their agents and start again only when none of their processes is left. Sorties
     added since then are removed. The replaced state is captured first.
 
-    Raises Damaged if a file of the checkpoint is missing or was changed; Conflict if the recovery plan has a high risk
-    and `force` is not set, has a blocking one, or is not the one with the digest `plan`; Forbidden if the caller may
-    not start its code. In all these cases nothing has changed.
+    Raises CheckpointDamaged if a file of the checkpoint is missing or was changed; Conflict if the recovery plan has a
+    high risk and `force` is not set, has a blocking one, or is not the one with the digest `plan`; Forbidden if the
+    caller may not start its code. In all these cases nothing has changed.
     """
     with locks.session(Lock.CHECKPOINTS, shared=True):
         saved = loading.load_intact(checkpoint, mission)

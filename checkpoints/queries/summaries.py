@@ -29,7 +29,10 @@ def summary(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def detail(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The summary and the contents: each mission's state, counts, digest and recovery context. Raises Damaged."""
+    """The summary and the contents: each mission's state, counts, digest and recovery context.
+
+    Raises CheckpointDamaged.
+    """
     manifest = storage.read_manifest(checkpoint.ref)
     contexts = json.loads(storage.read(manifest.context)) if manifest.context else {}
     return {

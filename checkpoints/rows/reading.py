@@ -128,7 +128,7 @@ def refresh(current: CurrentMission, *, since: str) -> CurrentMission:
 def mission(mission: UUID, *, parent: MissionEntry | None = None, since: str = "") -> CurrentMission:
     """Read a mission. With `parent` and its snapshot `since`, read only the buckets that may have changed since then.
 
-    Raises NotFound if the mission's rows are gone; storage.Damaged if a blob of the parent cannot be read.
+    Raises NotFound if the mission's rows are gone; storage.CheckpointDamaged if a blob of the parent cannot be read.
     """
     current = _read_mission(mission)
     # Not every change of a workspace is an event of its sortie, so these missions are always read in full.

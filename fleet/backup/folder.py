@@ -39,7 +39,7 @@ class Backup:
 
     @cached_property
     def manifest(self) -> BackupManifest:
-        """Raises Damaged if it is missing or was changed."""
+        """Raises BackupDamaged if it is missing or was changed."""
         listing = manifest.read(self.path)
         if listing.name != self.name:
             raise manifest.BackupDamaged(f"{self.path / manifest.NAME} belongs to the backup {listing.name}.")

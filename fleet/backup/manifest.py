@@ -56,7 +56,7 @@ class BackupManifest:
 
 
 def read(folder: Path) -> BackupManifest:
-    """The manifest of the backup in a folder. Raises Damaged if it is missing or was changed."""
+    """The manifest of the backup in a folder. Raises BackupDamaged if it is missing or was changed."""
     try:
         data = (folder / NAME).read_bytes()
         document = json.loads(data)

@@ -78,7 +78,7 @@ class Incoming:
         return {"GIT_DIR": str(self.folder / "git")}
 
     def unpack(self, bundle: IO[bytes], *, commits: Collection[str], max_file_bytes: int, max_bytes: int) -> None:
-        """Unpack and check a bundle that must have exactly these commits. Raises Refused with the reason.
+        """Unpack and check a bundle that must have exactly these commits. Raises BundleRefused with the reason.
 
         No file of a commit may have more than `max_file_bytes`, and neither all objects together, nor the files that a
         commit adds to those of the base, more than `max_bytes`.
@@ -135,7 +135,7 @@ class Incoming:
             pack.unlink(missing_ok=True)
 
     def _sizes(self, *, max_file_bytes: int, max_bytes: int) -> set[bytes]:
-        """The objects of the bundle. Raises Refused if they are too large."""
+        """The objects of the bundle. Raises BundleRefused if they are too large."""
         (index,) = (self.folder / "git" / "objects" / "pack").glob("*.idx")
         format = "--object-format=sha256" if len(self.base) == repositories.SHA256 else "--object-format=sha1"
         ids = [line.split()[1] for line in git.stream_lines("show-index", format, stdin=index.read_bytes())]
@@ -152,7 +152,7 @@ class Incoming:
         return set(ids)
 
     def _check_closed(self, commits: Collection[str], objects: set[bytes]) -> None:
-        """Raise Refused if the commits refer to an object that neither the bundle nor the history of the base has."""
+        """Raise BundleRefused if the commits refer to an object that is neither in the bundle nor in the base's history."""
         words = ("rev-list", "--objects", "--no-object-names", "--stdin")
         revisions = "".join(f"{commit}\n" for commit in commits) + f"^{self.base}\n"
         try:
@@ -167,7 +167,7 @@ class Incoming:
             raise BundleRefused("its bundle refers to objects that are neither in it nor in the history of the base")
 
     def _check_files(self, commits: Collection[str], *, max_bytes: int) -> None:
-        """Raise Refused if a commit has far more files than the base, which a few objects can bring about."""
+        """Raise BundleRefused if a commit has far more files than the base, which a few objects can bring about."""
         max_files, max_total = MAX_FILES, max_bytes
         for size, _ in self._files(self.base):
             max_files += 1

@@ -141,7 +141,7 @@ def commit(
 ) -> Commit:
     """Commit what differs from `base` in the copy, and store the commit in the mirror under `ref`.
 
-    Raises Refused for a nested repository, a file that cannot be read or has more than `max_bytes`, a file that
+    Raises CommitRefused for a nested repository, a file that cannot be read or has more than `max_bytes`, a file that
     contains `secret` (the attempt's own token), and conflict markers of the merge of the commits `merged`.
     """
     tree = write_tree(copy, max_bytes=max_bytes)
@@ -166,8 +166,8 @@ def commit(
 def apply(copy: Copy, *, patch: bytes, max_bytes: int, max_total_bytes: int = MAX_PATCHED_BYTES) -> None:
     """Apply a patch to the files of the copy, which are those of its base.
 
-    Raises Refused if it does not apply exactly, if a file would have more than `max_bytes`, or all together more than
-    `max_total_bytes`. A small patch can expand to files of any size. So git's memory is limited, and the files are
+    Raises CommitRefused if it does not apply exactly, if a file would have more than `max_bytes`, or all together more
+    than `max_total_bytes`. A small patch can expand to files of any size. So git's memory is limited, and the files are
     written only after their sizes are known; until then they are stored compressed.
     """
     file = copy.engine / "patch"
@@ -221,8 +221,8 @@ def _sizes(copy: Copy, files: Iterable[ChangedFile]) -> list[int]:
 def write_tree(copy: Copy, *, max_bytes: int | None = None) -> str:
     """The tree of the files in the copy that git does not ignore. Its objects are in the engine's folder.
 
-    Raises Refused if the copy contains another repository, or a file that git cannot add, or (with `max_bytes`) one
-    that is too large.
+    Raises CommitRefused if the copy contains another repository, or a file that git cannot add, or (with `max_bytes`)
+    one that is too large.
     """
     arguments = (str(max_bytes or UNLIMITED_BYTES), str(copy.run), str(copy.git_folder))
     try:
@@ -255,7 +255,7 @@ def _run(copy: Copy, script: str, *arguments: str, accept: Sequence[int] = (0,))
 
 
 def _refuse_suspects(copy: Copy, max_bytes: int) -> None:
-    """Raise Refused if one of the suspect files would be committed, or would block git."""
+    """Raise CommitRefused if one of the suspect files would be committed, or would block git."""
     for path in _run(copy, _FIND_PIPES).stdout.splitlines():
         raise refusals.special(printable(os.fsdecode(path)).removeprefix("./"))
     for path in _run(copy, _FIND_LARGE, str(max_bytes)).stdout.split(b"\0"):
@@ -280,7 +280,7 @@ def check_out(copy: Copy, *, tree: str) -> None:
 def store(copy: Copy, *, commit: str, ref: str) -> None:
     """Copy a commit from the engine's folder to the mirror, under `ref`. Git checks every object that arrives.
 
-    Raises Refused if git finds an object that would be harmful to check out.
+    Raises CommitRefused if git finds an object that would be harmful to check out.
     """
     options = ("-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head")
     try:

@@ -55,7 +55,7 @@ def between(mirror: Path, *, base: str, commit: str, max_bytes: int = MAX_BYTES,
 def of_copy(copy: Copy, *, max_bytes: int = MAX_BYTES, binary: bool = False) -> Diff:
     """What an attempt has changed in its copy so far. The attempt and the engine's own index are not disturbed.
 
-    Raises NotFound if the copy does not exist; refusals.Refused if it contains files that the engine would not commit.
+    Raises NotFound if the copy does not exist; CommitRefused if it contains files that the engine would not commit.
     """
     with copies.reader(copy) as view:
         try:

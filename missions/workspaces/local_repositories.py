@@ -76,7 +76,8 @@ class LocalRepository:
         `script`: a shell script to run instead; it gets `arguments` as "$0", "$1" and so on, and errors name "$0".
         `mirror`: a mirror that it may read. `readable`: more files. `writable`: it may write to the git folder.
         `filtered`: with the filter of system calls; `ignore_setgid`: which then lets git believe that it could set the
-        setgid bit. Raises git.GitError after `timeout_s`; Refused if the repository has been replaced.
+        setgid bit. Raises git.GitError after `timeout_s`; RepositoryRefused if the repository has been
+        replaced.
         """
         argv = ["/bin/sh", "-euc", script, *arguments] if script else ["git", *arguments]
         environment = {**git_environment.in_local_repository(), "GIT_DIR": str(self.git_folder), **(env or {})}
@@ -151,8 +152,8 @@ class LocalRepository:
 def find(repository: str) -> LocalRepository:
     """The repository at this path.
 
-    Raises Missing if there is none; Refused if its path, or its git folder, leads to a place that does not belong to
-    it.
+    Raises RepositoryMissing if there is none; RepositoryRefused if its path, or its git folder, leads to a place that
+    does not belong to it.
     """
     path = _without_links(repository)
     if any(path.is_relative_to(folder) for folder in _hidden()):
@@ -222,7 +223,10 @@ def _from_git_file(path: Path, content: bytes) -> LocalRepository:
 
 
 def _check(path: Path, folder: int, *, is_common: bool) -> None:
-    """Raise Refused if a file or folder of a git folder is of another kind; Missing if it is not a git folder."""
+    """Check the files and folders of a git folder.
+
+    Raises RepositoryRefused if one is of another kind; RepositoryMissing if it is not a git folder.
+    """
     required = {"HEAD", "objects", "refs"} if is_common else {"HEAD", "commondir"}
     for names, is_kind in ((FILES, stat.S_ISREG), (FOLDERS, stat.S_ISDIR)):
         for name in names:
@@ -239,7 +243,7 @@ def _check(path: Path, folder: int, *, is_common: bool) -> None:
 
 
 def _check_tree(path: Path, folder: int, top: str) -> None:
-    """Raise Refused if there is anything but regular files and folders in the folder `top`."""
+    """Raise RepositoryRefused if there is anything but regular files and folders in the folder `top`."""
     names = [top]
     while names:
         name = names.pop()
@@ -263,7 +267,7 @@ def _check_tree(path: Path, folder: int, top: str) -> None:
 
 
 def _check_objects(local: LocalRepository, common: int) -> None:
-    """Raise Refused if the repository borrows objects from a folder outside it."""
+    """Raise RepositoryRefused if the repository borrows objects from a folder outside it."""
     name = "objects/info/alternates"
     if not _mode(common, name):
         return
@@ -287,7 +291,10 @@ def _belongs(local: LocalRepository, folder: Path) -> bool:
 
 
 def _without_links(repository: str) -> Path:
-    """The path of a repository without symbolic links. Raises Refused for links that a workload could have made."""
+    """The path of a repository without symbolic links.
+
+    Raises RepositoryRefused for links that a workload could have made.
+    """
     try:
         return links.resolve(Path(os.path.normpath(repository)), trusts=lambda link: link.parent in _TRUSTED)
     except links.UntrustedLink as error:

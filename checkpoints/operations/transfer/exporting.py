@@ -50,9 +50,9 @@ def export(
     The same checkpoint always gives the same bytes, for commits with the same git. At most one blob is in memory. Takes
     no lock, because a slow reader would hold up every capture; if the checkpoint is deleted meanwhile, the export fails.
 
-    Raises Conflict if commits are missing from the fleet's mirror, before anything is written. Raises Damaged if a file of
-    the checkpoint is missing or was changed; `out` then has an incomplete file, which no import accepts. Raises Invalid
-    if the checkpoint has several missions and `mission` is None.
+    Raises Conflict if commits are missing from the fleet's mirror, before anything is written. Raises CheckpointDamaged
+    if a file of the checkpoint is missing or was changed; `out` then has an incomplete file, which no import accepts.
+    Raises Invalid if the checkpoint has several missions and `mission` is None.
     """
     manifest = storage.read_manifest(checkpoint.ref)
     entry = loading.mission_entry(manifest, mission)

@@ -118,7 +118,7 @@ def fill(document: dict[str, Any]) -> None:
 
 
 def compose(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, body: bool = False, where: str = "") -> Any:
-    """An example for a schema. Raises Missing, with the place, if none can be composed."""
+    """An example for a schema. Raises MissingExample, with the place, if none can be composed."""
     match schema:
         case {"examples": [example, *_]}:
             return example

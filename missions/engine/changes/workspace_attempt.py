@@ -129,7 +129,7 @@ class WorkspaceAttempt:
     def commit_patch(self, *, output: OutputBuffer, stop: Stop) -> Change | Evidence:
         """Commit the patch of an external agent. Returns the change, or the evidence of a failed setup.
 
-        Raises refusals.Refused if the patch may not be committed, or does not apply to the commit that it is based on.
+        Raises CommitRefused if the patch may not be committed, or does not apply to the commit that it is based on.
         """
         assert self.patch is not None
         git.require()
@@ -214,7 +214,7 @@ class WorkspaceAttempt:
     def commit(self, *, evidence: Evidence, added: Sequence[SortieSpec], output: OutputBuffer, stop: Stop) -> Change:
         """Commit the work of a successful attempt.
 
-        Raises refusals.Refused if it may not be committed, and NothingChanged if the plan requires a change and there is
+        Raises CommitRefused if it may not be committed, and NothingChanged if the plan requires a change and there is
         none.
         """
         merged = (self.tip, self.change.commit) if self.change is not None else ()

@@ -153,7 +153,7 @@ def _may_have_uncommitted(row: Sortie) -> bool:
 
 
 def _keep_uncommitted(row: Sortie, copy: Copy) -> None:
-    """Commit what the last attempt left. Raises refusals.Refused if it may not be committed."""
+    """Commit what the last attempt left. Raises CommitRefused if it may not be committed."""
     commit = commits.commit(
         copy,
         base=copy.base,
