@@ -91,15 +91,15 @@ class LastCapture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """What the tables say about the captures of a mission."""
+class CaptureRecord:
+    """The last capture of a mission according to the database, and whether it is still up to date."""
 
     captured_at: datetime | None  # None if it was never captured
-    ended: int
+    ended: int  # sorties that had ended by then
     failed: int
     has_changed: bool  # whether anything has happened to the mission since its last capture
 
-    def last(self, launched_at: datetime) -> LastCapture:
+    def last_capture(self, launched_at: datetime) -> LastCapture:
         since = self.captured_at or launched_at
         return LastCapture(ended=self.ended, failed=self.failed, age_s=(timezone.now() - since).total_seconds())
 
@@ -139,7 +139,7 @@ def capture_due() -> list[Checkpoint]:
     """Capture every live mission whose policy asks for it now."""
     rows = list(Mission.objects.filter(state__in=CAPTURED_STATES).only("id", "checkpoints", "created_at"))
     missions = [row.id for row in rows]
-    counts, recorded = mission_json.counts(missions), _recorded(missions)
+    counts, records = mission_json.counts(missions), _capture_records(missions)
     captured = []
     for row in rows:
         by_state = counts.get(row.id, {})
@@ -147,9 +147,9 @@ def capture_due() -> list[Checkpoint]:
             total=sum(by_state.values()),
             ended=sum(by_state.get(state, 0) for state in FINAL_SORTIE_STATES),
             failed=by_state.get(SortieState.FAILED, 0),
-            last=recorded[row.id].last(row.created_at),
+            last=records[row.id].last_capture(row.created_at),
         )
-        if trigger and (trigger is not Trigger.INTERVAL or recorded[row.id].has_changed):
+        if trigger and (trigger is not Trigger.INTERVAL or records[row.id].has_changed):
             captured += _capture([row.id], trigger)
     return captured
 
@@ -159,8 +159,8 @@ def capture_ended(missions: Collection[UUID]) -> list[Checkpoint]:
 
     Otherwise a fleet that has only the checkpoints would bring them back and run them again.
     """
-    recorded = _recorded(missions)
-    changed = [id for id in missions if recorded[id].captured_at and recorded[id].has_changed]
+    records = _capture_records(missions)
+    changed = [id for id in missions if records[id].captured_at and records[id].has_changed]
     rows = Mission.objects.filter(id__in=changed).only("id", "checkpoints").order_by("id")
     selected = [row.id for row in rows if "end" in Policy.of(row.checkpoints).on]
     return [checkpoint for id in selected for checkpoint in _capture([id], Trigger.END)]
@@ -180,11 +180,11 @@ def prune_now() -> None:
     prune(now=timezone.now(), dry_run=False)
 
 
-def _recorded(missions: Collection[UUID]) -> dict[UUID, Recorded]:
+def _capture_records(missions: Collection[UUID]) -> dict[UUID, CaptureRecord]:
     with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints", "last_captures"), {"missions": list(missions)})
         return {
-            mission: Recorded(
+            mission: CaptureRecord(
                 captured_at=captured_at,
                 ended=ended,
                 failed=failed,
@@ -197,8 +197,8 @@ def _recorded(missions: Collection[UUID]) -> dict[UUID, Recorded]:
 def _changed(missions: QuerySet[Mission]) -> list[Mission]:
     """Those of these missions to which anything has happened since their last capture."""
     rows = list(missions.only("id", "checkpoints").order_by("id"))
-    recorded = _recorded([row.id for row in rows])
-    return [row for row in rows if recorded[row.id].has_changed]
+    records = _capture_records([row.id for row in rows])
+    return [row for row in rows if records[row.id].has_changed]
 
 
 def _capture_before(missions: Sequence[UUID], moment: str, trigger: Trigger) -> None:

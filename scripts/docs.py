@@ -37,8 +37,8 @@ EXTERNAL = re.compile(r"""<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|hre
 
 def pages(root: Path) -> list[str]:
     """Return all pages that belong to the site, as paths from the root."""
-    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md"), *root.glob("deploy/README.md")]
-    return sorted(path.relative_to(root).as_posix() for path in pages)
+    paths = [*root.glob("*.md"), *(root / "docs").rglob("*.md"), *root.glob("deploy/README.md")]
+    return sorted(path.relative_to(root).as_posix() for path in paths)
 
 
 def navigation(root: Path) -> dict[str, list[str]]:

@@ -234,11 +234,11 @@ def _problems_of_new_constraint(operation: operations.AddConstraint) -> Iterator
 def lint() -> list[str]:
     loader = MigrationLoader(None)
     released = released_state(loader)
-    refusals: list[str] = []
+    violations: list[str] = []
     for key in unreleased(loader):
         before = loader.project_state(key, at_end=False)
-        refusals += problems(loader.graph.nodes[key], before=before, released=released)
-    return refusals
+        violations += problems(loader.graph.nodes[key], before=before, released=released)
+    return violations
 
 
 def main() -> int:
@@ -248,12 +248,12 @@ def main() -> int:
         RELEASED.write_text("\n".join(names) + "\n")
         print(f"{RELEASED.relative_to(ROOT)}: {len(names)} migrations")
         return 0
-    refusals = lint()
-    for problem in refusals:
-        print(problem)
+    violations = lint()
+    for violation in violations:
+        print(violation)
     new = lines.counted(len(unreleased(loader)), "new migration")
-    print(f"{new} since the last release, {lines.counted(len(refusals), 'problem')}")
-    return 1 if refusals else 0
+    print(f"{new} since the last release, {lines.counted(len(violations), 'problem')}")
+    return 1 if violations else 0
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class Shim:
             info, bwrap_info = os.pipe()  # bubblewrap writes the pid of the shim to it
             close_later(info)
             options += ["--info-fd", str(bwrap_info)] if view else []
-            # With it, the shim limits what its user namespace may use; then it drops it.
+            # The shim needs it to limit what its user namespace may use, and drops it afterwards.
             options += ["--cap-add", "CAP_SYS_RESOURCE"] if view and os.geteuid() != 0 else []
             if view:
                 inherited.append(close_later(_memory_file(map(os.fsencode, options))))

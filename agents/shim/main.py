@@ -51,8 +51,8 @@ LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446  # the same on every 
 ABSTRACT_UNIX_SOCKETS = (0, 0, 1)  # struct landlock_ruleset_attr: no rules, only LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 CAPABILITIES_V3 = 0x20080522  # the version of the structures of capset(2)
-NAMESPACES = 512  # of each kind, which the workload may create; as many as processes
-SHARE = 4  # the workload gets one part in this many of what the kernel lets a user have
+NAMESPACES = 512  # that the workload may create of each kind; as many as processes
+SHARE = 4  # the workload gets a quarter of what the kernel allows a user
 CLONE3, CLONE_INTO_CGROUP = 435, 1 << 33  # clone3(2); the same on every architecture
 
 

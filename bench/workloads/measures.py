@@ -106,11 +106,11 @@ def workloads(
 
     def spawn() -> dict[str, float]:
         single = sorted(elapsed for _ in range(7 * rounds) for elapsed in fleet.spawn(1))
-        durations = sorted(elapsed for _ in range(rounds) for elapsed in fleet.spawn(8))
+        at_once = sorted(elapsed for _ in range(rounds) for elapsed in fleet.spawn(8))
         return {
             "p50_s": statistics.median(single),
             "p95_s": single[int(len(single) * 0.95)],
-            "eight_at_once_p95_s": durations[int(len(durations) * 0.95)],
+            "eight_at_once_p95_s": at_once[int(len(at_once) * 0.95)],
         }
 
     return {

@@ -43,15 +43,15 @@ class LostMission:
 
 def lost_missions() -> list[LostMission]:
     """All lost missions, except those whose newest checkpoint was taken because they were to be cancelled."""
-    found = []
+    lost = []
     for mission in missions_without_rows():
         checkpoint = loading.newest_intact(mission=mission)
         if checkpoint is None or checkpoint.trigger == Checkpoint.Trigger.CANCEL:
             continue
         state = MissionState(loading.mission_entry(storage.read_manifest(checkpoint.ref), mission).state)
         if not state.final:
-            found.append(LostMission(id=mission, checkpoint=checkpoint, state=state))
-    return found
+            lost.append(LostMission(id=mission, checkpoint=checkpoint, state=state))
+    return lost
 
 
 def find(reference: str) -> Checkpoint:

@@ -92,7 +92,7 @@ def create_mission(
     mission_lines: str,
     checkpoint: str,
     state_if_live: str,
-    same: bool = False,
+    is_same_mission: bool = False,
     can_execute: bool,
     template: str = "",
     name: str | None = None,
@@ -104,8 +104,8 @@ def create_mission(
 ) -> None:
     """Create a mission from its two saved lines.
 
-    `state_if_live` is the state of the new mission if the saved one was live. `same`: it is the saved mission itself, not
-    a copy, so it also keeps its time of creation. `changes` replace parts of the saved state.
+    `state_if_live` is the state of the new mission if the saved one was live. `is_same_mission`: it is the saved mission
+    itself and not a copy, so it keeps its time of creation. `changes` replace parts of the saved state.
     """
     state, kept = mission_lines.split("\n")[:2]
     with connection.cursor() as cursor:
@@ -118,7 +118,7 @@ def create_mission(
                 "kept": kept,
                 "changes": json.dumps(changes or {}),
                 "state_if_live": state_if_live,
-                "same": same,
+                "is_same_mission": is_same_mission,
                 "can_execute": can_execute,
                 "template": template,
                 "name": name,

@@ -47,9 +47,8 @@ class Feed:
     action: str  # of fleet.access.rules
     scope: UUID | None
     start: Position
-    snapshot: (
-        stream.TransactionSnapshot | None
-    )  # omits events committed before it; None: sends all events after `start`
+    # Omits events that were committed before it. None: sends all events after `start`.
+    snapshot: stream.TransactionSnapshot | None
     visible_events: Callable[[Actor, QuerySet[Event]], QuerySet[Event]]
     visible_scopes: Callable[[Actor, Collection[UUID]], set[UUID]]
     serialize: Serialize

@@ -157,9 +157,9 @@ def _conflict(row: Conflict) -> str:
     sortie = row.sortie.key + (f", attempt {row.attempt}" if row.attempt else "")
     others, files = humanise.shorten_list(row.others, 5), humanise.shorten_list(row.files, 5)
     if row.kind == Conflict.Kind.STRAY:
-        what = f"changed {files}, which {others or 'another sortie'} has reserved"
+        description = f"changed {files}, which {others or 'another sortie'} has reserved"
     else:
-        what = KINDS[row.kind] + (f" with {others}" if others else "") + (f" in {files}" if files else "")
+        description = KINDS[row.kind] + (f" with {others}" if others else "") + (f" in {files}" if files else "")
     if workspaces.waits_for_person(row):
         outcome = "waits for a person"
     elif row.outcome == Conflict.Outcome.REWORK and row.sortie.state == SortieState.SUCCEEDED:
@@ -167,7 +167,7 @@ def _conflict(row: Conflict) -> str:
     else:
         outcome = OUTCOMES[row.outcome]
     by = f" (decided by {row.by})" if row.by else ""
-    return lines.one_line(f"{row.created_at:%Y-%m-%d %H:%M:%S} UTC  {sortie}: {what}; {outcome}{by}")
+    return lines.one_line(f"{row.created_at:%Y-%m-%d %H:%M:%S} UTC  {sortie}: {description}; {outcome}{by}")
 
 
 def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options: dict[str, Any]) -> int:

@@ -68,16 +68,16 @@ def _blocks(page: str, text: str) -> Iterator[Block]:
 def unlabelled_commands(page: str) -> list[str]:
     """Lines that look like commands in blocks that nothing runs: their block has no language."""
     text = (CHECKOUT / page).read_text()
-    links = []
+    commands = []
     for match in BLOCK.finditer(text):
         if match["language"] == "" and not match["text"].lstrip().startswith("$ "):
-            links += re.findall(
+            commands += re.findall(
                 r"^\s*(?:\./)?(?:manage\.py fleet|fleet [a-z]|make [a-z]|curl ).*$", match["text"], re.M
             )
-    links += re.findall(
+    commands += re.findall(
         r"^ {4,}(?:\./)?(?:manage\.py fleet|fleet [a-z]+ |make [a-z]|curl ).*$", BLOCK.sub("", text), re.M
     )
-    return links
+    return commands
 
 
 def all_blocks() -> list[Block]:

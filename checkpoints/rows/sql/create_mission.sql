@@ -1,5 +1,5 @@
 -- Create a mission from its two lines in a checkpoint. If it was live there, its state is the parameter `state_if_live`.
--- It keeps its time of creation if it is the same mission (`same`) or has ended; otherwise it starts now.
+-- It keeps its time of creation if it is the saved mission itself or has ended; otherwise it starts now.
 WITH created AS (
     INSERT INTO missions_mission (
         id, name, objective, state, priority, stop_on_failure, max_running, inputs, defaults, checkpoints, folder,
@@ -10,7 +10,7 @@ WITH created AS (
            t.state -> 'inputs', t.state -> 'defaults', t.state -> 'checkpoints', t.state ->> 'folder',
            t.state -> 'readable', t.state ->> 'plan',
            %(can_execute)s, %(template)s, %(origin)s, %(reason)s, %(owner)s, %(team)s,
-           CASE WHEN %(same)s OR t.state ->> 'state' <> 'live'
+           CASE WHEN %(is_same_mission)s OR t.state ->> 'state' <> 'live'
                 THEN coalesce((t.kept ->> 'created_at')::timestamptz, clock_timestamp()) ELSE clock_timestamp() END,
            CASE WHEN t.state ->> 'state' <> 'live'
                 THEN coalesce((t.kept ->> 'finished_at')::timestamptz, clock_timestamp()) END

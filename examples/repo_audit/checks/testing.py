@@ -247,13 +247,13 @@ def _add_untested(history: Any, repository: tree.Tree, words: set[str], ledger: 
     }
     tests_by_language = Counter(file.language for file in repository.files if file.role == "test")
     hot = [path for path in changed if path in program and changed[path][0] >= 10][:20]
-    unlabelled = []
+    untested = []
     for path in hot:
         parts = re.findall(r"[a-z0-9]{3,}", PurePosixPath(path).stem.lower())
         generic = {"index", "main", "init", "app", "mod", "lib"} & set(parts)
         if parts and not generic and tests_by_language[program[path].language] and not words.issuperset(parts):
-            unlabelled.append(path)
-    for path in unlabelled[:5]:
+            untested.append(path)
+    for path in untested[:5]:
         ledger.add(
             HOT_UNTESTED, file=path, lines=10, detail=f"{path} changed {changed[path][0]} times, and no test names it"
         )
