@@ -220,9 +220,15 @@ def check_workspace(*, sortie: Mapping[str, Any], path: Path, workspace: bool, p
         for key in ("touches", "reads", "changes"):
             if sortie.get(key):
                 problems.add((*path, key), "The sortie has no copy (workspace: false).", f"Remove {key} or workspace.")
-    elif str(sortie.get("cwd", "")).startswith(("/", "~")):
+    elif _leaves_copy(str(sortie.get("cwd", ""))):
         message = f"{quoted(sortie['cwd'])} is not in the sortie's copy of the repository."
-        problems.add((*path, "cwd"), message, "Give a path relative to the repository, or set workspace: false.")
+        problems.add((*path, "cwd"), message, "Give a path within the repository, or set workspace: false.")
+
+
+def _leaves_copy(cwd: str) -> bool:
+    """Whether a working folder lies outside the copy. With a template, that is not known before the attempt."""
+    up = "{{" not in cwd and posixpath.normpath(cwd).split("/")[0] == ".."
+    return up or cwd.startswith(("/", "~"))
 
 
 def check_agent(*, name: str, path: Path, context: PlanContext, problems: Problems) -> None:

@@ -54,6 +54,7 @@ PROBLEMS = {
     "an input in a branch": ("{branch: '{{inputs.name}}'}", "", "Templates cannot be used here"),
     "an unknown way to resolve conflicts": ("{conflicts: ignore}", "", "is not an allowed value"),
     "an absolute cwd": ("{}", "{agent: backend, run: x, cwd: /tmp}", "is not in the sortie's copy"),
+    "a cwd above the copy": ("{}", "{agent: backend, run: x, cwd: src/../../other}", "is not in the sortie's copy"),
     "an absolute pattern": ("{}", "{agent: backend, run: x, touches: [/etc/*]}", "is not relative to the repository"),
     "a pattern that leaves the repository": ("{}", "{agent: backend, run: x, touches: [a/../../b]}", "leaves the repo"),
     "a pattern of git's own files": ("{}", "{agent: backend, run: x, touches: [.git/config]}", "git's own files"),
