@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from fleet import errors, ids, invocation
-from missions.models import Change, Conflict, Mission, Workspace
+from missions.models import Change, Conflict, Mission, Sortie, Workspace
 from missions.states import FINAL_SORTIE_STATES, SortieState
 
 
@@ -48,6 +48,14 @@ def has_landed(mission: Mission) -> bool:
 def newest_change(sortie: UUID) -> Change | None:
     """The newest change of a sortie: the one that has landed, or that is still to be merged."""
     return Change.objects.filter(sortie_id=sortie).order_by("-attempt").first()
+
+
+def merged_attempt(sortie: Sortie) -> int | None:
+    """The earlier attempt whose change the sortie's last attempt has merged, or is merging; None if there is none."""
+    change = newest_change(sortie.id)
+    if change is None or change.attempt == sortie.attempt:
+        return None
+    return change.attempt if change.state in (*Change.TO_MERGE, Change.State.LANDED) else None
 
 
 def change_as_json(change: Change) -> dict[str, Any]:

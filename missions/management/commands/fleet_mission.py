@@ -27,7 +27,15 @@ from missions.management import (
 )
 from missions.models import Mission, Sortie
 from missions.operations.workspaces import preparing
-from missions.queries import mission_json, mission_lookup, mission_results, plan_context, schedules, sortie_json
+from missions.queries import (
+    mission_json,
+    mission_lookup,
+    mission_results,
+    plan_context,
+    schedules,
+    sortie_json,
+    workspaces,
+)
 from missions.states import MissionState, SortieState, predicate
 
 EXIT_CODES = """exit codes:
@@ -313,7 +321,18 @@ class Command(OperatorCommand):
         if sortie.attempt and not printed:
             sortie.refresh_from_db(fields=["state"])
             self.say(f"{sortie.key} has printed nothing{'' if SortieState(sortie.state).final else ' yet'}.")
+        if options["attempt"] is None and not options["follow"]:
+            self._name_attempt_that_worked(sortie)
         return 0
+
+    def _name_attempt_that_worked(self, sortie: Sortie) -> None:
+        """If the last attempt has only merged, its output is not that of the work: say where that is."""
+        attempt = workspaces.merged_attempt(sortie)
+        if attempt is not None:
+            command = invocation.command(
+                "fleet_mission", "logs", sortie.mission.ref, sortie.key, "--attempt", str(attempt)
+            )
+            self.say(f"Attempt {sortie.attempt} only merged the change of attempt {attempt}. Its output: {command}")
 
     def _artifacts(self, mission: Mission, options: dict[str, Any]) -> int:
         files = mission_results.artifacts(mission)

@@ -16,7 +16,7 @@ from missions.queries import mission_json, sortie_json, workspaces
 from tests.missions.management.fleet_mission import ITEM, fleet_mission
 from tests.support import fleet, repository
 from tests.support.repository import Repository
-from tests.support.work import conflicting
+from tests.support.work import conflicting, landing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -260,6 +260,21 @@ def test_discard_refuses_while_the_mission_runs(project: Repository) -> None:
         result = fleet_mission("discard", mission.ref, *arguments)
         assert result.code == 1
         assert "Cancel it first" in result.err
+
+
+def test_logs_name_the_attempt_that_worked_if_the_last_one_only_merged(project: Repository) -> None:
+    mission = fleet.launch({"edit": {"run": "true"}}, workspace={"repository": str(project.path)})
+    first = landing.begin(mission, "edit")
+    first.work("echo new > new.txt")
+    first.commit()
+    assert "only merged" not in fleet_mission("logs", mission.ref, "edit").err
+    second = landing.begin(mission, "edit")
+    assert second.settle(second.merge())
+    hint = fleet_mission("logs", mission.ref, "edit").err.splitlines()[-1]
+    said, _, command = hint.partition(" Its output: ")
+    assert said == "Attempt 2 only merged the change of attempt 1."
+    assert shlex.split(command)[-4:] == [mission.ref, "edit", "--attempt", "1"]
+    assert "only merged" not in fleet_mission(*shlex.split(command)[-5:]).err
 
 
 def test_items_have_their_change(project: Repository) -> None:
