@@ -18,7 +18,7 @@ class FleetConfig(AppConfig):
 
 
 def _call_groups_teams() -> None:
-    """Call Django's groups teams on all pages. This changes no migration, as those keep the options as first declared."""
+    """Call Django's groups teams on all pages. Migrations keep the names that Django declares, so none is needed."""
     team: Any = apps.get_model("auth", "Group")._meta
     team.verbose_name, team.verbose_name_plural = "team", "teams"
     membership: Any = apps.get_model("auth", "User")._meta.get_field("groups")

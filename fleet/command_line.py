@@ -101,7 +101,7 @@ def execute(argv: list[str], *, interruptible: bool) -> None:
 
     class CommandLine(ManagementUtility):
         def execute(self) -> None:
-            """Run a command of the fleet directly, because Django obeys `--settings` before the command can refuse it."""
+            """Run the fleet's commands directly: Django would obey `--settings` before the command can refuse it."""
             name = self.argv[1] if len(self.argv) > 1 else ""
             if spelling.short(name) in spelling.COMMANDS:
                 django.setup()

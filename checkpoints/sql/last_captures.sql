@@ -2,7 +2,7 @@
 SELECT m.id, newest.created_at, coalesce(newest.ended, 0), coalesce(newest.failed, 0), last_event.kind
 FROM unnest(%(missions)s::uuid[]) AS m (id)
 LEFT JOIN LATERAL (
-    -- OFFSET 0 keeps the index on missions in use: ordered by id, Postgres might read all checkpoints from the newest on.
+    -- OFFSET 0 makes Postgres use the index on missions. To order by id, it might read all checkpoints from the newest.
     SELECT c.created_at, c.ended, c.failed
     FROM (SELECT * FROM checkpoints_checkpoint WHERE missions @> ARRAY[m.id] OFFSET 0) AS c
     ORDER BY c.id DESC LIMIT 1

@@ -95,7 +95,7 @@ class Token(PublicView):
                 hint="Check the name and the password, or try again later.",
             )
         caller.identify(name=f"user:{user.username}", user=user.id)
-        with transaction.atomic():  # no entry in the audit trail of a sign-in that is refused now, nor one without it
+        with transaction.atomic():  # the session and its entry in the audit trail: both or neither
             pair = tokens.begin(user=user, address=caller.current().address)
             user_logged_in.send(sender=User, request=request._request, user=user)
         return asdict(pair)

@@ -54,7 +54,7 @@ class ApiView(APIView):
         return getattr(getattr(cls, "get" if name == "head" else name, None), "endpoint", None)
 
     def idempotency_caller(self, request: Request) -> str:
-        """The caller that the Idempotency-Keys of a request belong to. The name of a user can pass to another user."""
+        """The owner of the Idempotency-Keys of a request. A user by id, because another one may get the name later."""
         actor = request.auth
         if not isinstance(actor, Actor):
             return "anonymous"

@@ -127,7 +127,7 @@ def unix_listener(path: str) -> socket.socket:
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(FileNotFoundError):
             try:
                 probe.connect(path)
-            except ConnectionRefusedError:  # of a process that was killed
+            except ConnectionRefusedError:  # left by a process that was killed
                 os.unlink(path)
         listener.bind(path)
         os.chmod(path, SOCKET_MODE)

@@ -4,8 +4,8 @@
 .fleet/private/valkey/     Valkey's configuration, mode 0600 for its password; no data, because it only carries hints
 .fleet/private/ports.json  the ports on which they listen
 
-With FLEET_EMBEDDED_SOCKETS they listen only on Unix sockets in these folders, which workloads cannot see. A port can
-be used up by anyone who connects to it: Postgres gives each connection a slot before it asks for a password.
+With FLEET_EMBEDDED_SOCKETS they listen only on Unix sockets in these folders, which workloads cannot see. Whoever can
+connect to a port can use up its connections: Postgres gives each one a slot before it asks for a password.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Embedded:
     def _valkey(self) -> Command:
         folder = self.home.private / datastores.VALKEY_FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
-        (folder / datastores.VALKEY_SOCKET).unlink(missing_ok=True)  # of a server that was killed
+        (folder / datastores.VALKEY_SOCKET).unlink(missing_ok=True)  # left by a server that was killed
         address = (
             ("port 0", f"unixsocket {datastores.VALKEY_SOCKET}", "unixsocketperm 700")
             if self.sockets

@@ -87,7 +87,7 @@ class OutputWriter(threading.Thread):
                 for buffer in buffers
                 if buffer.active and time.monotonic() - buffer.activity_recorded_at >= ACTIVITY_S
             ]
-            # In the order in which sorties are removed: inserting a piece locks its sortie against that.
+            # In the order in which sorties are removed, because inserting a piece locks its sortie against removal.
             for buffer in sorted(buffers, key=lambda buffer: buffer.sortie):
                 with buffer.lock:
                     pieces += [(buffer, piece) for piece in buffer.pieces]

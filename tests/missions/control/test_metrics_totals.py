@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.db import connection, connections, transaction
@@ -21,17 +20,12 @@ from missions.control import duties
 from missions.models import CounterMark, Mission, Sortie
 from missions.operations import cleaning
 from missions.queries import counters
-from tests.support import fleet, repository, web
+from tests.support import fleet, web
 from tests.support.repository import Repository
 from tests.support.waiting import until
 from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Repository:
-    return repository.create(tmp_path / "project", {"app.py": "one\ntwo\nthree\n"})
 
 
 def counts(series: str) -> dict[tuple[str, str], int]:

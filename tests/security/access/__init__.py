@@ -1,1 +1,1 @@
-"""Attempts to do or see more than one's permissions allow, or after they have ended."""
+"""Attempts to do or see more than one's permissions allow, or to keep permissions that have ended."""

@@ -1,1 +1,1 @@
-"""Data that would become code: in SQL, a shell, a terminal, or a dependency."""
+"""Data that would be executed as code: by SQL, a shell, a terminal, or a dependency."""

@@ -1,1 +1,1 @@
-"""Attacks by work on git and on the copies and repositories of others."""
+"""Attacks by workloads on git, and on the copies and repositories of others."""

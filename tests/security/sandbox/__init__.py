@@ -1,1 +1,1 @@
-"""Attacks by work on what is outside its sandbox: folders, networks, programs and the kernel."""
+"""Attacks by workloads on what is outside their sandbox: folders, networks, programs and the kernel."""

@@ -1,4 +1,4 @@
-"""Browsers send cookies with the handshake of a WebSocket from any page, so only pages of the site itself may open one."""
+"""Browsers send cookies with the handshake of a WebSocket from any page, so only the site's own pages may open one."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@
 --    agent of a node whose type was reserved for external agents. An external agent gets none whose work only needs to
 --    be merged, or conflicts: that needs a copy of the repository.
 --
--- If two of these statements meet at one dependent, the second waits at `FOR NO KEY UPDATE` for the first, then rereads the
--- row. `locked` looks up each sortie by its key, whatever the statistics were when the statement was planned: for a
+-- If two of these statements meet at one dependent, the second waits at `FOR NO KEY UPDATE` for the first, then rereads
+-- the row. `locked` looks up each sortie by its key, whatever the statistics were when the statement was planned: for a
 -- join with `state = 'running'`, Postgres may read all running sorties once per settlement. A running sortie is one
 -- with a lease. `bad` (ended badly) repeats the rule of `ended_badly` in missions/states.py.
 WITH settlement AS (
