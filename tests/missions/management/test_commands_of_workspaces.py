@@ -271,8 +271,8 @@ def test_logs_name_the_attempt_that_worked_if_the_last_one_only_merged(project: 
     second = landing.begin(mission, "edit")
     assert second.settle(second.merge())
     hint = fleet_mission("logs", mission.ref, "edit").err.splitlines()[-1]
-    said, _, command = hint.partition(" Its output: ")
-    assert said == "Attempt 2 only merged the change of attempt 1."
+    sentence, _, command = hint.partition(" Its output: ")
+    assert sentence == "Attempt 2 only merged the change of attempt 1."
     assert shlex.split(command)[-4:] == [mission.ref, "edit", "--attempt", "1"]
     assert "only merged" not in fleet_mission(*shlex.split(command)[-5:]).err
 
