@@ -18,7 +18,7 @@ from checkpoints.files.loading import SavedMission
 from checkpoints.models import Checkpoint
 from checkpoints.operations.restoring import NotExact
 from checkpoints.rows import reading, workspaces, writing
-from checkpoints.rows.writing import SortieWrite
+from checkpoints.rows.writing import SortieTarget
 from fleet import audit, errors, ids
 from fleet.access.actor import role_of
 from fleet.access.models import Role
@@ -181,7 +181,7 @@ class _Graph:
 
     def targets(
         self, *, rerun: Collection[str], dropped: Collection[str], edited: Mapping[str, SortieSpec]
-    ) -> list[SortieWrite]:
+    ) -> list[SortieTarget]:
         changes: dict[str, dict[str, Any]] = {}
         for key in rerun:
             sortie = self.sorties[key]
@@ -198,7 +198,7 @@ class _Graph:
             )
             changes[key]["state"] = "pending" if waits else "due"
         return [
-            SortieWrite(
+            SortieTarget(
                 sortie=ids.new(),
                 created=True,
                 wait_until=None,

@@ -20,7 +20,7 @@ from checkpoints.operations import capturing, planning
 from checkpoints.recovery.sorties import continues_from
 from checkpoints.rows import reading, workspaces, writing
 from checkpoints.rows.reading import CurrentMission
-from checkpoints.rows.writing import SortieWrite
+from checkpoints.rows.writing import SortieTarget
 from fleet import audit, errors, ids
 from fleet.events.models import Event
 from fleet.postgres import clock, locks, statements
@@ -181,7 +181,7 @@ def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, can_execute: bool,
     planning.require_acceptable(planning.plan_for(checkpoint, saved, None), force=force, digest=plan)
     lease_end = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
     targets = [
-        SortieWrite(sortie=ids.new(), created=True, wait_until=lease_end, state=line, kept=saved.kept[key])
+        SortieTarget(sortie=ids.new(), created=True, wait_until=lease_end, state=line, kept=saved.kept[key])
         for key, line in saved.state.items()
     ]
     with transaction.atomic(durable=True):
@@ -226,7 +226,7 @@ def _record(checkpoint: Checkpoint, *, mission: UUID, safety: Checkpoint | None,
 
 def _differences(
     saved: SavedMission, current: CurrentMission, fenced: dict[UUID, datetime | None]
-) -> tuple[list[SortieWrite], list[UUID]]:
+) -> tuple[list[SortieTarget], list[UUID]]:
     """The sorties to change or create, and those to remove."""
     lines, kept_lines = current.state_lines, current.kept_lines
     lease_end = clock.now() + timedelta(seconds=settings.FLEET_LEASE_S)
@@ -239,7 +239,7 @@ def _differences(
         # A sortie that was removed may have processes until its lease ends.
         wait_until = lease_end if row is None else fenced.get(row)
         targets.append(
-            SortieWrite(
+            SortieTarget(
                 sortie=row or ids.new(), created=row is None, wait_until=wait_until, state=line, kept=saved.kept[key]
             )
         )

@@ -19,7 +19,7 @@ EARLIER_ATTEMPT = "its earlier attempt to end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SortieWrite:
+class SortieTarget:
     """A sortie to write: its two lines, and the row that gets them."""
 
     sortie: UUID
@@ -31,7 +31,7 @@ class SortieWrite:
 
 
 def put_back(
-    *, mission: UUID, targets: Sequence[SortieWrite], origin: int, checkpoint: str, resume_data: bool = False
+    *, mission: UUID, targets: Sequence[SortieTarget], origin: int, checkpoint: str, resume_data: bool = False
 ) -> None:
     """Change or create these sorties, with their needs, outcomes and events, and recount the mission's unmet needs.
 

@@ -19,7 +19,7 @@ from checkpoints.document.buckets import Malformed, combined_digest
 from checkpoints.operations.transfer import checking, workspaces
 from checkpoints.operations.transfer.spooling import BundleSpool, Spool
 from checkpoints.rows import workspaces as saved_workspaces
-from checkpoints.rows.writing import SortieWrite
+from checkpoints.rows.writing import SortieTarget
 from fleet import errors, ids
 from fleet.streams import Readable
 from missions import plan
@@ -186,9 +186,9 @@ class Content:
         }
         return f"{self.own_line}\n{json.dumps({'concurrency_keys': keys, 'finished_at': None})}\n"
 
-    def targets(self) -> list[SortieWrite]:
+    def targets(self) -> list[SortieTarget]:
         return [
-            SortieWrite(
+            SortieTarget(
                 sortie=ids.new(),
                 created=True,
                 wait_until=None,

@@ -1,4 +1,4 @@
-"""The register of the supervisor's children, on disk, so that its successor finds them after a kill -9.
+"""The registry of the supervisor's children, on disk, so that its successor finds them after a kill -9.
 
 A pid may be reused; a pid together with its start time identifies one process. Most children die with the supervisor
 (launch.py). The successor ends those that are still running.

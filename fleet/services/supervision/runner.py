@@ -49,7 +49,7 @@ class ServiceRunner:
         *,
         home: Home,
         changes: ChangeNotifier,
-        register: children.ChildRegistry,
+        registry: children.ChildRegistry,
         say: Callable[[str], None],
         record: Recorder,
     ) -> None:
@@ -64,7 +64,7 @@ class ServiceRunner:
         self.healthy_since: float | None = None  # on the monotonic clock
         self._home = home
         self._changes = changes
-        self._register = register
+        self._registry = registry
         self._output = say
         self._record_event = record
         self._thresholds = Thresholds(service.limits)
@@ -165,7 +165,7 @@ class ServiceRunner:
                 start_new_session=True,  # Ctrl-C must reach only the supervisor, which stops its services in order
             )
         self.pid = self.measured_pid = process.pid
-        self._register.add(
+        self._registry.add(
             name=self.service.name,
             pid=process.pid,
             stop_signal=self.service.stop_signal,
@@ -188,7 +188,7 @@ class ServiceRunner:
             watch.cancel()
             process_trees.kill_session(process.pid)
             await self._clean_up()
-            self._register.remove(self.service.name)
+            self._registry.remove(self.service.name)
             self.pid = self.measured_pid = self.response_s = self.memory_bytes = None
 
     async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:

@@ -48,11 +48,11 @@ class Supervisor:
         self._grace_skipped = False
         self._ready = False
         self._started_at = time.time()
-        register = children.ChildRegistry(home)
-        self._register = register
+        registry = children.ChildRegistry(home)
+        self._registry = registry
         self._runners = {
             service.name: ServiceRunner(
-                service, home=home, changes=self._changes, register=register, say=self.say, record=self._record
+                service, home=home, changes=self._changes, registry=registry, say=self.say, record=self._record
             )
             for service in services
         }
@@ -71,7 +71,7 @@ class Supervisor:
         Returns the exit code: the work's, 1 if a start failed, 130 if it was stopped before it was ready.
         """
         with lock.hold(self.home):
-            await asyncio.to_thread(self._register.end_orphans, self.say)
+            await asyncio.to_thread(self._registry.end_orphans, self.say)
             self._listen_to_signals()
             async with control_socket.serve(self.home, self._handle_request):
                 tasks = [asyncio.create_task(self._run_service(runner)) for runner in self._runners.values()]

@@ -271,8 +271,8 @@ def test_processes_of_a_killed_supervisor_are_reported_until_they_are_stopped(tm
     home = Home(tmp_path / "a home")
     home.create_folders()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as process:
-        register = children.ChildRegistry(home)
-        register.add(name="node", pid=process.pid, stop_signal=signal.SIGTERM, grace_s=5)
+        registry = children.ChildRegistry(home)
+        registry.add(name="node", pid=process.pid, stop_signal=signal.SIGTERM, grace_s=5)
         for command in (("fleet_services", "status"), ("fleet_status",), ("fleet_doctor",)):
             document = run_without_fleet(tmp_path, *command)
             assert f"left these processes running: node (pid {process.pid})." in " ".join(document.stdout.split()), (
