@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,9 @@ def of_mission(mission: UUID) -> Unmerged:
     commits: tuple[dict[str, str], ...] = ()
     if tip and tip != workspace.base_commit and not _is_merged(workspace, mirror, tip):
         rows = branches.landed_since(mirror, base=workspace.base_commit, tip=tip, limit=MAX_COMMITS)
+        # The user may have merged an earlier state of the branch. Whatever precedes a merged commit is merged.
+        number = bisect.bisect_left(rows, True, lo=1, key=lambda row: _is_merged(workspace, mirror, row["commit"]))
+        rows = rows[:number]
         commits = tuple({**row, "sortie": row["sortie"].partition(" ")[0]} for row in rows)
     return Unmerged(
         mission=mission,

@@ -54,6 +54,15 @@ def test_commits_that_no_branch_of_the_user_contains_are_unmerged(project: Repos
     assert unmerged.of_mission(mission.id)
 
 
+def test_commits_that_were_merged_before_others_landed_are_not_listed(project: Repository) -> None:
+    first = conflicting.landed_mission(project, branch="shared", run="echo 1 > first.txt")
+    merging.merge(mission=first.id, into="next")
+    second = conflicting.landed_mission(project, branch="shared", run="echo 2 > second.txt")
+    landed = Change.objects.get(sortie__mission=second).landed
+    for mission in (first, second):
+        assert [row["commit"] for row in unmerged.of_mission(mission.id).commits] == [landed]
+
+
 def test_a_change_that_waits_for_a_person_is_unmerged(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     merging.merge(mission=mission.id)
