@@ -68,6 +68,15 @@ class Target:
             raise errors.Unavailable(f"The repository {self.repository} cannot be read: {reason}")
         return completed.stdout.decode().strip()
 
+    def namesake(self) -> str:
+        """A tag or a remote-tracking branch with the same short name; "" if the fleet can see none."""
+        if self.is_address:
+            return ""
+        names = (f"refs/tags/{self.branch}", f"refs/remotes/{self.branch}")
+        completed = local_repositories.find(self.repository).git("for-each-ref", "--format=%(refname)", *names)
+        found = completed.stdout.decode("utf-8", "replace").split("\n")
+        return next((name for name in names if name in found), "")
+
     def checked_out_in(self) -> str:
         """The folder in which the branch is checked out; "" if the fleet can see none."""
         if self.is_address:

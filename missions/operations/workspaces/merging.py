@@ -70,6 +70,12 @@ def merge(*, mission: UUID, into: str = "") -> MergeResult:
         raise errors.Conflict(f"The mission {reason}, so there is nothing to merge.")
     target = Target(repository=workspace.repository, branch=branch)
     before = target.tip()
+    if not before and (namesake := target.namesake()):
+        raise errors.Conflict(
+            f"git could not tell a new branch {branch} from {namesake} of {workspace.repository}.",
+            hint="Choose another branch (--into NAME).",
+            over_http="Choose another branch (`into`).",
+        )
     commit = _commit(row, workspace, mirror, target=target, before=before, tip=tip)
     if commit != before:
         _require_trusted_hooks(workspace, mirror, target)

@@ -122,6 +122,17 @@ def test_a_conflict_with_the_branch_is_refused_with_its_files(project: Repositor
     assert not Event.objects.filter(kind="mission.merged").exists()
 
 
+@pytest.mark.parametrize("namesake", ["refs/remotes/origin/next", "refs/tags/origin/next"])
+def test_a_new_branch_is_not_named_like_a_tag_or_a_branch_of_a_remote(project: Repository, namesake: str) -> None:
+    mission = conflicting.landed_mission(project)
+    project.git("update-ref", namesake, "HEAD")
+    before = project.git("for-each-ref")
+    with pytest.raises(errors.Conflict, match=f"a new branch origin/next from {namesake}"):
+        merging.merge(mission=mission.id, into="origin/next")
+    assert project.git("for-each-ref") == before
+    assert merging.merge(mission=mission.id, into="origin").outcome == "created"
+
+
 @pytest.mark.parametrize("location", ["the checkout", "another worktree", "a rebase"])
 def test_a_branch_that_is_checked_out_is_never_moved(project: Repository, tmp_path: Path, location: str) -> None:
     mission = conflicting.landed_mission(project)
