@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -192,24 +193,29 @@ def test_a_thousand_random_requests_of_concurrent_attempts_never_give_two_of_the
         finally:
             connection.close()
 
-    def check() -> None:
+    def check() -> int:
+        """The number of checks."""
+        checks = 0
         try:
             while not done.wait(0.005):
+                checks += 1
                 rows = [reservation for _, reservation in reservations.in_force([branch])]
                 problems.extend(
                     (first, second) for first, second in itertools.combinations(rows, 2) if clash(first, second)
                 )
         finally:
             connection.close()
+        return checks
 
-    checker = threading.Thread(target=check)
-    workers = [threading.Thread(target=request_repeatedly, args=[number]) for number in range(len(tokens))]
-    for thread in (checker, *workers):
-        thread.start()
-    for thread in workers:
-        thread.join()
-    done.set()
-    checker.join()
+    with ThreadPoolExecutor() as threads:
+        checker = threads.submit(check)
+        workers = [threads.submit(request_repeatedly, number) for number in range(len(tokens))]
+        try:
+            for worker in workers:
+                worker.result()  # raises what the thread has raised
+        finally:
+            done.set()
+        assert checker.result() > 10
     assert problems == []
     assert min(grants) > 10
 
