@@ -105,29 +105,39 @@ class CaptureRecord:
 
 
 class EndedMissions:
-    """Finds missions that have ended since the last call. The first call finds all that have checkpoints."""
+    """Captures each mission once more after it has ended, if an earlier checkpoint shows it live.
+
+    Otherwise a fleet that has only the checkpoints would bring it back and run it again.
+    """
 
     def __init__(self) -> None:
         self._live: frozenset[UUID] | None = None
+        self._uncaptured: set[UUID] = set()  # have ended, but could not be captured yet
 
-    def find(self) -> list[UUID]:
+    def capture(self) -> list[Checkpoint]:
+        """Capture the missions that have ended since the last call; at the first call, all that have checkpoints."""
+        captured = []
+        for mission in self._due():
+            checkpoints = _capture([mission], Trigger.END)
+            captured += checkpoints
+            if checkpoints:
+                self._uncaptured.discard(mission)
+        return captured
+
+    def _due(self) -> list[UUID]:
         live = frozenset(Mission.objects.exclude(state__in=FINAL_MISSION_STATES).values_list("id", flat=True))
-        if self._live is None:
-            lists = Checkpoint.objects.values_list("missions", flat=True)
-            candidates = {mission for missions in lists.iterator() for mission in missions} - live
-        else:
-            candidates = set(self._live - live)
+        ended = _missions_with_checkpoints() - live if self._live is None else self._live - live
         self._live = live
-        return list(
-            Mission.objects.filter(id__in=candidates, state__in=FINAL_MISSION_STATES).values_list("id", flat=True)
-        )
+        candidates = Mission.objects.filter(id__in=ended | self._uncaptured, state__in=FINAL_MISSION_STATES)
+        due = _changed(candidates, moment="end", captured_before=True)
+        self._uncaptured = set(due)
+        return due
 
 
 def register() -> None:
     """Register the automatic captures and the retention, and report the artifacts that checkpoints use."""
     background.register(name="checkpoints", run=capture_due, every_s=CHECK_S, at_end=capture_at_shutdown)
-    ended = EndedMissions()
-    background.register(name="last checkpoints", run=lambda: capture_ended(ended.find()), every_s=CHECK_S)
+    background.register(name="checkpoints of ended missions", run=EndedMissions().capture, every_s=CHECK_S)
     background.register(name="branches of restored missions", run=moving.complete_all, every_s=CHECK_S)
     background.register(name="retention of checkpoints", run=prune_now, every_s=PRUNE_S)
     hooks.before_cancel.register(lambda missions: _capture_before(missions, "cancel", Trigger.CANCEL))
@@ -154,26 +164,13 @@ def capture_due() -> list[Checkpoint]:
     return captured
 
 
-def capture_ended(missions: Collection[UUID]) -> list[Checkpoint]:
-    """Capture these missions, which have ended, if an earlier checkpoint shows them live.
-
-    Otherwise a fleet that has only the checkpoints would bring them back and run them again.
-    """
-    records = _capture_records(missions)
-    changed = [id for id in missions if records[id].captured_at and records[id].has_changed]
-    rows = Mission.objects.filter(id__in=changed).only("id", "checkpoints").order_by("id")
-    selected = [row.id for row in rows if "end" in Policy.of(row.checkpoints).on]
-    return [checkpoint for id in selected for checkpoint in _capture([id], Trigger.END)]
-
-
 def capture_at_shutdown() -> None:
     """Capture live missions that have changed; after SHUTDOWN_S start no capture and read no uncommitted work."""
     deadline = time.monotonic() + SHUTDOWN_S
-    for row in _changed(Mission.objects.filter(state__in=CAPTURED_STATES)):
+    for mission in _changed(Mission.objects.filter(state__in=CAPTURED_STATES), moment="shutdown"):
         if time.monotonic() > deadline:
             return
-        if "shutdown" in Policy.of(row.checkpoints).on:
-            _capture([row.id], Trigger.SHUTDOWN, work_s=deadline - time.monotonic())
+        _capture([mission], Trigger.SHUTDOWN, work_s=deadline - time.monotonic())
 
 
 def prune_now() -> None:
@@ -194,17 +191,30 @@ def _capture_records(missions: Collection[UUID]) -> dict[UUID, CaptureRecord]:
         }
 
 
-def _changed(missions: QuerySet[Mission]) -> list[Mission]:
-    """Those of these missions to which anything has happened since their last capture."""
+def _changed(missions: QuerySet[Mission], *, moment: str, captured_before: bool = False) -> list[UUID]:
+    """Those of these missions whose policy names this moment, and to which anything has happened since their last
+    capture. `captured_before`: only those that have a checkpoint.
+    """
     rows = list(missions.only("id", "checkpoints").order_by("id"))
     records = _capture_records([row.id for row in rows])
-    return [row for row in rows if records[row.id].has_changed]
+    return [
+        row.id
+        for row in rows
+        if records[row.id].has_changed
+        and (records[row.id].captured_at or not captured_before)
+        and moment in Policy.of(row.checkpoints).on
+    ]
+
+
+def _missions_with_checkpoints() -> frozenset[UUID]:
+    lists = Checkpoint.objects.values_list("missions", flat=True)
+    return frozenset(mission for missions in lists.iterator() for mission in missions)
 
 
 def _capture_before(missions: Sequence[UUID], moment: str, trigger: Trigger) -> None:
-    rows = _changed(Mission.objects.filter(id__in=missions).exclude(state=MissionState.CANCELLING))
-    if selected := [row.id for row in rows if moment in Policy.of(row.checkpoints).on]:
-        _capture(selected, trigger)
+    rows = Mission.objects.filter(id__in=missions).exclude(state=MissionState.CANCELLING)
+    if changed := _changed(rows, moment=moment):
+        _capture(changed, trigger)
 
 
 def _capture(missions: Sequence[UUID], trigger: Trigger, *, work_s: float | None = None) -> list[Checkpoint]:

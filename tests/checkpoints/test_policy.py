@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,11 @@ from tests.support import fleet
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 
-@pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[None]:
-    """A folder of checkpoints on a full disk."""
-    (tmp_path / "file").touch()
-    location = str(tmp_path / "file" / "checkpoints")
+@contextmanager
+def on_full_disk(folder: Path) -> Iterator[None]:
+    """Checkpoints cannot be written: their folder is below a file."""
+    (folder / "file").touch()
+    location = str(folder / "file" / "checkpoints")
     storages = {
         **settings.STORAGES,
         "checkpoints": {**settings.STORAGES["checkpoints"], "OPTIONS": {"location": location}},
@@ -130,12 +131,10 @@ def test_a_mission_that_ends_after_a_capture_is_captured_once_more(engine: Engin
     ended = EndedMissions()
     mission = fleet.launch({"one": {}})
     operations.capture(missions=[mission.id])
-    assert policy.capture_ended(ended.find()) == []
+    assert ended.capture() == []
     fleet.run_to_end(engine, mission)
-    assert [storage.read_manifest(row.ref).missions[0].state for row in policy.capture_ended(ended.find())] == [
-        "succeeded"
-    ]
-    assert policy.capture_ended(ended.find()) == []
+    assert [storage.read_manifest(row.ref).missions[0].state for row in ended.capture()] == ["succeeded"]
+    assert ended.capture() == []
     assert triggers(mission) == ["request", "end"]
 
 
@@ -143,23 +142,33 @@ def test_a_mission_that_ended_while_the_control_loop_was_down_is_captured(engine
     mission = fleet.launch({"one": {}})
     operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    policy.capture_ended(EndedMissions().find())
-    policy.capture_ended(EndedMissions().find())
+    EndedMissions().capture()
+    EndedMissions().capture()
     assert triggers(mission) == ["request", "end"]
 
 
 def test_the_end_of_a_mission_that_was_never_captured_is_not_captured(engine: Engine) -> None:
     mission, ended = fleet.launch({"one": {}}), EndedMissions()
-    ended.find()
+    ended.capture()
     fleet.run_to_end(engine, mission)
-    assert policy.capture_ended(ended.find()) == []
+    assert ended.capture() == []
+
+
+def test_an_end_that_could_not_be_captured_is_captured_later(engine: Engine, tmp_path: Path) -> None:
+    mission, ended = fleet.launch({"one": {}}), EndedMissions()
+    operations.capture(missions=[mission.id])
+    ended.capture()
+    fleet.run_to_end(engine, mission)
+    with on_full_disk(tmp_path):
+        assert ended.capture() == []
+    assert [checkpoint.trigger for checkpoint in ended.capture()] == ["end"]
 
 
 def test_the_end_of_a_mission_is_not_captured_if_its_plan_says_so(engine: Engine) -> None:
     mission = fleet.launch({"one": {}}, checkpoints={"on": []})
     operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    assert policy.capture_ended(EndedMissions().find()) == []
+    assert EndedMissions().capture() == []
 
 
 def test_missions_are_captured_before_cleanup_and_their_artifacts_stay(engine: Engine, tmp_path: Path) -> None:
@@ -192,11 +201,9 @@ def test_artifacts_stay_while_a_checkpoint_cannot_be_read() -> None:
     storage.remove_manifest(ref)
 
 
-def test_a_full_disk_stops_neither_the_mission_nor_its_cancel(
-    full_disk: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_full_disk_stops_neither_the_mission_nor_its_cancel(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     mission = fleet.launch({"one": {}})
-    with caplog.at_level(logging.WARNING):
+    with on_full_disk(tmp_path), caplog.at_level(logging.WARNING):
         missions.cancel(mission=mission.id)
     assert fleet.state(mission.id) == "cancelled"
     event = Event.objects.get(kind="checkpoint.failed")

@@ -227,8 +227,9 @@ def check_workspace(*, sortie: Mapping[str, Any], path: Path, workspace: bool, p
 
 def _leaves_copy(cwd: str) -> bool:
     """Whether a working folder lies outside the copy. With a template, that is not known before the attempt."""
-    up = "{{" not in cwd and posixpath.normpath(cwd).split("/")[0] == ".."
-    return up or cwd.startswith(("/", "~"))
+    if cwd.startswith(("/", "~")):
+        return True
+    return "{{" not in cwd and posixpath.normpath(cwd).split("/")[0] == ".."
 
 
 def check_agent(*, name: str, path: Path, context: PlanContext, problems: Problems) -> None:

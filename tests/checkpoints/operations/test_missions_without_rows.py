@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from checkpoints import operations, policy
+from checkpoints import operations
 from checkpoints.policy import EndedMissions
 from checkpoints.queries import lookup
 from missions import operations as missions
@@ -34,7 +34,7 @@ def test_a_mission_that_ended_after_its_newest_checkpoint_is_not_run_again(engin
     mission = fleet.launch({"a": {}})
     operations.capture(missions=[mission.id])
     fleet.run_to_end(engine, mission)
-    policy.capture_ended(EndedMissions().find())
+    EndedMissions().capture()
     Mission.objects.all().delete()
     assert manage("fleet_resume").err == "No mission was interrupted.\n"
     assert not Mission.objects.exists()

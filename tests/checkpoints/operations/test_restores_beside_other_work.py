@@ -75,14 +75,15 @@ def test_progress_that_is_reported_throughout_restores_changes_nothing_once_the_
     mission = fleet.launch({"slow": {}})
     start = operations.capture(missions=[mission.id])
     (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
-    accepted = 0
+    accepted, ending = 0, threading.Event()
 
     def report() -> str:
         nonlocal accepted
         try:
-            while True:
+            while not ending.is_set():
                 external_agents.progress(token=lease.token, fraction=0.5, output="working\n", resume={"step": accepted})
                 accepted += 1
+            return "still accepted"
         except StaleLease as error:
             return str(error)
         finally:
@@ -90,9 +91,12 @@ def test_progress_that_is_reported_throughout_restores_changes_nothing_once_the_
 
     with ThreadPoolExecutor(1) as thread:
         refusal = thread.submit(report)
-        until(lambda: accepted > 3)
-        restored = operations.restore(checkpoint=start, can_execute=True)
-        assert "lease" in refusal.result()
+        try:
+            until(lambda: accepted > 3)
+            restored = operations.restore(checkpoint=start, can_execute=True)
+            assert "lease" in refusal.result(timeout=30)
+        finally:
+            ending.set()
     assert digest(mission) == saved_digest(start)
     assert restored.safety is not None
     attempt = Attempt.objects.get()

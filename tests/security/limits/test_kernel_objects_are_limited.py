@@ -67,7 +67,10 @@ def test_a_workload_leaves_inotify_instances_to_others(place: Place) -> None:
 
 def test_a_workload_leaves_queued_signals_to_others(place: Place) -> None:
     """Timers need one each, so without them the programs of other attempts fail."""
-    assert 0 < output(place, SIGNALS) <= resource.getrlimit(resource.RLIMIT_SIGPENDING)[0] // 4
+    limit, _ = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    if limit == resource.RLIM_INFINITY:
+        pytest.skip("this host does not limit queued signals")
+    assert 0 < output(place, SIGNALS) <= limit // 4
 
 
 def test_a_workload_cannot_use_up_the_namespaces_that_sandboxes_need(place: Place) -> None:
