@@ -11,7 +11,7 @@ from django.db import connection, transaction
 
 from fleet import ids
 from missions.models import Lane, Mission, Sortie
-from missions.workspaces import lanes, repositories
+from missions.workspaces import branches, lanes, repositories
 from tests.support import fleet, repository
 from tests.support.waiting import until
 
@@ -104,3 +104,20 @@ def test_two_concurrent_handovers_give_the_lane_to_one_sortie(mission: Mission) 
     assert ids.encode(ids.SORTIE, a.id) in lanes.holder(
         repository=mission.workspace.repository, branch=mission.workspace.branch
     )
+
+
+def test_an_attempt_that_has_lost_the_lane_does_not_move_the_branch_even_if_no_one_else_has(
+    project: repository.Repository,
+) -> None:
+    base = project.git("rev-parse", "HEAD")
+    change = project.commit({"a.txt": "b\n"})
+    store = repositories.ensure(str(project.path), commit=change)
+    assert repositories.tip(store, "fleet/x", start=base) == base
+    sortie = ids.new()
+    old, new = (branches.lane_content(store, sortie=sortie, attempt=attempt) for attempt in (1, 2))
+    branches.write_lane(store, "fleet/x", content=old, expected="")
+    branches.write_lane(store, "fleet/x", content=new, expected=old)
+    with pytest.raises(branches.LaneLost):
+        branches.move(store, branch="fleet/x", lane=old, tip=base, to=change)
+    assert repositories.tip(store, "fleet/x", start=base) == base
+    branches.move(store, branch="fleet/x", lane=new, tip=base, to=change)
