@@ -1,4 +1,4 @@
-"""Explains to commands and API clients why Postgres is unavailable, and what to do about it."""
+"""Explains to commands and API clients why Postgres or Redis is unavailable, and what to do about it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ def start_hint() -> str:
 
 
 def postgres_unavailable(error: Exception) -> errors.Unavailable:
-    """Build the error to report for a database error. Its hint is for operators; `over_http` is for API clients."""
+    return _unavailable("Postgres", error, setting="DATABASE_URL")
+
+
+def redis_unavailable(error: Exception) -> errors.Unavailable:
+    return _unavailable("Redis", error, setting="REDIS_URL")
+
+
+def _unavailable(server: str, error: Exception, *, setting: str) -> errors.Unavailable:
+    """Build the error to report for a server's error. Its hint is for operators; `over_http` is for API clients."""
     over_http = "Try again in a moment. If that does not help, contact the fleet's operators."
     running = lock.is_held(settings.FLEET_HOME)
     if not running and settings.FLEET_ENDPOINTS.provider != "external":
@@ -26,5 +34,5 @@ def postgres_unavailable(error: Exception) -> errors.Unavailable:
     if running:
         hint = f"The fleet restarts it. Watch it: {invocation.command('fleet_services', 'status')}"
     else:
-        hint = "Check DATABASE_URL, and that the server is running."
-    return errors.Unavailable(f"Postgres does not answer ({reason}).", hint=hint, over_http=over_http)
+        hint = f"Check {setting}, and that the server is running."
+    return errors.Unavailable(f"{server} does not answer ({reason}).", hint=hint, over_http=over_http)

@@ -27,7 +27,7 @@ from fleet.console import lines
 from fleet.errors import FleetError
 from fleet.host import trusted_programs
 from fleet.management.operator import OperatorCommand
-from fleet.services import detached, statuses
+from fleet.services import detached, outages, statuses
 from fleet.services.outages import start_hint
 from missions.models import Mission
 from missions.workspaces import git
@@ -167,13 +167,15 @@ def _services() -> Iterator[CheckResult]:
             yield from _readable()
             yield from _path()
     except Error as error:
-        yield CheckResult("postgres", False, (str(error).strip().splitlines() or ["does not answer"])[0], start)
+        problem = outages.postgres_unavailable(error)
+        yield CheckResult("postgres", False, problem.message, problem.hint)
     try:
         with redis_clients.client(settings.FLEET_ENDPOINTS.redis_url, timeout_s=2) as client:
             client.ping()
         yield CheckResult("redis", True, "answers")
     except redis.RedisError as error:
-        yield CheckResult("redis", False, str(error), start)
+        problem = outages.redis_unavailable(error)
+        yield CheckResult("redis", False, problem.message, problem.hint)
 
 
 def _audit_trail() -> Iterator[CheckResult]:

@@ -297,12 +297,20 @@ def test_the_doctor_puts_a_full_stop_between_a_problem_and_its_remedy(tmp_path: 
     assert f"{private} has mode 0755. Run: chmod 700 '{private}'" in result.stdout
 
 
-def test_the_doctor_names_missing_services(tmp_path: Path) -> None:
+def test_the_doctor_says_that_the_fleet_is_not_running(tmp_path: Path) -> None:
     result = run_without_fleet(tmp_path, "fleet_doctor")
-    assert result.returncode == 1
-    assert result.stderr == ""
+    assert (result.returncode, result.stderr) == (1, "")
     for name in ("postgres", "redis"):
-        assert any(line.startswith(f"ERROR {name}") and "fleet_up" in line for line in result.stdout.splitlines())
+        (line,) = [line for line in result.stdout.splitlines() if line.startswith(f"ERROR {name}")]
+        assert "The fleet is not running here. Start it: " in line
+
+
+def test_the_doctor_names_the_settings_of_servers_that_do_not_answer(tmp_path: Path) -> None:
+    urls = {"DATABASE_URL": "postgres://fleet:x@127.0.0.1:1/fleet", "REDIS_URL": "redis://:x@127.0.0.1:1/0"}
+    result = run_without_fleet(tmp_path, "fleet_doctor", "--json", **urls)
+    remedies = {item["name"]: item["remedy"] for item in json.loads(result.stdout)}
+    for name, setting in (("postgres", "DATABASE_URL"), ("redis", "REDIS_URL")):
+        assert remedies[name] == f"Check {setting}, and that the server is running."
 
 
 @pytest.mark.parametrize(
