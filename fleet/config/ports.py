@@ -5,11 +5,13 @@ A server keeps its port, so that addresses stay valid, unless another program ha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import tempfile
 import threading
+from pathlib import Path
 
 from fleet.config.home import Home
 
@@ -44,6 +46,33 @@ class Ports:
             self._ports[name] = port
             _record(self._home, {**previous, name: port})
         return port
+
+
+def announce(home: Home, name: str, port: int) -> None:
+    """Record that this server listens on its port now.
+
+    Between the choice of a port and that moment, a server of another fleet on this host may take it, and would then
+    answer the probe of this one.
+    """
+    with contextlib.suppress(FileNotFoundError):  # no supervisor has used this home
+        _announcement(home, name).write_text(str(port))
+
+
+def withdraw(home: Home, name: str) -> None:
+    """Forget the announcement of an earlier process."""
+    _announcement(home, name).unlink(missing_ok=True)
+
+
+def announced(home: Home, name: str) -> int | None:
+    """Return the port on which a server listens; None before it does."""
+    try:
+        return int(_announcement(home, name).read_text())
+    except (FileNotFoundError, ValueError):  # ValueError: it is being written
+        return None
+
+
+def _announcement(home: Home, name: str) -> Path:
+    return home.run / f"{name}.port"
 
 
 def is_free(port: int) -> bool:

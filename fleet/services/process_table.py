@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet import invocation
+from fleet import errors, invocation
+from fleet.config import ports
 from fleet.config.home import Home
-from fleet.config.ports import Ports
 from fleet.flower import client as flower
 from fleet.postgres import pool
 from fleet.services.providers import probes
@@ -25,14 +25,13 @@ def table(
     say: Callable[[str], None],
 ) -> tuple[Service, ...]:
     """Return the processes in starting order. `base` is the folder of the code, `web_port` the preferred port."""
-    ports = Ports(home)
-    selected_ports: dict[str, int] = {}
+    chosen_ports = ports.Ports(home)
 
     def choose(name: str, preferred: int) -> str:
-        selected_ports[name] = ports.choose(name, preferred=preferred)
-        if selected_ports[name] != preferred:
-            say(f"{name}: port {preferred} is in use, using {selected_ports[name]}")
-        return str(selected_ports[name])
+        port = chosen_ports.choose(name, preferred=preferred)
+        if port != preferred:
+            say(f"{name}: port {preferred} is in use, using {port}")
+        return str(port)
 
     def process(*argv: str, env: dict[str, str], privileged: frozenset[str] = frozenset()) -> Command:
         shared = {"DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
@@ -47,8 +46,15 @@ def table(
         return manage("fleet_prepare", privileged=OWNER)
 
     def web() -> Command:
+        ports.withdraw(home, "web")
         argv = (sys.executable, "-m", "fleet.web", "--port", choose("web", web_port))
         return process(*argv, env={"FLEET_PROCESS": pool.WEB}, privileged=JWT_KEY)
+
+    async def probe_web() -> None:
+        port = ports.announced(home, "web")
+        if port is None:
+            raise errors.Unavailable("The process does not listen yet.")
+        await probes.http(port, "/healthz")
 
     stores = ("postgres", "valkey")  # both, so that nothing is migrated if one of them refuses the connection
     prepared = ("prepare", "valkey")
@@ -64,7 +70,7 @@ def table(
         Service(
             name="web",
             command=web,
-            probe=lambda: probes.http(selected_ports["web"], "/healthz"),
+            probe=probe_web,
             needs=prepared,
             limits=limits,
         ),

@@ -32,6 +32,7 @@ from django.db import connection
 from django.utils.module_loading import autodiscover_modules
 
 from fleet import errors
+from fleet.config import ports
 from fleet.host import processes
 from fleet.web import shared_counters, uptime
 
@@ -171,6 +172,7 @@ def main() -> None:
     config = configuration(application, port=options.port, host=options.host)
     config.load()
     listeners = [listening_socket(options.port, host=options.host)]
+    ports.announce(settings.FLEET_HOME, "web", options.port)
     if settings.FLEET_WEB_SOCKET:
         listeners.append(unix_listener(settings.FLEET_WEB_SOCKET))
     gc.collect()
