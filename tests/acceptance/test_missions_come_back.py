@@ -84,7 +84,10 @@ def test_a_mission_goes_back_and_forward_and_moves_to_an_empty_database(tmp_path
 
     with running() as other:
         shutil.copytree(tmp_path / "flightline", other.home / ".flightline", dirs_exist_ok=True)
-        assert f"{mission} was restored" in other.manage("fleet_resume").stderr
+        output = other.manage("fleet_resume").stderr
+        assert f"{mission} was restored" in output
+        assert "is paused. Continue it: " in output  # as in its last checkpoint
+        other.manage("fleet_resume", "--mission", mission)
         assert other.wait(mission)["state"] == "succeeded"
         assert len(succeeded(other, mission)) == 25
         assert result(other, mission) == "one"
