@@ -259,7 +259,7 @@ def test_a_repeated_request_has_no_second_effect(ann: api.Client, mission: Missi
 def test_a_request_that_is_still_in_progress_is_not_started_again(ann: api.Client, mission: Mission) -> None:
     other = connection.copy()
     with other.cursor() as cursor:
-        key = [SubjectLock.IDEMPOTENT_REQUEST, locks._hash("user:ann" + "key")]
+        key = [SubjectLock.IDEMPOTENT_REQUEST, locks._hash(f"user:{ann.user.pk} key")]
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", key)
         response = ann.post("checkpoints", {"mission": mission.ref}, Idempotency_Key="key")
         assert (response.status_code, response.json()["code"]) == (409, "conflict")

@@ -28,9 +28,9 @@ def trees() -> Iterator[tuple[Path, ast.Module]]:
 
 
 def words(call: ast.Call) -> list[str]:
-    """The command's words; `x` for a value that is known only when it runs."""
+    """The command's words; `x` for a value that is known only when it runs, 1 for a number."""
     return [
-        str(word.value) if isinstance(word, ast.Constant) else "x"
+        str(word.value) if isinstance(word, ast.Constant) else "1" if ast.unparse(word).startswith("str(") else "x"
         for word in call.args
         if not isinstance(word, ast.Starred)
     ]
