@@ -54,7 +54,7 @@ def announce(home: Home, name: str, port: int) -> None:
     Between the choice of a port and that moment, a server of another fleet on this host may take it, and would then
     answer the probe of this one.
     """
-    with contextlib.suppress(FileNotFoundError):  # no supervisor has used this home
+    with contextlib.suppress(OSError):  # a home without a supervisor, such as a container's, may be read-only
         _announcement(home, name).write_text(str(port))
 
 
