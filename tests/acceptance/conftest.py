@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from fleet.config import ports
 from fleet.config.home import Home
 from tests.support.documented_client import DocumentedClient
 from tests.support.paths import CHECKOUT
@@ -96,6 +97,8 @@ def running(*, restored_from: Path | None = None, **more: str) -> Iterator[Fleet
     env = {
         **{name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}},
         "FLEET_HOME": str(home / ".fleet"),
+        # No fleet beside this one prefers the same port, so none takes it while this one is down.
+        "FLEET_WEB_PORT": str(ports.find_free()),
         "FLEET_LEASE_S": "4",
         "FLEET_RENEW_S": "0.3",
         "FLEET_HEARTBEAT_S": "0.5",
