@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from checkpoints.models import Checkpoint
 from checkpoints.operations import artifacts, capture, prune
+from checkpoints.queries import lookup
 from fleet import errors
 from fleet.events.models import Event
 from fleet.postgres import statements
@@ -126,7 +127,7 @@ class EndedMissions:
 
     def _due(self) -> list[UUID]:
         live = frozenset(Mission.objects.exclude(state__in=FINAL_MISSION_STATES).values_list("id", flat=True))
-        ended = _missions_with_checkpoints() - live if self._live is None else self._live - live
+        ended = lookup.captured_missions() - live if self._live is None else self._live - live
         self._live = live
         candidates = Mission.objects.filter(id__in=ended | self._uncaptured, state__in=FINAL_MISSION_STATES)
         due = _changed(candidates, moment="end", captured_before=True)
@@ -204,11 +205,6 @@ def _changed(missions: QuerySet[Mission], *, moment: str, captured_before: bool 
         and (records[row.id].captured_at or not captured_before)
         and moment in Policy.of(row.checkpoints).on
     ]
-
-
-def _missions_with_checkpoints() -> frozenset[UUID]:
-    lists = Checkpoint.objects.values_list("missions", flat=True)
-    return frozenset(mission for missions in lists.iterator() for mission in missions)
 
 
 def _capture_before(missions: Sequence[UUID], moment: str, trigger: Trigger) -> None:

@@ -1,16 +1,14 @@
 from django.db import migrations, models
 
+TRIGGERS = ("request", "interval", "progress", "cancel", "restore", "cleanup", "failure", "end", "shutdown", "import")
+
 
 class Migration(migrations.Migration):
-
-    dependencies = [
-        ('checkpoints', '0001_initial'),
-    ]
-
+    dependencies = [("checkpoints", "0001_initial")]
     operations = [
         migrations.AlterField(
-            model_name='checkpoint',
-            name='trigger',
-            field=models.CharField(choices=[('request', 'Request'), ('interval', 'Interval'), ('progress', 'Progress'), ('cancel', 'Cancel'), ('restore', 'Restore'), ('cleanup', 'Cleanup'), ('failure', 'Failure'), ('end', 'End'), ('shutdown', 'Shutdown'), ('import', 'Import')], max_length=10),
+            "checkpoint",
+            "trigger",
+            models.CharField(choices=[(trigger, trigger.title()) for trigger in TRIGGERS], max_length=10),
         ),
     ]

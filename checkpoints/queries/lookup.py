@@ -26,9 +26,15 @@ def mission_id(reference: str | None) -> UUID | None:
     )
 
 
+def captured_missions() -> frozenset[UUID]:
+    """The missions that have checkpoints."""
+    lists = Checkpoint.objects.values_list("missions", flat=True)
+    return frozenset(mission for missions in lists.iterator() for mission in missions)
+
+
 def missions_without_rows() -> list[UUID]:
     """The missions that have checkpoints and no rows."""
-    captured = {mission for missions in Checkpoint.objects.values_list("missions", flat=True) for mission in missions}
+    captured = captured_missions()
     return sorted(captured - set(Mission.objects.filter(id__in=captured).values_list("id", flat=True)))
 
 
