@@ -128,7 +128,7 @@ class FleetCheckpoints:
         checkpoints = Checkpoint.objects.order_by("-id")
         assert len(checkpoints) == len(self.stats.seconds) + 1
         with reading.snapshot():
-            digest = reading.mission(self._mission.id).entry({}).digest
+            digest = reading.mission(self._mission.id).digest()
         last = checkpoints[0]
         if operations.verify(checkpoints=[last]) or storage.read_manifest(last.ref).missions[0].digest != digest:
             raise RuntimeError("The last checkpoint does not have the state of the mission.")

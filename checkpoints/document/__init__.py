@@ -5,7 +5,18 @@
 neither Django nor another part of `checkpoints`.
 """
 
-from checkpoints.document.buckets import Bucket, bucket_of
+from checkpoints.document.buckets import Bucket, bucket_of, combined_digest
 from checkpoints.document.manifest import ENDED, FORMAT, CheckpointManifest, MissionEntry, Part, parse, serialize
 
-__all__ = ["ENDED", "FORMAT", "Bucket", "CheckpointManifest", "MissionEntry", "Part", "bucket_of", "parse", "serialize"]
+__all__ = [
+    "ENDED",
+    "FORMAT",
+    "Bucket",
+    "CheckpointManifest",
+    "MissionEntry",
+    "Part",
+    "bucket_of",
+    "combined_digest",
+    "parse",
+    "serialize",
+]

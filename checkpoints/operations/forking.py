@@ -94,7 +94,7 @@ def fork(
             )
             with connection.cursor() as cursor:
                 turn, _ = launching.fair_turn(cursor)
-            targets = graph.targets(rerun=rerun, dropped=dropped, edited=edited)
+            targets = writing.TargetTable(graph.targets(rerun=rerun, dropped=dropped, edited=edited))
             writing.put_back(mission=id, targets=targets, origin=turn, checkpoint=checkpoint.ref)
             workspaces.put_back(saved, mission=id, replaced="", branch=f"fleet/{ids.encode(ids.MISSION, id)}")
             workspaces.replace_reservations(edited.values(), mission=id)

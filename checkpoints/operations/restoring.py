@@ -124,6 +124,8 @@ def _replaced_ref(saved: SavedMission, checkpoint: str, name: str) -> str:
 
 def _restore(checkpoint: Checkpoint, saved: SavedMission, previous: _PreviousState, by: User | None) -> Checkpoint:
     """Restore in the caller's transaction."""
+    expected, _ = _differences(saved, previous.mission, {})
+    table = writing.TargetTable(expected)  # before any row is locked, because it takes time
     row = Mission.objects.select_for_update().get(id=saved.id)
     if row.state == MissionState.CANCELLING:
         raise errors.Conflict("The mission is being cancelled.", hint="Wait until it is cancelled, then restore it.")
@@ -152,12 +154,13 @@ def _restore(checkpoint: Checkpoint, saved: SavedMission, previous: _PreviousSta
         )
         fenced: dict[UUID, datetime | None] = dict(cursor.fetchall())
         targets, dropped = _differences(saved, current, fenced)
+        table.replace(targets)
         if dropped:
             counters.fold(wait=True)  # so that the totals include the sorties that are removed
             writing.drop(sorties=dropped, checkpoint=checkpoint.ref)
         writing.put_back(
             mission=saved.id,
-            targets=targets,
+            targets=table,
             origin=current.origin,
             checkpoint=checkpoint.ref,
             resume_data=True,
@@ -199,7 +202,13 @@ def _recreate(checkpoint: Checkpoint, saved: SavedMission, *, can_execute: bool,
         )
         with connection.cursor() as cursor:
             turn, _ = launching.fair_turn(cursor)
-        writing.put_back(mission=saved.id, targets=targets, origin=turn, checkpoint=checkpoint.ref, resume_data=True)
+        writing.put_back(
+            mission=saved.id,
+            targets=writing.TargetTable(targets),
+            origin=turn,
+            checkpoint=checkpoint.ref,
+            resume_data=True,
+        )
         replaced = _replaced_ref(saved, checkpoint.ref, ids.new().hex)
         workspaces.put_back(saved, mission=saved.id, replaced=replaced)
         _require_exact(saved)
@@ -264,9 +273,10 @@ def _put_back_mission(saved: SavedMission, *, checkpoint: str) -> None:
 
 def _require_exact(saved: SavedMission) -> None:
     """Raise NotExact unless the rows have the digest of the checkpoint."""
-    entry = reading.mission(saved.id).entry({})
-    if entry.digest == saved.entry.digest:
+    restored = reading.mission(saved.id)
+    if restored.digest() == saved.entry.digest:
         return
+    entry = restored.entry({})
     different = [number for number, part in saved.entry.buckets.items() if entry.buckets.get(number) != part]
     raise NotExact(
         f"The restored rows differ from the checkpoint ({len(different)} of {len(saved.entry.buckets)} buckets), so"

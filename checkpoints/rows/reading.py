@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from checkpoints.document import Bucket, MissionEntry, Part, bucket_of
+from checkpoints.document import Bucket, MissionEntry, Part, bucket_of, combined_digest
 from checkpoints.files import storage
 from checkpoints.recovery import context
 from checkpoints.recovery.context import Context
@@ -79,20 +79,26 @@ class CurrentMission:
             if self.workspace is not None and json.loads(kept[key])["attempt"] == works[key]["attempt"]:
                 kept[key] = workspaces.with_uncommitted(self.workspace, key, kept[key], works[key])
 
+    def digest(self) -> str:
+        """The digest of the mission's whole state: that of its entry, without making the blobs."""
+        unchanged = {number: part.digest for number, part in self.unchanged.items()}
+        read = {number: bucket.digest() for number, bucket in self.buckets.items()}
+        return combined_digest(mission=self._digest_of_own_line(), buckets={**unchanged, **read})
+
+    def _digest_of_own_line(self) -> str:
+        return hashlib.sha256(self.mission_lines.partition("\n")[0].encode()).hexdigest()
+
     def entry(self, contents: dict[str, bytes]) -> MissionEntry:
         """Return the mission's entry in a manifest, and add its blobs to `contents`."""
         parts = dict(self.unchanged)
         for number, bucket in self.buckets.items():
             parts[number] = add_part(bucket.text().encode(), contents, digest=bucket.digest())
-        state_line = self.mission_lines.partition("\n")[0]
         return MissionEntry(
             id=self.ref,
             name=self.name,
             state=self.state,
             counts=self.counts,
-            mission=add_part(
-                self.mission_lines.encode(), contents, digest=hashlib.sha256(state_line.encode()).hexdigest()
-            ),
+            mission=add_part(self.mission_lines.encode(), contents, digest=self._digest_of_own_line()),
             buckets=parts,
         )
 

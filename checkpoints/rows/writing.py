@@ -30,9 +30,41 @@ class SortieTarget:
     changes: Mapping[str, Any] = field(default_factory=dict)  # parts of the state that a fork replaces
 
 
-def put_back(
-    *, mission: UUID, targets: Sequence[SortieTarget], origin: int, checkpoint: str, resume_data: bool = False
-) -> None:
+class TargetTable:
+    """The temporary table of the sorties to write. It lasts until the transaction ends, and filling it locks no row."""
+
+    def __init__(self, targets: Sequence[SortieTarget]) -> None:
+        self._targets: dict[UUID, SortieTarget] = {}
+        with connection.cursor() as cursor:
+            cursor.execute(_statement("target_table"))
+        self.replace(targets)
+
+    def replace(self, targets: Sequence[SortieTarget]) -> None:
+        """Make the table contain exactly these targets. Those that it contains already are not written again."""
+        by_sortie = {target.sortie: target for target in targets}
+        removed = [id for id, target in self._targets.items() if by_sortie.get(id) != target]
+        added = [target for id, target in by_sortie.items() if self._targets.get(id) != target]
+        with connection.cursor() as cursor:
+            if removed:
+                cursor.execute("DELETE FROM checkpoint_target WHERE sortie = ANY (%s)", [removed])
+            with cursor.copy(
+                "COPY checkpoint_target (sortie, created, wait_until, state, kept, changes) FROM STDIN"
+            ) as copy:
+                for target in added:
+                    changes = json.dumps(target.changes) if target.changes else "{}"
+                    copy.write_row(
+                        (target.sortie, target.created, target.wait_until, target.state, target.kept, changes)
+                    )
+            # Only the columns that conditions use; the others are large.
+            cursor.execute("ANALYZE checkpoint_target (sortie, created)")
+        self._targets = by_sortie
+
+    @property
+    def has_changes(self) -> bool:
+        return any(target.changes for target in self._targets.values())
+
+
+def put_back(*, mission: UUID, targets: TargetTable, origin: int, checkpoint: str, resume_data: bool = False) -> None:
     """Change or create these sorties, with their needs, outcomes and events, and recount the mission's unmet needs.
 
     The limits of their concurrency keys apply, unless lower ones do.
@@ -47,25 +79,8 @@ def put_back(
         "resume_data": resume_data,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_statement("target_table"))
-        with cursor.copy(
-            "COPY checkpoint_target (sortie, created, wait_until, state, kept, changes) FROM STDIN"
-        ) as copy:
-            for target in targets:
-                copy.write_row(
-                    (
-                        target.sortie,
-                        target.created,
-                        target.wait_until,
-                        target.state,
-                        target.kept,
-                        json.dumps(target.changes) if target.changes else "{}",
-                    )
-                )
-        if any(target.changes for target in targets):
+        if targets.has_changes:
             cursor.execute("UPDATE checkpoint_target SET state = state || changes WHERE changes <> '{}'")
-        # Only the columns that conditions use; the others are large.
-        cursor.execute("ANALYZE checkpoint_target (sortie, created)")
         cursor.execute(_statement("missing_types"))
         if missing := [name for (name,) in cursor.fetchall()]:
             raise errors.Conflict(

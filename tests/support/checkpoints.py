@@ -32,7 +32,7 @@ def sortie(checkpoint: Checkpoint, key: str) -> tuple[dict[str, object], dict[st
 def digest(mission: Mission) -> str:
     """The digest of a mission's rows, read in full."""
     with reading.snapshot():
-        return reading.mission(mission.id).entry({}).digest
+        return reading.mission(mission.id).digest()
 
 
 def saved_digest(checkpoint: Checkpoint) -> str:

@@ -124,14 +124,15 @@ def _create(
                 changes=changes,
             )
             turn, _ = launching.fair_turn(cursor)
-            writing.put_back(mission=id, targets=content.targets(), origin=turn, checkpoint=content.manifest.id)
+            targets = writing.TargetTable(content.targets())
+            writing.put_back(mission=id, targets=targets, origin=turn, checkpoint=content.manifest.id)
             if content.workspace is not None:
                 branch = preparing.default_branch(id)
                 kept = {"branch": branch, "discarded": content.discarded}
                 saved_workspaces.put_back_parts(content.workspace, kept, mission=id, replaced="")
                 mission_line = saved_workspaces.append_part(mission_line, content.workspace)
             current = reading.mission(id)
-            if current.entry({}).digest != content.digest(mission_line):
+            if current.digest() != content.digest(mission_line):
                 raise Malformed(
                     "its lines do not have the form that a fleet writes, so the new rows would differ from them"
                 )
