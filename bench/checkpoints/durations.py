@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench import installation
+from bench.percentiles import percentile
 
 SORTIES = 10_000
 CHANGED = 10
@@ -69,9 +70,8 @@ def _measure(rounds: int) -> dict[str, float]:
             execute("UPDATE missions_mission SET state = 'running', finished_at = NULL WHERE id = %s", mission.id)
     results: dict[str, float] = {}
     for name, values in times.items():
-        ordered = sorted(values)
-        results[f"{name}_ms"] = statistics.median(ordered)
-        results[f"{name}_p95_ms"] = ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
+        results[f"{name}_ms"] = statistics.median(values)
+        results[f"{name}_p95_ms"] = percentile(values, 0.95)
     results["incremental_share_of_bytes"] = statistics.median(increment_bytes) / statistics.median(full_bytes)
     return results
 

@@ -23,6 +23,7 @@ from typing import Any
 import psycopg
 
 from bench import ROOT
+from bench.percentiles import percentile
 from bench.web.clients import Client, LoadResults, Request, closed_loop, open_loop
 from fleet.config import ports
 from tests.support.postgres import cluster
@@ -254,10 +255,10 @@ class Api:
         reader.join()
         for stream in streams:
             stream.close()
-        times = sorted((received[n] - sent_at) * 1_000 for n, sent_at in sent.items() if n in received)
+        times = [(received[n] - sent_at) * 1_000 for n, sent_at in sent.items() if n in received]
         return {
             "p50_ms": statistics.median(times),
-            "p95_ms": times[int(len(times) * 0.95)],
+            "p95_ms": percentile(times, 0.95),
             "missed": events - len(times),
         }
 

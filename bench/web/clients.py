@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.percentiles import percentile
+
 TIMEOUT_S = 30
 
 
@@ -37,8 +39,7 @@ class LoadResults:
     elapsed_s: float = 0.0
 
     def ms(self, kind: str, share: float) -> float:
-        times = sorted(self.latencies.get(kind, ()))
-        return times[min(len(times) - 1, int(len(times) * share))] * 1_000 if times else float("nan")
+        return percentile(self.latencies.get(kind, ()), share) * 1_000
 
     @property
     def good_per_s(self) -> float:

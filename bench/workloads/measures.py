@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import installation
+from bench.percentiles import percentile
 from bench.workloads.contenders import Bare, Fleet, cpu_s
 
 ON_SLOW_DISK = frozenset({"w1", "w2", "w3", "w3_alternating", "idle"})
@@ -105,12 +106,12 @@ def workloads(
         return {"per_hour": 40 * 3_600 / statistics.median(fleet.fans(40, width=10) for _ in range(rounds))}
 
     def spawn() -> dict[str, float]:
-        single = sorted(elapsed for _ in range(7 * rounds) for elapsed in fleet.spawn(1))
-        at_once = sorted(elapsed for _ in range(rounds) for elapsed in fleet.spawn(8))
+        single = [elapsed for _ in range(7 * rounds) for elapsed in fleet.spawn(1)]
+        at_once = [elapsed for _ in range(rounds) for elapsed in fleet.spawn(8)]
         return {
             "p50_s": statistics.median(single),
-            "p95_s": single[int(len(single) * 0.95)],
-            "eight_at_once_p95_s": at_once[int(len(at_once) * 0.95)],
+            "p95_s": percentile(single, 0.95),
+            "eight_at_once_p95_s": percentile(at_once, 0.95),
         }
 
     return {
