@@ -24,8 +24,9 @@ from fleet.postgres import clock, statements
 from missions.engine.settlement import insertion
 from missions.models import Change, Reservation, Sortie, Workspace
 from missions.plan import SortieSpec, globs
-from missions.workspaces import copies, git, moving, repositories, reservations, uncommitted
+from missions.workspaces import copies, moving, reservations, uncommitted
 from missions.workspaces.commits import Message
+from missions.workspaces.repositories import git, mirrors
 from missions.workspaces.reservation_index import ReservationIndex, ReservedPattern
 
 IN_DIGEST = ("repository", "base", "base_commit", "setup", "verify", "conflicts", "reworks")
@@ -96,7 +97,7 @@ def save_uncommitted(
     The description has `fault` instead of a commit if the work cannot be read, for example because its attempt is just
     ending, or if it is not read by `deadline`.
     """
-    mirror = repositories.mirror(workspace.row.repository)
+    mirror = mirrors.of(workspace.row.repository)
     attempts = dict(Sortie.objects.filter(id__in=sorties.values()).values_list("id", "attempt"))
     committed = {key for key, (state, _) in workspace.lines.items() if state and _is_committed(json.loads(state))}
     copies_by_key = {key: copies.of(sortie=id, mirror=mirror) for key, id in sorties.items() if id in attempts}
@@ -144,7 +145,7 @@ def keep_commits(*, checkpoint: str, mission: UUID, workspace: CurrentWorkspace)
 
     Raises Unavailable if git fails, for example on a full disk.
     """
-    mirror = repositories.mirror(workspace.row.repository)
+    mirror = mirrors.of(workspace.row.repository)
     if not (mirror / "HEAD").exists():
         return  # nothing has started: the base is in the user's repository
     parts = [(json.loads(state or "{}"), json.loads(kept)) for state, kept in workspace.lines.values()]
@@ -159,7 +160,7 @@ def keep_commits(*, checkpoint: str, mission: UUID, workspace: CurrentWorkspace)
 def release_commits(*, checkpoint: str, repository: str) -> None:
     """Delete the refs of a checkpoint that was not written, as far as that is possible now; `prune` does the rest."""
     with suppress(errors.FleetError):
-        moving.release(repositories.mirror(repository), checkpoint=checkpoint)
+        moving.release(mirrors.of(repository), checkpoint=checkpoint)
 
 
 def put_back(saved: SavedMission, *, mission: UUID, replaced: str, branch: str = "") -> None:
@@ -206,16 +207,16 @@ def keep_unmerged(mission: UUID, *, repository: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statements.read("checkpoints.rows", "workspace_commits"), {"mission": mission})
         commits = {
-            f"{repositories.ATTEMPTS}/{ids.encode(ids.SORTIE, sortie)}/{name}": commit
+            f"{mirrors.ATTEMPTS}/{ids.encode(ids.SORTIE, sortie)}/{name}": commit
             for sortie, name, commit in cursor.fetchall()
         }
-    moving.keep(repositories.mirror(repository), commits)
+    moving.keep(mirrors.of(repository), commits)
 
 
 def facts(saved: SavedMission) -> WorkspaceFacts:
     """What a restore of the workspace depends on."""
     state, branch = saved.mission_state["workspace"], saved.mission_kept["workspace"]["branch"]
-    mirror = repositories.mirror(state["repository"])
+    mirror = mirrors.of(state["repository"])
     parts = (
         (json.loads(line).get("workspace", {}), json.loads(saved.kept[key]).get("workspace", {}))
         for key, line in saved.state.items()

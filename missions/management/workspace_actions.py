@@ -18,8 +18,8 @@ from missions.operations.workspaces.diffs import MissionDiff, SortieDiff
 from missions.operations.workspaces.unmerged import Unmerged
 from missions.queries import mission_lookup, sortie_json, workspaces
 from missions.states import SortieState
-from missions.workspaces import repositories
 from missions.workspaces.git_diffs import Diff
+from missions.workspaces.repositories import mirrors
 
 ACTIONS = ("diff", "conflicts", "resolve", "merge", "discard")
 KINDS: dict[str, str] = {
@@ -144,7 +144,7 @@ def _conflicts(command: OperatorCommand, mission: Mission, options: dict[str, An
             command.stdout.write(f"    Resolve it: {workspaces.resolve_command(mission.ref, row.sortie.key)}")
             by_hand = invocation.command("fleet_mission", "resolve", mission.ref, row.sortie.key, "--from", "BRANCH")
             workspace = workspaces.find(mission)
-            fetch = shlex.join(["git", "fetch", str(repositories.mirror(workspace.repository)), workspace.branch])
+            fetch = shlex.join(["git", "fetch", str(mirrors.of(workspace.repository)), workspace.branch])
             command.stdout.write(
                 f"    By hand: {fetch}, commit the change on a BRANCH that starts at FETCH_HEAD, then {by_hand}"
             )

@@ -13,7 +13,8 @@ from fleet.backup import copying, hooks, parts
 from fleet.backup.parts import ContentFolder, Query, SourceFile
 from missions.models import Change, Workspace
 from missions.states import FINAL_MISSION_STATES
-from missions.workspaces import git, moving, repositories
+from missions.workspaces import moving
+from missions.workspaces.repositories import git, mirrors
 
 REFS = "packed-refs"
 _FILES = ("HEAD", "config", "shallow")  # besides objects and refs
@@ -29,7 +30,7 @@ class Mirrors:
         return set()
 
     def entries(self, required: Collection[str]) -> Iterator[SourceFile]:
-        for mirror in repositories.mirrors():
+        for mirror in mirrors.existing():
             refs = git.run("for-each-ref", "--format=%(objectname) %(refname)", at=mirror)
             yield SourceFile(f"{mirror.name}/{REFS}", b"# pack-refs with: sorted \n" + refs)
             for name in _FILES:
@@ -49,7 +50,7 @@ class Mirrors:
         for saved in sorted(folder.glob(f"*.git/{REFS}")):
             mirror = settings.FLEET_HOME.repositories / saved.parent.name
             _create_folders(mirror)
-            with repositories.lock(mirror.with_suffix(".refs-lock"), within_s=git.NETWORK_TIMEOUT_S):
+            with mirrors.lock(mirror.with_suffix(".refs-lock"), within_s=git.NETWORK_TIMEOUT_S):
                 before = mirror / f"refs-before-{backup}"
                 if not before.exists():
                     before.write_bytes(git.run("for-each-ref", "--format=%(objectname) %(refname)", at=mirror))
@@ -81,9 +82,9 @@ def align_branches() -> Iterator[str]:
     for workspace in live:
         changes = Change.objects.filter(sortie__mission=workspace.mission_id).values_list("landed", "onto")
         landed = {commit for pair in changes for commit in pair if commit}
-        mirror = repositories.mirror(workspace.repository)
+        mirror = mirrors.of(workspace.repository)
         tip = moving.tip(workspace, landed=landed)
-        if repositories.find_tip(mirror, workspace.branch) in ("", tip):
+        if mirrors.find_tip(mirror, workspace.branch) in ("", tip):
             continue
         mission = ids.encode(ids.MISSION, workspace.mission_id)
         workspace.restore_to, workspace.restore_ref = tip, f"refs/fleet/restored/{mission}/{tip}"

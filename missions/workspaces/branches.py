@@ -11,8 +11,8 @@ from pathlib import Path
 from uuid import UUID
 
 from fleet import ids
-from missions.workspaces import git, repositories
 from missions.workspaces.commits import Message
+from missions.workspaces.repositories import git, mirrors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +92,14 @@ def lane_content(mirror: Path, *, sortie: UUID, attempt: int) -> str:
 
 def read_lane(mirror: Path, branch: str) -> str:
     """The object that the lane's ref points to; "" if it does not exist."""
-    return repositories.read_ref(mirror, f"{repositories.LANES}/{branch}")
+    return mirrors.read_ref(mirror, f"{mirrors.LANES}/{branch}")
 
 
 def write_lane(mirror: Path, branch: str, *, content: str, expected: str) -> None:
     """Give the lane to another attempt. Raises LaneLost if it no longer has the `expected` content."""
-    ref = f"{repositories.LANES}/{branch}"
+    ref = f"{mirrors.LANES}/{branch}"
     try:
-        repositories.write_refs(mirror, f"update {ref} {content} {expected or '0' * len(content)}\n")
+        mirrors.write_refs(mirror, f"update {ref} {content} {expected or '0' * len(content)}\n")
     except git.GitError as error:
         if read_lane(mirror, branch) != expected:
             raise LaneLost(str(error)) from error
@@ -110,8 +110,8 @@ def move(mirror: Path, *, branch: str, lane: str, tip: str, to: str) -> None:
     """Move the branch from `tip` to `to` if the lane has the content `lane`. Otherwise raises LaneLost."""
     ref = f"refs/heads/{branch}"
     try:
-        repositories.write_refs(mirror, f"verify {repositories.LANES}/{branch} {lane}\nupdate {ref} {to} {tip}\n")
+        mirrors.write_refs(mirror, f"verify {mirrors.LANES}/{branch} {lane}\nupdate {ref} {to} {tip}\n")
     except git.GitError as error:
-        if read_lane(mirror, branch) != lane or repositories.read_ref(mirror, ref) != tip:
+        if read_lane(mirror, branch) != lane or mirrors.read_ref(mirror, ref) != tip:
             raise LaneLost(str(error)) from error
         raise

@@ -20,7 +20,8 @@ from django.conf import settings
 
 from fleet import errors
 from fleet.streams import Writable
-from missions.workspaces import copies, git, repositories
+from missions.workspaces import copies
+from missions.workspaces.repositories import git, mirrors
 
 REFS = "refs/fleet/commits"  # names in the bundle only
 MAX_OBJECTS = 2_000_000
@@ -40,7 +41,7 @@ class BundleRefused(ValueError):
 
 def header(commits: Collection[str], *, base: str) -> bytes:
     """The first lines of a bundle with the history of these commits: what git needs to use it."""
-    is_sha256 = len(base) == repositories.SHA256
+    is_sha256 = len(base) == mirrors.SHA256
     version = "# v3 git bundle\n@object-format=sha256\n" if is_sha256 else "# v2 git bundle\n"
     refs = "".join(f"{commit} {REFS}/{commit}\n" for commit in sorted(commits))
     return f"{version}-{base} base\n{refs}\n".encode()
@@ -137,7 +138,7 @@ class Incoming:
     def _sizes(self, *, max_file_bytes: int, max_bytes: int) -> set[bytes]:
         """The objects of the bundle. Raises BundleRefused if they are too large."""
         (index,) = (self.folder / "git" / "objects" / "pack").glob("*.idx")
-        format = "--object-format=sha256" if len(self.base) == repositories.SHA256 else "--object-format=sha1"
+        format = "--object-format=sha256" if len(self.base) == mirrors.SHA256 else "--object-format=sha1"
         ids = [line.split()[1] for line in git.stream_lines("show-index", format, stdin=index.read_bytes())]
         total = 0
         form = "--batch-check=%(objectsize)"

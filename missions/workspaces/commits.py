@@ -13,10 +13,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from missions.workspaces import git, refusals, repositories
+from missions.workspaces import refusals
 from missions.workspaces.copies import Copy
-from missions.workspaces.git import printable
 from missions.workspaces.refusals import CommitRefused
+from missions.workspaces.repositories import git, mirrors
+from missions.workspaces.repositories.git import printable
 
 GITLINK, LINK, MISSING = "160000", "120000", "000000"
 MAX_FILES = 100_000  # changed by one attempt
@@ -289,7 +290,7 @@ def store(copy: Copy, *, commit: str, ref: str) -> None:
         if match := _FSCK.search(error.text):
             raise CommitRefused(f"Git does not accept the change: {match[1]}.", hint="Correct this file.") from error
         raise
-    repositories.set_ref(copy.mirror, ref, commit)
+    mirrors.set_ref(copy.mirror, ref, commit)
 
 
 def _changes(copy: Copy, base: str, tree: str) -> Commit:

@@ -11,8 +11,9 @@ from django.db.models.functions import Now
 
 from fleet.events.models import Event
 from missions.models import Change, Conflict
-from missions.workspaces import branches, git
-from missions.workspaces.git import printable
+from missions.workspaces import branches
+from missions.workspaces.repositories import git
+from missions.workspaces.repositories.git import printable
 
 MAX_FILES = 100
 MAX_TEXT = 4_000

@@ -25,7 +25,7 @@ from django.conf import settings
 from agents.shim import beneath
 from fleet import errors, ids
 from missions import hidden_folders, removal
-from missions.workspaces import git, local_repositories, repositories
+from missions.workspaces.repositories import git, local_repositories, mirrors
 
 INCLUDE = ".worktreeinclude"
 READER_S = 3_600  # a reader's folder that is older was left behind by a killed process
@@ -98,7 +98,7 @@ def lock(copy: Copy, *, attempt: int) -> Iterator[int]:
     """
     try:
         copy.engine.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with repositories.lock(copy.engine / "lock", within_s=LOCK_S) as descriptor:
+        with mirrors.lock(copy.engine / "lock", within_s=LOCK_S) as descriptor:
             if int(os.pread(descriptor, 20, 0) or b"0") > attempt:
                 raise Superseded
             os.pwrite(descriptor, b"%d\n" % attempt, 0)
@@ -305,7 +305,7 @@ def init(folder: Path, mirror: Path, *, author: str, head: str, tip: str) -> Non
     for path in (folder / "objects" / "info", folder / "objects" / "pack", ref.parent):
         path.mkdir(parents=True)
     (folder / "objects" / "info" / "alternates").write_text(f"{mirror / 'objects'}\n", encoding="utf-8")
-    version = "1\n[extensions]\n\tobjectFormat = sha256" if len(tip) == repositories.SHA256 else "0"
+    version = "1\n[extensions]\n\tobjectFormat = sha256" if len(tip) == mirrors.SHA256 else "0"
     (folder / "config").write_text(
         f"[core]\n\tbare = false\n\trepositoryformatversion = {version}\n"
         f'[user]\n\tname = "{author}"\n\temail = "{author}@fleet.invalid"\n',

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-from missions.workspaces import commits, copies, git
+from missions.workspaces import commits, copies
 from missions.workspaces.copies import Copy
+from missions.workspaces.repositories import git
 
 MAX_BYTES = 20_000_000  # of a patch
 MAX_FILES = 5_000  # that are listed

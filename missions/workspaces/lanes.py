@@ -22,7 +22,7 @@ from missions.workspaces import branches
 
 LOCK_S = 5  # how long to wait for another attempt that takes the lane
 # After this time, Postgres ends the transaction of a process that was suspended while it took the lane. Writing a ref
-# may take slightly longer than repositories.LOCK_S.
+# may take slightly longer than mirrors.LOCK_S.
 HALTED_S = 10
 
 

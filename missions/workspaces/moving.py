@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fleet import errors, ids
 from missions.models import Workspace
-from missions.workspaces import git, repositories
+from missions.workspaces.repositories import git, mirrors
 
 TRIES = 5  # to move a branch that other processes move too
 MAX_COMMITS = 1_000  # that have landed since the rows were read
@@ -18,7 +18,7 @@ MAX_COMMITS = 1_000  # that have landed since the rows were read
 
 def tip(workspace: Workspace, *, landed: Collection[str]) -> str:
     """The tip of the branch as of the rows with the commits `landed`, without what the mission has landed since."""
-    mirror = repositories.mirror(workspace.repository)
+    mirror = mirrors.of(workspace.repository)
     if workspace.restore_to:
         return workspace.restore_to
     if not (mirror / "HEAD").exists():
@@ -52,31 +52,29 @@ def missing(mirror: Path, commits: Collection[str]) -> set[str]:
 
 
 def checkpoint_ref(checkpoint: str, name: str) -> str:
-    return f"{repositories.CHECKPOINTS}/{checkpoint}/{name}"
+    return f"{mirrors.CHECKPOINTS}/{checkpoint}/{name}"
 
 
 def keep(mirror: Path, refs: Mapping[str, str]) -> None:
     """Create or move these refs, all or none."""
     if refs:
-        repositories.write_refs(mirror, "".join(f"update {ref} {commit}\n" for ref, commit in refs.items()))
+        mirrors.write_refs(mirror, "".join(f"update {ref} {commit}\n" for ref, commit in refs.items()))
 
 
 def release(mirror: Path, *, checkpoint: str) -> None:
     """Delete the refs of a checkpoint."""
     refs = git.line("for-each-ref", "--format=%(refname)", checkpoint_ref(checkpoint, ""), at=mirror).splitlines()
     if refs:
-        repositories.write_refs(mirror, "".join(f"delete {ref}\n" for ref in refs))
+        mirrors.write_refs(mirror, "".join(f"delete {ref}\n" for ref in refs))
 
 
 def sweep(*, checkpoints: Collection[str]) -> None:
     """Remove the refs of all checkpoints except these. No capture may run at the same time."""
-    for mirror in repositories.mirrors():
-        rows = git.line("for-each-ref", "--format=%(refname)", repositories.CHECKPOINTS, at=mirror).splitlines()
-        obsolete = [
-            ref for ref in rows if ref.removeprefix(f"{repositories.CHECKPOINTS}/").split("/")[0] not in checkpoints
-        ]
+    for mirror in mirrors.existing():
+        rows = git.line("for-each-ref", "--format=%(refname)", mirrors.CHECKPOINTS, at=mirror).splitlines()
+        obsolete = [ref for ref in rows if ref.removeprefix(f"{mirrors.CHECKPOINTS}/").split("/")[0] not in checkpoints]
         if obsolete:
-            repositories.write_refs(mirror, "".join(f"delete {ref}\n" for ref in obsolete))
+            mirrors.write_refs(mirror, "".join(f"delete {ref}\n" for ref in obsolete))
 
 
 def complete(workspace: Workspace) -> None:
@@ -90,7 +88,7 @@ def complete(workspace: Workspace) -> None:
     to, ref = workspace.restore_to, workspace.restore_ref
     if not to:
         return
-    mirror = repositories.ensure(workspace.repository, commit=workspace.base_commit)
+    mirror = mirrors.ensure(workspace.repository, commit=workspace.base_commit)
     if missing(mirror, [to]):
         raise errors.Unavailable(
             f"The mirror {mirror.name} lacks the commit {to[:12]}, to which a restore moves {workspace.branch}.",
@@ -99,7 +97,7 @@ def complete(workspace: Workspace) -> None:
     if ref:
         _move(mirror, branch=workspace.branch, to=to, ref=ref)
     else:
-        repositories.tip(mirror, workspace.branch, start=to)
+        mirrors.tip(mirror, workspace.branch, start=to)
     Workspace.objects.filter(mission=workspace.mission_id, restore_to=to, restore_ref=ref).update(
         restore_to="", restore_ref=""
     )
@@ -121,15 +119,15 @@ def complete_all() -> None:
 def _move(mirror: Path, *, branch: str, to: str, ref: str) -> None:
     lane = git.line("hash-object", "-w", "--stdin", at=mirror, stdin=f"{ref}\n".encode())
     for failures in range(TRIES):
-        if repositories.read_ref(mirror, ref):
+        if mirrors.read_ref(mirror, ref):
             return  # already done
-        former = repositories.find_tip(mirror, branch)
+        former = mirrors.find_tip(mirror, branch)
         try:
-            repositories.write_refs(
+            mirrors.write_refs(
                 mirror,
                 f"create {ref} {former or to}\n"
                 f"update refs/heads/{branch} {to} {former or '0' * len(to)}\n"
-                f"update {repositories.LANES}/{branch} {lane}\n",
+                f"update {mirrors.LANES}/{branch} {lane}\n",
             )
             return
         except git.GitError as error:

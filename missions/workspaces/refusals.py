@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fleet import errors
-from missions.workspaces.git import printable
+from missions.workspaces.repositories.git import printable
 
 # What git says about files that it does not add. The first group is the path.
 _NESTED = re.compile(r"'(.+)' does not have a commit checked out")

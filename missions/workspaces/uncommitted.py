@@ -10,9 +10,10 @@ import time
 from dataclasses import dataclass
 
 from fleet import errors
-from missions.workspaces import branches, commits, copies, git
+from missions.workspaces import branches, commits, copies
 from missions.workspaces.commits import Message
 from missions.workspaces.copies import Copy
+from missions.workspaces.repositories import git
 
 MAX_LISTED = 100  # files that were left out
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from fleet import ids
 from missions.models import Mission, Workspace
-from missions.workspaces import commits, copies, git, repositories
+from missions.workspaces import commits, copies
+from missions.workspaces.repositories import git, mirrors
 
 USER = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org", "GIT_COMMITTER_NAME": "Ada"}
 
@@ -56,7 +57,7 @@ def clone_bare(project: Repository, path: Path) -> Repository:
 
 def branch(mission: Mission) -> Branch:
     workspace = Workspace.objects.get(mission=mission)
-    return Branch(repositories.mirror(workspace.repository), workspace.branch, workspace.base_commit)
+    return Branch(mirrors.of(workspace.repository), workspace.branch, workspace.base_commit)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class SortieCopy:
 
     @property
     def ref(self) -> str:
-        return f"{repositories.ATTEMPTS}/{self.path.name}/{self.attempt}"
+        return f"{mirrors.ATTEMPTS}/{self.path.name}/{self.attempt}"
 
     def sh(self, script: str) -> str:
         """Run a shell script in the copy, as work without a sandbox would."""
@@ -121,8 +122,8 @@ class SortieCopy:
 def sortie_copy(repository: Repository, *, tip: str = "", branch: str = "fleet/test", tree: str = "") -> SortieCopy:
     """A new copy of the repository for a sortie, at the commit `tip` (default: that of its branch)."""
     base = repository.git("rev-parse", "HEAD")
-    store = repositories.ensure(str(repository.path), commit=base)
-    tip = tip or repositories.tip(store, branch, start=base)
+    store = mirrors.ensure(str(repository.path), commit=base)
+    tip = tip or mirrors.tip(store, branch, start=base)
     copy = SortieCopy(copies.of(sortie=ids.new(), mirror=store))
     copies.make(copy.copy, branch=branch, tip=tip, author="backend", tree=tree)
     return copy

@@ -25,7 +25,8 @@ from checkpoints.operations.transfer.spooling import BundleSpool
 from checkpoints.rows import workspaces
 from fleet import errors
 from missions.models import Change
-from missions.workspaces import bundles, git, moving, repositories
+from missions.workspaces import bundles, moving
+from missions.workspaces.repositories import git, mirrors
 
 _COMMITS = ("base", "commit", "landed", "onto")  # of a change
 
@@ -42,7 +43,7 @@ def exported(entry: MissionEntry) -> Iterator[BundleSpool | None]:
         yield None
         return
     git.require()
-    mirror, base = repositories.mirror(state["repository"]), state["base_commit"]
+    mirror, base = mirrors.of(state["repository"]), state["base_commit"]
     if missing := moving.missing(mirror, commits | {base}):
         raise errors.Conflict(
             f"The mission cannot be exported: the fleet's mirror lacks {len(missing):,} of its commits"

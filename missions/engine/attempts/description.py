@@ -10,7 +10,7 @@ from missions.claims import Claim
 from missions.engine.attempts import context
 from missions.models import Workspace
 from missions.plan import SortieSpec, templates
-from missions.workspaces import repositories
+from missions.workspaces.repositories import mirrors
 
 
 def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def describe(*, claim: Claim, spec: SortieSpec) -> dict[str, Any]:
 def _workspace(claim: Claim) -> dict[str, str]:
     """Where to do the work. The agent sends a patch against `base`, the newest commit of the branch."""
     workspace = Workspace.objects.get(mission_id=claim.mission)
-    tip = repositories.find_tip(repositories.mirror(workspace.repository), workspace.branch)
+    tip = mirrors.find_tip(mirrors.of(workspace.repository), workspace.branch)
     return {
         "repository": workspace.repository,
         "branch": workspace.branch,

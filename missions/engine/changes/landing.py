@@ -23,7 +23,8 @@ from missions.engine.settlement import verdict
 from missions.engine.settlement.settling import Settlement
 from missions.models import Change, Conflict, WaitsOn, Workspace
 from missions.plan import SortieSpec
-from missions.workspaces import branches, commits, conflicts, copies, git, lanes, repositories
+from missions.workspaces import branches, commits, conflicts, copies, lanes
+from missions.workspaces.repositories import git, mirrors
 
 log = logging.getLogger("fleet.workspaces")
 
@@ -66,7 +67,7 @@ class Landing:
             lane = until_answered(self._take_lane, stop=self.stop)
             if lane is None:
                 return wait(self._claim, WaitsOn.MERGE, until_answered(self._holder_of_lane, stop=self.stop))
-            tip = repositories.tip(self._mirror, self._workspace.branch, start=self._workspace.base_commit)
+            tip = mirrors.tip(self._mirror, self._workspace.branch, start=self._workspace.base_commit)
             if self._has_landed(tip):
                 return self._succeeded()
             merged = branches.merge(self._mirror, onto=tip, commit=change.commit)
@@ -120,7 +121,7 @@ class Landing:
         """Whether an earlier attempt moved the branch to the change and ended before it could settle."""
         change = self.change
         landing = change.state == Change.State.LANDING
-        return landing and repositories.contains(self._mirror, commit=change.landed, ref=tip)
+        return landing and mirrors.contains(self._mirror, commit=change.landed, ref=tip)
 
     def _commit(self, *, tip: str, tree: str) -> str:
         """The commit that lands: one with this tree on the tip, or the tip itself if it contains the work already."""

@@ -17,8 +17,9 @@ from missions.claims import Claim
 from missions.engine.outages import Stopped
 from missions.models import Change, Conflict, Patch, SavedWork, Sortie, VerifiedTree, Workspace
 from missions.states import SortieState
-from missions.workspaces import conflicts, git, reservations
+from missions.workspaces import conflicts, reservations
 from missions.workspaces.commits import Commit
+from missions.workspaces.repositories import git
 from missions.workspaces.reservation_index import ReservedPattern
 
 

@@ -27,8 +27,9 @@ from missions.engine.outages import Stopped, until_answered
 from missions.engine.output.buffer import OutputBuffer
 from missions.models import Change, Conflict, Patch, SavedWork, Workspace
 from missions.plan import SortieSpec
-from missions.workspaces import branches, commits, conflicts, copies, git, refusals, repositories
+from missions.workspaces import branches, commits, conflicts, copies, refusals
 from missions.workspaces.commits import Commit, Message
+from missions.workspaces.repositories import git, mirrors, sources
 from missions.workspaces.reservation_index import ReservedPattern
 
 log = logging.getLogger("fleet.workspaces")
@@ -62,7 +63,7 @@ class WorkspaceAttempt:
 
     @property
     def mirror(self) -> Path:
-        return repositories.mirror(self.workspace.repository)
+        return mirrors.of(self.workspace.repository)
 
     @property
     def records(self) -> ChangeRecords:
@@ -106,8 +107,8 @@ class WorkspaceAttempt:
         """
         workspace = self.workspace
         git.require()
-        mirror = repositories.ensure(workspace.repository, commit=workspace.base_commit)
-        self.tip = repositories.tip(mirror, workspace.branch, start=workspace.base_commit)
+        mirror = mirrors.ensure(workspace.repository, commit=workspace.base_commit)
+        self.tip = mirrors.tip(mirror, workspace.branch, start=workspace.base_commit)
         tree, description = "", None
         if self.change is not None and self.conflict is not None:
             merged = branches.merge(mirror, onto=self.tip, commit=self.change.commit)
@@ -133,10 +134,10 @@ class WorkspaceAttempt:
         """
         assert self.patch is not None
         git.require()
-        mirror = repositories.ensure(self.workspace.repository, commit=self.workspace.base_commit)
-        tip = repositories.tip(mirror, self.workspace.branch, start=self.workspace.base_commit)
+        mirror = mirrors.ensure(self.workspace.repository, commit=self.workspace.base_commit)
+        tip = mirrors.tip(mirror, self.workspace.branch, start=self.workspace.base_commit)
         self.tip = self.patch.base
-        if not repositories.contains(mirror, commit=self.tip, ref=tip):
+        if not mirrors.contains(mirror, commit=self.tip, ref=tip):
             raise refusals.CommitRefused(
                 f"{self.tip[:12]} is not on the branch {self.workspace.branch}.", hint="Send the `base` of the claim."
             )
@@ -166,7 +167,7 @@ class WorkspaceAttempt:
             tree=tree,
             descriptor=descriptor,
         )
-        if not repositories.is_address(workspace.repository):
+        if not sources.is_address(workspace.repository):
             copies.include_ignored(self.copy, repository=Path(workspace.repository), base=workspace.base_commit)
 
     def set_up(self, *, output: OutputBuffer, stop: Stop) -> Evidence | None:
@@ -256,7 +257,7 @@ class WorkspaceAttempt:
             self.copy,
             base=base,
             message=self.message(number),
-            ref=f"{repositories.ATTEMPTS}/{ids.encode(ids.SORTIE, self.claim.id)}/{number}",
+            ref=f"{mirrors.ATTEMPTS}/{ids.encode(ids.SORTIE, self.claim.id)}/{number}",
             max_bytes=settings.FLEET_COMMIT_BYTES,
             secret=secret,
             merged=merged,

@@ -30,7 +30,7 @@ from fleet.management.operator import OperatorCommand
 from fleet.services import detached, outages, statuses
 from fleet.services.outages import start_hint
 from missions.models import Mission
-from missions.workspaces import git
+from missions.workspaces.repositories import git
 
 FREE_BYTES = 1_000_000_000
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from missions.models import Mission
 from missions.queries import workspaces
-from missions.workspaces import git, repositories
+from missions.workspaces.repositories import git, mirrors
 
 
 def bundle(*, mission: Mission) -> Iterator[bytes]:
@@ -16,6 +16,6 @@ def bundle(*, mission: Mission) -> Iterator[bytes]:
     """
     workspace = workspaces.find(mission)
     git.require()
-    mirror = repositories.ensure(workspace.repository, commit=workspace.base_commit)
-    repositories.tip(mirror, workspace.branch, start=workspace.base_commit)
+    mirror = mirrors.ensure(workspace.repository, commit=workspace.base_commit)
+    mirrors.tip(mirror, workspace.branch, start=workspace.base_commit)
     return git.stream("bundle", "create", "--quiet", "-", f"refs/heads/{workspace.branch}", at=mirror)

@@ -10,8 +10,9 @@ from fleet import errors, ids
 from missions.models import Change, Mission, Sortie, Workspace
 from missions.queries import workspaces
 from missions.states import SortieState
-from missions.workspaces import copies, git, git_diffs, repositories
+from missions.workspaces import copies, git_diffs
 from missions.workspaces.git_diffs import Diff
+from missions.workspaces.repositories import git, mirrors
 
 MAX_SORTIES = 50  # whose unmerged work the diff of a mission contains
 UNCOMMITTED, NONE = "uncommitted", "none"
@@ -71,9 +72,9 @@ def of_change(change: Change, *, max_bytes: int = git_diffs.MAX_BYTES) -> Sortie
 def of_mission(mission: Mission, *, max_bytes: int = git_diffs.MAX_BYTES, binary: bool = False) -> MissionDiff:
     """The work of a mission. Errors as for `of_sortie`."""
     workspace = _require_usable(workspaces.find(mission))
-    mirror = repositories.mirror(workspace.repository)
+    mirror = mirrors.of(workspace.repository)
     landed = Diff(base=workspace.base_commit, commit=workspace.base_commit)
-    if tip := repositories.find_tip(mirror, workspace.branch):
+    if tip := mirrors.find_tip(mirror, workspace.branch):
         base = _fork_point(mirror, base=workspace.base_commit, tip=tip)
         landed = git_diffs.between(mirror, base=base, commit=tip, max_bytes=max_bytes, binary=binary)
     bytes_left, unmerged = max_bytes - len(landed.patch), []
@@ -117,7 +118,7 @@ def _unlanded_sorties(mission: Mission) -> list[Sortie]:
 
 
 def _of_sortie(sortie: Sortie, workspace: Workspace, *, max_bytes: int, binary: bool) -> SortieDiff:
-    mirror = repositories.mirror(workspace.repository)
+    mirror = mirrors.of(workspace.repository)
     change = workspaces.newest_change(sortie.id)
     copy = copies.of(sortie=sortie.id, mirror=mirror)
     if sortie.state == SortieState.RUNNING and _is_editing(sortie, change) and copy.exists:
@@ -133,7 +134,7 @@ def _of_change(change: Change, workspace: Workspace, *, max_bytes: int, binary: 
     base, commit = change.base, change.commit
     if change.state == Change.State.LANDED:
         base, commit = change.onto, change.landed
-    mirror = repositories.mirror(workspace.repository)
+    mirror = mirrors.of(workspace.repository)
     diff = _between(mirror, base=base, commit=commit, max_bytes=max_bytes, binary=binary)
     return SortieDiff(sortie=change.sortie, state=change.state, attempt=change.attempt, diff=diff)
 

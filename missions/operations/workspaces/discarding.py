@@ -16,7 +16,8 @@ from missions.operations.workspaces import unmerged
 from missions.operations.workspaces.unmerged import Unmerged
 from missions.queries import workspaces
 from missions.states import FINAL_MISSION_STATES, MissionState
-from missions.workspaces import copies, repositories
+from missions.workspaces import copies
+from missions.workspaces.repositories import mirrors
 
 
 def discard(*, mission: UUID) -> Unmerged:
@@ -97,12 +98,12 @@ def _mark_discarded(workspace: Workspace) -> bool:
 
 
 def _remove(workspace: Workspace) -> None:
-    mirror = repositories.mirror(workspace.repository)
+    mirror = mirrors.of(workspace.repository)
     sorties = list(Sortie.objects.filter(mission=workspace.mission_id, attempt__gt=0).values_list("id", flat=True))
     for sortie in sorties:
         for folder in copies.set_aside(copies.of(sortie=sortie, mirror=mirror)):
             removal.remove(folder)
-    repositories.remove_work(
+    mirrors.remove_work(
         mirror,
         branches=() if is_shared(workspace) else (workspace.branch,),
         sorties={ids.encode(ids.SORTIE, sortie) for sortie in sorties},

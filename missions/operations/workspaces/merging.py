@@ -14,8 +14,9 @@ from fleet.console import lines
 from fleet.events.models import Event
 from missions.models import Mission, Workspace
 from missions.queries import workspaces
-from missions.workspaces import branches, commits, git, repositories, targets
-from missions.workspaces.targets import Target
+from missions.workspaces import branches, commits
+from missions.workspaces.repositories import git, mirrors, targets
+from missions.workspaces.repositories.targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,8 @@ def merge(*, mission: UUID, into: str = "") -> MergeResult:
         raise errors.Invalid(
             f"{branch!r} is not a valid name for a branch.", hint="Use a name such as next.", pointer="/into"
         )
-    mirror = repositories.mirror(workspace.repository)
-    tip = "" if workspace.discarded_at else repositories.find_tip(mirror, workspace.branch)
+    mirror = mirrors.of(workspace.repository)
+    tip = "" if workspace.discarded_at else mirrors.find_tip(mirror, workspace.branch)
     if not tip or tip == workspace.base_commit:
         reason = "has been discarded" if workspace.discarded_at else "has not landed anything yet"
         raise errors.Conflict(f"The mission {reason}, so there is nothing to merge.")
@@ -91,10 +92,10 @@ def _commit(row: Mission, workspace: Workspace, mirror: Path, *, target: Target,
     """The commit that the branch must point to, so that it contains the mission's work and keeps its own."""
     if not before:
         return tip
-    repositories.fetch(workspace.repository, revision=before, to=f"{repositories.TARGETS}/{row.ref}")
-    if repositories.contains(mirror, commit=tip, ref=before):
+    mirrors.fetch(workspace.repository, revision=before, to=f"{mirrors.TARGETS}/{row.ref}")
+    if mirrors.contains(mirror, commit=tip, ref=before):
         return before
-    if repositories.contains(mirror, commit=before, ref=tip):
+    if mirrors.contains(mirror, commit=before, ref=tip):
         return tip
     try:
         merged = branches.merge(mirror, onto=before, commit=tip)
@@ -149,8 +150,8 @@ def _verify(row: Mission, workspace: Workspace, mirror: Path, *, target: Target,
     """The tip of the branch now. Raises Conflict if it does not contain the mission's work."""
     after = target.tip()
     if after:
-        repositories.fetch(workspace.repository, revision=after, to=f"{repositories.TARGETS}/{row.ref}")
-        if repositories.contains(mirror, commit=tip, ref=after):
+        mirrors.fetch(workspace.repository, revision=after, to=f"{mirrors.TARGETS}/{row.ref}")
+        if mirrors.contains(mirror, commit=tip, ref=after):
             return after
     raise errors.Conflict(f"{target.branch} of {workspace.repository} does not contain the work; it was not merged.")
 

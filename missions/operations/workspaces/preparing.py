@@ -17,7 +17,8 @@ from agents.models import AgentType, Node
 from fleet import errors, ids
 from missions.models import Conflict, Mission, Sortie, Workspace
 from missions.plan import Plan, SortieSpec, predict, templates
-from missions.workspaces import conflicts, git, repositories
+from missions.workspaces import conflicts
+from missions.workspaces.repositories import git, mirrors, sources
 
 DEFAULT_FOLDER = "fleet"  # of branches without a name
 # In addresses: servers, and curl, may resolve these to a path outside the one that the address begins with.
@@ -38,7 +39,7 @@ def prepare(
     spec = plan.workspace
     if spec is None:
         return None
-    repository = repositories.locate(_text(spec.repository, inputs), folder=folder)
+    repository = sources.locate(_text(spec.repository, inputs), folder=folder)
     written_by_operator = template and not list(templates.references(spec.repository))
     if not operator and not written_by_operator:
         repository = _allowed(repository)
@@ -47,7 +48,7 @@ def prepare(
     _require_compatible_branch(repository, spec.branch)
     _require_agents(plan.sorties)
     _require_one_host()
-    base, commit = repositories.resolve_base(repository, spec.base)
+    base, commit = sources.resolve_base(repository, spec.base)
     return Workspace(
         repository=repository,
         base=base,
@@ -75,15 +76,15 @@ def for_import(
             over_http="Send `repository`.",
             pointer="/repository",
         )
-    repository = repositories.locate(repository, folder=folder)
+    repository = sources.locate(repository, folder=folder)
     if not operator:
         repository = _allowed(repository)
     _require_agents(specs)
     _require_one_host()
     try:
-        if not repositories.is_address(repository):
-            repositories.resolve_base(repository, base_commit)
-        return repository, repositories.ensure(repository, commit=base_commit)
+        if not sources.is_address(repository):
+            sources.resolve_base(repository, base_commit)
+        return repository, mirrors.ensure(repository, commit=base_commit)
     except git.GitError as error:
         if not _NO_COMMIT.search(error.text):
             raise errors.Unavailable(f"The repository {repository} cannot be read: {error.text[-300:]}") from error
@@ -111,9 +112,9 @@ def check(*, plan: Plan, inputs: Mapping[str, Any], folder: str) -> None:
     """Raise Invalid if the repository of a plan is on this host and does not exist, or has no such base."""
     if plan.workspace is None:
         return
-    repository = repositories.locate(_text(plan.workspace.repository, inputs), folder=folder)
-    if not repositories.is_address(repository):
-        repositories.resolve_base(repository, plan.workspace.base)
+    repository = sources.locate(_text(plan.workspace.repository, inputs), folder=folder)
+    if not sources.is_address(repository):
+        sources.resolve_base(repository, plan.workspace.base)
 
 
 def save(*, workspace: Workspace, mission: Mission) -> None:
@@ -149,7 +150,7 @@ def _allowed(repository: str) -> str:
     where missions could write to it: its configuration could lead git to any other repository. Raises Invalid
     otherwise.
     """
-    is_address = repositories.is_address(repository)
+    is_address = sources.is_address(repository)
     if not is_address:
         repository = str(Path(repository).resolve())  # a symbolic link could be replaced after the check
     if not is_address and any(Path(repository).is_relative_to(Path(top).resolve()) for top in settings.FLEET_FOLDERS):

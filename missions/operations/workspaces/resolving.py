@@ -15,7 +15,8 @@ from missions.models import Change, Conflict, Sortie, WaitsOn, Workspace
 from missions.operations import cancelling, permissions
 from missions.queries import workspaces
 from missions.states import SortieState, predicate
-from missions.workspaces import branches, conflicts, git, git_diffs, repositories
+from missions.workspaces import branches, conflicts, git_diffs
+from missions.workspaces.repositories import git, mirrors
 
 
 def retry(*, sortie: UUID, can_execute: bool) -> Sortie:
@@ -39,9 +40,9 @@ def replace(*, sortie: UUID, revision: str, can_execute: bool) -> Sortie:
     permissions.require_for_mission(mission=row.mission_id, can_execute=can_execute)
     workspace = workspaces.find(row.mission)
     change = _conflicted(row)
-    mirror = repositories.mirror(workspace.repository)
-    ref = f"{repositories.ATTEMPTS}/{row.ref}/{change.attempt}-resolved"
-    commit = repositories.fetch(workspace.repository, revision=revision, to=ref)
+    mirror = mirrors.of(workspace.repository)
+    ref = f"{mirrors.ATTEMPTS}/{row.ref}/{change.attempt}-resolved"
+    commit = mirrors.fetch(workspace.repository, revision=revision, to=ref)
     base = _merge_base(workspace, commit)
     diff = git_diffs.between(mirror, base=base, commit=commit, max_bytes=0)
     with _decision(sortie, can_execute=can_execute) as (row, change):
@@ -94,8 +95,8 @@ def _conflicted(row: Sortie) -> Change:
 
 def _merge_base(workspace: Workspace, commit: str) -> str:
     """The common ancestor of the resolved version and the branch. Raises Conflict if they do not merge."""
-    mirror = repositories.mirror(workspace.repository)
-    tip = repositories.tip(mirror, workspace.branch, start=workspace.base_commit)
+    mirror = mirrors.of(workspace.repository)
+    tip = mirrors.tip(mirror, workspace.branch, start=workspace.base_commit)
     base = git.execute("merge-base", tip, commit, at=mirror)
     if base.returncode:
         raise errors.Conflict(f"{commit[:12]} has no history in common with {workspace.branch}.")

@@ -24,8 +24,9 @@ from fleet import errors
 from missions import removal
 from missions.models import Change, Sortie, Workspace
 from missions.states import FINAL_SORTIE_STATES, SortieState
-from missions.workspaces import commits, copies, repositories
+from missions.workspaces import commits, copies
 from missions.workspaces.copies import Copy
+from missions.workspaces.repositories import mirrors
 
 log = logging.getLogger("fleet.workspaces")
 
@@ -86,13 +87,13 @@ def unknown_copies() -> list[KeptFolder]:
 
 
 def unused_mirrors() -> UnusedMirrors:
-    mirrors = repositories.mirrors()  # before the rows: an attempt creates a mirror after the row of its mission
-    used = {repositories.mirror(name) for name in Workspace.objects.values_list("repository", flat=True).distinct()}
+    paths = mirrors.existing()  # before the rows: an attempt creates a mirror after the row of its mission
+    used = {mirrors.of(name) for name in Workspace.objects.values_list("repository", flat=True).distinct()}
     removable, kept_folders = [], []
-    for path in mirrors:
+    for path in paths:
         if path in used:
             continue
-        if repositories.has_work(path):
+        if mirrors.has_work(path):
             kept_folders.append(
                 KeptFolder(path=path, reason="No mission uses it, but it contains commits or checkpoints.")
             )
@@ -105,8 +106,8 @@ def remove_mirrors() -> int:
     """Remove the mirrors that no mission uses and that contain no work. Returns how many."""
     removable = unused_mirrors().removable
     for path in removable:
-        repositories.remove(path)
-    repositories.sweep()
+        mirrors.remove(path)
+    mirrors.sweep()
     return len(removable)
 
 
@@ -139,7 +140,7 @@ def _locked(sortie: UUID) -> Iterator[Sortie | None]:
 
 
 def _copy_of(row: Sortie) -> Copy:
-    return copies.of(sortie=row.id, mirror=repositories.mirror(row.mission.workspace.repository))
+    return copies.of(sortie=row.id, mirror=mirrors.of(row.mission.workspace.repository))
 
 
 def _may_have_uncommitted(row: Sortie) -> bool:
@@ -162,7 +163,7 @@ def _keep_uncommitted(row: Sortie, copy: Copy) -> None:
             subject=f"{row.key}: uncommitted work",
             trailers={"Fleet-Sortie": f"{row.key} {row.ref}", "Fleet-Attempt": str(row.attempt)},
         ),
-        ref=f"{repositories.ATTEMPTS}/{row.ref}/{row.attempt}",
+        ref=f"{mirrors.ATTEMPTS}/{row.ref}/{row.attempt}",
         max_bytes=settings.FLEET_COMMIT_BYTES,
     )
     if commit.files:

@@ -13,7 +13,8 @@ from fleet import errors
 from missions.models import Change, Workspace
 from missions.operations.workspaces import merging
 from missions.queries import workspaces
-from missions.workspaces import branches, git, local_repositories, repositories
+from missions.workspaces import branches
+from missions.workspaces.repositories import git, local_repositories, mirrors, sources
 
 MAX_COMMITS = 50  # that are listed
 
@@ -43,8 +44,8 @@ def of_mission(mission: UUID) -> Unmerged:
     workspace = Workspace.objects.filter(mission=mission, discarded_at=None).first()
     if workspace is None:
         return Unmerged(mission=mission, branch="")
-    mirror = repositories.mirror(workspace.repository)
-    tip = repositories.find_tip(mirror, workspace.branch)
+    mirror = mirrors.of(workspace.repository)
+    tip = mirrors.find_tip(mirror, workspace.branch)
     commits: tuple[dict[str, str], ...] = ()
     if tip and tip != workspace.base_commit and not _is_merged(workspace, mirror, tip):
         rows = branches.landed_since(mirror, base=workspace.base_commit, tip=tip, limit=MAX_COMMITS)
@@ -69,9 +70,9 @@ def of_missions(missions: Iterable[UUID]) -> list[Unmerged]:
 
 def _is_merged(workspace: Workspace, mirror: Path, tip: str) -> bool:
     """Whether a ref of the user's repository contains the commit; on a server, whether a merge of it was verified."""
-    if repositories.is_address(workspace.repository):
+    if sources.is_address(workspace.repository):
         merged_tips = merging.merged_tips(workspace.mission_id)
-        return any(tip == merged or repositories.contains(mirror, commit=tip, ref=merged) for merged in merged_tips)
+        return any(tip == merged or mirrors.contains(mirror, commit=tip, ref=merged) for merged in merged_tips)
     try:
         local = local_repositories.find(workspace.repository)
         completed = local.git("for-each-ref", "--count=1", "--contains", tip, timeout_s=git.TIMEOUT_S)

@@ -22,7 +22,8 @@ from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Change, Conflict, Mission, Reservation, SavedWork, Sortie, Workspace
 from missions.operations.workspaces import diffs, discarding, merging, resolving
-from missions.workspaces import copies, git, repositories
+from missions.workspaces import copies
+from missions.workspaces.repositories import git, mirrors
 from tests.support import fleet, repository
 from tests.support.checkpoints import digest, saved_digest
 from tests.support.processes import killing
@@ -184,7 +185,7 @@ def test_uncommitted_work_travels(project: Repository, elsewhere: Repository) ->
         "if test -f draft.txt; then mv draft.txt done.txt; else echo half > draft.txt; touch ready.log; sleep 600; fi"
     )
     mission = launch(project, {"slow": {"run": work}})
-    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=repositories.mirror(str(project.path)))
+    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=mirrors.of(str(project.path)))
     engine = fleet.engine()
     thread = threading.Thread(target=engine.run_slot, daemon=True)
     thread.start()
@@ -295,7 +296,7 @@ def test_a_branch_that_was_moved_behind_its_base_can_be_moved(project: Repositor
     elsewhere.git("pull", "--quiet")
     mission = launch(project)
     row = Workspace.objects.get(mission=mission)
-    repositories.ensure(row.repository, commit=row.base_commit)
+    mirrors.ensure(row.repository, commit=row.base_commit)
     Workspace.objects.filter(mission=mission).update(restore_to=older)
     result = import_there(export(mission), elsewhere).mission
     assert repository.branch(result).tip == older
@@ -326,7 +327,7 @@ def test_a_killed_import_leaves_nothing(project: Repository, elsewhere: Reposito
     fleet.run_to_end(engine, mission)
     data = export(mission)
     checkpoints = set(Checkpoint.objects.values_list("id", flat=True))
-    mirror = repositories.mirror(str(elsewhere.path))
+    mirror = mirrors.of(str(elsewhere.path))
     kills = 0
     for _ in killing.at_each_step(lambda: import_there(data, elsewhere), folder=settings.FLEET_CHECKPOINTS):
         kills += 1
@@ -360,7 +361,7 @@ def test_a_failed_import_leaves_no_ref(
     folders = set(settings.FLEET_HOME.commits.glob(f"{copies.READER}*"))
     with pytest.raises(errors.Invalid, match="the form that a fleet writes"):
         import_there(export_.reseal(), elsewhere)
-    mirror = repositories.mirror(str(elsewhere.path))
+    mirror = mirrors.of(str(elsewhere.path))
     names = git.line("for-each-ref", "--format=%(refname)", at=mirror).splitlines()
     assert [name for name in names if not name.startswith("refs/fleet/bases/")] == []
     assert set(settings.FLEET_HOME.commits.glob(f"{copies.READER}*")) == folders

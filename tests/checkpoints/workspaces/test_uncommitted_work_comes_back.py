@@ -13,7 +13,8 @@ import pytest
 from checkpoints import operations
 from fleet import ids
 from missions.models import Mission, SavedWork, Sortie
-from missions.workspaces import copies, git, repositories
+from missions.workspaces import copies
+from missions.workspaces.repositories import git, mirrors
 from tests.support import fleet, repository
 from tests.support.checkpoints import sortie
 from tests.support.repository import Repository
@@ -52,7 +53,7 @@ def test_the_next_attempt_continues_from_the_uncommitted_work(
         project, {"slow": {"run": DRAFT.format(work=work, flag="$FLEET_SCRATCH/flag; mkdir build; touch build/ready")}}
     )
     row = Sortie.objects.get(mission=mission)
-    copy = copies.of(sortie=row.id, mirror=repositories.mirror(str(project.path)))
+    copy = copies.of(sortie=row.id, mirror=mirrors.of(str(project.path)))
     with run_until(mission, condition=lambda: (copy.path / "build" / "ready").exists()):
         before = sorted(path.name for path in copy.path.iterdir())
         status = git.line("status", "--porcelain", at=copy.path)
@@ -82,7 +83,7 @@ def test_the_next_attempt_continues_from_the_uncommitted_work(
 def test_a_restore_captures_the_uncommitted_work_that_it_stops(project: Repository) -> None:
     mission = launch(project, {"slow": {"run": DRAFT.format(work="echo half > draft.txt;", flag="build-ready.log")}})
     start = operations.capture(missions=[mission.id])
-    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=repositories.mirror(str(project.path)))
+    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=mirrors.of(str(project.path)))
     with run_until(mission, condition=lambda: (copy.path / "build-ready.log").exists()):
         safety = restore(start).safety
     assert safety is not None
@@ -94,7 +95,7 @@ def test_a_restore_captures_the_uncommitted_work_that_it_stops(project: Reposito
 
 def test_uncommitted_work_that_cannot_be_read_does_not_stop_a_capture(project: Repository) -> None:
     mission = launch(project, {"slow": {"run": DRAFT.format(work="", flag="build-ready.log")}})
-    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=repositories.mirror(str(project.path)))
+    copy = copies.of(sortie=Sortie.objects.get(mission=mission).id, mirror=mirrors.of(str(project.path)))
     with run_until(mission, condition=lambda: (copy.path / "build-ready.log").exists()):
         (copy.engine / "base").write_text("0" * 40)
         copy.index.unlink()
@@ -114,7 +115,7 @@ def test_uncommitted_work_that_takes_too_long_to_read_does_not_delay_a_capture(
     work = "truncate -s 2G big.bin;"  # git needs many seconds to read it
     mission = launch(project, {"slow": {"run": DRAFT.format(work=work, flag="build-ready.log")}})
     row = Sortie.objects.get(mission=mission)
-    copy = copies.of(sortie=row.id, mirror=repositories.mirror(str(project.path)))
+    copy = copies.of(sortie=row.id, mirror=mirrors.of(str(project.path)))
     with run_until(mission, condition=lambda: (copy.path / "build-ready.log").exists()):
         checkpoint = operations.capture(missions=[mission.id])
         (copy.path / "big.bin").unlink()  # the engine would take just as long

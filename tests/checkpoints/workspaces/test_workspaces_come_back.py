@@ -17,7 +17,8 @@ from missions import operations as missions
 from missions.engine.process.runtime import Engine
 from missions.models import Change, Mission, Reservation, Sortie, Workspace
 from missions.operations.workspaces import discarding
-from missions.workspaces import branches, git, moving
+from missions.workspaces import branches, moving
+from missions.workspaces.repositories import git
 from tests.support import fleet, repository
 from tests.support.checkpoints import digest, manifest, sortie
 from tests.support.processes import killing

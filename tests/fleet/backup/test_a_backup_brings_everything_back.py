@@ -14,7 +14,7 @@ from fleet.backup import restoring
 from fleet.postgres import roles
 from missions.artifacts import collection
 from missions.models import Artifact, Mission
-from missions.workspaces import git
+from missions.workspaces.repositories import git
 from tests.support import fleet
 from tests.support.processes.installation import TEXT, Installation, hashes
 

@@ -14,7 +14,7 @@ from fleet import ids
 from missions import removal
 from missions.control import background
 from missions.models import Mission, Sortie
-from missions.workspaces import repositories
+from missions.workspaces.repositories import mirrors
 from tests.support import repository
 from tests.support.console import CommandResult, manage
 from tests.support.repository import Repository
@@ -75,7 +75,7 @@ def test_a_mirror_goes_with_the_last_checkpoint_of_its_missions(project: Reposit
     mission = conflicting.landed_mission(project)
     manage("fleet_mission", "merge", mission.ref)
     kept = cleanup("--yes", "--json").json["kept"]
-    mirror = repositories.mirror(str(project.path))
+    mirror = mirrors.of(str(project.path))
     assert str(mirror) in [item["path"] for item in kept]
     for checkpoint in Checkpoint.objects.all():
         checkpoints.delete(checkpoint=checkpoint)

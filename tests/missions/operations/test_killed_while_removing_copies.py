@@ -14,7 +14,7 @@ from django.db import connection
 from missions.models import Attempt, Change, Mission, Sortie
 from missions.operations import cleaning
 from missions.operations.workspaces import merging, tidying
-from missions.workspaces import git, repositories
+from missions.workspaces.repositories import git, mirrors
 from tests.support import repository
 from tests.support.repository import Repository
 from tests.support.work import conflicting
@@ -70,10 +70,10 @@ def test_uncommitted_work_survives_every_kill(project: Repository) -> None:
         Change.objects.filter(sortie=sortie).delete()  # as if the agent had been lost before the commit
         Attempt.objects.filter(sortie=sortie).update(state="lost")
         ref = f"refs/fleet/attempts/{sortie.ref}/1"
-        git.execute("update-ref", "-d", ref, at=repositories.mirror(str(project.path)))
+        git.execute("update-ref", "-d", ref, at=mirrors.of(str(project.path)))
         was_killed = run_and_kill(step, "copies", sortie.id)
         tidying.remove_copies([sortie.id])
-        assert git.run("show", f"{ref}:new.txt", at=repositories.mirror(str(project.path))) == b"kept\n", step
+        assert git.run("show", f"{ref}:new.txt", at=mirrors.of(str(project.path))) == b"kept\n", step
         assert Change.objects.get(sortie=sortie).state == "kept", step
         assert not (settings.FLEET_HOME.work / sortie.ref).exists()
         if not was_killed:

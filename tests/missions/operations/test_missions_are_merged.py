@@ -11,7 +11,7 @@ from fleet.audit.models import Entry
 from fleet.events.models import Event
 from missions.models import Mission
 from missions.operations.workspaces import merging
-from missions.workspaces import targets
+from missions.workspaces.repositories import targets
 from tests.support import fleet, repository
 from tests.support.repository import Repository
 from tests.support.work import conflicting

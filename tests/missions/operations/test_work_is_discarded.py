@@ -19,7 +19,8 @@ from missions import operations
 from missions.models import Attempt, Change, Lane, Mission, Sortie, Workspace
 from missions.operations import cleaning
 from missions.operations.workspaces import discarding, merging, tidying, unmerged
-from missions.workspaces import copies, git, repositories
+from missions.workspaces import copies
+from missions.workspaces.repositories import git, mirrors
 from tests.support import fleet, repository
 from tests.support.repository import Repository
 from tests.support.work import conflicting
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def mirror(project: Repository) -> Path:
-    return repositories.mirror(str(project.path))
+    return mirrors.of(str(project.path))
 
 
 def refs(project: Repository) -> list[str]:

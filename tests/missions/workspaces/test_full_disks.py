@@ -14,7 +14,8 @@ from django.test import override_settings
 
 from fleet import errors, ids
 from fleet.config.home import Home
-from missions.workspaces import branches, commits, copies, git, repositories
+from missions.workspaces import branches, commits, copies
+from missions.workspaces.repositories import git, mirrors
 from tests.support import repository
 from tests.support.repository import Repository, SortieCopy
 
@@ -79,9 +80,9 @@ def fails_on(disk: Disk, run: Callable[[], Any], *, free_bytes: int = 0) -> str:
 @pytest.mark.parametrize("free_bytes", [0, 4_096, 50_000, 300_000])
 def test_a_full_disk_leaves_the_mirror_intact(disk: Disk, project: Repository, free_bytes: int) -> None:
     commit = project.git("rev-parse", "HEAD")
-    text = fails_on(disk, lambda: repositories.ensure(str(project.path), commit=commit), free_bytes=free_bytes)
+    text = fails_on(disk, lambda: mirrors.ensure(str(project.path), commit=commit), free_bytes=free_bytes)
     assert "No space left" in text or "cannot" in text or "fail" in text
-    git.run("fsck", "--strict", at=repositories.mirror(str(project.path)))
+    git.run("fsck", "--strict", at=mirrors.of(str(project.path)))
 
 
 @pytest.mark.parametrize("free_bytes", [0, 4_096, 50_000, 300_000])
@@ -89,7 +90,7 @@ def test_a_full_disk_fails_the_copy_and_the_next_one_is_complete(
     disk: Disk, project: Repository, free_bytes: int
 ) -> None:
     commit = project.git("rev-parse", "HEAD")
-    store = repositories.ensure(str(project.path), commit=commit)
+    store = mirrors.ensure(str(project.path), commit=commit)
     new_sortie = SortieCopy(copies.of(sortie=ids.new(), mirror=store))
 
     def make() -> None:
@@ -115,7 +116,7 @@ def test_a_full_disk_fails_the_commit_and_the_next_one_is_complete(
     fails_on(disk, lambda: results.append(sortie.commit()), free_bytes=free_bytes)
     assert results[-1].paths == ("new",)
     git.run("fsck", "--strict", "--full", at=sortie.copy.mirror)
-    assert repositories.read_ref(sortie.copy.mirror, sortie.ref) == results[-1].commit
+    assert mirrors.read_ref(sortie.copy.mirror, sortie.ref) == results[-1].commit
 
 
 def test_a_full_disk_fails_the_move_of_the_branch(disk: Disk, project: Repository) -> None:
@@ -137,7 +138,7 @@ def test_a_full_disk_fails_the_move_of_the_branch(disk: Disk, project: Repositor
     disk.fill()
     with pytest.raises(git.GitError):
         branches.move(store, branch="fleet/test", lane=lane, tip=change.base, to=change.commit)
-    assert repositories.read_ref(store, "refs/heads/fleet/test") == change.base
+    assert mirrors.read_ref(store, "refs/heads/fleet/test") == change.base
     disk.free()
     branches.move(store, branch="fleet/test", lane=lane, tip=change.base, to=change.commit)
-    assert repositories.read_ref(store, "refs/heads/fleet/test") == change.commit
+    assert mirrors.read_ref(store, "refs/heads/fleet/test") == change.commit

@@ -12,7 +12,8 @@ import pytest
 
 from missions.models import Change, Mission, Sortie
 from missions.queries import mission_results, sortie_json
-from missions.workspaces import commits, copies, git, refusals, repositories
+from missions.workspaces import commits, copies, refusals
+from missions.workspaces.repositories import git, mirrors
 from tests.support import fleet, repository
 from tests.support.repository import Repository
 
@@ -192,7 +193,7 @@ class TestWhileItRuns:
         self, project: Repository
     ) -> None:
         home = copies.of(sortie=Sortie().id, mirror=project.path).path.parent
-        mirror = repositories.mirror(str(project.path))
+        mirror = mirrors.of(str(project.path))
         script = f"""
             ls {home} | grep -v "$(basename "$PWD")" && exit 1
             ls {home.parent}/commits {project.path} 2>/dev/null | grep . && exit 2

@@ -10,7 +10,8 @@ from django.conf import settings
 from django.test import override_settings
 
 from fleet.config.home import Home
-from missions.workspaces import copies, repositories
+from missions.workspaces import copies
+from missions.workspaces.repositories import sources
 from tests.support import repository
 from tests.support.repository import Repository, SortieCopy
 
@@ -93,4 +94,4 @@ def test_a_bare_repository_has_no_ignored_files(project: Repository, tmp_path: P
     sortie = repository.sortie_copy(project)
     base = project.git("rev-parse", "HEAD")
     assert copies.include_ignored(sortie.copy, repository=tmp_path / "bare.git", base=base) == 0
-    assert repositories.resolve_base(str(tmp_path / "bare.git"), "")[1] == base
+    assert sources.resolve_base(str(tmp_path / "bare.git"), "")[1] == base

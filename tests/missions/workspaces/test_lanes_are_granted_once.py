@@ -11,7 +11,8 @@ from django.db import connection, transaction
 
 from fleet import ids
 from missions.models import Lane, Mission, Sortie
-from missions.workspaces import branches, lanes, repositories
+from missions.workspaces import branches, lanes
+from missions.workspaces.repositories import mirrors
 from tests.support import fleet, repository
 from tests.support.waiting import until
 
@@ -23,8 +24,8 @@ def mission(tmp_path: Path) -> Mission:
     project = repository.create(tmp_path / "project", {"README.md": "A project\n"})
     mission = fleet.launch({"a": {}, "b": {}, "c": {}}, workspace={"repository": str(project.path)})
     workspace = mission.workspace
-    store = repositories.ensure(workspace.repository, commit=workspace.base_commit)
-    repositories.tip(store, workspace.branch, start=workspace.base_commit)
+    store = mirrors.ensure(workspace.repository, commit=workspace.base_commit)
+    mirrors.tip(store, workspace.branch, start=workspace.base_commit)
     Lane.objects.create(repository=workspace.repository, branch=workspace.branch)
     return mission
 
@@ -76,7 +77,7 @@ def test_an_attempt_that_waited_for_the_lock_does_not_take_a_lane_that_was_just_
         return lanes.take(
             repository=workspace.repository,
             branch=workspace.branch,
-            mirror=repositories.mirror(workspace.repository),
+            mirror=mirrors.of(workspace.repository),
             sortie=b.id,
             attempt=1,
         )
@@ -111,13 +112,13 @@ def test_an_attempt_that_has_lost_the_lane_does_not_move_the_branch_even_if_no_o
 ) -> None:
     base = project.git("rev-parse", "HEAD")
     change = project.commit({"a.txt": "b\n"})
-    store = repositories.ensure(str(project.path), commit=change)
-    assert repositories.tip(store, "fleet/x", start=base) == base
+    store = mirrors.ensure(str(project.path), commit=change)
+    assert mirrors.tip(store, "fleet/x", start=base) == base
     sortie = ids.new()
     old, new = (branches.lane_content(store, sortie=sortie, attempt=attempt) for attempt in (1, 2))
     branches.write_lane(store, "fleet/x", content=old, expected="")
     branches.write_lane(store, "fleet/x", content=new, expected=old)
     with pytest.raises(branches.LaneLost):
         branches.move(store, branch="fleet/x", lane=old, tip=base, to=change)
-    assert repositories.tip(store, "fleet/x", start=base) == base
+    assert mirrors.tip(store, "fleet/x", start=base) == base
     branches.move(store, branch="fleet/x", lane=new, tip=base, to=change)

@@ -9,7 +9,8 @@ import pytest
 
 from missions.engine.outages import Stopped
 from missions.models import Change, Conflict, Mission, VerifiedTree
-from missions.workspaces import copies, git
+from missions.workspaces import copies
+from missions.workspaces.repositories import git
 from tests.support import fleet, repository
 from tests.support.repository import Repository
 from tests.support.work import landing

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from fleet import ids
-from missions.workspaces import branches, commits, git, repositories
+from missions.workspaces import branches, commits
+from missions.workspaces.repositories import git, mirrors
 from tests.support import repository
 from tests.support.repository import Repository
 
@@ -76,7 +77,7 @@ def test_each_landed_commit_is_its_authors_and_the_branch_has_them_all(plan: lis
 
 def check(project: Repository, plan: list[list[Edit]], order: Random) -> None:
     base = project.git("rev-parse", "HEAD")
-    store = repositories.ensure(str(project.path), commit=base)
+    store = mirrors.ensure(str(project.path), commit=base)
     lane = branches.lane_content(store, sortie=ids.new(), attempt=1)
     branches.write_lane(store, "fleet/test", content=lane, expected="")
     waiting: list[commits.Commit] = []
@@ -86,7 +87,7 @@ def check(project: Repository, plan: list[list[Edit]], order: Random) -> None:
         order.shuffle(waiting)
         while waiting and order.random() < chance:
             change = waiting.pop()
-            tip = repositories.tip(store, "fleet/test", start=base)
+            tip = mirrors.tip(store, "fleet/test", start=base)
             result = branches.merge(store, onto=tip, commit=change.commit)
             if result.clean:
                 message = commits.Message(author="backend", subject="s", trailers={})
@@ -103,7 +104,7 @@ def check(project: Repository, plan: list[list[Edit]], order: Random) -> None:
         land_some(chance=0.4)
     land_some(chance=1.1)
 
-    tip = repositories.tip(store, "fleet/test", start=base)
+    tip = mirrors.tip(store, "fleet/test", start=base)
     tokens = set(git.run("grep", "-h", "-e", "^token", tip, at=store, accept=(0, 1)).decode().splitlines())
     removed: set[str] = set()
     for change, commit, parent in reversed(landings):
@@ -114,7 +115,7 @@ def check(project: Repository, plan: list[list[Edit]], order: Random) -> None:
         for line in Counter(own_lines) - landed_lines:
             assert line.startswith("-"), "only what another sortie has already removed need not be removed again"
             assert line[1:] not in before
-        assert repositories.contains(store, commit=commit, ref=tip)
+        assert mirrors.contains(store, commit=commit, ref=tip)
         for line in own_lines:
             if line.startswith("+token") and line[1:] not in removed:
                 assert line[1:] in tokens

@@ -14,8 +14,8 @@ import pytest
 from fleet import errors
 from fleet.config.home import Home
 from missions.operations.workspaces import merging
-from missions.workspaces import local_repositories, repositories
-from missions.workspaces.targets import Target
+from missions.workspaces.repositories import local_repositories, mirrors, sources
+from missions.workspaces.repositories.targets import Target
 from tests.support import repository
 from tests.support.repository import Repository
 from tests.support.work import conflicting
@@ -209,9 +209,9 @@ def test_a_launch_reads_no_other_repository(
     redirect(project, other)
     for base in ("", "main", secret):
         with pytest.raises(errors.FleetError):
-            repositories.resolve_base(str(project.path), base)
+            sources.resolve_base(str(project.path), base)
     with pytest.raises(errors.FleetError):
-        repositories.ensure(str(project.path), commit=secret)
+        mirrors.ensure(str(project.path), commit=secret)
 
 
 @pytest.mark.parametrize("redirect", REDIRECTIONS)
@@ -230,7 +230,7 @@ def test_a_folder_that_looks_like_a_repository_shows_nothing_of_the_fleet(
 ) -> None:
     """The folder contains the fleet's home, through which its mirrors of other repositories must not be accessible."""
     settings.FLEET_HOME = Home(project.path / ".fleet")
-    mirror = repositories.ensure(str(other.path), commit=(secret := other.git("rev-parse", "HEAD")))
+    mirror = mirrors.ensure(str(other.path), commit=(secret := other.git("rev-parse", "HEAD")))
     shutil.rmtree(project.path / ".git")
     for name in ("objects", "refs"):
         (project.path / name).mkdir()
@@ -238,7 +238,7 @@ def test_a_folder_that_looks_like_a_repository_shows_nothing_of_the_fleet(
     (project.path / "objects/info").mkdir()
     (project.path / "objects/info/alternates").write_text(f"{mirror}/objects\n")
     with pytest.raises(errors.FleetError):
-        repositories.resolve_base(str(project.path), secret)
+        sources.resolve_base(str(project.path), secret)
     (project.path / "objects/info/alternates").unlink()
     (project.path / "hooks").mkdir()
     local_repository = local_repositories.find(str(project.path))
@@ -249,9 +249,9 @@ def test_a_folder_that_looks_like_a_repository_shows_nothing_of_the_fleet(
 
 
 def test_a_repository_of_the_fleet_itself_is_refused(project: Repository) -> None:
-    mirror = repositories.ensure(str(project.path), commit=project.git("rev-parse", "HEAD"))
+    mirror = mirrors.ensure(str(project.path), commit=project.git("rev-parse", "HEAD"))
     with pytest.raises(errors.Invalid, match="belongs to the fleet itself"):
-        repositories.resolve_base(str(mirror), "")
+        sources.resolve_base(str(mirror), "")
 
 
 # ── Files that make git wait ─────────────────────────────────────────────────────────────────────────────────────────
@@ -269,7 +269,7 @@ def test_a_named_pipe_in_the_git_folder_is_refused(project: Repository, name: st
     path.unlink(missing_ok=True)
     os.mkfifo(path)
     with pytest.raises(errors.Invalid, match=r"neither a folder nor a file|not a regular file") as excinfo:
-        repositories.resolve_base(str(project.path), "")
+        sources.resolve_base(str(project.path), "")
     assert "launch from the main checkout" in excinfo.value.hint
 
 

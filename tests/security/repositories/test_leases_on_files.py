@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agents.shim import beneath, outbox
-from missions.workspaces import local_repositories
+from missions.workspaces.repositories import local_repositories
 from tests.support import repository
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from missions.workspaces import branches, git, git_diffs, refusals
+from missions.workspaces import branches, git_diffs, refusals
+from missions.workspaces.repositories import git
 from tests.support import repository
 from tests.support.repository import Repository
 

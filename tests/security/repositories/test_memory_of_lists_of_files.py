@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fleet import errors
-from missions.workspaces import git, refusals, repositories
+from missions.workspaces import refusals
+from missions.workspaces.repositories import git, mirrors
 from tests.support import repository
 from tests.support.repository import Repository
 
@@ -75,7 +76,7 @@ def test_a_repository_with_billions_of_files_in_a_few_objects_is_refused(project
     commit = nested(project, depth=5, width=100)
     for _ in range(2):
         with pytest.raises(errors.Invalid, match="more than 1,000,000 files"):
-            repositories.ensure(str(project.path), commit=commit)
+            mirrors.ensure(str(project.path), commit=commit)
 
 
 def test_a_repository_with_more_bytes_than_the_disk_has_is_refused(project: Repository) -> None:
@@ -92,4 +93,4 @@ def test_a_repository_with_more_bytes_than_the_disk_has_is_refused(project: Repo
     commit = project.git("commit-tree", "-m", "Repeat a file", tree)
     project.git("update-ref", "refs/heads/large", commit)
     with pytest.raises(errors.Invalid, match="more bytes than this disk has space for"):
-        repositories.ensure(str(project.path), commit=commit)
+        mirrors.ensure(str(project.path), commit=commit)

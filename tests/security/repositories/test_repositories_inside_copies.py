@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from fleet import errors
-from missions.workspaces import commits, copies, git, git_diffs, refusals, repositories, uncommitted
+from missions.workspaces import commits, copies, git_diffs, refusals, uncommitted
+from missions.workspaces.repositories import git, mirrors
 from tests.support import repository
 from tests.support.repository import Repository, SortieCopy
 
@@ -147,4 +148,4 @@ def test_an_index_that_became_a_link_is_not_read(project: Repository, tmp_path: 
     copies.make(sortie.copy, branch="fleet/test", tip=commit, author="backend")
     assert secret.read_text() == "secret"
     assert sortie.copy.exists
-    assert repositories.read_ref(sortie.copy.mirror, "refs/heads/fleet/test") == commit
+    assert mirrors.read_ref(sortie.copy.mirror, "refs/heads/fleet/test") == commit

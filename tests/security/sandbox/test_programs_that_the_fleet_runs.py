@@ -13,7 +13,7 @@ from agents.confinement import host_paths
 from fleet.host import trusted_programs
 from missions import folders
 from missions.management.commands import fleet_doctor
-from missions.workspaces import git
+from missions.workspaces.repositories import git
 from tests.support import fleet
 
 

@@ -10,7 +10,7 @@ from checkpoints import operations
 from checkpoints.models import Checkpoint
 from missions import operations as missions
 from missions.models import Mission, Sortie
-from missions.workspaces import git
+from missions.workspaces.repositories import git
 from tests.support import fleet, repository
 from tests.support.repository import Repository
 

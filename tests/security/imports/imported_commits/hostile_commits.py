@@ -8,7 +8,8 @@ import pytest
 from django.conf import settings
 
 from fleet import errors
-from missions.workspaces import bundles, copies, git, repositories
+from missions.workspaces import bundles, copies
+from missions.workspaces.repositories import git, mirrors
 from tests.security.imports.tampered_exports import stored_state
 from tests.support.repository import Repository
 from tests.support.work import archives
@@ -55,7 +56,7 @@ def blob_of(attacker: Repository, data: bytes) -> str:
 
 def mirror_state(project: Repository) -> tuple[object, ...]:
     """The refs and the objects of the mirror, and the folders of incoming commits."""
-    mirror = repositories.mirror(str(project.path))
+    mirror = mirrors.of(str(project.path))
     refs = git.run("for-each-ref", at=mirror)
     objects = git.run("cat-file", "--batch-all-objects", "--batch-check", at=mirror)
     return refs, objects, sorted(settings.FLEET_HOME.commits.glob(f"{copies.READER}*"))

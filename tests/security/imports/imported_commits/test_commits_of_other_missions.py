@@ -12,7 +12,7 @@ from fleet import errors
 from missions.engine.process.runtime import Engine
 from missions.models import Change, Conflict, Mission
 from missions.operations.workspaces import diffs
-from missions.workspaces import git
+from missions.workspaces.repositories import git
 from tests.security.imports.imported_commits.hostile_commits import (
     assert_refused,
     bundle_of,

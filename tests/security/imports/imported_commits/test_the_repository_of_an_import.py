@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 
 from checkpoints import operations
 from fleet import errors
-from missions.workspaces import repositories
+from missions.workspaces.repositories import mirrors
 from tests.security.imports.imported_commits.hostile_commits import assert_refused
 from tests.security.imports.tampered_exports import stored_state
 from tests.support import fleet, repository
@@ -69,4 +69,4 @@ def test_the_repository_must_have_the_base(project: Repository, exported: bytes,
     with pytest.raises(errors.Invalid, match="no git repository"):
         archives.import_bytes(exported, repository=str(tmp_path / "nothing"))
     assert stored_state() == before
-    assert not repositories.mirror(str(other.path)).exists()
+    assert not mirrors.of(str(other.path)).exists()

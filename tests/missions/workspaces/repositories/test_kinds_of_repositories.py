@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fleet import errors, ids
-from missions.workspaces import branches, repositories
+from missions.workspaces import branches
+from missions.workspaces.repositories import mirrors, sources
 from tests.support import repository
 from tests.support.repository import Repository
 
@@ -112,31 +113,31 @@ def test_submodules_stay_pointers(tmp_path: Path) -> None:
 def test_a_base_that_was_rewritten_after_the_fetch_can_be_used(tmp_path: Path) -> None:
     project = repository.create(tmp_path / "project", {"a.txt": "a\n"})
     base = project.git("rev-parse", "HEAD")
-    store = repositories.ensure(str(project.path), commit=base)
+    store = mirrors.ensure(str(project.path), commit=base)
     project.git("commit", "--quiet", "--amend", "--message", "Rewritten", "--allow-empty")
     project.git("reflog", "expire", "--expire=now", "--all")
     project.git("gc", "--quiet", "--prune=now")
-    assert repositories.ensure(str(project.path), commit=base) == store
+    assert mirrors.ensure(str(project.path), commit=base) == store
     check(project)
     newer = project.git("rev-parse", "HEAD")
-    repositories.ensure(str(project.path), commit=newer)
-    assert {repositories.read_ref(store, f"{repositories.BASES}/{commit}") for commit in (base, newer)} == {base, newer}
+    mirrors.ensure(str(project.path), commit=newer)
+    assert {mirrors.read_ref(store, f"{mirrors.BASES}/{commit}") for commit in (base, newer)} == {base, newer}
 
 
 def test_a_repository_without_commits_is_refused(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path / "empty")], check=True)
     with pytest.raises(errors.Invalid, match="has no commits"):
-        repositories.resolve_base(str(tmp_path / "empty"), "")
+        sources.resolve_base(str(tmp_path / "empty"), "")
 
 
 def test_a_subfolder_of_a_repository_is_refused(tmp_path: Path) -> None:
     """Git finds the repository above it, but cannot fetch from it."""
     project = repository.create(tmp_path / "project", {"sub/a.txt": "a\n"})
     with pytest.raises(errors.Invalid, match=f"is in the repository {project.path}"):
-        repositories.resolve_base(str(project.path / "sub"), "")
+        sources.resolve_base(str(project.path / "sub"), "")
     (tmp_path / "link").symlink_to(project.path / "sub")
     with pytest.raises(errors.Invalid):
-        repositories.resolve_base(str(tmp_path / "link"), "")
+        sources.resolve_base(str(tmp_path / "link"), "")
 
 
 def test_a_branch_below_the_name_of_another_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet import errors
-from missions.workspaces import git, git_environment, local_repositories, repositories
+from missions.workspaces.repositories import git, git_environment, local_repositories, sources
 
 # Whatever the repository's own configuration says: no other ref is written, and no program that it names runs.
 _FETCH = (
@@ -44,7 +44,7 @@ class Target:
 
     @property
     def is_address(self) -> bool:
-        return repositories.is_address(self.repository)
+        return sources.is_address(self.repository)
 
     @property
     def is_bare(self) -> bool:

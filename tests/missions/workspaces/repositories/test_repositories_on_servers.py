@@ -13,7 +13,7 @@ from checkpoints import operations as checkpoints
 from fleet import errors
 from missions.models import Mission
 from missions.operations.workspaces import merging
-from missions.workspaces import targets
+from missions.workspaces.repositories import targets
 from tests.support import fleet, repository
 from tests.support.services import certificates, git_servers
 from tests.support.work import archives, landing

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fleet import errors, ids
-from missions.workspaces import branches, commits, git, repositories
+from missions.workspaces import branches, commits
+from missions.workspaces.repositories import git, mirrors
 from tests.support import repository
 from tests.support.repository import Repository
 from tests.support.waiting import until
@@ -23,7 +24,7 @@ def project(tmp_path: Path) -> Repository:
 
 @pytest.fixture
 def store(project: Repository) -> Path:
-    return repositories.ensure(str(project.path), commit=project.git("rev-parse", "HEAD"))
+    return mirrors.ensure(str(project.path), commit=project.git("rev-parse", "HEAD"))
 
 
 def leave_lock(store: Path, ref: str) -> Path:
@@ -34,14 +35,14 @@ def leave_lock(store: Path, ref: str) -> Path:
 
 
 def test_a_mirror_whose_creation_was_interrupted_is_created_again(project: Repository) -> None:
-    path = repositories.mirror(str(project.path))
+    path = mirrors.of(str(project.path))
     partial_folder = path.with_suffix(".new")
     (partial_folder / "refs").mkdir(parents=True)
     (partial_folder / "HEAD").write_text("ref: refs/heads/main\n")
     (partial_folder / "config.lock").write_text("")
     commit = project.git("rev-parse", "HEAD")
-    store = repositories.ensure(str(project.path), commit=commit)
-    assert repositories.read_ref(store, f"{repositories.BASES}/{commit}") == commit
+    store = mirrors.ensure(str(project.path), commit=commit)
+    assert mirrors.read_ref(store, f"{mirrors.BASES}/{commit}") == commit
 
 
 def test_a_damaged_mirror_is_never_mistaken_for_the_repository_around_it(project: Repository) -> None:
@@ -49,7 +50,7 @@ def test_a_damaged_mirror_is_never_mistaken_for_the_repository_around_it(project
     (inner / "refs").mkdir(parents=True)
     (inner / "HEAD").write_text("ref: refs/heads/main\n")
     with pytest.raises(git.GitError, match="not a git repository"):
-        repositories.set_ref(inner, "refs/heads/fleet/x", project.git("rev-parse", "HEAD"))
+        mirrors.set_ref(inner, "refs/heads/fleet/x", project.git("rev-parse", "HEAD"))
     assert project.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
 
 
@@ -57,39 +58,39 @@ def test_a_damaged_mirror_is_never_mistaken_for_the_repository_around_it(project
 def test_a_lock_file_of_a_killed_git_is_removed(store: Path, project: Repository, ref: str) -> None:
     file = leave_lock(store, ref)
     commit = project.git("rev-parse", "HEAD")
-    repositories.set_ref(store, ref, commit)
-    assert repositories.read_ref(store, ref) == commit
+    mirrors.set_ref(store, ref, commit)
+    assert mirrors.read_ref(store, ref) == commit
     assert not file.exists()
 
 
 def test_a_branch_moves_although_locks_were_left_on_it_and_on_its_lane(store: Path, project: Repository) -> None:
     first = project.git("rev-parse", "HEAD")
     second = project.commit({"a.txt": "b\n"})
-    repositories.ensure(str(project.path), commit=second)
-    assert repositories.tip(store, "fleet/x", start=first) == first
+    mirrors.ensure(str(project.path), commit=second)
+    assert mirrors.tip(store, "fleet/x", start=first) == first
     lane = branches.lane_content(store, sortie=ids.new(), attempt=1)
     leave_lock(store, "refs/fleet/lanes/fleet/x")
     branches.write_lane(store, "fleet/x", content=lane, expected="")
     leave_lock(store, "refs/heads/fleet/x")
     leave_lock(store, "refs/fleet/lanes/fleet/x")
     branches.move(store, branch="fleet/x", lane=lane, tip=first, to=second)
-    assert repositories.tip(store, "fleet/x", start=first) == second
+    assert mirrors.tip(store, "fleet/x", start=first) == second
 
 
 def test_a_lock_on_a_base_is_removed_when_it_is_fetched_again(project: Repository, store: Path) -> None:
     second = project.commit({"a.txt": "b\n"})
-    leave_lock(store, f"{repositories.BASES}/{second}")
-    repositories.ensure(str(project.path), commit=second)
-    assert repositories.read_ref(store, f"{repositories.BASES}/{second}") == second
+    leave_lock(store, f"{mirrors.BASES}/{second}")
+    mirrors.ensure(str(project.path), commit=second)
+    assert mirrors.read_ref(store, f"{mirrors.BASES}/{second}") == second
 
 
 def test_a_lock_file_of_a_running_git_is_respected(store: Path, project: Repository) -> None:
     """The git of a killed process continues and holds the lock, so its lock file is not removed."""
     commit = project.git("rev-parse", "HEAD")
-    with repositories.lock(store.with_suffix(".refs-lock")) as descriptor:
+    with mirrors.lock(store.with_suffix(".refs-lock")) as descriptor:
         survivor = subprocess.Popen(["sleep", "600"], pass_fds=[descriptor])
     file = leave_lock(store, "refs/heads/fleet/x")
-    writer = threading.Thread(target=lambda: repositories.set_ref(store, "refs/heads/fleet/x", commit))
+    writer = threading.Thread(target=lambda: mirrors.set_ref(store, "refs/heads/fleet/x", commit))
     writer.start()
     writer.join(0.3)
     assert file.exists()
@@ -97,15 +98,15 @@ def test_a_lock_file_of_a_running_git_is_respected(store: Path, project: Reposit
     survivor.send_signal(signal.SIGKILL)
     survivor.wait()
     writer.join(30)
-    until(lambda: repositories.read_ref(store, "refs/heads/fleet/x") == commit)
+    until(lambda: mirrors.read_ref(store, "refs/heads/fleet/x") == commit)
 
 
 def test_waiting_for_the_lock_of_another_process_times_out(store: Path) -> None:
     path = store.with_suffix(".refs-lock")
     with (
-        repositories.lock(path),
+        mirrors.lock(path),
         pytest.raises(errors.Unavailable, match="has held the lock"),
-        repositories.lock(path, within_s=0.1),
+        mirrors.lock(path, within_s=0.1),
     ):
         pass
 
@@ -113,7 +114,7 @@ def test_waiting_for_the_lock_of_another_process_times_out(store: Path) -> None:
 def test_a_disk_error_is_not_mistaken_for_a_moved_branch(store: Path, project: Repository) -> None:
     """Otherwise the sortie would wait repeatedly for a merge that never happens."""
     first = project.git("rev-parse", "HEAD")
-    repositories.tip(store, "fleet/x", start=first)
+    mirrors.tip(store, "fleet/x", start=first)
     lane = branches.lane_content(store, sortie=ids.new(), attempt=1)
     branches.write_lane(store, "fleet/x", content=lane, expected="")
     (store / "refs/heads/fleet/x.lock").mkdir()  # git can neither create nor remove its lock file

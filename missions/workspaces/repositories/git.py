@@ -28,7 +28,7 @@ from agents.confinement.view import View
 from fleet import errors, humanise
 from fleet.host import trusted_programs
 from missions import hidden_folders
-from missions.workspaces import git_environment
+from missions.workspaces.repositories import git_environment
 
 MIN_VERSION = (2, 38)  # the first with `merge-tree --write-tree`
 TIMEOUT_S = 120.0

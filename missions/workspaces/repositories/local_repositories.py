@@ -26,7 +26,7 @@ from agents.shim import beneath
 from fleet import errors
 from fleet.console import lines
 from missions import hidden_folders
-from missions.workspaces import git, git_environment
+from missions.workspaces.repositories import git, git_environment
 
 POINTER = "/plan/workspace/repository"
 QUICK_S = 10.0  # for commands that read a few refs

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import time
@@ -27,7 +26,7 @@ from django.conf import settings
 
 from fleet import errors, humanise
 from missions import removal
-from missions.workspaces import git, local_repositories
+from missions.workspaces.repositories import git, local_repositories, sources
 
 SHA256 = 64  # hexadecimal digits of an id in a repository that uses SHA-256
 # A commit that Postgres records as landed must be on disk.
@@ -36,14 +35,7 @@ MAX_FILES = 1_000_000  # of the commit that a mission starts from
 MAX_NAME_BYTES = 200_000_000  # of the paths of these files together: git keeps them in memory
 RESERVE_BYTES = 1_000_000_000  # left free on the disk by a large commit; a smaller one than this is always accepted
 LOCK_S = 2.0  # how long to wait for other processes that write refs: each takes a few milliseconds
-_URL = re.compile(r"(https|ssh)://[^\s-][^\s]*")
-_SCP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^\s-][^\s]*")  # git@example.org:app.git
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-# Prints the commit and, without a base, the branch that is checked out.
-_RESOLVE = """git rev-parse --verify --quiet --end-of-options "$1"
-test -n "$2" || git symbolic-ref --quiet --short HEAD || true"""
 REMOVED = "removed-"  # the name prefix of a mirror that is being removed
-_CREDENTIALS = re.compile(r"(?<=://)[^/@]*:[^/@]*@")
 BASES, ATTEMPTS, LANES, CHECKPOINTS, TARGETS = (
     "refs/fleet/bases",
     "refs/fleet/attempts",
@@ -53,113 +45,14 @@ BASES, ATTEMPTS, LANES, CHECKPOINTS, TARGETS = (
 )
 
 
-def is_address(repository: str) -> bool:
-    """Whether it is an https or ssh address rather than a path."""
-    return bool(_URL.fullmatch(repository) or _SCP.fullmatch(repository))
-
-
-def locate(repository: str, *, folder: str) -> str:
-    """The absolute path or the address of a repository as a plan writes it. A relative path starts from `folder`.
-
-    Raises Invalid for other kinds of addresses: some of them run programs.
-    """
-    if is_address(repository):
-        if _CREDENTIALS.search(repository):
-            raise errors.Invalid(
-                "The address of the repository contains a password.",
-                hint="Remove it from the plan. Use an ssh key, or the file that FLEET_GIT_CREDENTIALS names.",
-                pointer="/plan/workspace/repository",
-            )
-        return repository
-    if repository.startswith("-") or "::" in repository or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", repository):
-        raise errors.Invalid(
-            f"{repository!r} is neither a path nor an https or ssh address.",
-            hint="Write a path, https://… or git@host:path.",
-            pointer="/plan/workspace/repository",
-        )
-    path = os.path.expanduser(repository)
-    if not os.path.isabs(path) and not folder:
-        raise errors.Invalid(
-            f"The repository {repository!r} is relative, and the mission has no folder to start from.",
-            hint="Write an absolute path, or launch the mission with a folder.",
-            pointer="/plan/workspace/repository",
-        )
-    return os.path.normpath(os.path.join(folder, path))
-
-
-def resolve_base(repository: str, base: str) -> tuple[str, str]:
-    """The name and the commit of the base of a mission: `base`, or the branch that is checked out.
-
-    Raises Invalid if the repository or the base does not exist; Unavailable if its server does not answer.
-    """
-    git.require()
-    return _resolve_remote(repository, base) if is_address(repository) else _resolve_local(repository, base)
-
-
-def _resolve_local(repository: str, base: str) -> tuple[str, str]:
-    try:
-        local = local_repositories.find(repository)
-    except local_repositories.RepositoryMissing as error:
-        if (top := local_repositories.above(Path(repository))) and Path(repository).is_dir():
-            raise errors.Invalid(
-                f"{repository} is not the root of a git repository; it is in the repository {top}.",
-                hint=f"Use {top}, and set cwd for the sorties that work in the folder.",
-                pointer=local_repositories.POINTER,
-            ) from error
-        raise errors.Invalid(
-            f"There is no git repository at {repository}.",
-            hint=f"Create one (git init {repository}), or name another.",
-            pointer=local_repositories.POINTER,
-        ) from error
-    try:
-        resolved = local.git("rev-parse", f"{base or 'HEAD'}^{{commit}}", base, script=_RESOLVE)
-    except git.GitError as error:
-        raise errors.Unavailable(f"The repository {repository} cannot be read: {error.text}.") from error
-    if resolved.returncode > 1 or resolved.stderr.startswith(b"bwrap:"):
-        reason = resolved.stderr.decode("utf-8", "replace").strip()[-300:]
-        raise errors.Unavailable(f"The repository {repository} cannot be read: {reason}")
-    commit, _, branch = resolved.stdout.decode("utf-8", "surrogateescape").partition("\n")
-    if resolved.returncode:
-        message = (
-            f"{base!r} is not a branch, tag or commit of {repository}." if base else f"{repository} has no commits."
-        )
-        hint = "Name one that exists." if base else "Commit something first."
-        raise errors.Invalid(message, hint=hint, pointer="/plan/workspace/base")
-    return base or branch.strip() or commit[:12], commit
-
-
-def _resolve_remote(repository: str, base: str) -> tuple[str, str]:
-    if _COMMIT.fullmatch(base):
-        return base, base
-    try:
-        text = git.run("ls-remote", "--symref", "--", repository, timeout_s=60).decode("utf-8", "replace")
-    except git.GitError as error:
-        raise errors.Unavailable(f"The repository {repository} cannot be read: {error.text[-300:]}") from error
-    commits: dict[str, str] = {}
-    for row in text.splitlines():
-        value, _, name = row.partition("\t")
-        if value.startswith("ref: ") and name == "HEAD" and not base:
-            base = value.removeprefix("ref: refs/heads/")
-        elif name:
-            commits[name] = value
-    for name in (f"refs/heads/{base}", f"refs/tags/{base}^{{}}", f"refs/tags/{base}"):
-        if name in commits:
-            return base, commits[name]
-    raise errors.Invalid(
-        f"{base!r} is not a branch or tag of {repository}." if base else f"{repository} has no commits.",
-        hint="Name one that exists, or a full commit id.",
-        pointer="/plan/workspace/base",
-    )
-
-
-def mirror(repository: str) -> Path:
+def of(repository: str) -> Path:
     """The folder of a repository's mirror. It need not exist."""
     return settings.FLEET_HOME.repositories / f"{hashlib.sha256(repository.encode()).hexdigest()[:16]}.git"
 
 
 def ensure(repository: str, *, commit: str) -> Path:
     """The mirror, with the history of this commit. Fetches it once; several processes may call this at once."""
-    path = mirror(repository)
+    path = of(repository)
     if not _has(path, commit):
         settings.FLEET_HOME.repositories.mkdir(mode=0o700, parents=True, exist_ok=True)
         with lock(path.with_suffix(".fetch-lock"), within_s=git.NETWORK_TIMEOUT_S) as descriptor:
@@ -200,8 +93,8 @@ def fetch(repository: str, *, revision: str, to: str) -> str:
 
     Raises Invalid if it does not exist there.
     """
-    _, commit = resolve_base(repository, revision)
-    path = mirror(repository)
+    _, commit = sources.resolve_base(repository, revision)
+    path = of(repository)
     with lock(path.with_suffix(".fetch-lock"), within_s=git.NETWORK_TIMEOUT_S) as descriptor:
         _fetch(path, repository, commit, descriptor)
     set_ref(path, to, commit)
@@ -227,7 +120,7 @@ def _fetch(path: Path, repository: str, commit: str, descriptor: int) -> None:
     with ExitStack() as descriptors:
         inherited: list[int] = []
         source: tuple[str, ...]
-        if not is_address(repository):
+        if not sources.is_address(repository):
             local = local_repositories.find(repository)
             option, inherited = local.upload_pack(descriptors)
             source = (option, "--", str(local.path))
@@ -358,7 +251,7 @@ def remove_work(path: Path, *, branches: Collection[str], sorties: Collection[st
     write_refs(path, commands)
 
 
-def mirrors() -> list[Path]:
+def existing() -> list[Path]:
     """All mirrors on this host."""
     home = settings.FLEET_HOME.repositories
     return sorted(path for path in home.glob("*.git") if path.is_dir()) if home.is_dir() else []
