@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from tests.support.paths import CHECKOUT
-from tests.support.processes import warm_client
+from tests.support.processes import child_coverage, warm_client
 
 LIBRARIES = (
     *("celery.app.base", "django.contrib.messages", "django.core.management", "django.core.serializers.json"),
@@ -161,6 +161,7 @@ def command(request: Mapping[str, Any]) -> NoReturn:
     if request["env"] is not None:
         os.environ.clear()
         os.environ.update(request["env"])
+    child_coverage.start()
     sys.argv = request["argv"]
     from manage import main  # noqa: PLC0415
 
