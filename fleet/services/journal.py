@@ -47,9 +47,11 @@ def append(
         path = _file(home)
         if path.exists() and path.stat().st_size > BYTES:
             _drop_older_half(path)
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(json.dumps(asdict(entry)) + "\n")
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            size = os.fstat(handle).st_size
+            interrupted = size > 0 and os.pread(handle, 1, size - 1) != b"\n"  # for example, by a full disk
+            file.write(b"\n" * interrupted + json.dumps(asdict(entry)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
     return entry
@@ -86,7 +88,7 @@ def drain(home: Home, accept: Callable[[Sequence[JournalEntry]], None]) -> int:
 
 def _entries(path: Path) -> list[JournalEntry]:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return []
     entries = []
@@ -94,7 +96,7 @@ def _entries(path: Path) -> list[JournalEntry]:
         try:
             entries.append(JournalEntry(**json.loads(line)))
         except (ValueError, TypeError):
-            continue  # an incomplete line of a writer that was killed
+            continue  # an incomplete line of a writer that was killed, or a damaged one
     return entries
 
 
