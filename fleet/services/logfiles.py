@@ -115,16 +115,16 @@ def written_at(line: str) -> datetime | None:
 
     All logs are in UTC: Django sets TZ in its process, and Postgres and Valkey inherit it.
     """
-    if match := _ISO.match(line):
-        text = f"{match['day']}T{match['time']}.{(match['part'] or '0')[:6]:0<6}"
-    elif match := _VALKEY.match(line):
-        month = _MONTHS.index(match["month"]) + 1
-        text = f"{match['year']}-{month:02}-{match['day']:0>2}T{match['time']}.{match['part']}000"
-    else:
-        return None
     try:
+        if match := _ISO.match(line):
+            text = f"{match['day']}T{match['time']}.{(match['part'] or '0')[:6]:0<6}"
+        elif match := _VALKEY.match(line):
+            month = _MONTHS.index(match["month"]) + 1
+            text = f"{match['year']}-{month:02}-{match['day']:0>2}T{match['time']}.{match['part']}000"
+        else:
+            return None
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:
+    except ValueError:  # it only looks like one
         return None
 
 
