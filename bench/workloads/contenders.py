@@ -232,11 +232,11 @@ class Fleet:
     def two_nodes(self) -> float:
         """How many times faster two nodes finish sorties that only wait than one node does."""
         self.each(8, run="true")
-        alone = self.each(40, run="sleep 0.5")
+        alone = self.each(40, run="sleep 2")
         self._spawn(["manage.py", "fleet_node", "--name", "second"])
         wait(lambda: self.agents.objects.filter(state="idle").count() == 6, every_s=0.1)
         self.each(16, run="true")
-        together = self.each(40, run="sleep 0.5")
+        together = self.each(40, run="sleep 2")
         second = self.processes.pop()
         second.terminate()
         second.wait()
