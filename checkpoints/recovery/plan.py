@@ -66,14 +66,14 @@ class RecoveryPlan:
 
 LISTS = {
     "keep": "unchanged",
-    "put_back": "outcome put back from the checkpoint",
+    "put_back": "to get the captured outcome back",
     "run": "to run from the start",
     "resume": "to continue from where it stopped",
     "create": "to be created again",
     "drop": "added since, to be removed",
     "lost": "succeeded since; the safety checkpoint keeps the result",
     "stopped": "running now, to be stopped",
-    "uncommitted": "uncommitted work put back",
+    "uncommitted": "to get uncommitted work back",
 }  # what would happen to each sortie in a list
 
 

@@ -75,7 +75,7 @@ def _row(item: dict[str, Any], width: int | None) -> str:
         f"  {item['status']:<10}",
         lines.padded(lines.one_line(item["key"]), 30, width=width),
         lines.padded(item["agent_type"], 14, width=width),
-        f"attempt {item['attempt']} ",
+        lines.padded(f"attempt {item['attempt']}" if item["attempt"] else "", 10, width=width),
         lines.padded(took, 11, width=width),
         lines.one_line(_reason(item)),
     )

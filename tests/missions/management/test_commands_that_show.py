@@ -98,6 +98,11 @@ def test_show_prints_how_long_each_sortie_took(engine: Engine) -> None:
     assert " 3 min 5 s" in fleet_mission("show", "latest").out
 
 
+def test_show_does_not_number_the_attempt_of_a_sortie_that_never_ran() -> None:
+    fleet.launch({"one": {}})
+    assert "attempt" not in fleet_mission("show", "latest").out
+
+
 def test_show_prints_when_the_next_try_starts(engine: Engine) -> None:
     mission = fleet.launch({"one": {"with": {"fail": "not yet"}, "retry": {"max_attempts": 3, "backoff": "100s"}}})
     until(lambda: (engine.run_slot(), fleet.states(mission.id)["one"] == "waiting")[1])
