@@ -14,7 +14,8 @@ from django.db.models import Max, Min, Q, QuerySet
 from django.db.models.functions import Now
 
 from agents.models import Agent, LogPiece, Sample
-from fleet import errors, ids, invocation
+from fleet import errors, ids
+from fleet.console import invocation
 from fleet.postgres import statements
 
 HOUR_S, STEP_S = 3_600, 120  # the span of a sparkline, and its steps

@@ -92,7 +92,7 @@ def execute(argv: list[str], *, interruptible: bool) -> None:
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import ManagementUtility, get_commands
 
-    from fleet import invocation
+    from fleet.console import invocation
 
     if "_ARGCOMPLETE" in os.environ:
         from fleet.console import completion

@@ -360,7 +360,7 @@ SPECTACULAR_SETTINGS = {
 redis = FLEET_ENDPOINTS.redis
 CELERY_BROKER_URL = redis.broker_urls[0]
 CELERY_BROKER_USE_SSL = redis.tls  # without it kombu connects without TLS, or does not verify the certificate
-CELERY_BROKER_TRANSPORT = f"fleet.transport:{'SentinelTransport' if redis.master else 'Transport'}"
+CELERY_BROKER_TRANSPORT = f"fleet.redis.transport:{'SentinelTransport' if redis.master else 'Transport'}"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 30,
     "socket_connect_timeout": 5,

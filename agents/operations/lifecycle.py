@@ -9,7 +9,8 @@ import psycopg
 from django.db import connection, transaction
 
 from agents.models import Agent, AgentType, Node
-from fleet import errors, ids, invocation
+from fleet import errors, ids
+from fleet.console import invocation
 from fleet.events.models import Event
 from fleet.postgres import statements
 

@@ -13,7 +13,8 @@ from django.db.models.functions import Now
 
 from agents.models import Agent, Node
 from agents.operations import lifecycle
-from fleet import errors, invocation
+from fleet import errors
+from fleet.console import invocation
 from fleet.events.models import Event
 from fleet.host import processes
 

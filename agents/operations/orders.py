@@ -17,7 +17,8 @@ from django.db.models.functions import Now
 from agents.models import Agent, AgentType, Node
 from agents.operations import lifecycle
 from agents.operations.capacity import capacity
-from fleet import audit, errors, invocation
+from fleet import audit, errors
+from fleet.console import invocation
 from fleet.events.models import Event
 
 CHANNEL = "fleet_node"

@@ -12,7 +12,8 @@ from django.db import transaction
 
 from agents.models import AgentType
 from agents.operations.orders import MAX_SLOTS
-from fleet import audit, errors, invocation
+from fleet import audit, errors
+from fleet.console import invocation
 
 SETTINGS = (
     "description", "prompt_argv", "concurrency", "agents", "max_agents", "max_running", "autoscale", "memory_mb", "disk_mb",

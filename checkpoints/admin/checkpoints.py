@@ -26,9 +26,9 @@ from checkpoints.models import Checkpoint
 from checkpoints.queries import bounds
 from checkpoints.recovery.plan import RecoveryPlan
 from checkpoints.recovery.risks import Level
-from fleet import audit, errors, ids, invocation
+from fleet import audit, errors, ids
 from fleet.admin.pages import ReadOnlyAdmin, ago, apply_to_rows, button, parse_id, redirect_to
-from fleet.console import lines
+from fleet.console import invocation, lines
 from missions import operations as missions
 from missions.admin import rendering as mission_rendering
 from missions.models import Mission

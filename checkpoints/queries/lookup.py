@@ -7,7 +7,8 @@ from uuid import UUID
 
 from checkpoints.files import loading, storage
 from checkpoints.models import Checkpoint
-from fleet import errors, ids, invocation
+from fleet import errors, ids
+from fleet.console import invocation
 from missions.models import Mission
 from missions.queries import mission_lookup
 from missions.states import MissionState

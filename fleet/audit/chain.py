@@ -18,7 +18,7 @@ from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 
 from fleet.audit.models import Entry, Seal
-from fleet.commit_order import Position
+from fleet.postgres.commit_order import Position
 
 START = "0" * 64  # the previous digest of the first seal
 COLUMNS = (

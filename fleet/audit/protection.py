@@ -10,9 +10,9 @@ from django.conf import settings
 from django.db import connection, transaction
 from psycopg import sql
 
-from fleet import invocation
 from fleet.audit import recording
 from fleet.audit.models import Entry
+from fleet.console import invocation
 from fleet.postgres import statements
 
 PROTECTED = "audit.protected"  # the kind of the entry that records the protection

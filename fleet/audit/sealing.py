@@ -14,11 +14,11 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Q
 
-from fleet import commit_order, humanise
+from fleet import humanise
 from fleet.audit import anchor, chain
 from fleet.audit.models import Entry, Seal
-from fleet.commit_order import Position
-from fleet.postgres import locks, statements
+from fleet.postgres import commit_order, locks, statements
+from fleet.postgres.commit_order import Position
 from fleet.postgres.locks import Lock
 
 BATCH = 1_000

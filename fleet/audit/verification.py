@@ -10,11 +10,11 @@ from typing import Any, Literal
 from django.db.models import BooleanField, Case, Q, When
 from django.db.models.functions import Now
 
-from fleet import commit_order
 from fleet.audit import chain, sealing
 from fleet.audit.chain import Leaf
 from fleet.audit.models import Entry, Seal
-from fleet.commit_order import Position
+from fleet.postgres import commit_order
+from fleet.postgres.commit_order import Position
 
 UNSEALED_S = 60.0  # the control loop seals within a second; an older entry was missed, or its seal was removed
 PAGE = 2_000

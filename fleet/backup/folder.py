@@ -19,9 +19,10 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.backup import copying, manifest
 from fleet.backup.manifest import BackupManifest
+from fleet.console import invocation
 
 LATEST = "latest"
 _NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")

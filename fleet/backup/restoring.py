@@ -15,13 +15,13 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
-from fleet import __version__, audit, errors, invocation
+from fleet import __version__, audit, errors
 from fleet.audit import protection, sealing, verification
 from fleet.backup import clients, copying, dumping, hooks, loading, parts, verifying
 from fleet.backup.folder import Backup
 from fleet.backup.manifest import DUMP, BackupManifest
 from fleet.config.datastores import Postgres
-from fleet.console import lines
+from fleet.console import invocation, lines
 from fleet.console.lines import Say
 from fleet.postgres import statements
 from fleet.services import detached

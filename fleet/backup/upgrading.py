@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psycopg
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.backup import clients, dumping, hooks, loading
 from fleet.backup.clients import Clients
 from fleet.backup.manifest import DUMP
@@ -27,7 +27,7 @@ from fleet.config import datastores, ports, programs
 from fleet.config.credentials import Credentials
 from fleet.config.datastores import Postgres
 from fleet.config.home import Home
-from fleet.console import lines
+from fleet.console import invocation, lines
 from fleet.console.lines import Say
 from fleet.services.providers import embedded, identity
 from fleet.services.supervision import lock

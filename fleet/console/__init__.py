@@ -1,1 +1,1 @@
-"""Input and output of commands: arguments, help, completion, lines, progress and JSON. Knows Django, but no models."""
+"""Input and output of commands: arguments, help, completion, lines, progress, JSON, hints. Knows Django, but no models."""

@@ -8,9 +8,9 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import QuerySet
 
-from fleet import commit_order
-from fleet.commit_order import Position
 from fleet.events.models import Event
+from fleet.postgres import commit_order
+from fleet.postgres.commit_order import Position
 
 
 def since(*, last: Position, scope: UUID | None = None) -> QuerySet[Event]:

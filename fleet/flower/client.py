@@ -9,10 +9,11 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import IO
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.config import unix_sockets
 from fleet.config.credentials import Credentials
 from fleet.config.home import Home
+from fleet.console import invocation
 
 SOCKET = "flower.sock"
 PREFIX = "flower"

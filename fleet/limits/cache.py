@@ -23,7 +23,7 @@ from django.core.cache.backends.redis import RedisCache, RedisCacheClient, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from fleet import redis_clients
+from fleet.redis import clients
 
 log = logging.getLogger("fleet.cache")
 
@@ -80,7 +80,7 @@ class FallbackClient:
         self._redis = RedisCacheClient(
             list(servers),
             serializer=IntegerSerializer,
-            pool_class=redis_clients.CachePool,
+            pool_class=clients.CachePool,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),

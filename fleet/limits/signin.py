@@ -23,7 +23,8 @@ from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 
-from fleet import caller, errors, humanise, invocation
+from fleet import caller, errors, humanise
+from fleet.console import invocation
 from fleet.console.lines import counted
 from fleet.limits import counting, known_browsers
 from fleet.limits.counting import RemainingQuota

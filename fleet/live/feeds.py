@@ -15,10 +15,10 @@ from django.db.models import QuerySet
 from fleet import errors
 from fleet.access.actor import Actor
 from fleet.access.rules import Visibility
-from fleet.commit_order import Position
 from fleet.events import naming, stream
 from fleet.events.models import Event
 from fleet.live.grants import Grant
+from fleet.postgres.commit_order import Position
 
 _CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
 NORMAL_CLOSURE, NOT_SIGNED_IN, FORBIDDEN, NOT_FOUND = 1000, 4401, 4403, 4404

@@ -20,11 +20,11 @@ from django.conf import settings
 from django.db import connection
 
 from fleet import errors
-from fleet.commit_order import Position
 from fleet.events import naming, stream
 from fleet.events.models import Event
 from fleet.live.feeds import NOT_SIGNED_IN, End, SerializedEvent
 from fleet.postgres import retries
+from fleet.postgres.commit_order import Position
 from fleet.web import shared_counters
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from uuid import UUID
 import django.db
 
 from fleet.access.tokens import NotSignedIn
-from fleet.commit_order import Position
 from fleet.live.feeds import NOT_SIGNED_IN, End, Feed, SerializedEvent, StreamEnded
 from fleet.live.hub import hub
 from fleet.postgres import retries
+from fleet.postgres.commit_order import Position
 
 MAX_QUEUE = 1_000  # events
 PAGE = 500  # events per query of the table

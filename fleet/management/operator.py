@@ -14,8 +14,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import ProgrammingError
 from psycopg.errors import UndefinedColumn, UndefinedTable
 
-from fleet import caller, errors, invocation
-from fleet.console import lines, parsing, repeating
+from fleet import caller, errors
+from fleet.console import invocation, lines, parsing, repeating
 from fleet.postgres import retries
 from fleet.services import outages
 

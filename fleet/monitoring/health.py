@@ -19,8 +19,10 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
-from fleet import invocation, redis_clients, registrations
+from fleet import registrations
+from fleet.console import invocation
 from fleet.postgres import parameters
+from fleet.redis import clients
 
 log = logging.getLogger("fleet.health")
 
@@ -112,6 +114,6 @@ def _migrations() -> str:
 
 
 def _redis() -> str:
-    with redis_clients.client(settings.FLEET_ENDPOINTS.redis_url, timeout_s=TIMEOUT_S) as client:
+    with clients.client(settings.FLEET_ENDPOINTS.redis_url, timeout_s=TIMEOUT_S) as client:
         client.ping()
     return ""

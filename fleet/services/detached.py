@@ -11,8 +11,9 @@ from typing import Any
 
 import psutil
 
-from fleet import errors, humanise, invocation
+from fleet import errors, humanise
 from fleet.config.home import Home
+from fleet.console import invocation
 from fleet.services import logfiles
 from fleet.services.supervision import children, control_socket, lock, process_trees
 

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 
-from fleet import invocation
+from fleet.console import invocation
 from fleet.services.providers import identity
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

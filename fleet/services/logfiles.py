@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.config.home import Home
+from fleet.console import invocation
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 # `2026-11-28 17:19:26.088 UTC …`, `2026-11-28 17:19:50,997 INFO …` and, with FLEET_LOG=json, `{"at": "2026-11-28T…`

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.conf import settings
 
-from fleet import errors, invocation
+from fleet import errors
+from fleet.console import invocation
 from fleet.services.supervision import lock
 
 

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.config import ports
 from fleet.config.home import Home
+from fleet.console import invocation
 from fleet.flower import client as flower
 from fleet.postgres import pool
 from fleet.services.providers import probes

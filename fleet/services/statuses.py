@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleet import errors, humanise, invocation
+from fleet import errors, humanise
+from fleet.console import invocation
 from fleet.services.providers.base import Provider
 from fleet.services.supervision.service import AlertLimits, Service
 

@@ -14,9 +14,9 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from fleet import errors, ids, invocation
+from fleet import errors, ids
 from fleet.access.actor import EXECUTE
-from fleet.console import lines
+from fleet.console import invocation, lines
 from missions.models import Artifact, Attempt, Mission, Need, Sortie
 from missions.operations import plan_reading
 from missions.queries import mission_results, waiting

@@ -10,8 +10,8 @@ from django.db.models import Model
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from fleet import errors, invocation
-from fleet.console import lines
+from fleet import errors
+from fleet.console import invocation, lines
 from missions.admin import rendering
 from missions.models import Change, Mission, Sortie
 from missions.operations.workspaces import diffs

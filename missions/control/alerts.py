@@ -23,8 +23,9 @@ from django.db.models.functions import Extract, Now
 
 from agents import queries as agents
 from agents.models import AgentType
-from fleet import humanise, ids, invocation
+from fleet import humanise, ids
 from fleet.audit import protection, sealing
+from fleet.console import invocation
 from fleet.monitoring import metrics
 from fleet.postgres import statements
 from missions.control import scaling

@@ -13,8 +13,8 @@ from typing import IO
 
 from agents.confinement import host_paths, links
 from agents.shim import beneath
-from fleet import errors, invocation
-from fleet.console import lines
+from fleet import errors
+from fleet.console import invocation, lines
 from missions.artifacts import collection
 from missions.models import Artifact, Mission
 

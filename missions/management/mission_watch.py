@@ -12,14 +12,14 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from fleet import errors, humanise, invocation
-from fleet.commit_order import Position
-from fleet.console import lines
+from fleet import errors, humanise
+from fleet.console import invocation, lines
 from fleet.console.progress import Board
 from fleet.events import stream
 from fleet.events.models import Event
 from fleet.management.operator import OperatorCommand
 from fleet.postgres import retries
+from fleet.postgres.commit_order import Position
 from missions.management import artifact_files
 from missions.models import Mission
 from missions.queries import mission_json, mission_lookup, mission_results, sortie_json, workspaces

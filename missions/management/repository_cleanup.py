@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fleet import ids, invocation
-from fleet.console import lines
+from fleet import ids
+from fleet.console import invocation, lines
 from fleet.management.operator import OperatorCommand
 from missions.operations.workspaces import tidying
 from missions.operations.workspaces.tidying import KeptFolder

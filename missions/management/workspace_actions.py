@@ -8,8 +8,8 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fleet import humanise, ids, invocation
-from fleet.console import lines
+from fleet import humanise, ids
+from fleet.console import invocation, lines
 from fleet.management.operator import OperatorCommand
 from missions.management import completion
 from missions.models import Conflict, Mission, Sortie

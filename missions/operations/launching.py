@@ -12,7 +12,8 @@ from uuid import UUID
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
-from fleet import audit, errors, ids, invocation
+from fleet import audit, errors, ids
+from fleet.console import invocation
 from fleet.events.models import Event
 from missions import folders, hints
 from missions.engine.settlement import insertion

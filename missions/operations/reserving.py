@@ -9,7 +9,8 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models.functions import Now
 
-from fleet import audit, errors, invocation
+from fleet import audit, errors
+from fleet.console import invocation
 from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock

@@ -6,7 +6,8 @@ from django.conf import settings
 from django.db.models import Min
 from django.db.models.functions import Extract, Now
 
-from fleet import humanise, invocation
+from fleet import humanise
+from fleet.console import invocation
 from fleet.monitoring import health
 from missions.models import Sortie
 from missions.states import SortieState

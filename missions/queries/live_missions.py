@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from django.db.models import QuerySet
 
-from fleet import invocation
-from fleet.console import lines
+from fleet.console import invocation, lines
 from fleet.services import announcements
 from missions.models import Mission
 from missions.queries import mission_json

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID
 
-from fleet import errors, ids, invocation
+from fleet import errors, ids
+from fleet.console import invocation
 from missions.models import Mission, Sortie
 
 

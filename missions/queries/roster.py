@@ -13,7 +13,8 @@ from django.db import connection
 from django.db.models import Count, Q, QuerySet
 
 from agents.models import Agent, AgentType, Node
-from fleet import humanise, invocation
+from fleet import humanise
+from fleet.console import invocation
 from fleet.postgres import clock, statements
 from missions.models import Mission, Sortie
 from missions.states import SortieState

@@ -11,9 +11,10 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 
-from fleet import errors, ids, invocation
+from fleet import errors, ids
 from fleet.access.actor import Actor
 from fleet.access.rules import Visibility
+from fleet.console import invocation
 from fleet.postgres import clock
 from missions import cron
 from missions.models import Schedule, Tick

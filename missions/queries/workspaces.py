@@ -8,7 +8,8 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from fleet import errors, ids, invocation
+from fleet import errors, ids
+from fleet.console import invocation
 from missions.models import Change, Conflict, Mission, Sortie, Workspace
 from missions.states import FINAL_SORTIE_STATES, SortieState
 

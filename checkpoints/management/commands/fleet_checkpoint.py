@@ -14,8 +14,8 @@ from checkpoints.files import storage
 from checkpoints.management import output
 from checkpoints.models import Checkpoint
 from checkpoints.queries import lookup, summaries
-from fleet import errors, invocation
-from fleet.console import arguments, lines
+from fleet import errors
+from fleet.console import arguments, invocation, lines
 from fleet.management.operator import OperatorCommand
 from missions import operations as missions
 from missions.models import Mission

@@ -12,8 +12,8 @@ from checkpoints.management import output
 from checkpoints.models import Checkpoint
 from checkpoints.queries import lookup
 from checkpoints.queries.lookup import LostMission
-from fleet import errors, ids, invocation
-from fleet.console import lines
+from fleet import errors, ids
+from fleet.console import invocation, lines
 from fleet.management.operator import OperatorCommand
 from missions import operations as missions
 from missions.models import Mission

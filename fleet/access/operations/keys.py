@@ -17,10 +17,11 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from fleet import audit, caller, errors, invocation
+from fleet import audit, caller, errors
 from fleet.access import request_users, tokens
 from fleet.access.models import Key
 from fleet.access.rules import SCOPES
+from fleet.console import invocation
 from fleet.postgres import statements
 
 KEY_PREFIX = "flk_"

@@ -11,10 +11,11 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from fleet import audit, errors, invocation
+from fleet import audit, errors
 from fleet.access import tokens
 from fleet.access.actor import EXECUTE, role_of
 from fleet.access.models import Account, Role
+from fleet.console import invocation
 
 NAME_CHARACTER = re.compile(r"[\w.@+-]")  # as Django allows
 MAX_NAME = 150  # characters

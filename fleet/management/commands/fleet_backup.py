@@ -11,11 +11,11 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet import backup, errors, invocation
+from fleet import backup, errors
 from fleet.backup import folder as folders
 from fleet.backup.folder import LATEST, Backup
 from fleet.backup.manifest import BackupDamaged
-from fleet.console import arguments, lines
+from fleet.console import arguments, invocation, lines
 from fleet.host import processes
 from fleet.management.operator import OperatorCommand
 from fleet.services import composition, detached, foreground

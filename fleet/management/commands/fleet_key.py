@@ -9,11 +9,11 @@ from typing import Any
 
 from django.utils import timezone
 
-from fleet import errors, ids, invocation
+from fleet import errors, ids
 from fleet.access import operations
 from fleet.access.models import Key
 from fleet.access.rules import SCOPES, Scope
-from fleet.console import arguments, lines
+from fleet.console import arguments, invocation, lines
 from fleet.management.operator import OperatorCommand
 
 

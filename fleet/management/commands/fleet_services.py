@@ -12,9 +12,9 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.backup import upgrading
-from fleet.console import arguments
+from fleet.console import arguments, invocation
 from fleet.host import processes
 from fleet.management.operator import OperatorCommand
 from fleet.services import composition, detached, logfiles, statuses

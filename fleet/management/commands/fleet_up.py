@@ -13,8 +13,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 
-from fleet import checks, errors, invocation, services
+from fleet import checks, errors, services
 from fleet.config import credentials
+from fleet.console import invocation
 from fleet.host import processes
 from fleet.management.operator import OperatorCommand
 from fleet.services import announcements, composition, detached, foreground

@@ -11,10 +11,10 @@ from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.access import operations, tokens
 from fleet.access.models import Role
-from fleet.console import lines
+from fleet.console import invocation, lines
 from fleet.management.operator import OperatorCommand
 
 

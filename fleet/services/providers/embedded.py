@@ -19,11 +19,12 @@ from pathlib import Path
 
 import psutil
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.config import datastores, ports, programs
 from fleet.config.credentials import Credentials
 from fleet.config.env import Environment
 from fleet.config.home import Home
+from fleet.console import invocation
 from fleet.services.providers import identity, probes
 from fleet.services.supervision.service import AlertLimits, Command, Identity, Service
 

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from fleet import errors, humanise, invocation
+from fleet import errors, humanise
 from fleet.config.programs import EngineName
+from fleet.console import invocation
 
 CALL_S = 60  # of a call that does not wait for anything
 PULL_S = 900

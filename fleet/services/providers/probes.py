@@ -12,11 +12,12 @@ from collections.abc import Coroutine
 import psycopg
 import redis.exceptions
 
-from fleet import errors, redis_clients
+from fleet import errors
 from fleet.config import redis_address, unix_sockets
 from fleet.config.datastores import Postgres
 from fleet.config.home import Home
 from fleet.postgres import parameters
+from fleet.redis import clients
 from fleet.services.supervision.service import Overloaded
 
 TIMEOUT_S = 5
@@ -46,7 +47,7 @@ async def postgres(endpoint: Postgres, *, setting: str = "DATABASE_URL", session
 async def redis_server(url: str) -> None:
     """Send an authenticated PING to the server, or to the master that the Sentinels name."""
     try:
-        async with redis_clients.async_client(url, timeout_s=TIMEOUT_S) as client:
+        async with clients.async_client(url, timeout_s=TIMEOUT_S) as client:
             await client.ping()
     except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
         if redis_address.parse(url).password:

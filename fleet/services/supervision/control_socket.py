@@ -17,9 +17,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fleet import errors, humanise, invocation
+from fleet import errors, humanise
 from fleet.config import unix_sockets
 from fleet.config.home import Home
+from fleet.console import invocation
 
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 _KINDS = {kind.code: kind for kind in (errors.NotFound, errors.Invalid, errors.Conflict, errors.Unavailable)}

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.config.home import Home
+from fleet.console import invocation
 
 
 class AlreadyRunning(errors.Conflict):

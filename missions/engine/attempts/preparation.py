@@ -12,8 +12,9 @@ from django.db import connection
 from agents import drivers
 from agents.confinement.attempt_limits import Limits
 from agents.drivers.base import AttemptBrief, Driver
-from fleet import errors, ids, invocation, services
+from fleet import errors, ids, services
 from fleet.config.datastores import SECRETS
+from fleet.console import invocation
 from fleet.observability.redactor import Redactor
 from missions import attempt_tokens, folders, hidden_folders
 from missions.claims import Claim

@@ -24,7 +24,8 @@ from agents import operations as agents
 from agents.confinement import probe
 from agents.drivers import reaper
 from agents.models import Agent
-from fleet import checks, errors, ids, invocation
+from fleet import checks, errors, ids
+from fleet.console import invocation
 from fleet.host import processes
 from fleet.postgres import pool
 from missions.artifacts import collection

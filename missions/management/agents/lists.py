@@ -8,8 +8,8 @@ from typing import Any
 
 from agents import queries
 from agents.models import Agent, AgentType, Node
-from fleet import errors, invocation
-from fleet.console import lines, repeating
+from fleet import errors
+from fleet.console import invocation, lines, repeating
 from fleet.management.operator import OperatorCommand
 from fleet.services.outages import start_hint
 from missions.management import completion

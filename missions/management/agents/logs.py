@@ -11,8 +11,8 @@ from typing import Any
 
 from agents import queries
 from agents.models import Agent
-from fleet import errors, invocation
-from fleet.console import arguments, json_output, lines
+from fleet import errors
+from fleet.console import arguments, invocation, json_output, lines
 from fleet.management.operator import OperatorCommand
 from missions import claims
 from missions.management import completion, mission_output

@@ -13,8 +13,8 @@ from django.db.models import QuerySet
 from agents import operations as agents
 from agents import queries
 from agents.models import Agent, AgentType, Node
-from fleet import errors, invocation
-from fleet.console import arguments, lines
+from fleet import errors
+from fleet.console import arguments, invocation, lines
 from fleet.management.operator import OperatorCommand
 from missions import operations, plan
 from missions.management import completion, mission_watch, plan_arguments

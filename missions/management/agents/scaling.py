@@ -6,8 +6,8 @@ from typing import Any
 
 from agents.models import AgentType
 from agents.operations import types
-from fleet import errors, invocation
-from fleet.console import lines, repeating
+from fleet import errors
+from fleet.console import invocation, lines, repeating
 from fleet.management.operator import OperatorCommand
 from missions.control import scaling
 from missions.management import completion

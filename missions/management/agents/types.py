@@ -10,8 +10,8 @@ from typing import Any
 
 from agents.models import AgentType
 from agents.operations import types
-from fleet import errors, invocation
-from fleet.console import arguments, lines
+from fleet import errors
+from fleet.console import arguments, invocation, lines
 from fleet.management.operator import OperatorCommand
 from missions.management import completion, plan_arguments
 from missions.queries import roster

@@ -11,8 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from fleet import ids, invocation
-from fleet.console import arguments
+from fleet import ids
+from fleet.console import arguments, invocation
 from fleet.management.operator import OperatorCommand
 from missions.management import old_data, repository_cleanup
 from missions.operations import cleaning

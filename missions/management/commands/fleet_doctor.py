@@ -21,12 +21,13 @@ from django.db.migrations.executor import MigrationExecutor
 from agents import discovery, operations
 from agents.confinement import bubblewrap, cgroups, probe
 from agents.models import Agent, AgentType, Node
-from fleet import checks, invocation, redis_clients
+from fleet import checks
 from fleet.audit import protection
-from fleet.console import lines
+from fleet.console import invocation, lines
 from fleet.errors import FleetError
 from fleet.host import trusted_programs
 from fleet.management.operator import OperatorCommand
+from fleet.redis import clients
 from fleet.services import detached, outages, statuses
 from fleet.services.outages import start_hint
 from missions.models import Mission
@@ -170,7 +171,7 @@ def _services() -> Iterator[CheckResult]:
         problem = outages.postgres_unavailable(error)
         yield CheckResult("postgres", False, problem.message, problem.hint)
     try:
-        with redis_clients.client(settings.FLEET_ENDPOINTS.redis_url, timeout_s=2) as client:
+        with clients.client(settings.FLEET_ENDPOINTS.redis_url, timeout_s=2) as client:
             client.ping()
         yield CheckResult("redis", True, "answers")
     except redis.RedisError as error:

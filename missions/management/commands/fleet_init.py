@@ -10,8 +10,9 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.config import credentials, home, settings_file
+from fleet.console import invocation
 from fleet.management.operator import OperatorCommand
 from missions import folders
 

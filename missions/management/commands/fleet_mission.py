@@ -11,9 +11,9 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet import errors, invocation
+from fleet import errors
 from fleet.config import home
-from fleet.console import arguments, json_output, lines, repeating
+from fleet.console import arguments, invocation, json_output, lines, repeating
 from fleet.management.operator import OperatorCommand
 from fleet.postgres import retries
 from missions import operations, plan

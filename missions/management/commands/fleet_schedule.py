@@ -6,8 +6,8 @@ from argparse import ArgumentParser
 from datetime import datetime
 from typing import Any
 
-from fleet import humanise, invocation
-from fleet.console import arguments, lines
+from fleet import humanise
+from fleet.console import arguments, invocation, lines
 from fleet.management.operator import OperatorCommand
 from missions import cron
 from missions.management import completion, plan_arguments

@@ -11,8 +11,8 @@ from django.db import Error, connection
 from django.db.models import Count, Min, Q
 
 from agents.models import Agent, AgentType, Node
-from fleet import humanise, invocation, services
-from fleet.console import lines, repeating
+from fleet import humanise, services
+from fleet.console import invocation, lines, repeating
 from fleet.management.operator import OperatorCommand
 from fleet.postgres import clock
 from fleet.services import detached, statuses

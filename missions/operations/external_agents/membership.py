@@ -11,7 +11,8 @@ from django.db import connection, transaction
 from agents import operations as agents
 from agents.models import Agent, AgentType
 from agents.operations import types
-from fleet import audit, errors, ids, invocation
+from fleet import audit, errors, ids
+from fleet.console import invocation
 from missions import hints
 from missions.engine.settlement import settle_and_claim
 from missions.engine.settlement.settling import Consequences

@@ -14,7 +14,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from fleet import audit, errors, invocation
+from fleet import audit, errors
+from fleet.console import invocation
 from fleet.events.models import Event
 from fleet.postgres import clock
 from missions import cron

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from fleet import audit, caller, errors, ids, invocation
+from fleet import audit, caller, errors, ids
+from fleet.console import invocation
 from fleet.events.models import Event
 from fleet.postgres import statements
 from missions.models import Change, Conflict, Sortie, WaitsOn, Workspace

@@ -16,10 +16,10 @@ from agents.models import Agent
 from checkpoints import operations as checkpoints
 from fleet import backup, ids
 from fleet.backup import Backup, manifest
-from fleet.commit_order import Position
 from fleet.events import stream
 from fleet.events.models import Event
 from fleet.postgres import hot_path
+from fleet.postgres.commit_order import Position
 from missions import operations as missions
 from missions.claims import Claim
 from missions.engine.settlement import settle_and_claim, settling

@@ -69,7 +69,7 @@ def test_hints_build_commands_only_with_invocation() -> None:
     """Texts that are not docstrings name commands by `invocation.command`."""
     found = []
     for path, tree in trees():
-        if str(path) in {"fleet/access/rules_page.py", "fleet/invocation.py", "fleet/console/spelling.py"}:
+        if str(path) in {"fleet/access/rules_page.py", "fleet/console/invocation.py", "fleet/console/spelling.py"}:
             # a page of docs, and the two modules that know both spellings
             continue
         docstrings = {

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 from django.db import connection, connections, transaction
 
-from fleet.commit_order import Position
 from fleet.events import stream
 from fleet.events.models import Event
+from fleet.postgres.commit_order import Position
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)

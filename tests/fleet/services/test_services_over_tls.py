@@ -13,11 +13,12 @@ import pytest
 import redis
 from kombu import Connection
 
-from fleet import errors, redis_clients
+from fleet import errors
 from fleet.config import credentials, datastores, redis_address
 from fleet.config.datastores import Endpoints
 from fleet.config.env import Environment
 from fleet.config.home import Home
+from fleet.redis import clients
 from fleet.services.providers import probes
 from tests.support.processes.supervised import checkout
 from tests.support.services import certificates, secured
@@ -80,7 +81,7 @@ def test_a_fleet_flies_a_mission_over_tls_to_both(servers: TlsServers, tmp_path:
         states = session.execute("SELECT state FROM missions_sortie").fetchall()
         assert states == [("succeeded",), ("succeeded",)]
         assert session.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone() == (True,)
-    with redis_clients.client(urls["REDIS_URL"], timeout_s=5) as client:
+    with clients.client(urls["REDIS_URL"], timeout_s=5) as client:
         calls = client.info("commandstats")
     assert calls["cmdstat_lpush"]["calls"] > 0, "hints were sent, although Redis has no port without TLS"
     assert calls["cmdstat_brpop"]["calls"] > 0, "agents received the hints"
@@ -130,7 +131,7 @@ def test_celery_verifies_the_certificate_of_the_broker(servers: TlsServers) -> N
         address = redis_address.parse(servers.urls(authority=authority)["REDIS_URL"])
         assert address.tls is not None
         with Connection(
-            address.broker_urls[0], ssl=dict(address.tls), transport="fleet.transport:Transport"
+            address.broker_urls[0], ssl=dict(address.tls), transport="fleet.redis.transport:Transport"
         ) as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             connection.SimpleQueue("x").put({})

@@ -63,7 +63,7 @@ def test_a_probe_and_a_broker_connection_find_the_new_master(group: Group) -> No
     def publish(name: str) -> None:
         with Connection(
             address.broker_urls[0],
-            transport="fleet.transport:SentinelTransport",
+            transport="fleet.redis.transport:SentinelTransport",
             transport_options={"socket_timeout": 5, **address.broker_options(timeout_s=2)},
         ) as connection:
             queue = connection.SimpleQueue(name)

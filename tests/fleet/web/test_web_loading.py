@@ -17,7 +17,7 @@ import psutil
 from fleet.web.__main__ import load
 load()
 late = (
-    "missions.api.missions", "examples.repo_audit.reporting.report", "fleet.transport", "celery.app.events", "psycopg_pool"
+    "missions.api.missions", "examples.repo_audit.reporting.report", "fleet.redis.transport", "celery.app.events", "psycopg_pool"
 )
 print([name for name in late if name not in sys.modules], threading.active_count(), psutil.Process().net_connections())
 """

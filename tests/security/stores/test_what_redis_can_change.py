@@ -62,7 +62,9 @@ def test_no_agent_reveals_its_settings(command: str) -> None:
 def test_no_agent_reveals_the_password_of_redis_in_its_statistics(url: str) -> None:
     address = redis_address.parse(url)
     options = address.broker_options(timeout_s=2)
-    connection = Connection(address.broker_urls[0], transport="fleet.transport:Transport", transport_options=options)
+    connection = Connection(
+        address.broker_urls[0], transport="fleet.redis.transport:Transport", transport_options=options
+    )
     consumer = SimpleNamespace(connection=connection, steps=[])
     info = ConnectionStep(SimpleNamespace()).info(consumer)
     consumer.controller = SimpleNamespace(stats=lambda: {"pid": 1, **info})

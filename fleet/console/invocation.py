@@ -15,7 +15,7 @@ from fleet.config import home
 from fleet.console import spelling
 
 IN_THE_CHECKOUT = "./manage.py"  # finds .venv
-MODULE = Path(__file__).with_name("__main__.py")
+MODULE = Path(__file__).parents[1] / "__main__.py"
 
 
 def command(*words: str) -> str:
