@@ -21,7 +21,8 @@ from fleet.api.openapi import headers
 from fleet.api.serializers import Id, Json, Strict, Text
 from fleet.api.views import ApiView, Costly, actor_of
 from missions import operations
-from missions.api import external_agents, launching, responses
+from missions.api import launching, responses
+from missions.api.agents import external_agents
 from missions.models import Attempt, Mission, Need, Sortie
 from missions.plan.document import structure
 from missions.queries import mission_json, mission_lookup, mission_results, sortie_json, visibility, workspaces

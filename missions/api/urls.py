@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from django.urls import path
 
-from missions.api import (
-    agent_types,
-    agents,
-    events,
-    external_agents,
-    live,
-    missions,
-    reservations,
-    schedules,
-    sorties,
-    templates,
-    workspaces,
-)
+from missions.api import events, live, missions, schedules, sorties, templates
+from missions.api.agents import agent_types, external_agents, roster
+from missions.api.workspaces import changes, reservations
 
 V1 = "api/v1"
 _MISSION, _SORTIE, _AGENT = f"{V1}/missions/<str:ref>", f"{V1}/sorties/<str:ref>", f"{V1}/agents/<str:ref>"
@@ -39,10 +29,10 @@ urlpatterns = [
     path(f"{_MISSION}/logs", missions.MissionLogs.as_view()),
     path(f"{_MISSION}/artifacts", missions.MissionArtifacts.as_view()),
     path(f"{_MISSION}/reservations", reservations.MissionReservations.as_view()),
-    path(f"{_MISSION}/diff", workspaces.MissionDiffView.as_view()),
-    path(f"{_MISSION}/conflicts", workspaces.MissionConflicts.as_view()),
-    path(f"{_MISSION}/merge", workspaces.MergeMission.as_view()),
-    path(f"{_MISSION}/discard", workspaces.DiscardMission.as_view()),
+    path(f"{_MISSION}/diff", changes.MissionDiffView.as_view()),
+    path(f"{_MISSION}/conflicts", changes.MissionConflicts.as_view()),
+    path(f"{_MISSION}/merge", changes.MergeMission.as_view()),
+    path(f"{_MISSION}/discard", changes.DiscardMission.as_view()),
     path(f"{_MISSION}/events", events.MissionEvents.as_view()),
     path(f"{_MISSION}/events/stream", live.MissionStream.as_view()),
     path(f"{V1}/schedules", schedules.Schedules.as_view(), name="api-schedules"),
@@ -60,8 +50,8 @@ urlpatterns = [
     path(f"{_SORTIE}/artifacts", sorties.SortieArtifacts.as_view()),
     path(f"{_SORTIE}/reservations", reservations.SortieReservations.as_view()),
     path(f"{_SORTIE}/reservations/release", reservations.ReleaseRequestedReservations.as_view()),
-    path(f"{_SORTIE}/diff", workspaces.SortieDiffView.as_view()),
-    path(f"{_SORTIE}/resolve", workspaces.ResolveConflict.as_view()),
+    path(f"{_SORTIE}/diff", changes.SortieDiffView.as_view()),
+    path(f"{_SORTIE}/resolve", changes.ResolveConflict.as_view()),
     path(f"{_SORTIE}/cancel", sorties.CancelSortie.as_view()),
     path(f"{_SORTIE}/retry", sorties.RetrySortie.as_view()),
     path(f"{_SORTIE}/repository.bundle", external_agents.RepositoryBundle.as_view()),
@@ -71,19 +61,19 @@ urlpatterns = [
     path(f"{_SORTIE}/fail", external_agents.FailSortie.as_view()),
     path(f"{V1}/reservations/<str:ref>/release", reservations.ReleaseReservation.as_view()),
     path(f"{V1}/artifacts/<str:ref>/content", sorties.ArtifactContent.as_view(), name="api-artifact"),
-    path(f"{V1}/agents", agents.Agents.as_view(), name="api-agents"),
-    path(f"{V1}/agents/spawn", agents.SpawnAgents.as_view()),
-    path(f"{V1}/agents/system-health", agents.SystemHealth.as_view(), name="api-system-health"),
-    path(_AGENT, agents.AgentDetail.as_view(), name="api-agent"),
+    path(f"{V1}/agents", roster.Agents.as_view(), name="api-agents"),
+    path(f"{V1}/agents/spawn", roster.SpawnAgents.as_view()),
+    path(f"{V1}/agents/system-health", roster.SystemHealth.as_view(), name="api-system-health"),
+    path(_AGENT, roster.AgentDetail.as_view(), name="api-agent"),
     path(f"{_AGENT}/heartbeat", external_agents.AgentHeartbeat.as_view()),
     path(f"{_AGENT}/leave", external_agents.AgentLeave.as_view()),
     path(f"{_AGENT}/progress", external_agents.AgentProgress.as_view()),
-    path(f"{_AGENT}/health", agents.AgentHealth.as_view()),
-    path(f"{_AGENT}/logs", agents.AgentLogs.as_view()),
-    path(f"{_AGENT}/resources", agents.AgentResources.as_view()),
+    path(f"{_AGENT}/health", roster.AgentHealth.as_view()),
+    path(f"{_AGENT}/logs", roster.AgentLogs.as_view()),
+    path(f"{_AGENT}/resources", roster.AgentResources.as_view()),
     path(f"{V1}/agent-types", agent_types.AgentTypes.as_view(), name="api-agent-types"),
     path(f"{V1}/agent-types/<str:ref>", agent_types.AgentTypeDetail.as_view()),
-    path(f"{V1}/nodes", agents.Nodes.as_view(), name="api-nodes"),
+    path(f"{V1}/nodes", roster.Nodes.as_view(), name="api-nodes"),
     path(f"{V1}/events", events.EventList.as_view(), name="api-events"),
     path(f"{V1}/events/stream", live.EventStream.as_view()),
     path(f"{V1}/tickets", live.Tickets.as_view()),

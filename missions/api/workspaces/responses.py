@@ -1,4 +1,4 @@
-"""Response serializers of missions/api/workspaces.py for the OpenAPI document."""
+"""Response serializers of diffs, conflicts and merges, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rest_framework import serializers
 from fleet import ids
 from fleet.api.openapi.examples import MOMENT
 from fleet.api.serializers import Id
-from missions.api import responses
+from missions.api.responses import COMMIT, ChangeResponse
 from missions.models import Conflict
 
 _PATCH = "--- a/app.py\n+++ b/app.py\n@@ -1 +1 @@\n-two\n+three\n"
@@ -26,10 +26,8 @@ class FileDiffResponse(serializers.Serializer[Any]):
 class DiffResponse(serializers.Serializer[Any]):
     """The difference between two commits."""
 
-    base = serializers.CharField(allow_blank=True, initial=responses.COMMIT)
-    commit = serializers.CharField(
-        allow_blank=True, initial=responses.COMMIT, help_text="empty while the work is not committed"
-    )
+    base = serializers.CharField(allow_blank=True, initial=COMMIT)
+    commit = serializers.CharField(allow_blank=True, initial=COMMIT, help_text="empty while the work is not committed")
     files = FileDiffResponse(many=True)
     patch = serializers.CharField(allow_blank=True, trim_whitespace=False, initial=_PATCH)
     truncated = serializers.BooleanField(help_text="whether the patch or the list of files is incomplete")
@@ -65,9 +63,7 @@ class ConflictResponse(serializers.Serializer[Any]):
     kind = serializers.ChoiceField(Conflict.Kind.choices, initial="merge")
     others = serializers.ListField(child=serializers.CharField(), initial=["api"], help_text="keys of sorties")
     files = serializers.ListField(child=serializers.CharField(), initial=["app.py"])
-    onto = serializers.CharField(
-        allow_blank=True, initial=responses.COMMIT, help_text="the tip of the branch at that time"
-    )
+    onto = serializers.CharField(allow_blank=True, initial=COMMIT, help_text="the tip of the branch at that time")
     text = serializers.CharField(allow_blank=True, help_text="git's messages, or the end of the output of `verify`")
     outcome = serializers.ChoiceField(
         ["open", *(choice for choice, _ in Conflict.Outcome.choices if choice)], initial="manual"
@@ -84,20 +80,18 @@ class MergedResponse(serializers.Serializer[Any]):
     repository = serializers.CharField(initial="/srv/projects/shop")
     branch = serializers.CharField(initial="next")
     before = serializers.CharField(allow_blank=True, help_text="its previous tip; empty if it is new")
-    commit = serializers.CharField(initial=responses.COMMIT, help_text="its tip now")
-    tip = serializers.CharField(
-        initial=responses.COMMIT, help_text="the tip of the mission's branch, which it contains"
-    )
+    commit = serializers.CharField(initial=COMMIT, help_text="its tip now")
+    tip = serializers.CharField(initial=COMMIT, help_text="the tip of the mission's branch, which it contains")
     outcome = serializers.ChoiceField(["created", "fast-forwarded", "merged", "unchanged"])
 
 
 class UnmergedCommit(serializers.Serializer[Any]):
-    commit = serializers.CharField(initial=responses.COMMIT)
+    commit = serializers.CharField(initial=COMMIT)
     sortie = serializers.CharField(allow_blank=True, initial="lint")
     subject = serializers.CharField(initial="lint: Login")
 
 
-class UnmergedChange(responses.ChangeResponse):
+class UnmergedChange(ChangeResponse):
     sortie = serializers.CharField(initial="lint")
 
 

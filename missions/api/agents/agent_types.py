@@ -1,4 +1,4 @@
-"""Agent types over HTTP."""
+"""Endpoints of agent types."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from fleet.api.endpoints import Validated, endpoint
 from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.serializers import Id, Text
 from fleet.api.views import ApiView, actor_of
-from missions.api.external_agents import LeaseBody, lease_token
+from missions.api.agents.external_agents import LeaseBody, lease_token
 from missions.models import Mission, Reservation
 from missions.operations import reserving
 from missions.queries import reservations, visibility

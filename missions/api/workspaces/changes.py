@@ -1,4 +1,4 @@
-"""Workspaces over HTTP: diffs and conflicts; resolve, merge and discard."""
+"""Endpoints of the changes in workspaces: diffs and conflicts; resolve, merge and discard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from fleet.api.http.paging import PageQuery, page_of, paginate
 from fleet.api.serializers import Strict, Text
 from fleet.api.views import ApiView, Costly, actor_of
 from fleet.limits import costs
-from missions.api import responses, workspace_responses
+from missions.api.responses import SortieDetailResponse
+from missions.api.workspaces import responses
 from missions.models import Conflict
 from missions.operations.workspaces import diffs, discarding, merging, resolving, unmerged
 from missions.queries import mission_lookup, sortie_json, visibility, workspaces
@@ -58,7 +59,7 @@ class Discard(Strict):
 class MissionDiffView(Costly):
     costly_methods = ("GET", "HEAD")
 
-    @endpoint("missions.diff", response=workspace_responses.MissionDiffResponse)
+    @endpoint("missions.diff", response=responses.MissionDiffResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """Get a mission's changes to its repository: what has landed, what is still to be merged, and running work."""
         mission = visibility.mission(actor_of(request), ref, "missions.diff")
@@ -69,7 +70,7 @@ class MissionDiffView(Costly):
 class SortieDiffView(Costly):
     costly_methods = ("GET", "HEAD")
 
-    @endpoint("missions.diff", response=workspace_responses.SortieDiffResponse)
+    @endpoint("missions.diff", response=responses.SortieDiffResponse)
     def get(self, request: Request, ref: str) -> dict[str, Any]:
         """Get a sortie's changes to the repository. A running attempt is not disturbed."""
         sortie = visibility.sortie(actor_of(request), ref, "missions.diff")
@@ -78,7 +79,7 @@ class SortieDiffView(Costly):
 
 
 class MissionConflicts(ApiView):
-    @endpoint("missions.read", query=ConflictFilter, response=page_of(workspace_responses.ConflictResponse))
+    @endpoint("missions.read", query=ConflictFilter, response=page_of(responses.ConflictResponse))
     def get(self, request: Request, ref: str, *, query: Validated) -> Response:
         """List the conflicts of a mission, newest first, and how they were resolved."""
         mission = visibility.mission(actor_of(request), ref)
@@ -97,7 +98,7 @@ class MissionConflicts(ApiView):
 
 
 class ResolveConflict(Costly):
-    @endpoint("sorties.resolve", body=Resolve, response=responses.SortieDetailResponse, status=202, commits=True)
+    @endpoint("sorties.resolve", body=Resolve, response=SortieDetailResponse, status=202, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
         """Resolve a conflict that is waiting for a person. Requires plan.execute as `resume` does."""
         actor = actor_of(request)
@@ -122,7 +123,7 @@ class ResolveConflict(Costly):
 
 
 class MergeMission(Costly):
-    @endpoint("missions.merge", body=MergeBody, response=workspace_responses.MergedResponse, commits=True)
+    @endpoint("missions.merge", body=MergeBody, response=responses.MergedResponse, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Merge what has landed into a branch of the repository, which is created or moved. 409 if the branch is checked
         out, or if the repository rejects the commit."""
@@ -140,7 +141,7 @@ class MergeMission(Costly):
 
 
 class DiscardMission(Costly):
-    @endpoint("missions.discard", body=Discard, response=workspace_responses.DiscardedResponse, commits=True)
+    @endpoint("missions.discard", body=Discard, response=responses.DiscardedResponse, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> dict[str, Any]:
         """Remove the branch, the commits and the copies of a mission that has ended. Without `confirm`, only list the
         unmerged work."""

@@ -1,4 +1,4 @@
-"""Agents and nodes over HTTP, and the registration of external agents."""
+"""Endpoints of agents and nodes, and the registration of external agents."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Workspaces over HTTP: diffs, conflicts, merges and reservations."""
