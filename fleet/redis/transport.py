@@ -11,10 +11,17 @@ brokers, and change to its own transport when it tries the next one.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from kombu.transport import redis, virtual
-from redis import sentinel
+from redis import exceptions, sentinel
+
+log = logging.getLogger("fleet.transport")
+
+# Errors of the connection, after which the worker connects again. Any other error is the message's fault.
+_CONNECTION_ERRORS = (exceptions.RedisError, OSError)
+_UNREADABLE = (ValueError, TypeError, RecursionError)  # by the JSON of a message
 
 
 class QoS(virtual.QoS):
@@ -36,9 +43,43 @@ class QoS(virtual.QoS):
 class Channel(redis.Channel):
     QoS = QoS  # type: ignore[assignment]  # a virtual.QoS, as kombu requires, but not Redis's
 
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # not in the stubs
+        except _UNREADABLE as error:
+            _log_discarded(error)
+            return True
+
+    def _receive_one(self, c: Any) -> Any:
+        try:
+            return super()._receive_one(c)  # type: ignore[misc]  # not in the stubs
+        except _UNREADABLE as error:
+            _log_discarded(error)
+            return True
+
 
 class Transport(redis.Transport):
     Channel = Channel
+
+    def _deliver(self, message: Any, queue: str | None) -> None:
+        earlier = {tag for _, tag in self._unacknowledged()}
+        try:
+            super()._deliver(message, queue)
+        except _CONNECTION_ERRORS:
+            raise
+        except Exception as error:
+            _log_discarded(error)
+            for channel, tag in self._unacknowledged():
+                if tag not in earlier:  # the message must not count as prefetched for ever
+                    channel.qos.ack(tag)
+
+    def _unacknowledged(self) -> list[tuple[Any, str]]:
+        """The channels and tags of delivered messages that were not acknowledged."""
+        return [(channel, tag) for channel in self.channels or () for tag in channel.qos._delivered or ()]
+
+
+def _log_discarded(error: Exception) -> None:
+    log.warning("a message was discarded, because it cannot be read (%s)", type(error).__name__)
 
 
 class SentinelChannel(Channel):
@@ -65,6 +106,6 @@ class SentinelChannel(Channel):
         return sentinel.SentinelConnectionPool(self.master_name, manager, **master_options)  # type: ignore[no-untyped-call]
 
 
-class SentinelTransport(redis.Transport):
+class SentinelTransport(Transport):
     Channel = SentinelChannel
     default_port = 26379

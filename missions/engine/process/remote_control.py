@@ -10,9 +10,11 @@ from typing import Any
 
 from celery.worker import control
 from celery.worker.control import Panel
+from kombu import matcher
 
 QUESTIONS = {"ping", "stats", "active_queues", "registered", "scheduled", "active", "reserved", "revoked"}
 ANNOUNCEMENTS = {"hello", "heartbeat", "enable_events", "election"}  # that agents and Flower send by themselves
+PATTERNS = ("glob", "pcre")  # kinds of patterns that kombu knows
 
 
 def restrict() -> None:
@@ -20,6 +22,10 @@ def restrict() -> None:
     for name in Panel.data.keys() - QUESTIONS - ANNOUNCEMENTS:
         Panel.data[name] = _refuse
     Panel.data["stats"] = _stats
+    # A command may name its recipients by a pattern, which nothing in the fleet does. The evaluation of a regular
+    # expression can take for ever, and meanwhile stops all threads of the agent.
+    for kind in PATTERNS:
+        matcher.unregister(kind)
 
 
 def _stats(state: Any, **arguments: Any) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""Someone who can write to Redis can delay work and reset counts, but cannot run code or learn settings."""
+"""Someone who can write to Redis can delay work and reset counts, but cannot run code, end agents or learn settings."""
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import secrets
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,8 @@ from celery.worker.consumer.connection import Connection as ConnectionStep
 from celery.worker.control import Panel
 from django.conf import settings
 from django.core.cache import caches
-from kombu import Connection
+from kombu import Connection, Consumer, Queue
+from kombu.matcher import MatcherNotInstalled
 
 import missions.tasks  # noqa: F401  # as an agent does
 from fleet.celery import app
@@ -45,6 +48,70 @@ def test_values_in_the_cache_are_never_executed() -> None:
 def test_messages_are_never_executed() -> None:
     assert app.conf.accept_content == ["json"]
     assert {app.conf.task_serializer, app.conf.event_serializer, app.conf.result_serializer} == {"json"}
+
+
+PROPERTIES = {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "x"}, "body_encoding": "base64"}
+UNREADABLE = {
+    "no JSON": b"hint",
+    "no UTF-8": b"\xff",
+    "too deep": b"[" * 100_000,
+    "a list": b"[]",
+    "no properties": b"{}",
+    "other properties": b'{"properties": "x"}',
+    "a strange delivery tag": json.dumps({"properties": {**PROPERTIES, "delivery_tag": {}}}).encode(),
+    "no base64": json.dumps({"body": "abcde", "properties": PROPERTIES}).encode(),
+}
+
+
+def received_after(message: bytes, *, refused: str = "") -> list[str]:
+    """The contents of the messages that a consumer gets if someone puts `message` before them into its queue.
+
+    The consumer fails on the content `refused`.
+    """
+    received: list[str] = []
+
+    def take(body: Any, delivered: Any) -> None:
+        if body == refused:
+            raise TypeError("this hint is strange")
+        received.append(body)
+        delivered.ack()
+
+    name = f"agent.test-{secrets.token_hex(4)}"
+    connection: Any
+    channel: Any
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        channel.basic_qos(0, 1, False)
+        channel.client.lpush(name, message)
+        producer = connection.Producer(connection.channel(), auto_declare=False)
+        with Consumer(channel, queues=[Queue(name)], callbacks=[take], accept=["json"]):
+            for number in range(2):
+                producer.publish(f"hint {number}", exchange="", routing_key=name, serializer="json")
+            while len(received) < 2:
+                connection.drain_events(timeout=5)
+        channel.queue_delete(name)
+    return received
+
+
+@pytest.mark.parametrize("message", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_message_that_cannot_be_read_is_discarded(message: bytes) -> None:
+    """Otherwise it would end the agent that takes it."""
+    assert received_after(message) == ["hint 0", "hint 1"]
+
+
+def test_a_message_that_cannot_be_handled_is_discarded_and_not_counted_as_prefetched() -> None:
+    strange = {"body": "InN0cmFuZ2Ui", "content-type": "application/json", "content-encoding": "utf-8"}
+    message = json.dumps({**strange, "headers": {}, "properties": PROPERTIES}).encode()
+    assert received_after(message, refused="strange") == ["hint 0", "hint 1"]
+
+
+@pytest.mark.parametrize("kind", ["pcre", "glob"])
+def test_no_command_selects_agents_by_a_pattern(kind: str) -> None:
+    """A regular expression can take for ever, and stops all threads of the agent meanwhile."""
+    control: Any = app.control
+    node = control.mailbox.Node("backend-1@host", state=SimpleNamespace(), handlers={"ping": lambda state: "pong"})
+    with pytest.raises(MatcherNotInstalled):
+        node.handle_message({"method": "ping", "pattern": "*", "matcher": kind})
+    assert node.handle_message({"method": "ping", "destination": ["backend-1@host"]}) == "pong"
 
 
 @pytest.mark.parametrize("command", ["conf", "dump_conf", "report"])
