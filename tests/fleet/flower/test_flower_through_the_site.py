@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -25,6 +28,7 @@ from agents import queries
 from agents.models import AgentType
 from fleet.config import ports
 from fleet.flower import client
+from fleet.web import policies
 from missions.models import Sortie
 from tests.support import fleet, web
 from tests.support.paths import CHECKOUT
@@ -103,6 +107,9 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
     assert headers["Cache-Control"] == "private, no-store"
     assert site.request(f"/flower/worker/{AGENT}")[0] == 200
     assert site.request("/flower/broker")[0] == 200
+    scripts = re.findall(rb"<script(?![^>]*src=)[^>]*>(.*?)</script>", page, re.DOTALL)
+    digests = {base64.b64encode(hashlib.sha256(script).digest()).decode() for script in scripts}
+    assert {f"'sha256-{digest}'" for digest in digests} == {policies.FLOWERS_SCRIPT}
     script = site.request("/flower/static/js/flower.js")
     assert script[0] == 200
     assert site.request("/flower/static/js/flower.js", If_None_Match=script[1]["Etag"])[0] == 304
