@@ -15,7 +15,8 @@ from tests.support.processes.warm import WarmProcess
 def test_a_command_in_a_warm_process_is_measured_if_its_environment_asks_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # of a run that measures the tests themselves
+    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE"):  # of a run that measures the tests themselves
+        monkeypatch.delenv(name, raising=False)
     settings = tmp_path / "coverage.ini"
     settings.write_text(f"[run]\npatch = _exit\ndata_file = {tmp_path / 'data'}\nsource = {CHECKOUT / 'fleet'}\n")
     process = WarmProcess()
