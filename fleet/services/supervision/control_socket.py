@@ -81,7 +81,7 @@ def send_request(home: Home, request: dict[str, Any], *, seconds: float = 10) ->
             raise NotRunning(hint=f"Start the fleet: {invocation.command('fleet_up', '--detach')}") from None
         except TimeoutError:
             raise errors.Unavailable(f"The supervisor did not answer within {humanise.duration(seconds)}.") from None
-        except ConnectionError:
+        except (ConnectionError, ValueError):  # nothing or half a reply, from a supervisor that was killed
             reply = None
     if reply is None:
         raise NotRunning("The supervisor ended before it answered.")
