@@ -24,8 +24,8 @@ ENDED_S = 10  # until its process must have ended
 POLL_S = 0.05
 
 
-def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Run the command `arguments`, a supervisor, in the background and return its status once it is ready.
+def start(home: Home, *, base: Path, argv: Sequence[str], say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Run the program `argv`, a supervisor, in the background and return its status once it is ready.
 
     Its output goes to its log and, until it is ready, to `say`. Ctrl-C stops it again. Returns None if another command
     has started a supervisor meanwhile. Raises Unavailable if it ends before it is ready.
@@ -39,7 +39,7 @@ def start(home: Home, *, base: Path, arguments: Sequence[str], say: Callable[[st
         relay = _LogRelay(home, say)
         with logfiles.open_for_append(home, LOG) as log:
             process = subprocess.Popen(
-                invocation.program(*arguments),
+                argv,
                 cwd=base,
                 env=invocation.environment(),
                 stdin=subprocess.DEVNULL,

@@ -83,7 +83,9 @@ class Command(OperatorCommand):
         home = settings.FLEET_HOME
         while (running := detached.running_status(home)) is None:
             if detach:
-                status = detached.start(home, base=settings.BASE_DIR, arguments=("fleet_services", "up"), say=self.say)
+                status = detached.start(
+                    home, base=settings.BASE_DIR, argv=invocation.program("fleet_services", "up"), say=self.say
+                )
                 if status is not None:
                     if as_json:
                         self.show(status)

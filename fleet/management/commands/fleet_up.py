@@ -63,7 +63,7 @@ class Command(OperatorCommand):
         home = settings.FLEET_HOME
         while (running := detached.running_status(home)) is None:
             if options["detach"]:
-                status = detached.start(home, base=settings.BASE_DIR, arguments=("fleet_up",), say=self.say)
+                status = detached.start(home, base=settings.BASE_DIR, argv=invocation.program("fleet_up"), say=self.say)
                 if status is not None:
                     if options["json"]:
                         self.show({**status, "urls": services.addresses()})

@@ -14,15 +14,29 @@ from fleet.services import statuses
 from fleet.services.providers.external import External
 
 SERVICE = {
-    **{"state": "healthy", "healthy": True, "pid": 41, "uptime_s": 61.0, "response_ms": 1.2, "restarts": 0},
-    **{"memory_bytes": 12_000_000, "error": "", "log": None},
+    "state": "healthy",
+    "healthy": True,
+    "pid": 41,
+    "uptime_s": 61.0,
+    "response_ms": 1.2,
+    "restarts": 0,
+    "memory_bytes": 12_000_000,
+    "error": "",
+    "log": None,
 }
 
 
 def status(*services: dict[str, Any], events: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     return {
-        **{"running": True, "kind": "fleet", "provider": "embedded", "pid": 40, "ready": True, "stopping": False},
-        **{"uptime_s": 62.0, "services": list(services), "events": events or []},
+        "running": True,
+        "kind": "fleet",
+        "provider": "embedded",
+        "pid": 40,
+        "ready": True,
+        "stopping": False,
+        "uptime_s": 62.0,
+        "services": list(services),
+        "events": events or [],
     }
 
 
