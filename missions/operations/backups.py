@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from missions.states import FINAL_MISSION_STATES
 from missions.workspaces import moving
 from missions.workspaces.repositories import git, mirrors
 
-REFS = "packed-refs"
-_FILES = ("HEAD", "config", "shallow")  # besides objects and refs
+REFS, SHALLOW = "packed-refs", "shallow"
+_FILES = ("HEAD", "config", SHALLOW)  # besides objects and refs
 _TEMPORARY = ("tmp_", ".tmp-")  # name prefixes of files that git has not completed
 
 
@@ -62,12 +63,32 @@ class Mirrors:
 
     def problems(self, folder: Path) -> Iterator[tuple[str, str]]:
         for mirror in sorted(folder.glob("*.git")):
-            _create_folders(mirror)
-            options = ("--objects", "--all", "--quiet")
-            completed = git.execute("rev-list", *options, at=mirror, timeout_s=git.NETWORK_TIMEOUT_S)
-            if completed.returncode:
-                text = completed.stderr.decode("utf-8", "replace").strip()[-300:]
-                yield mirror.name, f"repositories/{mirror.name} is incomplete: {text}"
+            if reason := _missing_objects(mirror):
+                yield mirror.name, f"repositories/{mirror.name} is incomplete: {reason}"
+
+
+def _missing_objects(mirror: Path) -> str:
+    """Why a mirror in a backup lacks objects that its refs need; "" if it has all.
+
+    Only its refs and objects are read, from a new repository: its configuration could make git run programs.
+    """
+    refs = (mirror / REFS).read_bytes() if (mirror / REFS).is_file() else b""
+    _, _, first = refs.partition(b"\n")
+    if not first:
+        return ""
+    with tempfile.TemporaryDirectory(prefix="fleet-backup-") as scratch:
+        repository = Path(scratch) / "verified.git"
+        mirrors.initialize(repository, sha256=len(first.split(b" ")[0]) == mirrors.SHA256)
+        (repository / REFS).write_bytes(refs)
+        if (mirror / SHALLOW).is_file():
+            (repository / SHALLOW).write_bytes((mirror / SHALLOW).read_bytes())
+        completed = git.execute(
+            *("rev-list", "--objects", "--all", "--quiet"),
+            at=repository,
+            env={"GIT_OBJECT_DIRECTORY": str(mirror / "objects")},
+            timeout_s=git.NETWORK_TIMEOUT_S,
+        )
+    return completed.stderr.decode("utf-8", "replace").strip()[-300:] if completed.returncode else ""
 
 
 def _create_folders(mirror: Path) -> None:

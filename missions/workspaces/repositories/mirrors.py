@@ -105,14 +105,19 @@ def _create(path: Path, *, sha256: bool) -> None:
     """Create an empty mirror. It is renamed to its final name once it is complete."""
     new = path.with_suffix(".new")
     removal.remove(new)
-    object_format = "sha256" if sha256 else "sha1"
-    git.run("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", str(new))
+    initialize(new, sha256=sha256)
     try:
         with open(new / "config", "a", encoding="utf-8") as file:
             file.write(_CONFIGURATION)
         new.rename(path)
     except OSError as error:
         raise errors.Unavailable(f"The mirror {path} cannot be created: {error.strerror}.") from error
+
+
+def initialize(path: Path, *, sha256: bool) -> None:
+    """Create an empty bare repository."""
+    object_format = "sha256" if sha256 else "sha1"
+    git.run("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", str(path))
 
 
 def _fetch(path: Path, repository: str, commit: str, descriptor: int) -> None:

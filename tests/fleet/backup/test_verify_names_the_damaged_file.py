@@ -104,6 +104,13 @@ def test_a_repository_without_an_object_that_was_lost_before_the_backup_is_named
     assert (problem.path, problem.problem) == (f"repositories/{mirror.name}", "unreadable")
 
 
+def test_only_the_refs_and_objects_of_a_repository_are_read(installation: Installation, snapshot: Backup) -> None:
+    """The rest could lead git to another repository, or make it run a program that someone else has chosen."""
+    mirror = snapshot.path / "repositories" / installation.branch().mirror.name
+    (mirror / "commondir").write_text("/nonexistent\n")
+    assert backup.verify(backup=snapshot).problems == []
+
+
 @pytest.mark.parametrize("path", ["artifacts/../../../planted", "/tmp/planted"])
 def test_a_manifest_that_names_a_file_outside_the_backup_is_refused(snapshot: Backup, path: str) -> None:
     (artifact,) = (file for file in snapshot.manifest.files if file.path.startswith("artifacts/"))
