@@ -56,7 +56,7 @@ def predicate(state: str) -> str:
 def ended_badly(*, state: str, tolerated: bool) -> bool:
     """Whether a sortie ended in a way that fails its mission and skips its dependents.
 
-    `tolerated` is the sortie's `allow_failure`. Statements repeat the rule in SQL; `git grep allow_failure` finds them.
+    `tolerated` is the sortie's `allow_failure`. Statements have the same rule as `@missions.sortie_ended_badly(…)`.
     """
     return state in (SortieState.SKIPPED, SortieState.CANCELLED) or (state == SortieState.FAILED and not tolerated)
 

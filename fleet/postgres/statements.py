@@ -1,4 +1,9 @@
-"""Reads SQL statements by name: one statement per file, in the `sql` folder of the package that owns the rows."""
+"""Reads SQL statements by name: one statement per file, in the `sql` folder of the package that owns the rows.
+
+A statement may contain conditions that other statements need too: `@missions.sortie_has_ended(s)` stands for the text
+of `missions/sql/conditions/sortie_has_ended.sql`, in which `row` is the name of the row, `s`. The text that Postgres gets
+is the same as if it had been written out, so the planner matches it with partial indexes.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,13 @@ import re
 from functools import cache
 from importlib import resources
 
+_CONDITION = re.compile(r"@(\w+)\.(\w+)\((\w+)\)")
+
 
 @cache
 def read(package: str, name: str) -> str:
     """Return the text of `<package>/sql/<name>.sql`, with psycopg's parameters `%(name)s`."""
-    return resources.files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return expand(_text(package, name))
 
 
 @cache
@@ -29,3 +36,17 @@ def read_raw(package: str, name: str) -> tuple[str, tuple[str, ...]]:
 
     text = re.sub(r"%\((\w+)\)s", number, read(package, name))
     return text, tuple(names)
+
+
+def expand(text: str) -> str:
+    """Write out the conditions in a statement."""
+    return _CONDITION.sub(lambda match: _condition(match[1], match[2], row=match[3]), text)
+
+
+def _condition(package: str, name: str, *, row: str) -> str:
+    condition = re.sub(r"--.*\n", "", _text(package, f"conditions/{name}")).strip()
+    return "(" + re.sub(r"\brow\.", f"{row}.", condition) + ")"
+
+
+def _text(package: str, name: str) -> str:
+    return resources.files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")

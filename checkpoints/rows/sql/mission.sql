@@ -4,7 +4,7 @@ SELECT jsonb_build_object(
            'name', m.name, 'objective', m.objective, 'plan', m.plan, 'inputs', m.inputs, 'defaults', m.defaults,
            'folder', m.folder, 'readable', m.readable, 'priority', m.priority, 'stop_on_failure', m.stop_on_failure,
            'at_once', m.max_running, 'checkpoints', m.checkpoints,
-           'state', CASE WHEN m.state IN ('succeeded', 'failed', 'cancelled') THEN m.state ELSE 'live' END)::text,
+           'state', CASE WHEN @missions.mission_has_ended(m) THEN m.state ELSE 'live' END)::text,
        jsonb_build_object(
            'mission', m.id, 'state', m.state, 'reason', m.reason, 'executes', m.can_execute, 'template', m.template,
            'owner', owner.username, 'team', team.name, 'created_at', m.created_at, 'finished_at', m.finished_at,

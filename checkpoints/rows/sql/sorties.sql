@@ -6,7 +6,7 @@
 -- would then be nested loops over all of them.
 SELECT s.key, row_to_json(saved)::text, row_to_json(kept)::text, s.id, s.state
 FROM missions_sortie s
-CROSS JOIN LATERAL (SELECT s.state IN ('succeeded', 'failed', 'skipped', 'cancelled') AS is_true) AS final
+CROSS JOIN LATERAL (SELECT @missions.sortie_has_ended(s) AS is_true) AS final
 JOIN missions_brief b ON b.sortie_id = s.id
 LEFT JOIN missions_sortie adder ON adder.id = s.added_by_id
 LEFT JOIN missions_attempt a ON a.sortie_id = s.id AND a.number = coalesce(s.accepted, s.attempt)

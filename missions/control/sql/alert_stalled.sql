@@ -10,7 +10,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT s.state, count(*) AS number, bool_or(s.state = 'running' OR s.wake_at > clock_timestamp()) AS moving
         FROM missions_sortie s
-        WHERE s.mission_id = m.id AND s.state NOT IN ('cancelled', 'failed', 'skipped', 'succeeded')
+        WHERE s.mission_id = m.id AND NOT @missions.sortie_has_ended(s)
           AND last.at < clock_timestamp() - make_interval(secs => %(after)s)
         GROUP BY s.state
     ) AS by_state

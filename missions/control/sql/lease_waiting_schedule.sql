@@ -8,10 +8,10 @@ WITH free AS (
       AND (s.overlap = 'allow'
            OR NOT EXISTS (
                SELECT FROM missions_mission m
-               WHERE m.schedule_id = s.id AND m.state NOT IN ('succeeded', 'failed', 'cancelled'))
+               WHERE m.schedule_id = s.id AND NOT @missions.mission_has_ended(m))
            OR s.overlap = 'cancel' AND EXISTS (
                SELECT FROM missions_mission m
-               WHERE m.schedule_id = s.id AND m.state NOT IN ('succeeded', 'failed', 'cancelled', 'cancelling')))
+               WHERE m.schedule_id = s.id AND m.state <> 'cancelling' AND NOT @missions.mission_has_ended(m)))
     ORDER BY s.id
     LIMIT 1
     FOR UPDATE OF s SKIP LOCKED

@@ -6,8 +6,7 @@ WITH stuck AS (
       AND NOT EXISTS (
           SELECT FROM missions_need n JOIN missions_sortie u ON u.id = n.upstream_id
           WHERE n.sortie_id = d.id
-            AND NOT (u.state IN ('succeeded', 'failed', 'skipped', 'cancelled')
-                     AND (d.always OR u.state = 'succeeded' OR (u.state = 'failed' AND u.allow_failure))))
+            AND (NOT @missions.sortie_has_ended(u) OR @missions.sortie_ended_badly(u) AND NOT d.always))
     ORDER BY d.id
     LIMIT %(limit)s
     FOR NO KEY UPDATE OF d SKIP LOCKED

@@ -1,7 +1,7 @@
 -- Remove the missions among these that have ended, with everything that belongs to them.
 WITH removed AS (
-    SELECT id FROM missions_mission
-    WHERE id = ANY (%(missions)s) AND state IN ('succeeded', 'failed', 'cancelled')
+    SELECT m.id FROM missions_mission m
+    WHERE m.id = ANY (%(missions)s) AND @missions.mission_has_ended(m)
     FOR UPDATE SKIP LOCKED
 ), removed_sortie AS (
     SELECT s.id FROM missions_sortie s JOIN removed ON removed.id = s.mission_id

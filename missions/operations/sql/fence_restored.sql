@@ -10,7 +10,7 @@ WITH later AS (
 ), before AS (
     SELECT s.id, s.mission_id, s.state, s.attempt,
            s.state = 'running' AND (s.cancel_requested OR m.state = 'cancelling') AS cancelling,
-           s.state IN ('succeeded', 'failed', 'skipped', 'cancelled') AS final
+           @missions.sortie_has_ended(s) AS final
     FROM missions_sortie s JOIN missions_mission m ON m.id = s.mission_id
     WHERE s.state <> 'succeeded' OR s.always
 ), changed AS (
@@ -44,6 +44,6 @@ WITH later AS (
     FROM changed b WHERE b.deferred
     UNION ALL
     SELECT 'mission.changed', m.id, m.id, '{"why": "backup restored"}'
-    FROM missions_mission m WHERE m.state NOT IN ('succeeded', 'failed', 'cancelled')
+    FROM missions_mission m WHERE NOT @missions.mission_has_ended(m)
 )
 SELECT count(*) FROM fenced;

@@ -1,7 +1,7 @@
 -- Change the priority of a mission that has not ended, and shift that of its unfinished sorties by as much.
 WITH locked AS (
-    SELECT id, priority FROM missions_mission
-    WHERE id = %(mission)s AND state NOT IN ('succeeded', 'failed', 'cancelled')
+    SELECT m.id, m.priority FROM missions_mission m
+    WHERE m.id = %(mission)s AND NOT @missions.mission_has_ended(m)
     FOR UPDATE
 ), changed AS (
     UPDATE missions_mission m SET priority = %(priority)s FROM locked WHERE m.id = locked.id

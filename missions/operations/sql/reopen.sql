@@ -7,8 +7,7 @@ WITH RECURSIVE chosen AS (
     SELECT s.id FROM missions_sortie s
     WHERE s.mission_id = %(mission)s
       AND (s.id = %(sortie)s OR %(sortie)s::uuid IS NULL)
-      AND s.state IN ('failed', 'cancelled', 'skipped')
-      AND NOT (%(sortie)s::uuid IS NULL AND s.state = 'failed' AND s.allow_failure)
+      AND (@missions.sortie_ended_badly(s) OR s.id = %(sortie)s AND s.state = 'failed')
     UNION
     SELECT n.sortie_id
     FROM chosen JOIN missions_need n ON n.upstream_id = chosen.id JOIN missions_sortie d ON d.id = n.sortie_id
@@ -18,7 +17,7 @@ WITH RECURSIVE chosen AS (
     FROM chosen JOIN missions_need n ON n.upstream_id = chosen.id JOIN missions_sortie d ON d.id = n.sortie_id
     WHERE d.state = 'pending'
 ), locked AS (
-    SELECT s.id, s.state AS was FROM missions_sortie s
+    SELECT s.id, s.state AS was, @missions.sortie_has_ended(s) AS had_ended FROM missions_sortie s
     WHERE s.id IN (SELECT id FROM chosen UNION SELECT sortie_id FROM pending) AND s.state <> 'running'
     ORDER BY s.id
     FOR NO KEY UPDATE
@@ -27,7 +26,7 @@ WITH RECURSIVE chosen AS (
     SET state = 'pending', finished_at = NULL, started_at = NULL, ready_at = NULL, waits_on = '', waits_for = '',
         blocked_by_id = NULL,
         wake_at = greatest(
-            CASE WHEN locked.was IN ('succeeded', 'failed', 'skipped', 'cancelled') THEN s.wake_at END,
+            CASE WHEN locked.had_ended THEN s.wake_at END,
             (SELECT (b.spec ->> 'run_at')::timestamptz FROM missions_brief b WHERE b.sortie_id = s.id)),
         tries = 0, rescues = 0, cancel_requested = false, agent_id = NULL, accepted = NULL
     FROM locked

@@ -1,8 +1,7 @@
 -- Recount the needs of a mission's pending sorties, and make those ready that wait for nothing.
 WITH counted AS (
     SELECT d.id, count(u.id) FILTER (
-        WHERE NOT (u.state = 'succeeded' OR (u.state = 'failed' AND u.allow_failure)
-                   OR (d.always AND u.state IN ('failed', 'skipped', 'cancelled')))) AS needs
+        WHERE NOT @missions.sortie_has_ended(u) OR @missions.sortie_ended_badly(u) AND NOT d.always) AS needs
     FROM missions_sortie d
     LEFT JOIN missions_need n ON n.sortie_id = d.id
     LEFT JOIN missions_sortie u ON u.id = n.upstream_id

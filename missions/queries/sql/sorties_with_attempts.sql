@@ -17,7 +17,7 @@ LEFT JOIN missions_attempt a ON a.sortie_id = s.id AND a.number = coalesce(s.acc
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(u.key ORDER BY u.turn, u.id), '{}') AS keys,
            coalesce(array_agg(u.key ORDER BY u.turn, u.id) FILTER (
-               WHERE u.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled')), '{}') AS unfinished
+               WHERE NOT @missions.sortie_has_ended(u)), '{}') AS unfinished
     FROM missions_need n JOIN missions_sortie u ON u.id = n.upstream_id
     WHERE n.sortie_id = s.id
 ) AS needs

@@ -19,7 +19,7 @@ UNION ALL
 SELECT w.repository, w.branch, s.id, s.mission_id, s.key, file, false, true
 FROM branch
 JOIN missions_workspace w ON w.repository = branch.repository AND w.branch = branch.branch
-JOIN missions_sortie s ON s.mission_id = w.mission_id AND s.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled')
+JOIN missions_sortie s ON s.mission_id = w.mission_id AND NOT @missions.sortie_has_ended(s)
 JOIN missions_change c ON c.sortie_id = s.id AND c.state IN ('committed', 'landing')
 CROSS JOIN jsonb_array_elements_text(c.files) AS file
 WHERE %(changes)s AND (s.state IN ('queued', 'running') OR s.state = 'waiting' AND s.waits_on = 'merge')

@@ -7,7 +7,7 @@ WITH ended AS (
     FROM missions_sortie u
     CROSS JOIN LATERAL (SELECT sortie_id FROM missions_need WHERE upstream_id = u.id OFFSET 0) n
     WHERE u.id = ANY (%(ended)s)
-      AND (u.state = 'succeeded' OR u.state = 'failed' AND u.allow_failure
+      AND (NOT @missions.sortie_ended_badly(u)
            OR (SELECT d.always FROM missions_sortie d WHERE d.id = n.sortie_id))
     GROUP BY n.sortie_id
 ), dependents AS (

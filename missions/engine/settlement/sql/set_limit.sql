@@ -7,5 +7,5 @@ WHERE key = %(key)s
        OR "limit" < %(limit)s AND %(new)s::uuid[] IS NOT NULL
           AND NOT EXISTS (SELECT FROM missions_sortie s
                           WHERE s.concurrency_key = %(key)s
-                            AND s.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled')
+                            AND NOT @missions.sortie_has_ended(s)
                             AND s.id <> ALL (%(new)s::uuid[])))

@@ -13,7 +13,7 @@
 -- If two of these statements meet at one dependent, the second waits at `FOR NO KEY UPDATE` for the first, then rereads
 -- the row. `locked` looks up each sortie by its key, whatever the statistics were when the statement was planned: for a
 -- join with `state = 'running'`, Postgres may read all running sorties once per settlement. A running sortie is one
--- with a lease. `bad` (ended badly) repeats the rule of `ended_badly` in missions/states.py.
+-- with a lease. `bad` is whether it ended badly.
 WITH settlement AS (
     SELECT * FROM json_to_recordset(%(settlements)s) AS t (
         id uuid, attempt int, state text, outcome text, charge int, delay_s float8, waits_on text, waits_for text,
@@ -44,7 +44,7 @@ WITH settlement AS (
     FROM locked
     WHERE s.id = locked.id
     RETURNING locked.*, s.mission_id, s.agent_type_id,
-              locked.state = 'cancelled' OR locked.state = 'failed' AND NOT locked.allow_failure AS bad
+              @missions.sortie_ended_badly(locked) AS bad
 ), recorded AS (
     UPDATE missions_attempt a
     SET state = settled.outcome, finished_at = clock_timestamp(), result = settled.result::jsonb,
