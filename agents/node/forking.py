@@ -28,8 +28,8 @@ from django.db import connections
 from agents import discovery
 from agents.confinement import probe
 from fleet.celery import app
+from fleet.host.launch import follow_parent
 from fleet.observability import logs
-from fleet.services.supervision.launch import follow_parent
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

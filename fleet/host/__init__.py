@@ -1,1 +1,4 @@
-"""This host: its processes, and the programs that the fleet trusts. Imports nothing of Django but the settings."""
+"""This host: its processes, how they start, and the programs that the fleet trusts.
+
+Imports nothing of Django but the settings, and `launch` imports nothing of the fleet.
+"""

@@ -1,10 +1,10 @@
-"""Identifies, measures and ends processes of this host; configures adoption, inspection, and parent-death signals.
+"""Identifies, measures and ends processes of this host; configures adoption and inspection.
 
 A pid may be reused; a pid together with its start time is unique. The start time is in seconds since boot (proc(5),
 field 22 of /proc/PID/stat), so setting the clock of the host does not change it.
 
-`fleet/services/supervision/launch.py` and `agents/shim` repeat some of the calls of prctl(2), because they must not
-import the fleet.
+`agents/shim` repeats some of the calls of prctl(2), because it must not import the fleet. `launch` has the signal that
+a process gets when its parent dies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
@@ -37,12 +36,6 @@ def is_subreaper() -> bool:
     flag = ctypes.c_int(0)
     ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(flag), 0, 0, 0)
     return bool(flag.value)
-
-
-def die_with_parent(number: signal.Signals) -> None:
-    """Get this signal when the parent dies. Check afterwards that the parent is alive. Has an effect only on Linux."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def forbid_inspection() -> None:

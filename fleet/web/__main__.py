@@ -33,7 +33,7 @@ from django.utils.module_loading import autodiscover_modules
 
 from fleet import errors
 from fleet.config import ports
-from fleet.host import processes
+from fleet.host import launch
 from fleet.web import shared_counters, uptime
 
 HOST = "127.0.0.1"  # unless --host says otherwise, as in a container
@@ -91,7 +91,7 @@ class Workers:
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        processes.die_with_parent(signal.SIGKILL)
+        launch.die_with_parent(signal.SIGKILL)
         shared_counters.site.use_row(row)
         if os.getppid() == parent:
             Server(self._config).run(sockets=self._listeners)

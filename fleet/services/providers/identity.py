@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from fleet import errors
-from fleet.services.supervision import launch
+from fleet.host import launch
 from fleet.services.supervision.service import Identity
 
 

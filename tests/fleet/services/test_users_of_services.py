@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fleet import errors
+from fleet.host import launch
 from fleet.services.providers import identity
-from fleet.services.supervision import launch
 from fleet.services.supervision.service import Identity
 from tests.support.processes import forked
 

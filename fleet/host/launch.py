@@ -9,7 +9,8 @@ same        run as the current user
 namespace   run in a user namespace that maps root to nobody: Postgres agrees to run, on files that root owns
 nobody      run as the user nobody, for hosts that refuse user namespaces
 
-It is a separate program that imports nothing from the fleet, so it starts quickly.
+It is a separate program that imports nothing from the fleet, so it starts quickly. Forks of the fleet's own processes
+call its functions instead.
 """
 
 from __future__ import annotations
@@ -41,10 +42,18 @@ def become_nobody() -> None:
     os.setuid(NOBODY)
 
 
-def follow_parent(parent: int, signal_number: int) -> None:
-    """Get the signal when the parent dies. Call this after a change of user, which clears the setting in the kernel."""
+def die_with_parent(signal_number: int) -> None:
+    """Get this signal when the parent dies. Check afterwards that the parent is alive. Has an effect only on Linux.
+
+    A change of user clears the setting in the kernel.
+    """
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+
+def follow_parent(parent: int, signal_number: int) -> None:
+    """Get this signal when the parent dies, and exit if it is dead already."""
+    die_with_parent(signal_number)
     if os.getppid() != parent:  # it died before the setting took effect
         sys.exit(f"The parent process {parent} has ended.")
 
