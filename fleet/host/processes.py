@@ -1,7 +1,7 @@
 """Identifies, measures and ends processes of this host; configures adoption and inspection.
 
-A pid may be reused; a pid together with its start time is unique. The start time is in seconds since boot (proc(5),
-field 22 of /proc/PID/stat), so setting the clock of the host does not change it.
+A pid may be reused; a pid together with its start time is unique until the host is booted again. The start time is in
+seconds since boot (proc(5), field 22 of /proc/PID/stat), so setting the clock of the host does not change it.
 
 `agents/shim` repeats some of the calls of prctl(2), because it must not import the fleet. `launch` has the signal that
 a process gets when its parent dies.
@@ -55,6 +55,13 @@ def start_time_of(pid: int) -> float | None:
         return None
     state, *fields = stat.rpartition(")")[2].split()  # the name in the parentheses may contain any character
     return None if state in "ZX" else int(fields[18]) / _TICKS
+
+
+def boot_id() -> str:
+    """Return the id of this boot of the host, for identities that outlive it; empty if the kernel gives none."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
 
 
 def is_alive(*, pid: int | None, start_time: float | None) -> bool:

@@ -1,7 +1,7 @@
 """The registry of the supervisor's children, on disk, so that its successor finds them after a kill -9.
 
-A pid may be reused; a pid together with its start time identifies one process. Most children die with the supervisor
-(launch.py). The successor ends those that are still running.
+Most children die with the supervisor (fleet/host/launch.py). The successor ends those that are still running. The file
+outlives a reboot, so it also says in which boot of the host each process started.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from fleet.config.home import Home
+from fleet.host import processes
 from fleet.services.supervision import process_trees
 
 
@@ -22,17 +23,18 @@ from fleet.services.supervision import process_trees
 class ChildRecord:
     name: str
     pid: int
-    started: float  # psutil's create_time, in seconds since the epoch
+    start_time: float  # in seconds since boot
+    boot: str
     stop_signal: int
     grace_s: float
 
     def process(self) -> psutil.Process | None:
         """The process, if it is still the same one and not a zombie."""
         try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+            process = psutil.Process(self.pid)  # before the check: psutil notices if the pid is reused after it
         except psutil.Error:
             return None
+        same = self.boot == processes.boot_id() and processes.is_alive(pid=self.pid, start_time=self.start_time)
         return process if same else None
 
 
@@ -44,12 +46,18 @@ class ChildRegistry:
         self._children: dict[str, ChildRecord] = {}
 
     def add(self, *, name: str, pid: int, stop_signal: int, grace_s: float) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has already ended, which its runner notices
-            started = psutil.Process(pid).create_time()
-            self._children[name] = ChildRecord(
-                name=name, pid=pid, started=started, stop_signal=stop_signal, grace_s=grace_s
-            )
-            self._write()
+        start_time = processes.start_time_of(pid)
+        if start_time is None:  # it has already ended, which its runner notices
+            return
+        self._children[name] = ChildRecord(
+            name=name,
+            pid=pid,
+            start_time=start_time,
+            boot=processes.boot_id(),
+            stop_signal=stop_signal,
+            grace_s=grace_s,
+        )
+        self._write()
 
     def remove(self, name: str) -> None:
         if self._children.pop(name, None) is not None:

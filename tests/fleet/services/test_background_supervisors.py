@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,6 +18,7 @@ import pytest
 
 from fleet import errors
 from fleet.config.home import Home
+from fleet.host import processes
 from fleet.services import detached
 from fleet.services.supervision import beats, control_socket, lock
 from fleet.services.supervision.children import ChildRegistry
@@ -60,11 +61,21 @@ def test_a_stop_ends_what_a_killed_supervisor_left_even_if_it_resists(
     assert not detached.stop(home, say=ignore)
 
 
-def test_processes_with_the_pid_of_one_that_ended_are_left_alone(home: Home) -> None:
+def test_processes_are_recorded_by_a_time_that_setting_the_clock_does_not_change(
+    home: Home, orphan: subprocess.Popen[bytes]
+) -> None:
+    (record,) = json.loads((home.run / "children.json").read_text())
+    assert record["start_time"] == processes.start_time_of(orphan.pid)
+
+
+@pytest.mark.parametrize(("field", "other"), [("start_time", 1.0), ("boot", "another")])
+def test_processes_with_the_pid_of_one_that_ended_are_left_alone(home: Home, field: str, other: object) -> None:
     with subprocess.Popen(["sleep", "600"]) as stranger:
         ChildRegistry(home).add(name="valkey", pid=stranger.pid, stop_signal=signal.SIGTERM, grace_s=1)
-        record = home.run / "children.json"
-        record.write_text(re.sub(r'"started": [\d.]+', '"started": 1.0', record.read_text()))
+        file = home.run / "children.json"
+        (record,) = json.loads(file.read_text())
+        assert field in record
+        file.write_text(json.dumps([{**record, field: other}]))
         assert detached.state(home)["left"] == []
         assert not detached.stop(home, say=ignore)
         assert stranger.poll() is None
