@@ -41,11 +41,11 @@ def prefix() -> str:
     if settings.FLEET_COMMAND:
         return str(settings.FLEET_COMMAND)
     if os.path.basename(script) == MODULE.name:
-        return shlex.join([_shortened(sys.orig_argv[0]), "-m", spelling.PROGRAM])
+        return shlex.join([_relative(sys.orig_argv[0]), "-m", spelling.PROGRAM])
     if os.access(script, os.X_OK) and os.sep in script:
         name = os.path.basename(script)
-        return name if shutil.which(name) == script else shlex.quote(_shortened(script))
-    return shlex.join([_shortened(sys.orig_argv[0]), script])
+        return name if shutil.which(name) == script else shlex.quote(_relative(script))
+    return shlex.join([_relative(sys.orig_argv[0]), script])
 
 
 def default_prefix() -> str:
@@ -72,7 +72,7 @@ def _is_command_line(script: str) -> bool:
     }
 
 
-def _shortened(path: str) -> str:
+def _relative(path: str) -> str:
     """Make a path below the current folder relative to it."""
     try:
         relative = os.path.relpath(path)
