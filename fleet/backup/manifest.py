@@ -85,7 +85,15 @@ def _parse(document: dict[str, Any], folder: Path) -> BackupManifest:
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts:
             raise BackupDamaged(f"{folder / NAME} names a file outside the backup: {lines.one_line(file.path)}")
-    return BackupManifest(**document)
+    listing = BackupManifest(**document)
+    texts = (listing.name, listing.created_at, listing.version, listing.database, listing.head, *listing.migrations)
+    texts += (*listing.missing, *listing.rows, *(text for file in listing.files for text in (file.path, file.sha256)))
+    numbers = (listing.server, listing.client, *listing.rows.values(), *(file.size for file in listing.files))
+    if not all(isinstance(text, str) and "\0" not in text for text in texts):
+        raise BackupDamaged(f"{folder / NAME} has another value in the place of a text.")
+    if not all(type(number) is int for number in numbers):
+        raise BackupDamaged(f"{folder / NAME} has another value in the place of a number.")
+    return listing
 
 
 def _canonical(document: Mapping[str, Any]) -> bytes:

@@ -123,7 +123,20 @@ def test_a_manifest_that_names_a_file_outside_the_backup_is_refused(snapshot: Ba
         backup.restore(backup=changed, force=connection.settings_dict["NAME"])
 
 
-@pytest.mark.parametrize("change", [{"migrations": 5}, {"files": [[1, 2, 3]]}, {"head": None, "more": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"migrations": 5},
+        {"migrations": [5]},
+        {"files": [[1, 2, 3]]},
+        {"files": [["database.dump", "many", "x"]]},
+        {"files": [["a\0b", 1, "x"]]},
+        {"rows": {"public.auth_user": "many"}},
+        {"client": "18"},
+        {"server": None},
+        {"head": None, "more": 1},
+    ],
+)
 def test_a_manifest_of_another_shape_is_damaged(snapshot: Backup, change: dict[str, Any]) -> None:
     document = json.loads((snapshot.path / "manifest.json").read_bytes()) | change
     del document["digest"]
