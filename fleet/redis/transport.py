@@ -5,6 +5,9 @@ visibility timeout. In the fleet a message is a hint that may be lost or duplica
 rows that nobody claims are hinted again. The bookkeeping costs nearly half of the CPU time of a worker's main
 process, so it is left out. Prefetch is still counted, in memory.
 
+Messages that cannot be read are discarded. With kombu's own transport, one of them ends the worker that takes it, and
+with it all attempts of that agent.
+
 `SentinelTransport` does the same for servers that Sentinels watch. Kombu's own would treat the Sentinels as alternative
 brokers, and change to its own transport when it tries the next one.
 """

@@ -104,6 +104,11 @@ def test_a_message_that_cannot_be_handled_is_discarded_and_not_counted_as_prefet
     assert received_after(message, refused="strange") == ["hint 0", "hint 1"]
 
 
+def test_errors_that_redis_returns_end_no_agent() -> None:
+    """Such as that of a key of another type in the place of a queue. Celery would end the worker by default."""
+    assert app.conf.broker_channel_error_retry is True
+
+
 @pytest.mark.parametrize("kind", ["pcre", "glob"])
 def test_no_command_selects_agents_by_a_pattern(kind: str) -> None:
     """A regular expression can take for ever, and stops all threads of the agent meanwhile."""
