@@ -1,8 +1,8 @@
 """Reads SQL statements by name: one statement per file, in the `sql` folder of the package that owns the rows.
 
-A statement may contain conditions that other statements need too: `@missions.sortie_has_ended(s)` stands for the text
-of `missions/sql/conditions/sortie_has_ended.sql`, in which `row` is the name of the row, `s`. The text that Postgres gets
-is the same as if it had been written out, so the planner matches it with partial indexes.
+Conditions that several statements need have files of their own: `@missions.sortie_has_ended(s)` stands for the text of
+`missions/sql/conditions/sortie_has_ended.sql`, with `s` in place of `row`. Postgres gets the text written out, so the
+planner can match it with partial indexes.
 """
 
 from __future__ import annotations
