@@ -31,7 +31,7 @@ CONTROLLERS = {"memory", "pids"}
 ROUNDS = 20  # attempts to move all processes: one that has not been moved yet may fork
 KILL_S, POLL_S = 3.0, 0.01
 
-_base: Path | None = None  # where this process creates cgroups, once `activate` has been called
+_base: Path | None = None  # where this process creates cgroups; see `use`
 _numbers = itertools.count(1)
 
 
@@ -77,14 +77,14 @@ def in_use(pid: int) -> tuple[Path, str]:
 
 
 def activate() -> None:
-    """Use cgroups in this process and in those that it forks, if its cgroup is delegated.
-
-    This moves all processes in the cgroup to `LEAF` below it.
-    """
-    global _base
+    """Use cgroups in this process and in those that it forks, if its cgroup is delegated."""
     base, why = find()
-    if why:
-        return
+    if not why and prepare(base):
+        use(base)
+
+
+def prepare(base: Path) -> bool:
+    """Move all processes in the cgroup to `LEAF` below it, and enable the controllers. Returns whether that worked."""
     try:
         leaf = base / LEAF
         leaf.mkdir(exist_ok=True)
@@ -97,7 +97,13 @@ def activate() -> None:
         _write(base / "cgroup.subtree_control", "+memory +pids")
     except OSError as error:
         log.warning("cgroups are not used in %s: %s; limits are polled", base, error)
-        return
+        return False
+    return True
+
+
+def use(base: Path) -> None:
+    """Create the cgroups of attempts below `base`, in this process and in those that it forks."""
+    global _base
     _base = base
 
 
