@@ -48,6 +48,15 @@ def test_a_restored_installation_can_be_backed_up_and_restored_again(installatio
     assert {name: value for name, value in hashes().items() if name in before} == before
 
 
+def test_a_large_object_of_the_application_does_not_prevent_a_restore(installation: Installation) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT lo_from_bytea(0, 'planted')")
+    before = hashes()
+    report = backup.create(folder=installation.folder)
+    backup.restore(backup=report.backup, force=connection.settings_dict["NAME"])
+    assert before.keys() - hashes().keys() == set()
+
+
 def test_the_audit_trail_is_verified_against_the_head_of_the_backup(installation: Installation) -> None:
     report = backup.create(folder=installation.folder)
     number, _, digest = report.backup.manifest.head.partition(":")
