@@ -55,9 +55,11 @@ def _below(path: Path) -> list[Path]:
 def sleeper(cgroup: Path) -> Iterator[int]:
     """A process in the cgroup."""
     with subprocess.Popen(["sleep", "600"]) as process:
-        (cgroup / "cgroup.procs").write_text(str(process.pid))
-        yield process.pid
-        process.kill()
+        try:
+            (cgroup / "cgroup.procs").write_text(str(process.pid))
+            yield process.pid
+        finally:
+            process.kill()
 
 
 def using(base: Path, function: Callable[[], Any]) -> Any:

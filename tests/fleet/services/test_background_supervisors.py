@@ -76,10 +76,11 @@ def test_processes_with_the_pid_of_one_that_ended_are_left_alone(home: Home, fie
         (record,) = json.loads(file.read_text())
         assert field in record
         file.write_text(json.dumps([{**record, field: other}]))
-        assert detached.state(home)["left"] == []
-        assert not detached.stop(home, say=ignore)
-        assert stranger.poll() is None
+        found = detached.state(home)["left"]
+        stopped = detached.stop(home, say=ignore)
         stranger.kill()
+    assert (found, stopped) == ([], False)
+    assert stranger.returncode == -signal.SIGKILL, "nothing else ended it"
 
 
 @pytest.mark.parametrize("damage", ["", "[", "null", "[1]", '[{"name": "valkey"}]'])

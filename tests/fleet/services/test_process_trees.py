@@ -83,12 +83,14 @@ def test_an_adopted_process_that_has_ended_is_reaped() -> None:
 
 def test_a_halted_process_is_woken_with_its_children(tmp_path: Path) -> None:
     with subprocess.Popen(["sh", "-c", "sleep 600 & wait"], start_new_session=True) as parent:
-        (child,) = until(lambda: psutil.Process(parent.pid).children())
-        os.killpg(parent.pid, signal.SIGSTOP)
-        until(lambda: is_halted(parent.pid) and is_halted(child.pid))
-        process_trees.wake(parent.pid)
-        until(lambda: not is_halted(parent.pid) and not is_halted(child.pid))
-        os.killpg(parent.pid, signal.SIGKILL)
+        try:
+            (child,) = until(lambda: psutil.Process(parent.pid).children())
+            os.killpg(parent.pid, signal.SIGSTOP)
+            until(lambda: is_halted(parent.pid) and is_halted(child.pid))
+            process_trees.wake(parent.pid)
+            until(lambda: not is_halted(parent.pid) and not is_halted(child.pid))
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)
     process_trees.wake(parent.pid)  # it is gone
 
 
