@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import bz2
 import json
+import lzma
 import os
 import pickle
 import secrets
+import zlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,6 +106,18 @@ def test_a_message_that_cannot_be_handled_is_discarded_and_not_counted_as_prefet
     strange = {"body": "InN0cmFuZ2Ui", "content-type": "application/json", "content-encoding": "utf-8"}
     message = json.dumps({**strange, "headers": {}, "properties": PROPERTIES}).encode()
     assert received_after(message, refused="strange") == ["hint 0", "hint 1"]
+
+
+COMPRESSORS: dict[str, Any] = {"gzip": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}
+
+
+@pytest.mark.parametrize("kind", COMPRESSORS)
+def test_no_compressed_message_is_expanded(kind: str) -> None:
+    """2 kB of bzip2 can take all memory of the host."""
+    body = base64.b64encode(COMPRESSORS[kind](b'"bomb"')).decode()
+    content = {"body": body, "content-type": "application/json", "content-encoding": "utf-8"}
+    message = json.dumps({**content, "headers": {"compression": kind}, "properties": PROPERTIES}).encode()
+    assert received_after(message) == ["hint 0", "hint 1"]
 
 
 def test_errors_that_redis_returns_end_no_agent() -> None:
