@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,12 +13,13 @@ from django.db import connection
 from django.test import override_settings
 
 from agents import operations as agents
-from agents.models import Agent
+from agents.models import Agent, Node
 from checkpoints import operations as checkpoints
 from fleet import backup, ids
 from fleet.backup import Backup, manifest
 from fleet.events import stream
 from fleet.events.models import Event
+from fleet.host import processes
 from fleet.postgres import hot_path
 from fleet.postgres.commit_order import Position
 from missions import operations as missions
@@ -116,6 +118,22 @@ def test_agents_of_the_backup_have_ended_and_external_ones_may_go_on(idle_instal
     assert (restored.state, restored.reason) == ("terminated", "The database was restored from a backup.")
     assert Agent.objects.get(id=external.id).state == "idle"
     assert not Event.objects.filter(kind="agent.lost").exists()
+
+
+def test_a_restored_node_may_start_next_to_the_fleet_of_the_backup(idle_installation: Installation) -> None:
+    """As when a restore is practised on the host of a running fleet, whose processes the new node must leave alone."""
+    pid = os.getpid()
+    start_time = processes.start_time_of(pid)
+    assert start_time is not None
+    running = agents.join(name="host", pid=pid, start_time=start_time)
+    agents.register(agent=ids.new(), agent_type="backend", node="host", pid=pid, start_time=start_time)
+    snapshot = backup.create(folder=idle_installation.folder).backup
+    assert agents.surviving_processes(name="host") == [(pid, start_time)]
+    restore(snapshot)
+
+    assert not Node.objects.get(id=running.id).up
+    assert agents.surviving_processes(name="host") == []
+    assert agents.join(name="host", pid=pid + 1, start_time=start_time).id == running.id
 
 
 def test_a_retried_sortie_is_fenced_too(idle_installation: Installation) -> None:
