@@ -35,7 +35,7 @@ def join(*, name: str, pid: int, start_time: float) -> Node:
         if earlier is not None and (earlier.pid, earlier.start_time) != (pid, start_time) and _is_live(earlier):
             raise errors.Conflict(
                 f"A node called {name} is already up (pid {earlier.pid}).",
-                hint=f"Give this one another name: {invocation.command('fleet_node', '--name', 'NAME')}",
+                hint=f"Give this one another name: set FLEET_NODE, or {invocation.command('fleet_node', '--name', 'NAME')}",
             )
         if earlier is not None and earlier.boot != boot_id():
             agents = [agent.id for agent in agents_left_behind(node=earlier)]
