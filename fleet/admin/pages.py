@@ -13,10 +13,12 @@ from uuid import UUID
 
 from django.apps import apps
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
 from django.contrib.auth.models import Group
 from django.core.paginator import Paginator
+from django.db import DataError
 from django.db.models import Q, QuerySet, UUIDField
 from django.forms import model_to_dict
 from django.http import HttpRequest, HttpResponse
@@ -79,6 +81,13 @@ class StrictFiltersAdmin(Page):  # type: ignore[misc]
         """Title the list "Missions" instead of "Select mission to view"."""
         title = capfirst(self.opts.verbose_name_plural)
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The list. A filter with a value that Postgres refuses leads to the page on which Django says so."""
+        try:
+            return super().get_changelist_instance(request)
+        except (DataError, OverflowError) as error:
+            raise IncorrectLookupParameters from error
 
     def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
         """Replaces Django's message, and leads to the list instead of the first page."""

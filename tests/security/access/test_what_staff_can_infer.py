@@ -40,6 +40,21 @@ def test_lists_cannot_be_filtered_by_fields_that_no_page_shows(page: str, permis
         assert clerk.get(url, {lookup: "a"}).status_code == 400, lookup
 
 
+@pytest.mark.parametrize(
+    ("page", "filter", "value"),
+    [
+        ("missions_mission", "state__exact", "a\0"),
+        ("missions_mission", "state__regex", "("),
+        ("missions_mission", "created_at__year", "99999999999"),
+        ("fleet_entry", "outcome__exact", "\0"),
+        ("auth_user", "is_staff__exact", "x"),
+    ],
+)
+def test_a_filter_with_an_impossible_value_is_refused(page: str, filter: str, value: str) -> None:
+    response = web.superuser().get(reverse(f"admin:{page}_changelist"), {filter: value})
+    assert (response.status_code, response.headers.get("Location", "").endswith("?e=1")) == (302, True)
+
+
 def test_filters_that_pages_offer_and_links_of_other_pages_work() -> None:
     mission, boss = web.ended_mission(), web.superuser()
     for page, filters in (
