@@ -43,7 +43,17 @@ class Checkout:
         for _ in range(count):
             self.time_command("fleet_mission", "run", *plan)
         self.time_command("fleet_mission", "wait")
-        return time.perf_counter() - began
+        elapsed_s = time.perf_counter() - began
+        if ended := self.missions_that_did_not_succeed():
+            raise RuntimeError(f"The sample mission did not succeed: {', '.join(ended)}.")
+        return elapsed_s
+
+    def missions_that_did_not_succeed(self) -> list[str]:
+        argv = [sys.executable, "manage.py", "fleet_mission", "list", "--json"]
+        listed = subprocess.run(argv, cwd=ROOT, env=self.env, capture_output=True, text=True, check=True).stdout
+        return [
+            f"{mission['id']} {mission['state']}" for mission in json.loads(listed) if mission["state"] != "succeeded"
+        ]
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:

@@ -114,6 +114,15 @@ def test_a_bare_repository_and_a_missing_folder_fail_with_a_hint(tmp_path: Path)
     assert "There is no folder" in audit_runs.run_audit(tmp_path / "gone", tmp_path / "two").failed["inventory"]
 
 
+def test_a_worktree_whose_git_folder_is_hidden_fails_with_a_hint(tmp_path: Path) -> None:
+    main = audit_runs.repository(tmp_path / "main", FAULTY)
+    audit_runs.git(main, "worktree", "add", "-q", str(tmp_path / "linked"))
+    main.rename(tmp_path / "hidden")
+    failed = audit_runs.run_audit(tmp_path / "linked", tmp_path / "out").failed["inventory"]
+    assert "as in a linked worktree" in failed
+    assert "Clone it" in failed
+
+
 def test_odd_files_are_skipped_and_reported(tmp_path: Path) -> None:
     place = audit_runs.repository(tmp_path / "odd", FAULTY)
     (place / "new\nline.py").write_text("def f(:\n")

@@ -75,6 +75,13 @@ def root(folder: Path) -> Path:
     if lines[0] == "true":
         bare = f"{str(folder)!r} is a bare git repository, which has no files to read."
         raise errors.Invalid(bare, hint="Clone it (git clone <it> <folder>) and audit the clone.")
+    if completed.returncode and (folder / ".git").is_file():
+        # The sandbox shows the audit the given folder only.
+        raise errors.Invalid(
+            f"The git folder of {str(folder)!r} is elsewhere, as in a linked worktree or a submodule, and the audit"
+            " cannot read it.",
+            hint="Clone it (git clone <it> <folder>) and audit the clone.",
+        )
     if completed.returncode or lines[1] != "true":
         raise errors.Invalid(f"{str(folder)!r} is not a git repository.", hint=hint + " `git init` makes it one.")
     top = Path("\n".join(lines[2:]).removesuffix("\n")).resolve()
