@@ -34,6 +34,7 @@ ENDED = ("succeeded", "failed", "skipped", "cancelled")
 BEFORE_RUNNING = frozenset({"pending", "ready", "queued"})  # has not run yet, or will run again
 AFTER_NEEDS = frozenset({"running", "waiting", "succeeded", "failed"})  # reached only after all its needs have ended
 MAX_ROWS = 30
+MAX_REASON = 200  # characters of a reason on a line of its own; `show` has all of it
 MAX_LINES = 200  # sorties of a mission in which every change gets its own line
 FOOTER_LINES = 4  # lines of a terminal that do not show sorties
 SILENT_S = 30.0  # after this long without a line, one summarises the state
@@ -211,9 +212,13 @@ def _reason(item: Mapping[str, Any]) -> str:
     return item["error"] or (item["waits_for"] if item["state"] in {"waiting", "skipped"} else "")
 
 
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= MAX_REASON else f"{reason[: MAX_REASON - 1].rstrip()}…"
+
+
 def _line(item: Mapping[str, Any]) -> str:
     reason = _reason(item)
-    suffix = f": {lines.one_line(reason)[:200]}" if reason else ""
+    suffix = f": {_shortened(lines.one_line(reason))}" if reason else ""
     again = " again" if item["state"] in BEFORE_RUNNING else ""
     attempt = f", attempt {item['attempt']}" if item["state"] == "running" and item["attempt"] > 1 else ""
     return f"{SIGNS.get(_style(item), '·')} {lines.one_line(item['key'])} {item['status']}{again}{attempt}{suffix}"

@@ -132,3 +132,16 @@ def test_without_changes_the_progress_is_printed_now_and_then(
     now += SILENT_S
     (line,) = look()
     assert line.endswith("; a still running")
+
+
+def test_a_long_reason_is_shortened_visibly(capsys: pytest.CaptureFixture[str]) -> None:
+    mission = fleet.launch({"a": {}})
+    (lease,) = external_agents.claim(agent=external_agents.register(agent_type="backend").id)
+    external_agents.fail(token=lease.token, error="word " * 100, retry=False)
+    found = Mission.objects.get(id=mission.id)
+    Board(resolve_command=workspaces.resolve_command).update(
+        mission_json.summary(found), list(sortie_json.of_mission(found, results=False))
+    )
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert line.endswith("word…")
+    assert len(line) < 230
