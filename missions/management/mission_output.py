@@ -19,6 +19,7 @@ from missions.queries.transcripts import Piece, SortieTranscript, Transcript
 from missions.states import FINAL_SORTIE_STATES
 
 POLL_S = 0.3
+KEY_WIDTH, MAX_KEY_WIDTH = 30, 60  # of the column of keys
 MAX_ROWS = 50  # a mission with more sorties is summarised, unless --all is given
 
 Write = Callable[[str], object]
@@ -45,14 +46,13 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, show_all:
         out.write(lines.fitted(f"  {_workspace(workspace)}", width=width) + "\n")
     total = summary["sorties"]["total"]
     if states is not None or show_all or total <= MAX_ROWS:
-        for item in sortie_json.of_mission(mission, states=states, results=False, visible=Mission.objects.all()):
-            _write_row(mission, item, width, out)
+        items = sortie_json.of_mission(mission, states=states, results=False, visible=Mission.objects.all())
+        _write_rows(mission, list(items) if total <= MAX_ROWS else items, width, out)
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")
     out.write(lines.fitted(f"  {total:,} sorties: {counts}", width=width) + "\n")
     notable = sortie_json.notable(mission, total=total, limit=MAX_ROWS, visible=Mission.objects.all())
-    for item in notable:
-        _write_row(mission, item, width, out)
+    _write_rows(mission, notable, width, out)
     hidden = f"  {total - len(notable):,} more are not shown. --state STATE shows those in one state, --all shows all."
     out.write(lines.fitted(hidden, width=width) + "\n")
 
@@ -63,19 +63,23 @@ def _workspace(workspace: dict[str, Any]) -> str:
     return f"branch {branch} for {repository}, {base}" + (", discarded" if workspace["discarded_at"] else "")
 
 
-def _write_row(mission: Mission, item: dict[str, Any], width: int | None, out: OutputWrapper) -> None:
-    out.write(_row(item, width) + "\n")
-    if item["waits_on"] == WaitsOn.PERSON:  # on a line of its own, not wrapped, so that it can be pasted
-        out.write(f"{'':13}Resolve it: {workspaces.resolve_command(mission.ref, item['key'])}\n")
+def _write_rows(mission: Mission, items: Iterable[dict[str, Any]], width: int | None, out: OutputWrapper) -> None:
+    """Write a line for each item. Rows that are streamed get columns of a fixed width."""
+    key_widths = [len(lines.one_line(item["key"])) for item in items] if isinstance(items, list) else []
+    key_width = min(max([KEY_WIDTH, *key_widths]), MAX_KEY_WIDTH)
+    for item in items:
+        out.write(_row(item, width, key_width) + "\n")
+        if item["waits_on"] == WaitsOn.PERSON:  # on a line of its own, not wrapped, so that it can be pasted
+            out.write(f"{'':13}Resolve it: {workspaces.resolve_command(mission.ref, item['key'])}\n")
 
 
-def _row(item: dict[str, Any], width: int | None) -> str:
+def _row(item: dict[str, Any], width: int | None, key_width: int) -> str:
     took = "" if item["elapsed_s"] is None else humanise.duration(item["elapsed_s"])
     parts = (
         f"  {item['status']:<10}",
-        lines.padded(lines.one_line(item["key"]), 30, width=width),
+        lines.padded(lines.one_line(item["key"]), key_width, width=width),
         lines.padded(item["agent_type"], 14, width=width),
-        lines.padded(f"attempt {item['attempt']}" if item["attempt"] else "", 10, width=width),
+        lines.padded(f"attempt {item['attempt']}" if item["attempt"] else "", 12, width=width),
         lines.padded(took, 11, width=width),
         lines.one_line(_reason(item)),
     )

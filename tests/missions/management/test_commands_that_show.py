@@ -134,3 +134,9 @@ def test_show_prints_the_origin_of_a_fork() -> None:
     assert len(fleet_mission("show", forked.ref).out.splitlines()) == 2
     Mission.objects.filter(id=forked.id).update(origin="fork of msn_1 at chk_1, from one")
     assert fleet_mission("show", forked.ref).out.splitlines()[1] == "  fork of msn_1 at chk_1, from one"
+
+
+def test_show_aligns_its_columns_below_a_long_key() -> None:
+    fleet.launch({"a-key-that-is-longer-than-the-usual-column": {}, "short": {}})
+    rows = fleet_mission("show", "latest").out.splitlines()[1:]
+    assert len({row.index(" backend ") for row in rows}) == 1
