@@ -162,8 +162,11 @@ class Command(OperatorCommand):
             prefixed = line if name else f"{service} | {line}"
             self.stdout.write(json.dumps({"service": service, "line": line}) if as_json else prefixed)
 
-        for service, line in logfiles.last_lines(home, [name] if name else list(ends), lines=lines, ends=ends):
+        last_lines = logfiles.last_lines(home, [name] if name else list(ends), lines=lines, ends=ends)
+        for service, line in last_lines:
             show(service, line)
+        if not last_lines and lines and not as_json:
+            self.say(f"{name} has logged nothing." if name else "Nothing has been logged.")
         if follow:
             self.stdout.flush()
             for service, line in logfiles.follow(home, [name] if name else [], offsets=ends):

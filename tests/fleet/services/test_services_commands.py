@@ -96,6 +96,12 @@ def test_logs_are_shown_by_name_and_number_and_as_json_lines(running: Checkout) 
     assert "postgres" in result.stderr
 
 
+def test_an_empty_log_is_reported(running: Checkout) -> None:
+    (running.root / "private" / "logs" / "silent.log").touch()
+    result = running.manage("fleet_services", "logs", "silent")
+    assert (result.stdout, result.stderr) == ("", "silent has logged nothing.\n")
+
+
 @pytest.mark.parametrize("lines", ["-1", "x", "1e3"])
 def test_an_invalid_number_of_lines_is_wrong_usage(home: Checkout, lines: str) -> None:
     result = home.manage("fleet_services", "logs", "-n", lines, check=False)
