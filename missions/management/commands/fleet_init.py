@@ -37,9 +37,12 @@ class Command(OperatorCommand):
         folder = Path(options["folder"] or os.curdir).resolve()
         folders.check_folder(str(folder))
         new = home.Home(folder / home.NAME)
+        exists = (new.root / settings_file.NAME).exists()
         credentials.ensure(new)
         home.record_folder(folder)
-        self.say(f"Created a fleet in {folder}:")
+        self.say(
+            f"There is a fleet in {folder} already; its data is kept:" if exists else f"Created a fleet in {folder}:"
+        )
         self._create(new.root / settings_file.NAME, "settings, and keys that agents need", of=folder, private=True)
         self._create(folder / PLAN, "the plan of a first mission", of=folder)
         for ignored in (new.root, new.checkpoints("").parent):
