@@ -72,7 +72,7 @@ def _write(name: str, draft: Path, earlier: dict[str, tuple[Path, BackupFile]], 
     progress = _Progress(say)
     with dumping.snapshot(server) as snapshot:
         programs = clients.find(server=snapshot.server // 10_000)
-        say(f"Dumping the database {snapshot.database} of {snapshot.at:%Y-%m-%d %H:%M:%S} UTC")
+        say(f"Dumping the database {snapshot.database} as of {snapshot.at:%Y-%m-%d %H:%M:%S} UTC")
         dump = dumping.dump(
             snapshot=snapshot,
             server=server,
