@@ -35,6 +35,13 @@ class View:
         system = map(Path, (*host_paths.SYSTEM, "/proc", "/dev", host_paths.TMP))
         return host_paths.inside(path, [*self.writable, *self.readable, *host_paths.code_folders(), *system])
 
+    def is_in_private_tmp(self, path: Path) -> bool:
+        """Whether the path is in the attempt's own /tmp, which has none of the host's files."""
+        of_host = [self.scratch, *filter(None, [self.copy]), *self.shared, *self.writable, *self.readable]
+        return host_paths.inside(path, [Path(host_paths.TMP)]) and not host_paths.inside(
+            path, [*of_host, *host_paths.code_folders()]
+        )
+
     def readable_paths(self, *, hidden: list[Path]) -> list[Path]:
         """The readable paths that exist and are not in a hidden folder."""
         return [path for path in self.readable if os.path.lexists(path) and not host_paths.inside(path, hidden)]

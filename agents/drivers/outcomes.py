@@ -203,6 +203,11 @@ def sandbox_hint(brief: AttemptBrief, text: str) -> str:
                 f" The sandbox hides {path}. If the workload needs it, list it under `readable` in the plan or the agent"
                 " type, or start the mission in that folder (docs/security.md)."
             )
+        if visible.is_in_private_tmp(path):
+            return (
+                f" {path} is not the host's: a sandbox has a /tmp of its own, which is empty at first. If the workload needs"
+                " a file of the host, keep it elsewhere, or list it under `readable` (docs/security.md)."
+            )
     if "Read-only file" in text:
         return (
             " In the sandbox, a workload can write only to its scratch folder, /tmp and the mission's folder, and never to the"

@@ -146,7 +146,11 @@ def test_a_hidden_program_is_reported_like_a_missing_one(tmp_path: Path) -> None
         assert evidence.permanent
         reports.add(evidence.error.replace(program, "…"))
     assert len(reports) == 1
-    for program, words in (("./link", "was not found"), ("/srv/tool", "The sandbox hides /srv/tool")):
+    for program, words in (
+        ("./link", "was not found"),
+        ("/srv/tool", "The sandbox hides /srv/tool"),
+        ("/tmp/tool", "/tmp/tool is not the host's: a sandbox has a /tmp of its own"),  # nosec B108
+    ):
         evidence = DriverRun("command", brief(tmp_path / "scratch", argv=(program,))).end()
         assert words in evidence.error
 
