@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from fleet import errors
-from fleet.config import programs
+from fleet.config import credentials, programs
 from fleet.config.home import Home
 from fleet.services.providers import embedded
 from fleet.services.supervision.service import AlertLimits
@@ -97,7 +97,7 @@ def test_a_cluster_that_cannot_be_created_names_the_cause_and_leaves_no_data(tmp
     (broken / "initdb").chmod(0o755)
     home = Home(tmp_path / "home")
     home.create_folders()
-    known = cluster.credentials.ensure(home)
+    known = credentials.ensure(home)
     with pytest.raises(
         errors.Unavailable, match=r"initdb could not prepare .*: initdb: error: no more room"
     ) as failure:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -73,7 +74,7 @@ def test_a_socket_that_does_not_exist_does_not_answer(tmp_path: Path) -> None:
         ({"name": "nowhere"}, 'refuses DATABASE_URL: .*database "nowhere" does not exist'),
     ],
 )
-def test_a_postgres_that_refuses_its_url_is_not_tried_again(change: dict[str, str], words: str) -> None:
+def test_a_postgres_that_refuses_its_url_is_not_tried_again(change: dict[str, Any], words: str) -> None:
     with pytest.raises(errors.Invalid, match=words) as refusal:
         probe(probes.postgres(replace(settings.FLEET_ENDPOINTS.postgres, **change)))
     assert "wrong" not in str(refusal.value)
