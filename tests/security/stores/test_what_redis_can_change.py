@@ -9,6 +9,8 @@ import lzma
 import os
 import pickle
 import secrets
+import subprocess
+import sys
 import zlib
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +27,8 @@ import missions.tasks  # noqa: F401  # as an agent does
 from fleet.celery import app
 from fleet.config import redis_address
 from missions.engine.process import remote_control
+from tests.support.paths import CHECKOUT
+from tests.support.waiting import until
 
 
 class MaliciousPickle:
@@ -120,9 +124,32 @@ def test_no_compressed_message_is_expanded(kind: str) -> None:
     assert received_after(message) == ["hint 0", "hint 1"]
 
 
-def test_errors_that_redis_returns_end_no_agent() -> None:
-    """Such as that of a key of another type in the place of a queue. Celery would end the worker by default."""
-    assert app.conf.broker_channel_error_retry is True
+def test_a_key_of_another_type_ends_no_agent(subprocess_environment: dict[str, str]) -> None:
+    """Celery ends a worker on errors that Redis returns, unless it is configured to connect again."""
+    queue = f"agent.test-{secrets.token_hex(4)}"
+    command = [sys.executable, "-m", "celery", "-A", "fleet.celery", "worker", "--pool", "threads", "--queues", queue]
+    channel: Any
+    with app.connection_for_write() as connection, connection.channel() as channel:
+        redis = channel.client
+
+        def refusals() -> int:
+            return int(redis.info("errorstats").get("errorstat_WRONGTYPE", {}).get("count", 0))
+
+        earlier = refusals()
+        redis.set(queue, "not a list", ex=60)
+        worker = subprocess.Popen(
+            [*command, "--without-mingle", "--without-gossip"], cwd=CHECKOUT, env=subprocess_environment
+        )
+        try:
+            until(lambda: refusals() > earlier + 1 or worker.poll() is not None)
+            redis.delete(queue)
+            connection.Producer().publish([], exchange="", routing_key=queue, serializer="json")
+            until(lambda: redis.llen(queue) == 0 or worker.poll() is not None)
+            assert worker.poll() is None
+        finally:
+            worker.kill()
+            worker.wait()
+            redis.delete(queue)
 
 
 @pytest.mark.parametrize("kind", ["pcre", "glob"])
