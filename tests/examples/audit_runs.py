@@ -60,13 +60,17 @@ def repository(place: Path, files: Mapping[str, str | bytes], *, commit: bool = 
 
 @dataclass(slots=True)
 class AuditRun:
-    """The outcome of a run. `failed` has errors by key, `order` the keys as they ran, `folder` the report."""
+    """The outcome of a run. `failed` has errors by key, `order` the keys as they ran, `folder` the report.
+
+    `progress` has the last reported fraction and note by key.
+    """
 
     folder: Path
     results: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
+    progress: dict[str, tuple[float | None, str]] = field(default_factory=dict)
 
     @property
     def top(self) -> dict[str, dict[str, Any]]:
@@ -95,7 +99,7 @@ def run_audit(place: Path, folder: Path, *, top: int = 100, without: tuple[str, 
         try:
             if spec.key in without:
                 raise errors.Unavailable("made to fail by the test")
-            result, expected = _run_sortie(spec, needs, inputs, folder)
+            result, expected = _run_sortie(spec, needs, inputs, run)
         except (errors.FleetError, subprocess.CalledProcessError) as error:
             run.failed[spec.key] = str(error)
             continue
@@ -117,9 +121,9 @@ def _needed(spec: plan.SortieSpec, groups: Mapping[str, Mapping[str, list[str]]]
 
 
 def _run_sortie(
-    spec: plan.SortieSpec, needs: dict[str, Any], inputs: dict[str, Any], folder: Path
+    spec: plan.SortieSpec, needs: dict[str, Any], inputs: dict[str, Any], run: AuditRun
 ) -> tuple[Any, list[dict[str, Any]]]:
-    scratch = folder / spec.key
+    scratch = run.folder / spec.key
     scratch.mkdir(parents=True)
     scope = templates.ReferenceScope(needs=needs, inputs=inputs)
     if spec.run is not None:
@@ -127,9 +131,11 @@ def _run_sortie(
         assert isinstance(argv, list)
         result = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=True, cwd=scratch)
         return {"output": result.stdout[-4_000:]}, []
-    context = callables.Context(
-        needs=needs, inputs=inputs, cwd=scratch, scratch=scratch, report=lambda fraction, note: None
-    )
+
+    def report(fraction: float | None, note: str) -> None:
+        run.progress[spec.key] = fraction, note
+
+    context = callables.Context(needs=needs, inputs=inputs, cwd=scratch, scratch=scratch, report=report)
     arguments = templates.render(value=dict(spec.arguments), scope=scope)
     assert isinstance(arguments, dict)
     return callables.get(spec.call or "")(context, **arguments), context.added

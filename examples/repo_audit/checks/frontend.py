@@ -67,6 +67,7 @@ def pages(context: Context) -> Outcome:
     ledger.figures = dict(seen)
     if not seen:
         ledger.notes.append("There are no pages, components or style sheets here, so accessibility was not checked.")
+    context.progress(1, f"{ledger.checked_count:,} files")
     return ledger.outcome()
 
 

@@ -68,6 +68,7 @@ def churn(context: Context) -> Outcome:
         "authors": people[:12],
         "people": len(people),
     }
+    context.progress(1, f"{changes.read:,} commits")
     return ledger.outcome()
 
 

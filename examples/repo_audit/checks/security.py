@@ -52,6 +52,7 @@ def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
     _bandit(python, context.scratch, deadline, ledger)
     if python:
         ledger.notes.append(NOT_FOLLOWED)
+    context.progress(1, f"{ledger.checked_count:,} files")
     return ledger.outcome()
 
 
