@@ -201,7 +201,7 @@ class Command(OperatorCommand):
         for at in detail["upcoming"]:
             write(f"  next  {_local_time(at, row.timezone)}")
         for tick in ticks:
-            missed = f", for {tick['missed']:,} missed" if tick["missed"] else ""
+            missed = f", {tick['missed']:,} missed before it" if tick["missed"] else ""
             mission = f"  {tick['mission']}" if tick["mission"] else ""
             reason = f"  {lines.one_line(tick['reason'])}" if tick["reason"] else ""
             write(f"  {_local_time(tick['at'], row.timezone)}  {tick['outcome']}{missed}{mission}{reason}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,13 @@ def test_the_list_and_the_page_of_a_schedule_show_its_next_times_and_its_ticks(p
     assert schedule("list", "--json").json[0]["last"] == document["last"]
     assert manage("fleet_mission", "list", "--schedule", "nightly", "--json").json[0]["id"] == mission.ref
     assert manage("fleet_mission", "list", "--schedule", "nothing").code == 1
+
+
+def test_the_page_of_a_schedule_counts_missed_ticks(plan: str) -> None:
+    schedule("create", "nightly", plan, "--cron", "* * * * *")
+    schedules.due(Schedule.objects.get(), ago=timedelta(minutes=10))
+    schedules.drain()
+    assert re.search(r"launched, (9|10) missed before it  msn_", schedule("show", "nightly").out)
 
 
 def test_a_preview_needs_no_schedule() -> None:
