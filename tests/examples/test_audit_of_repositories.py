@@ -51,7 +51,7 @@ def test_planted_problems_are_found_with_the_most_severe_first(tmp_path: Path) -
 def test_each_check_that_reports_progress_ends_by_saying_what_it_has_done(tmp_path: Path) -> None:
     """The last note stays in `fleet mission show`; "0 of 13 files" next to "succeeded" would look like a failure."""
     run = audit_runs.run_audit(audit_runs.repository(tmp_path / "shop", FAULTY), tmp_path / "out")
-    assert run.progress["inventory"][1] == "9 files"
+    assert run.progress["inventory"][1] == "files read: 9"
     assert {fraction for fraction, _ in run.progress.values()} == {1}
 
 

@@ -72,7 +72,7 @@ def python(context: Context) -> Outcome:
         _ruff(readable[start : start + BATCH], context.scratch, ledger)
     context.progress(0.5, "vulture searches for dead code")
     _vulture(readable, ledger)
-    context.progress(1, f"{len(readable):,} files")
+    context.progress(1, f"files checked: {len(readable):,}")
     return ledger.outcome()
 
 

@@ -51,7 +51,7 @@ def measure(context: Context, *, languages: list[str], part: int = 1, of: int = 
         for function in functions:
             spread[_band(function.cyclomatic_complexity)] += 1
             _check_function(function, file, ledger)
-    context.progress(1, f"{ledger.checked_count:,} files")
+    context.progress(1, f"files checked: {ledger.checked_count:,}")
     largest = sorted(by_file, key=lambda path: -by_file[path][0])[:KEPT_FILES]
     ledger.figures = {
         "files": {path: by_file[path] for path in largest},

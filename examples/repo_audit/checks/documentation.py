@@ -80,7 +80,7 @@ def prose(context: Context) -> Outcome:
             detail = "“{}”" if rule in (IMAGE, CASE) else "“{}” leads nowhere"
             ledger.add(rule, file=file.path, line=line, role=file.role, detail=detail.format(target))
     ledger.figures = {"documents": ledger.checked_count, "links": links, "licence": _licence(repository, top)}
-    context.progress(1, f"{ledger.checked_count:,} documents")
+    context.progress(1, f"documents checked: {ledger.checked_count:,}")
     return ledger.outcome()
 
 

@@ -67,7 +67,7 @@ def pages(context: Context) -> Outcome:
     ledger.figures = dict(seen)
     if not seen:
         ledger.notes.append("There are no pages, components or style sheets here, so accessibility was not checked.")
-    context.progress(1, f"{ledger.checked_count:,} files")
+    context.progress(1, f"files checked: {ledger.checked_count:,}")
     return ledger.outcome()
 
 

@@ -68,7 +68,7 @@ def churn(context: Context) -> Outcome:
         "authors": people[:12],
         "people": len(people),
     }
-    context.progress(1, f"{changes.read:,} commits")
+    context.progress(1, f"commits read: {changes.read:,}")
     return ledger.outcome()
 
 

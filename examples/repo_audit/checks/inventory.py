@@ -51,7 +51,7 @@ def survey(context: Context) -> dict[str, object]:
             call="examples.repo_audit.checks.security:scan",
             **{"with": {"part": number, "of": parts}, "before": ["report"]},
         )
-    context.progress(1, f"{sum(files.values()):,} files")
+    context.progress(1, f"files read: {sum(files.values()):,}")
     return {
         "root": tree.displayable(str(repository.root).encode("utf-8", "surrogateescape")),
         "head": git.head(repository.root) if git.has_commits(repository.root) else None,

@@ -73,7 +73,7 @@ def scripts(context: Context) -> Outcome:
         ledger.checked_count += 1
         for rule, line in check(file.path, text):
             ledger.add(rule, file=file.path, line=line, role=file.role)
-    context.progress(1, f"{ledger.checked_count:,} files")
+    context.progress(1, f"files checked: {ledger.checked_count:,}")
     if files:
         ledger.notes += [NOT_RUN, NOT_FOLLOWED]
     return ledger.outcome()

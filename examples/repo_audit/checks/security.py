@@ -52,7 +52,7 @@ def scan(context: Context, *, part: int = 1, of: int = 1) -> Outcome:
     _bandit(python, context.scratch, deadline, ledger)
     if python:
         ledger.notes.append(NOT_FOLLOWED)
-    context.progress(1, f"{ledger.checked_count:,} files")
+    context.progress(1, f"files checked: {ledger.checked_count:,}")
     return ledger.outcome()
 
 

@@ -109,7 +109,7 @@ def review(context: Context) -> Outcome:
         ledger.notes.append("There is no program code here, so no tests were expected.")
     elif test_lines:
         _add_untested(context.needs.get("history"), repository, words, ledger)
-    context.progress(1, f"{ledger.checked_count:,} files with tests")
+    context.progress(1, f"test files checked: {ledger.checked_count:,}")
     return ledger.outcome()
 
 

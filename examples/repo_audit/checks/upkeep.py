@@ -86,7 +86,7 @@ def inspect(context: Context) -> Outcome:
     )
     if code and not any(_CI.match(path.lower()) for path in repository.every_path):
         ledger.add(NO_CI)
-    context.progress(1, f"{ledger.checked_count:,} files")
+    context.progress(1, f"files checked: {ledger.checked_count:,}")
     return ledger.outcome()
 
 

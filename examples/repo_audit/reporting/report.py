@@ -31,7 +31,7 @@ def render(context: Context, *, top: int = 20) -> dict[str, object]:
     }
     for name, text in files.items():
         (context.scratch / name).write_text(text, encoding="utf-8")
-    context.progress(1, f"{audit.total:,} findings")
+    context.progress(1, f"findings: {audit.total:,}")
     return summary
 
 
