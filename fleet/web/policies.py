@@ -40,8 +40,8 @@ PAGES: Policy = {
     "style-src": [SELF],
 }
 ADMIN: Policy = {**PAGES, "script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]}
-FLOWERS_SCRIPT = "'sha256-A0YIP5A+DKoseGAUTHRoMPDkKPK5cKzfYH3mjcCKtj8='"  # var autorefresh = 1;
-FLOWER: Policy = {**PAGES, "script-src": [SELF, FLOWERS_SCRIPT], "style-src": [SELF, UNSAFE_INLINE]}
+FLOWER_SCRIPT = "'sha256-A0YIP5A+DKoseGAUTHRoMPDkKPK5cKzfYH3mjcCKtj8='"  # var autorefresh = 1;
+FLOWER: Policy = {**PAGES, "script-src": [SELF, FLOWER_SCRIPT], "style-src": [SELF, UNSAFE_INLINE]}
 DOCS: Policy = {**PAGES, "style-src": [SELF, UNSAFE_INLINE]}
 PARTS: Mapping[str, Policy] = {"/admin/": ADMIN, "/flower/": FLOWER, "/api/v1/docs": DOCS}
 

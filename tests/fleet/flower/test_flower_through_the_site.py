@@ -109,7 +109,7 @@ def test_superusers_see_agents_and_messages_and_nobody_else_does(site: Site) -> 
     assert site.request("/flower/broker")[0] == 200
     scripts = re.findall(rb"<script(?![^>]*src=)[^>]*>(.*?)</script>", page, re.DOTALL)
     digests = {base64.b64encode(hashlib.sha256(script).digest()).decode() for script in scripts}
-    assert {f"'sha256-{digest}'" for digest in digests} == {policies.FLOWERS_SCRIPT}
+    assert {f"'sha256-{digest}'" for digest in digests} == {policies.FLOWER_SCRIPT}
     script = site.request("/flower/static/js/flower.js")
     assert script[0] == 200
     assert site.request("/flower/static/js/flower.js", If_None_Match=script[1]["Etag"])[0] == 304

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
 
-from fleet.web.policies import FLOWERS_SCRIPT, Policies
+from fleet.web.policies import FLOWER_SCRIPT, Policies
 from tests.support import web
 from tests.support.paths import CHECKOUT
 
@@ -44,10 +44,10 @@ def test_inline_scripts_in_the_admin_do_not_run() -> None:
 
 
 @pytest.mark.django_db
-def test_flowers_pages_run_no_script_from_an_event_in_redis() -> None:
+def test_pages_of_flower_run_no_script_from_an_event_in_redis() -> None:
     response = web.superuser().get("/flower/tasks")
     directives = dict(part.strip().split(" ", 1) for part in response[POLICY].split(";"))
-    assert directives["script-src"] == f"'self' {FLOWERS_SCRIPT}"
+    assert directives["script-src"] == f"'self' {FLOWER_SCRIPT}"
     assert directives["form-action"] == directives["connect-src"] == "'self'"
 
 
