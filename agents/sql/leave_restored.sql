@@ -1,6 +1,6 @@
--- After a backup was restored: none of its nodes is up on this database. Their boots are cleared, because a pid in a
--- backup may belong to another fleet on this host, which still runs: a node ends the processes that an earlier one of its
--- name and boot left behind.
+-- After a backup was restored: none of its nodes is up on this database. Their boot ids are cleared: a node ends the
+-- processes that an earlier node of its name and boot left behind, but a pid in a backup may belong to another fleet that
+-- still runs on this host.
 WITH nodes_left AS (
     UPDATE agents_node SET up = false, boot = '' FROM (SELECT id, up FROM agents_node) before
     WHERE before.id = agents_node.id
