@@ -14,13 +14,10 @@ def run(function: Callable[[], Any]) -> Any:
     receiver, sender = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(receiver)
         try:
-            outcome = {"result": function()}
-        except BaseException:
-            outcome = {"error": traceback.format_exc()}
+            os.close(receiver)
+            os.write(sender, _outcome(function).encode())
         finally:  # whatever happens, the fork must not go on with the other tests
-            os.write(sender, json.dumps(outcome).encode())
             os._exit(0)
     os.close(sender)
     with open(receiver, "rb") as pipe:
@@ -30,3 +27,10 @@ def run(function: Callable[[], Any]) -> Any:
     outcome = json.loads(text)
     assert "error" not in outcome, outcome["error"]
     return outcome["result"]
+
+
+def _outcome(function: Callable[[], Any]) -> str:
+    try:
+        return json.dumps({"result": function()})
+    except BaseException:
+        return json.dumps({"error": traceback.format_exc()})
