@@ -204,7 +204,9 @@ def test_an_error_with_any_text_is_reported_within_a_limit(child: Child) -> None
 
 
 @pytest.mark.parametrize("code, failure", [(0, None), (None, None), (3, "SystemExit(3)"), ("bye", "SystemExit('bye')")])
-def test_leaving_with_success_succeeds_without_a_result(child: Child, code: Any, failure: str | None) -> None:
+def test_a_callable_that_exits_has_no_result_and_succeeds_only_with_exit_code_0(
+    child: Child, code: Any, failure: str | None
+) -> None:
     assert child.run("leave", code=code)[0] == (0 if failure is None else 1)
     assert child.read("result.json") is None
     assert failure is None or f"ended its process: {failure}." in child.read("error.json")["error"]

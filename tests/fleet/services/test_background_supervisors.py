@@ -117,13 +117,15 @@ def test_a_start_beside_a_running_supervisor_starts_nothing(home: Home) -> None:
 
 def test_a_supervisor_that_finds_another_one_has_not_failed(home: Home) -> None:
     """Another command took the lock while this one started its supervisor."""
+    taken = home.run / "taken"
     with contextlib.ExitStack() as stack:
 
         def say(line: str) -> None:
             if line == "starting":
                 stack.enter_context(lock.hold(home))
+                taken.touch()
 
-        argv = ("sh", "-c", "echo starting; sleep 0.3; exit 1")
+        argv = ("sh", "-c", f"echo starting; while [ ! -e {taken} ]; do sleep 0.02; done; exit 1")
         assert detached.start(home, base=home.run, argv=argv, say=say) is None
 
 

@@ -88,7 +88,7 @@ def test_an_unknown_log_is_refused_with_the_names_of_the_others(home: Home) -> N
         ("Traceback (most recent call last):", None),
     ],
 )
-def test_a_line_has_the_time_that_its_program_wrote_if_it_is_one(line: str, at: datetime | None) -> None:
+def test_the_time_of_a_line_is_the_timestamp_at_its_start_if_it_has_a_valid_one(line: str, at: datetime | None) -> None:
     assert logfiles.written_at(line) == at
 
 

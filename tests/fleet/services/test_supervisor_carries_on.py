@@ -1,19 +1,14 @@
-"""What goes wrong beside its services does not stop the supervisor: it says so, and carries on."""
+"""The supervisor reports failures of anything but its services, and carries on."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from fleet import errors
-from fleet.config.home import Home
 from fleet.host import processes
-from fleet.services import outages
-from fleet.services.supervision import lock
 from fleet.services.supervision.supervisor import LOG_BYTES
 from tests.fleet.services.supervisor_harness import SupervisorHarness, new_service, no_work, probe_of
 from tests.support.processes import forked
@@ -46,7 +41,7 @@ def test_a_container_that_cannot_be_removed_does_not_keep_the_supervisor_from_st
     ]
 
 
-def test_an_event_that_cannot_be_recorded_is_said_and_the_service_restarted(tmp_path: Path) -> None:
+def test_an_event_that_cannot_be_recorded_is_reported_and_the_service_restarted(tmp_path: Path) -> None:
     harness = SupervisorHarness(tmp_path, new_service("base"))
     (harness.home.private / "events.jsonl").mkdir()
 
@@ -65,10 +60,10 @@ def test_logs_that_cannot_be_rotated_are_truncated_with_a_message(tmp_path: Path
         file.truncate(LOG_BYTES + 1)
     (harness.home.logs / "old.log.1").mkdir()
 
-    async def until_said() -> None:
+    async def until_reported() -> None:
         await harness.until(lambda: any("The logs could not be rotated: " in line for line in harness.output))
 
-    assert harness.run(until_said) == 0
+    assert harness.run(until_reported) == 0
     assert log.stat().st_size == 0
 
 
@@ -89,37 +84,3 @@ def test_a_process_that_a_service_left_running_is_ended_and_named(tmp_path: Path
     assert text == "ended, because its parent left it running"
     assert name.startswith("sleep (")
     assert not psutil.pid_exists(int(name.removeprefix("sleep (").removesuffix(")")))
-
-
-@pytest.fixture
-def home(tmp_path: Path, settings: Any) -> Home:
-    """A home of its own, whose services the fleet would start."""
-    settings.FLEET_HOME = Home(tmp_path)
-    settings.FLEET_ENDPOINTS = replace(settings.FLEET_ENDPOINTS, provider="embedded")
-    settings.FLEET_HOME.create_folders()
-    return Home(tmp_path)
-
-
-ERROR = ConnectionError("connection refused.\nIs the server running?")
-
-
-def test_without_a_fleet_an_outage_means_that_it_must_be_started(home: Home) -> None:
-    error = outages.postgres_unavailable(ERROR)
-    assert isinstance(error, outages.FleetNotRunning)
-    assert error.hint.startswith("Start it: ")
-
-
-def test_an_outage_of_a_running_fleet_is_repaired_by_it(home: Home) -> None:
-    with lock.hold(home):
-        error = outages.redis_unavailable(ERROR)
-    assert error.message == "Redis does not answer (connection refused)."
-    assert error.hint.startswith("The fleet restarts it. Watch it: ")
-
-
-@pytest.mark.parametrize("name, setting", [("postgres", "DATABASE_URL"), ("redis", "REDIS_URL")])
-def test_an_outage_of_an_external_server_names_its_setting(home: Home, name: str, setting: str, settings: Any) -> None:
-    settings.FLEET_ENDPOINTS = replace(settings.FLEET_ENDPOINTS, provider="external")
-    error = getattr(outages, f"{name}_unavailable")(ERROR)
-    assert error.hint == f"Check {setting}, and that the server is running."
-    assert setting not in error.over_http, "clients of the API cannot change settings"
-    assert "it closed the connection" in getattr(outages, f"{name}_unavailable")(ConnectionError()).message
