@@ -16,7 +16,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
 
 
 def _refuse(body: bytes) -> NoReturn:
-    raise ValueError("messages of the fleet are not compressed")
+    raise ValueError("compressed messages are not accepted")
 
 
 # 2 kB of bzip2 in Redis could otherwise take all memory of a host, in agents and in Flower.

@@ -205,8 +205,8 @@ def sandbox_hint(brief: AttemptBrief, text: str) -> str:
             )
         if visible.is_in_private_tmp(path):
             return (
-                f" {path} is not the host's: a sandbox has a /tmp of its own, which is empty at first. If the workload needs"
-                " a file of the host, keep it elsewhere, or list it under `readable` (docs/security.md)."
+                f" {path} is in the sandbox's own /tmp, which starts empty. If the workload needs a file from the host's"
+                " /tmp, move it elsewhere or list it under `readable` (docs/security.md)."
             )
     if "Read-only file" in text:
         return (

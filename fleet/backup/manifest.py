@@ -90,9 +90,9 @@ def _parse(document: dict[str, Any], folder: Path) -> BackupManifest:
     texts += (*listing.missing, *listing.rows, *(text for file in listing.files for text in (file.path, file.sha256)))
     numbers = (listing.server, listing.client, *listing.rows.values(), *(file.size for file in listing.files))
     if not all(isinstance(text, str) and "\0" not in text for text in texts):
-        raise BackupDamaged(f"{folder / NAME} has another value in the place of a text.")
+        raise BackupDamaged(f"{folder / NAME} contains something else where a string belongs.")
     if not all(type(number) is int for number in numbers):
-        raise BackupDamaged(f"{folder / NAME} has another value in the place of a number.")
+        raise BackupDamaged(f"{folder / NAME} contains something else where an integer belongs.")
     return listing
 
 

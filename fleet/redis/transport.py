@@ -73,7 +73,7 @@ class Transport(redis.Transport):
         except Exception as error:
             _log_discarded(error)
             for channel, tag in self._unacknowledged():
-                if tag not in earlier:  # the message must not count as prefetched for ever
+                if tag not in earlier:  # the message must not count as prefetched forever
                     channel.qos.ack(tag)
 
     def _unacknowledged(self) -> list[tuple[Any, str]]:

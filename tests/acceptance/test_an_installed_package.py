@@ -95,7 +95,7 @@ def test_a_user_flies_a_mission_in_an_empty_folder(package: InstalledPackage) ->
 def test_a_second_init_says_that_the_fleet_is_kept(package: InstalledPackage) -> None:
     package.fleet("init")
     result = package.fleet("init")
-    assert f"There is a fleet in {package.folder} already; its data is kept:" in result.stderr
+    assert f"A fleet already exists in {package.folder}; its data is kept:" in result.stderr
     assert "Created" not in result.stderr
 
 

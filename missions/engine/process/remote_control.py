@@ -22,8 +22,8 @@ def restrict() -> None:
     for name in Panel.data.keys() - QUESTIONS - ANNOUNCEMENTS:
         Panel.data[name] = _refuse
     Panel.data["stats"] = _stats
-    # A command may name its recipients by a pattern, which nothing in the fleet does. The evaluation of a regular
-    # expression can take for ever, and meanwhile stops all threads of the agent.
+    # Celery lets a command select its recipients by a pattern, which nothing in the fleet does. Matching a regular
+    # expression can take forever, and blocks all threads of the agent meanwhile.
     for kind in PATTERNS:
         matcher.unregister(kind)
 

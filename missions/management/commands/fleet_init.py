@@ -41,7 +41,7 @@ class Command(OperatorCommand):
         credentials.ensure(new)
         home.record_folder(folder)
         self.say(
-            f"There is a fleet in {folder} already; its data is kept:" if exists else f"Created a fleet in {folder}:"
+            f"A fleet already exists in {folder}; its data is kept:" if exists else f"Created a fleet in {folder}:"
         )
         self._create(new.root / settings_file.NAME, "settings, and keys that agents need", of=folder, private=True)
         self._create(folder / PLAN, "the plan of a first mission", of=folder)

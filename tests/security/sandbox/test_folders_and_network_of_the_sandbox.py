@@ -149,7 +149,7 @@ def test_a_hidden_program_is_reported_like_a_missing_one(tmp_path: Path) -> None
     for program, words in (
         ("./link", "was not found"),
         ("/srv/tool", "The sandbox hides /srv/tool"),
-        ("/tmp/tool", "/tmp/tool is not the host's: a sandbox has a /tmp of its own"),  # nosec B108
+        ("/tmp/tool", "/tmp/tool is in the sandbox's own /tmp"),  # nosec B108
     ):
         evidence = DriverRun("command", brief(tmp_path / "scratch", argv=(program,))).end()
         assert words in evidence.error

@@ -60,14 +60,14 @@ def test_messages_are_never_executed() -> None:
 
 PROPERTIES = {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "x"}, "body_encoding": "base64"}
 UNREADABLE = {
-    "no JSON": b"hint",
-    "no UTF-8": b"\xff",
+    "not JSON": b"hint",
+    "not UTF-8": b"\xff",
     "too deep": b"[" * 100_000,
     "a list": b"[]",
     "no properties": b"{}",
     "other properties": b'{"properties": "x"}',
     "a strange delivery tag": json.dumps({"properties": {**PROPERTIES, "delivery_tag": {}}}).encode(),
-    "no base64": json.dumps({"body": "abcde", "properties": PROPERTIES}).encode(),
+    "not base64": json.dumps({"body": "abcde", "properties": PROPERTIES}).encode(),
 }
 
 
@@ -116,7 +116,7 @@ COMPRESSORS: dict[str, Any] = {"gzip": zlib.compress, "bzip2": bz2.compress, "lz
 
 
 @pytest.mark.parametrize("kind", COMPRESSORS)
-def test_no_compressed_message_is_expanded(kind: str) -> None:
+def test_no_compressed_message_is_decompressed(kind: str) -> None:
     """2 kB of bzip2 can take all memory of the host."""
     body = base64.b64encode(COMPRESSORS[kind](b'"bomb"')).decode()
     content = {"body": body, "content-type": "application/json", "content-encoding": "utf-8"}
@@ -154,7 +154,7 @@ def test_a_key_of_another_type_ends_no_agent(subprocess_environment: dict[str, s
 
 @pytest.mark.parametrize("kind", ["pcre", "glob"])
 def test_no_command_selects_agents_by_a_pattern(kind: str) -> None:
-    """A regular expression can take for ever, and stops all threads of the agent meanwhile."""
+    """A regular expression can take forever, and blocks all threads of the agent meanwhile."""
     control: Any = app.control
     node = control.mailbox.Node("backend-1@host", state=SimpleNamespace(), handlers={"ping": lambda state: "pong"})
     with pytest.raises(MatcherNotInstalled):
