@@ -44,11 +44,11 @@ class Checkout:
             self.time_command("fleet_mission", "run", *plan)
         self.time_command("fleet_mission", "wait")
         elapsed_s = time.perf_counter() - began
-        if ended := self.missions_that_did_not_succeed():
-            raise RuntimeError(f"The sample mission did not succeed: {', '.join(ended)}.")
+        if unsuccessful := self.unsuccessful_missions():
+            raise RuntimeError(f"The sample mission did not succeed: {', '.join(unsuccessful)}.")
         return elapsed_s
 
-    def missions_that_did_not_succeed(self) -> list[str]:
+    def unsuccessful_missions(self) -> list[str]:
         argv = [sys.executable, "manage.py", "fleet_mission", "list", "--json"]
         listed = subprocess.run(argv, cwd=ROOT, env=self.env, capture_output=True, text=True, check=True).stdout
         return [

@@ -7,6 +7,6 @@ from collections.abc import Iterable
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The smallest value that is not exceeded by this share of the values (nearest rank); NaN without values."""
+    """The smallest value that at least this share of the values does not exceed (nearest rank); NaN without values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
