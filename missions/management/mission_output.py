@@ -19,7 +19,7 @@ from missions.queries.transcripts import Piece, SortieTranscript, Transcript
 from missions.states import FINAL_SORTIE_STATES
 
 POLL_S = 0.3
-KEY_WIDTH, MAX_KEY_WIDTH = 30, 60  # of the column of keys
+KEY_WIDTH, MAX_KEY_WIDTH = 30, 60  # of the column of keys, at least and at most
 MAX_ROWS = 50  # a mission with more sorties is summarised, unless --all is given
 
 Write = Callable[[str], object]
@@ -47,12 +47,16 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, show_all:
     total = summary["sorties"]["total"]
     if states is not None or show_all or total <= MAX_ROWS:
         items = sortie_json.of_mission(mission, states=states, results=False, visible=Mission.objects.all())
-        _write_rows(mission, list(items) if total <= MAX_ROWS else items, width, out)
+        if total > MAX_ROWS:  # they are written as they are read, so the longest key is not known
+            _write_rows(mission, items, KEY_WIDTH, width, out)
+        else:
+            listed = list(items)
+            _write_rows(mission, listed, _key_width(listed), width, out)
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")
     out.write(lines.fitted(f"  {total:,} sorties: {counts}", width=width) + "\n")
     notable = sortie_json.notable(mission, total=total, limit=MAX_ROWS, visible=Mission.objects.all())
-    _write_rows(mission, notable, width, out)
+    _write_rows(mission, notable, _key_width(notable), width, out)
     hidden = f"  {total - len(notable):,} more are not shown. --state STATE shows those in one state, --all shows all."
     out.write(lines.fitted(hidden, width=width) + "\n")
 
@@ -63,10 +67,14 @@ def _workspace(workspace: dict[str, Any]) -> str:
     return f"branch {branch} for {repository}, {base}" + (", discarded" if workspace["discarded_at"] else "")
 
 
-def _write_rows(mission: Mission, items: Iterable[dict[str, Any]], width: int | None, out: OutputWrapper) -> None:
-    """Write a line for each item. Rows that are streamed get columns of a fixed width."""
-    key_widths = [len(lines.one_line(item["key"])) for item in items] if isinstance(items, list) else []
-    key_width = min(max([KEY_WIDTH, *key_widths]), MAX_KEY_WIDTH)
+def _key_width(items: Sequence[dict[str, Any]]) -> int:
+    """The width of the column of keys that fits the longest of them, within limits."""
+    return min(max([KEY_WIDTH, *(len(lines.one_line(item["key"])) for item in items)]), MAX_KEY_WIDTH)
+
+
+def _write_rows(
+    mission: Mission, items: Iterable[dict[str, Any]], key_width: int, width: int | None, out: OutputWrapper
+) -> None:
     for item in items:
         out.write(_row(item, width, key_width) + "\n")
         if item["waits_on"] == WaitsOn.PERSON:  # on a line of its own, not wrapped, so that it can be pasted
