@@ -3,7 +3,7 @@
 A pid may be reused; a pid together with its start time is unique until the host is booted again. The start time is in
 seconds since boot (proc(5), field 22 of /proc/PID/stat), so setting the clock of the host does not change it.
 
-`agents/shim` repeats some of the calls of prctl(2), because it must not import the fleet. `launch` has the signal that
+`agents/shim` repeats some of the calls of prctl(2), because it must not import the fleet. `launch` sets the signal that
 a process gets when its parent dies.
 """
 

@@ -68,7 +68,7 @@ class Mirrors:
 
 
 def _missing_objects(mirror: Path) -> str:
-    """Why a mirror in a backup lacks objects that its refs need; "" if it has all.
+    """What git says about objects that a mirror in a backup lacks, although its refs need them; "" if it has all.
 
     Only its refs and objects are read, from a new repository: its configuration could make git run programs.
     """
