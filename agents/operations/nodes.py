@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from pathlib import Path
 
 import psutil
 from django.conf import settings
@@ -17,11 +16,6 @@ from fleet import errors
 from fleet.console import invocation
 from fleet.events.models import Event
 from fleet.host import processes
-
-
-def boot_id() -> str:
-    """The id of this boot of this host. A pid and its start time identify a process only within one boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def join(*, name: str, pid: int, start_time: float) -> Node:
@@ -37,13 +31,13 @@ def join(*, name: str, pid: int, start_time: float) -> Node:
                 f"A node called {name} is already up (pid {earlier.pid}).",
                 hint=f"Give this one another name: set FLEET_NODE, or {invocation.command('fleet_node', '--name', 'NAME')}",
             )
-        if earlier is not None and earlier.boot != boot_id():
+        if earlier is not None and earlier.boot != processes.boot_id():
             agents = [agent.id for agent in agents_left_behind(node=earlier)]
             lifecycle.end(agents=agents, state=Agent.State.LOST, reason="Its host was restarted.")
         node, _ = Node.objects.update_or_create(
             name=name,
             defaults={
-                "boot": boot_id(),
+                "boot": processes.boot_id(),
                 "pid": pid,
                 "start_time": start_time,
                 "up": True,
@@ -70,7 +64,7 @@ def surviving_processes(*, name: str) -> list[tuple[int, float]]:
     They may be of agents in any state: one that was halted (SIGSTOP) while its node died may count as lost. Call this
     before `join`.
     """
-    node = Node.objects.filter(name=name, boot=boot_id()).first()
+    node = Node.objects.filter(name=name, boot=processes.boot_id()).first()
     if node is None:
         return []
     agents = Agent.objects.filter(node=node, spawned_at__gte=node.joined_at).exclude(pid=None)
@@ -80,7 +74,7 @@ def surviving_processes(*, name: str) -> list[tuple[int, float]]:
 
 def pids_on_this_host() -> list[int]:
     """The pids of all live agents on this host, whichever node started them."""
-    agents = Agent.objects.filter(node__boot=boot_id(), state__in=Agent.LIVE).exclude(pid=None)
+    agents = Agent.objects.filter(node__boot=processes.boot_id(), state__in=Agent.LIVE).exclude(pid=None)
     return [
         agent.pid or 0
         for agent in agents.only("pid", "start_time")
@@ -90,7 +84,7 @@ def pids_on_this_host() -> list[int]:
 
 def pids_of_nodes_on_this_host() -> list[int]:
     """The pids of all nodes that run on this host."""
-    nodes = Node.objects.filter(boot=boot_id(), up=True)
+    nodes = Node.objects.filter(boot=processes.boot_id(), up=True)
     return [node.pid for node in nodes if processes.is_alive(pid=node.pid, start_time=node.start_time)]
 
 
@@ -159,7 +153,7 @@ def _load() -> dict[str, object]:
 
 
 def _is_live(node: Node) -> bool:
-    if node.boot == boot_id():
+    if node.boot == processes.boot_id():
         return processes.is_alive(pid=node.pid, start_time=node.start_time)
     oldest = Now() - timedelta(seconds=settings.FLEET_LEASE_S)
     return Node.objects.filter(id=node.id, up=True, heartbeat_at__gt=oldest).exists()

@@ -58,7 +58,7 @@ def start_time_of(pid: int) -> float | None:
 
 
 def boot_id() -> str:
-    """Return the id of this boot of the host, for identities that outlive it; empty if the kernel gives none."""
+    """Return the id of this boot of the host, for records of processes that outlive it; "" if the kernel gives none."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""
