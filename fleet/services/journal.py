@@ -74,11 +74,13 @@ def drain(home: Home, accept: Callable[[Sequence[JournalEntry]], None]) -> int:
         return 0
     with _locked(home):
         entries = _entries(path)
-        size = path.stat().st_size if path.exists() else 0
+        before = path.stat() if path.exists() else None
     if entries:
         accept(entries)  # without the lock: this may be slow, and the supervisor keeps writing
     with _locked(home):
-        remaining = path.read_bytes()[size:]
+        if before is None or not path.exists() or path.stat().st_ino != before.st_ino:
+            return len(entries)  # the older half was dropped meanwhile: what is left is delivered next time
+        remaining = path.read_bytes()[before.st_size :]
         if remaining:
             _replace(path, remaining)
         else:

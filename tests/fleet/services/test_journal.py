@@ -46,6 +46,19 @@ def test_an_entry_that_arrives_while_the_others_are_drained_is_kept(home: Home) 
     assert file(home).stat().st_mode & 0o777 == 0o600
 
 
+def test_no_entry_is_lost_if_the_older_half_is_dropped_while_entries_are_drained(home: Home) -> None:
+    for number in range(9):
+        write(home, f"{number} {'x' * (journal.BYTES // 9)}")
+    delivered: list[str] = []
+
+    def accept(entries: Sequence[journal.JournalEntry]) -> None:
+        delivered.extend(entry.message for entry in entries)
+        write(home, "during the delivery")
+
+    journal.drain(home, accept)
+    assert "during the delivery" in messages(home)
+
+
 def test_entries_that_could_not_be_delivered_are_delivered_again_with_the_same_ids(home: Home) -> None:
     write(home, "first")
     (entry,) = journal.last(home, 1)
