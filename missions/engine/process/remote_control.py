@@ -14,11 +14,14 @@ from kombu import matcher
 
 QUESTIONS = {"ping", "stats", "active_queues", "registered", "scheduled", "active", "reserved", "revoked"}
 ANNOUNCEMENTS = {"hello", "heartbeat", "enable_events", "election"}  # that agents and Flower send by themselves
-PATTERNS = ("glob", "pcre")  # kinds of patterns that kombu knows
+PATTERNS = ("glob", "pcre")  # all kinds that kombu knows
 
 
 def restrict() -> None:
-    """Refuse all other commands in this process, and leave the address of Redis out of the answers."""
+    """Refuse other commands, and all that select agents by a pattern; leave the address of Redis out of the answers.
+
+    Applies to this process, and may be called once.
+    """
     for name in Panel.data.keys() - QUESTIONS - ANNOUNCEMENTS:
         Panel.data[name] = _refuse
     Panel.data["stats"] = _stats
