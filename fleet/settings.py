@@ -18,7 +18,7 @@ from fleet.postgres import parameters, pool
 BASE_DIR = Path(__file__).resolve().parent.parent  # of the code: a checkout, or the folder of installed packages
 FLEET_HOME = home.locate(BASE_DIR)
 loaded_file = settings_file.load(FLEET_HOME)
-env = Environment()
+env = Environment(places=loaded_file.places)
 
 # ── Locations and alerts ─────────────────────────────────────────────────────────────────────────────────────────────
 FLEET_CREDENTIALS = credentials.ensure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -13,10 +14,16 @@ T = TypeVar("T")
 
 
 class Environment:
-    """Reads settings from a mapping, by default os.environ. An empty value counts as unset."""
+    """Reads settings from a mapping, by default os.environ. An empty value counts as unset.
 
-    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+    `places`: where a value was written, for errors, such as "/home/me/.fleet/settings.env, line 3".
+    """
+
+    def __init__(
+        self, values: Mapping[str, str] | None = None, *, places: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.values = os.environ if values is None else values
+        self._places = places
         self.names: set[str] = set()  # read so far
 
     def text(self, name: str, default: str = "") -> str:
@@ -43,9 +50,9 @@ class Environment:
         try:
             value = int(text)
         except ValueError:
-            raise ImproperlyConfigured(f"{name}={text!r} is not a whole number.") from None
+            raise self._invalid(name, f"={text!r} is not a whole number") from None
         if value < minimum:
-            raise ImproperlyConfigured(f"{name}={value} is too small; the minimum is {minimum}.")
+            raise self._invalid(name, f"={value} is too small; the minimum is {minimum}")
         return value
 
     def number(self, name: str, default: float, *, minimum: float = 0.0) -> float:
@@ -55,9 +62,9 @@ class Environment:
         try:
             value = float(text)
         except ValueError:
-            raise ImproperlyConfigured(f"{name}={text!r} is not a number.") from None
+            raise self._invalid(name, f"={text!r} is not a number") from None
         if not minimum <= value < float("inf"):
-            raise ImproperlyConfigured(f"{name}={text!r} is out of range; the minimum is {minimum}.")
+            raise self._invalid(name, f"={text!r} is out of range; the minimum is {minimum}")
         return value
 
     def boolean(self, name: str, default: bool) -> bool:
@@ -68,7 +75,7 @@ class Environment:
             return True
         if text in {"0", "false", "no", "off"}:
             return False
-        raise ImproperlyConfigured(f"{name}={text!r} is neither yes nor no.")
+        raise self._invalid(name, f"={text!r} is neither yes nor no")
 
     def words(self, name: str, default: tuple[str, ...] = ()) -> list[str]:
         text = self.text(name)
@@ -76,7 +83,7 @@ class Environment:
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
         if (value := self.text(name).lower() or default) not in choices:
-            raise ImproperlyConfigured(f"{name}={value!r} is not one of: {', '.join(choices)}.")
+            raise self._invalid(name, f"={value!r} is not one of: {', '.join(choices)}")
         return value
 
     def parsed(self, name: str, default: str, parse: Callable[[str], T]) -> T:
@@ -84,7 +91,11 @@ class Environment:
         try:
             return parse(self.text(name) or default)
         except ValueError as error:
-            raise ImproperlyConfigured(f"{name}: {error}.") from None
+            raise self._invalid(name, f": {error}") from None
+
+    def _invalid(self, name: str, reason: str) -> ImproperlyConfigured:
+        place = f"{self._places[name]}: " if name in self._places else ""
+        return ImproperlyConfigured(f"{place}{name}{reason}.")
 
 
 def percentages(text: str) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ _LOCATIONS = ("FLEET_HOME", "FLEET_PRIVATE")  # needed to find the file (fleet/c
 class SettingsFile:
     path: Path
     lines: Mapping[str, int] = field(default_factory=dict)  # name → the number of its line
+    places: Mapping[str, str] = field(default_factory=dict)  # name → where its value is, unless the environment has one
 
     def accept(self, setting_names: Set[str]) -> None:
         """Keep child processes from reading the file again. Raises ImproperlyConfigured if a setting is unknown."""
@@ -54,6 +55,7 @@ def load(home: Home) -> SettingsFile:
     except UnicodeDecodeError as error:
         raise ImproperlyConfigured(f"{path} is not UTF-8.") from error
     lines: dict[str, int] = {}
+    places: dict[str, str] = {}
     for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
         if not line or line.startswith("#"):
             continue
@@ -63,5 +65,7 @@ def load(home: Home) -> SettingsFile:
         if value[:1] in {'"', "'"} and value[-1:] == value[:1] and len(value) > 1:
             value = value[1:-1]
         lines[name] = number
-        os.environ.setdefault(name, value)
-    return SettingsFile(path=path, lines=lines)
+        if name not in os.environ:
+            os.environ[name] = value
+            places[name] = f"{path}, line {number}"
+    return SettingsFile(path=path, lines=lines, places=places)

@@ -10,6 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from fleet.config import settings_file
+from fleet.config.env import Environment
 from fleet.config.home import Home
 
 
@@ -54,6 +55,16 @@ def test_a_setting_that_does_not_exist_is_refused_and_another_programs_variable_
     with pytest.raises(ImproperlyConfigured, match=r"settings.env, line 3: there is no setting FLEET_LGO\."):
         file.accept({"FLEET_LOG"})
     file.accept({"FLEET_LOG", "FLEET_LGO"})
+
+
+def test_an_invalid_value_is_refused_with_its_line_unless_the_environment_replaces_it(fleet_home: Home) -> None:
+    os.environ["FLEET_GRACE_S"] = "soon"
+    write(fleet_home, "# shorter\nFLEET_LEASE_S=abc\nFLEET_GRACE_S=10\n")
+    environment = Environment(places=settings_file.load(fleet_home).places)
+    with pytest.raises(ImproperlyConfigured, match=r"settings.env, line 2: FLEET_LEASE_S='abc' is not a number\.$"):
+        environment.number("FLEET_LEASE_S", 30)
+    with pytest.raises(ImproperlyConfigured, match=r"^FLEET_GRACE_S='soon' is not a number\.$"):
+        environment.number("FLEET_GRACE_S", 10)
 
 
 @pytest.mark.parametrize("name", ["FLEET_HOME", "FLEET_PRIVATE"])
