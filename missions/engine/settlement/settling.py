@@ -83,8 +83,8 @@ class Consequences:
 def skip(cursor: Cursor, *, bad: Sequence[UUID], consequences: Consequences) -> None:
     """Skip the dependents of sorties that ended badly, and free those that run `if: always` after the skipped ones."""
     cursor.execute(
-        "SELECT DISTINCT m.id FROM missions_mission m JOIN missions_sortie s ON s.mission_id = m.id"
-        " WHERE s.id = ANY (%(bad)s) AND m.stop_on_failure",
+        "SELECT id FROM missions_mission"
+        " WHERE stop_on_failure AND id = ANY (ARRAY(SELECT mission_id FROM missions_sortie WHERE id = ANY (%(bad)s)))",
         {"bad": list(bad)},
     )
     stopped = [mission for (mission,) in cursor.fetchall()]

@@ -1,13 +1,21 @@
 -- Skip unstarted sorties that can no longer run: those that need one of `bad`, directly or through others, and all
 -- sorties of the missions in `stopped`. Sorties that run `if: always` are not skipped.
+--
+-- Sorties are looked up by their key, as in `settle_and_claim.sql`. For that, the planner must expect few of them: it
+-- expects ten elements of an array, but hundreds of rows of a recursion.
 WITH RECURSIVE doomed AS (
     SELECT n.sortie_id AS id
     FROM missions_need n
     WHERE n.upstream_id = ANY (%(bad)s)
       AND (SELECT NOT d.always AND d.state = 'pending' FROM missions_sortie d WHERE d.id = n.sortie_id)
     UNION
-    SELECT s.id FROM missions_sortie s
-    WHERE s.mission_id = ANY (%(stopped)s) AND NOT s.always AND s.state IN ('pending', 'waiting', 'ready', 'queued')
+    SELECT s.id
+    FROM unnest(%(stopped)s::uuid[]) AS mission
+    CROSS JOIN LATERAL (
+        SELECT id FROM missions_sortie
+        WHERE mission_id = mission AND NOT always AND state IN ('pending', 'waiting', 'ready', 'queued')
+        OFFSET 0
+    ) s
     UNION
     SELECT n.sortie_id
     FROM doomed
@@ -24,9 +32,9 @@ WITH RECURSIVE doomed AS (
 ), skipped AS (
     UPDATE missions_sortie s
     SET state = 'skipped', finished_at = clock_timestamp(), wake_at = NULL, waits_on = '', waits_for = %(why)s
-    FROM locked
-    WHERE s.id = locked.id
-    RETURNING s.id, s.mission_id, locked.was
+    FROM unnest(ARRAY(SELECT id FROM locked), ARRAY(SELECT was FROM locked)) AS before (id, was)
+    WHERE s.id = before.id
+    RETURNING s.id, s.mission_id, before.was
 ), events AS (
     INSERT INTO fleet_event (kind, scope, subject, data)
     SELECT 'sortie.skipped', mission_id, id, jsonb_build_object('from', was, 'why', %(why)s::text) FROM skipped

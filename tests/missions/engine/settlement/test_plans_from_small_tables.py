@@ -57,8 +57,14 @@ class Agent:
     @contextmanager
     def _counted(self, operation: str) -> Iterator[hot_path.Cursor]:
         with self.connection.cursor() as cursor, hot_path.transaction(self.connection):
+            before = self._rows_read(cursor)  # also those of earlier transactions that Postgres has not reported yet
             yield cursor
-            self.rows_read[operation] = cursor.execute(ROWS_READ).fetchone()[0]  # type: ignore[index]
+            self.rows_read[operation] = self._rows_read(cursor) - before
+
+    @staticmethod
+    def _rows_read(cursor: hot_path.Cursor) -> int:
+        (rows,) = cursor.execute(ROWS_READ).fetchone() or (0,)
+        return int(rows)
 
 
 @pytest.fixture
