@@ -303,7 +303,7 @@ def _lines(collected: Mapping[str, MeasuredValue]) -> Iterator[str]:
     missed = len(collected) - met
     verdict = "Go" if met == len(CRITERIA) else "No-go"
     missing = len(CRITERIA) - len(collected)
-    yield f"**{verdict}.** Of {len(CRITERIA)} criteria, {met} are met, {missed} are not met, and {missing} are not measured.\n"
+    yield f"**{verdict}.** {len(CRITERIA)} criteria: {met} met, {missed} not met, {missing} not measured.\n"
     for title, criteria in GROUPS.items():
         yield f"## {title}\n"
         yield "| criterion | target | measured | verdict | date, commit | command |"
