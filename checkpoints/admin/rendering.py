@@ -101,7 +101,7 @@ def recovery_plan(plan: RecoveryPlan) -> SafeString:
     ]
     types = ", ".join(plan.agents_to_spawn)
     return format_html(
-        "<p>The mission's state would be <b>{}</b>.</p>{}{}<h4 style='font-weight: 600; margin-top: 1em'>Risks</h4>{}",
+        "<p>The restore would leave the mission <b>{}</b>.</p>{}{}<h4 style='font-weight: 600; margin-top: 1em'>Risks</h4>{}",
         plan.state,
         rendering.table(("number", "what would happen", "sorties"), rows) if rows else "",
         format_html("<p>Sorties of these agent types would wait, because they have no agent: {}.</p>", types)

@@ -70,7 +70,7 @@ def recovery_plan(plan: RecoveryPlan, out: OutputWrapper) -> None:
     width = lines.columns(out)
     out.write(
         f"{plan.checkpoint}, {humanise.duration(plan.age_s)} old, {lines.size(plan.bytes)}, format {plan.format}: "
-        f"the state of {plan.mission} would be {plan.state}."
+        f"the restore would leave {plan.mission} {plan.state}."
     )
     for name, description in LISTS.items():
         if sorties := getattr(plan, name):

@@ -66,14 +66,14 @@ class RecoveryPlan:
 
 LISTS = {
     "keep": "unchanged",
-    "put_back": "to get the captured outcome back",
+    "put_back": "with the captured outcome restored",
     "run": "to run from the start",
     "resume": "to continue from where it stopped",
     "create": "to be created again",
     "drop": "added since, to be removed",
     "lost": "succeeded since; the safety checkpoint keeps the result",
     "stopped": "running now, to be stopped",
-    "uncommitted": "to get uncommitted work back",
+    "uncommitted": "with uncommitted work restored",
 }  # what would happen to each sortie in a list
 
 
