@@ -33,10 +33,13 @@ class Signals:
 
     @staticmethod
     def restore_defaults() -> None:
-        """Reset the handlers before an exec. Python ignores SIGPIPE, and exec keeps ignored signals ignored."""
+        """Reset the handlers before an exec, which would keep ignored signals ignored.
+
+        Python ignores SIGPIPE and SIGXFSZ, and the processes above may ignore others (nohup: SIGHUP).
+        """
         signal.set_wakeup_fd(-1)
-        for name in ("SIGCHLD", "SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGXFSZ"):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class WorkloadWatch:
