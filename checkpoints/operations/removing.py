@@ -1,11 +1,13 @@
 """Delete checkpoints, and prune those that are too old or too many.
 
-The row is deleted first, then the manifest, then the blobs that no manifest refers to. If this is interrupted, the
-remaining files are harmless: `prune` removes the blobs, and adopts a manifest without a row.
+The row is deleted first, then the manifest, then the blobs that no manifest refers to, and last the refs that keep
+commits in mirrors: git needs a little disk space for it. If this is interrupted, what remains is harmless: `prune`
+removes blobs and refs, and adopts a manifest without a row.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -19,13 +21,15 @@ from django.db import transaction
 from checkpoints.files import storage
 from checkpoints.models import Checkpoint
 from checkpoints.operations import adopting, artifacts
-from fleet import audit
+from fleet import audit, errors
 from fleet.events.models import Event
 from fleet.postgres import locks
 from fleet.postgres.locks import Lock
 from missions.artifacts import collection
 from missions.models import Mission
 from missions.workspaces import moving
+
+log = logging.getLogger("fleet.checkpoints")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ def delete(*, checkpoint: Checkpoint) -> None:
         collection.delete_unused(digests)
         with suppress(storage.CheckpointDamaged):  # another checkpoint is damaged; `prune` reports it
             _remove_garbage()
+        _release_commits()
 
 
 def prune(*, now: datetime, dry_run: bool) -> PruneResult:
@@ -62,6 +67,7 @@ def prune(*, now: datetime, dry_run: bool) -> PruneResult:
             for name in garbage:
                 storage.remove_blob(name)
             storage.sweep()
+            _release_commits()
     return PruneResult(checkpoints=tuple(outdated), blobs=len(garbage), bytes=size)
 
 
@@ -118,7 +124,13 @@ def _delete(checkpoints: Collection[Checkpoint], *, why: str) -> None:
         Checkpoint.objects.filter(id__in=[checkpoint.id for checkpoint in checkpoints]).delete()
     for checkpoint in checkpoints:
         storage.remove_manifest(checkpoint.ref)
-    moving.sweep(checkpoints=set(storage.manifests()))
+
+
+def _release_commits() -> None:
+    try:
+        moving.sweep(checkpoints=set(storage.manifests()))
+    except (errors.FleetError, OSError) as error:
+        log.warning("the commits of deleted checkpoints stay in their mirrors until the next pruning: %s", error)
 
 
 def _remove_garbage() -> None:

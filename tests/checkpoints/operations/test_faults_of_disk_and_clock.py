@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -23,19 +20,9 @@ from missions.engine.process.runtime import Engine
 from missions.models import Mission
 from tests.support import fleet
 from tests.support.checkpoints import DIAMOND, digest, manifest
+from tests.support.full_disk import full_disk
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
-
-
-@contextmanager
-def full_disk(after: int = 0) -> Iterator[None]:
-    """Let every write of this process fail that makes a file larger than `after` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (after, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # ── A full disk ──────────────────────────────────────────────────────────────────────────────────────────────────────

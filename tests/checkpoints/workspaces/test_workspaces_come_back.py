@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.test import override_settings
+from django.utils import timezone
 
 from agents.models import AgentType
 from checkpoints import operations
@@ -21,6 +23,7 @@ from missions.workspaces import branches, moving
 from missions.workspaces.repositories import git
 from tests.support import fleet, repository
 from tests.support.checkpoints import digest, manifest, sortie
+from tests.support.full_disk import full_disk
 from tests.support.processes import killing
 from tests.support.repository import Repository
 from tests.support.waiting import until
@@ -313,3 +316,17 @@ def test_checkpoints_of_missions_without_a_workspace_have_no_workspace_part(engi
     state, kept_data = sortie(operations.capture(missions=[mission.id]), "one")
     assert "workspace" not in {**state, **kept_data}
     assert workspaces.read(mission.id) is None
+
+
+def test_on_a_full_disk_commits_of_deleted_checkpoints_stay_until_the_next_pruning(
+    project: Repository, engine: Engine
+) -> None:
+    mission = launch(project)
+    fleet.run_to_end(engine, mission)
+    first, newest = operations.capture(missions=[mission.id]), operations.capture(missions=[mission.id])
+    home, kept = "refs/fleet/checkpoints", f"refs/fleet/checkpoints/{newest.ref}/{mission.ref}"
+    with full_disk(), override_settings(FLEET_CHECKPOINT_COUNT=1):
+        assert operations.prune(now=timezone.now(), dry_run=False).checkpoints == (first,)
+    assert set(refs(mission, home)) == {f"{home}/{first.ref}/{mission.ref}", kept}
+    operations.prune(now=timezone.now(), dry_run=False)
+    assert set(refs(mission, home)) == {kept}
