@@ -59,12 +59,19 @@ def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool =
 
 
 def readable_paths(
-    *, plan: Plan, inputs: Mapping[str, Any], folder: str, operator: bool, template: bool, attended: bool = True
+    *,
+    plan: Plan,
+    inputs: Mapping[str, Any],
+    folder: str,
+    operator: bool,
+    template: bool,
+    own_folder: bool = False,
+    attended: bool = True,
 ) -> list[str]:
     """The paths that the plan's sorties may read.
 
-    An operator's launch may name any path, and so may the literal text of a template. Raises Invalid for any other path
-    that arrives over the API, unless it lies below FLEET_FOLDERS.
+    An operator's launch may name any path, and so may the literal text of a template (`written_by_operator`). Raises
+    Invalid for any other path that arrives over the API, unless it lies below FLEET_FOLDERS.
 
     Links are followed only if an operator launches the plan now (`attended`), and only here: a workload could have put
     a link in place of a path that was written earlier. Attempts open the paths without following any.
@@ -78,11 +85,20 @@ def readable_paths(
                 f"`readable` names {name!r}, which is relative, and the mission has no folder to start from.",
                 hint="Write an absolute path, or launch the mission with a folder.",
             )
-        written_by_operator = template and not list(templates.references(text))
-        if not operator and not written_by_operator and not _is_allowed(path):
+        trusted = operator or written_by_operator(text, template=template, own_folder=own_folder)
+        if not trusted and not _is_allowed(path):
             raise errors.Invalid(f"Launches over the API may not read {path} (`readable`).", hint=_folders_hint())
         paths.append(str(path.resolve() if operator and attended else path))
     return paths
+
+
+def written_by_operator(text: str, *, template: bool, own_folder: bool) -> bool:
+    """Whether the text of a template alone decides which path this is, and nothing that a client supplied.
+
+    A client decides through an input, and through the folder of the launch, from which relative paths start: unless it
+    is the template's own (`own_folder`).
+    """
+    return template and not list(templates.references(text)) and (own_folder or os.path.isabs(text))
 
 
 def links_of_template(plan: Plan, *, folder: str) -> dict[str, str]:

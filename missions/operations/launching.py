@@ -17,7 +17,7 @@ from fleet.console import invocation
 from fleet.events.models import Event
 from missions import folders, hints
 from missions.engine.settlement import insertion
-from missions.models import Mission, Schedule, Workspace
+from missions.models import Mission, Schedule, Template, Workspace
 from missions.operations import permissions
 from missions.operations.workspaces import preparing
 from missions.plan import Plan, PlanError, PlanProblem, bind, load
@@ -139,11 +139,24 @@ def prepare(
     if not template:
         permissions.require_for_plan(plan=plan, can_execute=can_execute)
     inputs = bind(plan=plan, params=params)
+    own_folder = bool(template and folder) and Template.objects.filter(name=template, folder=folder).exists()
     readable = folders.readable_paths(
-        plan=plan, inputs=inputs, folder=folder, operator=operator, template=bool(template), attended=attended
+        plan=plan,
+        inputs=inputs,
+        folder=folder,
+        operator=operator,
+        template=bool(template),
+        own_folder=own_folder,
+        attended=attended,
     )
     workspace = preparing.prepare(
-        plan=plan, inputs=inputs, folder=folder, by=by, operator=operator, template=bool(template)
+        plan=plan,
+        inputs=inputs,
+        folder=folder,
+        by=by,
+        operator=operator,
+        template=bool(template),
+        own_folder=own_folder,
     )
     folders.check_prompts(specs=plan.sorties, folder=folder, workspace=workspace is not None)
     return Launch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from django.db.models import Q
 
 from agents.models import AgentType, Node
 from fleet import errors, ids
+from missions import folders
 from missions.models import Conflict, Mission, Sortie, Workspace
 from missions.plan import Plan, SortieSpec, predict, templates
 from missions.workspaces import conflicts
@@ -29,9 +31,18 @@ _NO_COMMIT = re.compile(r"not our ref|unadvertised object|couldn't find remote r
 
 
 def prepare(
-    *, plan: Plan, inputs: Mapping[str, Any], folder: str, by: User | None, operator: bool, template: bool
+    *,
+    plan: Plan,
+    inputs: Mapping[str, Any],
+    folder: str,
+    by: User | None,
+    operator: bool,
+    template: bool,
+    own_folder: bool = False,
 ) -> Workspace | None:
     """The workspace that the plan asks for, without its mission; None if it asks for none.
+
+    `own_folder`: `folder` is that of the template, not one that the client chose.
 
     Raises Invalid if the repository or its base does not exist, if the caller may not use it or its branch, or if no
     agent could merge the work; Unavailable if the repository's server does not answer.
@@ -40,8 +51,12 @@ def prepare(
     if spec is None:
         return None
     repository = sources.locate(_text(spec.repository, inputs), folder=folder)
-    written_by_operator = template and not list(templates.references(spec.repository))
-    if not operator and not written_by_operator:
+    trusted = operator or folders.written_by_operator(
+        os.path.expanduser(spec.repository),
+        template=template,
+        own_folder=own_folder or sources.is_address(spec.repository),
+    )
+    if not trusted:
         repository = _allowed(repository)
     if not operator and not template:
         _require_own_branch(repository, spec.branch, by)

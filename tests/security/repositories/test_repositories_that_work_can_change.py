@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 
 from fleet import errors
 from missions import operations, plan
-from missions.models import Mission
+from missions.models import Mission, Template
 from missions.operations.workspaces import merging
 from missions.queries import plan_context
 from tests.support import fleet, repository
@@ -36,12 +36,20 @@ def roots(tmp_path: Path, settings: Any) -> Path:
     return folder
 
 
-def launch(*, by: User | None, template: str = "", params: Any = None, inputs: Any = None, **workspace: Any) -> Mission:
+def launch(
+    *,
+    by: User | None,
+    template: str = "",
+    params: Any = None,
+    inputs: Any = None,
+    folder: str = "",
+    **workspace: Any,
+) -> Mission:
     sorties = {"edit": {"agent": "backend", "run": "true"}}
     text = yaml.safe_dump({"mission": "A test", "inputs": inputs or {}, "workspace": workspace, "sorties": sorties})
     loaded = plan.load(text=text, context=plan_context.current())
     return operations.launch(
-        plan=loaded, text=text, params=params or {}, folder="", by=by, can_execute=True, template=template
+        plan=loaded, text=text, params=params or {}, folder=folder, by=by, can_execute=True, template=template
     )
 
 
@@ -92,6 +100,21 @@ def test_a_client_cannot_choose_an_arbitrary_repository_through_a_templates_inpu
         launch(by=ann, template="fix", inputs=inputs, params={"where": str(secret.path)}, repository=text)
     assert launch(by=ann, template="fix", inputs=inputs, params={"where": str(allowed.path)}, repository=text)
     assert launch(by=ann, template="fix", repository=str(secret.path))
+
+
+@pytest.mark.parametrize("relative", [".", "app", "../work/app"])
+def test_a_client_cannot_choose_a_templates_repository_through_the_folder(
+    roots: Path, ann: User, tmp_path: Path, settings: Any, relative: str
+) -> None:
+    settings.FLEET_FOLDERS = [str(tmp_path / "folders")]
+    folder = tmp_path / "folders" / "work"
+    repository.create(folder, {"a": "1"})
+    repository.create(folder / "app", {"a": "1"})
+    Template.objects.create(name="fix", text="")
+    with pytest.raises(errors.Invalid, match="lies below FLEET_FOLDERS"):
+        launch(by=ann, template="fix", folder=str(folder), repository=relative)
+    Template.objects.update(folder=str(folder))
+    assert launch(by=ann, template="fix", folder=str(folder), repository=relative)
 
 
 # ── Branches ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -59,6 +59,14 @@ def test_a_template_may_name_other_paths_but_inputs_cannot_complete_them(setting
             readable_folders(path, template=True, inputs={"where": "../../../../root"})
 
 
+def test_a_folder_of_the_client_cannot_complete_a_path_of_a_template(settings: Any) -> None:
+    settings.FLEET_FOLDERS = ["/srv/projects"]
+    with pytest.raises(errors.Invalid):
+        readable_folders("../../secrets", template=True, folder="/srv/projects/one")
+    assert readable_folders("data", template=True, folder="/srv/projects/one") == ["/srv/projects/one/data"]
+    assert readable_folders("../data", template=True, folder="/opt/app", own_folder=True) == ["/opt/data"]
+
+
 def test_links_are_followed_only_when_an_operator_launches(tmp_path: Path, settings: Any) -> None:
     settings.FLEET_FOLDERS = [str(tmp_path)]
     (tmp_path / "link").symlink_to("/root")
