@@ -32,7 +32,12 @@ def of_mission(mission: UUID, *, counts: Mapping[str, int], has_workspace: bool)
     with connection.cursor() as cursor:
         cursor.execute(
             statements.read("checkpoints.recovery", "context"),
-            {"mission": mission, "items": MAX_ITEMS, "text": MAX_REPORTED},
+            {
+                "mission": mission,
+                "items": MAX_ITEMS,
+                "text": MAX_REPORTED,
+                "blocked": any(counts.get(state) for state in ("failed", "cancelled", "waiting")),
+            },
         )
         (document,) = cursor.fetchone()
     facts: Context = json.loads(document)

@@ -1,4 +1,5 @@
--- The facts of a recovery context: the mission's last events, its next steps, its blockers and the files that it made.
+-- The facts of a recovery context: the mission's last events, its next steps, its blockers (if `blocked`: to find them
+-- reads every sortie) and the files that it made.
 SELECT json_build_object(
     'name', m.name,
     'objective', left(m.objective, 2000),
@@ -25,7 +26,7 @@ SELECT json_build_object(
             ORDER BY bad.turn, bad.id), '[]')
         FROM (
             SELECT * FROM missions_sortie
-            WHERE mission_id = m.id
+            WHERE %(blocked)s AND mission_id = m.id
               AND (state = 'failed' AND NOT allow_failure OR state = 'cancelled' OR state = 'waiting' AND tries > 0)
             ORDER BY turn, id LIMIT %(items)s) AS bad
         LEFT JOIN missions_attempt a ON a.sortie_id = bad.id AND a.number = coalesce(bad.accepted, bad.attempt)),
