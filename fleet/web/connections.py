@@ -22,7 +22,27 @@ from fleet.limits import addresses
 from fleet.web import shared_counters
 from fleet.web.bodies import RequestRefused, problem
 
+FREE_CHUNKS = 1_000  # of a body, before their size matters
+MIN_CHUNK_BYTES = 64  # on average
+
 _bucket = lru_cache(4_096)(addresses.bucket)
+
+
+class _Parser(h11.Connection):
+    """h11's parser, which refuses a body of many tiny chunks: each takes as long to parse as a large one."""
+
+    _chunks = _body_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._body_bytes = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._body_bytes += len(event.data)
+            if self._chunks > FREE_CHUNKS and self._body_bytes < self._chunks * MIN_CHUNK_BYTES:
+                raise h11.RemoteProtocolError("The body has too many tiny chunks.")
+        return event
 
 
 class _CountedConnection:
@@ -73,6 +93,7 @@ class TimeoutProtocol(_CountedConnection, H11Protocol):
     - The headers of a request must arrive within FLEET_HTTP_TIMEOUT_S (408).
     - A client that reads nothing of a response for FLEET_HTTP_TIMEOUT_S is disconnected.
     - An address may have at most FLEET_ADDRESS_CONNECTIONS (429).
+    - A body may not consist of many tiny chunks (400).
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -80,6 +101,7 @@ class TimeoutProtocol(_CountedConnection, H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.conn = _Parser(h11.SERVER, self.conn._max_incomplete_event_size)
         self.ws_protocol_class = WebSocketProtocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

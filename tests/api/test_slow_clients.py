@@ -91,6 +91,16 @@ def test_malformed_http_gets_a_problem_and_ends_the_connection(web: Web, head: b
         assert (text[:12], text.count(b"HTTP/1.1"), b'"bad_request"' in text) == (b"HTTP/1.1 400", 1, True)
 
 
+@pytest.mark.parametrize(("size", "number", "status"), [(1, 5_000, 400), (1, 900, 422), (100, 150, 422)])
+def test_a_body_of_many_tiny_chunks_is_refused(web: Web, size: int, number: int, status: int) -> None:
+    """A process that parses a million chunks of one byte answers nobody for ten seconds."""
+    chunks = (b"%x\r\n" % size + b" " * size + b"\r\n") * number + b"2\r\n{}\r\n0\r\n\r\n"
+    head = b"POST /api/v1/auth/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    with connect_to(web) as client:
+        client.sendall(head + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunks)
+        assert read_rest(client).startswith(b"HTTP/1.1 %d" % status)
+
+
 def test_a_silent_connection_is_closed_without_a_response(web: Web) -> None:
     with connect_to(web) as silent:
         assert read_rest(silent) == b""
