@@ -13,6 +13,21 @@ from fleet.config.home import Home
 from fleet.services.providers import embedded
 
 VARIABLE = "TESTS_TEMPLATE_HOME"  # tells the workers of pytest-xdist where it is
+# Postgres's initdb creates the first cluster for each list of options; later ones are copies of it. The template is
+# renamed when it is complete, because workers may create it at the same time.
+_INITDB = """#!/bin/sh
+set -eu
+[ "$1" = -D ] || { echo "this initdb needs -D first" >&2; exit 1; }
+data=$2
+shift 2
+template={folder}/initdb$(printf %s "$*" | tr -c a-zA-Z0-9 -)
+if [ ! -d "$template" ]; then
+    {initdb} -D "$template.$$" "$@"
+    mv -T "$template.$$" "$template" 2>/dev/null || rm -rf "$template.$$"
+fi
+mkdir -p "$data"
+exec cp -a "$template/." "$data"
+"""
 
 
 def create() -> None:
@@ -32,3 +47,10 @@ def copy(home: Home) -> None:
     if root := os.environ.get(VARIABLE):
         home.create_folders()
         subprocess.run(["cp", "-a", f"{Home(Path(root)).private}/.", home.private], check=True)
+
+
+def write_initdb(path: Path) -> None:
+    """Write a program that does the same as Postgres's initdb, but takes its time only once in a run."""
+    folder, program = os.environ[VARIABLE], programs.postgres() / "initdb"
+    path.write_text(_INITDB.replace("{folder}", folder).replace("{initdb}", str(program)))
+    path.chmod(0o755)

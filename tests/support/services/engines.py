@@ -14,6 +14,7 @@ from fleet.config.programs import EngineName
 from fleet.services.providers.containers import Containers, Images
 from fleet.services.providers.engine import ContainerEngine
 from fleet.services.supervision.service import AlertLimits
+from tests.support.postgres import templates
 from tests.support.postgres.cluster import Cluster
 
 IMAGES = Images(postgres="localhost/postgres:1", valkey="localhost/valkey:1")
@@ -33,6 +34,7 @@ class ScriptedEngine:
         script = Path(__file__).with_name("scripted_engine.py")
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{script}" "$0" "$@"\n')
         program.chmod(0o755)
+        templates.write_initdb(programs_folder / "initdb")
         self.environment = {
             "PATH": f"{programs_folder}:{programs.postgres()}:{programs.valkey().parent}:/usr/bin:/bin",
             "SCRIPTED_ENGINE": str(self.state),
