@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from itertools import chain
 from pathlib import Path
 
 from agents import usage
@@ -41,7 +40,8 @@ MAX_UNLOCKS = 3  # how often one walk makes a folder accessible
 class Quota:
     """The quota of one attempt. Create it before the workload begins, so that the fleet's own files do not count.
 
-    The scratch folder and the copy of a repository are measured; for other `folders`, only the free space is checked.
+    The scratch folder and the copy of a repository are measured, with the deleted files that processes have open on
+    their disks; for other `folders`, only the free space is checked.
     `shim` is the pid of the attempt's shim, whose descendants are measured. `next_at` is when to call `check` again, on
     the monotonic clock.
     """
@@ -56,6 +56,7 @@ class Quota:
         slice_s: float = SLICE_S,
     ) -> None:
         self._limits, self._slice_s = limits, slice_s
+        self.shim = 0
         self._measured = (scratch,) if copy is None else (scratch, copy)
         self._folders = (*self._measured, *folders)
         now = time.monotonic()
@@ -66,7 +67,6 @@ class Quota:
         self._walk: Iterator[int] | None = None
         self._walked_bytes = 0
         self._initial_bytes = 0 if limits.disk_bytes is None else sum(self._sizes())
-        self.shim = 0
         self.used = 0  # bytes or processes, once a limit is exceeded
 
     @property
@@ -99,7 +99,12 @@ class Quota:
             self._disk_exceeded(deadline=math.inf)
 
     def _sizes(self) -> Iterator[int]:
-        return chain.from_iterable(map(_sizes, self._measured))
+        """The sizes of all files that count. The deleted ones are first: a file that is deleted meanwhile counts once."""
+        counted: set[int] = set()
+        if self.shim:
+            yield from _deleted_sizes(usage.descendants(self.shim), _devices(self._measured), counted)
+        for folder in self._measured:
+            yield from _sizes(folder, counted)
 
     def _reserve_used(self) -> bool:
         """Whether a disk of the attempt is nearly full, and it wrote at least `reserve_share` of the reserve."""
@@ -172,8 +177,34 @@ def _written_bytes(pid: int) -> int:
     return 0
 
 
-def _sizes(folder: Path) -> Iterator[int]:
-    """The size on disk of each entry below a folder, at least ENTRY_BYTES.
+def _devices(folders: Sequence[Path]) -> set[int]:
+    devices = set()
+    for folder in folders:
+        with suppress(OSError):
+            devices.add(folder.stat().st_dev)
+    return devices
+
+
+def _deleted_sizes(pids: list[int], devices: set[int], counted: set[int]) -> Iterator[int]:
+    """The size on disk of each deleted file that these processes have open on one of the devices; 0 for other files.
+
+    Adds the inodes of these files to `counted`.
+    """
+    for pid in pids:
+        with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+            for entry in entries:
+                size = 0
+                with suppress(OSError):  # it was closed
+                    if os.readlink(entry.path).endswith(" (deleted)"):
+                        status = os.stat(entry.path)
+                        if not status.st_nlink and status.st_dev in devices and status.st_ino not in counted:
+                            counted.add(status.st_ino)
+                            size = status.st_blocks * BLOCK
+                yield size
+
+
+def _sizes(folder: Path, counted: set[int]) -> Iterator[int]:
+    """The size on disk of each entry below a folder, at least ENTRY_BYTES, except for the inodes in `counted`.
 
     Links are not followed, and a hard-linked file counts once. A subfolder that its owner may not list (chmod 0) is
     made accessible, so that its content counts.
@@ -190,6 +221,8 @@ def _sizes(folder: Path) -> Iterator[int]:
                         continue
                     if stat.S_ISDIR(status.st_mode):
                         folders.append(entry.path)
+                    elif status.st_ino in counted:  # a nameless file has got a name (linkat)
+                        continue
                     elif status.st_nlink > 1:
                         if status.st_ino in linked_inodes:
                             continue

@@ -53,6 +53,29 @@ def test_a_huge_environment_of_a_process_is_not_read_completely(tmp_path: Path) 
     assert not surviving_processes(run.brief)
 
 
+DELETED = """
+import os, time
+os.chdir(os.environ["FLEET_SCRATCH"])
+files = []
+for _ in range(4):
+    files.append({opened})
+    files[-1].write(b"1" * 6_000_000)
+    files[-1].flush()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    "opened",
+    ['[open("file", "wb"), os.unlink("file")][0]', 'os.fdopen(os.open(".", os.O_TMPFILE | os.O_RDWR), "wb")'],
+)
+def test_deleted_files_count_while_a_process_has_them_open(tmp_path: Path, opened: str) -> None:
+    limits = Limits(timeout_s=20, grace_s=0.5, disk_bytes=10_000_000)
+    argv = ("python3", "-c", DELETED.format(opened=opened))
+    evidence = DriverRun("command", brief(tmp_path, argv=argv, limits=limits)).end()
+    assert evidence.stopped is StopReason.DISK, evidence
+
+
 def test_a_marker_with_a_huge_number_is_ignored(tmp_path: Path) -> None:
     attempt_brief = brief(tmp_path)
     sortie = attempt_brief.marker.partition("/")[0]
