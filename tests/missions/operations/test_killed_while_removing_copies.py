@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-import subprocess
 import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connections
+from django.test import override_settings
 
 from missions.models import Attempt, Change, Mission, Sortie
 from missions.operations import cleaning
@@ -21,44 +26,41 @@ from tests.support.work import conflicting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Kills the process before the n-th change to the folders of copies or to the mirror.
-SCRIPT = """
-import os, signal, sys
-import django
-from django.conf import settings
-django.setup()
-settings.DATABASES["default"]["NAME"] = sys.argv[1]
-from uuid import UUID
-count = 0
-def before(event, arguments):
-    global count
-    writes = event == "subprocess.Popen" and {"update-ref", "commit-tree", "fetch"} & set(map(str, arguments[1]))
-    if writes or event in ("os.rename", "shutil.rmtree"):
-        count += 1
-        if count == int(sys.argv[2]):
+WRITING_COMMANDS = {"update-ref", "commit-tree", "fetch"}
+
+
+def run_and_kill(step: int, operation: Callable[[], object]) -> bool:
+    """Run an operation in a fork that is killed before its n-th change to the folders of copies or to the mirror.
+
+    Returns False if it ended before.
+    """
+    connections.close_all()  # the fork must not share a connection with this process
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _kill_before_change(step)
+            with override_settings(FLEET_CHECKPOINT_ON=[]):
+                operation()
+            code = 0
+        except Exception:
+            traceback.print_exc()
+        finally:  # whatever happens, the fork must not go on with the other tests
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def _kill_before_change(step: int) -> None:
+    changes = itertools.count(1)
+
+    def on_event(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event == "subprocess.Popen" and WRITING_COMMANDS & set(map(str, arguments[1]))
+        if (writes or event in ("os.rename", "shutil.rmtree")) and next(changes) == step:
             os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(before)
-from missions.operations import cleaning
-from missions.operations.workspaces import tidying
-if sys.argv[3] == "copies":
-    tidying.remove_copies([UUID(sys.argv[4])])
-else:
-    cleaning.remove(missions=[UUID(text) for text in sys.argv[4:]])
-"""
 
-
-def run_and_kill(step: int, operation: str, *subjects: object) -> bool:
-    """Run an operation in another process that is killed at this step. Returns False if it ended before."""
-    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_CHECKPOINT_ON": ""}
-    name = str(connection.settings_dict["NAME"])
-    process = subprocess.run(
-        [sys.executable, "-c", SCRIPT, name, str(step), operation, *map(str, subjects)],
-        env=env,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode in (0, -signal.SIGKILL), process.stderr
-    return process.returncode != 0
+    sys.addaudithook(on_event)
 
 
 def test_uncommitted_work_survives_every_kill(project: Repository) -> None:
@@ -71,7 +73,7 @@ def test_uncommitted_work_survives_every_kill(project: Repository) -> None:
         Attempt.objects.filter(sortie=sortie).update(state="lost")
         ref = f"refs/fleet/attempts/{sortie.ref}/1"
         git.execute("update-ref", "-d", ref, at=mirrors.of(str(project.path)))
-        was_killed = run_and_kill(step, "copies", sortie.id)
+        was_killed = run_and_kill(step, partial(tidying.remove_copies, [sortie.id]))
         tidying.remove_copies([sortie.id])
         assert git.run("show", f"{ref}:new.txt", at=mirrors.of(str(project.path))) == b"kept\n", step
         assert Change.objects.get(sortie=sortie).state == "kept", step
@@ -88,7 +90,7 @@ def test_unmerged_work_of_a_mission_survives_every_kill(project: Repository) -> 
         step += 1
         mission = conflicting.landed_mission(project)
         merging.merge(mission=mission.id)
-        was_killed = run_and_kill(step, "missions", mission.id, unmerged.id)
+        was_killed = run_and_kill(step, partial(cleaning.remove, missions=[mission.id, unmerged.id]))
         cleaning.remove(missions=[mission.id, unmerged.id])
         assert list(Mission.objects.values_list("id", flat=True)) == [unmerged.id], step
         assert repository.branch(unmerged).read("unmerged.txt") == "unmerged\n", step
