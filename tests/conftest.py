@@ -122,11 +122,13 @@ def delegated_cgroup() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
-    with django_db_blocker.unblock():
-        from tests.support.postgres import emptying  # noqa: PLC0415  (imports Django's)
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    from tests.support.postgres import emptying  # noqa: PLC0415  (imports Django's)
 
+    with django_db_blocker.unblock():
         emptying.install()
+    yield
+    emptying.close()
 
 
 @pytest.fixture
