@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import psutil
 import psycopg
+from psycopg import sql
 
 from fleet import errors
 from fleet.config import credentials, datastores
@@ -48,6 +49,10 @@ class Cluster:
         ):  # unlike a fleet, tests create and drop databases, even during an autovacuum
             session.execute("ALTER ROLE fleet_owner CREATEDB")
             session.execute("GRANT pg_signal_backend TO fleet_owner")
+            session.execute("SET scram_iterations = 1")  # the default costs each connection 2 ms of CPU
+            known = self.embedded.credentials
+            for role, password in (("fleet", known.postgres_password), ("postgres", known.postgres_admin_password)):
+                session.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), password))
 
     def administrator(self, *, database: str = "fleet") -> psycopg.Connection[tuple[Any, ...]]:
         """A connection as the superuser."""
