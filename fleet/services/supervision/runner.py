@@ -30,8 +30,11 @@ from fleet.services.supervision.thresholds import Crossing, Thresholds
 State = Literal["waiting", "starting", "healthy", "unhealthy", "pausing", "failed", "stopping", "stopped", "done"]
 _PROBE_S = 10  # the timeout of a probe
 _PROGRESS_S = 1  # between two reports of a step's progress
-# Retrying a first start that failed for one of these reasons is pointless: it needs disk space or permissions.
-_PERMANENT = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)))
+# Retrying a first start that failed for one of these reasons is pointless: it needs disk space, permissions or a program.
+_PERMANENT = (
+    *map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)),
+    "was not found on this host",  # the container engine; see providers/engine.py
+)
 
 
 class Recorder(Protocol):

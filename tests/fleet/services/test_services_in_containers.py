@@ -144,6 +144,7 @@ def test_a_missing_engine_is_named_and_the_embedded_services_are_offered(tmp_pat
     assert result.returncode != 0
     assert f"{name} was not found on this host" in result.stderr
     assert "set FLEET_SERVICES=embedded" in result.stderr
+    assert "restarting it" not in result.stderr  # no retry would find it
 
 
 def test_an_engine_that_does_not_answer_is_reported_in_its_own_words(
