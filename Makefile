@@ -4,8 +4,8 @@ PYTHON ?= python3
 REPO ?= .
 PY := .venv/bin/python
 FLOOR := 90
-# Processes that run the tests. Tests wait longer than they compute, so this may be twice the number of cores.
-WORKERS ?= 2
+# Processes that run the tests. Each uses about 60 % of a core, because tests also wait: 3 make full use of two cores.
+WORKERS ?= 3
 # Names the commit in the results of test runs, which `make readiness` reads.
 COMMIT = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 RESULTS = -o junit_suite_name=$(COMMIT) --junitxml
