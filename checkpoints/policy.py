@@ -38,6 +38,7 @@ log = logging.getLogger("fleet.checkpoints")
 CHECK_S = 2.0
 PRUNE_S = 3_600.0
 SHUTDOWN_S = 2.0
+CANCEL_S = 5.0  # to read uncommitted work: a request of the site waits for it
 Trigger = Checkpoint.Trigger
 # Missions that are captured at an interval and at a shutdown: the live ones, except those that are being cancelled.
 CAPTURED_STATES = (MissionState.RUNNING, MissionState.PAUSED, MissionState.PLANNED)
@@ -141,7 +142,7 @@ def register() -> None:
     background.register(name="checkpoints of ended missions", run=EndedMissions().capture, every_s=CHECK_S)
     background.register(name="branches of restored missions", run=moving.complete_all, every_s=CHECK_S)
     background.register(name="retention of checkpoints", run=prune_now, every_s=PRUNE_S)
-    hooks.before_cancel.register(lambda missions: _capture_before(missions, "cancel", Trigger.CANCEL))
+    hooks.before_cancel.register(lambda missions: _capture_before(missions, "cancel", Trigger.CANCEL, work_s=CANCEL_S))
     hooks.before_cleanup.register(lambda missions: _capture_before(missions, "cleanup", Trigger.CLEANUP))
     holders.register(artifacts.in_use)
 
@@ -207,10 +208,11 @@ def _changed(missions: QuerySet[Mission], *, moment: str, captured_before: bool 
     ]
 
 
-def _capture_before(missions: Sequence[UUID], moment: str, trigger: Trigger) -> None:
+def _capture_before(missions: Sequence[UUID], moment: str, trigger: Trigger, *, work_s: float | None = None) -> None:
     rows = Mission.objects.filter(id__in=missions).exclude(state=MissionState.CANCELLING)
     if changed := _changed(rows, moment=moment):
-        _capture(changed, trigger)
+        limit_s = None if work_s is None else min(work_s, settings.FLEET_CHECKPOINT_WORK_S)
+        _capture(changed, trigger, work_s=limit_s)
 
 
 def _capture(missions: Sequence[UUID], trigger: Trigger, *, work_s: float | None = None) -> list[Checkpoint]:

@@ -219,18 +219,20 @@ def _sizes(copy: Copy, files: Iterable[ChangedFile]) -> list[int]:
     return [*map(int, git.run("cat-file", "--batch-check=%(objectsize)", env=copy.read_env, stdin=names).split())]
 
 
-def write_tree(copy: Copy, *, max_bytes: int | None = None) -> str:
+def write_tree(copy: Copy, *, max_bytes: int | None = None, timeout_s: float = git.TIMEOUT_S) -> str:
     """The tree of the files in the copy that git does not ignore. Its objects are in the engine's folder.
+
+    Each of the two git processes that it may take is ended after `timeout_s`.
 
     Raises CommitRefused if the copy contains another repository, or a file that git cannot add, or (with `max_bytes`)
     one that is too large.
     """
     arguments = (str(max_bytes or UNLIMITED_BYTES), str(copy.run), str(copy.git_folder))
     try:
-        completed = _run(copy, _PREPARE + _ADD, *arguments, accept=(0, SUSPECTS))
+        completed = _run(copy, _PREPARE + _ADD, *arguments, accept=(0, SUSPECTS), timeout_s=timeout_s)
         if completed.returncode == SUSPECTS:
             _refuse_suspects(copy, max_bytes or UNLIMITED_BYTES)
-            completed = _run(copy, _ADD)
+            completed = _run(copy, _ADD, timeout_s=timeout_s)
     except git.GitError as error:
         if refusal := refusals.explain(error.text):
             raise refusal from error
@@ -241,7 +243,9 @@ def write_tree(copy: Copy, *, max_bytes: int | None = None) -> str:
     return completed.stdout.decode().strip()
 
 
-def _run(copy: Copy, script: str, *arguments: str, accept: Sequence[int] = (0,)) -> subprocess.CompletedProcess[bytes]:
+def _run(
+    copy: Copy, script: str, *arguments: str, accept: Sequence[int] = (0,), timeout_s: float = git.TIMEOUT_S
+) -> subprocess.CompletedProcess[bytes]:
     return git.run_in_sandbox(
         script,
         *arguments,
@@ -252,6 +256,7 @@ def _run(copy: Copy, script: str, *arguments: str, accept: Sequence[int] = (0,))
         mirror=copy.mirror,
         env=copy.env,
         accept=accept,
+        timeout_s=timeout_s,
     )
 
 

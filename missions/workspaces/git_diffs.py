@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
 
+from fleet import errors
 from missions.workspaces import commits, copies
 from missions.workspaces.copies import Copy
 from missions.workspaces.repositories import git
@@ -53,19 +56,36 @@ def between(mirror: Path, *, base: str, commit: str, max_bytes: int = MAX_BYTES,
     return _diff(base, commit, commit, at=mirror, env={}, max_bytes=max_bytes, binary=binary)
 
 
-def of_copy(copy: Copy, *, max_bytes: int = MAX_BYTES, binary: bool = False) -> Diff:
+def of_copy(copy: Copy, *, max_bytes: int = MAX_BYTES, binary: bool = False, deadline: float = math.inf) -> Diff:
     """What an attempt has changed in its copy so far. The attempt and the engine's own index are not disturbed.
 
-    Raises NotFound if the copy does not exist; CommitRefused if it contains files that the engine would not commit.
+    Raises NotFound if the copy does not exist; CommitRefused if it contains files that the engine would not commit;
+    Unavailable if its files cannot be read before `deadline` (of the monotonic clock): a workload decides how long git
+    takes, by its files and the patterns in .gitignore.
     """
     with copies.reader(copy) as view:
         try:
-            tree = commits.write_tree(view, max_bytes=settings.FLEET_COMMIT_BYTES)
+            tree = _tree(view, deadline)
         except git.GitError:  # the engine was committing, so its index names objects that are not in the mirror
             view.index.unlink(missing_ok=True)
             git.run("read-tree", view.base, env=view.read_env)
-            tree = commits.write_tree(view, max_bytes=settings.FLEET_COMMIT_BYTES)
+            tree = _tree(view, deadline)
         return _diff(view.base, tree, "", at=None, env=view.read_env, max_bytes=max_bytes, binary=binary)
+
+
+def _tree(view: Copy, deadline: float) -> str:
+    late = errors.Unavailable(
+        "There was not enough time to read the files that the attempt is changing.",
+        hint="Look again once the sortie has ended.",
+    )
+    if (left_s := deadline - time.monotonic()) <= 0:
+        raise late
+    try:
+        return commits.write_tree(view, max_bytes=settings.FLEET_COMMIT_BYTES, timeout_s=min(left_s, git.TIMEOUT_S))
+    except git.GitError:
+        if time.monotonic() >= deadline:
+            raise late from None
+        raise
 
 
 def _diff(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from missions.workspaces.git_diffs import Diff
 from missions.workspaces.repositories import git, mirrors
 
 MAX_SORTIES = 50  # whose unmerged work the diff of a mission contains
+READ_S = 20.0  # for the files that running attempts are changing: a request of the site waits for them
 UNCOMMITTED, NONE = "uncommitted", "none"
 
 
@@ -60,7 +62,7 @@ def of_sortie(sortie: Sortie, *, max_bytes: int = git_diffs.MAX_BYTES, binary: b
     Raises NotFound if its mission has no workspace; Conflict if the work was discarded.
     """
     workspace = _require_usable(workspaces.find(sortie.mission))
-    return _of_sortie(sortie, workspace, max_bytes=max_bytes, binary=binary)
+    return _of_sortie(sortie, workspace, max_bytes=max_bytes, binary=binary, deadline=time.monotonic() + READ_S)
 
 
 def of_change(change: Change, *, max_bytes: int = git_diffs.MAX_BYTES) -> SortieDiff:
@@ -78,8 +80,9 @@ def of_mission(mission: Mission, *, max_bytes: int = git_diffs.MAX_BYTES, binary
         base = _fork_point(mirror, base=workspace.base_commit, tip=tip)
         landed = git_diffs.between(mirror, base=base, commit=tip, max_bytes=max_bytes, binary=binary)
     bytes_left, unmerged = max_bytes - len(landed.patch), []
+    deadline = time.monotonic() + READ_S
     for sortie in _unlanded_sorties(mission):
-        work = _of_sortie(sortie, workspace, max_bytes=max(bytes_left, 0), binary=binary)
+        work = _of_sortie(sortie, workspace, max_bytes=max(bytes_left, 0), binary=binary, deadline=deadline)
         if work.state in (UNCOMMITTED, *Change.UNMERGED):
             unmerged.append(work)
             bytes_left -= len(work.diff.patch)
@@ -117,12 +120,12 @@ def _unlanded_sorties(mission: Mission) -> list[Sortie]:
     return list(selected.select_related("mission", "brief").order_by("turn", "id")[:MAX_SORTIES])
 
 
-def _of_sortie(sortie: Sortie, workspace: Workspace, *, max_bytes: int, binary: bool) -> SortieDiff:
+def _of_sortie(sortie: Sortie, workspace: Workspace, *, max_bytes: int, binary: bool, deadline: float) -> SortieDiff:
     mirror = mirrors.of(workspace.repository)
     change = workspaces.newest_change(sortie.id)
     copy = copies.of(sortie=sortie.id, mirror=mirror)
     if sortie.state == SortieState.RUNNING and _is_editing(sortie, change) and copy.exists:
-        diff = git_diffs.of_copy(copy, max_bytes=max_bytes, binary=binary)
+        diff = git_diffs.of_copy(copy, max_bytes=max_bytes, binary=binary, deadline=deadline)
         return SortieDiff(sortie=sortie, state=UNCOMMITTED, attempt=sortie.attempt, diff=diff)
     if change is None:
         return SortieDiff(sortie=sortie, state=NONE, attempt=sortie.attempt, diff=Diff(base="", commit=""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from checkpoints import operations
-from fleet import ids
+from fleet import errors, ids
+from missions import operations as missions
 from missions.models import Mission, SavedWork, Sortie
-from missions.workspaces import copies
+from missions.workspaces import copies, git_diffs
 from missions.workspaces.repositories import git, mirrors
 from tests.support import fleet, repository
 from tests.support.checkpoints import sortie
@@ -124,3 +126,19 @@ def test_uncommitted_work_that_takes_too_long_to_read_does_not_delay_a_capture(
     assert part["uncommitted"]["fault"].startswith("There was not enough time to read the files of the copy.")
     assert refs(mission, f"refs/fleet/checkpoints/{checkpoint.ref}/{ids.encode(ids.SORTIE, row.id)}") == {}
     assert not list(copy.engine.parent.glob("reader-*"))
+
+
+def test_a_workload_cannot_delay_its_cancellation_or_its_diff(project: Repository, settings: Any) -> None:
+    settings.FLEET_COMMIT_BYTES = 10**11
+    work = "truncate -s 9G big.bin;"  # git needs more than a minute to read it
+    mission = launch(project, {"slow": {"run": DRAFT.format(work=work, flag="build-ready.log")}})
+    row = Sortie.objects.get(mission=mission)
+    copy = copies.of(sortie=row.id, mirror=mirrors.of(str(project.path)))
+    with run_until(mission, condition=lambda: (copy.path / "build-ready.log").exists()):
+        with pytest.raises(errors.Unavailable, match="not enough time to read the files that the attempt is changing"):
+            git_diffs.of_copy(copy, deadline=time.monotonic() + 1)
+        start = time.monotonic()
+        missions.cancel(mission=mission.id)
+        took_s = time.monotonic() - start
+        (copy.path / "big.bin").unlink()  # the engine would take just as long
+    assert took_s < 20
