@@ -68,7 +68,7 @@ def test_a_cordoned_node_keeps_and_restarts_its_agents_and_gets_no_new_ones(host
     hosts.kill(agent)
     until(lambda: [item.name for item in idle() if item.id != agent.id] == ["survey-1@here"])
     assert len(host.children()) == 1
-    assert [event.data["why"] for event in Event.objects.filter(kind="node.cordoned")] == ["A new disk"]
+    assert Event.objects.filter(kind="node.cordoned", data__why="A new disk").count() == 1
 
 
 def test_drained_agents_are_not_replaced_until_the_node_is_uncordoned(host: Host, agent_type: str) -> None:
