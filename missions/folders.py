@@ -95,8 +95,8 @@ def readable_paths(
 def written_by_operator(text: str, *, template: bool, own_folder: bool) -> bool:
     """Whether the text of a template alone decides which path this is, and nothing that a client supplied.
 
-    A client decides through an input, and through the folder of the launch, from which relative paths start: unless it
-    is the template's own (`own_folder`).
+    A client can decide through an input, or through the folder of the launch, from which relative paths start, unless
+    that folder is the template's own (`own_folder`).
     """
     return template and not list(templates.references(text)) and (own_folder or os.path.isabs(text))
 
