@@ -123,11 +123,12 @@ def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(
 ) -> None:
     brief = host_group.add("brief")
     stays, goes = hosts.spawn(agent_type, brief, count=2)
-    brief.send(signal.SIGKILL)
+    brief.send(signal.SIGSTOP)
+    (new,) = operations.spawn(type=agent_type, node="brief")  # the node does not yet count as down
+    assert [agent.id for agent in order(Order.TERMINATE, goes)] == [goes.id]
+    brief.send(signal.SIGKILL)  # only now: its agents end with it
     assert brief.process is not None
     brief.process.wait()
-    (new,) = operations.spawn(type=agent_type, node="brief")  # the node does not yet count as down
-    order(Order.TERMINATE, goes)
     brief.start()
     until(lambda: state(new) == "idle")
     until(lambda: not {state(stays), state(goes)} & {"spawning", "idle", "busy", "draining"})
@@ -135,7 +136,8 @@ def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(
         lambda: (
             {(agent.ordinal, agent.state) for agent in hosts.live(agent_type)}
             == {(stays.ordinal, "idle"), (new.ordinal, "idle")}
-        )
+        ),
+        otherwise=lambda: f"the agents are {[(agent.name, agent.state) for agent in hosts.live(agent_type)]}",
     )
     assert brief.children() == {agent.pid for agent in hosts.live(agent_type)}
     host_group.drop(brief)
