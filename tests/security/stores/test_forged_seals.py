@@ -156,7 +156,7 @@ def test_a_session_that_holds_the_lock_of_the_sealing_raises_an_alert(settings: 
         session.execute("SELECT pg_advisory_lock(%s)", [Lock.SEALING])
         audit.record(kind="test.waiting")
         assert sealing.seal() == 0
-        until(lambda: sealing.blocker(longer_than_s=0.1))
+        until(lambda: (values := sealing.blocker(longer_than_s=0.1)) and values.pid == session.info.backend_pid)
         alerts.AlertMonitor().check()
         (alert,) = Alert.objects.filter(rule="audit_unsealed")
         assert f"process {session.info.backend_pid} (forgotten shell, role {session.info.user}" in alert.message
