@@ -172,7 +172,7 @@ def _conflict(row: Conflict) -> str:
 
 def _resolve(command: OperatorCommand, mission: Mission, sortie: Sortie, options: dict[str, Any]) -> int:
     if options["revision"] is not None:
-        row = resolving.replace(sortie=sortie.id, revision=options["revision"], can_execute=True)
+        row = resolving.replace(sortie=sortie.id, revision=options["revision"], by=None, can_execute=True)
         message = f"{options['revision']} replaces the change of {row.key}, and is merged next."
     elif options["drop"]:
         row = resolving.drop(sortie=sortie.id)

@@ -36,6 +36,20 @@ def require_for_mission(*, mission: UUID, can_execute: bool) -> None:
         raise refusal()
 
 
+def require_for_own_change(*, mission: Mission, by: User | None, can_execute: bool) -> None:
+    """Raise Forbidden if the caller may not put a change of their own into the mission, whose checks then run it.
+
+    In the mission of a template, they run it with what the template grants.
+    """
+    require_for_mission(mission=mission.id, can_execute=can_execute)
+    if mission.template and not may_edit_templates(by, can_execute=can_execute):
+        raise errors.Forbidden(
+            f"The mission comes from the template {mission.template}, so only users who may edit templates may put a "
+            "change of their own into it.",
+            hint="Let another attempt resolve the conflict, or drop the change.",
+        )
+
+
 def refusal() -> errors.Forbidden:
     """The error for a caller who may not start a mission's code."""
     return errors.Forbidden(

@@ -100,7 +100,8 @@ class MissionConflicts(ApiView):
 class ResolveConflict(Costly):
     @endpoint("sorties.resolve", body=Resolve, response=SortieDetailResponse, status=202, commits=True)
     def post(self, request: Request, ref: str, *, body: Validated) -> Response:
-        """Resolve a conflict that is waiting for a person. Requires plan.execute as `resume` does."""
+        """Resolve a conflict that is waiting for a person. Requires plan.execute as `resume` does. In the mission of a
+        template, `from` requires the permission to edit templates."""
         actor = actor_of(request)
         sortie = visibility.sortie(actor, ref, "sorties.resolve")
         if (body["decision"] == "from") != ("ref" in body):
@@ -112,7 +113,9 @@ class ResolveConflict(Costly):
                 case "retry":
                     row = resolving.retry(sortie=sortie.id, can_execute=actor.can_execute)
                 case "from":
-                    row = resolving.replace(sortie=sortie.id, revision=body["ref"], can_execute=actor.can_execute)
+                    row = resolving.replace(
+                        sortie=sortie.id, revision=body["ref"], by=actor.user, can_execute=actor.can_execute
+                    )
                 case _:
                     row = resolving.drop(sortie=sortie.id)
         representation = {

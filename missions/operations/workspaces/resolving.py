@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from fleet import audit, caller, errors, ids
@@ -31,14 +32,15 @@ def retry(*, sortie: UUID, can_execute: bool) -> Sortie:
     return _read(sortie)
 
 
-def replace(*, sortie: UUID, revision: str, can_execute: bool) -> Sortie:
+def replace(*, sortie: UUID, revision: str, by: User | None, can_execute: bool) -> Sortie:
     """Take a branch, tag or commit of the user's repository as the resolved version of the sortie's change.
 
-    It must merge with the branch of the mission, and is verified like any other change when it lands. Raises Invalid if
-    it does not exist; Conflict if it does not merge, or as for `retry`.
+    It must merge with the branch of the mission, and is verified like any other change when it lands. `by` is None for
+    the host's operator. Raises Forbidden if the caller may not put code of their own into the mission; Invalid if the
+    revision does not exist; Conflict if it does not merge, or as for `retry`.
     """
     row = Sortie.objects.select_related("mission").get(id=sortie)
-    permissions.require_for_mission(mission=row.mission_id, can_execute=can_execute)
+    permissions.require_for_own_change(mission=row.mission, by=by, can_execute=can_execute)
     workspace = workspaces.find(row.mission)
     change = _conflicted(row)
     mirror = mirrors.of(workspace.repository)

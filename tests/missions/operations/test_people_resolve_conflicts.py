@@ -52,7 +52,7 @@ def test_another_attempt_resolves_a_conflict(project: Repository) -> None:
 def test_a_users_own_version_lands(project: Repository) -> None:
     mission = conflicting.waiting_for_a_person(project)
     revision = resolved_version(project, mission)
-    resolving.replace(sortie=late(mission).id, revision=revision, can_execute=True)
+    resolving.replace(sortie=late(mission).id, revision=revision, by=None, can_execute=True)
     assert fleet.run_mission(mission) == "succeeded"
     branch = repository.branch(mission)
     assert branch.read("app.py") == "one\nby a person\nthree\n"
@@ -68,7 +68,7 @@ def test_a_users_own_version_is_verified(project: Repository) -> None:
         verify="! grep -q person app.py"
     )
     revision = resolved_version(project, mission)
-    resolving.replace(sortie=late(mission).id, revision=revision, can_execute=True)
+    resolving.replace(sortie=late(mission).id, revision=revision, by=None, can_execute=True)
     assert fleet.run_mission(mission) == "failed"
     assert repository.branch(mission).read("app.py") == "one\nearly\nthree\n"
 
@@ -99,7 +99,7 @@ def test_a_version_that_conflicts_too_is_refused_and_nothing_changes(project: Re
     project.commit({"app.py": "one\nby a person\nthree\n"})
     project.git("switch", "--quiet", "main")
     with pytest.raises(errors.Conflict, match=r"conflicts with fleet/msn_\w+ too, in app\.py"):
-        resolving.replace(sortie=late(mission).id, revision="mine", can_execute=True)
+        resolving.replace(sortie=late(mission).id, revision="mine", by=None, can_execute=True)
     assert Change.objects.get(sortie=late(mission)).state == "conflicted"
     assert late(mission).waits_on == "person"
 
@@ -108,7 +108,7 @@ def test_a_version_that_conflicts_too_is_refused_and_nothing_changes(project: Re
 def test_a_version_that_does_not_exist_is_refused(project: Repository, revision: str) -> None:
     mission = conflicting.waiting_for_a_person(project)
     with pytest.raises(errors.Invalid, match="is not a branch, tag or commit"):
-        resolving.replace(sortie=late(mission).id, revision=revision, can_execute=True)
+        resolving.replace(sortie=late(mission).id, revision=revision, by=None, can_execute=True)
 
 
 def test_a_sortie_without_a_conflict_has_nothing_to_resolve(project: Repository) -> None:
@@ -116,7 +116,7 @@ def test_a_sortie_without_a_conflict_has_nothing_to_resolve(project: Repository)
     early = Sortie.objects.get(mission=mission, key="early")
     decisions: list[Callable[[], object]] = [
         lambda: resolving.retry(sortie=early.id, can_execute=True),
-        lambda: resolving.replace(sortie=early.id, revision="main", can_execute=True),
+        lambda: resolving.replace(sortie=early.id, revision="main", by=None, can_execute=True),
         lambda: resolving.drop(sortie=early.id),
     ]
     for resolve in decisions:
@@ -136,7 +136,7 @@ def test_another_attempt_needs_the_permission_to_run_code(project: Repository) -
     decisions: list[Callable[[], object]] = [
         lambda: resolving.retry(sortie=late(mission).id, can_execute=False),
         lambda: resolving.replace(
-            sortie=late(mission).id, revision=resolved_version(project, mission), can_execute=False
+            sortie=late(mission).id, revision=resolved_version(project, mission), by=None, can_execute=False
         ),
     ]
     for resolve in decisions:
