@@ -24,6 +24,8 @@ from fleet.web.bodies import RequestRefused, problem
 
 FREE_CHUNKS = 1_000  # of a body, before their size matters
 MIN_CHUNK_BYTES = 64  # on average
+SOCKET_BYTES, SOCKET_BYTES_PER_S = 16_384, 1_024  # that the client of a WebSocket may send at once, and on average
+POLICY_VIOLATION = 1008  # close code of RFC 6455
 
 _bucket = lru_cache(4_096)(addresses.bucket)
 
@@ -70,17 +72,44 @@ class _CountedConnection:
 
 
 class WebSocketProtocol(_CountedConnection, WebSocketsSansIOProtocol):
-    """A connection that has become a WebSocket."""
+    """A connection that has become a WebSocket.
+
+    Clients have little to say here. One that sends more than SOCKET_BYTES at once, or SOCKET_BYTES_PER_S on average, is
+    disconnected: each frame takes 3 µs to parse, however small it is, and each ping is answered, even while the client
+    reads nothing, so the answers would fill the memory.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bytes_left, self._counted_at = float(SOCKET_BYTES), self.loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.enter()
 
     def data_received(self, data: bytes) -> None:
-        """Close the connection if websockets refuses the head of the handshake, for which uvicorn would wait forever."""
-        super().data_received(data)
+        """Parse what the client may send. Close the connection if that is too much, or if websockets refuses the head of
+        the handshake, for which uvicorn would wait forever."""
+        bytes_left = self._count(len(data)) if self.handshake_initiated else len(data)
+        super().data_received(data[:bytes_left])
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.transport.close()
+        elif len(data) > bytes_left and not self.transport.is_closing():
+            self._refuse()
+
+    def _count(self, size: int) -> int:
+        """Count bytes that have arrived. Returns how many of them the client was allowed to send."""
+        now = self.loop.time()
+        allowed = min(SOCKET_BYTES, self._bytes_left + (now - self._counted_at) * SOCKET_BYTES_PER_S)
+        self._bytes_left, self._counted_at = max(0.0, allowed - size), now
+        return int(allowed)
+
+    def _refuse(self) -> None:
+        if self.handshake_complete and not self.close_sent:
+            self.conn.fail(POLICY_VIOLATION, "You have sent too much.")
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.leave()

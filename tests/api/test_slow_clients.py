@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
+from fleet.web import connections
 from tests.support import api
 from tests.support.processes import live
 from tests.support.processes.live import Listener, Web
@@ -156,6 +157,31 @@ def test_a_malformed_websocket_handshake_ends_the_connection(web: Web) -> None:
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nContent-Length: 1\r\n\r\n"
         )
         assert read_rest(connection) == b""
+
+
+@pytest.mark.parametrize("frame", [b"\x89\xfd" + b"\0" * 129, b"\x8a\x80\0\0\0\0"], ids=["pings", "pongs"])
+def test_a_websocket_client_that_sends_too_much_is_disconnected(web: Web, frame: bytes) -> None:
+    """Answers to its pings would fill the memory while it reads nothing, and a million frames would delay all others."""
+    with connect_to(web) as client:
+        client.sendall(
+            b"GET /ws/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Sec-WebSocket-Protocol: fleet.v1\r\n\r\n"  # so it waits for a ticket
+        )
+        assert client.recv(65_536).startswith(b"HTTP/1.1 101")
+        with contextlib.suppress(ConnectionError):
+            client.sendall(frame * (1_000_000 // len(frame)))
+        text = read_rest(client)
+        assert (len(text) < 2 * connections.SOCKET_BYTES, b"No ticket" in text) == (True, False)
+    assert "Traceback" not in web.log_text
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_a_websocket_client_that_sends_now_and_then_stays_connected(web: Web) -> None:
+    headers = {"Authorization": f"Bearer {api.person('ann').bearer}"}
+    with connect(f"ws://127.0.0.1:{web.port}/ws/v1/events", additional_headers=headers) as line:
+        for _ in range(10):
+            assert line.ping(b" " * 100).wait(10)
 
 
 def test_the_connections_of_one_address_are_limited(small_web: Web) -> None:
