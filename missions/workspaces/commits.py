@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fleet.console import lines
 from missions.workspaces import refusals
 from missions.workspaces.copies import Copy
 from missions.workspaces.refusals import CommitRefused
@@ -117,14 +118,18 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """The author and the text of a commit. `trailers` are its last lines."""
+    """The author and the text of a commit. `trailers` are its last lines.
+
+    `git log` prints the text unchanged, so none of it may control a terminal or begin a line of its own.
+    """
 
     author: str
     subject: str
     trailers: Mapping[str, str]
 
     def text(self) -> str:
-        return "\n".join([self.subject, "", *(f"{name}: {value}" for name, value in self.trailers.items())]) + "\n"
+        trailers = [f"{name}: {lines.one_line(value)}" for name, value in self.trailers.items()]
+        return "\n".join([lines.one_line(self.subject), "", *trailers]) + "\n"
 
     def env(self) -> dict[str, str]:
         return {"GIT_AUTHOR_NAME": self.author, "GIT_AUTHOR_EMAIL": f"{self.author}@fleet.invalid"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from django.conf import settings
 
 from agents.models import AgentType
 from missions.models import Alert, Mission
-from tests.support import fleet
+from tests.support import fleet, repository
 from tests.support.console import CommandResult, manage
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -53,6 +54,19 @@ def test_the_log_of_a_service_prints_no_control_characters() -> None:
         assert HOSTILE in line["line"]
     finally:
         log.unlink()
+
+
+def test_the_commit_of_a_mission_has_no_control_characters(tmp_path: Path) -> None:
+    """`git log` prints the name of the mission in a repository that others use."""
+    project = repository.create(tmp_path / "project", {"app.py": "one\n"})
+    name = f"{HOSTILE}\rSigned-off-by: somebody"
+    workspace = {"repository": str(project.path)}
+    mission = fleet.launch({"edit": {"run": "echo two > app.py"}}, mission=name, workspace=workspace)
+    assert fleet.run_mission(mission) == "succeeded"
+    (subject,) = repository.branch(mission).subjects()
+    assert subject.startswith("edit: before ]0;owned")
+    assert subject.endswith("after Signed-off-by: somebody")
+    assert subject.isprintable()
 
 
 def test_harmless_text_is_printed_unchanged() -> None:
