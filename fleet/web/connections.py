@@ -149,6 +149,7 @@ class TimeoutProtocol(_CountedConnection, H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
+        self._stop_timer()  # which would keep this object, with the request, in memory until it ends
         self.leave()  # it is counted by WebSocketProtocol from now on
 
     def data_received(self, data: bytes) -> None:
@@ -190,8 +191,6 @@ class TimeoutProtocol(_CountedConnection, H11Protocol):
             self._timer = None
 
     def _on_timeout(self) -> None:
-        if self.transport.get_protocol() is not self:
-            return  # it has become a WebSocket, which has timeouts of its own
         before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         if self._unsent and self._unsent != before:
             self._start_timer()  # the client is still reading

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from websockets.sync.client import connect
 
@@ -174,6 +175,35 @@ def test_a_websocket_client_that_sends_too_much_is_disconnected(web: Web, frame:
         text = read_rest(client)
         assert (len(text) < 2 * connections.SOCKET_BYTES, b"No ticket" in text) == (True, False)
     assert "Traceback" not in web.log_text
+
+
+def test_nothing_is_left_of_refused_handshakes(small_web: Web) -> None:
+    """Each had 60 KB of head, which stayed in memory for FLEET_HTTP_TIMEOUT_S after the connection had closed."""
+    head = (
+        b"GET /ws/v1/events?cursor=%b HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" % (b"9" * 60_000)
+    )
+
+    def refuse(number: int) -> int:
+        """The memory of the web process after so many refused handshakes."""
+        for _ in range(number):
+            with connect_to(small_web) as client:
+                client.sendall(head)
+                assert read_rest(client) == b""
+        return memory(small_web)
+
+    before = refuse(100)
+    assert refuse(1_500) - before < 20_000_000
+
+
+def memory(web: Web) -> int:
+    """The memory of the web process."""
+    (process,) = (
+        process
+        for process in psutil.process_iter(["cmdline", "memory_info"])
+        if f"--port={web.port}" in (process.info["cmdline"] or ())
+    )
+    return int(process.info["memory_info"].rss)
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
