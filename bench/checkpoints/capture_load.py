@@ -34,8 +34,8 @@ class Size:
     noops: int
 
 
-FULL = Size(pairs=7, run=200, noops=20_000)  # each mission takes about five seconds on two cores
-QUICK = Size(pairs=1, run=100, noops=5_000)
+FULL = Size(pairs=7, run=200, noops=10_000)
+QUICK = Size(pairs=1, run=100, noops=10_000)  # fewer would end before they are captured
 
 
 class Captures:
