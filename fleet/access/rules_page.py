@@ -75,7 +75,7 @@ the admin need it too. Commands do not check it, because they act for the host's
   audit trail.
 - A template's folder, `readable` and secrets are for its own code. The fork of a mission that was launched from a
   template may be edited only by users who may edit templates (admins, and staff with `plan.execute` who may change
-  templates), and only they may resolve a conflict of such a mission by a change of their own. If the template was
+  templates), and only they may resolve a conflict of such a mission with a change of their own. If the template was
   changed, disabled or deleted since, only they may fork it with new `params`.
 - Revoking it does not stop running sorties; `manage.py fleet_mission cancel` does.
 

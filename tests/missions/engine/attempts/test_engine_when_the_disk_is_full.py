@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from missions.artifacts import collection
 from missions.engine.process.runtime import Engine
 from missions.models import Artifact, Attempt
 from tests.support import fleet
+from tests.support.full_disk import full_disk
 
 pytestmark = [  # the whole run has one folder of drafts
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
@@ -30,24 +29,13 @@ def engine() -> Iterator[Engine]:
     new_engine.stop(within_s=5)
 
 
-@contextmanager
-def a_disk_that_takes(most: int) -> Iterator[None]:
-    """Limit the size of files of this process and its children."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_an_output_on_a_full_disk_fails_its_sortie_and_is_complete_after_a_retry(
     engine: Engine, tmp_path: Path
 ) -> None:
     data = b"a report, line after line\n" * 100_000
     (tmp_path / "report.txt").write_bytes(data)
     mission = fleet.launch({"one": {"run": "true", "outputs": ["report.txt"]}}, folder=str(tmp_path))
-    with a_disk_that_takes(1_000_000):
+    with full_disk(after=1_000_000):
         assert fleet.run_to_end(engine, mission) == "failed"
     assert "could not be stored: File too large" in Attempt.objects.get().error
     assert not Artifact.objects.exists()
@@ -61,7 +49,7 @@ def test_an_output_on_a_full_disk_fails_its_sortie_and_is_complete_after_a_retry
 
 def test_a_result_on_a_full_disk_fails_its_sortie(engine: Engine) -> None:
     mission = fleet.launch({"one": {"run": 'head -c 900000 /dev/zero > "$FLEET_RESULT"'}, "two": {"run": "true"}})
-    with a_disk_that_takes(500_000):
+    with full_disk(after=500_000):
         assert fleet.run_to_end(engine, mission) == "failed"
     assert fleet.states(mission.id) == {"one": "failed", "two": "succeeded"}
     assert Attempt.objects.filter(state="failed").get().error
