@@ -44,6 +44,8 @@ def test_a_prompt_must_change_something_but_a_command_need_not() -> None:
 
 PROBLEMS = {
     "an option instead of a base": ("{base: --upload-pack=x}", "", "is not a valid branch"),
+    "a base from the reflog of a copy": ("{base: 'HEAD@{1}'}", "", "is not a valid branch"),
+    "a base that is set up in one copy only": ("{base: '@{upstream}'}", "", "is not a valid branch"),
     "a branch with a space": ("{branch: 'a b'}", "", "is not a valid name for a branch"),
     "a branch that git refuses": ("{branch: a..b}", "", "is not a valid name for a branch"),
     "a branch named HEAD": ("{branch: HEAD}", "", "is not a valid name for a branch"),
