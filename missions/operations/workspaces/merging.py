@@ -60,10 +60,7 @@ def merge(*, mission: UUID, into: str = "") -> MergeResult:
     workspace = workspaces.find(row)
     git.require()
     branch = into or workspace.branch
-    if not targets.is_branch_name(branch):
-        raise errors.Invalid(
-            f"{branch!r} is not a valid name for a branch.", hint="Use a name such as next.", pointer="/into"
-        )
+    targets.require_branch_name(branch, pointer="/into")
     mirror = mirrors.of(workspace.repository)
     tip = "" if workspace.discarded_at else mirrors.find_tip(mirror, workspace.branch)
     if not tip or tip == workspace.base_commit:

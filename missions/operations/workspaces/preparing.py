@@ -20,7 +20,7 @@ from missions import folders
 from missions.models import Conflict, Mission, Sortie, Workspace
 from missions.plan import Plan, SortieSpec, predict, templates
 from missions.workspaces import conflicts
-from missions.workspaces.repositories import git, mirrors, sources
+from missions.workspaces.repositories import git, mirrors, sources, targets
 
 DEFAULT_FOLDER = "fleet"  # of branches without a name
 # In addresses: servers, and curl, may resolve these to a path outside the one that the address begins with.
@@ -205,6 +205,7 @@ def _require_compatible_branch(repository: str, branch: str) -> None:
     """Raise Invalid if git, which stores branches as files, would need a folder with the name of a branch."""
     if not branch:
         return
+    targets.require_branch_name(branch, pointer="/plan/workspace/branch")
     parts = branch.split("/")
     parents = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
     others = Workspace.objects.filter(repository=repository, discarded_at=None)

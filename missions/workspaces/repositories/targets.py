@@ -24,6 +24,7 @@ _FETCH = (
 )
 # Options of `git push` do not apply to the program that receives.
 _RECEIVE_PACK = "--receive-pack=git -c core.logAllRefUpdates=false -c gc.auto=0 -c receive.autogc=false receive-pack"
+_FILE_NAME_BYTES = 255  # the limit of the file systems of Linux
 _PUSH = ("push", "--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no")
 
 
@@ -135,11 +136,19 @@ class Target:
         )
 
 
-def is_branch_name(name: str) -> bool:
-    """Whether a branch may have this name. `HEAD` and `refs/…` would be ambiguous in every later command of git."""
-    if name.startswith(("-", "refs/")) or name == "HEAD":
-        return False
-    return git.execute("check-ref-format", f"refs/heads/{name}").returncode == 0
+def require_branch_name(name: str, *, pointer: str) -> None:
+    """Raise Invalid if no branch can have this name. `pointer`: where the request has it.
+
+    `HEAD` and `refs/…` would be ambiguous in every later command of git. Git stores a branch as a file, and locks it
+    with another one, whose name ends with `.lock`.
+    """
+    git.require()
+    ambiguous = name.startswith(("-", "refs/")) or name == "HEAD"
+    too_long = any(len(os.fsencode(f"{part}.lock")) > _FILE_NAME_BYTES for part in name.split("/"))
+    if ambiguous or too_long or git.execute("check-ref-format", f"refs/heads/{name}").returncode:
+        raise errors.Invalid(
+            f"{name!r} is not a valid name for a branch.", hint="Use a name such as next.", pointer=pointer
+        )
 
 
 def _reason(output: bytes) -> str:

@@ -136,3 +136,13 @@ def test_commands_name_the_line_of_a_repository_or_base_that_does_not_exist(
     result = manage("fleet_mission", action, "plan.yaml")
     assert result.code == 2
     assert message in result.err
+
+
+def test_a_branch_that_would_be_too_long_a_file_name_is_refused(roots: Path, ann: User) -> None:
+    project = repository.create(roots / "project", {"a": "1"})
+    with pytest.raises(errors.Invalid, match="is not a valid name for a branch") as excinfo:
+        launch(project.path, by=ann, branch="é" * 126)
+    assert excinfo.value.pointer == "/plan/workspace/branch"
+    longest = "é" * 125
+    project.git("branch", longest)  # git itself can create it
+    assert launch(project.path, by=ann, branch=longest).workspace.branch == longest
