@@ -3,10 +3,10 @@
 `create`, `verify` and `restore` are the operations; `folder` lists backups. Upper layers register their
 files (`parts.register`) and the statements to run on restored rows (`hooks`). Nothing here names an app.
 
-    clients    finds pg_dump, pg_restore and psql        folder      the folder of backups: names, lock, retention
-    dumping    the dump, from one exported snapshot      copying     copies files and computes their SHA-256
-    loading    loads a dump into a database               manifest    what a backup consists of
-    upgrading  converts the embedded Postgres to the installed major version
+    postgres_clients  finds pg_dump, pg_restore and psql          folder    the folder of backups: names, lock, retention
+    dumping           the dump, from one exported snapshot        copying   copies files and computes their SHA-256
+    loading           loads a dump into a database                manifest  what a backup consists of
+    upgrading         converts the embedded Postgres to the installed major version
 """
 
 from fleet.backup.creating import create

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet import __version__, audit, errors
-from fleet.backup import clients, copying, dumping, parts
+from fleet.backup import copying, dumping, parts, postgres_clients
 from fleet.backup import folder as folders
 from fleet.backup.folder import Backup
 from fleet.backup.manifest import DUMP, BackupDamaged, BackupFile, BackupManifest
@@ -68,10 +68,10 @@ def _earlier(folder: Path) -> dict[str, tuple[Path, BackupFile]]:
 
 
 def _write(name: str, draft: Path, earlier: dict[str, tuple[Path, BackupFile]], say: Say) -> tuple[BackupManifest, int]:
-    server = clients.reader()
+    server = postgres_clients.reader()
     progress = _Progress(say)
     with dumping.snapshot(server) as snapshot:
-        programs = clients.find(server=snapshot.server // 10_000)
+        programs = postgres_clients.find(server=snapshot.server // 10_000)
         say(f"Dumping the database {snapshot.database} as of {snapshot.at:%Y-%m-%d %H:%M:%S} UTC")
         dump = dumping.dump(
             snapshot=snapshot,
@@ -142,7 +142,7 @@ def _require_space(
 
 def _require_same_migrations(snapshot: dumping.DatabaseSnapshot) -> None:
     """Raise Conflict if a migration has changed the tables between the snapshot and the dump."""
-    with clients.session(clients.reader()) as session:
+    with postgres_clients.session(postgres_clients.reader()) as session:
         if dumping.migrations(session) != snapshot.migrations:
             raise errors.Conflict(f"The database was migrated while {DUMP} was written.", hint="Repeat the backup.")
 

@@ -15,10 +15,10 @@ import psycopg
 from psycopg import sql
 
 from fleet import errors
-from fleet.backup import clients, copying
-from fleet.backup.clients import Clients
+from fleet.backup import copying, postgres_clients
 from fleet.backup.manifest import DUMP, BackupFile
 from fleet.backup.parts import Rows
+from fleet.backup.postgres_clients import PostgresClients
 from fleet.config.datastores import Postgres
 from fleet.postgres import statements
 
@@ -46,7 +46,7 @@ class DatabaseSnapshot:
 @contextmanager
 def snapshot(server: Postgres) -> Iterator[DatabaseSnapshot]:
     """Open a snapshot of the database and export it."""
-    with clients.session(server) as session:
+    with postgres_clients.session(server) as session:
         session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         session.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         (row,) = session.execute(statements.read("fleet.backup", "snapshot"))
@@ -94,10 +94,10 @@ def _head(session: psycopg.Connection[Any]) -> str:
 
 
 def dump(
-    *, snapshot: DatabaseSnapshot, server: Postgres, programs: Clients, folder: Path, progress: Progress
+    *, snapshot: DatabaseSnapshot, server: Postgres, programs: PostgresClients, folder: Path, progress: Progress
 ) -> BackupFile:
     """Write the dump of a snapshot to `folder`. Raises Unavailable if pg_dump fails, OSError if the disk is full."""
-    address, environment = clients.connection_string(server, programs)
+    address, environment = postgres_clients.connection_string(server, programs)
     # Without large objects (-B): the fleet has none, and one that the application's role could create would have to be
     # removed before a restore into the same database.
     argv = [programs.program("pg_dump"), "--format=custom", "-B", f"--snapshot={snapshot.id}"]
@@ -115,11 +115,13 @@ def dump(
             process.wait()
         if code != 0:
             stderr.seek(0)
-            reason = clients.failure_reason(stderr.read())
+            reason = postgres_clients.failure_reason(stderr.read())
             refused = "permission denied" in reason
             raise errors.Unavailable(
                 f"pg_dump failed: {reason}",
-                hint=clients.OWNER_HINT if refused else "If a migration is running, repeat this once it has finished.",
+                hint=postgres_clients.OWNER_HINT
+                if refused
+                else "If a migration is running, repeat this once it has finished.",
             )
     return file
 
@@ -140,10 +142,14 @@ class _ProgressStream:
 def problem(path: Path, *, client: int) -> str:
     """Why pg_restore cannot read a dump to its end; "" if it can."""
     try:
-        programs = clients.find(server=client)
+        programs = postgres_clients.find(server=client)
     except errors.Unavailable as missing:
         return f"It could not be read: {missing}"
     completed = subprocess.run(
         [programs.program("pg_restore"), "--file=/dev/null", str(path)], capture_output=True, check=False
     )
-    return "" if completed.returncode == 0 else f"pg_restore cannot read it: {clients.failure_reason(completed.stderr)}"
+    return (
+        ""
+        if completed.returncode == 0
+        else f"pg_restore cannot read it: {postgres_clients.failure_reason(completed.stderr)}"
+    )

@@ -15,8 +15,8 @@ from typing import IO, Any
 from psycopg import sql
 
 from fleet import errors
-from fleet.backup import clients
-from fleet.backup.clients import Clients
+from fleet.backup import postgres_clients
+from fleet.backup.postgres_clients import PostgresClients
 from fleet.config.datastores import Postgres
 from fleet.postgres import statements
 
@@ -27,7 +27,7 @@ _TIMEOUT_SINCE = 170000
 
 def contents(server: Postgres) -> tuple[int, str]:
     """The number of tables, views and sequences in the database, and the backup of an interrupted restore, if any."""
-    with clients.session(server) as session:
+    with postgres_clients.session(server) as session:
         (row,) = session.execute(statements.read("fleet.backup", "contents"))
         number, unfinished = row
         name = session.execute("SELECT backup FROM public.fleet_unfinished_restore").fetchone() if unfinished else None
@@ -38,7 +38,7 @@ def load(
     dump: Path,
     *,
     server: Postgres,
-    programs: Clients,
+    programs: PostgresClients,
     version: int,
     clear: bool,
     after_load: Sequence[str],
@@ -50,7 +50,7 @@ def load(
     `clear` first removes the fleet's objects. `version` is the server's server_version_num. `backup` is the name with
     which the database is marked as unfinished until `clear_unfinished_mark` is called; empty: it is not marked.
     """
-    address, environment = clients.connection_string(server, programs)
+    address, environment = postgres_clients.connection_string(server, programs)
     loader = [programs.program("psql"), "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]
     reader = [programs.program("pg_restore"), "--no-owner", "--no-privileges", "--exit-on-error", "--file=-", str(dump)]
     with tempfile.TemporaryFile() as loader_errors, tempfile.TemporaryFile() as reader_errors:
@@ -70,7 +70,7 @@ def load(
             psql.stdin.write(_beginning(clear=clear).encode())
             _forward(script.stdout, psql.stdin, keep_timeout=version >= _TIMEOUT_SINCE)
             if script.wait() != 0:
-                raise errors.Conflict(f"pg_restore failed: {clients.failure_reason(_text(reader_errors))}")
+                raise errors.Conflict(f"pg_restore failed: {postgres_clients.failure_reason(_text(reader_errors))}")
             psql.stdin.write(_end(after_load, lease_s=lease_s, backup=backup).encode())
             psql.stdin.close()
             code = psql.wait()
@@ -82,7 +82,7 @@ def load(
                 process.wait()
         if code != 0:
             raise errors.Unavailable(
-                f"The database could not be restored: {clients.failure_reason(_text(loader_errors))}",
+                f"The database could not be restored: {postgres_clients.failure_reason(_text(loader_errors))}",
                 hint="It was not changed.",
             )
 
@@ -108,7 +108,7 @@ def _end(after_load: Sequence[str], *, lease_s: float, backup: str) -> str:
 
 def clear_unfinished_mark(server: Postgres) -> None:
     """Remove the mark of an unfinished restore."""
-    with clients.session(server) as session:
+    with postgres_clients.session(server) as session:
         session.execute("DROP TABLE IF EXISTS public.fleet_unfinished_restore")
 
 

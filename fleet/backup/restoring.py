@@ -17,7 +17,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from fleet import __version__, audit, errors
 from fleet.audit import protection, sealing, verification
-from fleet.backup import clients, copying, dumping, hooks, loading, parts, verifying
+from fleet.backup import copying, dumping, hooks, loading, parts, postgres_clients, verifying
 from fleet.backup.folder import Backup
 from fleet.backup.manifest import DUMP, BackupManifest
 from fleet.config.datastores import Postgres
@@ -44,7 +44,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Ba
     Raises Conflict if the backup is damaged, if the fleet runs here, if the backup comes from a newer version, if the
     database is not empty and `force` is not its name, or if the result does not match the backup.
     """
-    server = clients.writer()
+    server = postgres_clients.writer()
     _require_stopped(server)
     manifest = backup.manifest
     _require_known_migrations(manifest)
@@ -54,7 +54,7 @@ def restore(*, backup: Backup, force: str = "", say: Say = lambda _: None) -> Ba
             f"The backup comes from Postgres {manifest.server // 10_000}; this one is {version // 10_000}.",
             hint="Restore it into the same or a newer major version.",
         )
-    programs = clients.find(server=version // 10_000, at_least=manifest.client)
+    programs = postgres_clients.find(server=version // 10_000, at_least=manifest.client)
     tables, unfinished = loading.contents(server)
     if tables and not unfinished and force != server.name:
         raise errors.Conflict(
@@ -124,7 +124,7 @@ def _require_stopped(server: Postgres) -> None:
     if running is not None and running["kind"] == "fleet":
         raise errors.Conflict("The fleet is running here.", hint=f"Stop it first: {invocation.command('fleet_down')}")
     connection.close()
-    with clients.session(server) as session:
+    with postgres_clients.session(server) as session:
         others = session.execute(statements.read("fleet.backup", "sessions")).fetchall()
     if others:
         name, address = others[0]
@@ -149,7 +149,7 @@ def _require_known_migrations(manifest: BackupManifest) -> None:
 
 def _version(server: Postgres) -> int:
     """Postgres's server_version_num."""
-    with clients.session(server) as session:
+    with postgres_clients.session(server) as session:
         return session.info.server_version
 
 
@@ -167,7 +167,7 @@ def _restore_files(backup: Backup, manifest: BackupManifest, say: Say) -> None:
 
 def _require_rows(manifest: BackupManifest) -> None:
     """Raise Conflict if a table does not have as many rows as when the backup was made."""
-    with clients.session(clients.reader()) as session:
+    with postgres_clients.session(postgres_clients.reader()) as session:
         counts = dumping.count_rows(session)
     for table, number in manifest.rows.items():
         if table not in ("public.fleet_event", "public.django_session") and counts.get(table, 0) != number:

@@ -20,9 +20,9 @@ from pathlib import Path
 import psycopg
 
 from fleet import errors
-from fleet.backup import clients, dumping, hooks, loading
-from fleet.backup.clients import Clients
+from fleet.backup import dumping, hooks, loading, postgres_clients
 from fleet.backup.manifest import DUMP
+from fleet.backup.postgres_clients import PostgresClients
 from fleet.config import datastores, ports, programs
 from fleet.config.credentials import Credentials
 from fleet.config.datastores import Postgres
@@ -106,7 +106,7 @@ def _convert(
     home: Home, credentials: Credentials, *, data: Path, draft: Path, old: Path, new: Path, say: Say
 ) -> tuple[int, tuple[str, ...]]:
     """Copy all rows from the cluster in `data` to that in `draft`; returns their number and the other databases."""
-    tools = Clients(new, programs.version(new))
+    tools = PostgresClients(new, programs.version(new))
     folder = home.private / FILES
     with run_server(data, old, credentials, home=home) as server:
         with dumping.snapshot(server) as snapshot:
@@ -123,7 +123,7 @@ def _convert(
         loading.load(
             folder / DUMP, server=owner, programs=tools, version=version, clear=False, after_load=hooks.after_move()
         )
-        with clients.session(server) as session:
+        with postgres_clients.session(server) as session:
             loaded = dumping.count_rows(session)
     if loaded != rows:
         table = next(table for table in {**rows, **loaded} if rows.get(table) != loaded.get(table))
@@ -171,7 +171,7 @@ def _wait_for_answer(server: Postgres, process: subprocess.Popen[bytes], home: H
     deadline = time.monotonic() + START_S
     while True:
         try:
-            psycopg.connect(**clients.libpq(server)).close()
+            psycopg.connect(**postgres_clients.libpq(server)).close()
             return
         except psycopg.OperationalError as error:
             if process.poll() is not None or time.monotonic() > deadline:

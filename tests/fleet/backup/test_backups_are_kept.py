@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connection
 
 from fleet import backup, errors
-from fleet.backup import Backup, clients, folder, manifest
+from fleet.backup import Backup, folder, manifest, postgres_clients
 from fleet.config import programs
 from missions import folders
 from tests.support.processes.installation import Installation
@@ -89,8 +89,10 @@ def test_a_backup_from_a_newer_postgres_is_refused(installation: Installation) -
 
 def test_without_new_enough_programs_it_says_what_to_install() -> None:
     with pytest.raises(errors.Unavailable, match="postgresql-client-99"):
-        clients.find(server=99)
-    assert clients.find(server=1).major == min(clients._major(folder) for folder in programs.postgres_clients())
+        postgres_clients.find(server=99)
+    assert postgres_clients.find(server=1).major == min(
+        postgres_clients._major(folder) for folder in programs.postgres_clients()
+    )
 
 
 def test_a_name_that_does_not_exist_lists_what_to_do(installation: Installation) -> None:
@@ -136,7 +138,9 @@ def test_a_full_disk_is_noticed_before_files_are_copied(installation: Installati
 def test_a_fleet_that_uses_the_database_must_be_stopped_first(installation: Installation) -> None:
     snapshot = backup.create(folder=installation.folder).backup
     connection.close()
-    with psycopg.connect(**{**clients.libpq(clients.reader()), "application_name": "fleet committer"}):
+    with psycopg.connect(
+        **{**postgres_clients.libpq(postgres_clients.reader()), "application_name": "fleet committer"}
+    ):
         with pytest.raises(errors.Conflict, match="The database is used by 1 session of a fleet"):
             backup.restore(backup=snapshot, force=connection.settings_dict["NAME"])
 

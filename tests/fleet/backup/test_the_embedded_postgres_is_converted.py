@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from fleet import errors
-from fleet.backup import clients, dumping, loading, upgrading
+from fleet.backup import dumping, loading, postgres_clients, upgrading
 from fleet.backup.manifest import DUMP
 from fleet.config import credentials, programs
 from fleet.config.credentials import Credentials
@@ -40,7 +40,7 @@ def old_programs() -> Path:
 
 
 def names(server: Postgres) -> list[str]:
-    with psycopg.connect(**clients.libpq(server)) as session:
+    with psycopg.connect(**postgres_clients.libpq(server)) as session:
         return [name for (name,) in session.execute("SELECT name FROM agents_agenttype ORDER BY name").fetchall()]
 
 
@@ -56,7 +56,7 @@ def older() -> Iterator[Checkout]:
             application = owner.split("//")[0] + f"//fleet:{own.postgres_password}@127.0.0.1:{server.port}/fleet"
             addresses = {"DATABASE_URL": application, "DATABASE_OWNER_URL": owner, "REDIS_URL": "redis://127.0.0.1:1/0"}
             Checkout(checkout.root, addresses).manage("migrate", timeout=200)
-            with psycopg.connect(**clients.libpq(server)) as session:
+            with psycopg.connect(**postgres_clients.libpq(server)) as session:
                 session.execute("UPDATE agents_agenttype SET name = 'older' WHERE name = 'security'")
         yield checkout
 
@@ -122,14 +122,14 @@ def test_a_conversion_that_is_killed_at_any_step_can_be_repeated(home: Checkout)
 
 def test_an_older_server_is_backed_up_and_restored_with_newer_programs(home: Checkout, tmp_path: Path) -> None:
     """Programs since Postgres 17 set a parameter that older servers refuse."""
-    tools = clients.Clients(programs.postgres(), INSTALLED)
+    tools = postgres_clients.PostgresClients(programs.postgres(), INSTALLED)
     with upgrading.run_server(
         upgrading.data_folder(home_of(home)), old_programs(), keys(home), home=home_of(home)
     ) as server:
         with dumping.snapshot(server) as snapshot:
             dumping.dump(snapshot=snapshot, server=server, programs=tools, folder=tmp_path, progress=lambda _: None)
         loading.load(tmp_path / DUMP, server=server, programs=tools, version=snapshot.server, clear=True, after_load=[])
-        with clients.session(server) as session:
+        with postgres_clients.session(server) as session:
             assert dumping.count_rows(session) == snapshot.rows
         assert "older" in names(server)
 

@@ -29,7 +29,7 @@ _ASSUMED_ROLE = re.compile(r"-c\s*role=\S+")
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
+class PostgresClients:
     """The folder of pg_dump, pg_restore and psql, and their major version."""
 
     folder: Path
@@ -39,13 +39,15 @@ class Clients:
         return str(self.folder / name)
 
 
-def find(*, server: int, at_least: int = 0) -> Clients:
+def find(*, server: int, at_least: int = 0) -> PostgresClients:
     """The programs for a server of this major version: of the same one if possible, else of the next newer one.
 
     `at_least`: the version that wrote the dump. Raises Unavailable if none on this host is new enough.
     """
     needed = max(server, at_least)
-    usable = [Clients(folder, major) for folder in programs.postgres_clients() if (major := _major(folder)) >= needed]
+    usable = [
+        PostgresClients(folder, major) for folder in programs.postgres_clients() if (major := _major(folder)) >= needed
+    ]
     if not usable:
         raise errors.Unavailable(
             f"pg_dump, pg_restore and psql of Postgres {needed} or newer were not found on this host.",
@@ -100,7 +102,7 @@ def session(server: Postgres) -> Iterator[psycopg.Connection[Any]]:
         ) from error
 
 
-def connection_string(server: Postgres, clients: Clients) -> tuple[str, Mapping[str, str]]:
+def connection_string(server: Postgres, clients: PostgresClients) -> tuple[str, Mapping[str, str]]:
     """The connection string for a program, without the password, and the environment for it, with the password."""
     values = libpq(server)
     password = values.pop("password", "")
