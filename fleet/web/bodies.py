@@ -1,4 +1,5 @@
-"""ASGI middleware that refuses bodies that are too large or too slow while they arrive."""
+"""ASGI middleware that refuses bodies that are too large or too slow while they arrive, and the memory that bodies and
+responses of one address may take."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 TIMEOUT_S = 30.0  # for a whole body
 ADDRESS_BYTES = 64_000_000  # of the bodies that one address has in progress, in all processes of the site
+UNREAD_BYTES = 64_000_000  # the same for responses that the clients of one address have not read yet
 
 
 class RequestRefused(Exception):
@@ -52,7 +54,10 @@ class BodyLimiter:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self._application(scope, receive, send)
-        started, body_bytes = False, _BodyBytes(_address(scope), self._address_bytes)
+        started = False
+        body_bytes = AddressBytes(
+            scope, "bodies", self._address_bytes, "Your address is sending more than {:,} bytes at once."
+        )
 
         async def observe(message: Any) -> None:
             nonlocal started
@@ -84,7 +89,7 @@ class BodyLimiter:
         if length.isdigit() and int(length[:20]) > self._max_bytes:
             raise self._too_large()
 
-    def _limit(self, receive: Any, body_bytes: _BodyBytes) -> Any:
+    def _limit(self, receive: Any, body_bytes: AddressBytes) -> Any:
         length, complete = 0, False
         deadline = asyncio.get_running_loop().time() + self._timeout_s
 
@@ -116,22 +121,23 @@ class BodyLimiter:
         )
 
 
-class _BodyBytes:
-    """How many bytes of bodies an address has in progress, counted together with those of its other requests."""
+class AddressBytes:
+    """Bytes that a request takes in memory, counted together with those of the other requests of its address."""
 
-    def __init__(self, address: str, limit: int) -> None:
-        self._name, self._limit, self._bytes = f"bodies:{address}" if address else "", limit, 0
+    def __init__(self, scope: Any, name: str, limit: int, refusal: str) -> None:
+        """`name`: "bodies" or "responses". `refusal`: what to tell a client whose address exceeds the limit."""
+        address = _address(scope)
+        self._name, self._limit, self._bytes = f"{name}:{address}" if address else "", limit, 0
+        self._code, self._refusal = f"too_many_{name}", refusal
 
     def add(self, size: int) -> None:
+        """Raises RequestRefused if this is too much."""
         if self._name:
             self._bytes += size
             shared_counters.site.add(self._name, size)
             if shared_counters.site.count(self._name) > self._limit:
                 raise RequestRefused(
-                    HTTPStatus.TOO_MANY_REQUESTS,
-                    "too_many_bodies",
-                    f"Your address is sending more than {self._limit:,} bytes at once.",
-                    {"retry-after": "1"},
+                    HTTPStatus.TOO_MANY_REQUESTS, self._code, self._refusal.format(self._limit), {"retry-after": "1"}
                 )
 
     def release(self) -> None:

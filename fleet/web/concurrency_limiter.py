@@ -86,8 +86,8 @@ class ConcurrencyLimiter:
             return message
 
         async def leave_then_send(message: Any) -> None:
-            if message["type"] == "http.response.body" and leave is not None:
-                leave()
+            if leave is not None:
+                leave()  # before the response starts: the client may not have read the one before it
             await send(message)
 
         try:

@@ -25,6 +25,8 @@ from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
+from fleet.web.bodies import UNREAD_BYTES, AddressBytes
+
 EXEMPT_THREADS = 60  # in addition to FLEET_WEB_CONCURRENCY, for requests that need no slot
 LIVENESS_PATH = "/healthz"  # has its own thread, for when all others wait for a halted Postgres
 
@@ -49,7 +51,7 @@ class Handler(ASGIHandler):
             if response.streaming:
                 await self._stream(response, receive, send)
             else:
-                await self.send_response(response, send)
+                await self._send(response, scope, send)
 
     def _handle(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
         """Handle a request up to, but not including, sending the response.
@@ -75,6 +77,18 @@ class Handler(ASGIHandler):
         if connection.in_atomic_block:  # a bug somewhere, which must not affect the next request
             del connections[connection.alias]
         return response
+
+    async def _send(self, response: HttpResponseBase, scope: Any, send: Any) -> None:
+        """Send a response, which is in memory until the client has read it. Refused if its address reads too slowly."""
+        unread = AddressBytes(
+            scope, "responses", UNREAD_BYTES, "Your address has more than {:,} bytes of responses that it has not read."
+        )
+        try:
+            if (size := len(response.content)) > self.chunk_size:  # type: ignore[attr-defined]  # it is not streaming
+                unread.add(size)
+            await self.send_response(response, send)
+        finally:
+            unread.release()
 
     async def _stream(self, response: HttpResponseBase, receive: Any, send: Any) -> None:
         """Send a streaming response until it is complete or the client disconnects."""

@@ -29,7 +29,8 @@ from missions.queries import mission_json, mission_lookup, mission_results, sort
 from missions.states import FINAL_SORTIE_STATES, MissionState, SortieState
 
 MAX_NODES = 2_000  # of a graph, in one response
-MAX_PIECES = 500  # of output, in one response
+MAX_EDGE_BYTES = 4_000_000  # of the keys in the edges of a graph, in one response
+MAX_PIECES, MAX_OUTPUT_BYTES = 500, 2_000_000  # of output, in one response
 PLAN = {  # an example in the OpenAPI document
     "mission": "Repository audit",
     "inputs": {"branch": {"default": "main"}},
@@ -252,19 +253,16 @@ class MissionSorties(ApiView):
         mission = visibility.mission(actor_of(request), ref)
         limit = query.get("limit", 50)
         after = mission_lookup.find_sortie(mission, query["after"]) if "after" in query else None
-        items = list(
-            sortie_json.of_mission(
-                mission,
-                states=query.get("state") or None,
-                after=after,
-                limit=limit + 1,
-                results=query["results"],
-                visible=visibility.missions(actor_of(request)),
-            )
+        items, more = sortie_json.page_of_mission(
+            mission,
+            states=query.get("state") or None,
+            after=after,
+            limit=limit,
+            results=query["results"],
+            visible=visibility.missions(actor_of(request)),
         )
         next_url = None
-        if len(items) > limit:
-            items.pop()
+        if more:
             parameters = request.query_params.copy()
             parameters["after"] = items[-1]["id"]
             next_url = f"{request.build_absolute_uri(request.path)}?{parameters.urlencode()}"
@@ -279,18 +277,24 @@ class MissionGraph(ApiView):
         sorties = list(Sortie.objects.filter(mission=mission).order_by("turn", "id")[: MAX_NODES + 1])
         nodes = sorties[:MAX_NODES]
         keys = {sortie.id: sortie.key for sortie in nodes}
-        edges = (
-            Need.objects.filter(sortie__in=list(keys)).order_by("sortie", "upstream").values_list("upstream", "sortie")
-        )
+        needs = Need.objects.filter(sortie__in=list(keys)).order_by("sortie", "upstream")
+        edges: list[dict[str, str]] = []
+        bytes_left = MAX_EDGE_BYTES
+        for upstream, sortie in needs.values_list("upstream", "sortie").iterator():
+            if upstream not in keys:
+                continue
+            edge = {"upstream": keys[upstream], "sortie": keys[sortie]}
+            bytes_left -= sum(map(len, edge.values()))
+            if bytes_left < 0:
+                break
+            edges.append(edge)
         return {
             "nodes": [
                 {"id": node.ref, "key": node.key, "agent_type": node.agent_type_id, "state": node.state}
                 for node in nodes
             ],
-            "edges": [
-                {"upstream": keys[upstream], "sortie": keys[sortie]} for upstream, sortie in edges if upstream in keys
-            ],
-            "truncated": len(sorties) > MAX_NODES,
+            "edges": edges,
+            "truncated": len(sorties) > MAX_NODES or bytes_left < 0,
         }
 
 
@@ -329,14 +333,14 @@ class MissionLogs(ApiView):
             selected = selected.filter(id__in=sorties)
         # Read before the pieces; otherwise the last ones could be missed.
         ended = not selected.exclude(state__in=FINAL_SORTIE_STATES).exists()
-        pieces = mission_results.output_of_mission(
-            mission=mission, sorties=sorties, after=query["after"], limit=MAX_PIECES
+        pieces, more = mission_results.output_of_mission(
+            mission=mission, sorties=sorties, after=query["after"], limit=MAX_PIECES, max_bytes=MAX_OUTPUT_BYTES
         )
         return {
             "mission": mission.ref,
             "pieces": pieces,
             "after": pieces[-1]["id"] if pieces else query["after"],
-            "ended": ended and len(pieces) < MAX_PIECES,
+            "ended": ended and not more,
         }
 
 

@@ -159,7 +159,7 @@ class GraphResponse(serializers.Serializer[Any]):
 
     nodes = GraphNodeResponse(many=True)
     edges = Edge(many=True)
-    truncated = serializers.BooleanField(help_text="whether the mission has more sorties than these")
+    truncated = serializers.BooleanField(help_text="whether the mission has more sorties, or needs, than these")
 
 
 class TimelineEntryResponse(serializers.Serializer[Any]):

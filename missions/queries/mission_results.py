@@ -31,12 +31,13 @@ def output(*, sortie: Sortie, attempt: int | None = None, after: int = 0) -> Que
 
 
 def output_of_mission(
-    *, mission: Mission, sorties: Collection[UUID] | None = None, after: int = 0, limit: int
-) -> list[dict[str, Any]]:
-    """The output of a mission's sorties, of all attempts, in the order in which it was stored.
+    *, mission: Mission, sorties: Collection[UUID] | None = None, after: int = 0, limit: int, max_bytes: int
+) -> tuple[list[dict[str, Any]], bool]:
+    """The output of a mission's sorties, of all attempts, in the order in which it was stored; and whether more follows.
 
-    At most `limit` pieces with ids above `after`; `sorties`: only of these. A piece is withheld while an older
-    transaction is open, so that a reader who continues after the last id misses none.
+    At most `limit` pieces with ids above `after`, the last of which is the first to exceed `max_bytes`. `sorties`: only
+    of these. A piece is withheld while an older transaction is open, so that a reader who continues after the last id
+    misses none.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -46,20 +47,23 @@ def output_of_mission(
                 "sorties": None if sorties is None else list(sorties),
                 "after": after,
                 "limit": limit,
+                "max_bytes": max_bytes,
             },
         )
-        return [
-            {
-                "id": id,
-                "sortie": ids.encode(ids.SORTIE, sortie),
-                "key": key,
-                "attempt": attempt,
-                "stream": stream,
-                "at": at.isoformat(),
-                "text": text,
-            }
-            for id, sortie, key, attempt, stream, at, text in cursor.fetchall()
-        ]
+        rows = cursor.fetchall()
+    pieces = [
+        {
+            "id": id,
+            "sortie": ids.encode(ids.SORTIE, sortie),
+            "key": key,
+            "attempt": attempt,
+            "stream": stream,
+            "at": at.isoformat(),
+            "text": text,
+        }
+        for id, sortie, key, attempt, stream, at, text, _ in rows
+    ]
+    return pieces, len(rows) == limit or (bool(rows) and rows[-1][-1] > max_bytes)
 
 
 def artifacts(mission: Mission) -> QuerySet[Artifact]:

@@ -17,7 +17,9 @@ from missions.models import Attempt, Mission, Sortie
 from missions.queries import waiting
 from missions.states import SortieState
 
-PAGE = 100  # sorties in memory at once, each with its result
+PAGE = 100  # sorties in memory at once
+FEW = 25  # the same in the web process, if each may have a result of FLEET_RESULT_BYTES
+MAX_PAGE_BYTES = 2_000_000  # of results and needs: parsed, a result can need 100 times as much memory as its text
 
 
 def of_mission(
@@ -35,30 +37,62 @@ def of_mission(
     Without `results`, results are not read and are null. `visible`: the missions that the reader may see; only these
     are named as holders of a concurrency key that a sortie waits for.
     """
+    lookups = waiting.WaitLookups(visible)
+    for row in _rows(mission, states=states, after=after, limit=limit, results=results, page=PAGE):
+        yield _row_as_json(mission, row, lookups)
+
+
+def page_of_mission(
+    mission: Mission,
+    *,
+    states: Collection[str] | None = None,
+    after: Sortie | None = None,
+    limit: int,
+    results: bool = True,
+    visible: QuerySet[Mission] | None = None,
+) -> tuple[list[dict[str, Any]], bool]:
+    """One page of `of_mission`, and whether more sorties follow. It has at least one sortie, if there is any, and
+    ends early if its results and needs would have more than MAX_PAGE_BYTES."""
+    items: list[dict[str, Any]] = []
+    lookups, size = waiting.WaitLookups(visible), 0
+    page = FEW if results else PAGE
+    for row in _rows(mission, states=states, after=after, limit=limit + 1, results=results, page=page):
+        size += len(row.result or "") + sum(map(len, row.needed))
+        if len(items) == limit or (items and size > MAX_PAGE_BYTES):
+            return items, True
+        items.append(_row_as_json(mission, row, lookups))
+    return items, False
+
+
+def of_sortie(sortie: Sortie, *, visible: QuerySet[Mission] | None = None) -> dict[str, Any]:
+    """One sortie, as in `of_mission`. Its mission must be loaded."""
+    (row,) = _rows_of([sortie.id], results=True)
+    return _row_as_json(sortie.mission, row, waiting.WaitLookups(visible))
+
+
+def _rows(
+    mission: Mission,
+    *,
+    states: Collection[str] | None,
+    after: Sortie | None,
+    limit: int | None,
+    results: bool,
+    page: int,
+) -> Iterator[Any]:
+    """The rows of `of_mission`. Reads so many at once."""
     selected = Sortie.objects.filter(mission=mission).order_by("turn", "id").values_list("id", flat=True)
     if states is not None:
         selected = selected.filter(state__in=states)
     if after is not None:
         selected = selected.filter(Q(turn__gt=after.turn) | Q(turn=after.turn, id__gt=after.id))
-    rows = iter(selected[:limit]) if limit and limit <= PAGE else selected[:limit].iterator(chunk_size=PAGE)
-    lookups = waiting.WaitLookups(visible)
-    while page := list(islice(rows, PAGE)):
-        yield from _page_as_json(mission, page, results=results, lookups=lookups)
+    sortie_ids = iter(selected[:limit]) if limit and limit <= PAGE else selected[:limit].iterator(chunk_size=PAGE)
+    while ids_of_page := list(islice(sortie_ids, page)):
+        yield from _rows_of(ids_of_page, results=results)
 
 
-def of_sortie(sortie: Sortie, *, visible: QuerySet[Mission] | None = None) -> dict[str, Any]:
-    """One sortie, as in `of_mission`. Its mission must be loaded."""
-    (row,) = _page_as_json(sortie.mission, [sortie.id], results=True, lookups=waiting.WaitLookups(visible))
-    return row
-
-
-def _page_as_json(
-    mission: Mission, page: Sequence[UUID], *, results: bool, lookups: waiting.WaitLookups
-) -> Iterator[dict[str, Any]]:
-    for sortie in Sortie.objects.raw(
-        statements.read("missions.queries", "sorties_with_attempts"), {"page": page, "results": results}
-    ):
-        yield _row_as_json(mission, sortie, lookups)
+def _rows_of(page: Sequence[UUID], *, results: bool) -> Iterator[Any]:
+    sql = statements.read("missions.queries", "sorties_with_attempts")
+    yield from Sortie.objects.raw(sql, {"page": page, "results": results})
 
 
 def notable(

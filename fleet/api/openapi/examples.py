@@ -55,6 +55,7 @@ _PROBLEMS = (
     (429, "rate_limited", "Too many requests: the limit is 100 in this window. Try again in 12 s."),
     (429, "too_many_connections", "Your address has too many connections open."),
     (429, "too_many_bodies", "Your address is sending more than 64,000,000 bytes at once."),
+    (429, "too_many_responses", "Your address has more than 64,000,000 bytes of responses that it has not read."),
     (
         429,
         "locked_out",

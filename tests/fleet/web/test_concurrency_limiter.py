@@ -150,3 +150,26 @@ def test_probes_are_answered_whatever_is_queued(path: str) -> None:
             application.finish.set()
 
     run(scenario)
+
+
+def test_a_response_that_cannot_start_yet_occupies_no_slot() -> None:
+    """The client may not have read the response before it on the same connection."""
+
+    async def scenario(application: BlockingApplication, limiter: Any) -> None:
+        application.respond.set()
+        application.finish.set()
+        stuck = asyncio.Event()
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            await stuck.wait()
+
+        scope = {"type": "http", "method": "GET", "path": "/stuck", "headers": [], "client": ("192.0.2.1", 1)}
+        tasks = [asyncio.create_task(limiter(scope, receive, send)) for _ in range(CONCURRENT)]
+        assert (await request(limiter, "/other"))[0] == 200
+        stuck.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario)
