@@ -224,7 +224,10 @@ async def _follow(transcript: SortieTranscript, *, listener: int) -> AsyncIterat
 
 
 async def _new_output(transcript: SortieTranscript) -> AsyncIterator[str]:
-    for _ in range(int(FOLLOW_S / POLL_S)):
+    """New output for FOLLOW_S, however slowly the client reads: access is checked only when it reconnects."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + FOLLOW_S
+    while loop.time() < deadline:
         ended, pieces = await hub.run(lambda: (transcript.ended(), list(transcript.read())))
         for piece in pieces:
             yield piece["text"]

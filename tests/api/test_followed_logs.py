@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db.models.functions import Now
 
+from missions.api.sorties import FOLLOW_S
 from missions.models import Attempt, Output, Sortie
 from tests.support import api
 from tests.support.processes import live
@@ -95,3 +97,21 @@ def test_the_log_of_a_sortie_that_has_ended_ends_at_once(client: api.Client, sor
     write(sortie, 1, "first\n")
     succeed(sortie)
     assert follow(client, sortie, "", after_first_text=lambda: None) == ["first\n"]
+
+
+def test_a_client_that_reads_slowly_follows_no_longer_than_others(client: api.Client, sortie: Sortie) -> None:
+    """Otherwise a user who has been signed out could go on reading, a byte now and then."""
+    start_attempt(sortie, 1)
+    write(sortie, 1, "first\n")
+
+    async def texts() -> list[bytes]:
+        loop = asyncio.get_running_loop()
+        response = await sync_to_async(client.get)(f"sorties/{sortie.ref}/logs.txt?follow=true")
+        content: AsyncIterator[bytes] = aiter(response.streaming_content)
+        received = [await anext(content)]
+        await sync_to_async(write)(sortie, 1, "written after the sign-out\n")
+        now = loop.time
+        loop.time = lambda: now() + FOLLOW_S  # type: ignore[method-assign]
+        return received + [text async for text in content]
+
+    assert async_to_sync(texts)() == [b"first\n"]
