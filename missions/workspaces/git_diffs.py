@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from django.conf import settings
@@ -17,6 +18,7 @@ from missions.workspaces.repositories import git
 
 MAX_BYTES = 20_000_000  # of a patch
 MAX_FILES = 5_000  # that are listed
+MAX_PATH_BYTES = 500_000  # of their paths: workloads choose how long these are, and a mission's diff has 51 lists
 _OPTIONS = ("-r", "--no-ext-diff", "--no-textconv", "--no-color")
 
 
@@ -95,6 +97,7 @@ def _diff(
         MAX_BYTES, "diff-tree", *_OPTIONS, "--no-renames", "-z", "--numstat", base, newer, at=at, env=env
     )
     files = tuple(_files(counts))
+    listed = _listed(files)
     form = ("--binary",) if binary else ()
     patch, patch_truncated = git.read_up_to(
         max_bytes, "diff-tree", *_OPTIONS, "-p", "-M", *form, base, newer, at=at, env=env
@@ -102,10 +105,16 @@ def _diff(
     return Diff(
         base=base,
         commit=commit,
-        files=files[:MAX_FILES],
+        files=listed,
         patch=patch,
-        truncated=files_truncated or patch_truncated or len(files) > MAX_FILES,
+        truncated=files_truncated or patch_truncated or len(listed) < len(files),
     )
+
+
+def _listed(files: Sequence[FileDiff]) -> tuple[FileDiff, ...]:
+    """The first files, up to MAX_FILES and MAX_PATH_BYTES."""
+    sizes = accumulate(len(file.path) for file in files[:MAX_FILES])
+    return tuple(file for file, size in zip(files, sizes, strict=False) if size <= MAX_PATH_BYTES)
 
 
 def _files(counts: bytes) -> Iterator[FileDiff]:

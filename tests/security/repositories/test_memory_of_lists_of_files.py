@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleet import errors
-from missions.workspaces import refusals
+from missions.workspaces import git_diffs, refusals
 from missions.workspaces.repositories import git, mirrors
 from tests.support import repository
 from tests.support.repository import Repository
@@ -35,6 +35,16 @@ def test_a_commit_with_too_long_paths_is_refused(project: Repository) -> None:
     subprocess.run(["python3", "-c", CREATE.format(files=FILES)], cwd=sortie.path, check=True)
     with pytest.raises(refusals.CommitRefused, match="with names of more than 50,000,000 bytes"):
         sortie.commit()
+
+
+def test_a_diff_does_not_list_all_files_with_long_paths(project: Repository) -> None:
+    """The diff of a mission with 50 such changes would be 1 GB."""
+    sortie = repository.sortie_copy(project)
+    subprocess.run(["python3", "-c", CREATE.format(files=200)], cwd=sortie.path, check=True)
+    diff = git_diffs.of_copy(sortie.copy)
+    assert 100 < len(diff.files) < 150
+    assert sum(len(file.path) for file in diff.files) <= git_diffs.MAX_PATH_BYTES
+    assert diff.truncated
 
 
 @pytest.mark.parametrize("stream", [1, 2])
