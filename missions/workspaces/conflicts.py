@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from missions.workspaces.repositories import git
 from missions.workspaces.repositories.git import printable
 
 MAX_FILES = 100
+MAX_PATH_CHARACTERS = 20_000  # of the recorded files: a page of the API has up to 200 conflicts
 MAX_TEXT = 4_000
 MAX_DIFF = 20_000  # bytes of each side in FLEET_CONFLICT
 COUNTED = (Conflict.Kind.STRAY, Conflict.Kind.MERGE, Conflict.Kind.VERIFY)
@@ -41,7 +43,7 @@ def record(
         kind=kind,
         outcome=outcome,
         others=list(others),
-        files=[printable(path) for path in files[:MAX_FILES]],
+        files=_recorded(files),
         onto=onto,
         tree=tree,
         text=text.replace("\x00", "")[-MAX_TEXT:],
@@ -59,6 +61,12 @@ def record(
         },
     )
     return conflict
+
+
+def _recorded(files: Sequence[str]) -> list[str]:
+    """The first files, up to MAX_FILES and MAX_PATH_CHARACTERS."""
+    paths = [printable(path) for path in files[:MAX_FILES]]
+    return [path for path, size in zip(paths, accumulate(map(len, paths)), strict=True) if size <= MAX_PATH_CHARACTERS]
 
 
 def reworks(sortie: UUID) -> int:

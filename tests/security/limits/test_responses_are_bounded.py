@@ -10,8 +10,9 @@ import pytest
 
 from fleet.access.models import Role
 from missions.api import missions as views
-from missions.models import Attempt, Mission, Output, Sortie
+from missions.models import Attempt, Conflict, Mission, Output, Sortie
 from missions.queries import sortie_json
+from missions.workspaces import conflicts
 from tests.support import api, fleet
 from tests.support.processes import live
 
@@ -62,6 +63,21 @@ def test_the_output_of_a_mission_comes_in_bounded_responses() -> None:
         pieces.append(len(part["pieces"]))
         after, ended = part["after"], part["ended"]
     assert pieces == [3, 2]
+
+
+def test_a_conflict_does_not_list_all_files_with_long_paths() -> None:
+    """A page with 200 conflicts would be 80 MB."""
+    mission = fleet.launch({"one": {}})
+    sortie = Sortie.objects.get(mission=mission)
+    conflict = conflicts.record(
+        sortie=sortie.id,
+        mission=mission.id,
+        attempt=1,
+        kind=Conflict.Kind.MERGE,
+        outcome=Conflict.Outcome.REWORK,
+        files=[f"{n:04}/{'x' * 4_000}" for n in range(100)],
+    )
+    assert [path[:4] for path in conflict.files] == ["0000", "0001", "0002", "0003"]
 
 
 def test_what_clients_of_one_address_do_not_read_is_bounded(tmp_path: Path) -> None:
