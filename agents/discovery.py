@@ -7,6 +7,9 @@ and the sample mission's tools alone would add a quarter to the time that a comm
 from __future__ import annotations
 
 import functools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from django.apps import apps
@@ -32,9 +35,24 @@ def discover() -> None:
         modules.append(SAMPLE)
     for module in (*modules, *settings.FLEET_CALLABLES):
         try:
-            callables.load([module])
+            with _unchanged_path():
+                callables.load([module])
         except (Exception, SystemExit) as error:
             raise errors.Unavailable(
                 f"The callables of {module} cannot be loaded: {type(error).__name__}: {error}.",
                 hint="Fix the module, or remove it from FLEET_CALLABLES.",
             ) from error
+
+
+@contextmanager
+def _unchanged_path() -> Iterator[None]:
+    """Undo what the import of callables adds to `sys.path`, so that it decides nothing for the rest of this process.
+
+    The path of lizard, which measures complexity, then begins with the folder of the running program: `fleet/`, whose
+    `redis` would replace the library of that name.
+    """
+    path = sys.path[:]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
