@@ -74,6 +74,6 @@ def test_a_saved_value_survives_a_killed_agent_or_node(
         host.process.wait()
         host.start()
     assert hosts.wait(mission).state == "succeeded"
-    first, second = rows(mission)
-    assert (first[0] in {"lost", "returned"}, first[1]) == (True, {"step": 7})
-    assert second == ("succeeded", None, {"step": 7})
+    first, *others, last = rows(mission)  # on a busy machine, the next attempt may lose its lease too
+    assert (first[1], last) == ({"step": 7}, ("succeeded", None, {"step": 7}))
+    assert {state for state, *_ in (first, *others)} <= {"lost", "returned"}
