@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import Fleet
+from tests.support.processes import hosts
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("fleet")
@@ -113,7 +114,7 @@ def test_a_stopped_agent_loses_its_lease_and_its_late_outcome_is_refused(fleet: 
         {"sorties": {"work": {"agent": "testing", "run": f"test -e '{flag}' || sleep 8; {say}"}}}
     )  # fmt: skip
     agent = until(lambda: next((a for a in fleet.json("fleet_agents", "list") if a["sorties"] == ["work"]), None))
-    os.kill(agent["pid"], signal.SIGSTOP)
+    hosts.halt(agent["pid"])
     flag.touch()
     until(lambda: fleet.json("fleet_mission", "show", mission)["items"][0]["state"] in {"queued", "running"})
     until(lambda: all(a["id"] != agent["id"] for a in fleet.json("fleet_agents", "list")))

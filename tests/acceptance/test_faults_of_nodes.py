@@ -170,7 +170,7 @@ def test_a_halted_agent_loses_its_work_and_is_ended(host: Host, agent_type: str,
     work, _ = until(lambda: hosts.live_pids(pids)[:2] if len(hosts.live_pids(pids)) > 1 else None)
     halted_agent = hosts.running_agent(mission)
     assert halted_agent.pid is not None
-    os.kill(halted_agent.pid, signal.SIGSTOP)
+    hosts.halt(halted_agent.pid)
     until(lambda: Agent.objects.get(id=halted_agent.id).state == "lost")
     assert hosts.wait(mission).state == "succeeded", "the successor runs it after the halted agent has been ended"
     assert not hosts.alive(halted_agent)
@@ -188,7 +188,7 @@ def test_a_halted_agent_that_resumes_after_its_lease_is_refused(host: Host, agen
     halted_agent = hosts.running_agent(mission)
     assert halted_agent.pid is not None
     hosts.spawn(agent_type, host)
-    os.kill(halted_agent.pid, signal.SIGSTOP)
+    hosts.halt(halted_agent.pid)
     flag.touch()
     until(lambda: hosts.attempts(mission)[0] == ("one", 1, "lost"))
     # Its last heartbeat may be later than its last lease.
@@ -203,7 +203,7 @@ def test_a_halted_agent_that_resumes_after_its_lease_is_refused(host: Host, agen
 def test_a_halted_node_counts_as_down_while_its_agents_continue(host: Host, agent_type: str) -> None:
     (agent,) = hosts.spawn(agent_type, host)
     before = Event.objects.order_by("-id").values_list("id", flat=True)[0]
-    host.send(signal.SIGSTOP)
+    host.halt()
     until(lambda: not host.node.up)
     with pytest.raises(errors.Unavailable, match="Node here is not up"):
         operations.spawn(type=agent_type, node="here")

@@ -86,7 +86,7 @@ def test_a_halted_agent_and_its_successor_on_another_host_do_not_overlap(
     hosts.spawn(agent_type, second_host)
     pids = {"node": first_host.pid, "agent": agent.pid}
     for target in halted:
-        os.kill(pids[target] or 0, signal.SIGSTOP)
+        hosts.halt(pids[target])
     check_no_overlap(mission, path)
     for target in halted:
         if target == "node" or hosts.alive(agent):
@@ -106,7 +106,7 @@ def test_a_halted_shim_and_the_next_attempt_on_its_host_do_not_overlap(
     hosts.spawn(agent_type, second_host)
     pids = {"node": first_host.pid, "agent": agent.pid, "shim": shim.pid, "work": work.pid}
     for target in halted:
-        os.kill(pids[target] or 0, signal.SIGSTOP)
+        hosts.halt(pids[target])
     check_no_overlap(mission, path)
     assert hosts.have_ended(shim.pid, work.pid)
     for target in {"node", "agent"} & set(halted):
@@ -149,7 +149,7 @@ def test_scratch_folders_of_killed_agents_are_removed_at_the_next_start(
     (scratch,) = (first_host.home / "scratch").glob("srt_*")
     (first_host.home / "scratch" / "notes of somebody").mkdir(exist_ok=True)
     if killed_process == "node":
-        first_host.send(signal.SIGSTOP)  # otherwise it would notice that its agent has died
+        first_host.halt()  # otherwise it would notice that its agent has died
     hosts.kill(agent)
     if killed_process == "node":
         first_host.send(signal.SIGKILL)

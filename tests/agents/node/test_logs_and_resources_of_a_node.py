@@ -16,6 +16,7 @@ from agents.confinement import probe
 from agents.models import Agent, AgentType, LogPiece, Sample
 from fleet.host import processes
 from tests.support.paths import CHECKOUT
+from tests.support.processes import hosts
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -80,7 +81,7 @@ def test_a_node_records_its_agents(start: Start, tmp_path: Path) -> None:
         assert "superuser" not in log_of(first), "Celery does not warn about root, because work runs in the sandbox"
 
     with (tmp_path / "private" / "logs" / "agent-backend-1@here.log").open("ab") as file:
-        os.kill(first.pid, signal.SIGSTOP)
+        hosts.halt(first.pid)
         file.write(b"its last words, without a line's end")
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: Agent.objects.filter(type="backend", state="idle").exclude(id=first.id).exists())

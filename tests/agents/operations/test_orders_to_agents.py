@@ -98,7 +98,7 @@ def test_two_orders_at_once_end_an_agent_once(host: Host, agent_type: str) -> No
 
 def test_an_order_for_an_agent_that_ends_meanwhile_changes_nothing(host: Host, agent_type: str) -> None:
     (agent,) = hosts.spawn(agent_type, host)
-    host.send(signal.SIGSTOP)  # so that the order meets a dead agent whose row is still live
+    host.halt()  # so that the order meets a dead agent whose row is still live
     hosts.kill(agent)
     assert len(order(Order.TERMINATE, agent)) == 1
     host.send(signal.SIGCONT)
@@ -109,7 +109,7 @@ def test_an_order_for_an_agent_that_ends_meanwhile_changes_nothing(host: Host, a
 
 
 def test_an_agent_that_is_ordered_to_end_before_its_start_is_not_started(host: Host, agent_type: str) -> None:
-    host.send(signal.SIGSTOP)
+    host.halt()
     (agent,) = operations.spawn(type=agent_type, node=host.name)
     order(Order.TERMINATE, agent)
     host.send(signal.SIGCONT)
@@ -123,7 +123,7 @@ def test_orders_for_a_node_that_is_down_are_carried_out_when_it_is_back(
 ) -> None:
     brief = host_group.add("brief")
     stays, goes = hosts.spawn(agent_type, brief, count=2)
-    brief.send(signal.SIGSTOP)
+    brief.halt()
     (new,) = operations.spawn(type=agent_type, node="brief")  # the node does not yet count as down
     assert [agent.id for agent in order(Order.TERMINATE, goes)] == [goes.id]
     brief.send(signal.SIGKILL)  # only now: its agents end with it

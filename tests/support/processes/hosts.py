@@ -119,6 +119,10 @@ class Host:
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
+    def halt(self) -> None:
+        """Halt its node. The agents continue."""
+        halt(self.pid)
+
     def stop(self) -> None:
         """Restore the connections and end the node: with SIGTERM, and if it does not end, with SIGKILL."""
         if self.process is None:
@@ -263,6 +267,22 @@ def kill(agent: Agent) -> None:
     """Kill the process of an agent (SIGKILL)."""
     assert agent.pid is not None
     os.kill(agent.pid, signal.SIGKILL)
+
+
+def halt(pid: int | None) -> None:
+    """Halt a process (SIGSTOP), and wait until none of its threads runs any more: the signal alone returns earlier."""
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: set(_states_of_threads(pid)) <= {"T"})
+
+
+def _states_of_threads(pid: int) -> list[str]:
+    """The state of each thread of a process, as in proc(5); none if it has ended."""
+    try:
+        stats = [(thread / "stat").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return []
+    return [stat.rpartition(")")[2].split()[0] for stat in stats]
 
 
 def alive(agent: Agent) -> bool:
