@@ -1,36 +1,23 @@
-"""ASGI middleware that refuses bodies that are too large or too slow while they arrive, and the memory that bodies and
-responses of one address may take."""
+"""ASGI middleware that refuses bodies that are too large or too slow while they arrive."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
 
-from fleet import errors, humanise, ids
-from fleet.limits import addresses
-from fleet.web import shared_counters
+from fleet import humanise
+from fleet.web import refusals
+from fleet.web.address_bytes import AddressBytes
+from fleet.web.refusals import RequestRefused
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 TIMEOUT_S = 30.0  # for a whole body
 ADDRESS_BYTES = 64_000_000  # of the bodies that one address has in progress, in all processes of the site
-UNREAD_BYTES = 64_000_000  # the same for responses that the clients of one address have not read yet
-
-
-class RequestRefused(Exception):
-    """The request is refused before Django has read it."""
-
-    def __init__(
-        self, status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
-        self.status, self.code, self.detail, self.headers = status, code, detail, headers
-        super().__init__(detail)
 
 
 class BodyLimiter:
@@ -70,7 +57,7 @@ class BodyLimiter:
         except RequestRefused as refusal:
             if started:  # cannot happen: Django reads the whole body before it responds
                 raise
-            await _refuse(refusal, send)
+            await refusals.respond(refusal, send)
         finally:
             body_bytes.release()
         return None
@@ -119,54 +106,3 @@ class BodyLimiter:
         return RequestRefused(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"The body is larger than {self._max_bytes:,} bytes."
         )
-
-
-class AddressBytes:
-    """Bytes that a request takes in memory, counted together with those of the other requests of its address."""
-
-    def __init__(self, scope: Any, name: str, limit: int, refusal: str) -> None:
-        """`name`: "bodies" or "responses". `refusal`: what to tell a client whose address exceeds the limit."""
-        address = _address(scope)
-        self._name, self._limit, self._bytes = f"{name}:{address}" if address else "", limit, 0
-        self._code, self._refusal = f"too_many_{name}", refusal
-
-    def add(self, size: int) -> None:
-        """Raises RequestRefused if this is too much."""
-        if self._name:
-            self._bytes += size
-            shared_counters.site.add(self._name, size)
-            if shared_counters.site.count(self._name) > self._limit:
-                raise RequestRefused(
-                    HTTPStatus.TOO_MANY_REQUESTS, self._code, self._refusal.format(self._limit), {"retry-after": "1"}
-                )
-
-    def release(self) -> None:
-        if self._name:
-            shared_counters.site.add(self._name, -self._bytes)
-
-
-def _address(scope: Any) -> str:
-    """The client by whose address bodies are counted; "" for a proxy that does not name its clients."""
-    peer = (scope.get("client") or ("", 0))[0]
-    lines = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"]
-    address = addresses.resolve(peer=peer, forwarded=",".join(lines))
-    return "" if addresses.is_proxy(address) else addresses.bucket(address)
-
-
-def problem(refusal: RequestRefused) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The headers and the body of a problem response (RFC 9457), which closes the connection."""
-    request = ids.encode("req", ids.new())
-    members = errors.problem(status=refusal.status, code=refusal.code, detail=refusal.detail, request=request)
-    body = json.dumps(members).encode()
-    headers = [
-        (b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"), (b"x-request-id", request.encode()), (b"cache-control", b"private, no-store"),
-        *((name.encode(), value.encode()) for name, value in refusal.headers.items()),
-    ]  # fmt: skip
-    return headers, body
-
-
-async def _refuse(refusal: RequestRefused, send: Any) -> None:
-    headers, body = problem(refusal)
-    await send({"type": "http.response.start", "status": int(refusal.status), "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -17,7 +17,8 @@ from typing import Any
 
 from django.conf import settings
 
-from fleet.web.bodies import Application, RequestRefused
+from fleet.web.bodies import Application
+from fleet.web.refusals import RequestRefused
 
 TIMEOUT_S = 5.0  # for a slot
 RETRY_S = 1  # Retry-After of a refused request

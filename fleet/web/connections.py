@@ -20,7 +20,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from fleet import humanise
 from fleet.limits import addresses
 from fleet.web import shared_counters
-from fleet.web.bodies import RequestRefused, problem
+from fleet.web.refusals import RequestRefused, problem
 
 FREE_CHUNKS = 1_000  # of a body, before their size matters
 MIN_CHUNK_BYTES = 64  # on average

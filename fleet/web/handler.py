@@ -25,9 +25,10 @@ from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from fleet.web.bodies import UNREAD_BYTES, AddressBytes
+from fleet.web.address_bytes import AddressBytes
 
 EXEMPT_THREADS = 60  # in addition to FLEET_WEB_CONCURRENCY, for requests that need no slot
+UNREAD_BYTES = 64_000_000  # of the responses that the clients of one address have not read yet
 LIVENESS_PATH = "/healthz"  # has its own thread, for when all others wait for a halted Postgres
 
 

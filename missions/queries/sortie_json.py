@@ -79,7 +79,7 @@ def _rows(
     results: bool,
     page: int,
 ) -> Iterator[Any]:
-    """The rows of `of_mission`. Reads so many at once."""
+    """The rows of `of_mission`, read `page` at a time."""
     selected = Sortie.objects.filter(mission=mission).order_by("turn", "id").values_list("id", flat=True)
     if states is not None:
         selected = selected.filter(state__in=states)
