@@ -116,7 +116,8 @@ class SortieLogText(ApiView):
         number = _attempt_number(sortie, query.get("attempt"))
         if query["follow"]:
             user = actor_of(request).user
-            listener = user.id if user else 0  # 0: a lease token
+            # Work that runs for a user must not take the streams of others. 0: the operator's missions.
+            listener = user.id if user else sortie.mission.created_by_id or 0
             hub.check_capacity(listener)
             transcript = SortieTranscript(sortie=sortie, attempt=query.get("attempt"))
             output = () if request.method == "HEAD" else _follow(transcript, listener=listener)
