@@ -11,6 +11,9 @@
   The kernel clears both bits itself when a process without CAP_FSETID writes to a file that was created with them.
 - For root's workload: creating a user namespace. There it could mount an overlay, with which the kernel itself copies a
   setuid program of the system, such as `su`, into a writable folder. Writing to it through a mapping keeps its mode.
+- Leases on files (fcntl). Their owner may take one on any file that it can read, such as the fleet's code or, as root,
+  /etc/passwd. Every process of the host that opens the file then waits until the kernel breaks the lease, by default
+  after 45 s, and the workload can take it again.
 - Reserving disk space (fallocate). The agent stops a workload that fills a disk by the bytes that it has written, and
   reserving writes none. The C library's posix_fallocate writes instead.
 - If the workload has no network: sockets of families that a network namespace does not confine, such as AF_VSOCK, which
@@ -33,6 +36,7 @@ CLONE3, IO_URING_SETUP, FCHMODAT2, SETXATTRAT = 435, 425, 452, 463  # the same o
 RESERVING_IOCTLS = (  # FS_IOC_RESVSP, RESVSP64, ZERO_RANGE, and those of 32-bit programs (ioctl.c of the kernel)
     0x40305828, 0x4030582A, 0x40305839, 0x402C5828, 0x402C582A, 0x402C5839,
 )  # fmt: skip
+F_SETLEASE, F_SETDELEG = 1024, 1040
 X32 = 0x40000000  # bit that marks calls of the x32 ABI on x86-64
 CONFINED = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 _NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, 16  # offsets in `struct seccomp_data`
@@ -54,18 +58,19 @@ class _Abi:
     setxattrs: tuple[int, int, int]  # setxattr, lsetxattr, fsetxattr
     fallocate: int
     ioctl: int
+    fcntls: tuple[int, ...]  # fcntl, fcntl64
     socketcall: int = 0
 
 
 _ABIS = {
     "x86_64": (_Abi(0xC000003E, clone=56, unshare=272, socket=41, keys=(248, 249, 250), chmods=(90, 91), fchmodat=268,
-                    setxattrs=(188, 189, 190), fallocate=285, ioctl=16),
+                    setxattrs=(188, 189, 190), fallocate=285, ioctl=16, fcntls=(72,)),
                _Abi(0x40000003, clone=120, unshare=310, socket=359, keys=(286, 287, 288), chmods=(15, 94), fchmodat=306,
-                    setxattrs=(226, 227, 228), fallocate=324, ioctl=54, socketcall=102)),
+                    setxattrs=(226, 227, 228), fallocate=324, ioctl=54, fcntls=(55, 221), socketcall=102)),
     "aarch64": (_Abi(0xC00000B7, clone=220, unshare=97, socket=198, keys=(217, 218, 219), chmods=(52,), fchmodat=53,
-                     setxattrs=(5, 6, 7), fallocate=47, ioctl=29),
+                     setxattrs=(5, 6, 7), fallocate=47, ioctl=29, fcntls=(25,)),
                 _Abi(0x40000028, clone=120, unshare=337, socket=281, keys=(309, 310, 311), chmods=(15, 94), fchmodat=333,
-                     setxattrs=(226, 227, 228), fallocate=352, ioctl=54)),
+                     setxattrs=(226, 227, 228), fallocate=352, ioctl=54, fcntls=(55, 221))),
 }  # fmt: skip
 
 
@@ -109,6 +114,10 @@ def _rules(abi: _Abi, *, network: bool, root: bool, setgid_error: int) -> bytes:
         *(_if(number, _refuse_bits(stat.S_ISUID, argument=argument)) for number, argument in modes),
         # BPF cannot read the flags of clone3, which are in memory. The C library falls back to clone.
         *(_if(number, _refuse(errno.ENOSYS)) for number in (CLONE3, IO_URING_SETUP, *abi.keys)),
+        *(
+            _if(number, _refuse_values((F_SETLEASE, F_SETDELEG), argument=1, error=errno.EACCES))
+            for number in abi.fcntls
+        ),
         _if(abi.fallocate, _refuse(errno.EOPNOTSUPP)),
         _if(abi.ioctl, _refuse_values(RESERVING_IOCTLS, argument=1, error=errno.EOPNOTSUPP)),
     ]

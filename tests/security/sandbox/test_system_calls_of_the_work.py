@@ -5,6 +5,7 @@ Namespaces isolate neither keyrings nor files with setuid bits or capabilities.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,24 @@ print(os.stat(file).st_size)
 
 def test_the_work_cannot_reserve_disk_space_without_writing(place: Place) -> None:
     assert run(place, RESERVING).split() == ["-95"] * 4 + ["0", "1000000"], "EOPNOTSUPP; the C library writes instead"
+
+
+LEASES = """
+import ctypes, fcntl, os
+libc = ctypes.CDLL(None, use_errno=True)
+os.open("own", os.O_CREAT)
+for path in (os.__file__, "own"):
+    file = os.open(path, os.O_RDONLY)
+    for command in (1024, 1040):  # F_SETLEASE, F_SETDELEG
+        print(libc.fcntl(file, command, fcntl.F_RDLCK) and -ctypes.get_errno())
+    print(libc.fcntl(file, 1025))  # F_GETLEASE
+    fcntl.flock(file, fcntl.LOCK_SH)
+"""
+
+
+def test_the_work_cannot_make_processes_outside_wait_for_leases_on_files(place: Place) -> None:
+    """The owner of a file may take a lease on it, even if it is mounted read-only. Opening it then takes 45 s."""
+    assert run(place, LEASES).split() == ["-13", "-13", str(fcntl.F_UNLCK)] * 2, "EACCES; other calls of fcntl work"
 
 
 FILES = r"""
