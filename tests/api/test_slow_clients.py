@@ -189,7 +189,7 @@ def test_nothing_is_left_of_refused_handshakes(small_web: Web) -> None:
         for _ in range(number):
             with connect_to(small_web) as client:
                 client.sendall(head)
-                assert read_rest(client) == b""
+                assert read_rest(client)[:13] in (b"", b"HTTP/1.1 400 ")  # 400 if the head arrives in pieces
         return memory(small_web)
 
     before = refuse(100)
