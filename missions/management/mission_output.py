@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.management.base import OutputWrapper
 
@@ -19,10 +19,30 @@ from missions.queries.transcripts import Piece, SortieTranscript, Transcript
 from missions.states import FINAL_SORTIE_STATES
 
 POLL_S = 0.3
-KEY_WIDTH, MAX_KEY_WIDTH = 30, 60  # of the column of keys, at least and at most
+STATUS_WIDTH, MAX_STATUS_WIDTH = 10, 24  # of the column of states, at least and at most
+KEY_WIDTH, MAX_KEY_WIDTH = 30, 60  # of the column of keys
 MAX_ROWS = 50  # a mission with more sorties is summarised, unless --all is given
 
 Write = Callable[[str], object]
+
+
+class Columns(NamedTuple):
+    """The widths of the first two columns of a list of sorties."""
+
+    status: int = STATUS_WIDTH
+    key: int = KEY_WIDTH
+
+    @classmethod
+    def of(cls, items: Sequence[dict[str, Any]]) -> Columns:
+        """The widths that fit the longest value of each column, within limits."""
+        status = max([STATUS_WIDTH, *(len(item["status"]) for item in items)])
+        key = max([KEY_WIDTH, *(len(lines.one_line(item["key"])) for item in items)])
+        return cls(min(status, MAX_STATUS_WIDTH), min(key, MAX_KEY_WIDTH))
+
+    @property
+    def indent(self) -> int:
+        """Where the column of keys starts."""
+        return 2 + self.status + 1
 
 
 def mission_as_json(*, mission: Mission, states: Sequence[str] | None, write: Write) -> None:
@@ -47,16 +67,16 @@ def mission_as_text(*, mission: Mission, states: Sequence[str] | None, show_all:
     total = summary["sorties"]["total"]
     if states is not None or show_all or total <= MAX_ROWS:
         items = sortie_json.of_mission(mission, states=states, results=False, visible=Mission.objects.all())
-        if total > MAX_ROWS:  # they are written as they are read, so the longest key is not known
-            _write_rows(mission, items, KEY_WIDTH, width, out)
+        if total > MAX_ROWS:  # they are written as they are read, so the longest values are not known
+            _write_rows(mission, items, Columns(), width, out)
         else:
             listed = list(items)
-            _write_rows(mission, listed, _key_width(listed), width, out)
+            _write_rows(mission, listed, Columns.of(listed), width, out)
         return
     counts = ", ".join(f"{n:,} {state}" for state, n in summary["sorties"].items() if n and state != "total")
     out.write(lines.fitted(f"  {total:,} sorties: {counts}", width=width) + "\n")
     notable = sortie_json.notable(mission, total=total, limit=MAX_ROWS, visible=Mission.objects.all())
-    _write_rows(mission, notable, _key_width(notable), width, out)
+    _write_rows(mission, notable, Columns.of(notable), width, out)
     hidden = f"  {total - len(notable):,} more are not shown. --state STATE shows those in one state, --all shows all."
     out.write(lines.fitted(hidden, width=width) + "\n")
 
@@ -67,31 +87,26 @@ def _workspace(workspace: dict[str, Any]) -> str:
     return f"branch {branch} for {repository}, {base}" + (", discarded" if workspace["discarded_at"] else "")
 
 
-def _key_width(items: Sequence[dict[str, Any]]) -> int:
-    """The width of the column of keys that fits the longest of them, within limits."""
-    return min(max([KEY_WIDTH, *(len(lines.one_line(item["key"])) for item in items)]), MAX_KEY_WIDTH)
-
-
 def _write_rows(
-    mission: Mission, items: Iterable[dict[str, Any]], key_width: int, width: int | None, out: OutputWrapper
+    mission: Mission, items: Iterable[dict[str, Any]], columns: Columns, width: int | None, out: OutputWrapper
 ) -> None:
     for item in items:
-        out.write(_row(item, width, key_width) + "\n")
+        out.write(_row(item, width, columns) + "\n")
         if item["waits_on"] == WaitsOn.PERSON:  # on a line of its own, not wrapped, so that it can be pasted
-            out.write(f"{'':13}Resolve it: {workspaces.resolve_command(mission.ref, item['key'])}\n")
+            out.write(f"{'':{columns.indent}}Resolve it: {workspaces.resolve_command(mission.ref, item['key'])}\n")
 
 
-def _row(item: dict[str, Any], width: int | None, key_width: int) -> str:
+def _row(item: dict[str, Any], width: int | None, columns: Columns) -> str:
     took = "" if item["elapsed_s"] is None else humanise.duration(item["elapsed_s"])
     parts = (
-        f"  {item['status']:<10}",
-        lines.padded(lines.one_line(item["key"]), key_width, width=width),
+        f"  {item['status']:<{columns.status}}",
+        lines.padded(lines.one_line(item["key"]), columns.key, width=width),
         lines.padded(item["agent_type"], 14, width=width),
         lines.padded(f"attempt {item['attempt']}" if item["attempt"] else "", 12, width=width),
         lines.padded(took, 11, width=width),
         lines.one_line(_reason(item)),
     )
-    return lines.fitted(" ".join(part for part in parts if part).rstrip(), width=width, indent=13)
+    return lines.fitted(" ".join(part for part in parts if part).rstrip(), width=width, indent=columns.indent)
 
 
 def _reason(item: dict[str, Any]) -> str:

@@ -140,3 +140,12 @@ def test_show_aligns_its_columns_below_a_long_key() -> None:
     fleet.launch({"a-key-that-is-longer-than-the-usual-column": {}, "short": {}})
     rows = fleet_mission("show", "latest").out.splitlines()[1:]
     assert len({row.index(" backend ") for row in rows}) == 1
+
+
+def test_show_aligns_its_columns_below_a_sortie_that_waits_for_a_retry(engine: Engine) -> None:
+    failing = {"with": {"fail": "not yet"}, "retry": {"max_attempts": 3, "backoff": "100s"}}
+    mission = fleet.launch({"flaky": failing, "other": {"needs": ["flaky"]}})
+    until(lambda: (engine.run_slot(), fleet.states(mission.id)["flaky"] == "waiting")[1])
+    first, second = fleet_mission("show", "latest").out.splitlines()[1:]
+    assert first.index(" flaky ") == second.index(" other ")
+    assert first.index(" backend ") == second.index(" backend ")
