@@ -50,7 +50,7 @@ def check_prompts(*, specs: Iterable[SortieSpec], folder: str, workspace: bool =
     )
     if keys := [spec.key for spec in prompts if spec.agent_type in internal_types]:
         raise errors.Invalid(
-            f"{keys[0]} is a prompt, and the mission has no folder: every file that it changes would be deleted when it ends.",
+            f"The sortie {keys[0]} is a prompt without a folder: every file that it changes would be deleted when it ends.",
             hint="Launch it with a folder, give its plan a `workspace`, or name the files to keep under `outputs`.",
             over_http=f"{_folders_hint()} Or launch a template that has a folder, use a `workspace`, or name the files to "
             "keep under `outputs`.",

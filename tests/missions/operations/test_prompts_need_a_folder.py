@@ -34,7 +34,7 @@ def refusal_over_the_api(**body: str) -> str:
 def test_a_launch_over_the_api_without_a_folder_is_told_which_folders_it_may_use(settings: Any) -> None:
     settings.FLEET_FOLDERS = ["/srv/projects", "/srv/other"]
     detail = refusal_over_the_api()
-    assert "the mission has no folder" in detail
+    assert "is a prompt without a folder" in detail
     assert "Choose a folder below /srv/projects or /srv/other (FLEET_FOLDERS)" in detail
 
 
@@ -51,7 +51,7 @@ def test_a_prompt_with_a_folder_is_launched(tmp_path: Path) -> None:
 
 
 def test_a_prompt_without_a_folder_is_refused_unless_it_has_outputs() -> None:
-    with pytest.raises(errors.Invalid, match="edit is a prompt, and the mission has no folder"):
+    with pytest.raises(errors.Invalid, match="The sortie edit is a prompt without a folder"):
         fleet.launch({"edit": {"agent": "coder", "prompt": "Edit the README"}})
     fleet.launch({"edit": {"agent": "coder", "prompt": "Write a report", "outputs": ["report.md"]}})
 
