@@ -255,6 +255,4 @@ def _add_untested(history: Any, repository: tree.Tree, words: set[str], ledger: 
         if parts and not generic and tests_by_language[program[path].language] and not words.issuperset(parts):
             untested.append(path)
     for path in untested[:5]:
-        ledger.add(
-            HOT_UNTESTED, file=path, lines=10, detail=f"{path} changed {changed[path][0]} times, and no test names it"
-        )
+        ledger.add(HOT_UNTESTED, file=path, lines=10, detail=f"changed {changed[path][0]} times, and no test names it")
