@@ -232,6 +232,4 @@ def _record_failure(missions: Sequence[UUID], trigger: Trigger, error: str) -> N
     for mission in missions:
         last = Event.objects.filter(scope=mission).order_by("-xid", "-id").first()
         if last is None or last.kind != "checkpoint.failed":
-            Event.objects.create(
-                kind="checkpoint.failed", scope=mission, subject=mission, data={"trigger": trigger, "error": error}
-            )
+            Event.objects.create(kind="checkpoint.failed", scope=mission, data={"trigger": trigger, "error": error})

@@ -26,6 +26,7 @@ PREFIXES = {
     "sortie": ids.SORTIE,
     "mission": ids.MISSION,
     "schedule": ids.SCHEDULE,
+    "checkpoint": ids.CHECKPOINT,
     "agent": ids.AGENT,
     "node": ids.NODE,
 }

@@ -124,6 +124,13 @@ def test_a_waiting_sortie_shows_what_it_waits_for() -> None:
     assert "Waits for its mission to be resumed: it is paused." in page
 
 
+def test_an_event_of_a_checkpoint_names_the_checkpoint(ended_mission: Mission) -> None:
+    checkpoint = checkpoints.capture(missions=[ended_mission.id])
+    page = web.superuser().get(address("fleet_event")).content.decode()
+    assert str(checkpoint.id) not in page
+    assert f">{checkpoint.ref}<" in re.sub(r"\s", "", page)
+
+
 def test_agents_are_listed_by_the_names_that_commands_accept() -> None:
     node = agents.join(name="host", pid=1, start_time=0.0)
     agent = Agent.objects.create(type_id="backend", node=node, ordinal=3)
