@@ -68,7 +68,7 @@ def _missions() -> list[dict[str, Any]]:
         for state in ("running", "paused", "planned", "cancelling")
     ]
     lines += [
-        _line("missions_mission", counts[state], f"{state} in the last 24 h", state__exact=state)
+        _line("missions_mission", counts[state], f"{state} in the last 24\N{NO-BREAK SPACE}h", state__exact=state)
         for state in FINAL_MISSION_STATES
     ]
     return lines

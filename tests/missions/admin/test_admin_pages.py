@@ -124,6 +124,19 @@ def test_a_waiting_sortie_shows_what_it_waits_for() -> None:
     assert "Waits for its mission to be resumed: it is paused." in page
 
 
+def test_the_heading_of_a_page_repeats_no_name(ended_mission: Mission) -> None:
+    boss = web.superuser()
+    for url, expected in (
+        (address("missions_mission"), "Missions"),
+        (address("missions_mission", row=ended_mission.id), f"Missions chevron_right {ended_mission}"),
+        (address("auth_user"), "Users"),
+        (reverse("admin:index"), "Overview"),
+    ):
+        header = boss.get(url).content.decode().partition("<main")[0]
+        assert expected in " ".join(re.sub(r"<[^>]+>", " ", header).split()), url
+        assert "Authentication and Authorization" not in header
+
+
 def test_an_event_of_a_checkpoint_names_the_checkpoint(ended_mission: Mission) -> None:
     checkpoint = checkpoints.capture(missions=[ended_mission.id])
     page = web.superuser().get(address("fleet_event")).content.decode()
@@ -198,7 +211,7 @@ def test_the_first_page_counts_what_was_cancelled() -> None:
     operations.cancel(mission=mission.id)
     fleet.beat()
     page = re.sub(r"<[^>]+>", "", web.superuser().get(reverse("admin:index")).content.decode())
-    assert "1 cancelled in the last 24 h" in page
+    assert "1 cancelled in the last 24\N{NO-BREAK SPACE}h" in page
 
 
 def test_long_texts_in_the_list_of_sorties_wrap_after_the_mission() -> None:
