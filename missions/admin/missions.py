@@ -191,7 +191,7 @@ class MissionAdmin(ReadOnlyAdmin):
                     rendering.link(sortie, sortie.key),
                     sortie.agent_type_id,
                     sortie_json.status(sortie),
-                    between(sortie.started_at, sortie.finished_at),
+                    rendering.duration_of_sortie(sortie),
                     statuses[sortie.id],
                 )
                 for sortie in rows[:MAX_ROWS]

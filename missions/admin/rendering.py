@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 
 from fleet import errors, ids
 from fleet.access.actor import EXECUTE
+from fleet.admin.pages import between
 from fleet.console import invocation, lines
 from missions.models import Artifact, Attempt, Mission, Need, Sortie
 from missions.operations import plan_reading
@@ -33,6 +34,13 @@ def can_execute(request: HttpRequest) -> bool:
 def action_reason(request: HttpRequest) -> str:
     """The reason recorded for an action on an admin page."""
     return f"By {request.user} in the admin."
+
+
+def duration_of_sortie(sortie: Sortie) -> str:
+    """How long it ran or has been running; a dash while it waits, even if it ran before."""
+    if sortie.state not in (SortieState.RUNNING, *FINAL_SORTIE_STATES):
+        return "–"
+    return between(sortie.started_at, sortie.finished_at)
 
 
 def status_texts(sorties: Sequence[Sortie], mission: Mission | None = None) -> dict[UUID, str]:

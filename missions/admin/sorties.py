@@ -11,12 +11,12 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from fleet.admin.pages import COLOURS, ReadOnlyAdmin, apply_to_rows, between, button
+from fleet.admin.pages import COLOURS, ReadOnlyAdmin, ago, apply_to_rows, between, button
 from missions import operations, plan
 from missions.admin import rendering, work
 from missions.models import Need, Sortie, Workspace
 from missions.queries import sortie_json
-from missions.states import FINAL_SORTIE_STATES, SortieState
+from missions.states import FINAL_SORTIE_STATES
 
 REPOSITORY = ("Work on the repository", {"fields": ("changes", "conflicts", "diff")})
 
@@ -24,7 +24,7 @@ REPOSITORY = ("Work on the repository", {"fields": ("changes", "conflicts", "dif
 @admin.register(Sortie)
 class SortieAdmin(ReadOnlyAdmin):
     list_display = (
-        "key", "coloured_state", "mission_link", "status_column", "agent_type", "started", "took", "ref_column",
+        "key", "coloured_state", "started", "took", "mission_link", "status_column", "agent_type", "ref_column",
     )  # fmt: skip
     list_filter = ("state", "agent_type", "started_at")
     linked_filters = ("mission",)
@@ -85,7 +85,7 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.display(description="started", ordering="started_at")
     def started(self, sortie: Sortie) -> str:
-        return f"{sortie.started_at:%d %b %H:%M:%S}" if sortie.started_at else "–"
+        return ago(sortie.started_at)
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Sorties of one mission in the plan's order; all sorties newest first."""
@@ -112,9 +112,7 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.display(description="took")
     def took(self, sortie: Sortie) -> str:
-        if sortie.state not in (SortieState.RUNNING, *FINAL_SORTIE_STATES):
-            return "–"
-        return between(sortie.started_at, sortie.finished_at)
+        return rendering.duration_of_sortie(sortie)
 
     @admin.display(description="mission", ordering="mission")
     def mission_link(self, sortie: Sortie) -> SafeString:

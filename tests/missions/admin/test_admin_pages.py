@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -19,9 +21,11 @@ from agents.models import Agent
 from checkpoints import operations as checkpoints
 from fleet import ids
 from missions import operations
+from missions.engine.process.runtime import Engine
 from missions.models import Alert, Artifact, Attempt, Mission, Output, Sortie
 from missions.operations import external_agents
 from tests.support import artifacts, fleet, web
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -122,6 +126,24 @@ def test_a_waiting_sortie_shows_what_it_waits_for() -> None:
     sortie = Sortie.objects.get(key="then")
     page = web.staff("view_sortie").get(address("missions_sortie", row=sortie.id)).content.decode()
     assert "Waits for its mission to be resumed: it is paused." in page
+
+
+def test_a_sortie_that_waits_for_a_retry_has_no_duration(engine: Engine) -> None:
+    mission = fleet.launch({"flaky": {"with": {"fail": "no"}, "retry": {"max_attempts": 3, "backoff": "100s"}}})
+    until(lambda: (engine.run_slot(), fleet.states(mission.id)["flaky"] == "waiting")[1])
+    Sortie.objects.filter(mission=mission).update(started_at=F("started_at") - timedelta(seconds=185))
+    boss = web.superuser()
+    for page in (address("missions_mission", row=mission.id), address("missions_sortie")):
+        text = boss.get(page).content.decode()
+        assert "retry 2/3" in text
+        assert "3\N{NO-BREAK SPACE}min 5\N{NO-BREAK SPACE}s" not in text
+        assert "3\N{NO-BREAK SPACE}min\N{NO-BREAK SPACE}5\N{NO-BREAK SPACE}s" not in text
+
+
+def test_a_sortie_shows_when_it_started_before_the_columns_that_may_not_fit(ended_mission: Mission) -> None:
+    page = web.superuser().get(address("missions_sortie")).content.decode()
+    headers = [" ".join(re.sub(r"<[^>]+>", " ", header).split()) for header in re.findall(r"(?s)<th\b.*?</th>", page)]
+    assert headers.index("Started") < headers.index("Mission") < headers.index("Agent type")
 
 
 def test_the_heading_of_a_page_repeats_no_name(ended_mission: Mission) -> None:
