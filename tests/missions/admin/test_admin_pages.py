@@ -374,6 +374,13 @@ def test_an_empty_list_offers_to_add_a_row_only_where_rows_can_be_added() -> Non
     assert "Rows appear here as the fleet works" not in boss.get(address("missions_template")).content.decode()
 
 
+def test_an_empty_list_offers_to_reset_only_filters_that_are_in_use() -> None:
+    boss = web.superuser()
+    assert "Reset filters" not in boss.get(address("missions_alert")).content.decode()
+    for query in ("q=backend", "rule=stalled"):
+        assert "Reset filters" in boss.get(f"{address('missions_alert')}?{query}").content.decode()
+
+
 def test_output_and_logs_contain_no_control_characters(ended_mission: Mission) -> None:
     boss, bad = web.superuser(), Sortie.objects.get(key="bad")
     Output.objects.create(sortie=bad, attempt=1, stream="stdout", text="\x1b[31mred\x1b[0m \x1b]0;title\x07")
