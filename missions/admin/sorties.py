@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from fleet.admin.pages import COLOURS, ReadOnlyAdmin, ago, apply_to_rows, between, button
+from fleet.admin.pages import COLOURS, ReadOnlyAdmin, apply_to_rows, between, button
 from missions import operations, plan
 from missions.admin import rendering, work
 from missions.models import Need, Sortie, Workspace
@@ -85,7 +85,7 @@ class SortieAdmin(ReadOnlyAdmin):
 
     @admin.display(description="started", ordering="started_at")
     def started(self, sortie: Sortie) -> str:
-        return ago(sortie.started_at)
+        return f"{sortie.started_at:%d %b %H:%M:%S}" if sortie.started_at else "–"
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Sorties of one mission in the plan's order; all sorties newest first."""
