@@ -223,5 +223,6 @@ def _print_conclusion(result: Any, say: Say) -> None:
     for number, entry in enumerate(top[:5] if isinstance(top, list) else [], start=1):
         if isinstance(entry, dict):
             where = f" ({entry['file']}:{entry.get('line') or 1})" if entry.get("file") else ""
-            say(f"  {number}. " + lines.one_line(f"{entry.get('title', '')}{where}"))
+            severity = f"{entry['severity']}: " if entry.get("severity") else ""
+            say(f"  {number}. " + lines.one_line(f"{severity}{entry.get('title', '')}{where}"))
     say("")

@@ -43,11 +43,11 @@ def test_a_tolerated_failure_is_not_shown_as_a_failure(engine: Engine) -> None:
 
 
 def test_watch_prints_the_conclusion_of_the_last_sortie(engine: Engine) -> None:
-    top = [{"title": "First thing", "file": "a.py", "line": 7}, {"title": "Second thing"}, "odd"]
+    top = [{"title": "First thing", "file": "a.py", "line": 7, "severity": "low"}, {"title": "Second thing"}, "odd"]
     concluded = fleet.launch({"one": {"with": {"result": {"verdict": "Well done.", "because": "It is.", "top": top}}}})
     fleet.run_to_end(engine, concluded)
     stderr = fleet_mission("watch", concluded.ref).err
-    assert "\nWell done. It is.\n  1. First thing (a.py:7)\n  2. Second thing\n" in stderr
+    assert "\nWell done. It is.\n  1. low: First thing (a.py:7)\n  2. Second thing\n" in stderr
     for conclusion in ("text", {"verdict": 3}, {"verdict": "x", "top": "y"}, None):
         other = fleet.launch({"one": {"with": {"result": conclusion}}})
         fleet.run_to_end(engine, other)
