@@ -43,8 +43,10 @@ _REQUEST = re.compile(
     r"\b(req|request|ctx|context|event)\.(body|query|params|headers|cookies|request|url)\b|\blocation\."
 )
 _SHELLS = {"exec", "execSync", "child_process.exec", "child_process.execSync", "cp.exec", "cp.execSync"}
+_CHILD_PROCESS = re.compile(r"^require\(['\"](?:node:)?child_process['\"]\)")
 _MARKUP = {"innerHTML", "outerHTML"}
 _WRITERS = {"document.write", "document.writeln"}
+_RESPONSES = {f"{response}.{method}" for response in ("res", "response") for method in ("send", "write", "end")}
 _LITERAL = (
     "string",
     "number",
@@ -124,7 +126,7 @@ def _check_call(node: Node) -> Rule | None:
     arguments = node.child_by_field_name("arguments")
     if callee is None or arguments is None or arguments.type != "arguments" or not arguments.named_children:
         return None
-    name, values = _text(callee), arguments.named_children
+    name, values = _CHILD_PROCESS.sub("child_process", _text(callee)), arguments.named_children
     from_request = bool(_REQUEST.search(_text(arguments)))
     if name in ("eval", "Function", "vm.runInThisContext", "vm.runInNewContext"):
         code = values[-1] if name == "Function" else values[0]
@@ -135,6 +137,8 @@ def _check_call(node: Node) -> Rule | None:
         return SHELL_OF_REQUEST if from_request else SHELL
     if name in _WRITERS or name.endswith(".insertAdjacentHTML"):
         return HTML if _is_dynamic(values[-1]) else None
+    if name in _RESPONSES and values[0].type in ("template_string", "binary_expression"):
+        return HTML if "<" in _literals(values[0]) and _contains_request(values[0]) else None
     return None
 
 
@@ -148,6 +152,13 @@ def _is_dynamic(node: Node) -> bool:
         case "parenthesized_expression" | "sequence_expression":
             return any(_is_dynamic(child) for child in node.named_children)
     return node.type not in _LITERAL
+
+
+def _contains_request(node: Node) -> bool:
+    """Whether data of the request is a part of a concatenation as it is, not as an argument of a call, as in escape(x)."""
+    if node.type in ("template_string", "template_substitution", "binary_expression", "parenthesized_expression"):
+        return any(_contains_request(child) for child in node.named_children)
+    return node.type != "call_expression" and bool(_REQUEST.search(_text(node)))
 
 
 def _is_operand(node: Node) -> bool:
