@@ -18,7 +18,7 @@ MAX_TRIES = 1_000  # while the path is being renamed; a few milliseconds
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _How(ctypes.Structure):
+class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
@@ -28,7 +28,7 @@ def open_at(folder: int, path: str, flags: int, *, resolve: int) -> int:
     Raises OSError, with EAGAIN if another process keeps renaming the path or, without blocking, if it has a lease on the
     file (fcntl(2)).
     """
-    open_how = _How(flags | os.O_CLOEXEC, 0, resolve)  # the mode must be 0, because no file is created
+    open_how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)  # the mode must be 0, because no file is created
     tries = 0
     while True:  # repeat interrupted calls, as Python does with its own (PEP 475)
         descriptor = _libc.syscall(

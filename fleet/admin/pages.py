@@ -252,14 +252,14 @@ def button(act: str, *, title: str, description: str = "", icon: str, danger: bo
     Assign it to `<act>_button`.
     """
 
-    def press(page: Any, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+    def run_action(page: Any, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         rows = page.get_queryset(request).filter(pk=object_id)
         getattr(page, act)(request, rows)
         return redirect_to(request, page, object_id)
 
-    press.__name__ = act + BUTTON
+    run_action.__name__ = act + BUTTON
     return action(
-        press,
+        run_action,
         description=title,
         permissions=["operate"],
         icon=icon,

@@ -81,7 +81,7 @@ def conflicts(sortie: Sortie) -> SafeString:
     return format_html("{}<p>Resolve it: <code>{}</code></p>", table, command)
 
 
-def _once(function: Callable[[Row], SafeString]) -> Callable[[Row], SafeString]:
+def _computed_once(function: Callable[[Row], SafeString]) -> Callable[[Row], SafeString]:
     """Compute the diff of a row once: a page asks for the value of each of its fields five times."""
 
     @functools.wraps(function)
@@ -94,7 +94,7 @@ def _once(function: Callable[[Row], SafeString]) -> Callable[[Row], SafeString]:
     return remembered
 
 
-@_once
+@_computed_once
 def diff_of_mission(mission: Mission) -> SafeString:
     """What has landed on a mission's branch, and the work that has not landed."""
     try:
@@ -106,7 +106,7 @@ def diff_of_mission(mission: Mission) -> SafeString:
     return _diffs(parts, mission=mission)
 
 
-@_once
+@_computed_once
 def diff_of_sortie(sortie: Sortie) -> SafeString:
     """The work of a sortie: what it has landed, its last commit, or what it has changed so far."""
     try:
@@ -116,7 +116,7 @@ def diff_of_sortie(sortie: Sortie) -> SafeString:
     return _diffs([(work.state, work.diff)], mission=sortie.mission, sortie=sortie.key)
 
 
-@_once
+@_computed_once
 def diff_of_change(change: Change) -> SafeString:
     try:
         work = diffs.of_change(change, max_bytes=DIFF_BYTES)

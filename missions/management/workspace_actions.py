@@ -45,7 +45,7 @@ def add_arguments(action: Callable[[str, str], ArgumentParser]) -> None:
     diff = action("diff", "show what a mission or one sortie has changed in the repository, including running work")
     conflicts = action("conflicts", "list the conflicts between the sorties of a mission, and how they were resolved")
     resolve = action("resolve", "resolve a conflict that is waiting for a person")
-    merge = action("merge", "merge what a mission has landed into a branch of the user's repository")
+    merge = action("merge", "merge what a mission has landed into a branch of your repository")
     discard = action("discard", "remove the branch, the commits and the copies of a mission that has ended")
     for parser in (diff, conflicts, resolve, merge, discard):
         mission = parser.add_argument("mission", help="its id, the end of its id, or `latest`")

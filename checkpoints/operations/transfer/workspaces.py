@@ -141,22 +141,22 @@ def parts_of(sortie: ImportedSortie, *, usable: Collection[str]) -> ImportedPart
             saved = {"base": change["base"], "commit": change["commit"]} if not sortie.ended else None
             continue
         changes.append({**change, **_commits(change, usable), "added_sorties": []})
-        change_times.append({"created_at": clock.past(times["created_at"])})
+        change_times.append({"created_at": clock.saved_or_now(times["created_at"])})
     conflicts = [
         {**conflict, "onto": conflict["onto"] if conflict["onto"] in usable else "", "tree": "", "by": ""}
         for conflict in state["conflicts"]
     ]
     conflict_times = [
         {
-            "created_at": clock.past(times["created_at"]),
-            "closed_at": clock.past(times["closed_at"]) if conflict["closed"] else None,
+            "created_at": clock.saved_or_now(times["created_at"]),
+            "closed_at": clock.saved_or_now(times["closed_at"]) if conflict["closed"] else None,
         }
         for conflict, times in zip(state["conflicts"], kept["conflicts"], strict=True)
     ]
     reservation_times = [
         {
-            "created_at": clock.past(times["created_at"]),
-            "released_at": clock.past(times["released_at"]) if reservation["released"] else None,
+            "created_at": clock.saved_or_now(times["created_at"]),
+            "released_at": clock.saved_or_now(times["released_at"]) if reservation["released"] else None,
         }
         for reservation, times in zip(state["reservations"], kept["reservations"], strict=True)
     ]
@@ -178,7 +178,7 @@ class _Clock:
     def __init__(self) -> None:
         self._now = datetime.now(UTC)
 
-    def past(self, text: str | None) -> str:
+    def saved_or_now(self, text: str | None) -> str:
         self._now += timedelta(microseconds=1)
         return (checking.parse_time(text) or self._now).isoformat()
 
