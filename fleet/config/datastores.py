@@ -99,10 +99,9 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
     provider = _own_provider(environment, home)
     password = quote(credentials.redis_password)
     host, redis_url = "127.0.0.1", f"redis://:{password}@127.0.0.1:{recorded.get('valkey', 0)}/{index}"
-    if environment.boolean("FLEET_EMBEDDED_SOCKETS", False) and provider == "embedded":
+    if provider == "embedded" and _on_sockets(environment, home):
         host = str(home.private / POSTGRES_FOLDER)
         redis_url = f"unix://:{password}@{quote(str(home.private / VALKEY_FOLDER / VALKEY_SOCKET))}?db={index}"
-        _check_length(f"{host}/.s.PGSQL.65535")
     postgres = Postgres(
         host=host,
         port=recorded.get("postgres", 0),
@@ -124,14 +123,19 @@ def resolve(environment: Environment, home: Home, credentials: Credentials) -> E
     )
 
 
-def _check_length(path: str) -> None:
-    """Raise ImproperlyConfigured if the path is too long for the address of a Unix socket."""
+def _on_sockets(environment: Environment, home: Home) -> bool:
+    """Whether the embedded servers listen on Unix sockets. By default, if the paths of these are short enough."""
+    longest = home.private / POSTGRES_FOLDER / ".s.PGSQL.65535"
     try:
-        unix_sockets.parse_path(path)
+        unix_sockets.parse_path(str(longest))
     except ValueError as error:
-        raise ImproperlyConfigured(
-            f"FLEET_EMBEDDED_SOCKETS: {error}, and {path} has more. Set FLEET_PRIVATE to a folder with a shorter path."
-        ) from None
+        if environment.boolean("FLEET_EMBEDDED_SOCKETS", False):
+            raise ImproperlyConfigured(
+                f"FLEET_EMBEDDED_SOCKETS: {error}, and {longest} has more. "
+                "Set FLEET_PRIVATE to a folder with a shorter path."
+            ) from None
+        return False
+    return environment.boolean("FLEET_EMBEDDED_SOCKETS", True)
 
 
 def engine_record(home: Home) -> Path:

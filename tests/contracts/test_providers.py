@@ -63,8 +63,8 @@ def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def provider(request: pytest.FixtureRequest, cluster: Cluster) -> Provider:
     name = provider_name(request)
     values = cluster.environment() if name == "external" else {"FLEET_SERVICES": name}
-    if request.node.callspec.params["cluster"] == SOCKETS:
-        values["FLEET_EMBEDDED_SOCKETS"] = "yes"
+    if name == "embedded":
+        values["FLEET_EMBEDDED_SOCKETS"] = "yes" if request.node.callspec.params["cluster"] == SOCKETS else "no"
     known = credentials.ensure(cluster.home)
     endpoints = datastores.resolve(Environment(values), cluster.home, known)
     real = "real" in request.node.callspec.params["cluster"]

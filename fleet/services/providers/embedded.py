@@ -1,11 +1,12 @@
-"""The fleet's own Postgres and Valkey: child processes that listen on the loopback, with generated passwords.
+"""The fleet's own Postgres and Valkey: child processes with generated passwords.
 
 .fleet/private/postgres/   the database cluster: durable, with SCRAM for every connection
 .fleet/private/valkey/     Valkey's configuration, mode 0600 for its password; no data, because it only carries hints
-.fleet/private/ports.json  the ports on which they listen
+.fleet/private/ports.json  the ports on which they listen with FLEET_EMBEDDED_SOCKETS=no
 
-With FLEET_EMBEDDED_SOCKETS they listen only on Unix sockets in these folders, which workloads cannot see. Whoever can
-connect to a port can use up its connections: Postgres gives each one a slot before it asks for a password.
+By default they listen only on Unix sockets in these folders, which workloads cannot see. Whoever can connect to a port
+can use up its connections: Postgres gives each one a slot before it asks for a password. And whoever can listen on the
+port while Valkey restarts gets its password from the next client.
 """
 
 from __future__ import annotations

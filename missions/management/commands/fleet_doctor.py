@@ -152,7 +152,10 @@ def _services() -> Iterator[CheckResult]:
         with connection.cursor() as cursor:
             cursor.execute("SHOW server_version")
             (version,) = cursor.fetchone()
-        yield CheckResult("postgres", True, f"version {version}")
+        endpoints = settings.FLEET_ENDPOINTS
+        on_port = endpoints.provider == "embedded" and not endpoints.postgres.host.startswith("/")
+        warning = ", on a port that workloads with a network can reach (FLEET_EMBEDDED_SOCKETS)" if on_port else ""
+        yield CheckResult("postgres", True, f"version {version}{warning}")
         executor = MigrationExecutor(connection)
         pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
         yield CheckResult(

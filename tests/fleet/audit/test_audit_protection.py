@@ -23,7 +23,7 @@ def manage(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str
         for name, value in os.environ.items()
         if name not in {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"}
     }
-    return warm.shared().manage(*arguments, env={**environment, "FLEET_HOME": str(cluster.home.root)}, timeout=100)
+    return warm.shared().manage(*arguments, env={**environment, **cluster.embedded_environment()}, timeout=100)
 
 
 def session(cluster: Cluster, *, as_superuser: bool = False) -> psycopg.Connection[tuple[object, ...]]:

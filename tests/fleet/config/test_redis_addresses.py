@@ -85,5 +85,5 @@ def test_a_faulty_address_is_refused_without_its_password(url: str, message: str
 
 def test_the_embedded_servers_port_is_0_before_its_first_start(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    endpoints = datastores.resolve(Environment({}), home, credentials.ensure(home))
+    endpoints = datastores.resolve(Environment({"FLEET_EMBEDDED_SOCKETS": "no"}), home, credentials.ensure(home))
     assert endpoints.redis.servers == (("127.0.0.1", 0),)

@@ -67,14 +67,14 @@ def lives(pid: int) -> bool:
 
 
 def write(home: Checkout) -> None:
-    database, _ = home.urls()
+    database, _ = home.addresses()
     known = home.credentials()
     with psycopg.connect(database, user="postgres", password=known["postgres_admin_password"]) as session:
         session.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer; GRANT SELECT ON kept TO fleet")
 
 
 def data_is_intact(home: Checkout) -> bool:
-    database, broker = home.urls()
+    database, broker = home.addresses()
     with psycopg.connect(database) as session, redis.Redis.from_url(broker) as client:
         return session.execute("SELECT answer FROM kept").fetchone() == (42,) and bool(client.ping())
 
@@ -129,11 +129,11 @@ def test_a_full_disk_at_the_first_start_is_reported_as_the_cause() -> None:
 def test_killed_services_are_restarted_without_loss(home: Checkout) -> None:
     running = up(home)
     write(home)
-    ports = home.urls()
+    addresses = home.addresses()
     for name in ("postgres", "valkey"):
         kill_until_healthy_again(home, name)
         assert home.service(name)["restarts"] >= 1
-    assert home.urls() == ports
+    assert home.addresses() == addresses
     assert data_is_intact(home)
     messages = [event["message"] for event in home.status()["events"]]
     assert any("postgres is being restarted: it was killed by SIGKILL" in message for message in messages), messages
@@ -222,13 +222,14 @@ def test_thresholds_on_response_time_memory_and_restarts_raise_events() -> None:
 
 
 def test_two_homes_run_at_once_and_a_taken_port_is_replaced() -> None:
-    with checkout() as item, checkout() as other:
+    on_ports = {"FLEET_EMBEDDED_SOCKETS": "no"}
+    with checkout(env=on_ports) as item, checkout(env=on_ports) as other:
         running = [home.start("fleet_services", "up") for home in (item, other)]
         pids = [{service["pid"] for service in home.until_ready()["services"]} for home in (item, other)]
         assert not pids[0] & pids[1]
-        assert not set(item.urls()) & set(other.urls())
+        assert not set(item.addresses()) & set(other.addresses())
         write(item)
-        with psycopg.connect(other.urls()[0]) as session:
+        with psycopg.connect(other.addresses()[0]) as session:
             assert session.execute("SELECT to_regclass('kept')").fetchone() == (None,)
         for process in running:
             process.send_signal(signal.SIGTERM)
@@ -240,7 +241,7 @@ def test_two_homes_run_at_once_and_a_taken_port_is_replaced() -> None:
         running += [item.start("fleet_services", "up")]  # the other home now has its ports
         item.until_ready()
         assert data_is_intact(item)
-        assert not set(item.urls()) & set(other.urls())
+        assert not set(item.addresses()) & set(other.addresses())
         for process in running:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=60)

@@ -1,7 +1,8 @@
-"""With FLEET_EMBEDDED_SOCKETS, workloads have nothing to connect to, so they cannot use up connections."""
+"""Workloads cannot connect to the embedded servers, use up their connections, or take their ports while they restart."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from fleet.config.env import Environment
 from fleet.config.home import Home
 from tests.support.postgres.cluster import Cluster, remove, temporary
 
+EMBEDDED = Environment({"FLEET_SERVICES": "embedded"})
 ON_SOCKETS = Environment({"FLEET_SERVICES": "embedded", "FLEET_EMBEDDED_SOCKETS": "yes"})
+ON_PORTS = Environment({"FLEET_SERVICES": "embedded", "FLEET_EMBEDDED_SOCKETS": "no"})
 
 
 @pytest.fixture
@@ -47,7 +50,25 @@ def test_the_embedded_servers_listen_on_no_port_and_require_passwords(cluster: C
         psycopg.connect(host=at.host, port=at.port, user=at.user, dbname=at.name, password="wrong")
 
 
-def test_a_private_folder_with_a_long_path_is_refused(tmp_path: Path) -> None:
+def resolve(environment: Environment, home: Home) -> datastores.Endpoints:
+    return datastores.resolve(environment, home, credentials.ensure(home))
+
+
+@pytest.fixture
+def short_home() -> Iterator[Home]:
+    with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
+        yield Home(Path(folder))
+
+
+def test_the_embedded_servers_listen_on_sockets_by_default(short_home: Home) -> None:
+    endpoints = resolve(EMBEDDED, short_home)
+    assert endpoints == resolve(ON_SOCKETS, short_home)
+    assert endpoints.redis.path == str(short_home.private / "valkey" / "valkey.sock")
+    assert resolve(ON_PORTS, short_home).postgres.host == "127.0.0.1"
+
+
+def test_they_listen_on_ports_if_the_path_is_too_long_for_a_socket(tmp_path: Path) -> None:
     home = Home(tmp_path / ("x" * 100))
+    assert resolve(EMBEDDED, home) == resolve(ON_PORTS, home)
     with pytest.raises(ImproperlyConfigured, match=r"FLEET_EMBEDDED_SOCKETS: .* Set FLEET_PRIVATE"):
-        datastores.resolve(ON_SOCKETS, home, credentials.ensure(home))
+        resolve(ON_SOCKETS, home)

@@ -42,7 +42,7 @@ AS_BEFORE = (
 
 def manage(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in SERVICES}
-    return warm.shared().manage(*arguments, env={**environment, "FLEET_HOME": str(cluster.home.root)}, timeout=100)
+    return warm.shared().manage(*arguments, env={**environment, **cluster.embedded_environment()}, timeout=100)
 
 
 def session(
@@ -127,7 +127,7 @@ def test_a_server_that_requests_the_password_in_clear_text_does_not_get_it(tmp_p
         home = Home(tmp_path)
         known = credentials.ensure(home)
         (home.private / "ports.json").write_text(json.dumps({"postgres": listener.getsockname()[1], "valkey": 1}))
-        endpoints = datastores.resolve(Environment({}), home, known)
+        endpoints = datastores.resolve(Environment({"FLEET_EMBEDDED_SOCKETS": "no"}), home, known)
         with pytest.raises(errors.FleetError):
             asyncio.run(probes.postgres(endpoints.postgres))
         thread.join(30)

@@ -112,6 +112,11 @@ class Cluster:
     def endpoints(self) -> datastores.Endpoints:
         return self.embedded.endpoints()
 
+    def embedded_environment(self) -> dict[str, str]:
+        """The environment with which a subprocess uses this cluster as the `embedded` services of its home."""
+        sockets = "yes" if self.embedded.sockets else "no"
+        return {"FLEET_HOME": str(self.home.root), "FLEET_EMBEDDED_SOCKETS": sockets}
+
     def environment(self, *, database: str = "fleet", redis_index: int = 0) -> dict[str, str]:
         """The environment with which a subprocess uses this cluster as its `external` services."""
         endpoints = self.endpoints()

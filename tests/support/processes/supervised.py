@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from psycopg.conninfo import make_conninfo
 
+from fleet.config import credentials, datastores
+from fleet.config.env import Environment
 from fleet.config.home import Home
 from tests.support.paths import CHECKOUT
 from tests.support.postgres import templates
@@ -88,14 +91,15 @@ class Checkout:
         until(lambda: self.status()["ready"], within_s=within_s)
         return self.status()
 
-    def urls(self) -> tuple[str, str]:
-        """DATABASE_URL and REDIS_URL of the embedded services."""
-        ports = json.loads((self.root / "private" / "ports.json").read_text())
-        credentials = self.credentials()
-        return (
-            f"postgresql://fleet:{credentials['postgres_password']}@127.0.0.1:{ports['postgres']}/fleet",
-            f"redis://:{credentials['redis_password']}@127.0.0.1:{ports['valkey']}/0",
+    def addresses(self) -> tuple[str, str]:
+        """The addresses of the embedded services: of Postgres for psycopg, and of Valkey for redis-py."""
+        home = Home(self.root)
+        endpoints = datastores.resolve(
+            Environment({**self.env, "FLEET_SERVICES": "embedded"}), home, credentials.ensure(home)
         )
+        at = endpoints.postgres
+        database = make_conninfo(host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.name)
+        return database, endpoints.redis_url
 
     def credentials(self) -> dict[str, str]:
         return dict(json.loads((self.root / "private" / "credentials.json").read_text()))
