@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -45,6 +47,11 @@ def check_writable(folder: Path, *, hidden: Sequence[Path]) -> None:
         )
     if any(path.is_relative_to(folder) for path in map(Path, SYSTEM)):
         raise PathRefused(f"{folder} contains system folders. Start the mission in a folder below it.")
+    if home := next((home for home in home_folders() if home.is_relative_to(folder)), None):
+        raise PathRefused(
+            f"{home}, the home folder of the fleet's user, has configuration that the fleet's ssh and shells obey, so no "
+            "mission may write to it. Start the mission in a project's folder below it."
+        )
     closed = trusted_programs.folders_closed_to_missions()
     if used := next((path for path in closed if path.is_relative_to(folder)), None):
         raise PathRefused(
@@ -52,6 +59,14 @@ def check_writable(folder: Path, *, hidden: Sequence[Path]) -> None:
         )
     if inside(folder, hidden):
         raise PathRefused(f"{folder} belongs to the fleet itself. Start the mission in another folder.")
+
+
+def home_folders() -> tuple[Path, ...]:
+    """The home folders of the fleet's user: that of the environment and, where ssh looks, that of the user database."""
+    homes = [os.environ.get("HOME", "")]
+    with suppress(KeyError):
+        homes.append(pwd.getpwuid(os.geteuid()).pw_dir)
+    return tuple(sorted({Path(home).resolve() for home in homes if os.path.isabs(home)}))
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import shutil
 import socket
 from pathlib import Path
@@ -77,6 +78,20 @@ json.dump(sorted(set(opened)), open(os.environ["FLEET_RESULT"], "w"))
 def test_a_system_folder_cannot_be_the_folder_of_a_mission(folder: str) -> None:
     with pytest.raises(host_paths.PathRefused):
         host_paths.check_writable(Path(folder), hidden=[])
+
+
+def test_a_home_folder_of_the_fleets_user_cannot_be_the_folder_of_a_mission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A workload there could write ~/.ssh/config, which the fleet's ssh obeys outside the sandbox."""
+    home = tmp_path / "homes" / "ann"
+    (home / "project").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    of_user_database = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    for folder in (home, home.parent, of_user_database):
+        with pytest.raises(host_paths.PathRefused):
+            host_paths.check_writable(folder, hidden=[])
+    host_paths.check_writable(home / "project", hidden=[])
 
 
 def test_outputs_are_copied_from_the_sandbox_and_never_from_proc(tmp_path: Path) -> None:
