@@ -138,6 +138,15 @@ def execute(argv: list[str], *, interruptible: bool) -> None:
         if not f"{os.environ['DJANGO_SETTINGS_MODULE']}.".startswith(f"{error.name}."):
             raise
         exit_with(2, f"Invalid settings: {error}")
+    except Exception as error:  # the fleet's own commands report what they lack; this is for Django's
+        import psycopg
+
+        cause = error.__cause__ or error
+        if not isinstance(cause, psycopg.OperationalError) or cause.sqlstate:
+            raise
+        from fleet.services import outages
+
+        exit_with(1, str(outages.postgres_unavailable(cause)))
 
 
 def exit_with(code: int, message: str = "") -> NoReturn:

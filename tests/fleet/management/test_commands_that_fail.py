@@ -60,8 +60,9 @@ def test_ctrl_c_while_loading_prints_no_traceback(tmp_path: Path, moment: str) -
     assert "KeyboardInterrupt" not in text
 
 
-def test_a_node_without_postgres_exits_with_1(tmp_path: Path) -> None:
-    code, text = end(command("fleet_node", home=tmp_path / "home"))
+@pytest.mark.parametrize("name", ["fleet_node", "migrate", "showmigrations"])
+def test_without_postgres_a_command_exits_with_1(tmp_path: Path, name: str) -> None:
+    code, text = end(command(name, home=tmp_path / "home"))
     assert (code, text.count("\n")) == (1, 1)
     assert text.startswith("The fleet is not running here.")
 
