@@ -52,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
         except BaseException:
             cluster.remove(shared)
             raise
+        os.environ.update(shared.environment())
     # The tests start hundreds of processes, each of which would compile the project otherwise.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False

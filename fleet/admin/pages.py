@@ -13,14 +13,16 @@ from uuid import UUID
 
 from django.apps import apps
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
 from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import Q, QuerySet, UUIDField
-from django.forms import model_to_dict
+from django.forms import BooleanField, model_to_dict
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -38,6 +40,7 @@ from fleet.postgres import clock
 
 Page: Any = import_string("unfold.admin.ModelAdmin") if apps.is_installed("unfold") else admin.ModelAdmin
 
+MAX_CHANGED = 1_000  # rows that one action changes
 MAX_COUNTED = 10_000  # rows that a list counts and pages through; filters and search find the others
 COLOURS = {
     "succeeded": "success", "failed": "danger", "running": "info", "busy": "info", "idle": "success",
@@ -75,7 +78,7 @@ class StrictFiltersAdmin(Page):  # type: ignore[misc]
         """The row with this primary key. If that is a UUID, the address may also contain the id (`msn_…`)."""
         if isinstance(self.opts.pk, UUIDField) and (id := parse_id(object_id)) is not None:
             object_id = str(id)
-        return super().get_object(request, object_id, from_field)
+        return super().get_object(request, object_id, from_field or None)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """Title the list "Missions" instead of "Select mission to view"."""
@@ -88,6 +91,23 @@ class StrictFiltersAdmin(Page):  # type: ignore[misc]
             return super().get_changelist_instance(request)
         except (DataError, OverflowError) as error:
             raise IncorrectLookupParameters from error
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        """Run an action, unless the request names too many rows for one request, or something that is no row's key."""
+        rows = queryset
+        try:
+            if not BooleanField().to_python(request.POST.get("select_across")):
+                rows = queryset.filter(pk__in=request.POST.getlist(ACTION_CHECKBOX_NAME))
+            count = rows.order_by()[: MAX_CHANGED + 1].count()
+        except (ValidationError, ValueError, DataError, OverflowError):
+            messages.warning(request, "The selection contains something that is not in this list. Nothing was changed.")
+            return None
+        if count > MAX_CHANGED:
+            messages.warning(
+                request, f"An action changes at most {MAX_CHANGED:,} rows at once. Filter the list, and select fewer."
+            )
+            return None
+        return super().response_action(request, queryset)
 
     def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
         """Replaces Django's message, and leads to the list instead of the first page."""

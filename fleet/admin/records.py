@@ -197,7 +197,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
             return cleaned
 
     @admin.register(User)
-    class PersonAdmin(AuditedAdmin, UserAdmin):  # type: ignore[type-arg]
+    class PersonAdmin(AuditedAdmin, UserAdmin):  # type: ignore[type-arg, misc]
         form = PersonForm
         list_display = ("username", "role", "is_active", "is_staff", "email", "last_login")
         list_select_related = ("account",)
@@ -266,7 +266,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
                 super().delete_queryset(request, queryset)
 
     @admin.register(Group)
-    class TeamAdmin(AuditedAdmin, GroupAdmin):
+    class TeamAdmin(AuditedAdmin, GroupAdmin):  # type: ignore[misc]
         """Only superusers may change teams, because a team can grant permissions to its members."""
 
         def has_add_permission(self, request: HttpRequest) -> bool:

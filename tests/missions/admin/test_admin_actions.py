@@ -9,6 +9,7 @@ from django.urls import reverse
 from agents import operations as agents
 from agents.models import Agent, AgentType, Node
 from fleet.access.models import Key, Session
+from fleet.admin import pages
 from fleet.audit.models import Entry
 from fleet.events.models import Event
 from missions.models import Sortie
@@ -135,6 +136,33 @@ def test_destructive_actions_ask_first_and_require_post(act_of: str) -> None:
     assert fleet.state(mission.id) == "running"
     assert boss.post(address, form).status_code == 302
     assert fleet.state(mission.id) == "cancelled"
+
+
+@pytest.mark.parametrize("key", ["-1", "* * *", "{}", "1e999", "x\0", "9" * 40])
+@pytest.mark.parametrize("page", ["missions_mission", "fleet_key", "agents_node"])
+def test_a_selection_of_something_else_than_rows_changes_nothing(page: str, key: str) -> None:
+    boss, address = web.superuser(), reverse(f"admin:{page}_changelist")
+    name = {"missions_mission": "cancel", "fleet_key": "revoke", "agents_node": "cordon"}[page]
+    response = boss.post(address, {"action": name, "_selected_action": [key], "confirmed": "yes"}, follow=True)
+    assert response.status_code == 200
+
+
+def test_an_action_changes_a_limited_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "MAX_CHANGED", 2)
+    boss, missions = web.superuser(), [fleet.launch({"one": {}}) for _ in range(3)]
+    address = reverse("admin:missions_mission_changelist")
+    form = {"action": "cancel", "confirmed": "yes", "_selected_action": [str(missions[0].id)]}
+    for all_rows in ("1", "yes"):
+        response = boss.post(address, {**form, "select_across": all_rows}, follow=True)
+        assert "An action changes at most 2 rows at once." in response.content.decode()
+    assert [fleet.state(mission.id) for mission in missions] == ["running"] * 3
+    boss.post(address, form)
+    assert [fleet.state(mission.id) for mission in missions] == ["cancelled", "running", "running"]
+
+
+def test_an_unknown_row_with_an_empty_field_name_leads_to_the_list() -> None:
+    address = reverse("admin:missions_mission_change", args=["*"])
+    assert web.superuser().get(address, {"_to_field": ""}).status_code == 302
 
 
 def test_the_page_of_a_mission_offers_the_actions_that_are_possible_and_permitted() -> None:
