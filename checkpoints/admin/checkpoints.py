@@ -228,8 +228,10 @@ class CheckpointAdmin(ReadOnlyAdmin):
         },
     )
     def remove_button(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
-        rows = list(self.get_queryset(request).filter(pk=object_id))
-        apply_to_rows(request, rows, lambda row: operations.delete(checkpoint=row), "Deleted")
+        row = self.get_object(request, object_id)
+        if row is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        apply_to_rows(request, [row], lambda row: operations.delete(checkpoint=row), "Deleted")
         return redirect_to(request, self)
 
     @action(description="Restore", permissions=["start"], icon="settings_backup_restore")  # type: ignore[untyped-decorator]

@@ -78,7 +78,10 @@ class StrictFiltersAdmin(Page):  # type: ignore[misc]
         """The row with this primary key. If that is a UUID, the address may also contain the id (`msn_…`)."""
         if isinstance(self.opts.pk, UUIDField) and (id := parse_id(object_id)) is not None:
             object_id = str(id)
-        return super().get_object(request, object_id, from_field or None)
+        try:
+            return super().get_object(request, object_id, from_field or None)
+        except DataError:  # for example a NUL, if the key is a text
+            return None
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         """Title the list "Missions" instead of "Select mission to view"."""
@@ -273,9 +276,12 @@ def button(act: str, *, title: str, description: str = "", icon: str, danger: bo
     """
 
     def run_action(page: Any, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
-        rows = page.get_queryset(request).filter(pk=object_id)
-        getattr(page, act)(request, rows)
-        return redirect_to(request, page, object_id)
+        row = page.get_object(request, object_id)
+        if row is None:
+            missing: HttpResponse = page._get_obj_does_not_exist_redirect(request, page.opts, object_id)
+            return missing
+        getattr(page, act)(request, page.get_queryset(request).filter(pk=row.pk))
+        return redirect_to(request, page, row.pk)
 
     run_action.__name__ = act + BUTTON
     return action(

@@ -160,9 +160,13 @@ def test_an_action_changes_a_limited_number_of_rows(monkeypatch: pytest.MonkeyPa
     assert [fleet.state(mission.id) for mission in missions] == ["cancelled", "running", "running"]
 
 
-def test_an_unknown_row_with_an_empty_field_name_leads_to_the_list() -> None:
-    address = reverse("admin:missions_mission_change", args=["*"])
-    assert web.superuser().get(address, {"_to_field": ""}).status_code == 302
+@pytest.mark.parametrize("key", ["*", "-1", "x\0", "9" * 40])
+def test_an_unknown_row_leads_to_the_list(key: str) -> None:
+    boss = web.superuser()
+    page = reverse("admin:missions_mission_change", args=[key])
+    assert boss.get(page, {"_to_field": ""}).status_code == 302
+    button = reverse("admin:missions_mission_cancel_button", args=[key])
+    assert boss.post(button, {"_form_submitted": "True"}).status_code == 302
 
 
 def test_the_page_of_a_mission_offers_the_actions_that_are_possible_and_permitted() -> None:
