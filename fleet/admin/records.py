@@ -201,7 +201,7 @@ if apps.is_installed("unfold"):  # Django's own pages for users and groups, in u
         form = PersonForm
         list_display = ("username", "role", "is_active", "is_staff", "email", "last_login")
         list_select_related = ("account",)
-        readonly_fields = ("role",)
+        readonly_fields = ("role", "last_login", "date_joined")
         fieldsets = ((None, {"fields": ("username", "password", "role")}), *UserAdmin.fieldsets[1:])  # type: ignore[index]
         add_fieldsets = UserAdmin.add_fieldsets  # unfold defines none
         add_form = import_string("unfold.forms.UserCreationForm")
