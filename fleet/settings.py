@@ -183,6 +183,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "fleet.access.middleware.IdentifyCaller",
+    "fleet.limits.denials.RecordDenials",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -259,6 +260,7 @@ WHITENOISE_USE_FINDERS = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = FLEET_PLAN_BYTES + 1_000_000  # a body contains a plan and a few other fields
 SESSION_ENGINE = "fleet.access.sessions"
 SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "fleet.limits.denials.csrf_failure"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = FLEET_HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if FLEET_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = FLEET_HTTPS

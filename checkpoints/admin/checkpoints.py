@@ -26,8 +26,8 @@ from checkpoints.models import Checkpoint
 from checkpoints.queries import bounds
 from checkpoints.recovery.plan import RecoveryPlan
 from checkpoints.recovery.risks import Level
-from fleet import audit, errors, ids
-from fleet.admin.pages import ReadOnlyAdmin, ago, apply_to_rows, button, parse_id, redirect_to
+from fleet import errors, ids
+from fleet.admin.pages import ReadOnlyAdmin, ago, apply_to_rows, button, parse_id, record_denial, redirect_to
 from fleet.console import invocation, lines
 from missions import operations as missions
 from missions.admin import rendering as mission_rendering
@@ -380,8 +380,7 @@ def _or_error(build: Callable[[], SafeString | str]) -> SafeString | str:
 def _report(request: HttpRequest, row: Checkpoint, error: errors.FleetError) -> None:
     messages.error(request, str(error))
     if isinstance(error, errors.Forbidden):
-        data = {"action": request.path.rpartition("/")[2], "why": str(error)}
-        audit.record(kind="denied", outcome="denied", subject=row.ref, data=data)
+        record_denial(request, row, action=request.path.rpartition("/")[2], error=error)
 
 
 def _user(request: HttpRequest) -> Any:

@@ -36,6 +36,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from fleet import audit, errors, humanise, ids
+from fleet.limits import denials
 from fleet.postgres import clock
 
 Page: Any = import_string("unfold.admin.ModelAdmin") if apps.is_installed("unfold") else admin.ModelAdmin
@@ -324,10 +325,19 @@ def apply_to_rows(request: HttpRequest, rows: Iterable[Any], act: Callable[[Any]
         except errors.FleetError as error:
             messages.error(request, f"{row}: {error}")
             if isinstance(error, errors.Forbidden):
-                data = {"action": request.POST.get("action", ""), "why": str(error)}
-                audit.record(kind="denied", outcome="denied", subject=str(row), data=data)
+                record_denial(request, row, action=request.POST.get("action", ""), error=error)
     if count:
         messages.success(request, f"{label}: {count}.")
+
+
+def record_denial(request: HttpRequest, row: Any, *, action: str, error: errors.Forbidden) -> None:
+    """Record in the audit trail that an operation refused to change a row."""
+    denials.record(
+        request=request,
+        user=request.user if request.user.is_authenticated else None,
+        subject=getattr(row, "ref", None) or str(row),
+        data={"action": action, "why": str(error)},
+    )
 
 
 def ago(when: datetime | None) -> str:

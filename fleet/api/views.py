@@ -18,13 +18,13 @@ from rest_framework.request import Request
 from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
-from fleet import audit, errors, services
+from fleet import errors, services
 from fleet.access.actor import Actor
 from fleet.access.authentication import SessionAuthentication
 from fleet.access.models import Role
 from fleet.api.endpoints import Endpoint, endpoint
 from fleet.api.permissions import RulePermission
-from fleet.limits import costs, counting
+from fleet.limits import costs, counting, denials
 from fleet.limits.rates import RequestKind
 
 LINKS = (
@@ -78,14 +78,11 @@ class ApiView(APIView):
 
     def handle_exception(self, exc: Exception) -> Any:
         """Record every 403 in the audit trail, whether from the table, an operation or the CSRF check."""
-        if isinstance(exc, errors.Forbidden | PermissionDenied) and self._records_denial(self.request):
+        if isinstance(exc, errors.Forbidden | PermissionDenied):
             declaration = self.declaration(self.request.method)
             try:
-                audit.record(
-                    kind="denied",
-                    outcome="denied",
-                    subject=self.request.path,
-                    data={"action": declaration.action if declaration else "", "why": str(exc)},
+                self._record_denial(
+                    self.request, data={"action": declaration.action if declaration else "", "why": str(exc)}
                 )
             except DatabaseError as error:
                 exc = error
@@ -132,15 +129,11 @@ class ApiView(APIView):
             raise counting.TooManyRequests(self.quota)
 
     def record_invalid_token(self, request: Request) -> None:
-        if self._records_denial(request):
-            audit.record(kind="token", outcome="denied", subject=request.path)
+        self._record_denial(request, kind="token")
 
-    def _records_denial(self, request: Request) -> bool:
-        """Whether to record one more denial: FLEET_LIMIT_DENIED bounds the entries of a user in the audit trail, or of
-        an address if there is no user (the work of an attempt, a browser without its CSRF token, an invalid token)."""
+    def _record_denial(self, request: Request, **entry: Any) -> None:
         user = request.auth.user if isinstance(request.auth, Actor) else None
-        identity = str(user.pk) if user else ""
-        return not counting.charge(request=request._request, kind=RequestKind.DENIED, identity=identity).refused
+        denials.record(request=request._request, user=user, subject=request.path, **entry)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         final = super().finalize_response(request, response, *args, **kwargs)

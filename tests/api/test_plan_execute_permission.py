@@ -205,7 +205,7 @@ def test_the_admin_site_requires_the_permission_too_and_audits_denials() -> None
         .values_list("actor", "outcome", "subject", "data__action")
     )
     assert list(denials) == [
-        ("user:clerk", "denied", str(row), name)
+        ("user:clerk", "denied", row.ref, name)
         for row, name in ((mission, "resume"), (mission, "retry"), (sortie, "retry"))
     ]
     allowed = web.staff("view_mission", "change_mission", "plan_execute", name="chief")
