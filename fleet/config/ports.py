@@ -5,13 +5,12 @@ A server keeps its port, so that addresses stay valid, unless another program ha
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import os
 import socket
 import tempfile
 import threading
-from pathlib import Path
 
 from fleet.config.home import Home
 
@@ -33,6 +32,7 @@ class Ports:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._ports: dict[str, int] = {}
+        self._listeners: dict[str, socket.socket] = {}
 
     def choose(self, name: str, *, preferred: int = 0) -> int:
         """Choose and record a free port: the server's current, preferred or previous port, or any."""
@@ -47,32 +47,24 @@ class Ports:
             _record(self._home, {**previous, name: port})
         return port
 
+    def listen(self, name: str, *, preferred: int = 0) -> socket.socket:
+        """A socket that listens on the server's port, for the server to inherit. The caller must not accept on it.
 
-def announce(home: Home, name: str, port: int) -> None:
-    """Record that this server listens on its port now.
-
-    Between the choice of a port and that moment, a server of another fleet on this host may take it, and would then
-    answer the probe of this one.
-    """
-    with contextlib.suppress(OSError):  # a home without a supervisor, such as a container's, may be read-only
-        _announcement(home, name).write_text(str(port))
-
-
-def withdraw(home: Home, name: str) -> None:
-    """Forget the announcement of an earlier process."""
-    _announcement(home, name).unlink(missing_ok=True)
-
-
-def announced(home: Home, name: str) -> int | None:
-    """Return the port on which a server listens; None before it does."""
-    try:
-        return int(_announcement(home, name).read_text())
-    except (FileNotFoundError, ValueError):  # ValueError: it is being written
-        return None
-
-
-def _announcement(home: Home, name: str) -> Path:
-    return home.run / f"{name}.port"
+        It stays open as long as this process, and the server gets it at each start. So nobody else can listen there
+        while the server restarts, and connections of that moment wait for it.
+        """
+        while name not in self._listeners:
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", self.choose(name, preferred=preferred)))
+                listener.listen()
+                self._listeners[name] = listener
+            except OSError as error:
+                listener.close()
+                if error.errno != errno.EADDRINUSE:  # otherwise another program has just taken the port
+                    raise
+        return self._listeners[name]
 
 
 def is_free(port: int) -> bool:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet import errors
 from fleet.config import ports
 from fleet.config.home import Home
 from fleet.console import invocation
@@ -28,15 +27,11 @@ def table(
     """Return the processes in starting order. `base` is the folder of the code, `web_port` the preferred port."""
     chosen_ports = ports.Ports(home)
 
-    def choose(name: str, preferred: int) -> str:
-        port = chosen_ports.choose(name, preferred=preferred)
-        if port != preferred:
-            say(f"{name}: port {preferred} is in use, using {port}")
-        return str(port)
-
-    def process(*argv: str, env: dict[str, str], privileged: frozenset[str] = frozenset()) -> Command:
+    def process(
+        *argv: str, env: dict[str, str], privileged: frozenset[str] = frozenset(), inherited: tuple[int, ...] = ()
+    ) -> Command:
         shared = {"DJANGO_SETTINGS_MODULE": "fleet.settings", "FLEET_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
-        return Command(argv=argv, cwd=base, env={**shared, **env}, privileged=privileged)
+        return Command(argv=argv, cwd=base, env={**shared, **env}, privileged=privileged, inherited=inherited)
 
     def manage(command: str, *, privileged: frozenset[str] = frozenset()) -> Command:
         beats.clear(home, command)
@@ -47,15 +42,15 @@ def table(
         return manage("fleet_prepare", privileged=OWNER)
 
     def web() -> Command:
-        ports.withdraw(home, "web")
-        argv = (sys.executable, "-m", "fleet.web", "--port", choose("web", web_port))
-        return process(*argv, env={"FLEET_PROCESS": pool.WEB}, privileged=JWT_KEY)
+        listener = chosen_ports.listen("web", preferred=web_port)
+        if (port := listener.getsockname()[1]) != web_port:
+            say(f"web: port {web_port} is in use, using {port}")
+        argv = (sys.executable, "-m", "fleet.web", "--listener", str(listener.fileno()))
+        inherited = (listener.fileno(),)
+        return process(*argv, env={"FLEET_PROCESS": pool.WEB}, privileged=JWT_KEY, inherited=inherited)
 
     async def probe_web() -> None:
-        port = ports.announced(home, "web")
-        if port is None:
-            raise errors.Unavailable("The process does not listen yet.")
-        await probes.http(port, "/healthz")
+        await probes.http(ports.recorded(home)["web"], "/healthz")
 
     stores = ("postgres", "valkey")  # both, so that nothing is migrated if one of them refuses the connection
     prepared = ("prepare", "valkey")

@@ -1,5 +1,8 @@
 """`python -m fleet.web --port N`: the site, served by FLEET_WEB_WORKERS processes that share a port, on the loopback.
 
+With `--listener FD` it gets a listening socket from the process that starts it, which keeps the port while the site
+restarts. Otherwise a workload could listen there meanwhile, and get the passwords and tokens of the site's clients.
+
 With FLEET_WEB_SOCKET they also serve a Unix socket, for a proxy on this host: a workload can connect to the port and
 claim any client address, but cannot see the socket.
 
@@ -32,7 +35,6 @@ from django.db import connection
 from django.utils.module_loading import autodiscover_modules
 
 from fleet import errors
-from fleet.config import ports
 from fleet.host import launch
 from fleet.web import shared_counters, uptime
 
@@ -104,21 +106,27 @@ class Workers:
 
 
 def listening_socket(port: int, *, host: str = HOST) -> socket.socket:
-    """A bound socket with an explicit protocol number. Connections inherit its options.
+    """A bound socket with an explicit protocol number.
 
     asyncio sets TCP_NODELAY only on sockets that name IPPROTO_TCP. uvicorn's own do not, which delays small responses
-    by 40 ms. TCP_USER_TIMEOUT drops data that a client no longer reads. Without it, a closed connection would keep its
-    buffer for minutes.
+    by 40 ms.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    timeout_ms = int(settings.FLEET_HTTP_TIMEOUT_S * 1_000)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+    drop_unread_data(listener)
     try:
         listener.bind((host, port))
     except OSError as error:
         sys.exit(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another port with --port.")
     return listener
+
+
+def drop_unread_data(listener: socket.socket) -> None:
+    """Have the kernel drop data that a client no longer reads. Otherwise a closed connection keeps it for minutes.
+
+    Connections inherit this option.
+    """
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.FLEET_HTTP_TIMEOUT_S * 1_000))
 
 
 def unix_listener(path: str) -> socket.socket:
@@ -167,12 +175,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fleet.web", description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--host", default=HOST, help="the IPv4 address to listen on")
+    parser.add_argument("--listener", type=int, metavar="FD", help="use this listening TCP socket instead")
     options = parser.parse_args()
     application = load()
-    config = configuration(application, port=options.port, host=options.host)
+    if options.listener is None:
+        listener = listening_socket(options.port, host=options.host)
+    else:
+        listener = socket.socket(fileno=options.listener)
+        listener.set_inheritable(False)
+        drop_unread_data(listener)
+    host, port = listener.getsockname()[:2]
+    config = configuration(application, port=port, host=host)
     config.load()
-    listeners = [listening_socket(options.port, host=options.host)]
-    ports.announce(settings.FLEET_HOME, "web", options.port)
+    listeners = [listener]
     if settings.FLEET_WEB_SOCKET:
         listeners.append(unix_listener(settings.FLEET_WEB_SOCKET))
     gc.collect()

@@ -165,6 +165,7 @@ class ServiceRunner:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=command.inherited,
                 start_new_session=True,  # Ctrl-C must reach only the supervisor, which stops its services in order
             )
         self.pid = self.measured_pid = process.pid

@@ -32,6 +32,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # added to the supervisor's own
     privileged: frozenset[str] = frozenset()  # those variables of PRIVILEGED that this process gets
     identity: Identity = "same"
+    inherited: tuple[int, ...] = ()  # descriptors that the process gets, such as a listening socket
 
     def environment(self, own: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the process, derived from the supervisor's `own`."""
