@@ -37,10 +37,9 @@ def installed(tmp_path: Path) -> Path:
 
 
 def test_systemd_accepts_every_unit(installed: Path) -> None:
-    units = sorted(
-        str(path) for path in installed.glob("fleet*.[st]*") if path.suffix in {".service", ".target", ".timer"}
-    )
-    assert len(units) == len(SINGLE) + 3  # including the target and the timer of the whole fleet
+    kinds = {".service", ".socket", ".target", ".timer"}
+    units = sorted(str(path) for path in installed.glob("fleet*.[st]*") if path.suffix in kinds)
+    assert len(units) == len(SINGLE) + 4  # including the whole fleet, its target and timer, and the site's socket
     result = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
@@ -66,7 +65,7 @@ def test_there_is_a_unit_for_each_process_of_a_fleet_with_the_same_command(tmp_p
         command = process.command()
         program = str(CHECKOUT / "fleet" / "__main__.py")  # which manage.py executes
         words = ["manage.py" if word == program else word for word in command.argv[1:] if word != "-P"]
-        assert started.split() == ["8000" if word.isdigit() else word for word in words]
+        assert started.split() == ["3" if word.isdigit() else word for word in words]  # systemd's first socket
         own = {name: value for name, value in command.env.items() if name == "FLEET_PROCESS"}
         assert all(f"Environment={name}={value}\n" in unit for name, value in own.items())
     assert {unit.stem.removeprefix("fleet-") for unit in SINGLE} - {"backup"} == {
