@@ -18,14 +18,19 @@ SHARED = (
 )
 
 
+def mode_and_owner(path: Path) -> tuple[int, int]:
+    return path.stat().st_mode & 0o7777, path.stat().st_uid
+
+
 @pytest.fixture
 def modes() -> Iterator[dict[Path, tuple[int, int]]]:
-    """The mode and the owner of each file, which are restored afterwards."""
-    before = {path: (path.stat().st_mode & 0o7777, path.stat().st_uid) for path in SHARED}
+    """The mode and the owner of each file. Those that the test changes are restored."""
+    before = {path: mode_and_owner(path) for path in SHARED}
     yield before
     for path, (mode, owner) in before.items():
-        path.chmod(mode)
-        os.chown(path, owner, -1)
+        if mode_and_owner(path) != (mode, owner):
+            path.chmod(mode)
+            os.chown(path, owner, -1)
 
 
 def test_their_mode_owner_and_times_stay(tmp_path: Path, modes: dict[Path, tuple[int, int]]) -> None:
@@ -42,7 +47,7 @@ for path in {list(map(str, SHARED))}:
     run = DriverRun("command", brief(tmp_path, argv=("python3", "-c", code)))
     assert run.end().ok
     assert "changed" not in run.reporter.out
-    assert {path: (path.stat().st_mode & 0o7777, path.stat().st_uid) for path in SHARED} == modes
+    assert {path: mode_and_owner(path) for path in SHARED} == modes
 
 
 def test_devices_can_be_read_and_written(tmp_path: Path) -> None:
