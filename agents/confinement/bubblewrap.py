@@ -71,7 +71,7 @@ def options(view: View, descriptors: ExitStack) -> tuple[list[str], list[int]]:
     Start bubblewrap in the same thread (`devices.protect`). Raises PathRefused if a path contains a link, or one of the
     view's `writable` is not a folder.
     """
-    if _is_root_of_host():
+    if is_root_of_host():
         devices.protect()
     mounts = _Mounts(descriptors)
     hidden = view.hidden_paths()
@@ -194,7 +194,7 @@ def _identity() -> list[str]:
     """Options for the user namespace and the capabilities."""
     if os.geteuid() != 0:
         return []  # without options, bubblewrap creates a user namespace
-    if not _is_root_of_host():
+    if not is_root_of_host():
         return ["--unshare-user"]  # for example, root in a container
     return ["--cap-drop", "ALL", *(option for name in KEPT_BY_ROOT for option in ("--cap-add", f"CAP_{name}"))]
 
@@ -205,7 +205,7 @@ def _protected_proc() -> list[str]:
     bubblewrap would cover these, but skips /proc/sys, which claims not to be writable. Each mount adds 0.2 ms to a
     start, so files that a capability guards are not covered.
     """
-    if not _is_root_of_host():
+    if not is_root_of_host():
         return []
     arguments = []
     for name in ("sys", "sysrq-trigger", "fs"):
@@ -217,7 +217,7 @@ def _protected_proc() -> list[str]:
     return arguments
 
 
-def _is_root_of_host() -> bool:
+def is_root_of_host() -> bool:
     """Whether this process may mount without a user namespace."""
     if os.geteuid() != 0:
         return False

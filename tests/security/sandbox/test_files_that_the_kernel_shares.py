@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from agents.confinement import bubblewrap
 from tests.support.work.driver_runs import DriverRun, brief
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root owns these files")
+pytestmark = pytest.mark.skipif(not bubblewrap.is_root_of_host(), reason="only the host's root owns these files")
 
 SHARED = (
     *(Path("/dev", name) for name in ("null", "zero", "full", "random", "urandom", "tty")),
